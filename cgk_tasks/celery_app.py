@@ -1,0 +1,181 @@
+"""The Celery app: `celery -A cgk_tasks worker`, and `from cgk_tasks import app` for an application's own tasks."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, signals
+
+from cgk_tasks.errors import InvalidOptionError, TenantMissingError
+from cgk_tasks.events.base import EVENTS_BY_NAME
+from cgk_tasks.events.registry import ALIASES, parse_event
+from cgk_tasks.monitoring.logging import configure_logging
+from cgk_tasks.runs.envelope import TENANT_HEADER
+from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run
+from cgk_tasks.tasks import canvas, plain
+from cgk_tasks.tasks.base import TenantTask, event_task
+from cgk_tasks.tasks.execution import current_run
+from cgk_tasks.tasks.jobs import import_job_modules
+from cgk_tasks.tasks.worker import StewardStep
+from cgk_tasks.tenancy.context import find_current_tenant
+
+if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
+
+class CgkCelery(Celery):  # type: ignore[misc]
+    """A Celery app whose tasks are durable, tenant-bound runs.
+
+    `send_task` is the one place through which Celery publishes: `delay`, `apply_async` and every part of a canvas
+    come by here, so this is where a message becomes a run and gets its tenant.
+    """
+
+    task_cls = TenantTask
+
+    def send_task(
+        self,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        task_id: str | None = None,
+        expires: Any = None,
+        **options: Any,
+    ) -> AsyncResult[Any]:
+        """Send a task by name as a durable run. Options are Celery's; `idempotency_key` and `max_attempts` are ours.
+
+        Raises TenantMissingError when no tenant is in the payload, the headers or the context, and what `send_job`
+        raises.
+        """
+        name = ALIASES.get(name, name)
+        task = self.tasks.get(name)
+        if task is not None and not getattr(task, "durable", False):
+            headers = self._headers_with_tenant(name, kwargs, options.pop("headers", None))
+            return super().send_task(
+                name, args, kwargs, countdown=countdown, eta=eta, task_id=task_id, expires=expires,
+                headers=headers, **options,
+            )  # fmt: skip
+        running = current_run.get()
+        if running is not None and task_id == running.id:
+            # `self.retry()` publishes the same id again; here the runner puts the run back instead.
+            return self.AsyncResult(task_id)
+        send_options = _send_options(countdown, eta, expires, options)
+        if name in EVENTS_BY_NAME:
+            event = parse_event(name, dict(kwargs or {}))
+            tenant_id, payload = event.tenant_id, event.to_json().decode()
+        else:
+            tenant_id = self._headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
+            payload = plain.payload_of(args or (), kwargs or {})
+        options = {**options, "headers": _without_tenant(options.get("headers"))}
+        origin = Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(self._lineage(options)))
+        handles = accept([new_run(name, tenant_id, payload, send_options, origin)])
+        result = self.AsyncResult(task_id or handles[0].id)
+        parent = self.current_worker_task
+        if options.get("add_to_parent", True) and parent is not None:
+            parent.add_trail(result)
+        return result
+
+    def _headers_with_tenant(self, name: str, kwargs: Any, headers: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The headers with the tenant in them: given, of the payload, or of the context."""
+        here = find_current_tenant()
+        tenant_id = (headers or {}).get(TENANT_HEADER)
+        if tenant_id is None and name in EVENTS_BY_NAME:
+            tenant_id = (kwargs or {}).get("tenantId") or (kwargs or {}).get("tenant_id")
+        if tenant_id is None and here is not None:
+            tenant_id = here.id
+        if tenant_id is None:
+            raise TenantMissingError(f"The task {name}")
+        return {**(headers or {}), TENANT_HEADER: tenant_id}
+
+    def _lineage(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Root and parent of a task that is sent by another one."""
+        parent = self.current_worker_task
+        if parent is not None and parent.request.id:
+            options = {
+                **options,
+                "root_id": options.get("root_id") or parent.request.root_id or parent.request.id,
+                "parent_id": options.get("parent_id") or parent.request.id,
+            }
+        return options
+
+
+def _without_tenant(headers: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (headers or {}).items() if key != TENANT_HEADER}
+
+
+def _send_options(
+    countdown: float | None, eta: datetime | str | None, expires: Any, options: dict[str, Any]
+) -> SendOptions:
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    if isinstance(expires, str):
+        expires = datetime.fromisoformat(expires)
+    queue = options.get("queue")
+    if countdown and eta:
+        eta = None  # Celery lets countdown win
+    try:
+        return SendOptions(
+            delay=max(0.0, countdown) if countdown else None,
+            run_at=eta,
+            idempotency_key=options.pop("idempotency_key", None),
+            max_attempts=options.pop("max_attempts", None),
+            queue=getattr(queue, "name", queue),
+            priority=options.get("priority"),
+            expires=expires,
+        )
+    except TypeError as exc:
+        raise InvalidOptionError("countdown", str(exc)) from exc
+
+
+def _load_settings(celery: CgkCelery) -> None:
+    """The package's settings, then those of the application's own celeryconfig.py, if the working folder has one."""
+    celery.config_from_object("cgk_tasks.celeryconfig")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    if importlib.util.find_spec("celeryconfig") is not None:
+        own = import_module("celeryconfig")
+        celery.conf.update({key: value for key, value in vars(own).items() if key.islower() and key[0] != "_"})
+
+
+def create_app(name: str = "cgk_tasks") -> CgkCelery:
+    """A Celery app with a task for every event. `cgk_tasks.app` is made by this."""
+    celery = CgkCelery(name, set_as_current=True)
+    _load_settings(celery)
+    celery.steps["worker"].add(StewardStep)
+    for event in list(EVENTS_BY_NAME.values()):
+        celery.register_task(event_task(event)())
+    return celery
+
+
+app = create_app()
+
+
+@signals.import_modules.connect
+def _import_jobs(sender: Celery | None = None, **_arguments: Any) -> None:
+    """A worker imports the application's job modules, and learns the events that those define."""
+    import_job_modules()
+    register_application_events()
+
+
+def register_application_events() -> None:
+    """Give every event that was defined since the app was made its task."""
+    for event in list(EVENTS_BY_NAME.values()):
+        if event.event_name not in app.tasks:
+            app.register_task(event_task(event)())
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_arguments: Any) -> None:
+    configure_logging()
+
+
+__all__ = ["CgkCelery", "app", "create_app", "register_application_events"]

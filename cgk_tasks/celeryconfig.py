@@ -1,0 +1,85 @@
+"""The Celery settings of cgk_tasks, top to bottom.
+
+An application may have its own `celeryconfig.py`: it starts from these and changes what it names. To begin with all of
+them, write `from cgk_tasks.celeryconfig import *` on its first line.
+"""
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.runs.publisher import amqp_queue, is_redis
+from kombu import Queue
+
+_settings = get_settings()
+_redis = _settings.broker_url is None or is_redis(_settings.broker)
+
+# ---- broker ---------------------------------------------------------------------------------------------------------
+
+# Redis 6.2+ or RabbitMQ 3.10+. It carries run ids only; losing it loses nothing.
+broker_url = _settings.broker if _settings.broker_url is not None else "memory://"
+
+# Redis: our transport pops messages without acknowledging them, because PostgreSQL knows what was claimed, and
+# survives the moment in which Redis goes away. RabbitMQ: Kombu's own.
+broker_transport = "cgk_tasks.runs.transport:Transport" if _redis and _settings.broker_url is not None else None
+
+broker_transport_options = (
+    {
+        "global_keyprefix": _settings.key_prefix,  # several deployments can share one Redis
+        "priority_steps": [0, 3, 6, 9],  # four lists a queue; the senders write to the same ones
+        "socket_timeout": 10,  # a half-open socket must not block a worker for ever
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 25,  # notices a silent Redis within a minute
+    }
+    if _redis
+    else {"confirm_publish": True}  # RabbitMQ may drop a message silently without it
+)
+
+# Workers wait for a broker that is not there yet, and come back when it returns.
+broker_connection_retry_on_startup = True
+broker_connection_max_retries = None
+
+# ---- messages -------------------------------------------------------------------------------------------------------
+
+# JSON only, never pickle: nobody with access to the broker can run code in a worker.
+task_serializer = "json"
+result_serializer = "json"
+accept_content = ["json"]
+
+# Times live in PostgreSQL, in UTC.
+enable_utc = True
+timezone = "UTC"
+
+# ---- queues ---------------------------------------------------------------------------------------------------------
+
+# CGK_DEFAULT_QUEUE and CGK_QUEUES; `-Q` picks some of them. On RabbitMQ they are quorum queues.
+task_default_queue = _settings.default_queue
+task_queues = [
+    Queue(_name) if _redis else amqp_queue(_name)
+    for _name in dict.fromkeys((_settings.default_queue, *_settings.queues))
+]
+
+# A queue that `-Q` names and that is not listed above is made on the fly.
+task_create_missing_queues = True
+
+# ---- workers --------------------------------------------------------------------------------------------------------
+
+# A message is acknowledged when it is received: the record of runs, not the broker, knows what was done.
+task_acks_late = False
+
+# Two messages wait in each child's pipe: enough to keep it busy, few enough that a long job does not hold others up.
+worker_prefetch_multiplier = 2
+
+# Nobody reads these; the record of runs has every start and end. `-E` turns them on for Flower.
+worker_send_task_events = False
+task_send_sent_event = False
+
+# Logs are set up by cgk_tasks, with tenant, event, run and attempt on each line.
+worker_hijack_root_logger = False
+worker_redirect_stdouts = False
+
+# SIGQUIT and a second Ctrl-C give running jobs this many seconds before their process ends.
+worker_soft_shutdown_timeout = 10
+
+# ---- results --------------------------------------------------------------------------------------------------------
+
+# AsyncResult reads the record of runs; workers write no second copy of a result.
+result_backend = "cgk_tasks.runs.result_backend:RunResultBackend"

@@ -1,0 +1,127 @@
+"""The functions that applications call. Their types, one overload for each event, are in api.pyi."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from cgk_tasks.client.client import Payload, get_job_client
+from cgk_tasks.client.provider import SendItem, WaitResult
+from cgk_tasks.errors import InvalidOptionError
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.runs.models import RunHandle, RunStatus
+
+
+def send_job(event: str | TenantEvent, payload: Payload | None = None, **options: Any) -> RunHandle:
+    """Send one event; its jobs run in a worker, for its tenant. Returns once the run is on record.
+
+        send_job("order.created", {"tenantId": "acme", "orderId": "o-1", "totalAmount": 59.97})
+        send_job(OrderCreated(tenant_id="acme", order_id="o-1", total_amount=Decimal("59.97")), delay=3600)
+
+    Options: `delay` (seconds or timedelta) or `run_at` (aware datetime), years are fine; `idempotency_key`: within
+    24 h a second send with this key and the same payload returns the first run; `max_attempts`; `queue`; `priority`
+    0 to 9, 9 is urgent; `expires` (seconds, timedelta or datetime): not run after that; `session`: a SQLAlchemy
+    session whose transaction the run belongs to.
+
+    Raises UnknownEventError, PayloadInvalidError, PayloadTooLargeError, TenantMissingError, UnknownTenantError,
+    InvalidOptionError, IdempotencyConflictError, StoreError. Then nothing was sent. A broker that is down is no error.
+    """
+    return get_job_client().send(event, payload, **options)
+
+
+def schedule_job(
+    event: str | TenantEvent,
+    payload: Payload | None = None,
+    *,
+    delay: float | timedelta | None = None,
+    run_at: datetime | None = None,
+    **options: Any,
+) -> RunHandle:
+    """Send one event for later: `send_job` with `delay` or `run_at`, one of which must be given."""
+    if delay is None and run_at is None:
+        raise InvalidOptionError("delay", "or run_at must be given to schedule_job; use send_job to run at once")
+    return send_job(event, payload, delay=delay, run_at=run_at, **options)
+
+
+def trigger_and_wait(
+    event: str | TenantEvent, payload: Payload | None = None, *, timeout: float = 30.0, **options: Any
+) -> WaitResult:
+    """Send one event and wait up to `timeout` seconds for its end. A timeout is a result; `.unwrap()` raises."""
+    return get_job_client().trigger_and_wait(event, payload, timeout=timeout, **options)
+
+
+def send_jobs(items: Iterable[SendItem | TenantEvent], *, session: Session | None = None) -> list[RunHandle]:
+    """Send many events in one transaction, all or nothing. Returns a handle for each, in their order."""
+    return get_job_client().send_batch(items, session=session)
+
+
+def get_job_status(run_id: str) -> RunStatus:
+    """The run as it stands in the record. Raises UnknownRunError."""
+    return get_job_client().get_run_status(run_id)
+
+
+def cancel_job(run_id: str) -> RunStatus:
+    """Cancel an open run: at once if it waits, within a second if it runs. Raises UnknownRunError, RunStateError."""
+    return get_job_client().cancel(run_id)
+
+
+def retry_job(run_id: str) -> RunHandle:
+    """Replay a closed run as a new run that names it. Raises UnknownRunError, RunStateError."""
+    return get_job_client().retry(run_id)
+
+
+async def _in_thread(function: Any, *args: Any, session: AsyncSession | Session | None = None, **options: Any) -> Any:
+    """Call the sync twin without blocking the event loop; with an AsyncSession, on its own connection."""
+    if isinstance(session, AsyncSession):
+        return await session.run_sync(lambda own: function(*args, session=own, **options))
+    if session is not None:
+        options["session"] = session
+    return await asyncio.to_thread(function, *args, **options)
+
+
+async def asend_job(event: str | TenantEvent, payload: Payload | None = None, **options: Any) -> RunHandle:
+    """`send_job` for asyncio; `session` may be an AsyncSession on the psycopg driver."""
+    handle: RunHandle = await _in_thread(send_job, event, payload, **options)
+    return handle
+
+
+async def aschedule_job(event: str | TenantEvent, payload: Payload | None = None, **options: Any) -> RunHandle:
+    """`schedule_job` for asyncio."""
+    handle: RunHandle = await _in_thread(schedule_job, event, payload, **options)
+    return handle
+
+
+async def atrigger_and_wait(
+    event: str | TenantEvent, payload: Payload | None = None, *, timeout: float = 30.0, **options: Any
+) -> WaitResult:
+    """`trigger_and_wait` for asyncio."""
+    result: WaitResult = await _in_thread(trigger_and_wait, event, payload, timeout=timeout, **options)
+    return result
+
+
+async def asend_jobs(
+    items: Iterable[SendItem | TenantEvent], *, session: AsyncSession | Session | None = None
+) -> list[RunHandle]:
+    """`send_jobs` for asyncio."""
+    handles: list[RunHandle] = await _in_thread(send_jobs, items, session=session)
+    return handles
+
+
+async def aget_job_status(run_id: str) -> RunStatus:
+    """`get_job_status` for asyncio."""
+    return await asyncio.to_thread(get_job_status, run_id)
+
+
+async def acancel_job(run_id: str) -> RunStatus:
+    """`cancel_job` for asyncio."""
+    return await asyncio.to_thread(cancel_job, run_id)
+
+
+async def aretry_job(run_id: str) -> RunHandle:
+    """`retry_job` for asyncio."""
+    return await asyncio.to_thread(retry_job, run_id)

@@ -1,0 +1,127 @@
+"""The real provider: runs in PostgreSQL, handed over to Celery workers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+
+from cgk_tasks import postgres
+from cgk_tasks.client.provider import Health
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.runs import store
+from cgk_tasks.runs.envelope import payload_message
+from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
+from cgk_tasks.runs.publisher import get_publisher
+from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run
+from cgk_tasks.tasks.jobs import Handler, Job, add_job
+from cgk_tasks.tenancy import registry
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+T = TypeVar("T")
+
+
+class CeleryProvider:
+    name = "celery"
+
+    @property
+    def version(self) -> str:
+        return version("celery")
+
+    def send(self, event: TenantEvent, options: SendOptions, session: Session | None = None) -> RunHandle:
+        return self.send_batch([(event, options)], session)[0]
+
+    def send_batch(
+        self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
+    ) -> list[RunHandle]:
+        runs: list[NewRun] = []
+        telemetry: list[NewRun] = []
+        for event, options in events:
+            run = new_run(event.event_name, event.tenant_id, event.to_json().decode(), options)
+            (runs if event.durable else telemetry).append(run)
+        accepted = iter(accept(runs, session))
+        self._publish_telemetry(telemetry)
+        sent = {run.id: RunHandle(run.id) for run in telemetry}
+        return [sent[run.id] if run.id in sent else next(accepted) for run in _in_order(events, runs, telemetry)]
+
+    def _publish_telemetry(self, runs: Sequence[NewRun]) -> None:
+        if runs:
+            get_publisher().publish(
+                [payload_message(run.event, run.tenant_id, run.payload, run.queue, run.priority) for run in runs]
+            )
+
+    def get_run_status(self, run_id: str) -> RunStatus:
+        _check_id(run_id)
+        return _talking(lambda: store.get(run_id))
+
+    def cancel(self, run_id: str) -> RunStatus:
+        run = self.get_run_status(run_id)
+        if run.state in CLOSED_STATES:
+            raise RunStateError(run_id, run.state, "cancel")
+        _talking(lambda: store.cancel(run_id))
+        return self.get_run_status(run_id)
+
+    def retry(self, run_id: str) -> RunHandle:
+        _check_id(run_id)
+        row = _talking(lambda: store.find(run_id))
+        if row is None:
+            raise UnknownRunError(run_id)
+        if row["state"] not in CLOSED_STATES:
+            raise RunStateError(run_id, row["state"], "retry")
+        options = SendOptions(max_attempts=row["max_attempts"], queue=row["queue"], priority=row["priority"])
+        origin = Origin(job=row["job"] if row["parent_id"] else None, replay_of=run_id, canvas=row["canvas"])
+        return accept([new_run(row["event"], row["tenant_id"], row["payload"], options, origin)])[0]
+
+    def register_handler(self, event: str, handler: Handler) -> None:
+        add_job(Job(id=f"{event}:{getattr(handler, '__qualname__', 'handler')}", event=event, handler=handler))
+
+    def is_configured(self) -> bool:
+        settings = get_settings()
+        return settings.database_url is not None and settings.broker_url is not None
+
+    def health_check(self) -> Health:
+        begun = time.monotonic()
+        try:
+            with postgres.autocommit() as connection:
+                connection.execute("SELECT 1 FROM cgk.runs LIMIT 1")
+            get_publisher().ping()
+        except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
+            return Health(False, error=str(postgres.explain(exc)))
+        except CgkTasksError as exc:
+            return Health(False, error=str(exc))
+        return Health(True, latency_seconds=time.monotonic() - begun)
+
+    def close(self) -> None:
+        postgres.close_pools()
+        registry.forget_known()
+
+
+def _in_order(
+    events: Sequence[tuple[TenantEvent, SendOptions]], runs: list[NewRun], telemetry: list[NewRun]
+) -> list[NewRun]:
+    durable, rest = iter(runs), iter(telemetry)
+    return [next(durable) if event.durable else next(rest) for event, _options in events]
+
+
+def _check_id(run_id: object) -> None:
+    try:
+        uuid.UUID(str(run_id))
+    except ValueError:
+        raise UnknownRunError(str(run_id)) from None
+
+
+def _talking(action: Callable[[], T]) -> T:
+    """Run a read or write of the record; an error of the driver becomes a StoreError that says what to do."""
+    try:
+        return action()
+    except (psycopg.Error, sa.exc.DBAPIError) as exc:
+        raise postgres.explain(exc) from exc

@@ -1,0 +1,211 @@
+"""The client: validates events and sends them through a provider. One logic for sync and asyncio applications."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from cgk_tasks.client.provider import Health, JobProvider, SendItem, WaitResult
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import ConfigurationError, InvalidOptionError, PayloadInvalidError
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.registry import parse_event
+from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.runs.sender import SendOptions
+from cgk_tasks.tasks.jobs import Handler
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+log = structlog.get_logger("cgk_tasks.client")
+
+Payload = Mapping[str, Any] | TenantEvent
+
+_FIRST_LOOK_SECONDS = 0.005
+_SLOWEST_LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class JobClient:
+    """Sends events. `defaults` are options that every send starts from."""
+
+    provider: JobProvider
+    defaults: SendOptions = SendOptions()
+
+    def send(
+        self,
+        event: str | TenantEvent,
+        payload: Payload | None = None,
+        *,
+        session: Session | None = None,
+        **options: Any,
+    ) -> RunHandle:
+        """Send one event; see `send_job`."""
+        return self.provider.send(_event(event, payload), self._options(options), session)
+
+    def send_batch(self, items: Iterable[SendItem | TenantEvent], *, session: Session | None = None) -> list[RunHandle]:
+        """Send all or nothing; see `send_jobs`."""
+        checked = []
+        for position, item in enumerate(items):
+            one = SendItem(item) if isinstance(item, TenantEvent) else item
+            try:
+                checked.append((_event(one.event, one.payload), self._merged(one.options)))
+            except PayloadInvalidError as exc:
+                exc.add_note(f"It was item {position} of the batch; nothing was sent.")
+                raise
+        return self.provider.send_batch(checked, session) if checked else []
+
+    def trigger_and_wait(
+        self, event: str | TenantEvent, payload: Payload | None = None, *, timeout: float = 30.0, **options: Any
+    ) -> WaitResult:
+        """Send one event and wait for its end; see `trigger_and_wait`."""
+        if timeout < 0:
+            raise InvalidOptionError("timeout", f"is negative ({timeout:g} s)")
+        handle = self.send(event, payload, **options)
+        give_up = time.monotonic() + timeout
+        pause = _FIRST_LOOK_SECONDS
+        while not (status := self.provider.get_run_status(handle.id)).is_closed:
+            left = give_up - time.monotonic()
+            if left <= 0:
+                message = f"The run is still {status.state} after {timeout:g} s."
+                return WaitResult(handle.id, False, None, "TIMEOUT", message, timeout, timed_out=True)
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _SLOWEST_LOOK_SECONDS)
+        if status.state == "completed":
+            return WaitResult(handle.id, True, status.result)
+        error = status.error or {}
+        message = str(error.get("message") or f"The run ended as {status.state}.")
+        return WaitResult(handle.id, False, None, status.error_code or status.state.upper(), message)
+
+    def get_run_status(self, run_id: str) -> RunStatus:
+        return self.provider.get_run_status(run_id)
+
+    def cancel(self, run_id: str) -> RunStatus:
+        return self.provider.cancel(run_id)
+
+    def retry(self, run_id: str) -> RunHandle:
+        return self.provider.retry(run_id)
+
+    def register_handler(self, event: str, handler: Handler) -> None:
+        self.provider.register_handler(event, handler)
+
+    def is_configured(self) -> bool:
+        return self.provider.is_configured()
+
+    def health_check(self) -> Health:
+        return self.provider.health_check()
+
+    def close(self) -> None:
+        self.provider.close()
+
+    def _options(self, given: dict[str, Any]) -> SendOptions:
+        try:
+            return self._merged(SendOptions(**given))
+        except TypeError:
+            known = {field.name for field in fields(SendOptions)}
+            unknown = next(name for name in given if name not in known)
+            raise InvalidOptionError(unknown, f"is not an option of a send. There are: {', '.join(sorted(known))}") from None
+
+    def _merged(self, options: SendOptions) -> SendOptions:
+        if self.defaults == SendOptions():
+            return options
+        given = {field.name: value for field in fields(options) if (value := getattr(options, field.name)) is not None}
+        merged = replace(self.defaults, **given)
+        # An explicit time replaces a default one of the other kind.
+        if given.get("run_at") is not None and "delay" not in given:
+            merged = replace(merged, delay=None)
+        elif given.get("delay") is not None and "run_at" not in given:
+            merged = replace(merged, run_at=None)
+        return merged
+
+
+def _event(event: str | TenantEvent, payload: Payload | None) -> TenantEvent:
+    if isinstance(event, TenantEvent):
+        if payload is not None:
+            raise PayloadInvalidError(event.event_name, ["a payload was given beside the event, which carries its own"])
+        return event
+    return parse_event(event, payload if payload is not None else {})
+
+
+def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of up to `size` items."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+_client: JobClient | None = None
+_lock = threading.Lock()
+
+
+def create_job_client(
+    provider: str | JobProvider | None = None, *, defaults: SendOptions | None = None, **provider_settings: Any
+) -> JobClient:
+    """A client for a provider: "celery", "local", or an object of your own. None: what the settings say.
+
+    provider_settings go to the provider: the local one takes `tenants`, `concurrency` (5) and `max_queue_size`
+    (10000). Raises ConfigurationError for an unknown provider or setting.
+    """
+    chosen = _chosen() if provider is None else provider
+    if not isinstance(chosen, str):
+        return JobClient(chosen, defaults or SendOptions())
+    try:
+        made = _provider(chosen, provider_settings)
+    except TypeError as exc:
+        raise ConfigurationError(f"The provider {chosen!r} does not take these settings: {exc}") from None
+    return JobClient(made, defaults or SendOptions())
+
+
+def _provider(name: str, provider_settings: dict[str, Any]) -> JobProvider:
+    if name == "celery":
+        from cgk_tasks.client.celery import CeleryProvider
+
+        return CeleryProvider(**provider_settings)
+    if name == "local":
+        from cgk_tasks.client.local import LocalProvider
+
+        return LocalProvider(**provider_settings)
+    raise ConfigurationError(f"There is no provider {name!r}. Set JOBS_PROVIDER to celery or local.")
+
+
+def _chosen() -> str:
+    settings = get_settings()
+    if settings.provider is not None:
+        return settings.provider
+    if settings.database_url is not None:
+        return "celery"
+    log.warning(
+        "provider_is_local",
+        hint="Neither JOBS_PROVIDER nor CGK_DATABASE_URL is set: jobs run in this process and are lost with it.",
+    )
+    return "local"
+
+
+def get_job_client() -> JobClient:
+    """The client of this process, made from the settings at first use."""
+    global _client  # noqa: PLW0603
+    if _client is None:
+        with _lock:
+            if _client is None:
+                _client = create_job_client()
+    return _client
+
+
+def set_job_client(client: JobClient) -> None:
+    """Make `client` the one that `send_job` and the others use."""
+    global _client  # noqa: PLW0603
+    _client = client
+
+
+def reset_job_client() -> None:
+    """Close the process's client; the next use makes a new one from the settings."""
+    global _client  # noqa: PLW0603
+    client, _client = _client, None
+    if client is not None:
+        client.close()

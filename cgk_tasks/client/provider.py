@@ -1,0 +1,94 @@
+"""The interface of every provider: where `send_job` sends. `celery` is the real one, `local` runs in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cgk_tasks.errors import RunFailedError, WaitTimeoutError
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.runs.sender import SendOptions
+from cgk_tasks.tasks.jobs import Handler
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True)
+class SendItem:
+    """One element of `send_jobs`: an event by name with its payload, or a model alone, and options of its own."""
+
+    event: str | TenantEvent
+    payload: Mapping[str, Any] | TenantEvent | None = None
+    options: SendOptions = field(default_factory=SendOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitResult:
+    """What `trigger_and_wait` saw. `code`: TIMEOUT when the run was still open after `timeout_seconds`."""
+
+    run_id: str
+    success: bool
+    data: Any = None
+    code: str | None = None
+    message: str | None = None
+    timeout_seconds: float = 0.0
+    timed_out: bool = False
+
+    def unwrap(self) -> Any:
+        """The result. Raises WaitTimeoutError or RunFailedError."""
+        if self.timed_out:
+            raise WaitTimeoutError(self.run_id, self.timeout_seconds)
+        if not self.success:
+            raise RunFailedError(self.run_id, self.code or "UNKNOWN_ERROR", self.message or "")
+        return self.data
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a provider can be reached now, how long that took, and if not, why and what to do."""
+
+    healthy: bool
+    latency_seconds: float = 0.0
+    error: str | None = None
+
+
+class JobProvider(Protocol):
+    """Everything a provider does. Runs have the same states and errors with each of them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def send(self, event: TenantEvent, options: SendOptions, session: Session | None = None) -> RunHandle:
+        """Accept one run. Raises what is wrong with the options, and UnknownTenantError."""
+
+    def send_batch(
+        self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
+    ) -> list[RunHandle]:
+        """Accept all or none."""
+
+    def get_run_status(self, run_id: str) -> RunStatus:
+        """The run as it stands. Raises UnknownRunError."""
+
+    def cancel(self, run_id: str) -> RunStatus:
+        """Cancel an open run; a running one is interrupted. Raises UnknownRunError, RunStateError if it is closed."""
+
+    def retry(self, run_id: str) -> RunHandle:
+        """Replay a closed run as a new one that names it. Raises UnknownRunError, RunStateError if it is open."""
+
+    def register_handler(self, event: str, handler: Handler) -> None:
+        """Register a job for an event in this process."""
+
+    def is_configured(self) -> bool:
+        """Whether the settings name everything that this provider needs."""
+
+    def health_check(self) -> Health:
+        """Whether sends and runs work now. Never raises."""
+
+    def close(self) -> None:
+        """Give back connections and threads."""

@@ -1,0 +1,192 @@
+"""Settings of cgk_tasks, read once from the environment, `.env`, `.env.local` and running embedded services."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from cgk_tasks.errors import ConfigurationError
+
+Isolation = Literal["search_path", "role", "rls"]
+MAX_PAYLOAD_BYTES = 256 * 1024
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+# A comma-separated list in the environment, not JSON.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Every setting, with its unit in the name or the comment. Variables are `CGK_` + the name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CGK_",
+        env_file=(".env", ".env.local"),
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    provider: Literal["celery", "local"] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("JOBS_PROVIDER", "JOB_PROVIDER", "CGK_PROVIDER"),
+        description="Where send_job sends. Unset: celery if a database is configured, else local.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL 15 or newer, e.g. postgresql://user:password@host/database"
+    )
+    broker_url: SecretStr | None = Field(
+        default=None, description="Redis 6.2 or newer, or RabbitMQ 3.10 or newer, e.g. redis://localhost:6379/0"
+    )
+    key_prefix: str = Field(default="", description="Put before every key and queue in Redis, per deployment.")
+    job_modules: Names = Field(
+        default=(), description="Modules with @define_job, imported by the worker; separated by commas."
+    )
+
+    default_queue: str = Field(default="cgk", description="Queue of an event that names none.")
+    queues: Names = Field(
+        default=(), description="Further queues that a worker without -Q listens to; separated by commas."
+    )
+    default_timeout_seconds: PositiveFloat = Field(
+        default=3600.0, description="Soft time limit of a job that names none."
+    )
+    hard_timeout_grace_seconds: PositiveFloat = Field(
+        default=30.0, description="A job that ignores its soft limit this long is killed with its process."
+    )
+    max_payload_bytes: PositiveInt = Field(default=MAX_PAYLOAD_BYTES, description="Larger payloads are refused.")
+    idempotency_seconds: PositiveFloat = Field(
+        default=86400.0, description="How long an idempotency key is remembered."
+    )
+
+    tenant_isolation: Isolation = Field(
+        default="role", description="How tenants added from now on are kept apart in the database."
+    )
+    tenant_schema: str = Field(default="tenant_{id}", description="Schema of a tenant that names none.")
+    tenants_query: str | None = Field(
+        default=None,
+        description="SQL that lists the active tenants of the platform: one column (id) or two (id, schema).",
+    )
+    tenants_refresh_seconds: PositiveFloat = Field(
+        default=10.0, description="How long a process trusts what it knows about a tenant."
+    )
+    tenant_setup: str | None = Field(
+        default=None,
+        description="module:function called by `tenants add` with the tenant and a connection in its schema.",
+    )
+    storage_root: Path = Field(default=Path(".cgk/storage"), description="Parent folder of the tenants' files.")
+    cache_url: SecretStr | None = Field(default=None, description="Redis of the tenant cache. Unset: the broker.")
+
+    dispatch_interval_seconds: PositiveFloat = Field(
+        default=0.25, description="How often the dispatcher looks for due runs."
+    )
+    dispatch_batch: PositiveInt = Field(default=1000, description="Runs handed over by one statement.")
+    hand_over_patience_seconds: PositiveFloat = Field(
+        default=5.0, description="How old an unclaimed hand-over must be before it is suspected lost."
+    )
+    heartbeat_seconds: PositiveFloat = Field(default=5.0, description="Interval of a worker's heartbeat.")
+    worker_timeout_seconds: PositiveFloat = Field(
+        default=30.0, description="Silence after which a worker counts as dead and its runs are taken back."
+    )
+    max_deaths: PositiveInt = Field(default=3, description="A run that killed its process this often is failed.")
+    packet_budget_seconds: PositiveFloat = Field(
+        default=0.1, description="After this time a packet gives back the runs it has not begun."
+    )
+    database_patience_seconds: PositiveFloat = Field(
+        default=300.0, description="How long a worker keeps trying to record an outcome while PostgreSQL is away."
+    )
+    history_days: PositiveInt = Field(default=90, description="Closed runs are dropped after this many days.")
+
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console on a terminal, JSON lines otherwise."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        _refuse_unknown_variables(type(self))
+
+    @property
+    def database(self) -> str:
+        """The database URL; raises ConfigurationError when none is set."""
+        if self.database_url is None:
+            raise ConfigurationError(
+                "No database is configured. Set CGK_DATABASE_URL=postgresql://user:password@host/database, "
+                "or run `cgk-tasks dev` in this folder to start a private one."
+            )
+        return self.database_url.get_secret_value()
+
+    @property
+    def broker(self) -> str:
+        """The broker URL; raises ConfigurationError when none is set."""
+        if self.broker_url is None:
+            raise ConfigurationError(
+                "No broker is configured. Set CGK_BROKER_URL=redis://host:6379/0, "
+                "or run `cgk-tasks dev` in this folder to start a private one."
+            )
+        return self.broker_url.get_secret_value()
+
+def _refuse_unknown_variables(model: type[Settings]) -> None:
+    """A misspelt CGK_ variable is an error: pydantic-settings would ignore it silently."""
+    known = {f"CGK_{name.upper()}" for name in model.model_fields} | _OTHER_VARIABLES
+    for variable in os.environ:
+        if variable.startswith("CGK_") and variable not in known:
+            nearest = difflib.get_close_matches(variable, known, n=1)
+            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            raise ConfigurationError(f"The environment variable {variable} is not a setting.{hint}")
+
+
+# Read by a test or by the worker itself, not settings of the application.
+_OTHER_VARIABLES = {"CGK_WORKER_ID"}
+
+
+def _embedded_urls() -> dict[str, Any]:
+    """URLs of the embedded services that run for this folder, if the environment names no servers."""
+    if not Path(".cgk/services.json").exists():
+        return {}
+    from cgk_tasks import embedded
+
+    services = embedded.find()
+    if services is None:
+        return {}
+    return {"database_url": services.database_url, "broker_url": services.broker_url}
+
+
+_settings: Settings | None = None
+
+
+def get_settings() -> Settings:
+    """The settings of this process. Raises ConfigurationError that names the variable and what is wrong."""
+    global _settings  # noqa: PLW0603 - settings are read once a process
+    if _settings is None:
+        _settings = _read_settings()
+    return _settings
+
+
+def use_settings(settings: Settings | None) -> None:
+    """Replace the settings of this process (None: read them again at next use). Meant for tests."""
+    global _settings  # noqa: PLW0603
+    _settings = settings
+
+
+def _read_settings() -> Settings:
+    try:
+        settings = Settings()
+        if settings.database_url is None and settings.broker_url is None and settings.provider != "local":
+            settings = Settings(**_embedded_urls())
+    except ValidationError as exc:
+        problems = "; ".join(
+            f"CGK_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in exc.errors()
+        )
+        raise ConfigurationError(f"A setting is wrong. {problems}") from None
+    return settings

@@ -1,0 +1,383 @@
+"""Every exception cgk_tasks raises, in one tree.
+
+    CgkTasksError
+    ├─ ConfigurationError          a setting is missing or wrong
+    ├─ EmbeddedError               a private PostgreSQL or Redis did not start or stop
+    ├─ StoreError                  PostgreSQL refused, or is away
+    ├─ BrokerError                 the broker refused, or is away
+    ├─ TenantError
+    │  ├─ TenantMissingError       something was sent or asked for without a tenant
+    │  ├─ InvalidTenantError       the id is malformed
+    │  ├─ UnknownTenantError       the id is well-formed, but no such tenant is registered
+    │  └─ TenantContextError       the wrong context, or none
+    ├─ SendError                   nothing was sent
+    │  ├─ UnknownEventError
+    │  ├─ PayloadInvalidError
+    │  ├─ PayloadTooLargeError
+    │  ├─ InvalidOptionError
+    │  ├─ IdempotencyConflictError
+    │  └─ QueueFullError
+    ├─ RunError
+    │  ├─ UnknownRunError
+    │  ├─ RunStateError            the run's state does not allow the action
+    │  ├─ RunFailedError           the run that was waited for failed
+    │  └─ WaitTimeoutError         the run that was waited for is still open
+    └─ JobError                    raised by a job to steer its own run
+       ├─ PermanentError           fail now
+       ├─ TransientError           try again, this uses an attempt
+       ├─ RetryLater               try again, this uses no attempt
+       ├─ JobTimeoutError          the job took too long
+       └─ RunCancelledError        the run was cancelled while the job ran
+
+Each text says what happened and what to change. The data is in attributes, and ``code`` names the kind of
+failure for machines: it is stored with the run, and decides whether a retry can help
+(:mod:`cgk_tasks.classification`). All of them pickle, so they cross process borders unharmed.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+TENANT_ID_RULE = "[a-z0-9][a-z0-9_-]{0,62}"
+"""The form of a tenant id, as error texts show it."""
+
+
+def as_seconds(duration: float | timedelta) -> float:
+    """Return a duration, given in seconds or as a timedelta, in seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+
+
+def _wait_seconds(delay: float | timedelta) -> float:
+    # A wait is stored as a date: negative counts as 0, and a century is as long as for ever.
+    return min(max(0.0, as_seconds(delay)), 100 * 365.25 * 86_400)
+
+
+def _restore(cls: type["CgkTasksError"], args: tuple[Any, ...], state: dict[str, Any]) -> "CgkTasksError":
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(state)
+    return error
+
+
+def _did_you_mean(nearest: str | None) -> str:
+    return f' Did you mean "{nearest}"?' if nearest else ""
+
+
+class CgkTasksError(Exception):
+    """Base of every error of this package."""
+
+    code: str = "CGK_TASKS_ERROR"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions unpickle by calling the class with their text; ours take data instead of a text.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class ConfigurationError(CgkTasksError):
+    """A setting is missing or wrong."""
+
+    code = "NOT_CONFIGURED"
+
+
+class EmbeddedError(CgkTasksError):
+    """A private PostgreSQL or Redis could not be started or stopped."""
+
+    code = "EMBEDDED_ERROR"
+
+
+class StoreError(CgkTasksError):
+    """PostgreSQL refused a statement, or is away. The cause tells which, and decides about a retry."""
+
+    code = "STORE_ERROR"
+
+
+class BrokerError(CgkTasksError):
+    """The broker refused a message, or is away."""
+
+    code = "BROKER_ERROR"
+
+
+# Tenants
+
+
+class TenantError(CgkTasksError):
+    """Something about the tenant stops the operation."""
+
+    code = "TENANT_ERROR"
+
+
+class TenantMissingError(TenantError):
+    """Something that needs a tenant came without one. ``subject`` names it."""
+
+    code = "MISSING_TENANT_ID"
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        super().__init__(
+            f"{subject} was sent without a tenant. Pass tenantId, or send it inside tenant_context(...)."
+        )
+
+
+class InvalidTenantError(TenantError):
+    """A tenant id is malformed."""
+
+    code = "INVALID_TENANT_ID"
+
+    def __init__(self, tenant_id: object) -> None:
+        self.tenant_id = tenant_id
+        shown = repr(tenant_id)
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
+        super().__init__(
+            f"{shown} is not a tenant id. Use a text that matches {TENANT_ID_RULE}: lower-case letters, "
+            "digits, _ and -, at most 63 characters."
+        )
+
+
+class UnknownTenantError(TenantError):
+    """A well-formed tenant id that is not registered."""
+
+    code = "INVALID_TENANT_ID"
+
+    def __init__(self, tenant_id: str, nearest: str | None = None) -> None:
+        self.tenant_id = tenant_id
+        self.nearest = nearest
+        super().__init__(
+            f'There is no tenant "{tenant_id}".{_did_you_mean(nearest)} '
+            f"To register it, run: cgk-tasks tenants add {tenant_id}"
+        )
+
+
+class TenantContextError(TenantError):
+    """A tenant context is missing, or is one of another tenant."""
+
+    code = "TENANT_CONTEXT_ERROR"
+
+
+# Sending
+
+
+class SendError(CgkTasksError):
+    """Nothing was sent."""
+
+    code = "SEND_ERROR"
+
+
+class UnknownEventError(SendError):
+    """The catalog has no event of this name."""
+
+    code = "UNKNOWN_EVENT"
+
+    def __init__(self, event: str, nearest: str | None = None) -> None:
+        self.event = event
+        self.nearest = nearest
+        super().__init__(
+            f'There is no event "{event}".{_did_you_mean(nearest)} '
+            "See all with: cgk-tasks events list. Add your own by subclassing TenantEvent."
+        )
+
+
+class PayloadInvalidError(SendError):
+    """The payload does not fit the event. ``problems`` has one line for each fault."""
+
+    code = "INVALID_PAYLOAD"
+
+    def __init__(self, event: str, problems: Sequence[str]) -> None:
+        self.event = event
+        self.problems = list(problems)
+        super().__init__(
+            f"The payload of {event} is not valid: {'; '.join(self.problems)}. "
+            f"See its fields with: cgk-tasks events show {event}"
+        )
+
+
+class PayloadTooLargeError(SendError):
+    """The payload, as JSON, is over the limit."""
+
+    code = "PAYLOAD_TOO_LARGE"
+
+    def __init__(self, event: str, size_bytes: int, limit_bytes: int) -> None:
+        self.event = event
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"The payload of {event} has {size_bytes:,} bytes; at most {limit_bytes:,} are allowed. "
+            "Store the data and send a reference to it."
+        )
+
+
+class InvalidOptionError(SendError):
+    """An option of a send is wrong, such as a ``run_at`` without a time zone."""
+
+    code = "INVALID_OPTION"
+
+    def __init__(self, option: str, problem: str) -> None:
+        self.option = option
+        self.problem = problem
+        super().__init__(f"The option {option} is not valid: {problem}")
+
+
+class IdempotencyConflictError(SendError):
+    """An idempotency key was used before, with another payload. ``run_id`` is the run it made then."""
+
+    code = "IDEMPOTENCY_CONFLICT"
+
+    def __init__(self, event: str, key: str, run_id: str) -> None:
+        self.event = event
+        self.key = key
+        self.run_id = run_id
+        super().__init__(
+            f'The idempotency key "{key}" of {event} belongs to run {run_id}, which has another payload. '
+            "Send the same payload again, or use a new key."
+        )
+
+
+class QueueFullError(SendError):
+    """The local provider holds as many open runs as it may."""
+
+    code = "QUEUE_FULL"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"The local queue is full ({limit:,} runs). Send more slowly, raise its limit, "
+            "or use the celery provider."
+        )
+
+
+# Runs
+
+
+class RunError(CgkTasksError):
+    """Something about a run stops the operation."""
+
+    code = "RUN_ERROR"
+
+
+class UnknownRunError(RunError):
+    """No run has this id: it never existed, or its history was removed."""
+
+    code = "RECORD_NOT_FOUND"
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(
+            f"There is no run {run_id}. Check the id; closed runs are removed when their retention ends."
+        )
+
+
+class RunStateError(RunError):
+    """The run's state does not allow the action, such as a retry of a run that is still open."""
+
+    code = "INVALID_STATE"
+
+    def __init__(self, run_id: str, state: str, action: str) -> None:
+        self.run_id = run_id
+        self.state = state
+        self.action = action
+        hints = {
+            "retry": "Only closed runs can be retried: wait until it ends, or cancel it first.",
+            "cancel": "Only open runs can be cancelled; this one has ended.",
+        }
+        hint = hints.get(action, f"See it with: cgk-tasks runs show {run_id}")
+        super().__init__(f"Cannot {action} run {run_id}: it is {state}. {hint}")
+
+
+class RunFailedError(RunError):
+    """The run that was waited for failed. ``code`` and ``message`` are those of its last error."""
+
+    def __init__(self, run_id: str, code: str, message: str) -> None:
+        self.run_id = run_id
+        self.code = code
+        self.message = message
+        super().__init__(f"Run {run_id} failed with {code}: {message}. See: cgk-tasks runs show {run_id}")
+
+
+class WaitTimeoutError(RunError):
+    """The run that was waited for is still open. It goes on."""
+
+    code = "TIMEOUT"
+
+    def __init__(self, run_id: str, timeout_seconds: float) -> None:
+        self.run_id = run_id
+        self.timeout_seconds = timeout_seconds
+        super().__init__(
+            f"Run {run_id} was still open after {timeout_seconds:g} s. It goes on: ask for its status later, "
+            "or wait with a longer timeout."
+        )
+
+
+# Jobs
+
+
+class JobError(CgkTasksError):
+    """Base of what a job raises to steer its own run."""
+
+    code = "JOB_ERROR"
+
+
+class PermanentError(JobError):
+    """Fail the run now: trying again cannot help. Any code is allowed."""
+
+    def __init__(self, message: str, code: str = "PERMANENT_ERROR") -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class TransientError(JobError):
+    """Try again later, with the job's backoff. Uses an attempt.
+
+    retry_after: the least time to wait, in seconds or as a timedelta.
+    """
+
+    def __init__(
+        self, message: str, code: str = "TRANSIENT_ERROR", retry_after: float | timedelta | None = None
+    ) -> None:
+        self.code = code
+        self.retry_after = None if retry_after is None else _wait_seconds(retry_after)
+        super().__init__(message)
+
+
+class RetryLater(JobError):  # noqa: N818 - it steers the run, and is no failure
+    """Snooze: run again after ``delay`` (seconds or a timedelta). Uses no attempt."""
+
+    code = "RETRY_LATER"
+
+    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+        self.delay_seconds = _wait_seconds(delay)
+        self.reason = reason
+        super().__init__(f"again in {self.delay_seconds:g} s" + (f": {reason}" if reason else ""))
+
+
+class JobTimeoutError(JobError):
+    """The job took longer than its timeout."""
+
+    code = "TIMEOUT"
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        super().__init__(
+            f"The job took longer than its timeout of {timeout_seconds:g} s. "
+            "Make it shorter, split it, or raise its timeout in define_job(..., timeout=)."
+        )
+
+
+class RunCancelledError(JobError):
+    """The run was cancelled while its job ran. Clean up, and let it pass."""
+
+    code = "CANCELLED"
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"Run {run_id} was cancelled while it ran. To run it again, retry it.")
+
+
+def create_permanent_error(message: str, code: str = "PERMANENT_ERROR") -> PermanentError:
+    """Make a :class:`PermanentError`; the same as calling the class."""
+    return PermanentError(message, code)
+
+
+def create_retryable_error(
+    message: str, code: str | None = None, retry_after: float | timedelta | None = None
+) -> TransientError:
+    """Make a :class:`TransientError`; ``code`` defaults to ``TRANSIENT_ERROR``."""
+    return TransientError(message, code or "TRANSIENT_ERROR", retry_after)

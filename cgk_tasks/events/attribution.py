@@ -1,0 +1,51 @@
+"""Which marketing led to which order."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.fields import Days, JsonObject, Timestamp
+
+
+class TouchpointRecorded(TenantEvent, event="touchpoint.recorded", category="attribution"):
+    """A visitor came into contact with the brand's marketing."""
+
+    touchpoint_id: str
+    session_id: str
+    source: str
+    medium: str | None = None
+    campaign: str | None = None
+
+
+class ConversionAttributed(TenantEvent, event="conversion.attributed", category="attribution"):
+    """An order was credited to the touchpoints that led to it."""
+
+    order_id: str
+    attribution_model: str
+    touchpoints: int = Field(description="How many were credited.")
+
+
+class AttributionRecalculate(TenantEvent, event="attribution.recalculate", category="attribution"):
+    """Attribution is to be worked out again, for an order or for a span of time."""
+
+    order_id: str | None = None
+    start_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+    recalculate_days: Days | None = None
+
+
+class AttributionSync(TenantEvent, event="attribution.sync", category="attribution"):
+    """Advertising figures are to be read from a platform."""
+
+    platform: Literal["tiktok", "meta", "google", "klaviyo", "fairing"]
+    start_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+
+
+class AttributionExport(TenantEvent, event="attribution.export", category="attribution"):
+    """Attribution data is to be written to a file."""
+
+    export_id: str
+    format: Literal["csv", "json"]
+    filters: JsonObject | None = None

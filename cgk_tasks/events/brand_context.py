@@ -1,0 +1,29 @@
+"""What the AI features know about a brand."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cgk_tasks.events.base import TenantEvent
+
+
+class BrandContextProcessDocument(TenantEvent, event="brandContext.processDocument", category="brandContext"):
+    """A document about the brand is to be read and indexed."""
+
+    document_id: str
+    document_type: Literal["pdf", "url", "text"]
+
+
+class BrandContextRefreshEmbeddings(
+    TenantEvent, event="brandContext.refreshEmbeddings", category="brandContext"
+):
+    """Embeddings are to be computed again, for one document or for all."""
+
+    document_id: str | None = None
+    chunk_limit: int | None = Field(default=None, description="At most so many chunks.")
+
+
+class BrandContextCleanup(TenantEvent, event="brandContext.cleanup", category="brandContext"):
+    """Document chunks that nothing refers to any more are to be deleted."""
+
+    max_age_hours: int | None = Field(default=None, description="Age in hours.")

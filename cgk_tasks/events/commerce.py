@@ -1,0 +1,80 @@
+"""Orders, customers, products and stock."""
+
+from pydantic import Field
+
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.fields import Currency, Email, Money, PersonalData, Timestamp
+
+
+class OrderCreated(TenantEvent, event="order.created", category="commerce"):
+    """A customer placed an order."""
+
+    order_id: str
+    total_amount: Money
+    shopify_order_id: str | None = None
+    customer_id: str | None = None
+    currency: Currency | None = None
+
+
+class OrderFulfilled(TenantEvent, event="order.fulfilled", category="commerce"):
+    """An order's items, or some of them, were handed to a carrier."""
+
+    order_id: str
+    fulfillment_id: str
+    tracking_number: str | None = None
+    carrier: str | None = None
+
+
+class OrderDelivered(TenantEvent, event="order.delivered", category="commerce"):
+    """An order reached the customer."""
+
+    order_id: str
+    fulfillment_id: str | None = None
+    delivered_at: Timestamp | None = None
+
+
+class OrderCancelled(TenantEvent, event="order.cancelled", category="commerce"):
+    """An order was called off before it was complete."""
+
+    order_id: str
+    reason: str | None = None
+    refund_amount: Money | None = None
+
+
+class OrderRefunded(TenantEvent, event="order.refunded", category="commerce"):
+    """Money of an order was paid back to the customer."""
+
+    order_id: str
+    refund_amount: Money | None = None
+    currency: Currency | None = None
+    reason: str | None = None
+
+
+class CustomerCreated(TenantEvent, event="customer.created", category="commerce"):
+    """A new customer was registered in the shop."""
+
+    customer_id: str
+    email: Email
+    shopify_customer_id: str | None = None
+
+
+class CustomerUpdated(TenantEvent, event="customer.updated", category="commerce"):
+    """A customer's details changed; `changes` holds the new values by field."""
+
+    customer_id: str
+    changes: PersonalData
+
+
+class ProductSync(TenantEvent, event="product.sync", category="commerce"):
+    """Products are to be copied from the shop: one, or all of them with `full_sync`."""
+
+    product_id: str | None = None
+    full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")
+
+
+class InventorySync(TenantEvent, event="inventory.sync", category="commerce"):
+    """Stock levels are to be copied from the shop, for a product, a variant or a location."""
+
+    product_id: str | None = None
+    variant_id: str | None = None
+    location_id: str | None = None

@@ -1,0 +1,122 @@
+"""People who make content for a brand: applications, projects, reminders."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.fields import ByteCount, Days, Email, PersonalData, PersonName
+
+
+class CreatorApplied(TenantEvent, event="creator.applied", category="creators"):
+    """A creator applied to work with the brand."""
+
+    creator_id: str
+    application_id: str
+    email: Email
+
+
+class CreatorApproved(TenantEvent, event="creator.approved", category="creators"):
+    """A creator's application was accepted."""
+
+    creator_id: str
+    approved_by: str | None = None
+
+
+class CreatorRejected(TenantEvent, event="creator.rejected", category="creators"):
+    """A creator's application was turned down."""
+
+    creator_id: str
+    reason: str | None = None
+
+
+class CreatorSetupComplete(TenantEvent, event="creator.setupComplete", category="creators"):
+    """A creator finished setting up the account."""
+
+    creator_id: str
+
+
+class CreatorEmailQueued(TenantEvent, event="creator.email.queued", category="creators"):
+    """An email to a creator is waiting to be sent."""
+
+    email_id: str
+    creator_id: str
+    template_id: str
+    priority: Literal["high", "normal", "low"] | None = None
+
+
+class CreatorReminder(TenantEvent, event="creator.reminder", category="creators"):
+    """A creator is to be reminded of something that is due."""
+
+    creator_id: str
+    reminder_type: Literal["delivery", "deadline", "noResponse", "abandoned"]
+    project_id: str | None = None
+
+
+class CreatorFileUploaded(TenantEvent, event="creator.file.uploaded", category="creators"):
+    """A creator uploaded a file to a project."""
+
+    file_id: str
+    creator_id: str
+    project_id: str
+    file_type: Literal["video", "image", "document"]
+    file_size: ByteCount
+
+
+class CreatorSlackNotification(TenantEvent, event="creator.slackNotification", category="creators"):
+    """The team is to be told on Slack about a creator."""
+
+    notification_type: Literal[
+        "application_received",
+        "application_approved",
+        "welcome_call_booked",
+        "escalation",
+        "product_shipped",
+        "product_received",
+        "contract_sent",
+        "contract_signed",
+        "content_submitted",
+        "content_revisions_requested",
+    ]
+    creator_id: str
+    creator_name: PersonName
+    creator_email: Email
+    metadata: PersonalData | None = None
+
+
+class CreatorShipmentSync(TenantEvent, event="creator.shipmentSync", category="creators"):
+    """The state of product shipments to creators is to be read from the carriers."""
+
+    shipment_id: str | None = None
+    full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")
+
+
+class CreatorApprovalReminders(TenantEvent, event="creator.approvalReminders", category="creators"):
+    """The team is to be reminded of the applications that wait for a decision."""
+
+
+class CreatorWelcomeCallReminders(TenantEvent, event="creator.welcomeCallReminders", category="creators"):
+    """Creators are to be reminded of welcome calls that they have not booked."""
+
+
+class ProjectCreated(TenantEvent, event="project.created", category="creators"):
+    """A project with a creator was opened."""
+
+    project_id: str
+    creator_id: str
+    type: str
+
+
+class ProjectStatusChanged(TenantEvent, event="project.statusChanged", category="creators"):
+    """A project moved from one status to another."""
+
+    project_id: str
+    old_status: str
+    new_status: str
+
+
+class ProjectDeadlineApproaching(TenantEvent, event="project.deadlineApproaching", category="creators"):
+    """The deadline of a project is near."""
+
+    project_id: str
+    days_remaining: Days

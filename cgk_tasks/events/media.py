@@ -1,0 +1,83 @@
+"""Videos, and the library of digital assets."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.fields import ByteCount, Days, Seconds
+
+
+class VideoUploadCompleted(TenantEvent, event="video.uploadCompleted", category="media"):
+    """A video was uploaded in full."""
+
+    video_id: str
+    project_id: str
+    creator_id: str
+    size: ByteCount
+    duration: Seconds | None = None
+
+
+class VideoTranscriptionStarted(TenantEvent, event="video.transcriptionStarted", category="media"):
+    """The transcription of a video began."""
+
+    video_id: str
+    language: str | None = None
+
+
+class VideoTranscriptionCompleted(TenantEvent, event="video.transcriptionCompleted", category="media"):
+    """The transcription of a video is ready."""
+
+    video_id: str
+    transcript_url: str | None = None
+
+
+class VideoAiGenerated(TenantEvent, event="video.aiGenerated", category="media"):
+    """Something was generated from a video."""
+
+    video_id: str
+    generation_type: Literal["thumbnail", "summary", "clips"]
+
+
+class DamAssetUploaded(TenantEvent, event="dam.assetUploaded", category="media"):
+    """An asset was added to the library."""
+
+    asset_id: str
+    asset_type: Literal["image", "video", "document"]
+    size: ByteCount
+    project_id: str | None = None
+
+
+class DamGdriveSync(TenantEvent, event="dam.gdriveSync", category="media"):
+    """Assets are to be copied from a Google Drive folder."""
+
+    folder_id: str | None = None
+    full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")
+
+
+class DamRightsExpiry(TenantEvent, event="dam.rightsExpiry", category="media"):
+    """Usage rights that end soon are to be found, for one asset or for all."""
+
+    asset_id: str | None = None
+    days_to_expiry: Days | None = None
+
+
+class DamExport(TenantEvent, event="dam.export", category="media"):
+    """Assets are to be packed for download."""
+
+    export_id: str
+    asset_ids: list[str]
+    format: str | None = None
+
+
+class DamFaceDetection(TenantEvent, event="dam.faceDetection", category="media"):
+    """Faces are to be found in an asset."""
+
+    asset_id: str
+
+
+class DamBulkIngest(TenantEvent, event="dam.bulkIngest", category="media"):
+    """The files of finished projects are to be added to the library."""
+
+    project_ids: list[str] | None = None
+    limit: int | None = Field(default=None, description="At most so many at a time.")

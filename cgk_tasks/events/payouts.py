@@ -1,0 +1,88 @@
+"""Money that goes to creators, and the treasury it comes from."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.fields import Currency, Money, Timestamp
+
+
+class PayoutRequested(TenantEvent, event="payout.requested", category="payouts"):
+    """A creator asked for a payout."""
+
+    payout_id: str
+    creator_id: str
+    amount: Money
+    currency: Currency
+    payout_type: Literal["domestic", "international"]
+
+
+class PayoutProcessing(TenantEvent, event="payout.processing", category="payouts"):
+    """A payout was handed to the payment provider."""
+
+    payout_id: str
+    transfer_id: str | None = None
+
+
+class PayoutCompleted(TenantEvent, event="payout.completed", category="payouts"):
+    """A payout reached the creator."""
+
+    payout_id: str
+    completed_at: Timestamp
+    transaction_id: str | None = None
+
+
+class PayoutFailed(TenantEvent, event="payout.failed", category="payouts"):
+    """A payout did not go through."""
+
+    payout_id: str
+    reason: str
+    retryable: bool = Field(description="Whether trying again can help.")
+
+
+class PaymentAvailable(TenantEvent, event="payment.available", category="payouts"):
+    """Earnings of a creator became available for payout."""
+
+    creator_id: str
+    amount: Money
+    currency: Currency
+
+
+class TreasuryTopup(TenantEvent, event="treasury.topup", category="payouts"):
+    """The balance that payouts are paid from is to be topped up."""
+
+    topup_id: str
+    amount: Money
+    currency: Currency
+
+
+class TreasuryApproval(TenantEvent, event="treasury.approval", category="payouts"):
+    """A treasury request waits for an approval."""
+
+    request_id: str
+
+
+class TreasuryLowBalance(TenantEvent, event="treasury.lowBalance", category="payouts"):
+    """The balance that payouts are paid from fell below its threshold."""
+
+    balance: Money
+    threshold: Money
+    currency: Currency
+
+
+class ExpenseSync(TenantEvent, event="expense.sync", category="payouts"):
+    """Payouts are to be copied to the books as expenses."""
+
+    payout_id: str | None = None
+    start_date: Timestamp | None = None
+    end_date: Timestamp | None = None
+
+
+class CommissionMatured(TenantEvent, event="commission.matured", category="payouts"):
+    """A commission passed its holding period and now belongs to the creator."""
+
+    commission_id: str
+    order_id: str
+    creator_id: str
+    amount: Money

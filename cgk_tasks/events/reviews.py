@@ -1,0 +1,75 @@
+"""Product reviews, the emails that ask for them, and surveys."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.fields import Email, PersonName, Timestamp
+
+
+class ReviewSubmitted(TenantEvent, event="review.submitted", category="reviews"):
+    """A customer wrote a review."""
+
+    review_id: str
+    rating: int = Field(description="Number of stars.")
+    order_id: str | None = None
+    customer_id: str | None = None
+
+
+class ReviewModerated(TenantEvent, event="review.moderated", category="reviews"):
+    """A moderator decided about a review; its author is to be told."""
+
+    review_id: str
+    action: Literal["approve", "reject", "spam"]
+    reviewer_email: Email
+    reviewer_name: PersonName | None
+    product_title: str | None
+
+
+class ReviewEmailQueued(TenantEvent, event="review.email.queued", category="reviews"):
+    """An email that asks for a review is waiting to be sent."""
+
+    review_email_id: str
+    order_id: str
+    customer_id: str
+    template_id: str
+    scheduled_for: Timestamp | None = None
+
+
+class ReviewEmailSent(TenantEvent, event="review.email.sent", category="reviews"):
+    """An email that asks for a review was sent."""
+
+    review_email_id: str
+    message_id: str | None = None
+
+
+class ReviewReminder(TenantEvent, event="review.reminder", category="reviews"):
+    """A customer is to be reminded of the review of an order."""
+
+    order_id: str
+    reminder_number: int = Field(description="1 for the first reminder.")
+
+
+class SurveyResponse(TenantEvent, event="survey.response", category="reviews"):
+    """A customer answered a survey."""
+
+    response_id: str
+    survey_id: str
+    customer_id: str | None = None
+    order_id: str | None = None
+
+
+class SurveyDigest(TenantEvent, event="survey.digest", category="reviews"):
+    """The summary of recent survey answers is to be compiled and sent."""
+
+    frequency: Literal["daily", "weekly"]
+
+
+class SurveyLowNps(TenantEvent, event="survey.lowNps", category="reviews"):
+    """A customer gave a low recommendation score; somebody should follow up."""
+
+    response_id: str
+    survey_id: str
+    nps_score: int = Field(description="0 to 10.")
+    customer_id: str | None = None

@@ -1,0 +1,16 @@
+"""Alembic's entry: runs the migrations on CGK_DATABASE_URL, one process at a time."""
+
+import sqlalchemy as sa
+from alembic import context
+
+from cgk_tasks.migrations import SCHEMA
+from cgk_tasks.postgres import engine
+
+MIGRATION_LOCK = 4_216_201_001
+
+with engine().connect() as connection:
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+    connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    context.configure(connection=connection, version_table_schema=SCHEMA)
+    context.run_migrations()
+    connection.commit()

@@ -1,0 +1,1 @@
+"""What people see of a running system: logs now; metrics and traces beside them."""

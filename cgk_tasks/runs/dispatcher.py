@@ -1,0 +1,153 @@
+"""The dispatcher: the leader among the workers hands runs to the broker that no sender will.
+
+Due and retried runs, runs whose publish failed, runs that the broker lost, runs whose tenant was resumed; and it closes
+runs whose time to live has passed. Every statement is safe to run twice or by two leaders for a moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import BrokerError
+from cgk_tasks.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.runs import history, store
+from cgk_tasks.runs.models import HandOver
+from cgk_tasks.runs.publisher import get_publisher
+from cgk_tasks.runs.sender import hand_over, publish, unit_of_work
+from cgk_tasks.tenancy import registry
+
+SQL = statements("dispatch")
+log = structlog.get_logger("cgk_tasks.dispatcher")
+
+LEASE = "dispatcher"
+LEASE_SECONDS = 10.0
+_HOUSEKEEPING_SECONDS = 3600.0
+_LOOK_FOR_LOST_SECONDS = 1.0
+
+RunClosed = Callable[[Row], None]
+"""Called with id, state, tenant_id and canvas of a run that was closed without a worker, inside the transaction."""
+
+
+class Dispatcher:
+    """One tick after another, as long as this worker holds the lease."""
+
+    def __init__(self, holder: str, on_closed: RunClosed | None = None) -> None:
+        self._holder = holder
+        self._on_closed = on_closed
+        self._leads_until = 0.0
+        self._look_for_lost_at = 0.0
+        self._housekeeping_at = 0.0
+
+    @property
+    def leads(self) -> bool:
+        return time.monotonic() < self._leads_until
+
+    def take_lease(self) -> bool:
+        """Become or stay the leader. Another worker takes over when the lease was not renewed for 10 s."""
+        if self._leads_until - time.monotonic() > LEASE_SECONDS / 2:
+            return True
+        asked_at = time.monotonic()
+        values = {"name": LEASE, "holder": self._holder, "seconds": LEASE_SECONDS}
+        with autocommit() as connection:
+            taken = bool(fetch(connection, SQL["take_lease"], values))
+        if taken and not self.leads:
+            log.info("dispatcher_leads")
+        self._leads_until = asked_at + LEASE_SECONDS if taken else 0.0
+        return taken
+
+    def drop_lease(self) -> None:
+        self._leads_until = 0.0
+        with autocommit() as connection:
+            execute(connection, SQL["drop_lease"], {"name": LEASE, "holder": self._holder})
+
+    def tick(self) -> int:
+        """Hand over what is due. Returns how many runs were handed over."""
+        self._expire()
+        handed = self._hand_over("hand_over_due") + self._hand_over("hand_over_unpublished")
+        now = time.monotonic()
+        if now >= self._look_for_lost_at:
+            self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
+            with autocommit() as connection:
+                execute(connection, SQL["release_held"])
+            handed += self._hand_over_lost()
+            if get_settings().tenants_query:
+                registry.sync(max_age_seconds=get_settings().tenants_refresh_seconds)
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
+            history.keep_house()
+        return handed
+
+    def _hand_over(self, statement: str, values: dict[str, Any] | None = None) -> int:
+        limit = get_settings().dispatch_batch
+        handed = 0
+        while True:
+            with autocommit() as connection:
+                rows = fetch(connection, SQL[statement], {"limit": limit, **(values or {})})
+            due = hand_overs(rows)
+            if due and not hand_over(due):
+                return handed  # the broker is down; the next tick tries again
+            handed += len(due)
+            if len(rows) < limit:
+                return handed
+
+    def _hand_over_lost(self) -> int:
+        """A run that was handed over before the oldest message still in its list, and not claimed, was lost."""
+        patience = get_settings().hand_over_patience_seconds
+        with autocommit() as connection:
+            lists = fetch(connection, SQL["unclaimed_lists"], {"patience": patience})
+        handed = 0
+        for row in lists:
+            try:
+                since = get_publisher().waiting_since(row["queue"], row["priority"])
+            except BrokerError:
+                return handed
+            before = _before(since, patience)
+            if row["oldest"] < before:
+                found = self._hand_over(
+                    "hand_over_lost",
+                    {"queue": row["queue"], "priority": row["priority"], "before": before, "patience": patience},
+                )
+                if found:
+                    log.warning("hand_over_repeated", runs=found, queue=row["queue"])
+                handed += found
+        return handed
+
+    def _expire(self) -> None:
+        with transaction() as connection, unit_of_work(connection) as unit:
+            rows = fetch(connection, SQL["expire"], {"limit": get_settings().dispatch_batch})
+            closed_without_worker(connection, rows, self._on_closed)
+        publish(unit.accepted)
+
+
+def _before(waiting_since: float | None, patience: float) -> datetime:
+    """Hand-overs before this time are not in the broker any more."""
+    now = datetime.now(UTC)
+    if waiting_since is None:
+        # This broker cannot show its oldest message: only a long silence is suspicious.
+        return datetime.fromtimestamp(now.timestamp() - 60 * patience, UTC)
+    return now if waiting_since == float("inf") else datetime.fromtimestamp(waiting_since, UTC)
+
+
+def hand_overs(rows: list[Row]) -> list[HandOver]:
+    return [
+        HandOver(row["id"], row["tenant_id"], row["event"], row["queue"], row["priority"], alone=row["deaths"] > 0)
+        for row in rows
+        if row["state"] == "pending"
+    ]
+
+
+def closed_without_worker(connection: Connection, rows: list[Row], on_closed: RunClosed | None) -> None:
+    """What follows when runs close that no worker holds: their parents, and what Celery's canvas linked to them."""
+    if not rows:
+        return
+    store.close_parents(connection, store.closed_of(rows))
+    for row in rows:
+        if row["canvas"] is not None and on_closed is not None:
+            on_closed(row)
+

@@ -1,0 +1,280 @@
+"""Accepting runs: options to a `NewRun`, the insert, and the publish after the commit.
+
+Everything that makes runs goes through `accept`: the client, Celery's `delay`, fan-out, canvas and replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import event as sa_event
+
+from cgk_tasks import postgres
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError
+from cgk_tasks.runs import store
+from cgk_tasks.runs.envelope import packet_message, packets
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, NewRun, RunHandle, State, new_run_id
+from cgk_tasks.runs.publisher import get_publisher
+from cgk_tasks.tenancy import registry
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from cgk_tasks.tenancy.models import Tenant
+
+log = structlog.get_logger("cgk_tasks.sender")
+
+_LONGEST_DELAY = timedelta(days=366 * 100)
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """How a run is sent. Durations are seconds or timedelta; datetimes must be aware."""
+
+    delay: float | timedelta | None = None
+    run_at: datetime | None = None
+    idempotency_key: str | None = None
+    max_attempts: int | None = None
+    queue: str | None = None
+    priority: int | None = None
+    expires: float | timedelta | datetime | None = None
+
+
+@dataclass
+class Origin:
+    """Where a run comes from, if not from a plain send."""
+
+    run_id: str | None = None
+    job: str | None = None
+    parent_id: str | None = None
+    replay_of: str | None = None
+    canvas: str | None = None
+
+
+def new_run(
+    event: str,
+    tenant_id: str,
+    payload: str,
+    options: SendOptions,
+    origin: Origin | None = None,
+    tenant: Tenant | None = None,
+) -> NewRun:
+    """Check the options and make the run. `tenant`: as known already; None asks the registry.
+
+    Raises InvalidOptionError, PayloadTooLargeError, UnknownTenantError.
+    """
+    settings = get_settings()
+    origin = origin or Origin()
+    size = len(payload.encode())
+    if size > settings.max_payload_bytes:
+        raise PayloadTooLargeError(event, size, settings.max_payload_bytes)
+    tenant = tenant or registry.require(tenant_id)
+    now = datetime.now(UTC)
+    run_at = due_time(options.delay, options.run_at, now)
+    state: State = "pending"
+    if tenant.status == "suspended":
+        state = "held"
+    elif run_at is not None and run_at > now:
+        state = "scheduled"
+    return NewRun(
+        id=origin.run_id or new_run_id(),
+        tenant_id=tenant_id,
+        event=event,
+        payload=payload,
+        queue=_queue(options.queue) or settings.default_queue,
+        priority=_priority(options.priority),
+        state=state,
+        job=origin.job,
+        max_attempts=_max_attempts(options.max_attempts),
+        run_at=run_at,
+        expires_at=_expiry(options.expires, now),
+        idempotency_key=_key(options.idempotency_key),
+        parent_id=origin.parent_id,
+        replay_of=origin.replay_of,
+        canvas=origin.canvas,
+    )
+
+
+def due_time(delay: float | timedelta | None, run_at: datetime | None, now: datetime) -> datetime | None:
+    """When a run is due: None for at once. Raises InvalidOptionError."""
+    if delay is not None and run_at is not None:
+        raise InvalidOptionError("delay", "was given together with run_at. Give one of them")
+    if run_at is not None:
+        return _aware("run_at", run_at)
+    if delay is None:
+        return None
+    pause = _duration("delay", delay)
+    if pause > _LONGEST_DELAY:
+        raise InvalidOptionError("delay", "is more than a hundred years")
+    return now + pause if pause else None
+
+
+def _duration(option: str, value: object) -> timedelta:
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+        raise InvalidOptionError(option, f"must be seconds or a timedelta, not {type(value).__name__}")
+    try:
+        duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    except (OverflowError, ValueError):
+        raise InvalidOptionError(option, f"cannot be {value} seconds") from None
+    if duration < timedelta(0):
+        raise InvalidOptionError(option, f"is negative ({duration.total_seconds():g} s). Leave it out to run at once")
+    return duration
+
+
+def _aware(option: str, value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise InvalidOptionError(option, f"must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is None:
+        raise InvalidOptionError(
+            option, "has no time zone. Use an aware datetime, for instance datetime.now(UTC) + timedelta(days=1)"
+        )
+    return value
+
+
+def _expiry(value: float | timedelta | datetime | None, now: datetime) -> datetime | None:
+    if value is None:
+        return None
+    return _aware("expires", value) if isinstance(value, datetime) else now + _duration("expires", value)
+
+
+def _priority(value: int | None) -> int:
+    if value is None:
+        return DEFAULT_PRIORITY
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
+        raise InvalidOptionError("priority", f"must be a whole number from 0 (can wait) to 9 (urgent), not {value!r}")
+    return value
+
+
+def _max_attempts(value: int | None) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000):
+        raise InvalidOptionError("max_attempts", f"must be a whole number from 1 to 10000, not {value!r}")
+    return value
+
+
+def _queue(value: str | None) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200):
+        raise InvalidOptionError("queue", f"must be a name of 1 to 200 printable characters, not {value!r}")
+    return value
+
+
+def _key(value: str | None) -> str | None:
+    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 500 or "\0" in value):
+        raise InvalidOptionError("idempotency_key", "must be a text of 1 to 500 characters")
+    return value
+
+
+@dataclass
+class UnitOfWork:
+    """A transaction that other code opened: runs accepted inside it are published when it has committed."""
+
+    connection: postgres.AnyConnection
+    accepted: list[NewRun] = field(default_factory=list)
+
+
+_unit: ContextVar[UnitOfWork | None] = ContextVar("cgk_unit_of_work", default=None)
+
+
+@contextmanager
+def unit_of_work(connection: postgres.AnyConnection) -> Iterator[UnitOfWork]:
+    """Sends inside the block join the transaction of `connection`. Call `publish(unit.accepted)` after its commit."""
+    unit = UnitOfWork(connection)
+    token = _unit.set(unit)
+    try:
+        yield unit
+    finally:
+        _unit.reset(token)
+
+
+def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHandle]:
+    """Insert the runs in one transaction, all or none, and publish those that are due after it has committed.
+
+    With `session`, that is the caller's own transaction. A broker that is down does not fail a send.
+    Raises IdempotencyConflictError, StoreError.
+    """
+    if not runs:
+        return []
+    hashes = {run.id: hashlib.sha256(run.payload.encode()).digest() for run in runs if run.idempotency_key}
+    unit = _unit.get()
+    try:
+        if session is not None:
+            handles = store.insert(session.connection(), runs, hashes)
+            _publish_after_commit(session, _accepted(runs, handles))
+        elif unit is not None:
+            handles = store.insert(unit.connection, runs, hashes)
+            unit.accepted += _accepted(runs, handles)
+        else:
+            with postgres.transaction() if hashes else postgres.autocommit() as connection:
+                handles = store.insert(connection, runs, hashes)
+            publish(_accepted(runs, handles))
+    except (psycopg.Error, sa.exc.DBAPIError) as exc:
+        if unit is not None or session is not None:
+            raise  # the owner of the transaction must see it
+        raise postgres.explain(exc) from exc
+    return handles
+
+
+def _accepted(runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> list[NewRun]:
+    return [run for run, handle in zip(runs, handles, strict=True) if not handle.deduplicated]
+
+
+def publish(runs: Sequence[NewRun]) -> None:
+    """Hand over accepted runs that are due. If the broker is down, the dispatcher does it later."""
+    due = [HandOver(run.id, run.tenant_id, run.event, run.queue, run.priority) for run in runs if run.state == "pending"]
+    if due:
+        hand_over(due)
+
+
+def hand_over(due: Sequence[HandOver]) -> bool:
+    """Publish runs that are marked as handed over; takes the mark back when the broker does not take them."""
+    try:
+        get_publisher().publish([packet_message(packet) for packet in packets(due)])
+    except BrokerError as exc:
+        log.warning("hand_over_postponed", runs=len(due), reason=str(exc))
+        try:
+            store.forget_hand_over([run.id for run in due])
+        except (psycopg.Error, sa.exc.SQLAlchemyError) as also:
+            # The dispatcher finds them without the mark too, some seconds later.
+            log.warning("hand_over_mark_stays", reason=str(also))
+        return False
+    return True
+
+
+_OUTBOX = "cgk_tasks_outbox"
+
+
+def _publish_after_commit(session: Session, runs: list[NewRun]) -> None:
+    outbox: list[NewRun] | None = session.info.get(_OUTBOX)
+    if outbox is None:
+        outbox = session.info[_OUTBOX] = []
+        sa_event.listen(session, "after_commit", _committed)
+        sa_event.listen(session, "after_soft_rollback", _rolled_back)
+    outbox += runs
+
+
+def _committed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint was released; nothing is durable yet
+    runs = list(session.info[_OUTBOX])
+    session.info[_OUTBOX].clear()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        publish(runs)
+    else:
+        loop.run_in_executor(None, publish, runs)
+
+
+def _rolled_back(session: Session, previous: Any) -> None:
+    if not previous.nested:
+        session.info[_OUTBOX].clear()

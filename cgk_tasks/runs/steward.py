@@ -1,0 +1,185 @@
+"""The steward: a thread in every worker's main process that keeps its word.
+
+It beats the heart, takes back runs of children that died, interrupts cancelled runs, stops the children when
+PostgreSQL cannot be reached for too long (others may run those runs by then), and dispatches while it leads.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
+from cgk_tasks.runs import recovery
+from cgk_tasks.runs.dispatcher import Dispatcher, RunClosed
+
+SQL = statements("dispatch")
+log = structlog.get_logger("cgk_tasks.steward")
+
+_LOOK_SECONDS = 0.5
+_FORGOTTEN_LOOKS = 20
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the steward must know of, and may do to, the worker's pool."""
+
+    name: str
+    queues: Callable[[], Collection[str]]
+    active_run_ids: Callable[[], Collection[str]]
+    """Runs of the messages that the pool works on now."""
+    interrupt: Callable[[int], None]
+    """Raise RunCancelledError in the child with this pid."""
+    kill_all: Callable[[], None]
+    """Kill every child at once."""
+    on_timed_out: Callable[[list[str], float], None]
+    """Record that runs were killed by their hard time limit (seconds)."""
+    on_closed: RunClosed
+
+
+class Steward(threading.Thread):
+    """Start with `start()`, end with `stop()`. Survives anything that PostgreSQL or the broker does."""
+
+    def __init__(self, worker_id: str, pool: Pool) -> None:
+        super().__init__(name="cgk-steward", daemon=True)
+        self._id = worker_id
+        self._pool = pool
+        self._settings = get_settings()
+        self._dispatcher = Dispatcher(worker_id, pool.on_closed)
+        self._stopping = threading.Event()
+        self._timed_out: queue.SimpleQueue[tuple[list[str], float]] = queue.SimpleQueue()
+        self._beat_at = 0.0
+        self._look_at = 0.0
+        self._last_beat = time.monotonic()
+        self._in_touch_since: float | None = None
+        self._fenced = False
+        self._not_active: dict[str, int] = {}
+        self._interrupted: dict[str, int] = {}
+
+    def timed_out(self, run_ids: list[str], seconds: float) -> None:
+        """Called from the main thread: these runs' child is being killed for running too long."""
+        self._timed_out.put((run_ids, seconds))
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except (psycopg.Error, sa.exc.SQLAlchemyError, CgkTasksError) as exc:
+                self._in_touch_since = None
+                log.warning("steward_cannot_work", reason=str(exc).strip())
+                self._fence()
+            except Exception:
+                log.exception("steward_stumbled")
+            self._stopping.wait(self._settings.dispatch_interval_seconds)
+
+    def stop(self) -> None:
+        """End the thread and leave the record: no other worker has to wait for a silence."""
+        self._stopping.set()
+        self.join(timeout=10)
+        try:
+            self._dispatcher.drop_lease()
+            with autocommit() as connection:
+                execute(connection, SQL["leave"], {"id": self._id})
+        except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
+            log.warning("steward_left_without_word", reason=str(exc).strip())
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if now >= self._beat_at:
+            self._beat()
+            self._beat_at = now + self._settings.heartbeat_seconds
+        self._handle_timed_out()
+        if now >= self._look_at:
+            self._look_after_runs()
+            self._look_at = now + _LOOK_SECONDS
+        if self._dispatcher.take_lease():
+            if self._may_judge():
+                recovery.take_back_from_dead_workers(self._pool.on_closed)
+            self._dispatcher.tick()
+
+    def _beat(self) -> None:
+        values = {"id": self._id, "name": self._pool.name, "pid": os.getpid(), "queues": sorted(self._pool.queues())}
+        with autocommit() as connection:
+            execute(connection, SQL["beat"], values)
+        self._last_beat = time.monotonic()
+        self._fenced = False
+        if self._in_touch_since is None:
+            self._in_touch_since = self._last_beat
+
+    def _may_judge(self) -> bool:
+        """After an outage of PostgreSQL everyone looks silent: wait until the living had time to beat."""
+        since = self._in_touch_since
+        return since is not None and time.monotonic() - since > self._settings.worker_timeout_seconds
+
+    def _fence(self) -> None:
+        """Out of touch for so long that others may take our runs: stop them, so that no run executes twice at once."""
+        silent = time.monotonic() - self._last_beat
+        if not self._fenced and silent > self._settings.worker_timeout_seconds * 0.8:
+            self._fenced = True
+            log.error("worker_fences_itself", silent_seconds=round(silent, 1))
+            self._pool.kill_all()
+
+    def _handle_timed_out(self) -> None:
+        while True:
+            try:
+                run_ids, seconds = self._timed_out.get_nowait()
+            except queue.Empty:
+                return
+            self._pool.on_timed_out(run_ids, seconds)
+
+    def _look_after_runs(self) -> None:
+        with autocommit() as connection:
+            held = fetch(connection, SQL["held_by_worker"], {"id": self._id})
+        dead = [row["id"] for row in held if not _is_alive(row["worker_pid"])]
+        if dead:
+            # A fresh look at the hard time limits first: a killed child may be one of those.
+            self._handle_timed_out()
+            recovery.take_back(self._id, dead, reason="its process died", on_closed=self._pool.on_closed)
+        self._take_back_forgotten([row for row in held if row["id"] not in dead])
+        self._interrupt_cancelled(held)
+
+    def _take_back_forgotten(self, held: list[Row]) -> None:
+        """Runs that the record gives to us but that nobody here works on: their end was lost with a database crash."""
+        active = set(self._pool.active_run_ids())
+        self._not_active = {row["id"]: self._not_active.get(row["id"], 0) + 1 for row in held if row["id"] not in active}
+        forgotten = [run_id for run_id, looks in self._not_active.items() if looks >= _FORGOTTEN_LOOKS]
+        if forgotten:
+            recovery.take_back(
+                self._id, forgotten, reason="nobody works on it", on_closed=self._pool.on_closed, counts_as_death=False
+            )
+
+    def _interrupt_cancelled(self, held: list[Row]) -> None:
+        cancelled = {row["id"]: row["worker_pid"] for row in held if row["cancel_requested"]}
+        for run_id, pid in cancelled.items():
+            if run_id not in self._interrupted:
+                self._pool.interrupt(pid)
+        self._interrupted = cancelled
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """A child that was killed but not yet waited for still has its pid."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123
+            return stat.read().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except (OSError, IndexError):
+        return False

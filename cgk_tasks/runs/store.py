@@ -1,0 +1,278 @@
+"""Every read and write of runs. The statements are in `cgk_tasks/sql/runs.sql`, each with a word on what it locks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
+from cgk_tasks.postgres import AnyConnection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
+from cgk_tasks.tenancy.models import Tenant
+
+SQL = statements("runs")
+
+_NEW_RUN_COLUMNS = [field.name for field in dataclasses.fields(NewRun)]
+_STATUS_FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that this worker owns now, with everything needed to run it."""
+
+    id: str
+    tenant_id: str
+    tenant: Tenant | None
+    event: str
+    job: str | None
+    payload: str
+    attempt: int
+    deaths: int
+    max_attempts: int | None
+    queue: str
+    priority: int
+    run_at: datetime
+    created_at: datetime
+    started_at: datetime
+    parent_id: str | None
+    canvas: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How an attempt ended, for the record."""
+
+    id: str
+    attempt: int
+    state: State
+    job: str | None = None
+    result: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A run that goes on later. refund: 1 if the attempt does not count."""
+
+    id: str
+    attempt: int
+    state: State
+    refund: int = 0
+    delay_seconds: float = 0.0
+    error: str | None = None
+    payload: str | None = None
+    job: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    id: str
+    parent_id: str | None
+    state: State
+
+
+def _columns(items: Sequence[Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: [getattr(item, name) for item in items] for name in names}
+
+
+def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
+    """Accept runs in the caller's transaction. `hashes`: payload hash by run id, for those with an idempotency key.
+
+    Raises IdempotencyConflictError when a key was used with another payload; the transaction must be rolled back.
+    """
+    earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
+    fresh = [run for run in runs if run.id not in earlier]
+    if fresh:
+        execute(connection, SQL["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
+    return [
+        RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
+    ]
+
+
+def _reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:
+    """Reserve the idempotency keys; returns the earlier run's id for each run whose key was taken."""
+    if not runs:
+        return {}
+    first: dict[tuple[str, str, str], NewRun] = {}
+    for run in runs:
+        first.setdefault((run.tenant_id, run.event, cast(str, run.idempotency_key)), run)
+    keys = list(first)
+    values = {
+        "tenant_id": [key[0] for key in keys],
+        "event": [key[1] for key in keys],
+        "key": [key[2] for key in keys],
+        "run_id": [first[key].id for key in keys],
+        "payload_hash": [hashes[first[key].id] for key in keys],
+        "seconds": get_settings().idempotency_seconds,
+    }
+    reserved = {row["run_id"] for row in fetch(connection, SQL["reserve_keys"], values)}
+    if len(reserved) == len(runs):
+        return {}
+    holders = {
+        (row["tenant_id"], row["event"], row["key"]): (row["run_id"], bytes(row["payload_hash"]))
+        for row in fetch(connection, SQL["find_keys"], values)
+    }
+    earlier: dict[str, str] = {}
+    for run in runs:
+        key = cast(str, run.idempotency_key)
+        run_id, payload_hash = holders[run.tenant_id, run.event, key]
+        if payload_hash != hashes[run.id]:
+            raise IdempotencyConflictError(run.event, key, run_id)
+        if run_id != run.id:
+            earlier[run.id] = run_id
+    return earlier
+
+
+def already_closed(connection: AnyConnection, ids: Sequence[str]) -> set[str]:
+    return {row["id"] for row in fetch(connection, SQL["closed_ids"], {"ids": list(ids)})}
+
+
+def forget_hand_over(ids: Sequence[str]) -> None:
+    with autocommit() as connection:
+        execute(connection, SQL["forget_hand_over"], {"ids": list(ids)})
+
+
+def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
+    """Take a packet's runs, in the packet's order. What does not come back is not ours to run."""
+    with autocommit() as connection:
+        rows = fetch(connection, SQL["claim"], {"ids": list(ids), "worker_id": worker_id, "pid": pid})
+    claimed = {row["id"]: _claimed(row) for row in rows if row["state"] == "running"}
+    return [claimed[run_id] for run_id in ids if run_id in claimed]
+
+
+def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> list[Claimed]:
+    """The runs among these that the worker holds."""
+    rows = fetch(connection, SQL["running"], {"ids": list(ids), "worker_id": worker_id})
+    return [_claimed(row) for row in rows]
+
+
+def _claimed(row: Row) -> Claimed:
+    tenant = None
+    if row["tenant"] is not None:
+        tenant = Tenant(row["tenant"], row["status"], row["isolation"], row["schema_name"], row["role_name"])
+    return Claimed(
+        row["id"], row["tenant_id"], tenant, row["event"], row["job"], row["payload"], row["attempt"], row["deaths"],
+        row["max_attempts"], row["queue"], row["priority"], row["run_at"], row["created_at"], row["started_at"],
+        row["parent_id"], row["canvas"],
+    )  # fmt: skip
+
+
+_CLOSING = [field.name for field in dataclasses.fields(Closing)]
+_PUT_BACK = [field.name for field in dataclasses.fields(PutBack)]
+
+
+def finish(
+    connection: AnyConnection, worker_id: str, closings: Sequence[Closing], *, flush: bool = False
+) -> list[Closed]:
+    """Close the runs that their attempts still own, and their parents when they were the last children.
+
+    flush: wait for the disk. True when the caller's own writes commit in the same transaction.
+    """
+    values = _columns(closings, _CLOSING) | {"worker_id": worker_id, "durability": "on" if flush else "off"}
+    closed = closed_of(fetch(connection, SQL["finish"], values))
+    if any(run.parent_id for run in closed):
+        closed += close_parents(connection, closed)
+    return closed
+
+
+def close_parents(connection: AnyConnection, closed: Sequence[Closed]) -> list[Closed]:
+    """Count closed children off their parents, and close the parents that have none left, up to the root."""
+    all_closed: list[Closed] = []
+    while parents := [run.parent_id for run in closed if run.parent_id]:
+        rows = fetch(connection, SQL["child_closed"], {"parents": parents})
+        closed = []
+        for row in rows:
+            if row["children_open"] <= 0:
+                closed += closed_of(fetch(connection, SQL["close_parent"], {"id": row["id"]}))
+        all_closed += closed
+    return all_closed
+
+
+def closed_of(rows: Iterable[Row]) -> list[Closed]:
+    return [Closed(row["id"], row["parent_id"], row["state"]) for row in rows]
+
+
+def put_back(connection: AnyConnection, worker_id: str, runs: Sequence[PutBack]) -> set[str]:
+    """running → retrying or pending. Returns the ids that were put back; a missing one is cancelled or not ours."""
+    values = _columns(runs, _PUT_BACK) | {"worker_id": worker_id}
+    return {row["id"] for row in fetch(connection, SQL["put_back"], values)}
+
+
+def fan_out(connection: AnyConnection, worker_id: str, parent: Claimed, children: Sequence[NewRun]) -> bool:
+    """Make a claimed run the parent of `children`. False if the run is no longer ours."""
+    values = {"id": parent.id, "attempt": parent.attempt, "worker_id": worker_id, "children": len(children)}
+    if not fetch(connection, SQL["fan_out"], values):
+        return False
+    execute(connection, SQL["insert_runs"], _columns(children, _NEW_RUN_COLUMNS))
+    return True
+
+
+def find(run_id: str, connection: AnyConnection | None = None) -> Row | None:
+    if connection is not None:
+        rows = fetch(connection, SQL["get_run"], {"id": run_id})
+    else:
+        with autocommit() as own:
+            rows = fetch(own, SQL["get_run"], {"id": run_id})
+    return rows[0] if rows else None
+
+
+def get(run_id: str) -> RunStatus:
+    """The run as it stands. Raises UnknownRunError."""
+    row = find(run_id)
+    if row is None:
+        raise UnknownRunError(run_id)
+    return status_of(row)
+
+
+def status_of(row: Row) -> RunStatus:
+    values = {name: value for name, value in row.items() if name in _STATUS_FIELDS}
+    values["payload"] = decode(row["payload"])
+    values["result"] = decode(row["result"])
+    return RunStatus(**values)
+
+
+def listing(
+    *,
+    tenant_id: str | None = None,
+    event: str | None = None,
+    job: str | None = None,
+    state: State | None = None,
+    parent_id: str | None = None,
+    limit: int = 50,
+) -> list[RunStatus]:
+    """Runs that match, the newest first, without payloads and results."""
+    values = {
+        "tenant_id": tenant_id, "event": event, "job": job, "state": state, "parent_id": parent_id, "limit": limit,
+    }  # fmt: skip
+    with autocommit() as connection:
+        return [status_of(row) for row in fetch(connection, SQL["list_runs"], values)]
+
+
+def counts(tenant_id: str | None = None, event: str | None = None) -> list[Row]:
+    """Rows of tenant_id, state, runs."""
+    with autocommit() as connection:
+        return fetch(connection, SQL["count_runs"], {"tenant_id": tenant_id, "event": event})
+
+
+def cancel(run_id: str) -> list[Closed]:
+    """Cancel a run and its children: at once where no worker holds them, else at the worker's next look.
+
+    Returns the runs that were closed at once.
+    """
+    with transaction() as connection:
+        closed = closed_of(fetch(connection, SQL["cancel_waiting"], {"id": run_id}))
+        closed += close_parents(connection, [run for run in closed if run.parent_id and run.parent_id != run_id])
+        fetch(connection, SQL["request_cancel"], {"id": run_id})
+    return closed
+
+
+def is_cancel_requested(run_id: str) -> bool:
+    with autocommit() as connection:
+        rows = fetch(connection, SQL["is_cancel_requested"], {"id": run_id})
+    return bool(rows and rows[0]["requested"])

@@ -1,0 +1,144 @@
+-- name: hand_over_due
+-- scheduled, retrying → pending, the most urgent first. A suspended tenant's run is held instead.
+WITH due AS (
+    SELECT id FROM cgk.runs
+     WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
+     ORDER BY run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE cgk.runs r
+   SET state = CASE WHEN t.status = 'suspended' THEN 'held' ELSE 'pending' END,
+       handed_over_at = clock_timestamp(), hand_overs = 1
+  FROM due JOIN cgk.runs d USING (id) LEFT JOIN cgk.tenants t ON t.id = d.tenant_id
+ WHERE r.id = due.id
+RETURNING r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state;
+
+-- name: hand_over_unpublished
+-- Runs whose publish failed, that a worker gave back or whose tenant was resumed.
+WITH waiting AS (
+    SELECT id FROM cgk.runs
+     WHERE state = 'pending' AND handed_over_at IS NULL
+     ORDER BY priority DESC, run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE cgk.runs r SET handed_over_at = clock_timestamp(), hand_overs = least(r.hand_overs + 1, 1000)
+  FROM waiting WHERE r.id = waiting.id
+RETURNING r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state;
+
+-- name: unclaimed_lists
+-- Where runs wait that were handed over some time ago and not claimed.
+SELECT queue, priority, min(handed_over_at) AS oldest, count(*) AS runs
+  FROM cgk.runs
+ WHERE state = 'pending' AND handed_over_at < now() - make_interval(secs => %(patience)s)
+ GROUP BY queue, priority;
+
+-- name: hand_over_lost
+-- Handed over before the oldest message that is still in their list, and not claimed: the broker lost them, or a
+-- worker keeps them waiting. Handed over again, less often each time; a needless message is harmless.
+WITH lost AS (
+    SELECT id FROM cgk.runs
+     WHERE state = 'pending' AND queue = %(queue)s AND priority = %(priority)s
+       AND handed_over_at < %(before)s
+       AND handed_over_at < now() - make_interval(secs => %(patience)s * least(power(2, hand_overs - 1), 64))
+     ORDER BY handed_over_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE cgk.runs r SET handed_over_at = clock_timestamp(), hand_overs = least(r.hand_overs + 1, 1000)
+  FROM lost WHERE r.id = lost.id
+RETURNING r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state;
+
+-- name: release_held
+-- held → pending or scheduled, for the tenants that are active again.
+UPDATE cgk.runs r
+   SET state = CASE WHEN r.run_at > now() THEN 'scheduled' ELSE 'pending' END, handed_over_at = NULL
+  FROM cgk.tenants t
+ WHERE r.state = 'held' AND t.id = r.tenant_id AND t.status = 'active';
+
+-- name: expire
+-- Open runs whose time to live passed before they started.
+WITH gone AS (
+    DELETE FROM cgk.runs
+     WHERE id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
+                   LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING *
+)
+INSERT INTO cgk.run_history
+SELECT id, tenant_id, event, job, 'expired', queue, priority, payload, max_attempts, attempt, deaths,
+       run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
+       children_open, replay_of, idempotency_key, cancel_requested_at, canvas, errors,
+       clock_timestamp(), NULL::json, 'EXPIRED'
+  FROM gone
+RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id;
+
+-- name: take_lease
+INSERT INTO cgk.leases (name, holder, expires_at)
+VALUES (%(name)s, %(holder)s::uuid, now() + make_interval(secs => %(seconds)s))
+ON CONFLICT (name) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
+ WHERE leases.holder = EXCLUDED.holder OR leases.expires_at < now()
+RETURNING name;
+
+-- name: drop_lease
+DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
+
+-- name: beat
+INSERT INTO cgk.workers (id, name, pid, queues) VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s)
+ON CONFLICT (id) DO UPDATE SET heartbeat_at = now(), queues = EXCLUDED.queues;
+
+-- name: leave
+DELETE FROM cgk.workers WHERE id = %(id)s::uuid;
+
+-- name: list_workers
+SELECT id::text, name, pid, queues, started_at, heartbeat_at,
+       extract(epoch FROM now() - heartbeat_at)::float8 AS silent_seconds
+  FROM cgk.workers ORDER BY name;
+
+-- name: held_by_worker
+SELECT id::text, attempt, worker_pid, cancel_requested_at IS NOT NULL AS cancel_requested,
+       extract(epoch FROM clock_timestamp() - started_at)::float8 AS seconds
+  FROM cgk.runs WHERE worker_id = %(id)s::uuid AND state = 'running';
+
+-- name: dead_workers
+-- Workers that are silent, and owners of running runs that have no row (a worker that left in a hurry).
+SELECT id::text FROM cgk.workers WHERE heartbeat_at < now() - make_interval(secs => %(timeout)s)
+UNION
+SELECT DISTINCT r.worker_id::text FROM cgk.runs r
+ WHERE r.state = 'running' AND r.worker_id IS NOT NULL
+   AND r.started_at < now() - make_interval(secs => %(timeout)s)
+   AND NOT EXISTS (SELECT FROM cgk.workers w WHERE w.id = r.worker_id);
+
+-- name: take_back
+-- Runs whose process died: pending again, or failed when cancelled meanwhile or after too many deaths.
+-- ids: NULL for all runs of the worker. deaths: 0 where the worker stopped them itself.
+UPDATE cgk.runs
+   SET state = 'pending', deaths = deaths + %(deaths)s, worker_id = NULL, worker_pid = NULL,
+       attempt = attempt - CASE WHEN %(deaths)s = 0 THEN 1 ELSE 0 END,
+       handed_over_at = NULL, hand_overs = 0,
+       errors = errors || jsonb_build_object('attempt', attempt, 'code', 'WORKER_DIED', 'kind', 'death',
+                    'type', 'WorkerDied', 'message', %(reason)s::text, 'at', now())
+ WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
+   AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
+RETURNING id::text, deaths, cancel_requested_at IS NOT NULL AS cancel_requested;
+
+-- name: close_waiting
+-- Closes pending runs for good: poison pills and cancelled ones.
+WITH gone AS (
+    DELETE FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending' RETURNING *
+)
+INSERT INTO cgk.run_history
+SELECT id, tenant_id, event, job, %(state)s, queue, priority, payload, max_attempts, attempt, deaths,
+       run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
+       children_open, replay_of, idempotency_key, cancel_requested_at, canvas, errors,
+       clock_timestamp(), NULL::json, %(error_code)s
+  FROM gone
+RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id;
+
+-- name: forget_worker
+DELETE FROM cgk.workers WHERE id = %(id)s::uuid AND heartbeat_at < now() - make_interval(secs => %(timeout)s);
+
+-- name: forget_keys
+DELETE FROM cgk.idempotency_keys WHERE ctid IN
+    (SELECT ctid FROM cgk.idempotency_keys WHERE expires_at <= now() LIMIT %(limit)s);
+
+-- name: forget_groups
+DELETE FROM cgk.groups WHERE created_at < now() - make_interval(days => %(days)s);
+
+-- name: history_partitions
+SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+ WHERE i.inhparent = 'cgk.run_history'::regclass ORDER BY 1;

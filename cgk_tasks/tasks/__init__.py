@@ -1,0 +1,17 @@
+"""Tasks and jobs: one Celery task per event, `@define_job`, and the run of an attempt.
+
+`from cgk_tasks.tasks import order_created` gives the task of the event `order.created`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cgk_tasks.tasks.catalog import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    from cgk_tasks.tasks import catalog
+
+    return getattr(catalog, name)

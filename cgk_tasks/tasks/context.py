@@ -1,0 +1,76 @@
+"""What a job is given: who, what, which attempt, and its tenant's database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import structlog
+
+from cgk_tasks.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from cgk_tasks.tenancy.database import TenantSession
+    from cgk_tasks.tenancy.models import Tenant
+
+P = TypeVar("P")
+
+
+@dataclass
+class JobContext(Generic[P]):
+    """One attempt of one run. `attempt` counts from 1 and says how many tries there were, this one included."""
+
+    job_id: str
+    run_id: str
+    event: str
+    tenant: Tenant
+    payload: P
+    attempt: int = 1
+    max_attempts: int = 1
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+    has_database: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Room for middleware to leave something for the job."""
+
+    _session: TenantSession | None = field(default=None, repr=False)
+
+    @property
+    def tenant_id(self) -> str:
+        return self.tenant.id
+
+    @property
+    def logger(self) -> structlog.stdlib.BoundLogger:
+        """A logger whose lines carry tenant, event, run and attempt."""
+        logger: structlog.stdlib.BoundLogger = structlog.get_logger("cgk_tasks.jobs").bind(job=self.job_id)
+        return logger
+
+    @property
+    def db(self) -> Session:
+        """The tenant's database session, opened at first use. Do not commit it.
+
+        It commits together with the run's completion, so what the job wrote is there exactly once; it rolls back
+        when the job raises. Raises ConfigurationError where no database is configured.
+        """
+        if self._session is None:
+            if not self.has_database:
+                raise ConfigurationError("ctx.db needs a database. Set CGK_DATABASE_URL.")
+            from cgk_tasks.tenancy.database import TenantSession
+
+            self._session = TenantSession(self.tenant)
+            self._session.begin()
+        return self._session
+
+    @property
+    def opened_session(self) -> TenantSession | None:
+        """The session, if the job has used `db`."""
+        return self._session
+
+    def close_session(self) -> None:
+        """Roll back what is not committed and give the connection back."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()

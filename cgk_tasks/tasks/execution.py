@@ -1,0 +1,263 @@
+"""The worker's side of a run: claim a packet, run each run for its tenant, record how it ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+
+from cgk_tasks import postgres
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import CgkTasksError, RunCancelledError, StoreError, UnknownTenantError
+from cgk_tasks.runs import store
+from cgk_tasks.runs.identity import worker_id
+from cgk_tasks.runs.models import NewRun, new_run_id
+from cgk_tasks.runs.sender import publish, unit_of_work
+from cgk_tasks.runs.store import Claimed, Closing, PutBack
+from cgk_tasks.tasks import canvas, plain
+from cgk_tasks.tasks.context import JobContext
+from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
+from cgk_tasks.tasks.runner import Outcome, failure, perform, permanent_failure, typed_payload
+from cgk_tasks.tenancy.context import tenant_context
+from cgk_tasks.tenancy.database import leave_tenant
+
+if TYPE_CHECKING:
+    from cgk_tasks.tasks.base import TenantTask
+
+log = structlog.get_logger("cgk_tasks.runs")
+
+current_run: ContextVar[Claimed | None] = ContextVar("cgk_current_run", default=None)
+
+
+class LostRunError(StoreError):
+    """The run was taken from this attempt while it ran: what it wrote with ctx.db is rolled back."""
+
+
+def run_packet(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
+    """Claim and run a packet. Returns the error of a single run that did not complete, for Celery to report."""
+    settings = get_settings()
+    me = worker_id()
+    claimed = postgres.patiently(lambda: store.claim(ids, me, os.getpid()), settings.worker_timeout_seconds)
+    records = Records(me)
+    error: BaseException | None = None
+    begun = time.monotonic()
+    for position, run in enumerate(claimed):
+        if position and time.monotonic() - begun > settings.packet_budget_seconds:
+            records.give_back(claimed[position:])
+            break
+        error = _run_one(task, run, records)
+    records.flush()
+    return error if len(ids) == 1 else None
+
+
+def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException | None:
+    if run.tenant is None:
+        error = UnknownTenantError(run.tenant_id)
+        records.close_failed(run, None, permanent_failure(error, run.attempt))
+        return error
+    token = current_run.set(run)
+    try:
+        with (
+            tenant_context(run.tenant),
+            structlog.contextvars.bound_contextvars(event=run.event, run=run.id, attempt=run.attempt - run.deaths),
+        ):
+            return _for_its_tenant(task, run, records)
+    finally:
+        current_run.reset(token)
+
+
+def _for_its_tenant(task: TenantTask, run: Claimed, records: Records) -> BaseException | None:
+    if task.is_plain:
+        return _attempt(plain.job_of(task), plain.arguments(run), run, records, task)
+    jobs: Sequence[Job] = jobs_for(run.event)
+    if run.job is not None:
+        job = find_job(run.job)
+        jobs = (job,) if job is not None else ()
+    if not jobs:
+        log.warning("run_unhandled", hint="No job is registered for this event. Is its module in CGK_JOB_MODULES?")
+        records.close(run, Closing(run.id, run.attempt, "unhandled", run.job, error_code="NO_JOB"))
+        return None
+    if len(jobs) > 1:
+        records.fan_out(run, jobs)
+        return None
+    try:
+        payload = typed_payload(run.event, run.payload)
+    except CgkTasksError as exc:
+        records.close_failed(run, jobs[0].id, permanent_failure(exc, run.attempt))
+        return exc
+    return _attempt(jobs[0], payload, run, records, task)
+
+
+def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: TenantTask) -> BaseException | None:
+    assert run.tenant is not None
+    ctx: JobContext[Any] = JobContext(
+        job_id=job.id,
+        run_id=run.id,
+        event=run.event,
+        tenant=run.tenant,
+        payload=payload,
+        attempt=run.attempt - run.deaths,
+        max_attempts=run.max_attempts or job.retry.max_attempts,
+        queued_at=run.created_at,
+        started_at=run.started_at,
+    )
+    begun = time.perf_counter()
+    log.debug("run_started")
+    with plain.request_pushed(task, run, payload):
+        try:
+            outcome = perform(job, ctx, max_attempts=run.max_attempts, first_started_at=run.created_at)
+            outcome = records.record(task, job, run, ctx, outcome)
+        finally:
+            ctx.close_session()
+    _log_end(outcome, time.perf_counter() - begun)
+    return None if outcome.kind == "completed" else outcome.exception
+
+
+def _log_end(outcome: Outcome, seconds: float) -> None:
+    took = round(seconds, 4)
+    if outcome.kind == "completed":
+        log.info("run_completed", seconds=took)
+    elif outcome.kind == "retry":
+        log.warning(
+            "run_will_retry", seconds=took, code=outcome.error_code, delay_seconds=round(outcome.delay_seconds, 3),
+            error=repr(outcome.exception),
+        )  # fmt: skip
+    elif outcome.kind == "failed":
+        log.error("run_failed", seconds=took, code=outcome.error_code, exc_info=outcome.exception)
+    else:
+        log.info(f"run_{outcome.kind}", seconds=took, delay_seconds=outcome.delay_seconds or None)
+
+
+class Records:
+    """Writes how runs ended. Completions without `ctx.db` are gathered and written with one statement a packet."""
+
+    def __init__(self, me: str) -> None:
+        self._me = me
+        self._gathered: list[Closing] = []
+        self._has_children = False
+        self._patience = get_settings().database_patience_seconds
+
+    def record(self, task: TenantTask, job: Job, run: Claimed, ctx: JobContext[Any], outcome: Outcome) -> Outcome:
+        """Record an outcome; returns what really happened (a commit can fail, a run can be cancelled meanwhile)."""
+        if outcome.kind == "completed":
+            try:
+                self._complete(task, job, run, ctx, outcome)
+                return outcome
+            except Exception as exc:  # noqa: BLE001 - the commit of the job's own writes failed: the attempt failed
+                ctx.close_session()
+                outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, first_started_at=run.created_at)
+        ctx.close_session()
+        if outcome.kind == "failed":
+            self.close_failed(run, job.id, outcome, task)
+            return outcome
+        return self._go_on_later(task, job, run, outcome)
+
+    def _complete(self, task: TenantTask, job: Job, run: Claimed, ctx: JobContext[Any], outcome: Outcome) -> None:
+        closing = Closing(run.id, run.attempt, "completed", job.id, outcome.result)
+        session = ctx.opened_session
+        if session is None:
+            self.close(run, closing, task, outcome)
+            return
+        session.flush()
+        connection = session.connection()
+        leave_tenant(connection)
+        with unit_of_work(connection) as unit:
+            if not store.finish(connection, self._me, [closing], flush=True):
+                raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
+            canvas.completed(task, run, outcome.value)
+        session.commit()
+        publish(unit.accepted)
+
+    def close(
+        self, run: Claimed, closing: Closing, task: TenantTask | None = None, outcome: Outcome | None = None
+    ) -> None:
+        """Close a run; at once if something follows from it (canvas), else with the rest of the packet."""
+        if run.canvas is None or task is None:
+            self._gathered.append(closing)
+            self._has_children |= run.parent_id is not None
+            return
+
+        def write() -> None:
+            with postgres.transaction() as connection, unit_of_work(connection) as unit:
+                if store.finish(connection, self._me, [closing]):
+                    if outcome is not None and outcome.kind == "completed":
+                        canvas.completed(task, run, outcome.value)
+                    else:
+                        canvas.failed(task, run, outcome.exception if outcome else None)
+            publish(unit.accepted)
+
+        postgres.patiently(write, self._patience)
+
+    def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome, task: TenantTask | None = None) -> None:
+        closing = Closing(run.id, run.attempt, "failed", job_id, None, outcome.error, outcome.error_code)
+        self.close(run, closing, task, outcome)
+
+    def _go_on_later(self, task: TenantTask, job: Job, run: Claimed, outcome: Outcome) -> Outcome:
+        back = PutBack(run.id, run.attempt, "retrying", job=job.id)
+        if outcome.kind == "retry":
+            back = PutBack(
+                run.id, run.attempt, "retrying", delay_seconds=outcome.delay_seconds, error=outcome.error,
+                payload=plain.changed_arguments(outcome.exception, run), job=job.id,
+            )  # fmt: skip
+        elif outcome.kind == "snooze":
+            back = PutBack(run.id, run.attempt, "retrying", refund=1, delay_seconds=outcome.delay_seconds, job=job.id)
+        elif outcome.kind == "cancelled":
+            # If nobody cancelled this run the signal was late, and meant for the one before: run it again.
+            back = PutBack(run.id, run.attempt, "pending", refund=1, job=job.id)
+        if self._put_back([back]):
+            return outcome
+        cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
+        self.close(run, Closing(run.id, run.attempt, "cancelled", job.id, error=outcome.error), task, cancelled)
+        return cancelled
+
+    def give_back(self, runs: Sequence[Claimed]) -> None:
+        """Runs of a packet that were not begun: pending again, without costing an attempt."""
+        self._put_back([PutBack(run.id, run.attempt, "pending", refund=1) for run in runs])
+
+    def _put_back(self, backs: Sequence[PutBack]) -> set[str]:
+        def write() -> set[str]:
+            with postgres.autocommit() as connection:
+                return store.put_back(connection, self._me, backs)
+
+        return postgres.patiently(write, self._patience)
+
+    def fan_out(self, parent: Claimed, jobs: Sequence[Job]) -> None:
+        """One child run for each job of the event; the parent closes when the last child has."""
+        children = [
+            NewRun(
+                id=new_run_id(), tenant_id=parent.tenant_id, event=parent.event, payload=parent.payload,
+                queue=parent.queue, priority=parent.priority, job=job.id, max_attempts=parent.max_attempts,
+                parent_id=parent.id,
+            )
+            for job in jobs
+        ]  # fmt: skip
+
+        def write() -> bool:
+            with postgres.transaction() as connection:
+                return store.fan_out(connection, self._me, parent, children)
+
+        if postgres.patiently(write, self._patience):
+            publish(children)
+
+    def flush(self) -> None:
+        """Write the gathered completions."""
+        closings, self._gathered = self._gathered, []
+        if not closings:
+            return
+
+        def write() -> None:
+            # A child's end counts on its parent, which takes a second statement in the same transaction.
+            with postgres.transaction() if self._has_children else postgres.autocommit() as connection:
+                store.finish(connection, self._me, closings)
+
+        try:
+            postgres.patiently(write, self._patience)
+        except (psycopg.Error, sa.exc.SQLAlchemyError):
+            # The worker's main process sees that nobody runs these any more and takes them back.
+            log.exception("outcomes_not_recorded", runs=[closing.id for closing in closings])

@@ -1,0 +1,43 @@
+"""Messages of other producers: any Celery client's `send_task("order.created", kwargs={...})` becomes a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery.app.task import Context
+
+from cgk_tasks.errors import TenantMissingError
+from cgk_tasks.events.registry import parse_event
+from cgk_tasks.postgres import autocommit
+from cgk_tasks.runs import store
+from cgk_tasks.runs.envelope import TENANT_HEADER
+from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.runs.sender import Origin, SendOptions, new_run
+from cgk_tasks.tasks import plain
+from cgk_tasks.tasks.canvas import kept
+
+if TYPE_CHECKING:
+    from cgk_tasks.tasks.base import EventTask, TenantTask
+
+
+def adopt(task: TenantTask, request: Context) -> list[str]:
+    """Accept a message that carries its payload as a run under the message's id, and return that id.
+
+    A message that comes twice makes one run. Raises what a bad payload or tenant raises, and then nothing is stored.
+    """
+    run_id = run_id_of(request.id)
+    origin = Origin(run_id=run_id, canvas=kept(request.as_execution_options()))
+    if task.is_plain:
+        tenant_id = (request.headers or {}).get(TENANT_HEADER)
+        if tenant_id is None:
+            raise TenantMissingError(f"The task {task.name}")
+        payload = plain.payload_of(request.args, request.kwargs)
+    else:
+        event_task: EventTask = task  # type: ignore[assignment]
+        event = parse_event(event_task.event.event_name, request.kwargs)
+        tenant_id, payload = event.tenant_id, event.to_json().decode()
+    run = new_run(task.name, tenant_id, payload, SendOptions(expires=None), origin)
+    with autocommit() as connection:
+        if run_id not in store.already_closed(connection, [run_id]):
+            store.insert(connection, [run], {})
+    return [run_id]

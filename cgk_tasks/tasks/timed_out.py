@@ -1,0 +1,46 @@
+"""Runs that a hard time limit killed: an attempt that failed, recorded by the worker's main process."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from cgk_tasks import postgres
+from cgk_tasks.errors import JobTimeoutError
+from cgk_tasks.runs import store
+from cgk_tasks.runs.identity import worker_id
+from cgk_tasks.tasks import plain
+from cgk_tasks.tasks.context import JobContext
+from cgk_tasks.tasks.execution import Records
+from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
+from cgk_tasks.tasks.runner import failure
+
+
+def record_timed_out(app: Celery, run_ids: list[str], seconds: float) -> None:
+    """Fail the attempt of each of these runs that still runs: retried with backoff, or failed for good."""
+    records = Records(worker_id())
+    with postgres.autocommit() as connection:
+        runs = store.running(connection, run_ids, worker_id())
+    for run in runs:
+        task = app.tasks.get(run.event)
+        job = _job(app, run)
+        if task is None or job is None or run.tenant is None:
+            continue
+        ctx: JobContext[None] = JobContext(
+            job_id=job.id, run_id=run.id, event=run.event, tenant=run.tenant, payload=None,
+            attempt=run.attempt - run.deaths,
+        )  # fmt: skip
+        outcome = failure(
+            job, ctx, JobTimeoutError(seconds), max_attempts=run.max_attempts, first_started_at=run.created_at
+        )
+        records.record(task, job, run, ctx, outcome)
+    records.flush()
+
+
+def _job(app: Celery, run: store.Claimed) -> Job | None:
+    task = app.tasks.get(run.event)
+    if task is not None and task.is_plain:
+        return plain.job_of(task)
+    if run.job is not None:
+        return find_job(run.job)
+    jobs = jobs_for(run.event)
+    return jobs[0] if len(jobs) == 1 else None

@@ -1,0 +1,137 @@
+"""What a Celery worker of ours does beside running tasks: its steward, and how its children live and die."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from celery import Celery, bootsteps, signals
+from celery.worker import state
+
+from cgk_tasks import postgres
+from cgk_tasks.errors import RunCancelledError
+from cgk_tasks.postgres import Row
+from cgk_tasks.runs import identity
+from cgk_tasks.runs.steward import Pool, Steward
+from cgk_tasks.tasks import canvas
+from cgk_tasks.tasks.execution import current_run
+from cgk_tasks.tasks.request import PacketRequest
+from cgk_tasks.tasks.timed_out import record_timed_out
+
+if TYPE_CHECKING:
+    from celery.worker import WorkController
+
+log = structlog.get_logger("cgk_tasks.worker")
+
+_PR_SET_PDEATHSIG = 1
+CANCEL_SIGNAL = signal.SIGUSR2
+
+_stewards: dict[int, Steward] = {}
+
+
+def steward_of(app: Celery) -> Steward | None:
+    """The steward of the worker that this process is the main process of."""
+    return _stewards.get(id(app))
+
+
+class StewardStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts the steward after the pool, so that the first children are forked from a process without threads."""
+
+    requires = frozenset({"celery.worker.components:Pool"})
+
+    def __init__(self, worker: WorkController, **_options: Any) -> None:
+        self.steward: Steward | None = None
+
+    def create(self, worker: WorkController) -> None:
+        identity.new_worker_id()
+
+    def start(self, worker: WorkController) -> None:
+        self.steward = Steward(identity.worker_id(), _pool(worker))
+        _stewards[id(worker.app)] = self.steward
+        self.steward.start()
+
+    def stop(self, worker: WorkController) -> None:
+        _stewards.pop(id(worker.app), None)
+        if self.steward is not None:
+            self.steward.stop()
+            self.steward = None
+        postgres.close_pools()
+
+    terminate = stop
+
+
+def _pool(worker: WorkController) -> Pool:
+    def on_closed(row: Row) -> None:
+        canvas.closed_without_worker(worker.app, row)
+
+    def on_timed_out(run_ids: list[str], seconds: float) -> None:
+        record_timed_out(worker.app, run_ids, seconds)
+
+    return Pool(
+        name=worker.hostname,
+        queues=lambda: list(worker.app.amqp.queues.consume_from),
+        active_run_ids=_active_run_ids,
+        interrupt=_interrupt,
+        kill_all=lambda: _kill_all(worker),
+        on_timed_out=on_timed_out,
+        on_closed=on_closed,
+    )
+
+
+def _active_run_ids() -> list[str]:
+    requests = [request for request in list(state.active_requests) if isinstance(request, PacketRequest)]
+    return [run_id for request in requests for run_id in request.run_ids]
+
+
+def _interrupt(pid: int) -> None:
+    if pid == os.getpid():
+        log.warning("run_cannot_be_interrupted", hint="Only the prefork pool interrupts jobs that are cancelled.")
+        return
+    try:
+        os.kill(pid, CANCEL_SIGNAL)
+    except ProcessLookupError:
+        return
+
+
+def _kill_all(worker: WorkController) -> None:
+    for process in list(getattr(getattr(worker.pool, "_pool", None), "_pool", None) or []):
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@signals.worker_process_init.connect
+def prepare_child(**_arguments: Any) -> None:
+    """In every child of the pool: it must not outlive its parent, and it can be interrupted."""
+    die_with_parent(os.getppid())
+    signal.signal(CANCEL_SIGNAL, _cancel_current_run)
+
+
+def _cancel_current_run(_signal: int, _frame: FrameType | None) -> None:
+    run = current_run.get()
+    if run is not None:
+        raise RunCancelledError(run.id)
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when its parent has died: a job must not run on while another worker repeats it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="cgk-parent-watch", daemon=True).start()

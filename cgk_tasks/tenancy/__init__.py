@@ -1,0 +1,24 @@
+"""Tenancy: the registry of tenants, the context that says whose work runs, and what is confined to it."""
+
+from cgk_tasks.tenancy.cache import TenantCache, tenant_cache
+from cgk_tasks.tenancy.context import current_tenant, platform_context, tenant_context
+from cgk_tasks.tenancy.database import TenantSession, tenant_session
+from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.registry import active_tenants, add_tenant, resume_tenant, suspend_tenant
+from cgk_tasks.tenancy.storage import tenant_storage_path
+
+__all__ = [
+    "Tenant",
+    "TenantCache",
+    "TenantSession",
+    "active_tenants",
+    "add_tenant",
+    "current_tenant",
+    "platform_context",
+    "resume_tenant",
+    "suspend_tenant",
+    "tenant_cache",
+    "tenant_context",
+    "tenant_session",
+    "tenant_storage_path",
+]

@@ -1,0 +1,72 @@
+"""Whose work runs now: a context variable that holds the tenant, in threads, tasks and coroutines alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import structlog
+
+from cgk_tasks.errors import TenantContextError, TenantMissingError
+from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.models import Tenant
+
+_tenant: ContextVar[Tenant | None] = ContextVar("cgk_tenant", default=None)
+_platform: ContextVar[bool] = ContextVar("cgk_platform", default=False)
+
+
+def current_tenant() -> Tenant:
+    """The tenant of this context. Raises TenantMissingError outside of one."""
+    tenant = _tenant.get()
+    if tenant is None:
+        raise TenantMissingError("This code")
+    return tenant
+
+
+def find_current_tenant() -> Tenant | None:
+    """The tenant of this context, or None."""
+    return _tenant.get()
+
+
+@contextmanager
+def tenant_context(tenant: str | Tenant) -> Iterator[Tenant]:
+    """Run the block for one tenant.
+
+        with tenant_context("acme") as tenant:
+            send_job("order.created", {...})
+
+    Raises InvalidTenantError or UnknownTenantError, and TenantContextError when the block already runs for another
+    tenant: leave that one first, or say `platform_context()` if the code really works for several.
+    """
+    if isinstance(tenant, str):
+        tenant = registry.require(tenant)
+    outer = _tenant.get()
+    if outer is not None and outer.id != tenant.id:
+        raise TenantContextError(
+            f"tenant_context({tenant.id!r}) was opened inside the context of tenant {outer.id!r}. "
+            "Close that one first, or use platform_context() around code that works for several tenants."
+        )
+    token = _tenant.set(tenant)
+    bound = structlog.contextvars.bind_contextvars(tenant=tenant.id)
+    try:
+        yield tenant
+    finally:
+        structlog.contextvars.reset_contextvars(**bound)
+        _tenant.reset(token)
+
+
+@contextmanager
+def platform_context() -> Iterator[None]:
+    """Run the block for the platform itself: no tenant, and tenant contexts of any tenant may be opened inside."""
+    token = _tenant.set(None)
+    platform_token = _platform.set(True)
+    try:
+        yield
+    finally:
+        _platform.reset(platform_token)
+        _tenant.reset(token)
+
+
+def in_platform_context() -> bool:
+    return _platform.get() and _tenant.get() is None

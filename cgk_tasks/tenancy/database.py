@@ -1,0 +1,73 @@
+"""A tenant's own database session: its transactions cannot see another tenant's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction
+
+from cgk_tasks.errors import TenantContextError
+from cgk_tasks.postgres import engine, fetch, statements
+from cgk_tasks.tenancy.context import current_tenant, find_current_tenant
+from cgk_tasks.tenancy.models import Tenant
+
+SQL = statements("tenants")
+
+
+class TenantSession(Session):
+    """A SQLAlchemy session bound to one tenant. Every transaction begins by entering the tenant's schema and role."""
+
+    def __init__(self, tenant: Tenant, bind: sa.Engine | None = None) -> None:
+        super().__init__(bind or engine(), expire_on_commit=False)
+        self.tenant = tenant
+
+    def get_bind(self, *args: Any, **kwargs: Any) -> sa.Engine | sa.Connection:
+        """Refuses to work in another tenant's context: a session that was kept too long must not be used there."""
+        here = find_current_tenant()
+        if here is not None and here.id != self.tenant.id:
+            raise TenantContextError(
+                f"A session of tenant {self.tenant.id!r} was used in the context of tenant {here.id!r}. "
+                "Do not keep sessions between runs; ask for ctx.db or tenant_session() each time."
+            )
+        return super().get_bind(*args, **kwargs)
+
+
+@event.listens_for(TenantSession, "after_begin")
+def _enter(session: TenantSession, _transaction: SessionTransaction, connection: sa.Connection) -> None:
+    enter_tenant(connection, session.tenant)
+
+
+def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
+    """Confine the open transaction to the tenant: schema, role, and the setting that row-level policies read."""
+    fetch(
+        connection,
+        SQL["enter_tenant"],
+        {
+            "search_path": sql.Identifier(tenant.schema_name).as_string(None),
+            "tenant_id": tenant.id,
+            "role": tenant.role_name or "none",
+        },
+    )
+
+
+def leave_tenant(connection: sa.Connection) -> None:
+    """Take the open transaction back to the login's own role, to record the run's end in the schema cgk."""
+    connection.exec_driver_sql("SET LOCAL ROLE NONE")
+
+
+@contextmanager
+def tenant_session() -> Iterator[Session]:
+    """A session for the current tenant: commits at the end of the block, rolls back on an exception.
+
+        with tenant_context("acme"), tenant_session() as session:
+            session.execute(text("INSERT INTO orders ..."))
+
+    Raises TenantMissingError outside of a tenant context.
+    """
+    with TenantSession(current_tenant()) as session, session.begin():
+        yield session

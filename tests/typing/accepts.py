@@ -1,0 +1,101 @@
+"""Every line of this file is right, and a strict type checker must agree."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import assert_type
+
+from cgk_tasks.client.api import (
+    asend_job,
+    atrigger_and_wait,
+    cancel_job,
+    get_job_status,
+    retry_job,
+    schedule_job,
+    send_job,
+    send_jobs,
+    trigger_and_wait,
+)
+from cgk_tasks.client.provider import WaitResult
+from cgk_tasks.events import (
+    GoogleFeedImageOptimize,
+    ImageOptions,
+    JobEvent,
+    JobPayload,
+    OrderCreated,
+    OrderDelivered,
+    ReviewModerated,
+    TenantEvent,
+    get_event,
+    parse_event,
+)
+from cgk_tasks.events.payloads import OrderCreatedPayload
+from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.tasks.catalog import order_created, survey_low_nps
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+class InvoicePaid(TenantEvent, event="invoice.paid"):
+    """An event of an application's own."""
+
+    invoice_id: str
+    days_late: int = 0
+
+
+# Payloads in wire form
+assert_type(send_job("order.created", {"tenantId": "acme", "orderId": "1", "totalAmount": 19.99}), RunHandle)
+send_job("order.created", {"tenantId": "acme", "orderId": "1", "totalAmount": 20, "currency": None})
+send_job("order.delivered", {"tenantId": "acme", "orderId": "1", "deliveredAt": NOON})
+send_job("order.delivered", {"tenantId": "acme", "orderId": "1", "deliveredAt": "2026-01-31T12:00:00Z"})
+send_job(
+    "email.send", {"tenantId": "acme", "to": "a@b.c", "templateId": "t", "data": {"name": "Ann", "n": 1}}
+)
+send_job("review.reminder.scheduled", {"tenantId": "acme", "orderId": "1", "reminderNumber": 1})
+send_job(
+    "googleFeed.imageOptimize",
+    {"tenantId": "acme", "productId": "p", "imageUrl": "u", "options": {"format": "png"}},
+)
+payload: OrderCreatedPayload = {"tenantId": "acme", "orderId": "1", "totalAmount": Decimal("19.99")}
+send_job("order.created", payload, delay=timedelta(days=400), idempotency_key="order-1", priority=9)
+
+# Models
+order = OrderCreated(tenant_id="acme", order_id="1", total_amount=Decimal("19.99"))
+send_job("order.created", order)
+send_job(order, queue="orders", max_attempts=5)
+send_job(InvoicePaid(tenant_id="acme", invoice_id="7"))
+send_job(InvoicePaid(tenant_id="acme", invoice_id="7", days_late=3), run_at=NOON, expires=NOON)
+schedule_job(OrderDelivered(tenant_id="acme", order_id="1", delivered_at=NOON), delay=30)
+send_jobs([order, InvoicePaid(tenant_id="acme", invoice_id="7")])
+ReviewModerated(
+    tenant_id="acme",
+    review_id="r",
+    action="approve",
+    reviewer_email="a@b.c",
+    reviewer_name=None,
+    product_title=None,
+)
+GoogleFeedImageOptimize(
+    tenant_id="acme", product_id="p", image_url="u", options=ImageOptions(format="png", quality=80)
+)
+
+# Waiting, runs, tasks
+assert_type(trigger_and_wait(order, timeout=5), WaitResult)
+assert_type(get_job_status("run"), RunStatus)
+assert_type(cancel_job("run"), RunStatus)
+assert_type(retry_job("run"), RunHandle)
+order_created.delay(tenant_id="acme", order_id="1", total_amount=19.99)
+order_created.apply_async(kwargs={"tenant_id": "acme", "order_id": "1", "total_amount": 1}, countdown=5)
+survey_low_nps.delay(tenant_id="acme", response_id="r", survey_id="s", nps_score=3, customer_id=None)
+
+# The catalog
+name: JobEvent = "order.created"
+one: JobPayload = order
+assert_type(get_event(name), type[TenantEvent])
+assert_type(parse_event(name, {"tenant_id": "acme", "order_id": "1", "total_amount": 1}), TenantEvent)
+assert_type(OrderCreated.event_name, str)
+assert_type(order.total_amount, Decimal)
+
+
+async def in_an_asyncio_application() -> None:
+    assert_type(await asend_job("ab.testStarted", {"tenantId": "acme", "testId": "t"}), RunHandle)
+    assert_type(await atrigger_and_wait("ab.testStarted", {"tenantId": "acme", "testId": "t"}), WaitResult)
