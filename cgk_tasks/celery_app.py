@@ -20,9 +20,9 @@ from cgk_tasks.runs.envelope import TENANT_HEADER
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run
 from cgk_tasks.tasks import canvas, plain
-from cgk_tasks.tasks.base import TenantTask, event_task
+from cgk_tasks.tasks.base import EventTask, TenantTask, event_task
 from cgk_tasks.tasks.execution import current_run
-from cgk_tasks.tasks.jobs import import_job_modules
+from cgk_tasks.tasks.jobs import hard_limit_seconds, import_job_modules
 from cgk_tasks.tasks.worker import StewardStep
 from cgk_tasks.tenancy.context import find_current_tenant
 
@@ -164,6 +164,9 @@ def _import_jobs(sender: Celery | None = None, **_arguments: Any) -> None:
     """A worker imports the application's job modules, and learns the events that those define."""
     import_job_modules()
     register_application_events()
+    for task in app.tasks.values():
+        if isinstance(task, EventTask):
+            task.time_limit = hard_limit_seconds(task.name)
 
 
 def register_application_events() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session
+from typing import TYPE_CHECKING, Any
 
 from cgk_tasks.client.client import Payload, get_job_client
 from cgk_tasks.client.provider import SendItem, WaitResult
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.runs.models import RunHandle, RunStatus
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
 
 def send_job(event: str | TenantEvent, payload: Payload | None = None, **options: Any) -> RunHandle:
@@ -77,8 +78,9 @@ def retry_job(run_id: str) -> RunHandle:
 
 async def _in_thread(function: Any, *args: Any, session: AsyncSession | Session | None = None, **options: Any) -> Any:
     """Call the sync twin without blocking the event loop; with an AsyncSession, on its own connection."""
-    if isinstance(session, AsyncSession):
-        return await session.run_sync(lambda own: function(*args, session=own, **options))
+    run_sync = getattr(session, "run_sync", None)  # an AsyncSession, without importing SQLAlchemy's asyncio part
+    if run_sync is not None:
+        return await run_sync(lambda own: function(*args, session=own, **options))
     if session is not None:
         options["session"] = session
     return await asyncio.to_thread(function, *args, **options)

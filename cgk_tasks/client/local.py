@@ -293,7 +293,7 @@ class LocalProvider:
         )  # fmt: skip
         with (
             tenant_context(tenant),
-            structlog.contextvars.bound_contextvars(event=status.event, run=status.id, attempt=status.attempt),
+            structlog.contextvars.bound_contextvars(_event=status.event, run=status.id, attempt=status.attempt),
         ):
             try:
                 outcome = perform(job, ctx, max_attempts=status.max_attempts, first_started_at=status.created_at)

@@ -18,6 +18,8 @@ _SHARED: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
     structlog.processors.UnicodeDecoder(),
+    # "event" is the run's event everywhere in cgk_tasks; what structlog calls so is the message.
+    structlog.processors.EventRenamer("message", replace_by="_event"),
 ]
 
 
@@ -38,7 +40,7 @@ def configure_logging() -> None:
     renderers: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), event_key="message")]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,6 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    from cgk_tasks.tasks import catalog
-
-    return getattr(catalog, name)
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return getattr(import_module("cgk_tasks.tasks.catalog"), name)

@@ -10,7 +10,7 @@ from billiard.einfo import ExceptionInfo
 from celery import Task
 from celery._state import _task_stack
 from celery.app.task import Context
-from celery.app.trace import Info, trace_ok_t
+from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Retry
 
 from cgk_tasks.errors import CgkTasksError, TenantMissingError
@@ -71,7 +71,7 @@ class TenantTask(Task):  # type: ignore[misc]  # celery-types has no generic for
         seconds = time.monotonic() - begun
         if error is None:
             return trace_ok_t(None, None, seconds, "None")
-        return trace_ok_t(_exception_info(error), Info(_state_of(error), error), seconds, repr(error))
+        return trace_ok_t(_exception_info(error), TraceInfo(_state_of(error), error), seconds, repr(error))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Called by Celery for telemetry (`durable=False`) and eager runs, and by code that calls the task directly."""

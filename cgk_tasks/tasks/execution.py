@@ -65,7 +65,7 @@ def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException 
     try:
         with (
             tenant_context(run.tenant),
-            structlog.contextvars.bound_contextvars(event=run.event, run=run.id, attempt=run.attempt - run.deaths),
+            structlog.contextvars.bound_contextvars(_event=run.event, run=run.id, attempt=run.attempt - run.deaths),
         ):
             return _for_its_tenant(task, run, records)
     finally:

@@ -14,6 +14,7 @@ from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.tasks.context import JobContext
+from cgk_tasks.tasks.middleware import compose_middleware
 from cgk_tasks.tasks.retry import RetryConfig
 
 Handler = Callable[[JobContext[Any]], Any]
@@ -23,14 +24,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Job:
-    """A handler with its policy. `timeout`: soft limit in seconds, None for the setting's default."""
+    """A handler with its policy. `timeout`: soft limit in seconds, None for the setting's default, 0 for none."""
 
     id: str
     event: str
     handler: Handler
     retry: RetryConfig = field(default_factory=RetryConfig)
     timeout: float | None = None
-    middleware: tuple[Middleware, ...] = ()
+    around: Middleware | None = None
     is_async: bool = False
 
     @property
@@ -75,7 +76,7 @@ def define_job(
                 handler=handler,
                 retry=retry or RetryConfig(),
                 timeout=seconds,
-                middleware=tuple(middleware),
+                around=compose_middleware(*middleware) if middleware else None,
                 is_async=inspect.iscoroutinefunction(handler),
             )
         )
@@ -132,6 +133,14 @@ def jobs_for(event: str) -> tuple[Job, ...]:
 
 def find_job(job_id: str) -> Job | None:
     return _jobs.get(job_id)
+
+
+def hard_limit_seconds(event: str) -> float:
+    """After this time a message of the event is killed with its process: its jobs ignored their soft limits."""
+    settings = get_settings()
+    longest = max((job.timeout_seconds for job in jobs_for(event)), default=settings.default_timeout_seconds)
+    # The last run of a packet may begin when the packet's time is nearly up.
+    return longest + settings.hard_timeout_grace_seconds + settings.packet_budget_seconds
 
 
 def all_jobs() -> list[Job]:

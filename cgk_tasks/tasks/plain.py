@@ -42,7 +42,7 @@ def job_of(task: TenantTask) -> Job:
         args, kwargs = ctx.payload
         return _call(task, ctx.run_id, args, kwargs)
 
-    return Job(id=task.name, event=task.name, handler=handler, retry=_ONE_ATTEMPT, timeout=task.soft_time_limit)
+    return Job(id=task.name, event=task.name, handler=handler, retry=_ONE_ATTEMPT, timeout=0)  # Celery's own limits apply
 
 
 def _call(task: TenantTask, run_id: str, args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,6 @@ from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.event_loop import run_coroutine
 from cgk_tasks.tasks.jobs import Job
-from cgk_tasks.tasks.middleware import compose_middleware
 from cgk_tasks.tasks.retry import next_delay
 from cgk_tasks.tasks.timeouts import deadline
 
@@ -76,9 +75,7 @@ def _call(job: Job, ctx: JobContext[Any]) -> Any:
         return run_coroutine(value) if job.is_async else value
 
     with deadline(job.timeout_seconds):
-        if not job.middleware:
-            return call_handler()
-        return compose_middleware(*job.middleware)(ctx, call_handler)
+        return call_handler() if job.around is None else job.around(ctx, call_handler)
 
 
 def failure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,8 +18,11 @@ def deadline(seconds: float) -> Iterator[None]:
     """Raise JobTimeoutError inside the block once `seconds` have passed.
 
     In the main thread (worker processes) an alarm interrupts even a blocking system call. In other threads the
-    error is raised between two steps of Python code, so a long call into C ends first.
+    error is raised between two steps of Python code, so a long call into C ends first. 0 seconds: no limit.
     """
+    if not seconds:
+        yield
+        return
     if threading.current_thread() is threading.main_thread():
         with _alarm(seconds):
             yield
@@ -32,6 +36,11 @@ def _alarm(seconds: float) -> Iterator[None]:
     def ring(_signal: int, _frame: FrameType | None) -> None:
         raise JobTimeoutError(seconds)
 
+    outer = signal.getitimer(signal.ITIMER_REAL)[0]
+    if 0 < outer <= seconds:  # an outer deadline comes first: it serves both
+        yield
+        return
+    begun = time.monotonic()
     previous = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -39,6 +48,8 @@ def _alarm(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - begun), 0.001))
 
 
 class _TimeIsUp(Exception):  # noqa: N818 - raised without arguments by the interpreter, then replaced

@@ -11,6 +11,8 @@ import structlog
 from celery.exceptions import Ignore, Reject, Retry
 from sqlalchemy import create_engine
 
+from cgk_tasks import embedded
+from cgk_tasks.config import Settings, use_settings
 from cgk_tasks.errors import (
     ConfigurationError,
     JobTimeoutError,
@@ -44,7 +46,9 @@ GLOBEX = Tenant("globex", "active", "search_path", "tenant_globex")
 
 
 def context(tenant=ACME, payload=None, **fields):
-    return JobContext(job_id="charge", run_id="run-1", event="order.created", tenant=tenant, payload=payload, **fields)
+    return JobContext(
+        job_id="charge", run_id="run-1", event="order.created", tenant=tenant, payload=payload, **fields
+    )
 
 
 def raising(error):
@@ -91,7 +95,9 @@ def test_a_middleware_may_change_the_result():
 def test_a_middleware_may_refuse_the_run():
     ran = []
     with pytest.raises(PermanentError):
-        compose_middleware(lambda ctx, call_next: raising(PermanentError("no"))())(context(), lambda: ran.append(1))
+        compose_middleware(lambda ctx, call_next: raising(PermanentError("no"))())(
+            context(), lambda: ran.append(1)
+        )
     assert ran == []
 
 
@@ -366,7 +372,9 @@ def test_a_failed_run_keeps_nothing():
 
 
 @pytest.mark.parametrize(
-    "other", [context(tenant=GLOBEX), JobContext("refund", "run-2", "order.created", ACME, None)], ids=["tenant", "job"]
+    "other",
+    [context(tenant=GLOBEX), JobContext("refund", "run-2", "order.created", ACME, None)],
+    ids=["tenant", "job"],
 )
 def test_the_same_key_of_another_tenant_or_job_is_another_key(other):
     job, once_only = Job(7), once(MemoryStorage())
@@ -413,17 +421,30 @@ def test_a_job_that_is_done_does_not_fail_because_its_result_cannot_be_kept(line
     assert lines[0]["event"] == "idempotent_result_not_kept"
 
 
-def test_the_default_storage_refuses_to_work_outside_of_a_tenant_context(monkeypatch):
-    monkeypatch.setenv("CGK_CACHE_URL", "redis://127.0.0.1:1")
-    job = Job(7)
-    from cgk_tasks.config import use_settings
+@pytest.fixture(scope="module")
+def redis_url():
+    with embedded.temporary(postgres=False) as services:
+        yield services.broker_url
 
+
+@pytest.fixture
+def cache_in_redis(redis_url):
+    use_settings(Settings(_env_file=None, cache_url=redis_url))
+    yield
     use_settings(None)
-    try:
-        with pytest.raises(TenantMissingError):
-            once(None)(context(), job)
-    finally:
-        use_settings(None)
+
+
+def test_by_default_results_are_kept_in_the_tenant_cache(cache_in_redis):
+    job, once_only = Job({"total": "9.99"}), once(None)
+    with tenant_context(ACME):
+        assert once_only(context(), job) == once_only(context(), job) == {"total": "9.99"}
+    assert job.runs == 1
+
+
+def test_the_default_storage_refuses_to_work_outside_of_a_tenant_context(cache_in_redis):
+    job = Job(7)
+    with pytest.raises(TenantMissingError):
+        once(None)(context(), job)
     assert job.runs == 0
 
 
@@ -550,4 +571,6 @@ def test_a_created_handler_can_run_many_times_at_once():
     handler = create_job_handler(job)
     with ThreadPoolExecutor(4) as threads:
         tenants = [ACME, GLOBEX, ACME, GLOBEX]
-        assert list(threads.map(lambda tenant: handler(context(tenant)), tenants)) == [one.id for one in tenants]
+        assert list(threads.map(lambda tenant: handler(context(tenant)), tenants)) == [
+            one.id for one in tenants
+        ]

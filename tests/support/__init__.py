@@ -1,0 +1,1 @@
+"""What the tests share: worker processes, waiting on conditions, jobs that workers import."""

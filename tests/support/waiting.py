@@ -1,0 +1,39 @@
+"""Waiting for a condition with a deadline, in place of sleeping."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from cgk_tasks import get_job_status
+from cgk_tasks.runs.models import RunStatus
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], timeout: float = 20.0, what: str = "") -> T:
+    """The first true value of `condition`. Fails after `timeout` seconds."""
+    give_up = time.monotonic() + timeout
+    clock = threading.Event()
+    while not (value := condition()):
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        clock.wait(0.02)
+    return value
+
+
+def wait_closed(run_id: str, timeout: float = 20.0) -> RunStatus:
+    """The run once it is closed."""
+    return wait_until(
+        lambda: status if (status := get_job_status(run_id)).is_closed else None,
+        timeout,
+        f"run {run_id} closed, it is {get_job_status(run_id).state}",
+    )
+
+
+def wait_state(run_id: str, *states: str, timeout: float = 20.0) -> RunStatus:
+    return wait_until(
+        lambda: status if (status := get_job_status(run_id)).state in states else None,
+        timeout,
+        f"run {run_id} in {states}",
+    )
