@@ -7,13 +7,14 @@
 
     send_job("order.created", {"tenantId": "acme", "orderId": "o-1", "totalAmount": 59.97})
 
-Names are imported when they are first used, so that `cgk_tasks.events` alone stays light.
+Names are imported when they are first used, so that `cgk_tasks.events` alone stays light. Their types are in
+`__init__.pyi`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 _HOMES = {
     "cgk_tasks.celery_app": ("app", "create_app"),
@@ -66,34 +67,3 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
-
-if TYPE_CHECKING:
-    from cgk_tasks.celery_app import app, create_app
-    from cgk_tasks.classification import Classification, classify_error
-    from cgk_tasks.client import (
-        Health, JobClient, JobProvider, SendItem, WaitResult, acancel_job, aget_job_status, aretry_job, aschedule_job,
-        asend_job, asend_jobs, atrigger_and_wait, cancel_job, create_job_client, get_job_client, get_job_status,
-        reset_job_client, retry_job, schedule_job, send_job, send_jobs, set_job_client, trigger_and_wait,
-    )  # fmt: skip
-    from cgk_tasks.config import Settings, get_settings
-    from cgk_tasks.errors import (
-        CgkTasksError, PermanentError, RetryLater, TransientError, create_permanent_error, create_retryable_error,
-    )  # fmt: skip
-    from cgk_tasks.events import (
-        EVENT_CATEGORIES, TOTAL_EVENT_COUNT, JobEvent, JobPayload, TenantEvent, validate_tenant_id,
-    )  # fmt: skip
-    from cgk_tasks.runs.models import RunHandle, RunStatus
-    from cgk_tasks.runs.sender import SendOptions
-    from cgk_tasks.tasks.context import JobContext
-    from cgk_tasks.tasks.idempotency import generate_idempotency_key, idempotency_key, parse_idempotency_key
-    from cgk_tasks.tasks.jobs import define_job
-    from cgk_tasks.tasks.middleware import (
-        compose_middleware, create_job_handler, with_error_classification, with_idempotency, with_logging,
-        with_rate_limit, with_tenant_context, with_timeout, with_timing,
-    )  # fmt: skip
-    from cgk_tasks.tasks.rate_limit import create_rate_limiter
-    from cgk_tasks.tasks.retry import RetryConfig
-    from cgk_tasks.tenancy import (
-        Tenant, active_tenants, current_tenant, platform_context, tenant_cache, tenant_context, tenant_session,
-        tenant_storage_path,
-    )  # fmt: skip

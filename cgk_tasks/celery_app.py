@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -30,16 +31,16 @@ if TYPE_CHECKING:
     from celery.result import AsyncResult
 
 
-class CgkCelery(Celery):  # type: ignore[misc]
+class CgkCelery(Celery[TenantTask]):
     """A Celery app whose tasks are durable, tenant-bound runs.
 
     `send_task` is the one place through which Celery publishes: `delay`, `apply_async` and every part of a canvas
     come by here, so this is where a message becomes a run and gets its tenant.
     """
 
-    task_cls = TenantTask
+    task_cls = TenantTask  # type: ignore[assignment]  # celery-types allows the dotted name only
 
-    def send_task(
+    def send_task(  # type: ignore[override]  # the rest of Celery's options by keyword
         self,
         name: str,
         args: Any = None,
@@ -160,13 +161,13 @@ app = create_app()
 
 
 @signals.import_modules.connect
-def _import_jobs(sender: Celery | None = None, **_arguments: Any) -> None:
+def _import_jobs(**_arguments: Any) -> None:
     """A worker imports the application's job modules, and learns the events that those define."""
     import_job_modules()
     register_application_events()
     for task in app.tasks.values():
         if isinstance(task, EventTask):
-            task.time_limit = hard_limit_seconds(task.name)
+            task.time_limit = math.ceil(hard_limit_seconds(task.name))
 
 
 def register_application_events() -> None:

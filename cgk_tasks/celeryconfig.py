@@ -4,9 +4,10 @@ An application may have its own `celeryconfig.py`: it starts from these and chan
 them, write `from cgk_tasks.celeryconfig import *` on its first line.
 """
 
+from kombu import Queue
+
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs.publisher import amqp_queue, is_redis
-from kombu import Queue
 
 _settings = get_settings()
 _redis = _settings.broker_url is None or is_redis(_settings.broker)

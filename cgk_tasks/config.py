@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cgk_tasks.errors import ConfigurationError
@@ -111,10 +120,19 @@ class Settings(BaseSettings):
         default="auto", description="auto: console on a terminal, JSON lines otherwise."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_tracebacks: bool | None = Field(
+        default=None,
+        description="Tracebacks of failed runs in the log, not only in the record: their texts may quote payloads. "
+        "Unset: on a terminal only.",
+    )
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         _refuse_unknown_variables(type(self))
+
+    @property
+    def tracebacks_in_log(self) -> bool:
+        return sys.stderr.isatty() if self.log_tracebacks is None else self.log_tracebacks
 
     @property
     def database(self) -> str:

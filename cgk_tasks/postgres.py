@@ -132,7 +132,7 @@ def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] |
         result = connection.exec_driver_sql(statement, dict(values or {}))
         return [dict(row) for row in result.mappings()] if result.returns_rows else []
     with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(statement, values)  # type: ignore[call-overload]  # statements come from .sql files
+        cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
 
 
@@ -140,7 +140,7 @@ def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any]
     """Run one statement and return how many rows it touched."""
     if isinstance(connection, sa.Connection):
         return connection.exec_driver_sql(statement, dict(values or {})).rowcount
-    return connection.execute(statement, values).rowcount  # type: ignore[call-overload,no-any-return]
+    return connection.execute(statement, values).rowcount
 
 
 def is_away(exc: BaseException) -> bool:

@@ -99,7 +99,11 @@ async def aschedule_job(event: str | TenantEvent, payload: Payload | None = None
 
 
 async def atrigger_and_wait(
-    event: str | TenantEvent, payload: Payload | None = None, *, timeout: float = 30.0, **options: Any
+    event: str | TenantEvent,
+    payload: Payload | None = None,
+    *,
+    timeout: float = 30.0,  # noqa: ASYNC109 - a timeout is a result here, not a cancellation
+    **options: Any,
 ) -> WaitResult:
     """`trigger_and_wait` for asyncio."""
     result: WaitResult = await _in_thread(trigger_and_wait, event, payload, timeout=timeout, **options)

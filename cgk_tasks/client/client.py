@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class JobClient:
     """Sends events. `defaults` are options that every send starts from."""
 
     provider: JobProvider
-    defaults: SendOptions = SendOptions()
+    defaults: SendOptions = field(default_factory=SendOptions)
 
     def send(
         self,
@@ -108,14 +108,14 @@ class JobClient:
         try:
             return self._merged(SendOptions(**given))
         except TypeError:
-            known = {field.name for field in fields(SendOptions)}
+            known = {one.name for one in fields(SendOptions)}
             unknown = next(name for name in given if name not in known)
             raise InvalidOptionError(unknown, f"is not an option of a send. There are: {', '.join(sorted(known))}") from None
 
     def _merged(self, options: SendOptions) -> SendOptions:
         if self.defaults == SendOptions():
             return options
-        given = {field.name: value for field in fields(options) if (value := getattr(options, field.name)) is not None}
+        given = {one.name: value for one in fields(options) if (value := getattr(options, one.name)) is not None}
         merged = replace(self.defaults, **given)
         # An explicit time replaces a default one of the other kind.
         if given.get("run_at") is not None and "delay" not in given:
@@ -205,7 +205,7 @@ def set_job_client(client: JobClient) -> None:
 
 def reset_job_client() -> None:
     """Close the process's client; the next use makes a new one from the settings."""
-    global _client  # noqa: PLW0603
+    global _client
     client, _client = _client, None
     if client is not None:
         client.close()

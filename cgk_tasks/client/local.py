@@ -31,7 +31,7 @@ from cgk_tasks.errors import (
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
-from cgk_tasks.runs.sender import Origin, SendOptions, new_run
+from cgk_tasks.runs.sender import SendOptions, new_run
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.jobs import Handler, Job, find_job, jobs_for
 from cgk_tasks.tasks.runner import Outcome, perform, typed_payload

@@ -121,7 +121,8 @@ class AmqpPublisher:
 
     def waiting_since(self, queue: str, priority: int) -> float | None:  # noqa: ARG002 - one list for all priorities
         try:
-            declared = self._connection.default_channel.queue_declare(queue, passive=True)
+            channel: Any = self._connection.default_channel
+            declared = channel.queue_declare(queue, passive=True)
         except self._errors as exc:
             self.close()
             if getattr(exc, "code", None) == 404:  # the queue is gone, and its messages with it
@@ -131,7 +132,7 @@ class AmqpPublisher:
 
     def ping(self) -> None:
         try:
-            self._connection.ensure_connection(max_retries=1, timeout=2.0)
+            self._connection.ensure_connection(max_retries=1, timeout=2)
         except self._errors as exc:
             self.close()
             raise BrokerError(f"RabbitMQ does not answer: {exc}") from exc

@@ -101,7 +101,7 @@ def _reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Map
         return {}
     first: dict[tuple[str, str, str], NewRun] = {}
     for run in runs:
-        first.setdefault((run.tenant_id, run.event, cast(str, run.idempotency_key)), run)
+        first.setdefault((run.tenant_id, run.event, cast("str", run.idempotency_key)), run)
     keys = list(first)
     values = {
         "tenant_id": [key[0] for key in keys],
@@ -120,7 +120,7 @@ def _reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Map
     }
     earlier: dict[str, str] = {}
     for run in runs:
-        key = cast(str, run.idempotency_key)
+        key = cast("str", run.idempotency_key)
         run_id, payload_hash = holders[run.tenant_id, run.event, key]
         if payload_hash != hashes[run.id]:
             raise IdempotencyConflictError(run.event, key, run_id)
@@ -199,7 +199,7 @@ def closed_of(rows: Iterable[Row]) -> list[Closed]:
 
 
 def put_back(connection: AnyConnection, worker_id: str, runs: Sequence[PutBack]) -> set[str]:
-    """running → retrying or pending. Returns the ids that were put back; a missing one is cancelled or not ours."""
+    """Running → retrying or pending. Returns the ids that were put back; a missing one is cancelled or not ours."""
     values = _columns(runs, _PUT_BACK) | {"worker_id": worker_id}
     return {row["id"] for row in fetch(connection, SQL["put_back"], values)}
 

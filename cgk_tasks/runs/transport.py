@@ -14,7 +14,7 @@ from kombu.transport import redis, virtual
 log = logging.getLogger("cgk_tasks.transport")
 
 
-class QoS(virtual.QoS):  # type: ignore[misc]
+class QoS(virtual.QoS):
     """Counts prefetched messages in memory; puts them back at shutdown if it can, and never fails over it."""
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
@@ -23,17 +23,18 @@ class QoS(virtual.QoS):  # type: ignore[misc]
         try:
             super().restore_unacked_once(stderr)
         except Exception as exc:  # noqa: BLE001
-            self._delivered.clear()
+            if self._delivered is not None:
+                self._delivered.clear()
             log.warning("Messages were not put back, their runs will be handed over again: %r", exc)
 
 
-class Channel(redis.Channel):  # type: ignore[misc]
+class Channel(redis.Channel):
     ack_emulation = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.QoS = QoS
+        self.QoS = QoS  # type: ignore[assignment]  # Kombu swaps in this class's base itself
 
 
-class Transport(redis.Transport):  # type: ignore[misc]
+class Transport(redis.Transport):
     Channel = Channel

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from billiard.einfo import ExceptionInfo
 from celery import Task
-from celery._state import _task_stack
+from celery._state import _task_stack  # type: ignore[attr-defined]  # celery-types does not know it
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Retry
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Tracer = Callable[..., trace_ok_t]
 
 
-class TenantTask(Task):  # type: ignore[misc]  # celery-types has no generic for this use
+class TenantTask(Task[Any, Any]):
     """Base class of every task in an app made by cgk_tasks.
 
     `durable`: True, a record in PostgreSQL for every run; False, the payload travels with the message and Celery's own
@@ -52,11 +52,15 @@ class TenantTask(Task):  # type: ignore[misc]  # celery-types has no generic for
         self._stock_trace = tracer
 
     def _trace_packet(
-        self, uuid: str, args: Sequence[Any], kwargs: Mapping[str, Any], request: Mapping[str, Any] | None = None
+        self,
+        uuid: str,  # noqa: ARG002 - Celery's tracers have these arguments
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        request: Mapping[str, Any] | None = None,
     ) -> trace_ok_t:
         """Run the runs of one message. In Celery's terms: returns (result, info, seconds, repr of the result)."""
         begun = time.monotonic()
-        context = Context(request or {}, args=args, kwargs=kwargs, called_directly=False)
+        context = Context(dict(request or {}), args=args, kwargs=kwargs, called_directly=False)
         _task_stack.push(self)
         self.request_stack.push(context)
         try:
@@ -103,7 +107,9 @@ class EventTask(TenantTask):
             values = [inline(job, payload, tenant) for job in jobs_for(self.event.event_name)]
         return values[0] if len(values) == 1 else values
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult[Any]:
+    def apply_async(  # type: ignore[override]  # the rest of Celery's options by keyword
+        self, args: Any = None, kwargs: Any = None, **options: Any
+    ) -> AsyncResult[Any]:
         """Send the event: `order_created.apply_async(kwargs={"tenant_id": ..., "order_id": ...}, countdown=60)`."""
         if args:
             raise CgkTasksError(f"{self.name} takes its fields by keyword: .delay(tenant_id=..., ...)")

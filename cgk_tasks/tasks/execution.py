@@ -126,12 +126,17 @@ def _log_end(outcome: Outcome, seconds: float) -> None:
     elif outcome.kind == "retry":
         log.warning(
             "run_will_retry", seconds=took, code=outcome.error_code, delay_seconds=round(outcome.delay_seconds, 3),
-            error=repr(outcome.exception),
+            error=type(outcome.exception).__name__,
         )  # fmt: skip
     elif outcome.kind == "failed":
-        log.error("run_failed", seconds=took, code=outcome.error_code, exc_info=outcome.exception)
+        log.error(
+            "run_failed", seconds=took, code=outcome.error_code, error=type(outcome.exception).__name__,
+            exc_info=outcome.exception if get_settings().tracebacks_in_log else None,
+        )  # fmt: skip
+    elif outcome.kind == "snooze":
+        log.info("run_snoozed", seconds=took, delay_seconds=outcome.delay_seconds)
     else:
-        log.info(f"run_{outcome.kind}", seconds=took, delay_seconds=outcome.delay_seconds or None)
+        log.info("run_cancelled", seconds=took)
 
 
 class Records:

@@ -25,16 +25,16 @@ def adopt(task: TenantTask, request: Context) -> list[str]:
 
     A message that comes twice makes one run. Raises what a bad payload or tenant raises, and then nothing is stored.
     """
-    run_id = run_id_of(request.id)
+    run_id = run_id_of(str(request.id))
     origin = Origin(run_id=run_id, canvas=kept(request.as_execution_options()))
     if task.is_plain:
         tenant_id = (request.headers or {}).get(TENANT_HEADER)
         if tenant_id is None:
             raise TenantMissingError(f"The task {task.name}")
-        payload = plain.payload_of(request.args, request.kwargs)
+        payload = plain.payload_of(request.args or (), request.kwargs or {})
     else:
         event_task: EventTask = task  # type: ignore[assignment]
-        event = parse_event(event_task.event.event_name, request.kwargs)
+        event = parse_event(event_task.event.event_name, request.kwargs or {})
         tenant_id, payload = event.tenant_id, event.to_json().decode()
     run = new_run(task.name, tenant_id, payload, SendOptions(expires=None), origin)
     with autocommit() as connection:

@@ -8,7 +8,7 @@ from cgk_tasks.runs.envelope import PACKET_HEADER
 from cgk_tasks.runs.models import run_id_of
 
 
-class PacketRequest(Request):  # type: ignore[misc]
+class PacketRequest(Request):
     """Celery's request, which also tells the steward of a hard time limit: the child cannot report its own death."""
 
     @property
@@ -23,7 +23,7 @@ class PacketRequest(Request):  # type: ignore[misc]
         if not soft:
             from cgk_tasks.tasks.worker import steward_of
 
-            steward = steward_of(self.app)
+            steward = steward_of(self.task.app)
             if steward is not None:
                 steward.timed_out(self.run_ids, timeout)
         super().on_timeout(soft, timeout)

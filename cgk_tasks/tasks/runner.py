@@ -111,7 +111,7 @@ def permanent_failure(exc: BaseException, attempt: int) -> Outcome:
 
 def _celery_retry(exc: Retry, ctx: JobContext[Any]) -> Outcome:
     """`self.retry(...)` in a plain Celery task: the delay is the task's own."""
-    options = getattr(exc.sig, "options", {}) or {}
+    options = getattr(getattr(exc, "sig", None), "options", None) or {}
     delay = options.get("countdown") or 0.0
     eta = options.get("eta")
     if isinstance(eta, datetime):

@@ -9,6 +9,7 @@ from cgk_tasks.errors import JobTimeoutError
 from cgk_tasks.runs import store
 from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.tasks import plain
+from cgk_tasks.tasks.base import TenantTask
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.execution import Records
 from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
@@ -22,8 +23,8 @@ def record_timed_out(app: Celery, run_ids: list[str], seconds: float) -> None:
         runs = store.running(connection, run_ids, worker_id())
     for run in runs:
         task = app.tasks.get(run.event)
-        job = _job(app, run)
-        if task is None or job is None or run.tenant is None:
+        job = _job(task, run)
+        if not isinstance(task, TenantTask) or job is None or run.tenant is None:
             continue
         ctx: JobContext[None] = JobContext(
             job_id=job.id, run_id=run.id, event=run.event, tenant=run.tenant, payload=None,
@@ -36,9 +37,8 @@ def record_timed_out(app: Celery, run_ids: list[str], seconds: float) -> None:
     records.flush()
 
 
-def _job(app: Celery, run: store.Claimed) -> Job | None:
-    task = app.tasks.get(run.event)
-    if task is not None and task.is_plain:
+def _job(task: object, run: store.Claimed) -> Job | None:
+    if isinstance(task, TenantTask) and task.is_plain:
         return plain.job_of(task)
     if run.job is not None:
         return find_job(run.job)

@@ -41,15 +41,16 @@ def steward_of(app: Celery) -> Steward | None:
     return _stewards.get(id(app))
 
 
-class StewardStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class StewardStep(bootsteps.StartStopStep):
     """Starts the steward after the pool, so that the first children are forked from a process without threads."""
 
-    requires = frozenset({"celery.worker.components:Pool"})
+    requires = ("celery.worker.components:Pool",)
 
-    def __init__(self, worker: WorkController, **_options: Any) -> None:
+    def __init__(self, parent: WorkController, **options: Any) -> None:
+        super().__init__(parent, **options)
         self.steward: Steward | None = None
 
-    def create(self, worker: WorkController) -> None:
+    def create(self, worker: WorkController) -> None:  # noqa: ARG002
         identity.new_worker_id()
 
     def start(self, worker: WorkController) -> None:
@@ -64,7 +65,8 @@ class StewardStep(bootsteps.StartStopStep):  # type: ignore[misc]
             self.steward = None
         postgres.close_pools()
 
-    terminate = stop
+    def terminate(self, worker: WorkController) -> None:
+        self.stop(worker)
 
 
 def _pool(worker: WorkController) -> Pool:
@@ -75,7 +77,7 @@ def _pool(worker: WorkController) -> Pool:
         record_timed_out(worker.app, run_ids, seconds)
 
     return Pool(
-        name=worker.hostname,
+        name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
         active_run_ids=_active_run_ids,
         interrupt=_interrupt,

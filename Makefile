@@ -1,0 +1,53 @@
+# Everything from a fresh clone: `make demo`, `make test`, `make lint`, `make bench`.
+# Each makes the virtual environment in .venv that it needs: with uv if it is there, else with venv and pip.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench types clean
+
+demo: .venv/.demo
+	$(BIN)/cgk-tasks demo
+
+test: .venv/.test
+	$(BIN)/python -m pytest -n 4 --dist loadfile
+
+lint: .venv/.test .venv/.lint
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/generate_types.py --check
+
+bench: .venv/.bench
+	$(BIN)/python benchmarks/run.py
+
+# Write the typed dictionaries, overloads and the events page again from the event models.
+types: .venv/.test
+	$(BIN)/python scripts/generate_types.py
+
+clean:
+	rm -rf .venv .cgk dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# install(groups): the package with its embedded servers, and dependency groups.
+define install
+	@if command -v uv >/dev/null 2>&1; then \
+	  echo "making .venv with uv"; uv sync -q --locked --inexact --python $(PYTHON) --no-default-groups --extra dev $(foreach group,$(1),--group $(group)); \
+	else \
+	  echo "making .venv with pip"; test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --upgrade "pip>=25.1"; \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]" $(foreach group,$(1),--group $(group)); \
+	fi
+	@touch $@
+endef
+
+.venv/.demo: pyproject.toml
+	$(call install,)
+
+.venv/.test: pyproject.toml
+	$(call install,test)
+
+.venv/.lint: pyproject.toml
+	$(call install,test lint)
+
+.venv/.bench: pyproject.toml
+	$(call install,bench)
