@@ -196,6 +196,11 @@ def unit_of_work(connection: postgres.AnyConnection) -> Iterator[UnitOfWork]:
         _unit.reset(token)
 
 
+def current_unit() -> UnitOfWork | None:
+    """The transaction that sends join here, if there is one."""
+    return _unit.get()
+
+
 def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHandle]:
     """Insert the runs in one transaction, all or none, and publish those that are due after it has committed.
 

@@ -38,8 +38,8 @@ class Pool:
     queues: Callable[[], Collection[str]]
     active_run_ids: Callable[[], Collection[str]]
     """Runs of the messages that the pool works on now."""
-    interrupt: Callable[[int], None]
-    """Raise RunCancelledError in the child with this pid."""
+    interrupt: Callable[[int, Collection[str]], None]
+    """Raise RunCancelledError in these runs, which the child with this pid holds."""
     kill_all: Callable[[], None]
     """Kill every child at once."""
     on_timed_out: Callable[[list[str], float], None]
@@ -64,7 +64,7 @@ class Steward(threading.Thread):
         self._in_touch_since: float | None = None
         self._fenced = False
         self._not_active: dict[str, int] = {}
-        self._interrupted: dict[str, int] = {}
+        self._interrupted: set[str] = set()
 
     def timed_out(self, run_ids: list[str], seconds: float) -> None:
         """Called from the main thread: these runs' child is being killed for running too long."""
@@ -159,11 +159,14 @@ class Steward(threading.Thread):
             )
 
     def _interrupt_cancelled(self, held: list[Row]) -> None:
-        cancelled = {row["id"]: row["worker_pid"] for row in held if row["cancel_requested"]}
-        for run_id, pid in cancelled.items():
-            if run_id not in self._interrupted:
-                self._pool.interrupt(pid)
-        self._interrupted = cancelled
+        cancelled: dict[int, set[str]] = {}
+        for row in held:
+            if row["cancel_requested"]:
+                cancelled.setdefault(row["worker_pid"], set()).add(row["id"])
+        for pid, run_ids in cancelled.items():
+            if not run_ids <= self._interrupted:
+                self._pool.interrupt(pid, run_ids)
+        self._interrupted = set().union(*cancelled.values())
 
 
 def _is_alive(pid: int) -> bool:

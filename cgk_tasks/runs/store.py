@@ -41,6 +41,7 @@ class Claimed:
     started_at: datetime
     parent_id: str | None
     canvas: str | None
+    cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def _claimed(row: Row) -> Claimed:
     return Claimed(
         row["id"], row["tenant_id"], tenant, row["event"], row["job"], row["payload"], row["attempt"], row["deaths"],
         row["max_attempts"], row["queue"], row["priority"], row["run_at"], row["created_at"], row["started_at"],
-        row["parent_id"], row["canvas"],
+        row["parent_id"], row["canvas"], row["cursor"],
     )  # fmt: skip
 
 
@@ -211,6 +212,12 @@ def fan_out(connection: AnyConnection, worker_id: str, parent: Claimed, children
         return False
     execute(connection, SQL["insert_runs"], _columns(children, _NEW_RUN_COLUMNS))
     return True
+
+
+def save_cursor(connection: AnyConnection, worker_id: str, run: Claimed, cursor: str) -> bool:
+    """Keep how far a run has come. False if the attempt no longer owns the run."""
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id, "cursor": cursor}
+    return bool(fetch(connection, SQL["save_cursor"], values))
 
 
 def find(run_id: str, connection: AnyConnection | None = None) -> Row | None:

@@ -1,21 +1,57 @@
--- name: add_group
-INSERT INTO cgk.groups (id, size, body) VALUES (%(id)s, %(size)s, %(body)s::json) ON CONFLICT (id) DO NOTHING;
+-- name: set_size
+-- How many members the group has, said by its sender; it may come before or after some of them have closed.
+INSERT INTO cgk.groups (id, size) VALUES (%(group_id)s, %(size)s)
+ON CONFLICT (id) DO UPDATE SET size = EXCLUDED.size;
+
+-- name: add_member
+-- A running member adds another one to its own group.
+INSERT INTO cgk.groups (id, added) VALUES (%(group_id)s, 1)
+ON CONFLICT (id) DO UPDATE SET added = groups.added + 1;
+
+-- name: save_results
+INSERT INTO cgk.groups (id, results) VALUES (%(group_id)s, %(results)s::json)
+ON CONFLICT (id) DO UPDATE SET results = EXCLUDED.results;
+
+-- name: get_results
+SELECT results::text FROM cgk.groups WHERE id = %(group_id)s;
+
+-- name: open_group
+-- A member may close before the sender has said how many there are.
+INSERT INTO cgk.groups (id) VALUES (%(group_id)s) ON CONFLICT (id) DO NOTHING;
 
 -- name: close_member
--- Locks the group first, so that the two last members cannot both think that the other one is missing.
--- Nothing comes back if the member was counted before.
-WITH locked AS (SELECT id FROM cgk.groups WHERE id = %(group_id)s FOR UPDATE),
-member AS (
-    INSERT INTO cgk.group_members (group_id, run_id, position, result)
-    SELECT id, %(run_id)s::uuid, %(position)s, %(result)s::json FROM locked
+-- Locks the group until the commit, so that of two last members the second one sees the first. Nothing comes back
+-- if the member was counted before.
+WITH member AS (
+    INSERT INTO cgk.group_members (group_id, run_id, position, result, error)
+    VALUES (%(group_id)s, %(run_id)s::uuid, %(position)s, %(result)s::json, %(error)s)
     ON CONFLICT DO NOTHING RETURNING group_id
 )
-UPDATE cgk.groups g SET closed = closed + 1, failed = g.failed OR %(failed)s
-  FROM member WHERE g.id = member.group_id
-RETURNING g.closed, g.size, g.failed, g.body::text AS body;
+UPDATE cgk.groups g SET closed = g.closed + 1 FROM member WHERE g.id = member.group_id
+RETURNING g.closed >= g.size + g.added AS complete, g.results::text AS results;
 
--- name: group_results
-SELECT result::text FROM cgk.group_members WHERE group_id = %(group_id)s ORDER BY position, run_id;
+-- name: members
+SELECT run_id::text, result::text AS result, error FROM cgk.group_members
+ WHERE group_id = %(group_id)s ORDER BY position NULLS LAST, run_id;
+
+-- name: end_group
+-- A saved group stays, for GroupResult.restore(), until housekeeping forgets it.
+DELETE FROM cgk.groups WHERE id = %(group_id)s AND results IS NULL;
 
 -- name: drop_group
 DELETE FROM cgk.groups WHERE id = %(group_id)s;
+
+-- name: insert_unsent
+-- A run that will not be made, because what comes before it failed: closed from the start. Nothing if it has a run.
+INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, run_at, canvas, errors, error_code)
+SELECT %(id)s::uuid, %(tenant_id)s, %(event)s, 'failed', %(queue)s, %(priority)s, %(payload)s::json, now(),
+       %(canvas)s::json, %(errors)s::jsonb, %(error_code)s
+ WHERE NOT EXISTS (SELECT FROM cgk.runs WHERE id = %(id)s::uuid)
+   AND NOT EXISTS (SELECT FROM cgk.run_history WHERE id = %(id)s::uuid);
+
+-- name: give_up
+-- The run is replaced by another signature that takes its id: only the attempt that owns it may do that.
+DELETE FROM cgk.runs
+ WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND worker_id = %(worker_id)s::uuid
+   AND cancel_requested_at IS NULL
+RETURNING id::text;

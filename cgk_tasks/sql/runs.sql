@@ -55,7 +55,7 @@ UPDATE cgk.runs r
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-          r.canvas::text AS canvas, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.canvas::text AS canvas, r.cursor::text AS cursor, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: finish
 -- running → closed, only where the attempt still owns the run. Not flushed to disk on its own: a finish that
@@ -74,7 +74,7 @@ WITH outcome AS (
 INSERT INTO cgk.run_history
 SELECT id, tenant_id, event, coalesce(new_job, job), new_state, queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
-       children_open, replay_of, idempotency_key, cancel_requested_at, canvas,
+       children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor,
        CASE WHEN error IS NULL THEN errors ELSE errors || error END,
        clock_timestamp(), result, error_code
   FROM gone
@@ -123,7 +123,7 @@ SELECT gone.id, tenant_id, event, job,
        CASE WHEN good THEN 'completed' WHEN bad THEN 'failed' ELSE 'cancelled' END,
        queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
-       children_open, replay_of, idempotency_key, cancel_requested_at, canvas, errors,
+       children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor, errors,
        clock_timestamp(), results, CASE WHEN NOT good THEN coalesce(children.error_code, 'CHILD_NOT_COMPLETED') END
   FROM gone, children
 RETURNING id::text, parent_id::text, state;
@@ -179,7 +179,7 @@ WITH gone AS (
 INSERT INTO cgk.run_history
 SELECT id, tenant_id, event, job, 'cancelled', queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
-       children_open, replay_of, idempotency_key, clock_timestamp(), canvas, errors,
+       children_open, replay_of, idempotency_key, clock_timestamp(), canvas, cursor, errors,
        clock_timestamp(), NULL::json, NULL
   FROM gone
 RETURNING id::text, parent_id::text, state;
@@ -197,6 +197,12 @@ SELECT cancel_requested_at IS NOT NULL AS requested FROM cgk.runs WHERE id = %(i
 -- The runs among these that a worker holds, as `claim` returned them.
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-       r.canvas::text AS canvas, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+       r.canvas::text AS canvas, r.cursor::text AS cursor, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND r.worker_id = %(worker_id)s::uuid AND r.state = 'running';
+
+-- name: save_cursor
+-- Only the attempt that owns the run may move its cursor.
+UPDATE cgk.runs SET cursor = %(cursor)s::json
+ WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND worker_id = %(worker_id)s::uuid
+RETURNING id;

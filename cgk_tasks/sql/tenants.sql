@@ -7,11 +7,15 @@ SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants ORDER BY i
 -- name: active_tenants
 SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE status = 'active' ORDER BY id;
 
+-- name: lock_registry
+-- One tenant is added at a time: processes that add the same tenant, or make the same role, wait for each other.
+SELECT pg_advisory_xact_lock(4216201002);
+
 -- name: add_tenant
--- Idempotent: a tenant that is there already stays as it is.
-INSERT INTO cgk.tenants (id, isolation, schema_name, role_name)
-VALUES (%(id)s, %(isolation)s, %(schema_name)s, %(role_name)s)
-ON CONFLICT (id) DO NOTHING;
+-- A tenant that is there already stays as it is, but one that is added by hand stays out of the query's hands.
+INSERT INTO cgk.tenants (id, isolation, schema_name, role_name, source)
+VALUES (%(id)s, %(isolation)s, %(schema_name)s, %(role_name)s, %(source)s)
+ON CONFLICT (id) DO UPDATE SET source = EXCLUDED.source WHERE EXCLUDED.source = 'hand' AND tenants.source <> 'hand';
 
 -- name: set_tenant_status
 UPDATE cgk.tenants
@@ -22,17 +26,51 @@ UPDATE cgk.tenants
 RETURNING id, status, isolation, schema_name, role_name;
 
 -- name: suspend_missing_tenants
--- The platform's own query no longer lists them: suspended, never deleted.
+-- The platform's query found them once and no longer lists them: suspended, never deleted.
 UPDATE cgk.tenants SET status = 'suspended', suspended_at = now(), suspended_by = 'CGK_TENANTS_QUERY'
- WHERE status = 'active' AND NOT id = ANY(%(ids)s::text[]);
+ WHERE status = 'active' AND source = 'query' AND NOT id = ANY(%(ids)s::text[]);
 
 -- name: resume_listed_tenants
+-- Only those that the query suspended; what a person suspended stays suspended.
 UPDATE cgk.tenants SET status = 'active', suspended_at = NULL, suspended_by = NULL
- WHERE status = 'suspended' AND suspended_by = 'CGK_TENANTS_QUERY' AND id = ANY(%(ids)s::text[])
-RETURNING id;
+ WHERE status = 'suspended' AND suspended_by = 'CGK_TENANTS_QUERY' AND id = ANY(%(ids)s::text[]);
 
 -- name: enter_tenant
 -- SET LOCAL by another name: ends with the transaction, so nothing leaks through a connection pool.
+-- pg_temp last: a temporary table never hides a tenant's own. Tells whether the connection has had any.
 SELECT set_config('search_path', %(search_path)s, true),
        set_config('cgk.tenant_id', %(tenant_id)s, true),
-       set_config('role', %(role)s, true);
+       set_config('role', %(role)s, true),
+       pg_my_temp_schema() <> 0 AS has_temporary_tables;
+
+-- name: forget_temporary_tables
+-- Temporary tables outlive the transaction, and the connection's next user may be another tenant.
+DISCARD TEMP;
+
+-- name: schema_exists
+SELECT 1 FROM pg_namespace WHERE nspname = %(name)s;
+
+-- name: may_use_schema
+SELECT has_schema_privilege(%(role)s, %(schema)s, 'USAGE') AS allowed;
+
+-- name: find_role
+SELECT rolcanlogin OR rolsuper OR rolbypassrls AS is_unfit FROM pg_roles WHERE rolname = %(name)s;
+
+-- name: may_act_as
+-- right: SET from PostgreSQL 16 on, MEMBER before.
+SELECT pg_has_role(current_user, %(name)s, %(right)s) AS allowed;
+
+-- name: find_table
+-- Type and default are NULL where the table has no such column.
+SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       CASE WHEN a.attnum IS NOT NULL THEN format_type(a.atttypid, NULL) END AS type, a.atthasdef AS has_default
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = %(column)s AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE c.oid = to_regclass(%(table)s);
+
+-- name: sequences_of_table
+-- Of serial columns; identity columns need no grant.
+SELECT n.nspname AS schema, s.relname AS name
+  FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(table)s::oid
+   AND d.deptype = 'a';

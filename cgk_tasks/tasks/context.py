@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy.models import Tenant
 
 P = TypeVar("P")
+SaveCursor = Callable[[Any, "TenantSession | None"], None]
 
 
 @dataclass
@@ -35,6 +37,12 @@ class JobContext(Generic[P]):
     has_database: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
     """Room for middleware to leave something for the job."""
+
+    cursor: Any = None
+    """How far earlier attempts came: what was last given to `checkpoint`, or None."""
+
+    save_cursor: SaveCursor | None = field(default=None, repr=False)
+    """How the provider keeps a cursor."""
 
     _session: TenantSession | None = field(default=None, repr=False)
 
@@ -63,6 +71,21 @@ class JobContext(Generic[P]):
             self._session = TenantSession(self.tenant)
             self._session.begin()
         return self._session
+
+    def checkpoint(self, cursor: Any) -> None:
+        """Keep what was done so far: commit `db` together with `cursor`, which a later attempt finds in `ctx.cursor`.
+
+            for page in pages(after=ctx.cursor):
+                ctx.db.execute(...)
+                ctx.checkpoint(page.last_id)
+
+        `cursor` is any JSON value. Raises StoreError when the run was taken from this attempt.
+        """
+        if self.save_cursor is not None:
+            self.save_cursor(cursor, self._session)
+        elif self._session is not None:
+            self._session.commit()
+        self.cursor = cursor
 
     @property
     def opened_session(self) -> TenantSession | None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -16,6 +17,7 @@ from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunCancelledError, StoreError, UnknownTenantError
 from cgk_tasks.runs import store
+from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.runs.models import NewRun, new_run_id
 from cgk_tasks.runs.sender import publish, unit_of_work
@@ -28,6 +30,7 @@ from cgk_tasks.tenancy.context import tenant_context
 from cgk_tasks.tenancy.database import leave_tenant
 
 if TYPE_CHECKING:
+    from cgk_tasks.tenancy.database import TenantSession
     from cgk_tasks.tasks.base import TenantTask
 
 log = structlog.get_logger("cgk_tasks.runs")
@@ -106,6 +109,8 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
         max_attempts=run.max_attempts or job.retry.max_attempts,
         queued_at=run.created_at,
         started_at=run.started_at,
+        cursor=decode(run.cursor),
+        save_cursor=partial(records.save_cursor, run),
     )
     begun = time.perf_counter()
     log.debug("run_started")
@@ -179,6 +184,21 @@ class Records:
         session.commit()
         publish(unit.accepted)
 
+    def save_cursor(self, run: Claimed, cursor: Any, session: TenantSession | None) -> None:
+        """Commit what the job wrote so far together with how far it came."""
+        text = encode(cursor)
+        if session is None:
+            with postgres.autocommit() as connection:
+                owned = store.save_cursor(connection, self._me, run, text)
+        else:
+            session.flush()
+            leave_tenant(session.connection())
+            owned = store.save_cursor(session.connection(), self._me, run, text)
+        if not owned:
+            raise LostRunError("This attempt no longer owns its run; what it wrote since the last checkpoint is lost.")
+        if session is not None:
+            session.commit()
+
     def close(
         self, run: Claimed, closing: Closing, task: TenantTask | None = None, outcome: Outcome | None = None
     ) -> None:
@@ -213,7 +233,7 @@ class Records:
         elif outcome.kind == "snooze":
             back = PutBack(run.id, run.attempt, "retrying", refund=1, delay_seconds=outcome.delay_seconds, job=job.id)
         elif outcome.kind == "cancelled":
-            # If nobody cancelled this run the signal was late, and meant for the one before: run it again.
+            # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = PutBack(run.id, run.attempt, "pending", refund=1, job=job.id)
         if self._put_back([back]):
             return outcome

@@ -16,6 +16,7 @@ from cgk_tasks.errors import PermanentError, RetryLater, RunCancelledError
 from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.tasks.cancellation import interruptible
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.event_loop import run_coroutine
 from cgk_tasks.tasks.jobs import Job
@@ -74,7 +75,7 @@ def _call(job: Job, ctx: JobContext[Any]) -> Any:
         value = job.handler(ctx)
         return run_coroutine(value) if job.is_async else value
 
-    with deadline(job.timeout_seconds):
+    with interruptible(ctx.run_id), deadline(job.timeout_seconds):
         return call_handler() if job.around is None else job.around(ctx, call_handler)
 
 

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,12 +15,10 @@ from celery import Celery, bootsteps, signals
 from celery.worker import state
 
 from cgk_tasks import postgres
-from cgk_tasks.errors import RunCancelledError
 from cgk_tasks.postgres import Row
 from cgk_tasks.runs import identity
 from cgk_tasks.runs.steward import Pool, Steward
-from cgk_tasks.tasks import canvas
-from cgk_tasks.tasks.execution import current_run
+from cgk_tasks.tasks import cancellation, canvas
 from cgk_tasks.tasks.request import PacketRequest
 from cgk_tasks.tasks.timed_out import record_timed_out
 
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("cgk_tasks.worker")
 
 _PR_SET_PDEATHSIG = 1
-CANCEL_SIGNAL = signal.SIGUSR2
-
 _stewards: dict[int, Steward] = {}
 
 
@@ -63,6 +58,7 @@ class StewardStep(bootsteps.StartStopStep):
         if self.steward is not None:
             self.steward.stop()
             self.steward = None
+        cancellation.forget()
         postgres.close_pools()
 
     def terminate(self, worker: WorkController) -> None:
@@ -80,7 +76,7 @@ def _pool(worker: WorkController) -> Pool:
         name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
         active_run_ids=_active_run_ids,
-        interrupt=_interrupt,
+        interrupt=cancellation.request,
         kill_all=lambda: _kill_all(worker),
         on_timed_out=on_timed_out,
         on_closed=on_closed,
@@ -90,16 +86,6 @@ def _pool(worker: WorkController) -> Pool:
 def _active_run_ids() -> list[str]:
     requests = [request for request in list(state.active_requests) if isinstance(request, PacketRequest)]
     return [run_id for request in requests for run_id in request.run_ids]
-
-
-def _interrupt(pid: int) -> None:
-    if pid == os.getpid():
-        log.warning("run_cannot_be_interrupted", hint="Only the prefork pool interrupts jobs that are cancelled.")
-        return
-    try:
-        os.kill(pid, CANCEL_SIGNAL)
-    except ProcessLookupError:
-        return
 
 
 def _kill_all(worker: WorkController) -> None:
@@ -114,13 +100,7 @@ def _kill_all(worker: WorkController) -> None:
 def prepare_child(**_arguments: Any) -> None:
     """In every child of the pool: it must not outlive its parent, and it can be interrupted."""
     die_with_parent(os.getppid())
-    signal.signal(CANCEL_SIGNAL, _cancel_current_run)
-
-
-def _cancel_current_run(_signal: int, _frame: FrameType | None) -> None:
-    run = current_run.get()
-    if run is not None:
-        raise RunCancelledError(run.id)
+    cancellation.listen()
 
 
 def die_with_parent(parent: int) -> None:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import threading
 import time
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
-import structlog
+from psycopg import errors as pg_errors
 from psycopg import sql
 
 from cgk_tasks.config import Isolation, Settings, get_settings
 from cgk_tasks.errors import ConfigurationError, UnknownTenantError
 from cgk_tasks.events.base import validate_tenant_id
 from cgk_tasks.postgres import Connection, Row, autocommit, execute, explain, fetch, statements, transaction
+from cgk_tasks.tenancy import confinement, sync
 from cgk_tasks.tenancy.models import Tenant
 
 SQL = statements("tenants")
-log = structlog.get_logger("cgk_tasks.tenancy")
 
-_MAX_IDENTIFIER = 63
+Source = Literal["hand", "query"]
+"""Who put a tenant into the registry; the platform's query suspends only those that it found itself."""
+
 _known: dict[str, tuple[float, Tenant]] = {}
-_synced_at = 0.0
-_sync_lock = threading.Lock()
 
 
 def require(tenant_id: object) -> Tenant:
@@ -39,7 +37,8 @@ def require(tenant_id: object) -> Tenant:
     wanted = validate_tenant_id(tenant_id)
     try:
         tenant = _find(wanted)
-        if tenant is None and get_settings().tenants_query and sync(max_age_seconds=1.0):
+        if tenant is None and get_settings().tenants_query:
+            sync.sync()
             tenant = _find(wanted)
         if tenant is None:
             near = difflib.get_close_matches(wanted, [known.id for known in all_tenants()], n=1)
@@ -74,91 +73,65 @@ def all_tenants() -> list[Tenant]:
 def active_tenants() -> list[Tenant]:
     """The tenants that are active now, from the registry (and from CGK_TENANTS_QUERY, if set)."""
     if get_settings().tenants_query:
-        sync(max_age_seconds=get_settings().tenants_refresh_seconds)
+        sync.sync(max_age_seconds=get_settings().tenants_refresh_seconds)
     with autocommit() as connection:
         return [_tenant(row) for row in fetch(connection, SQL["active_tenants"])]
 
 
-def add_tenant(tenant_id: str, *, schema: str | None = None, isolation: Isolation | None = None) -> Tenant:
+def add_tenant(
+    tenant_id: str, *, schema: str | None = None, isolation: Isolation | None = None, source: Source = "hand"
+) -> Tenant:
     """Register a tenant: its schema and role are created if missing, then CGK_TENANT_SETUP runs in its schema.
 
-    Safe to repeat. Everything happens in one transaction.
+    Safe to repeat, also by several processes at once. Everything happens in one transaction. Raises InvalidTenantError;
+    ConfigurationError when the login may not create roles, when another tenant has the schema, or when the tenant is
+    there already with another schema or isolation than asked for; StoreError.
     """
     settings = get_settings()
-    tenant = _planned(validate_tenant_id(tenant_id), schema, isolation or settings.tenant_isolation, settings)
+    wanted = confinement.plan(validate_tenant_id(tenant_id), schema, isolation or settings.tenant_isolation, settings)
     setup = _setup_hook(settings)
-    with transaction() as connection:
-        execute(
-            connection,
-            SQL["add_tenant"],
-            {
-                "id": tenant.id,
-                "isolation": tenant.isolation,
-                "schema_name": tenant.schema_name,
-                "role_name": tenant.role_name,
-            },
-        )
-        # The row that was there before wins over what was asked for now.
-        tenant = _tenant(fetch(connection, SQL["get_tenant"], {"id": tenant.id})[0])
-        prepare(connection, tenant)
-        if setup is not None:
-            connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(tenant.schema_name)))
-            setup(tenant, connection)
-            grant(connection, tenant)
+    try:
+        with transaction() as connection:
+            tenant = _register(connection, wanted, source)
+            if schema is not None or isolation is not None:
+                _check_asked(tenant, schema, isolation)
+            confinement.prepare(connection, tenant)
+            if setup is not None:
+                connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(tenant.schema_name)))
+                setup(tenant, connection)
+                confinement.grant(connection, tenant)
+    except psycopg.OperationalError as exc:
+        raise explain(exc) from exc
     _known.pop(tenant.id, None)
     return tenant
 
 
-def _planned(tenant_id: str, schema: str | None, isolation: Isolation, settings: Settings) -> Tenant:
-    schema_name = schema or ("public" if isolation == "rls" else settings.tenant_schema.format(id=tenant_id))
-    role_name = None
-    if isolation == "role":
-        role_name = _short(f"cgk_{tenant_id}")
-    elif isolation == "rls":
-        role_name = RLS_ROLE
-    return Tenant(tenant_id, "active", isolation, _short(schema_name), role_name)
+def _register(connection: Connection, wanted: Tenant, source: Source) -> Tenant:
+    """The row in the registry; one that was there before wins over what is wanted now."""
+    values = {
+        "id": wanted.id, "isolation": wanted.isolation, "schema_name": wanted.schema_name,
+        "role_name": wanted.role_name, "source": source,
+    }  # fmt: skip
+    try:
+        fetch(connection, SQL["lock_registry"])
+        execute(connection, SQL["add_tenant"], values)
+    except pg_errors.UniqueViolation as exc:
+        raise ConfigurationError(
+            f"The schema {wanted.schema_name!r} belongs to another tenant, so {wanted.id!r} cannot have it. "
+            "Name another one, and check that CGK_TENANT_SCHEMA contains {id}."
+        ) from exc
+    except (pg_errors.UndefinedTable, pg_errors.UndefinedColumn) as exc:
+        raise explain(exc) from exc
+    return _tenant(fetch(connection, SQL["get_tenant"], {"id": wanted.id})[0])
 
 
-RLS_ROLE = "cgk_tenants"
-"""The one role that all tenants on shared tables use; the tables' policies read `cgk.tenant_id`."""
-
-
-def _short(name: str) -> str:
-    """PostgreSQL cuts identifiers at 63 bytes, which could make two tenants one: shorten by a hash instead."""
-    if len(name.encode()) <= _MAX_IDENTIFIER:
-        return name
-    return f"{name[:46]}_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-
-
-def prepare(connection: Connection, tenant: Tenant) -> None:
-    """Create the tenant's schema and role if they are missing."""
-    schema = sql.Identifier(tenant.schema_name)
-    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-    if tenant.role_name is None:
+def _check_asked(tenant: Tenant, schema: str | None, isolation: Isolation | None) -> None:
+    if (schema or tenant.schema_name) == tenant.schema_name and (isolation or tenant.isolation) == tenant.isolation:
         return
-    exists = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (tenant.role_name,)).fetchone()
-    if exists is None:
-        connection.execute(
-            sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS").format(sql.Identifier(tenant.role_name))
-        )
-    connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(tenant.role_name)))
-    grant(connection, tenant)
-
-
-def grant(connection: Connection, tenant: Tenant) -> None:
-    """Let the tenant's role use everything in its own schema, tables of later migrations included."""
-    if tenant.role_name is None:
-        return
-    names = {"schema": sql.Identifier(tenant.schema_name), "role": sql.Identifier(tenant.role_name)}
-    for grant_sql in (
-        "GRANT USAGE ON SCHEMA {schema} TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
-        "GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role}",
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE, SELECT, UPDATE ON SEQUENCES TO {role}",
-    ):
-        connection.execute(sql.SQL(grant_sql).format(**names))
+    raise ConfigurationError(
+        f"Tenant {tenant.id!r} is registered with schema {tenant.schema_name!r} and isolation {tenant.isolation!r}. "
+        "That is not changed by adding it again: leave these options out."
+    )
 
 
 def _setup_hook(settings: Settings) -> Callable[[Tenant, Connection], Any] | None:
@@ -189,34 +162,3 @@ def _set_status(tenant_id: str, status: str, by: str) -> Tenant:
         rows = fetch(connection, SQL["set_tenant_status"], {"id": tenant_id, "status": status, "by": by})
     _known.pop(tenant_id, None)
     return _tenant(rows[0])
-
-
-def sync(max_age_seconds: float = 0.0) -> bool:
-    """Feed the registry from CGK_TENANTS_QUERY, unless that was done less than `max_age_seconds` ago.
-
-    New ids are added, ids that are gone are suspended (never deleted). An empty answer changes nothing: a platform
-    without customers is less likely than a broken query. Returns whether the query ran.
-    """
-    global _synced_at  # noqa: PLW0603
-    query = get_settings().tenants_query
-    if query is None:
-        return False
-    with _sync_lock:
-        if time.monotonic() - _synced_at < max_age_seconds:
-            return False
-        with autocommit() as connection:
-            rows = connection.execute(query).fetchall()  # type: ignore[call-overload]  # the operator's own setting
-        listed = {validate_tenant_id(row[0]): (row[1] if len(row) > 1 else None) for row in rows}
-        if not listed:
-            log.warning("tenants_query_is_empty", hint="CGK_TENANTS_QUERY listed no tenant; the registry stays as it is")
-            return True
-        known = {tenant.id for tenant in all_tenants()}
-        for tenant_id, schema in listed.items():
-            if tenant_id not in known:
-                add_tenant(tenant_id, schema=schema)
-        with transaction() as connection:
-            execute(connection, SQL["suspend_missing_tenants"], {"ids": list(listed)})
-            fetch(connection, SQL["resume_listed_tenants"], {"ids": list(listed)})
-        _known.clear()
-        _synced_at = time.monotonic()
-    return True

@@ -151,6 +151,18 @@ def test_what_a_failed_attempt_wrote_is_rolled_back():
     assert (status.state, rows) == ("failed", 0)
 
 
+def test_an_attempt_goes_on_at_the_cursor_of_the_one_before_and_no_page_is_written_twice():
+    from sqlalchemy import text
+
+    from cgk_tasks import tenant_context, tenant_session
+
+    status = run("pages", "checkpointed")
+    with tenant_context("acme"), tenant_session() as session:
+        pages = session.execute(text("SELECT note FROM orders WHERE note LIKE 'checkpointed%' ORDER BY note")).scalars()
+        assert list(pages) == ["checkpointed-1", "checkpointed-2", "checkpointed-3"]
+    assert status.result == 2
+
+
 def test_a_suspended_tenants_runs_are_held_and_go_on_when_it_is_resumed():
     from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 

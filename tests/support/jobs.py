@@ -97,14 +97,25 @@ def _describe(ctx, argument):
     }  # fmt: skip
 
 
+def _pages(ctx, argument):
+    """Writes pages 1 to 3, and fails once in the middle of the second."""
+    for page in range((ctx.cursor or 0) + 1, 4):
+        note(ctx, f"{argument}-{page}")
+        if page == 2 and ctx.attempt == 1:
+            raise TransientError("in the middle of page 2")
+        ctx.checkpoint(page)
+    return ctx.attempt
+
+
 ACTIONS = {
+    "pages": _pages,
     "echo": lambda ctx, argument: argument,
     "describe": _describe,
     "fail": _fail,
     "fail_permanently": _fail_permanently,
     "fail_then_succeed": _fail_then_succeed,
     "snooze_once": _snooze_once,
-    "note": lambda ctx, argument: note(ctx, argument),
+    "note": note,
     "write_and_fail": _write_and_fail,
     "kill_self_once": _kill_self_once,
     "poison": _poison,

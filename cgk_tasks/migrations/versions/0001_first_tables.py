@@ -35,6 +35,7 @@ RUN_COLUMNS = """
     idempotency_key     text,
     cancel_requested_at timestamptz,
     canvas              json,
+    cursor              json,
     errors              jsonb       NOT NULL DEFAULT '[]'
 """
 
@@ -45,10 +46,14 @@ CREATE TABLE cgk.tenants (
     isolation    text NOT NULL CHECK (isolation IN ('search_path', 'role', 'rls')),
     schema_name  text NOT NULL,
     role_name    text,
+    source       text NOT NULL DEFAULT 'hand' CHECK (source IN ('hand', 'query')),
     created_at   timestamptz NOT NULL DEFAULT now(),
     suspended_at timestamptz,
     suspended_by text
 );
+-- A schema of its own, and a role of its own: two tenants never share one by mistake.
+CREATE UNIQUE INDEX tenants_schema ON cgk.tenants (schema_name) WHERE isolation <> 'rls';
+CREATE UNIQUE INDEX tenants_role ON cgk.tenants (role_name) WHERE isolation = 'role';
 
 CREATE TABLE cgk.runs ({RUN_COLUMNS},
     PRIMARY KEY (id),
@@ -103,20 +108,22 @@ CREATE TABLE cgk.leases (
     expires_at timestamptz NOT NULL
 );
 
--- Members of Celery groups: a chord's body starts when the last member has closed.
+-- Celery's groups: a chord's body starts when the last member has closed. size: NULL until the sender has counted them;
+-- results: the members' ids as Celery's tree, where groups are nested or the application saved its GroupResult.
 CREATE TABLE cgk.groups (
     id         text PRIMARY KEY,
-    size       integer     NOT NULL,
+    size       integer,
+    added      integer     NOT NULL DEFAULT 0,
     closed     integer     NOT NULL DEFAULT 0,
-    failed     boolean     NOT NULL DEFAULT false,
-    body       json        NOT NULL,
+    results    json,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE TABLE cgk.group_members (
     group_id text    NOT NULL REFERENCES cgk.groups ON DELETE CASCADE,
     run_id   uuid    NOT NULL,
-    position integer NOT NULL,
+    position integer,
     result   json,
+    error    text,
     PRIMARY KEY (group_id, run_id)
 );
 """

@@ -1,0 +1,164 @@
+"""Celery's groups on record: sent all or none, and counted in the transaction that closes their members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from cgk_tasks import postgres
+from cgk_tasks.postgres import AnyConnection, Row, execute, fetch, statements
+from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.models import NewRun, RunHandle
+from cgk_tasks.runs.sender import accept, current_unit, publish, unit_of_work
+
+SQL = statements("groups")
+
+
+@contextmanager
+def joined() -> Iterator[AnyConnection]:
+    """The connection of the unit of work that is open here, or else a transaction of its own.
+
+    Runs that are sent inside join it, and are published when it has committed. Raises StoreError where the
+    transaction is its own.
+    """
+    unit = current_unit()
+    if unit is not None:
+        yield unit.connection
+        return
+    try:
+        with postgres.transaction() as connection, unit_of_work(connection) as own:
+            yield connection
+    except (psycopg.Error, sa.exc.DBAPIError) as exc:
+        raise postgres.explain(exc) from exc
+    publish(own.accepted)
+
+
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """What the block writes and sends is taken back when it raises; the transaction around it goes on."""
+    unit = current_unit()
+    if unit is None:
+        yield
+        return
+    sent = len(unit.accepted)
+    connection = unit.connection
+    try:
+        with connection.begin_nested() if isinstance(connection, sa.Connection) else connection.transaction():
+            yield
+    except BaseException:
+        del unit.accepted[sent:]
+        raise
+
+
+@dataclass
+class _Together:
+    runs: list[NewRun] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+_together: ContextVar[_Together | None] = ContextVar("cgk_sent_together", default=None)
+
+
+@contextmanager
+def sent_together() -> Iterator[None]:
+    """Runs that are sent inside are accepted at the end of the block: all or none, with one statement."""
+    if _together.get() is not None:
+        yield
+        return
+    together = _Together()
+    token = _together.set(together)
+    try:
+        yield
+    finally:
+        _together.reset(token)
+    if together.sizes:
+        with joined() as connection:
+            for group_id, size in together.sizes.items():
+                execute(connection, SQL["set_size"], {"group_id": group_id, "size": size})
+            accept(together.runs)
+    elif together.runs:
+        accept(together.runs)
+
+
+def send(run: NewRun) -> RunHandle:
+    """Accept a run, at once or with the others of its group."""
+    together = _together.get()
+    if together is None or run.idempotency_key is not None:
+        return accept([run])[0]
+    together.runs.append(run)
+    return RunHandle(run.id)
+
+
+def set_size(group_id: str, size: int) -> None:
+    """Say how many members a group has."""
+    together = _together.get()
+    if together is not None:
+        together.sizes[group_id] = size
+        return
+    with joined() as connection:
+        execute(connection, SQL["set_size"], {"group_id": group_id, "size": size})
+
+
+def add_member(group_id: str) -> None:
+    """One more member than its sender has said."""
+    with joined() as connection:
+        execute(connection, SQL["add_member"], {"group_id": group_id})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run of a group that has closed: with its result as JSON, or with what went wrong."""
+
+    group_id: str
+    run_id: str
+    position: int | None = None
+    result: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A group whose members have all closed, in their order. `tree`: Celery's tuple of a nested group's results."""
+
+    members: list[Row]
+    tree: Any = None
+
+
+def close_member(connection: AnyConnection, member: Member) -> Ended | None:
+    """Count a member. Returns the group when it was the last one; a member that comes twice counts once."""
+    execute(connection, SQL["open_group"], {"group_id": member.group_id})
+    values = {
+        "group_id": member.group_id, "run_id": member.run_id, "position": member.position, "result": member.result,
+        "error": member.error,
+    }  # fmt: skip
+    rows = fetch(connection, SQL["close_member"], values)
+    if not rows or not rows[0]["complete"]:
+        return None
+    members = fetch(connection, SQL["members"], {"group_id": member.group_id})
+    execute(connection, SQL["end_group"], {"group_id": member.group_id})
+    return Ended(members, decode(rows[0]["results"]))
+
+
+def save_results(group_id: str, tree: Any) -> None:
+    """Keep the ids of a group's members, as Celery's tuple."""
+    with joined() as connection:
+        execute(connection, SQL["save_results"], {"group_id": group_id, "results": encode(tree)})
+
+
+def find_results(group_id: str) -> Any:
+    """What `save_results` kept, or None."""
+    with joined() as connection:
+        rows = fetch(connection, SQL["get_results"], {"group_id": group_id})
+    return decode(rows[0]["results"]) if rows else None
+
+
+def drop(group_id: str) -> None:
+    """Forget a group and the count of its members."""
+    with joined() as connection:
+        execute(connection, SQL["drop_group"], {"group_id": group_id})

@@ -1,0 +1,120 @@
+"""Feeding the registry from CGK_TENANTS_QUERY, a query of the platform's own that lists its active tenants."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import psycopg
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantError
+from cgk_tasks.events.base import validate_tenant_id
+from cgk_tasks.postgres import autocommit, execute, explain, is_away, statements, transaction
+from cgk_tasks.tenancy import registry
+
+SQL = statements("tenants")
+log = structlog.get_logger("cgk_tasks.tenancy")
+
+_NEVER = float("-inf")
+
+
+class _State:
+    """When the query last began, and who may run it. A forked child starts afresh: it could inherit a held lock."""
+
+    def __init__(self) -> None:
+        self.begun_at = _NEVER
+        self.one_at_a_time = threading.Lock()
+        self.background: threading.Thread | None = None
+
+
+_state = _State()
+os.register_at_fork(after_in_child=_state.__init__)  # type: ignore[misc]
+
+
+def sync(max_age_seconds: float = 0.0) -> bool:
+    """Run CGK_TENANTS_QUERY, unless it is not set or began less than `max_age_seconds` before this call.
+
+    Ids that are new are added. Tenants that the query found once and lists no longer are suspended, never deleted,
+    and resumed when it lists them again; tenants that were added by hand are left alone. An empty answer changes
+    nothing: a platform without customers is less likely than a broken query. Returns whether the query ran.
+    Raises ConfigurationError when the query fails, StoreError.
+    """
+    query = get_settings().tenants_query
+    if query is None:
+        return False
+    fresh_since = time.monotonic() - max_age_seconds
+    with _state.one_at_a_time:
+        if _state.begun_at >= fresh_since:
+            return False
+        begun_at = time.monotonic()
+        try:
+            listed = _listed(query)
+            if listed:
+                _add_new(listed)
+                _suspend_and_resume(list(listed))
+        except psycopg.Error as exc:
+            raise explain(exc) from exc
+        _state.begun_at = begun_at
+    return True
+
+
+def sync_in_background(max_age_seconds: float) -> None:
+    """Sync in a thread of its own, unless one is at work: setting up many tenants takes time. Errors are logged."""
+    is_due = time.monotonic() - _state.begun_at >= max_age_seconds
+    if is_due and not (_state.background and _state.background.is_alive()):
+        _state.background = threading.Thread(target=_sync_and_log, args=(max_age_seconds,), name="cgk-tenants", daemon=True)
+        _state.background.start()
+
+
+def _sync_and_log(max_age_seconds: float) -> None:
+    try:
+        sync(max_age_seconds)
+    except CgkTasksError as exc:
+        log.warning("tenants_query_failed", reason=str(exc))
+    except Exception:
+        log.exception("tenants_query_stumbled")
+
+
+def _listed(query: str) -> dict[str, str | None]:
+    """Schema (or None) by tenant id, as the query gives them."""
+    try:
+        with autocommit() as connection:
+            rows: list[Any] = connection.execute(query).fetchall()  # type: ignore[call-overload]  # the operator's own
+    except psycopg.Error as exc:
+        if is_away(exc):
+            raise
+        raise ConfigurationError(f"CGK_TENANTS_QUERY failed: {str(exc).strip()}") from exc
+    listed: dict[str, str | None] = {}
+    for row in rows:
+        try:
+            listed[validate_tenant_id(str(row[0]))] = row[1] if len(row) > 1 else None
+        except InvalidTenantError as exc:
+            log.warning("tenant_not_added", reason=str(exc), hint="CGK_TENANTS_QUERY lists it; other tenants are added")
+    if not listed:
+        log.warning("tenants_query_is_empty", hint="CGK_TENANTS_QUERY listed no tenant; the registry stays as it is")
+    return listed
+
+
+def _add_new(listed: dict[str, str | None]) -> None:
+    known = {tenant.id for tenant in registry.all_tenants()}
+    for tenant_id, schema in listed.items():
+        if tenant_id in known:
+            continue
+        try:
+            registry.add_tenant(tenant_id, schema=schema, source="query")
+        except Exception as exc:  # one tenant whose set-up fails must not keep the others out
+            if isinstance(exc, psycopg.Error) and is_away(exc):
+                raise
+            log.exception("tenant_not_added", tenant=tenant_id)
+
+
+def _suspend_and_resume(ids: list[str]) -> None:
+    with transaction() as connection:
+        changed = execute(connection, SQL["suspend_missing_tenants"], {"ids": ids})
+        changed += execute(connection, SQL["resume_listed_tenants"], {"ids": ids})
+    if changed:
+        registry.forget_known()
