@@ -197,10 +197,11 @@ def get_job_client() -> JobClient:
     return _client
 
 
-def set_job_client(client: JobClient) -> None:
-    """Make `client` the one that `send_job` and the others use."""
+def set_job_client(client: JobClient) -> JobClient | None:
+    """Make `client` the one that `send_job` and the others use. Returns the one before, which stays open."""
     global _client  # noqa: PLW0603
-    _client = client
+    before, _client = _client, client
+    return before
 
 
 def reset_job_client() -> None:

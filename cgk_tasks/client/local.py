@@ -36,7 +36,7 @@ from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.jobs import Handler, Job, find_job, jobs_for
 from cgk_tasks.tasks.runner import Outcome, perform, typed_payload
 from cgk_tasks.tenancy.context import tenant_context
-from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.models import Tenant, presumed
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -107,8 +107,7 @@ class LocalProvider:
         tenant_id = validate_tenant_id(event.tenant_id)
         if self._tenants is not None and tenant_id not in self._tenants:
             raise UnknownTenantError(tenant_id)
-        settings = get_settings()
-        return Tenant(tenant_id, "active", settings.tenant_isolation, settings.tenant_schema.format(id=tenant_id))
+        return presumed(tenant_id)
 
     def _accept(self, runs: Sequence[NewRun]) -> list[RunHandle]:
         """All or none, under the lock."""
@@ -282,9 +281,7 @@ class LocalProvider:
     def _attempt(self, run: _Run, job: Job) -> Outcome:
         status = run.status
         settings = get_settings()
-        tenant = Tenant(
-            status.tenant_id, "active", settings.tenant_isolation, settings.tenant_schema.format(id=status.tenant_id)
-        )
+        tenant = presumed(status.tenant_id)
         ctx: JobContext[Any] = JobContext(
             job_id=job.id, run_id=status.id, event=status.event, tenant=tenant,
             payload=typed_payload(status.event, run.payload), attempt=status.attempt,

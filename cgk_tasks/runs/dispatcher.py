@@ -20,7 +20,7 @@ from cgk_tasks.runs import history, store
 from cgk_tasks.runs.models import HandOver
 from cgk_tasks.runs.publisher import get_publisher
 from cgk_tasks.runs.sender import hand_over, publish, unit_of_work
-from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.sync import sync_in_background
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.dispatcher")
@@ -77,7 +77,7 @@ class Dispatcher:
                 execute(connection, SQL["release_held"])
             handed += self._hand_over_lost()
             if get_settings().tenants_query:
-                registry.sync(max_age_seconds=get_settings().tenants_refresh_seconds)
+                sync_in_background(get_settings().tenants_refresh_seconds)
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
             history.keep_house()

@@ -61,7 +61,7 @@ class JobContext(Generic[P]):
         """The tenant's database session, opened at first use. Do not commit it.
 
         It commits together with the run's completion, so what the job wrote is there exactly once; it rolls back
-        when the job raises. Raises ConfigurationError where no database is configured.
+        when the job raises. Raises ConfigurationError where no database is configured, UnknownTenantError.
         """
         if self._session is None:
             if not self.has_database:

@@ -14,7 +14,8 @@ from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.middleware import compose_middleware
+from cgk_tasks.tasks.middleware import compose_middleware, with_rate_limit
+from cgk_tasks.tasks.rate_limit import job_rate_limiter
 from cgk_tasks.tasks.retry import RetryConfig
 
 Handler = Callable[[JobContext[Any]], Any]
@@ -50,6 +51,7 @@ def define_job(
     event: str | type[TenantEvent],
     retry: RetryConfig | None = None,
     timeout: float | timedelta | None = None,
+    concurrency: int | None = None,
     middleware: Sequence[Middleware] = (),
 ) -> Callable[[F], F]:
     """Register the decorated function as a job: it runs for every run of `event`.
@@ -59,13 +61,19 @@ def define_job(
             ctx.db.execute(...)
 
     The function may be `def` or `async def`. timeout: seconds or timedelta, after which JobTimeoutError is raised
-    inside the job. Raises ConfigurationError for a job id that another function has, UnknownEventError.
+    inside the job. concurrency: how many runs of the job may be on at once for one tenant, over all workers; the others
+    come back later, which uses no attempt. middleware: the first is the outermost. Raises ConfigurationError for a job id that another function has, UnknownEventError.
     """
     name = event if isinstance(event, str) else event.event_name
     model = get_event(name)
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds is not None and seconds <= 0:
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
+
+    around = tuple(middleware)
+    if concurrency is not None:
+        lease = None if seconds is None else seconds + 60.0  # longer than any grace after the soft limit
+        around = (with_rate_limit(job_rate_limiter(job_id, concurrency, lease)), *around)
 
     def register(handler: F) -> F:
         _check_handler(job_id, handler)
@@ -76,7 +84,7 @@ def define_job(
                 handler=handler,
                 retry=retry or RetryConfig(),
                 timeout=seconds,
-                around=compose_middleware(*middleware) if middleware else None,
+                around=compose_middleware(*around) if around else None,
                 is_async=inspect.iscoroutinefunction(handler),
             )
         )

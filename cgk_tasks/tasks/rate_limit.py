@@ -22,7 +22,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
-from cgk_tasks.tenancy.cache import tenant_cache
+from cgk_tasks.tenancy.cache import cache_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,6 +204,30 @@ def shared_rate_limiter(
     return _SharedRateLimiter(limits, None if lease is None else _duration(name, "lease", lease), client)
 
 
+def job_rate_limiter(job_id: str, concurrency: int, lease: float | timedelta | None) -> RateLimiter:
+    """The limiter behind `define_job(concurrency=)`: over all workers where there is a Redis, else in this process."""
+    limits = _limits(job_id, concurrency, None, None)
+    shared = _SharedRateLimiter(limits, None if lease is None else _duration(job_id, "timeout", lease), None)
+    return _JobRateLimiter(shared, _ProcessRateLimiter(limits, time.monotonic))
+
+
+class _JobRateLimiter:
+    """Decides at each use, because jobs are defined before the settings of a deployment are known."""
+
+    def __init__(self, shared: _SharedRateLimiter, own: _ProcessRateLimiter) -> None:
+        self._shared, self._own = shared, own
+
+    @property
+    def name(self) -> str:
+        return self._own.name
+
+    def acquire(self, tenant_id: str, *, holder: str | None = None) -> Permit:
+        return (self._shared if has_tenant_cache() else self._own).acquire(tenant_id, holder=holder)
+
+    def release(self, permit: Permit) -> None:
+        (self._shared if permit.lease_ends_at else self._own).release(permit)
+
+
 # KEYS: places (sorted set: holder, end of its lease), starts (list, newest first), next time to come back.
 # ARGV: max_concurrent or 0, interval or 0, max_per_interval, lease, holder, the most that returns are spread over.
 # Returns {1, end of the lease}, {0, wait} or {-1, 0} when all places are taken. Times are in microseconds.
@@ -288,7 +312,7 @@ class _SharedRateLimiter:
     def _client(self) -> redis.Redis:
         if self._own_client is not None:
             return self._own_client
-        return tenant_cache()._client  # noqa: SLF001 - one pool of connections a process
+        return cache_client()
 
     def _lease(self) -> float:
         if self._lease_seconds is not None:

@@ -5,6 +5,7 @@ from cgk_tasks.tenancy.context import current_tenant, platform_context, tenant_c
 from cgk_tasks.tenancy.database import TenantSession, tenant_session
 from cgk_tasks.tenancy.models import Tenant
 from cgk_tasks.tenancy.registry import active_tenants, add_tenant, resume_tenant, suspend_tenant
+from cgk_tasks.tenancy.rls import protect_table
 from cgk_tasks.tenancy.storage import tenant_storage_path
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "add_tenant",
     "current_tenant",
     "platform_context",
+    "protect_table",
     "resume_tenant",
     "suspend_tenant",
     "tenant_cache",

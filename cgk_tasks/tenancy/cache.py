@@ -13,7 +13,7 @@ from cgk_tasks.tenancy.context import current_tenant
 
 
 class TenantCache:
-    """Get, set and delete JSON-less text or bytes values for the current tenant. Raises TenantMissingError outside one."""
+    """Get, set and delete text or bytes for the current tenant. Raises TenantMissingError outside of one."""
 
     def __init__(self, client: redis.Redis, prefix: str = "") -> None:
         self._client, self._prefix = client, prefix
@@ -39,7 +39,12 @@ _clients: dict[tuple[int, str], redis.Redis] = {}
 
 
 def tenant_cache() -> TenantCache:
-    """The cache on CGK_CACHE_URL, or on the broker if that is Redis."""
+    """The current tenant's cache, on CGK_CACHE_URL, or on the broker if that is Redis. Raises ConfigurationError."""
+    return TenantCache(cache_client(), get_settings().key_prefix)
+
+
+def cache_client() -> redis.Redis:
+    """This process's connections to the cache's Redis. Whoever uses it puts the tenant into the keys himself."""
     settings = get_settings()
     url = settings.cache_url.get_secret_value() if settings.cache_url else settings.broker
     if url.startswith("redis+socket://"):
@@ -50,4 +55,11 @@ def tenant_cache() -> TenantCache:
     client = _clients.get((os.getpid(), url))
     if client is None:
         client = _clients[os.getpid(), url] = redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=5.0)
-    return TenantCache(client, settings.key_prefix)
+    return client
+
+
+def has_tenant_cache() -> bool:
+    """Whether the settings name a Redis that `tenant_cache()` would use."""
+    settings = get_settings()
+    url = settings.cache_url or settings.broker_url
+    return url is not None and url.get_secret_value().startswith(("redis", "unix:"))

@@ -12,7 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from cgk_tasks.errors import TenantContextError
-from cgk_tasks.postgres import engine, fetch, statements
+from cgk_tasks.postgres import engine, execute, fetch, statements
 from cgk_tasks.tenancy.context import current_tenant, find_current_tenant
 from cgk_tasks.tenancy.models import Tenant
 
@@ -24,35 +24,35 @@ class TenantSession(Session):
 
     def __init__(self, tenant: Tenant, bind: sa.Engine | None = None) -> None:
         super().__init__(bind or engine(), expire_on_commit=False)
-        self.tenant = tenant
+        self.tenant = tenant if tenant.registered else registry.require(tenant.id)
 
     def get_bind(self, *args: Any, **kwargs: Any) -> sa.Engine | sa.Connection:
-        """Refuses to work in another tenant's context: a session that was kept too long must not be used there."""
+        """Refuses to work outside its tenant's context: a session that was kept too long must not be used there."""
         here = find_current_tenant()
-        if here is not None and here.id != self.tenant.id:
+        if here is None or here.id != self.tenant.id:
+            place = f"in the context of tenant {here.id!r}" if here else "outside of its tenant's context"
             raise TenantContextError(
-                f"A session of tenant {self.tenant.id!r} was used in the context of tenant {here.id!r}. "
+                f"A session of tenant {self.tenant.id!r} was used {place}. "
                 "Do not keep sessions between runs; ask for ctx.db or tenant_session() each time."
             )
         return super().get_bind(*args, **kwargs)
 
 
 @event.listens_for(TenantSession, "after_begin")
-def _enter(session: TenantSession, _transaction: SessionTransaction, connection: sa.Connection) -> None:
-    enter_tenant(connection, session.tenant)
+def _enter(session: TenantSession, transaction: SessionTransaction, connection: sa.Connection) -> None:
+    if not transaction.nested:  # a savepoint is inside a transaction that has entered
+        enter_tenant(connection, session.tenant)
 
 
 def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
     """Confine the open transaction to the tenant: schema, role, and the setting that row-level policies read."""
-    fetch(
-        connection,
-        SQL["enter_tenant"],
-        {
-            "search_path": sql.Identifier(tenant.schema_name).as_string(None),
-            "tenant_id": tenant.id,
-            "role": tenant.role_name or "none",
-        },
-    )
+    values = {
+        "search_path": f"{sql.Identifier(tenant.schema_name).as_string(None)}, pg_temp",
+        "tenant_id": tenant.id,
+        "role": tenant.role_name or "none",
+    }
+    if fetch(connection, SQL["enter_tenant"], values)[0]["has_temporary_tables"]:
+        execute(connection, SQL["forget_temporary_tables"])
 
 
 def leave_tenant(connection: sa.Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cgk_tasks.config import Isolation
+from cgk_tasks.config import Isolation, get_settings
 
 TenantState = Literal["active", "suspended"]
 
@@ -19,3 +19,12 @@ class Tenant:
     isolation: Isolation
     schema_name: str
     role_name: str | None = None
+    registered: bool = True
+    """False where nobody asked the registry: a session does before it opens, for the real schema and role."""
+
+
+def presumed(tenant_id: str) -> Tenant:
+    """An active tenant as the settings would make it, where runs need no server: the local provider, tests."""
+    settings = get_settings()
+    schema = settings.tenant_schema.format(id=tenant_id)
+    return Tenant(tenant_id, "active", settings.tenant_isolation, schema, registered=False)

@@ -23,10 +23,11 @@ _NEVER = float("-inf")
 
 
 class _State:
-    """When the query last began, and who may run it. A forked child starts afresh: it could inherit a held lock."""
+    """When the query last worked, and who may run it. A forked child starts afresh: it could inherit a held lock."""
 
     def __init__(self) -> None:
         self.begun_at = _NEVER
+        self.tried_in_background_at = _NEVER
         self.one_at_a_time = threading.Lock()
         self.background: threading.Thread | None = None
 
@@ -64,9 +65,13 @@ def sync(max_age_seconds: float = 0.0) -> bool:
 
 def sync_in_background(max_age_seconds: float) -> None:
     """Sync in a thread of its own, unless one is at work: setting up many tenants takes time. Errors are logged."""
-    is_due = time.monotonic() - _state.begun_at >= max_age_seconds
+    now = time.monotonic()
+    is_due = now - max(_state.begun_at, _state.tried_in_background_at) >= max_age_seconds
     if is_due and not (_state.background and _state.background.is_alive()):
-        _state.background = threading.Thread(target=_sync_and_log, args=(max_age_seconds,), name="cgk-tenants", daemon=True)
+        _state.tried_in_background_at = now
+        _state.background = threading.Thread(
+            target=_sync_and_log, args=(max_age_seconds,), name="cgk-tenants", daemon=True
+        )
         _state.background.start()
 
 

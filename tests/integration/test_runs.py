@@ -4,7 +4,7 @@ import pytest
 
 from cgk_tasks import cancel_job, get_job_status, retry_job, send_job, trigger_and_wait
 from cgk_tasks.runs import store
-from tests.support.jobs import AsyncWork, Behave, Nobody, Slow, TwoJobs
+from tests.support.jobs import AsyncWork, Behave, Nobody, OneAtATime, Slow, TwoJobs
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -99,6 +99,12 @@ def test_an_async_job_runs_on_the_one_loop_of_its_process():
 def test_an_async_job_is_stopped_at_its_time_limit():
     status = wait_closed(send_job(AsyncWork(tenant_id="acme", seconds=20)).id)
     assert (status.state, status.error_code) == ("failed", "TIMEOUT")
+
+
+def test_a_job_with_concurrency_one_never_runs_twice_at_once_for_a_tenant(tmp_path):
+    handles = [send_job(OneAtATime(tenant_id="acme", path=str(tmp_path))) for _ in range(3)]
+    statuses = [wait_closed(handle.id) for handle in handles]
+    assert [(status.state, status.result, status.attempt) for status in statuses] == [("completed", 0, 1)] * 3
 
 
 def test_a_delayed_run_waits_in_the_record_and_then_runs():

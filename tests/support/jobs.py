@@ -161,6 +161,23 @@ async def async_work(ctx: JobContext[AsyncWork]) -> dict:
     return {"tenant": ctx.tenant_id, "loops": len(set(_loops))}
 
 
+class OneAtATime(TenantEvent, event="test.one"):
+    """At most one of a tenant runs at once."""
+
+    path: str
+
+
+@define_job("test-one", event=OneAtATime, concurrency=1)
+def one_at_a_time(ctx: JobContext[OneAtATime]) -> int:
+    """How many others are on; leaves its name in the folder while it runs."""
+    mine = Path(ctx.payload.path) / ctx.run_id
+    mine.touch()
+    time.sleep(0.2)
+    others = len(list(mine.parent.iterdir())) - 1
+    mine.unlink()
+    return others
+
+
 class TwoJobs(TenantEvent, event="test.two"):
     """An event with two jobs."""
 

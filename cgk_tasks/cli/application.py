@@ -1,0 +1,36 @@
+"""What the commands need of the application in the working folder: its record of runs, its events and jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cgk_tasks.cli.output import say
+
+if TYPE_CHECKING:
+    from cgk_tasks.client import JobClient
+
+
+def client() -> JobClient:
+    """A client on the record of runs in PostgreSQL. Raises ConfigurationError when none is configured.
+
+    Never the `local` provider: its runs live and die with the application's own process.
+    """
+    from cgk_tasks.client import create_job_client
+    from cgk_tasks.config import get_settings
+
+    get_settings().database  # noqa: B018 - raises when there is none
+    return create_job_client("celery")
+
+
+def load_jobs() -> None:
+    """Import CGK_JOB_MODULES, which define the application's events and jobs. One that fails is only a warning."""
+    from cgk_tasks.config import get_settings
+
+    if not get_settings().job_modules:
+        return
+    from cgk_tasks.tasks.jobs import import_job_modules
+
+    try:
+        import_job_modules()
+    except Exception as error:  # noqa: BLE001 - anything can happen in an application's module
+        say(f"warning: CGK_JOB_MODULES cannot be imported, so the application's own events are missing: {error}")

@@ -1,0 +1,60 @@
+"""How an error is shown: what happened, why, and what to do; a traceback only where it is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+
+import typer
+
+from cgk_tasks.errors import BrokerError, CgkTasksError
+
+_SENTENCE_END = re.compile(r"(?<=[.?!])\s+(?=[A-Z`])")
+_wants_traceback = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Whether `report` shows tracebacks; CGK_TRACEBACK=1 in the environment asks for them as well."""
+    global _wants_traceback  # noqa: PLW0603 - one command line a process
+    _wants_traceback = wanted or os.environ.get("CGK_TRACEBACK", "") not in {"", "0"}
+
+
+def known(error: Exception) -> CgkTasksError | None:
+    """The error as one of ours: itself, or what a driver's error means. None for a fault of the program."""
+    if isinstance(error, CgkTasksError):
+        return error
+    if _comes_from(error, "psycopg", "sqlalchemy"):
+        from cgk_tasks import postgres
+
+        explained: CgkTasksError = postgres.explain(error)
+    elif _comes_from(error, "redis", "kombu"):
+        explained = BrokerError(f"The broker refused or cannot be reached: {error}. Check it with: cgk-tasks doctor")
+    else:
+        return None
+    explained.__cause__ = error
+    return explained
+
+
+def _comes_from(error: Exception, *libraries: str) -> bool:
+    return any(kind.__module__.partition(".")[0] in libraries for kind in type(error).__mro__)
+
+
+def report(error: CgkTasksError) -> None:
+    """Print `error: ...`, and `hint: ...` where the error says what to do, on stderr."""
+    if _wants_traceback:
+        traceback.print_exception(error, file=sys.stderr)
+    what, hint = in_two(error)
+    typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(what, err=True)
+    for line in [hint, *getattr(error, "__notes__", [])]:
+        if line:
+            typer.secho("hint:  ", fg="cyan", err=True, nl=False)
+            typer.echo(line, err=True)
+
+
+def in_two(error: CgkTasksError) -> tuple[str, str]:
+    """What happened, and what to do: by the custom of this package the first sentence and the rest."""
+    first, *rest = _SENTENCE_END.split(str(error), maxsplit=1)
+    return first, rest[0] if rest else ""

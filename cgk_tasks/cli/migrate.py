@@ -1,0 +1,31 @@
+"""`cgk-tasks migrate`: the tables of cgk_tasks, in the schema `cgk`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cgk_tasks.cli import exits
+from cgk_tasks.cli.output import AsJson, examples, print_json, say
+
+EXAMPLES = examples("cgk-tasks migrate", "cgk-tasks migrate --check || cgk-tasks migrate")
+
+
+def migrate(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 when behind.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the tables of cgk_tasks in CGK_DATABASE_URL up to date. Safe to repeat, and for several at once."""
+    from cgk_tasks import migrations
+
+    before, newest = migrations.current(), migrations.newest()
+    after = before if check else migrations.migrate()
+    if as_json:
+        print_json({"before": before, "revision": after, "newest": newest, "up_to_date": after == newest})
+    elif after == newest:
+        typer.echo(f"up to date, at revision {after}" if before == after else f"migrated from {before} to {after}")
+    else:
+        say(f"The database is at revision {after}, this version of cgk_tasks needs {newest}. Run: cgk-tasks migrate")
+    if after != newest:
+        raise typer.Exit(exits.FAILED)

@@ -1,0 +1,130 @@
+"""Printing: data on stdout, diagnosis on stderr, tables for people and JSON for machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# What is piped into a file or another program is not cut to the width of a terminal.
+_PIPED_WIDTH = 300
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
+
+STATE_STYLES: Mapping[str, str] = {
+    "scheduled": "blue",
+    "pending": "cyan",
+    "held": "yellow",
+    "running": "bold cyan",
+    "retrying": "yellow",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "magenta",
+    "expired": "magenta",
+    "unhandled": "yellow",
+    "active": "green",
+    "suspended": "yellow",
+}
+
+
+def examples(*lines: str, more: str = "") -> str:
+    """The end of a help page. `\\b` keeps the lines as they are."""
+    shown = "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+    return f"{shown}\n\n{more}" if more else shown
+
+
+def out() -> Console:
+    """The console of data."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+
+
+def err() -> Console:
+    """The console of everything that is not data."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    typer.echo(text, err=True)
+
+
+def print_json(data: Any) -> None:
+    """Indented JSON; dataclasses and times are written as JSON objects and ISO 8601."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> None:
+    """A table of rows. A column without any value is left out; states have their colours."""
+    from rich.table import Table
+    from rich.text import Text
+
+    filled = [name for name in columns if any(row.get(name) not in {None, ""} for row in rows)]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in filled:
+        table.add_column(name, no_wrap=name in {"id", "state"}, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(row.get(name)), STATE_STYLES.get(str(row.get(name)), "")) for name in filled))
+    out().print(table)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Names and values, one a line; those without a value are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        if value not in {None, ""}:
+            grid.add_row(Text(name), Text(shown(value), STATE_STYLES.get(str(value), "")))
+    out().print(grid)
+
+
+def print_heading(text: str) -> None:
+    from rich.text import Text
+
+    out().print(Text(f"\n{text}", "bold"))
+
+
+def shown(value: Any) -> str:
+    """A value as a person reads it; times in local time."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+    return str(value)
+
+
+def log_to_stderr() -> None:
+    """Warnings of the library go to stderr; stdout is for data alone."""
+    import structlog
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger("WARNING"),
+        # Made anew for each line: a test may have replaced sys.stderr since.
+        logger_factory=lambda *_names: structlog.PrintLogger(sys.stderr),
+    )

@@ -1,0 +1,78 @@
+"""The tree of commands, and the one place where their errors end.
+
+To add a command: write `cgk_tasks/cli/NAME.py`, add one line to the tree below, and write the reference page anew with
+`python -m cgk_tasks.cli.reference`. A module of a command imports the library inside its functions, so that
+`cgk-tasks --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from cgk_tasks.cli import demo, dev, doctor, events, exits, failures, migrate, runs, send, tenants
+from cgk_tasks.cli.output import examples, log_to_stderr
+
+program = typer.Typer(
+    name="cgk-tasks",
+    help="Background jobs for multi-tenant products. Data goes to stdout, everything else to stderr.",
+    epilog=examples(
+        "cgk-tasks demo",
+        "cgk-tasks dev",
+        "cgk-tasks COMMAND --help",
+        more="Exit codes: 0 done, 1 failed, 2 wrong usage.",
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+program.command("demo", epilog=demo.EXAMPLES)(demo.demo)
+program.command("dev", epilog=dev.EXAMPLES)(dev.dev)
+program.command("migrate", epilog=migrate.EXAMPLES)(migrate.migrate)
+program.command("send", epilog=send.EXAMPLES)(send.send)
+program.add_typer(runs.commands, name="runs")
+program.add_typer(tenants.commands, name="tenants")
+program.add_typer(events.commands, name="events")
+program.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from cgk_tasks import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@program.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    failures.show_tracebacks(verbose)
+    log_to_stderr()
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line (default: that of this process) and exit with its code."""
+    # Job modules live in the working folder, as for `celery -A`.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        program(args=arguments, prog_name="cgk-tasks")
+    except Exception as error:
+        known = failures.known(error)
+        if known is None:
+            raise
+        failures.report(known)
+        sys.exit(exits.FAILED)
+    sys.exit(exits.DONE)

@@ -1,0 +1,77 @@
+"""Everything about one run, for `cgk-tasks runs show`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cgk_tasks.cli.output import print_facts, print_heading, print_table
+
+if TYPE_CHECKING:
+    from cgk_tasks.runs.models import RunStatus
+
+REDACTED = "[redacted]"
+
+_FACTS = (
+    "id", "tenant_id", "event", "job", "state", "error_code", "queue", "priority", "deaths", "created_at", "run_at",
+    "expires_at", "started_at", "closed_at", "cancel_requested_at", "worker_id", "parent_id", "replay_of",
+    "idempotency_key",
+)  # fmt: skip
+
+
+def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payload: bool) -> dict[str, Any]:
+    """The run as JSON-ready data, with its children; the payload without personal data unless asked for."""
+    details = asdict(status)
+    if not show_payload:
+        details["payload"] = redacted(status.event, status.payload)
+    details["children"] = [
+        {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code} for child in children
+    ]
+    return details
+
+
+def redacted(event: str, payload: Any) -> Any:
+    """The payload without what its event marks as personal data; without any value when the event is not known."""
+    from cgk_tasks.events.base import EVENTS_BY_NAME, sensitive_fields
+
+    model = EVENTS_BY_NAME.get(event)
+    if not isinstance(payload, Mapping):
+        return payload if payload is None else REDACTED
+    if model is None:
+        return {name: value if name == "tenantId" else REDACTED for name, value in payload.items()}
+    hidden = sensitive_fields(model, by_alias=True)
+    return {name: REDACTED if name in hidden else value for name, value in payload.items()}
+
+
+def print_run(details: Mapping[str, Any]) -> None:
+    """The details for people."""
+    attempts = f"{details['attempt']} of {details['max_attempts'] or 'what its job allows'}"
+    print_facts({**{name: details[name] for name in _FACTS if name != "deaths"}, "attempt": attempts})
+    if details["deaths"]:
+        print_facts({"deaths": details["deaths"]})
+    if details["errors"]:
+        _print_errors(details["errors"])
+    if details["children"]:
+        print_heading("children")
+        print_table(details["children"], ("id", "job", "state", "error_code"))
+    print_heading("payload")
+    _print_data(details["payload"])
+    if details["state"] == "completed":
+        print_heading("result")
+        _print_data(details["result"])
+
+
+def _print_errors(errors: Sequence[Mapping[str, Any]]) -> None:
+    print_heading("errors")
+    print_table(errors, ("attempt", "at", "kind", "code", "type", "message"))
+    if trace := errors[-1].get("traceback"):
+        print_heading("traceback of the last one")
+        typer.echo(str(trace).rstrip())
+
+
+def _print_data(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))

@@ -1,0 +1,149 @@
+"""`cgk-tasks runs`: the record of runs, and what can be done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from cgk_tasks.cli import application, exits, failures
+from cgk_tasks.cli.output import AsJson, DryRun, examples, print_json, print_table, say
+from cgk_tasks.cli.run_details import print_run, run_details
+
+commands = typer.Typer(
+    help="List, show, cancel and retry runs.",
+    epilog=examples("cgk-tasks runs list --state failed", "cgk-tasks runs show ID", "cgk-tasks runs retry ID"),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_STATES = (
+    "scheduled", "pending", "held", "running", "retrying", "completed", "failed", "cancelled", "expired", "unhandled",
+)  # fmt: skip
+_COLUMNS = ("id", "tenant_id", "event", "job", "state", "attempt", "created_at", "error_code")
+
+RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
+RunIds = Annotated[list[str], typer.Argument(metavar="ID...", help="One or several runs.")]
+
+
+def _state(text: str | None) -> str | None:
+    if text is not None and text not in _STATES:
+        raise typer.BadParameter(f"{text!r} is not a state. There are: {', '.join(_STATES)}.")
+    return text
+
+
+@commands.command(
+    "list",
+    epilog=examples(
+        "cgk-tasks runs list --tenant acme --state failed",
+        "cgk-tasks runs list --event order.created --limit 200 --json",
+    ),
+)
+def list_runs(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    event: Annotated[str | None, typer.Option(help="Only of this event.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only of this job.")] = None,
+    state: Annotated[str | None, typer.Option(callback=_state, help=f"One of: {', '.join(_STATES)}.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, open and closed, the newest first."""
+    from cgk_tasks.events.registry import ALIASES
+    from cgk_tasks.runs import store
+
+    found = store.listing(
+        tenant_id=tenant,
+        event=ALIASES.get(event, event) if event else None,
+        job=job,
+        state=state,  # type: ignore[arg-type]  # checked by _state
+        limit=limit,
+    )
+    if as_json:
+        # A listing is without payloads and results; `runs show` has them.
+        print_json([{k: v for k, v in asdict(run).items() if k not in {"payload", "result"}} for run in found])
+    elif found:
+        print_table([asdict(run) for run in found], _COLUMNS)
+    else:
+        say("No run matches.")
+
+
+@commands.command("show", epilog=examples("cgk-tasks runs show ID", "cgk-tasks runs show ID --show-payload --json"))
+def show(
+    run_id: RunId,
+    show_payload: Annotated[
+        bool, typer.Option("--show-payload", help="Show personal data in the payload too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything about a run: its attempts' errors, children, payload and result.
+
+    Personal data in the payload is left out, and so is everything in a payload whose event is not known here.
+    """
+    from cgk_tasks.runs import store
+
+    status = application.client().get_run_status(run_id)
+    application.load_jobs()
+    details = run_details(status, store.listing(parent_id=status.id, limit=1000), show_payload=show_payload)
+    if as_json:
+        print_json(details)
+    else:
+        print_run(details)
+
+
+@commands.command("cancel", epilog=examples("cgk-tasks runs cancel ID", "cgk-tasks runs cancel ID ID --dry-run"))
+def cancel(run_ids: RunIds, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Cancel open runs: waiting ones at once, running ones within a second."""
+    from cgk_tasks.errors import RunStateError
+
+    client = application.client()
+
+    def act(run_id: str) -> dict[str, Any]:
+        if not dry_run:
+            status = client.cancel(run_id)
+            done = "cancelled" if status.is_closed else "will be interrupted"
+            return {"id": status.id, "state": status.state, "outcome": done}
+        status = client.get_run_status(run_id)
+        if status.is_closed:
+            raise RunStateError(run_id, status.state, "cancel")
+        return {"id": status.id, "state": status.state, "outcome": "would be cancelled"}
+
+    _for_each(run_ids, act, as_json=as_json)
+
+
+@commands.command("retry", epilog=examples("cgk-tasks runs retry ID", "cgk-tasks runs retry ID ID --dry-run"))
+def retry(run_ids: RunIds, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Run closed runs again, each as a new run that names the old one."""
+    from cgk_tasks.errors import RunStateError
+
+    client = application.client()
+
+    def act(run_id: str) -> dict[str, Any]:
+        if not dry_run:
+            return {"id": client.retry(run_id).id, "replay_of": run_id}
+        status = client.get_run_status(run_id)
+        if not status.is_closed:
+            raise RunStateError(run_id, status.state, "retry")
+        return {"id": run_id, "state": status.state, "outcome": "would be retried"}
+
+    _for_each(run_ids, act, as_json=as_json)
+
+
+def _for_each(run_ids: Sequence[str], act: Callable[[str], dict[str, Any]], *, as_json: bool) -> None:
+    """Do it for every run; one that refuses is reported and does not stop the others. Exits with 1 then."""
+    from cgk_tasks.errors import RunError
+
+    done, refused = [], 0
+    for run_id in run_ids:
+        try:
+            done.append(act(run_id))
+        except RunError as error:
+            failures.report(error)
+            refused += 1
+    if as_json:
+        print_json(done)
+    elif done:
+        print_table(done, ("id", "state", "replay_of", "outcome"))
+    if refused:
+        raise typer.Exit(exits.FAILED)
