@@ -27,7 +27,9 @@ SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.steward")
 
 _LOOK_SECONDS = 0.5
-_FORGOTTEN_LOOKS = 20
+_FORGOTTEN_LOOKS = 4
+_FENCE_AT = 0.8
+"""Part of the worker's timeout after which it stops its own runs; the rest is for the stopping."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Pool:
 
     name: str
     queues: Callable[[], Collection[str]]
-    active_run_ids: Callable[[], Collection[str]]
-    """Runs of the messages that the pool works on now."""
+    is_at_work: Callable[[Row], bool]
+    """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
     interrupt: Callable[[int, Collection[str]], None]
     """Raise RunCancelledError in these runs, which the child with this pid holds."""
-    kill_all: Callable[[], None]
-    """Kill every child at once."""
+    fence: Callable[[], None]
+    """Kill every child at once, and claim nothing more."""
+    unfence: Callable[[], None]
+    """Claim runs again."""
     on_timed_out: Callable[[list[str], float], None]
     """Record that runs were killed by their hard time limit (seconds)."""
     on_closed: RunClosed
@@ -63,12 +67,17 @@ class Steward(threading.Thread):
         self._last_beat = time.monotonic()
         self._in_touch_since: float | None = None
         self._fenced = False
+        self._watch = threading.Thread(target=self._watch_silence, name="cgk-fence", daemon=True)
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
 
     def timed_out(self, run_ids: list[str], seconds: float) -> None:
         """Called from the main thread: these runs' child is being killed for running too long."""
         self._timed_out.put((run_ids, seconds))
+
+    def start(self) -> None:
+        super().start()
+        self._watch.start()
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -77,7 +86,6 @@ class Steward(threading.Thread):
             except (psycopg.Error, sa.exc.SQLAlchemyError, CgkTasksError) as exc:
                 self._in_touch_since = None
                 log.warning("steward_cannot_work", reason=str(exc).strip())
-                self._fence()
             except Exception:
                 log.exception("steward_stumbled")
             self._stopping.wait(self._settings.dispatch_interval_seconds)
@@ -109,10 +117,10 @@ class Steward(threading.Thread):
 
     def _beat(self) -> None:
         values = {"id": self._id, "name": self._pool.name, "pid": os.getpid(), "queues": sorted(self._pool.queues())}
+        asked_at = time.monotonic()  # before the record's own time of this beat
         with autocommit() as connection:
             execute(connection, SQL["beat"], values)
-        self._last_beat = time.monotonic()
-        self._fenced = False
+        self._last_beat = asked_at
         if self._in_touch_since is None:
             self._in_touch_since = self._last_beat
 
@@ -121,13 +129,22 @@ class Steward(threading.Thread):
         since = self._in_touch_since
         return since is not None and time.monotonic() - since > self._settings.worker_timeout_seconds
 
-    def _fence(self) -> None:
-        """Out of touch for so long that others may take our runs: stop them, so that no run executes twice at once."""
-        silent = time.monotonic() - self._last_beat
-        if not self._fenced and silent > self._settings.worker_timeout_seconds * 0.8:
-            self._fenced = True
-            log.error("worker_fences_itself", silent_seconds=round(silent, 1))
-            self._pool.kill_all()
+    def _watch_silence(self) -> None:
+        """Out of touch for so long that others may take our runs: stop them, so that no run executes twice at once.
+
+        A thread of its own, because a PostgreSQL that does not even refuse keeps the steward waiting in a statement.
+        """
+        patience = self._settings.worker_timeout_seconds * _FENCE_AT
+        while not self._stopping.wait(patience / 20):
+            silent = time.monotonic() - self._last_beat
+            if silent > patience and not self._fenced:
+                log.error("worker_fences_itself", silent_seconds=round(silent, 1))
+                self._fenced = True
+                self._pool.fence()
+            elif silent <= patience and self._fenced:
+                log.warning("worker_is_back_in_touch")
+                self._fenced = False
+                self._pool.unfence()
 
     def _handle_timed_out(self) -> None:
         while True:
@@ -149,9 +166,10 @@ class Steward(threading.Thread):
         self._interrupt_cancelled(held)
 
     def _take_back_forgotten(self, held: list[Row]) -> None:
-        """Runs that the record gives to us but that nobody here works on: their end was lost with a database crash."""
-        active = set(self._pool.active_run_ids())
-        self._not_active = {row["id"]: self._not_active.get(row["id"], 0) + 1 for row in held if row["id"] not in active}
+        """Runs that the record gives to us but that nobody here works on: their end was lost with a crash of PostgreSQL, or
+        the answer to their claim was."""
+        idle = [row["id"] for row in held if not self._pool.is_at_work(row)]
+        self._not_active = {run_id: self._not_active.get(run_id, 0) + 1 for run_id in idle}
         forgotten = [run_id for run_id, looks in self._not_active.items() if looks >= _FORGOTTEN_LOOKS]
         if forgotten:
             recovery.take_back(

@@ -41,7 +41,7 @@ class Activity:
         for slot in range(1, _SLOTS):
             known, since = _SLOT.unpack_from(self._memory, slot * _SLOT.size)
             if known == 0:
-                return None  # slots are taken in order
+                return None  # slots are taken in order, when a child starts
             if known == pid:
                 return time.monotonic() - since if since else 0.0
         return None

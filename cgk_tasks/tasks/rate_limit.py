@@ -22,7 +22,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
-from cgk_tasks.tenancy.cache import cache_client
+from cgk_tasks.tenancy.cache import cache_client, has_tenant_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable

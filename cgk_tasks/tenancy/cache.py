@@ -44,7 +44,7 @@ def tenant_cache() -> TenantCache:
 
 
 def cache_client() -> redis.Redis:
-    """This process's connections to the cache's Redis. Whoever uses it puts the tenant into the keys himself."""
+    """The connections of this process to the cache's Redis. Whoever uses it must put the tenant into the keys."""
     settings = get_settings()
     url = settings.cache_url.get_secret_value() if settings.cache_url else settings.broker
     if url.startswith("redis+socket://"):

@@ -32,6 +32,7 @@ _GRANTS = (
 
 def plan(tenant_id: str, schema: str | None, isolation: Isolation, settings: Settings) -> Tenant:
     """The tenant as it would be registered. Raises ConfigurationError for a schema that cannot be a tenant's."""
+    role_name: str | None
     if isolation == "rls":
         schema_name, role_name = schema or "public", SHARED_ROLE
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg import sql
@@ -71,7 +69,7 @@ def _driver_connection(connection: AnyConnection) -> Connection:
     raw = connection.connection.driver_connection
     if not isinstance(raw, psycopg.Connection):
         raise ConfigurationError("protect_table works on a synchronous connection with the driver psycopg.")
-    return cast("Connection", raw)
+    return raw
 
 
 def _find_table(connection: Connection, table: str, column: str) -> Row:

@@ -88,7 +88,7 @@ def _listed(query: str) -> dict[str, str | None]:
     """Schema (or None) by tenant id, as the query gives them."""
     try:
         with autocommit() as connection:
-            rows: list[Any] = connection.execute(query).fetchall()  # type: ignore[call-overload]  # the operator's own
+            rows: list[Any] = connection.execute(query).fetchall()
     except psycopg.Error as exc:
         if is_away(exc):
             raise
