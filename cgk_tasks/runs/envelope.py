@@ -11,9 +11,8 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, new_run_id
@@ -35,21 +34,6 @@ class Message:
     priority: int
     headers: Mapping[str, Any]
     body: str
-
-
-def packets(runs: Iterable[HandOver], length: int = 1) -> Iterator[list[HandOver]]:
-    """Runs of one event, queue and priority, up to `length` in a packet; a run that must be alone is."""
-    if length == 1:
-        yield from ([run] for run in runs)
-        return
-
-    def kind(run: HandOver) -> tuple[str, str, int, bool]:
-        return run.event, run.queue, run.priority, run.alone
-
-    for (*_, alone), group in groupby(sorted(runs, key=kind), key=kind):
-        members = list(group)
-        size = 1 if alone else length
-        yield from (members[at : at + size] for at in range(0, len(members), size))
 
 
 def packet_message(packet: Sequence[HandOver]) -> Message:

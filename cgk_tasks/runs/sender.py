@@ -23,8 +23,9 @@ from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError
 from cgk_tasks.runs import store
-from cgk_tasks.runs.envelope import packet_message, packets
+from cgk_tasks.runs.envelope import packet_message
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, NewRun, RunHandle, State, new_run_id
+from cgk_tasks.runs.packets import packets
 from cgk_tasks.runs.publisher import get_publisher
 from cgk_tasks.tenancy import registry
 
