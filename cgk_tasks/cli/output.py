@@ -37,7 +37,7 @@ STATE_STYLES: Mapping[str, str] = {
 
 
 def examples(*lines: str, more: str = "") -> str:
-    """The end of a help page. `\\b` keeps the lines as they are."""
+    """The end of a help page, with its lines kept as they are."""
     shown = "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
     return f"{shown}\n\n{more}" if more else shown
 
@@ -84,7 +84,9 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> No
     for name in filled:
         table.add_column(name, no_wrap=name in {"id", "state"}, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(shown(row.get(name)), STATE_STYLES.get(str(row.get(name)), "")) for name in filled))
+        table.add_row(
+            *(Text(shown(row.get(name)), STATE_STYLES.get(str(row.get(name)), "")) for name in filled)
+        )
     out().print(table)
 
 

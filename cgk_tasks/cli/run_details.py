@@ -29,7 +29,8 @@ def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payloa
     if not show_payload:
         details["payload"] = redacted(status.event, status.payload)
     details["children"] = [
-        {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code} for child in children
+        {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code}
+        for child in children
     ]
     return details
 

@@ -16,6 +16,7 @@ from cgk_tasks.postgres import AnyConnection, Row, execute, fetch, statements
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.sender import accept, current_unit, publish, unit_of_work
+from cgk_tasks.runs.store import Claimed
 
 SQL = statements("groups")
 
@@ -143,6 +144,12 @@ def close_member(connection: AnyConnection, member: Member) -> Ended | None:
     members = fetch(connection, SQL["members"], {"group_id": member.group_id})
     execute(connection, SQL["end_group"], {"group_id": member.group_id})
     return Ended(members, decode(rows[0]["results"]))
+
+
+def give_up(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
+    """Remove a claimed run that another one replaces under its id. False if the attempt no longer owns it."""
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
+    return bool(fetch(connection, SQL["give_up"], values))
 
 
 def save_results(group_id: str, tree: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import redis
 from kombu import Connection, Exchange, Queue
+from kombu.exceptions import OperationalError
 from kombu.utils.url import parse_url
 
 from cgk_tasks.config import get_settings
@@ -48,7 +49,7 @@ class RedisPublisher:
         self._prefix = prefix
 
     def publish(self, messages: Sequence[Message]) -> None:
-        lists: dict[str, list[str]] = {}
+        lists: dict[str, list[bytes]] = {}
         for message in messages:
             key = redis_key(message.queue, message.priority, self._prefix)
             lists.setdefault(key, []).append(redis_text(message))
@@ -98,7 +99,8 @@ class AmqpPublisher:
 
     @cached_property
     def _errors(self) -> tuple[type[BaseException], ...]:
-        return (*self._connection.connection_errors, *self._connection.channel_errors, OSError)
+        # OperationalError: what ensure_connection makes of the others.
+        return (*self._connection.connection_errors, *self._connection.channel_errors, OperationalError, OSError)
 
     def publish(self, messages: Sequence[Message]) -> None:
         try:

@@ -6,6 +6,7 @@ fail the rest of a chain, call error links) happens here, in the transaction tha
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
@@ -14,14 +15,14 @@ from typing import Any
 import structlog
 from celery import group, states
 from celery.app.task import Context
-from celery.backends.base import BaseBackend, _result_errbacks
-from celery.canvas import Signature, _chain, _chord, maybe_signature
+from celery.backends.base import BaseBackend, _result_errbacks  # type: ignore[attr-defined]  # private names
+from celery.canvas import Signature, _chain, _chord, maybe_signature  # type: ignore[attr-defined]
 from celery.exceptions import ChordError, NotRegistered, TaskRevokedError
 from celery.result import GroupResult, result_from_tuple
 from kombu.utils.functional import maybe_list
 
 from cgk_tasks import postgres
-from cgk_tasks.errors import JobTimeoutError, RunCancelledError, RunFailedError
+from cgk_tasks.errors import CgkTasksError, JobTimeoutError, RunCancelledError, RunFailedError
 from cgk_tasks.postgres import Row
 from cgk_tasks.runs import groups, store
 from cgk_tasks.runs.codec import decode, encode
@@ -50,6 +51,7 @@ CELERY_STATES: dict[State, str] = {
 class RunResultBackend(BaseBackend):
     """Reads runs; stores nothing of its own but the groups that are open."""
 
+    app: Any
     persistent = True
 
     # ---- reading ---------------------------------------------------------------------------------------------------
@@ -83,12 +85,20 @@ class RunResultBackend(BaseBackend):
             return TaskRevokedError("expired")
         error = row["errors"][-1] if row["errors"] else {}
         if "args" in error:
-            known: BaseException = self.exception_to_python(
-                {"exc_type": error["type"], "exc_module": error["module"], "exc_message": error["args"]}
-            )
+            stored = {"exc_type": error["type"], "exc_module": error["module"], "exc_message": error["args"]}
+            known: BaseException = self.exception_to_python(stored)
             return known
         code = row["error_code"] or error.get("code") or row["state"].upper()
         return RunFailedError(row["id"], code, error.get("message") or _REASONS.get(code, "it did not complete"))
+
+    def exception_to_python(self, exc: Any) -> Any:
+        """The exception again, of its own class even if that cannot be called with the arguments that it kept."""
+        known = super().exception_to_python(exc)
+        if isinstance(exc, dict) and (
+            isinstance(known, CgkTasksError) or type(known).__qualname__ != exc.get("exc_type")
+        ):
+            return _without_constructor(exc) or known
+        return known
 
     # ---- writing: the record of runs has it all --------------------------------------------------------------------
 
@@ -140,7 +150,7 @@ class RunResultBackend(BaseBackend):
             if ended is not None:
                 self._finish_chord(ended, maybe_signature(request.chord, app=self.app), request)
 
-    def _finish_chord(self, ended: groups.Ended, body: Signature[Any], request: Any) -> None:
+    def _finish_chord(self, ended: groups.Ended, body: Any, request: Any) -> None:
         reasons = [row["error"] for row in ended.members if row["error"] is not None]
         if reasons:
             self.chord_error_from_stack(body, ChordError(reasons[0]))
@@ -153,7 +163,7 @@ class RunResultBackend(BaseBackend):
     # ---- what follows ----------------------------------------------------------------------------------------------
 
     def send_next(
-        self, signature: Signature[Any], args: tuple[Any, ...], request: Any, **options: Any
+        self, signature: Any, args: tuple[Any, ...], request: Any, **options: Any
     ) -> Exception | None:
         """Send what follows a run. Returns the error if it cannot be sent; then nothing of it was."""
         inherited = self.app.conf.task_inherit_parent_priority and request.delivery_info
@@ -176,15 +186,22 @@ class RunResultBackend(BaseBackend):
         return None
 
     def fail_unsent(
-        self, signature: Any, error: BaseException, *, code: str = PREDECESSOR_FAILED, outer: Any = None, counts: bool = True
+        self,
+        signature: Any,
+        error: BaseException,
+        *,
+        code: str = PREDECESSOR_FAILED,
+        outer: Any = None,
+        counts: bool = True,
     ) -> None:
         """Record every run of a signature that will not be sent as failed, and count it in the chord it belongs to.
 
         outer: options of the chord around it, where the signature's parts do not name it. counts: False for members
         of a chord's own header, whose group was never opened.
         """
-        sig = maybe_signature(signature, app=self.app)
-        around = {**(outer or {}), **{name: sig.options[name] for name in _CHORD_OPTIONS if sig.options.get(name) is not None}}
+        sig: Any = maybe_signature(signature, app=self.app)
+        own = {name: sig.options[name] for name in _CHORD_OPTIONS if sig.options.get(name) is not None}
+        around = {**(outer or {}), **own}
         if isinstance(sig, _chord):
             for task in getattr(sig.tasks, "tasks", sig.tasks):
                 self.fail_unsent(task, error, code=code, counts=False)
@@ -212,7 +229,7 @@ class RunResultBackend(BaseBackend):
         for signature in chain or ():
             self.fail_unsent(signature, exc)
 
-    def chord_error_from_stack(self, callback: Any, exc: Any = None) -> None:
+    def chord_error_from_stack(self, callback: Any, exc: Any = None) -> None:  # type: ignore[override]
         """Fail a chord's body, what comes after it, and the chord around it; then call the body's error links."""
         self.fail_unsent(callback, exc)
         self._fail_chain(callback.options.get("chain"), exc)
@@ -232,10 +249,10 @@ class RunResultBackend(BaseBackend):
     def _call_task_errbacks(self, request: Any, exc: Any, traceback: Any) -> None:
         """Send error links as runs, those that take (request, exc, traceback) as well: none is lost or runs twice."""
         if self.app.conf.task_always_eager or (request.delivery_info or {}).get("is_eager"):
-            super()._call_task_errbacks(request, exc, traceback)
+            super()._call_task_errbacks(request, exc, traceback)  # type: ignore[misc]
             return
         for errback in request.errbacks or ():
-            signature = maybe_signature(errback, app=self.app)
+            signature: Any = maybe_signature(errback, app=self.app)
             if self._takes_the_error(signature):
                 args: tuple[Any, ...] = (_described(request), self.prepare_exception(exc), traceback)
                 error = self.send_next(signature, args, request, errback=True)
@@ -252,7 +269,7 @@ class RunResultBackend(BaseBackend):
             return False
         if header is None or isinstance(header, partial) or errback.immutable:
             return False
-        takes: bool = self._errback_arity_greater(errback, 1)
+        takes: bool = self._errback_arity_greater(errback, 1)  # type: ignore[attr-defined]
         return takes
 
     def _tenant_of(self, request: Any) -> Any:
@@ -268,6 +285,22 @@ _REASONS = {
     "NO_JOB": "no job is registered for this event",
     "CHILD_NOT_COMPLETED": "one of its jobs did not complete",
 }
+
+
+def _without_constructor(stored: dict[str, Any]) -> BaseException | None:
+    """An exception whose class is known here, made without its constructor; None if it does not work so."""
+    found: Any = sys.modules.get(stored.get("exc_module") or "")
+    for name in stored["exc_type"].split("."):
+        found = getattr(found, name, None)
+    if not isinstance(found, type) or not issubclass(found, BaseException):
+        return None
+    try:
+        exc: BaseException = found.__new__(found)
+        exc.args = tuple(stored["exc_message"])
+        str(exc), repr(exc)
+    except Exception:  # noqa: BLE001 - its text needs what the constructor would have set
+        return None
+    return exc
 
 
 def _shaped(tree: Any, values: dict[str, Any]) -> Any:

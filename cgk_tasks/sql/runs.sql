@@ -1,5 +1,15 @@
+-- name: insert_run
+-- The same as insert_runs for a single run: arrays of one would cost twice as much.
+INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
+                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas)
+VALUES (%(id)s::uuid, %(tenant_id)s, %(event)s, %(job)s, %(state)s::text, %(queue)s, %(priority)s, %(payload)s::json,
+        %(max_attempts)s, coalesce(%(run_at)s, now()), %(expires_at)s,
+        CASE WHEN %(state)s::text = 'pending' THEN clock_timestamp() END, (%(state)s::text = 'pending')::int,
+        %(parent_id)s::uuid, %(replay_of)s::uuid, %(idempotency_key)s, %(canvas)s::json)
+ON CONFLICT (id) DO NOTHING;
+
 -- name: insert_runs
--- One statement for one run or thousands. A run that is due is inserted as handed over: the sender
+-- One statement for thousands. A run that is due is inserted as handed over: the sender
 -- publishes it right after the commit, and if that fails the dispatcher notices.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
                       run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas)
@@ -14,6 +24,13 @@ SELECT id, tenant_id, event, job, state, queue, priority, payload::json, max_att
        AS new (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
                run_at, expires_at, parent_id, replay_of, idempotency_key, canvas)
 ON CONFLICT (id) DO NOTHING;
+
+-- name: clock
+SELECT clock_timestamp() AS now;
+
+-- name: copy_runs
+COPY cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at,
+               handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas) FROM STDIN;
 
 -- name: closed_ids
 -- Which of these ids are history already: a message adopted from another producer may come twice.
@@ -126,7 +143,7 @@ SELECT gone.id, tenant_id, event, job,
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor, errors,
        clock_timestamp(), results, CASE WHEN NOT good THEN coalesce(children.error_code, 'CHILD_NOT_COMPLETED') END
   FROM gone, children
-RETURNING id::text, parent_id::text, state;
+RETURNING id::text, parent_id::text, state, canvas::text AS canvas;
 
 -- name: get_run
 SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text AS payload, max_attempts, attempt, deaths,
@@ -182,7 +199,7 @@ SELECT id, tenant_id, event, job, 'cancelled', queue, priority, payload, max_att
        children_open, replay_of, idempotency_key, clock_timestamp(), canvas, cursor, errors,
        clock_timestamp(), NULL::json, NULL
   FROM gone
-RETURNING id::text, parent_id::text, state;
+RETURNING id::text, parent_id::text, state, canvas::text AS canvas;
 
 -- name: request_cancel
 -- A run that a worker holds: the worker sees this within a second and interrupts the job.

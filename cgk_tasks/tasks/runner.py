@@ -63,8 +63,8 @@ def perform(job: Job, ctx: JobContext[Any], *, max_attempts: int | None, first_s
         return Outcome("cancelled", exception=exc)
     except Retry as exc:
         return _celery_retry(exc, ctx)
-    except Ignore:
-        return Outcome("completed", result="null")
+    except Ignore as exc:
+        return Outcome("completed", result="null", exception=exc)
     except Exception as exc:  # noqa: BLE001 - whatever a job raises becomes its outcome
         return failure(job, ctx, exc, max_attempts=max_attempts, first_started_at=first_started_at)
     return Outcome("completed", value=value, result=result)
