@@ -40,12 +40,12 @@ class Plan:
     """How much is measured. `repeats`: the figures are medians of so many repetitions."""
 
     repeats: int = 3
-    backlog: int = 4_000
+    backlog: int = 3_000
     deep_backlog: int = 10_000
-    rows: int = 1_500
+    rows: int = 1_000
     bulk: int = 10_000
     sends: int = 1_000
-    lone_jobs: int = 150
+    lone_jobs: int = 100
     due_runs: int = 200
 
 

@@ -15,14 +15,16 @@ from shared import client
 from cgk_tasks.postgres import autocommit
 
 
-def page(lines: Sequence[Line], plan: Plan, seconds: float) -> str:
+def page(lines: Sequence[Line], plan: Plan, seconds: float, load: float) -> str:
+    """`load`: of the machine before the run; more than a little of it makes the figures doubtful."""
     head = f"""\
 # Benchmarks
 
 Made by `python benchmarks/run.py` on {datetime.now(UTC):%Y-%m-%d} in {seconds:.0f} s. Everything ran in the same run, \
 on the same machine, Redis and PostgreSQL; figures are medians of {plan.repeats} repetition(s), which took turns.
 
-- Machine: {surroundings()}
+- Machine: {machine()}; load average before the run: {load:.1f}
+- Versions: {versions()}
 - Both sides: `celery worker -c 2`, prefork, log level WARNING, without gossip and mingle. Plain Celery has its defaults (JSON, early \
 acknowledgement, no results unless said); ours keeps a durable record of every run.
 - PostgreSQL: {postgres()}. Redis: {redis_server()}.
@@ -61,14 +63,14 @@ def _figure(value: float, unit: str) -> str:
     return f"{number}{unit}" if unit == "/s" else f"{number} {unit}"
 
 
-def surroundings() -> str:
-    versions = ", ".join(
-        f"{name} {version(name)}" for name in ("celery", "kombu", "redis", "sqlalchemy", "psycopg")
-    )
-    busy = os.getloadavg()[0]
-    return (
-        f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, load {busy:.1f} at the end; "
-        f"Python {platform.python_version()}, {versions}"
+def machine() -> str:
+    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+
+
+def versions() -> str:
+    packages = ("celery", "kombu", "redis", "sqlalchemy", "psycopg")
+    return ", ".join(
+        [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
     )
 
 

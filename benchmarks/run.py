@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 
@@ -23,16 +24,17 @@ def main() -> int:
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="just this one; may be repeated")
     options = parser.parse_args()
     plan = QUICK if options.quick else Plan()
-    begun = time.monotonic()
+    begun, load = time.monotonic(), os.getloadavg()[0]
     lines: list[Line] = []
     with servers():
         import report
 
         for name in options.only or BENCHMARKS:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            lines += importlib.import_module(name).measure(plan)
-            print(report.table(lines[-2:]), file=sys.stderr, flush=True)
-        page = report.page(lines, plan, time.monotonic() - begun)
+            measured = importlib.import_module(name).measure(plan)
+            print(report.table(measured), file=sys.stderr, flush=True)
+            lines += measured
+        page = report.page(lines, plan, time.monotonic() - begun, load)
     print(page)
     if not options.only and not options.quick:
         (FOLDER / "RESULTS.md").write_text(page, encoding="utf-8")

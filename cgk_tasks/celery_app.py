@@ -62,6 +62,7 @@ class CgkCelery(Celery[TenantTask]):
         task = self.tasks.get(name)
         if task is not None and not getattr(task, "durable", False):
             headers = self._headers_with_tenant(name, kwargs, options.pop("headers", None))
+            groups.write_sizes()
             return super().send_task(
                 name, args, kwargs, countdown=countdown, eta=eta, task_id=task_id, expires=expires,
                 headers=headers, **options,

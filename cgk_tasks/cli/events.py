@@ -30,7 +30,6 @@ def list_events(
     as_json: AsJson = False,
 ) -> None:
     """List the events that can be sent: the catalog's, and those that CGK_JOB_MODULES define."""
-    from cgk_tasks import events as _catalog  # noqa: F401 - registers the catalog
     from cgk_tasks.events.base import EVENTS_BY_NAME
 
     application.load_jobs()

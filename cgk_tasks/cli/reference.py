@@ -19,7 +19,7 @@ Installed with the package; `python -m cgk_tasks.cli` is the same. It reads the 
 environment, `.env`, `.env.local`, and the private services that `cgk-tasks dev` has started there.
 
 - Data goes to stdout, everything else to stderr. `--json` prints data for machines.
-- Exit codes: 0 done, 1 failed, 2 wrong usage.
+- Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. `dev` ends with 0 when Ctrl-C or SIGTERM stops it.
 - An error is printed as `error:` and `hint:`. `cgk-tasks --verbose COMMAND`, or `CGK_TRACEBACK=1`, adds the traceback.
 - `-h` and `--help` work everywhere.
 """

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from cgk_tasks.cli import application, exits, failures
-from cgk_tasks.cli.output import AsJson, DryRun, examples, print_json, print_table, say
+from cgk_tasks.cli.output import AsJson, DryRun, age, examples, print_json, print_table, say
 from cgk_tasks.cli.run_details import print_run, run_details
 from cgk_tasks.runs.models import State
 
@@ -22,7 +22,7 @@ commands = typer.Typer(
     rich_markup_mode=None,
 )
 
-_COLUMNS = ("id", "tenant_id", "event", "job", "state", "attempt", "created_at", "error_code")
+_COLUMNS = ("id", "age", "tenant_id", "event", "state", "error_code", "job", "attempt")
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
 RunIds = Annotated[list[str], typer.Argument(metavar="ID...", help="One or several runs.")]
@@ -62,7 +62,9 @@ def list_runs(
             [{k: v for k, v in asdict(run).items() if k not in {"payload", "result"}} for run in found]
         )
     elif found:
-        print_table([asdict(run) for run in found], _COLUMNS)
+        print_table(
+            [asdict(run) | {"age": age(run.created_at) if run.created_at else ""} for run in found], _COLUMNS
+        )
     else:
         say("No run matches.")
 

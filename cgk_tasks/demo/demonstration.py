@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from rich.console import Console
+from rich.markup import escape
 
 from cgk_tasks import embedded
 from cgk_tasks.demo.display import Show, dollars, progress, result_table
@@ -63,7 +64,7 @@ def _with_services(console: Console, services: embedded.Services, workers: int, 
         try:
             completed = _send_and_watch(console, purchases, started)
         except DemoFailedError as failure:
-            console.print(f"[bold red]The demo failed:[/bold red] {failure}")
+            console.print(f"[bold red]The demo failed:[/bold red] {escape(str(failure))}")
             _show_logs(console, started)
             return WRONG
         except Exception:

@@ -113,7 +113,7 @@ class AmqpPublisher:
                     content_encoding="utf-8", priority=message.priority, timeout=5.0,
                 )  # fmt: skip
         except self._errors as exc:
-            self.close()
+            self._drop()
             raise BrokerError(f"RabbitMQ did not take the messages: {exc}") from exc
 
     def _declare(self, name: str) -> None:
@@ -126,7 +126,7 @@ class AmqpPublisher:
             channel: Any = self._connection.default_channel
             declared = channel.queue_declare(queue, passive=True)
         except self._errors as exc:
-            self.close()
+            self._drop()
             if getattr(exc, "code", None) == 404:  # the queue is gone, and its messages with it
                 return NOTHING_WAITS
             raise BrokerError(f"RabbitMQ does not answer: {exc}") from exc
@@ -136,8 +136,15 @@ class AmqpPublisher:
         try:
             self._connection.ensure_connection(max_retries=1, timeout=2)
         except self._errors as exc:
-            self.close()
+            self._drop()
             raise BrokerError(f"RabbitMQ does not answer: {exc}") from exc
+
+    def _drop(self) -> None:
+        """Forget a connection that failed. Closing it in order would wait a minute for a RabbitMQ that hangs."""
+        self._declared.clear()
+        connection = self.__dict__.pop("_connection", None)
+        if connection is not None:
+            connection.collect(socket_timeout=1.0)
 
     def close(self) -> None:
         self._declared.clear()

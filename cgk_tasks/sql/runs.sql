@@ -146,16 +146,17 @@ SELECT gone.id, tenant_id, event, job,
 RETURNING id::text, parent_id::text, state, canvas::text AS canvas;
 
 -- name: get_run
+-- The open run, else the one that closed last: a chain that is replayed runs its later links under their old ids.
 SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text AS payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
        idempotency_key, cancel_requested_at, canvas::text AS canvas, errors,
        NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
-SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
-       run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
-       idempotency_key, cancel_requested_at, canvas::text, errors, closed_at, result::text, error_code
-  FROM cgk.run_history WHERE id = %(id)s::uuid
+(SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
+        run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
+        idempotency_key, cancel_requested_at, canvas::text, errors, closed_at, result::text, error_code
+   FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1;
 
 -- name: list_runs

@@ -54,7 +54,7 @@ class TenantTask(Task[Any, Any]):
     def __trace__(self, tracer: Tracer | None) -> None:
         self._stock_trace = tracer
 
-    def retry(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]  # Celery's own arguments
+    def retry(self, *args: Any, **options: Any) -> Any:
         """Put the run back, as `Task.retry` in Celery. With `throw=False` this happens when the function returns."""
         put_off = super().retry(*args, **options)
         self.request.put_off = put_off  # type: ignore[attr-defined]  # the request has room for it

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -60,7 +60,9 @@ def kept(options: Mapping[str, Any]) -> str | None:
     if options.get("group_index") is not None:
         found["group_index"] = options["group_index"]  # the first member's is 0
     if stamped := options.get("stamped_headers"):
-        found["stamps"] = options.get("stamps") or {name: options[name] for name in stamped if name in options}
+        found["stamps"] = options.get("stamps") or {
+            name: options[name] for name in stamped if name in options
+        }
     task_id = options.get("task_id")
     if task_id and run_id_of(task_id) != task_id:
         found["task_id"] = task_id  # the task sees the id that it was sent with
@@ -114,7 +116,7 @@ def closed_without_worker(app: Celery, row: Row) -> None:
 _CLAIMED = [field.name for field in dataclasses.fields(Claimed)]
 
 
-def follow_closed(closed: Iterable[Closed], app: Celery | None = None) -> None:
+def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> None:
     """Send what follows those of these runs that say they have a canvas: parents, and runs that were cancelled."""
     for run in closed:
         if run.canvas is not None:
@@ -125,7 +127,9 @@ def _follow(app: Celery, run: Claimed, action: Callable[[Context], None]) -> Non
     """Do what follows for the run's tenant. If that itself breaks, fail what waits for the run; never lose its end."""
     payload = decode(run.payload)
     plain = isinstance(payload, dict) and payload.keys() == {"args", "kwargs"}
-    request = request_of(run, payload["args"] if plain else (), payload["kwargs"] if plain else payload, run.event)
+    request = request_of(
+        run, payload["args"] if plain else (), payload["kwargs"] if plain else payload, run.event
+    )
     try:
         with _for_tenant(run.tenant_id):
             error = _guarded(run, lambda: action(request))
@@ -149,13 +153,15 @@ def _guarded(run: Claimed, action: Callable[[], None]) -> Exception | None:
     return None
 
 
-def _for_tenant(tenant_id: str) -> AbstractContextManager[Any]:
-    stack = ExitStack()
+@contextmanager
+def _for_tenant(tenant_id: str) -> Iterator[None]:
+    """The tenant's context, whatever context the steward, or who cancels a run, is in."""
     here = find_current_tenant()
-    if here is None or here.id != tenant_id:
-        stack.enter_context(platform_context())
-        stack.enter_context(tenant_context(tenant_id))
-    return stack
+    if here is not None and here.id == tenant_id:
+        yield
+        return
+    with platform_context(), tenant_context(tenant_id):
+        yield
 
 
 def _completed(backend: RunResultBackend, request: Context, value: Any) -> None:

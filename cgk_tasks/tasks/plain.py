@@ -33,7 +33,10 @@ _ONE_ATTEMPT = RetryConfig(max_attempts=1)
 def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """The arguments as JSON text. A signature among them is kept whole, generators inside it included."""
     return encode(
-        {"args": [as_json(value) for value in args], "kwargs": {name: as_json(value) for name, value in kwargs.items()}}
+        {
+            "args": [as_json(value) for value in args],
+            "kwargs": {name: as_json(value) for name, value in kwargs.items()},
+        }
     )
 
 
@@ -69,7 +72,9 @@ def job_of(task: TenantTask) -> Job:
             raise put_off  # by `self.retry(throw=False)`
         return value
 
-    return Job(id=task.name, event=task.name, handler=handler, retry=_ONE_ATTEMPT, timeout=task.soft_time_limit)
+    return Job(
+        id=task.name, event=task.name, handler=handler, retry=_ONE_ATTEMPT, timeout=task.soft_time_limit
+    )
 
 
 def _error_arguments(task: TenantTask, args: list[Any]) -> list[Any]:
@@ -131,7 +136,13 @@ def ended(task: TenantTask, outcome: Outcome) -> None:
     finally:
         if signals.task_postrun.receivers:
             signals.task_postrun.send(
-                sender=task, task_id=request.id, task=task, args=args, kwargs=kwargs, retval=value, state=state
+                sender=task,
+                task_id=request.id,
+                task=task,
+                args=args,
+                kwargs=kwargs,
+                retval=value,
+                state=state,
             )
 
 

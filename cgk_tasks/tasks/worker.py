@@ -58,11 +58,13 @@ class StewardStep(bootsteps.StartStopStep):
 
     def stop(self, worker: WorkController) -> None:
         # The running jobs end first, while the heart still beats: without it others would take their runs.
-        worker.pool.stop()
+        pool: Any = worker.pool
+        pool.stop()
         self._leave(worker)
 
     def terminate(self, worker: WorkController) -> None:
-        worker.pool.terminate()
+        pool: Any = worker.pool
+        pool.terminate()
         self._leave(worker)
 
     def _leave(self, worker: WorkController) -> None:
@@ -101,7 +103,7 @@ def _pool(worker: WorkController) -> Pool:
 
 def _active_run_ids() -> list[str]:
     # Celery adds to this weak set in another thread meanwhile; a list of its references is made in one step.
-    requests = [reference() for reference in list(state.active_requests.data)]
+    requests = [reference() for reference in list(vars(state.active_requests)["data"])]
     return [run_id for request in requests if isinstance(request, PacketRequest) for run_id in request.run_ids]
 
 

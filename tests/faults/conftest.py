@@ -145,6 +145,7 @@ def celery_setup_app(celery_setup_cls: type[CeleryTestSetup], celery_setup_confi
     """A bare Celery app on the same broker: another producer, which knows nothing of cgk_tasks."""
     app = celery_setup_cls.create_setup_app(celery_setup_config, "another_producer")
     app.conf.task_default_queue = queue
+    app.conf.task_default_queue_type = "quorum"  # as ours are on RabbitMQ, where both sides declare the queue
     yield app
     app.close()
 

@@ -1,9 +1,10 @@
 """What the jobs of the fault tests did, from the marks they left and the rows they wrote."""
 
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
+
+import psutil
 
 from cgk_tasks import SendItem, SendOptions, send_jobs
 from cgk_tasks.postgres import autocommit, fetch
@@ -40,7 +41,7 @@ class Journal:
     def at_work(self, run_ids: Iterable[str]) -> list[int]:
         """The processes that are in the middle of one of the runs."""
         open_ones = [marks for run_id in run_ids if (marks := self.marks(run_id)) and marks[-1].startswith("start")]
-        return [pid for marks in open_ones if os.path.exists(f"/proc/{(pid := int(marks[-1].split()[1]))}")]
+        return [pid for marks in open_ones if is_alive(pid := int(marks[-1].split()[1]))]
 
     def wait_at_work(self, run_ids: Collection[str], count: int = 1) -> list[int]:
         return wait_until(
@@ -51,6 +52,13 @@ class Journal:
     def overlaps(self) -> list[str]:
         """Runs that were executed twice at once."""
         return [path.name for path in self.folder.iterdir() if "overlap" in path.read_text()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _count(marks: list[str], kind: str) -> int:

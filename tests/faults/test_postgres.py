@@ -103,7 +103,7 @@ def test_a_process_sends_again_as_soon_as_postgres_is_back(postgres, worker, jou
 def test_a_worker_kept_waiting_by_a_frozen_postgres_stops_its_runs_before_others_may_take_them(
     postgres, worker, journal
 ):
-    runs = journal.send(4, seconds=6.0)
+    runs = journal.send(3, seconds=4.0)
     children = journal.wait_at_work(runs, 2)
     postgres.freeze()
     try:
@@ -134,7 +134,7 @@ class TestCutOff:
         node.teardown()
 
     def test_its_runs_go_to_the_other_worker_and_none_executes_twice_at_once(self, worker, far_worker, proxy, journal):
-        runs = journal.send(4, seconds=5.0, writes=False)
+        runs = journal.send(4, seconds=4.5, writes=False)
         journal.wait_at_work(runs, 4)
         proxy.swallow()
         wait_until(lambda: max(journal.starts(runs).values()) > 1, 20, "a run taken over")

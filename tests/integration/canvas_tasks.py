@@ -56,8 +56,20 @@ def whose_in_turn():
 
 @app.task(bind=True)
 def request_of(self, *_previous):
-    names = ("id", "retries", "root_id", "parent_id", "group", "group_index", "args", "kwargs", "called_directly")
-    return {name: getattr(self.request, name) for name in names} | {"priority": self.request.delivery_info["priority"]}
+    names = (
+        "id",
+        "retries",
+        "root_id",
+        "parent_id",
+        "group",
+        "group_index",
+        "args",
+        "kwargs",
+        "called_directly",
+    )
+    return {name: getattr(self.request, name) for name in names} | {
+        "priority": self.request.delivery_info["priority"]
+    }
 
 
 @app.task(bind=True)
@@ -218,6 +230,12 @@ class Touchy(Exception):
 
     def __init__(self, code, reason):
         super().__init__(f"{code}: {reason}")
+
+
+@app.task
+def fail_without(path, value):
+    Path(path).read_text()
+    return value
 
 
 @app.task

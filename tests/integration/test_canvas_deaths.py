@@ -8,6 +8,7 @@ import pytest
 from celery import chain, chord, group
 from sqlalchemy import text
 
+from cgk_tasks import get_job_status
 from cgk_tasks.postgres import autocommit
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.tenancy import tenant_context, tenant_session
@@ -45,14 +46,18 @@ def test_deaths_of_members_and_of_the_body_of_a_chord(tmp_path):
 
 
 def test_a_death_between_a_runs_end_and_what_follows_loses_neither(tmp_path):
-    result = (tasks.die_while_handing_on.s(str(tmp_path / "flag")) | tasks.note_value.s(str(tmp_path / "effect"))).delay()
+    result = (
+        tasks.die_while_handing_on.s(str(tmp_path / "flag")) | tasks.note_value.s(str(tmp_path / "effect"))
+    ).delay()
     assert get(result) == "written"
     assert (tmp_path / "effect").read_text() == "written\n"
+    assert get_job_status(result.parent.id).deaths == 1
 
 
 def test_a_death_between_the_last_members_end_and_the_body_loses_neither(tmp_path):
     result = chord([tasks.die_while_handing_on.s(str(tmp_path / "flag"))])(collect.s())
     assert get(result) == ["written"]
+    assert get_job_status(result.parent.results[0].id).deaths == 1
 
 
 def test_what_a_job_wrote_its_end_and_what_follows_commit_together(tmp_path):
@@ -65,6 +70,7 @@ def test_what_a_job_wrote_its_end_and_what_follows_commit_together(tmp_path):
 
 
 def test_random_deaths_of_the_workers_children_in_chains_and_chords(worker, tmp_path):
+    begun = now()
     step = tasks.work_a_little.s()
     sent = [chain(tasks.work_a_little.s(0), step, step, step).delay() for _ in range(10)]
     sent.append(chord(chain(tasks.work_a_little.s(number), step) for number in range(20))(collect.s()))
@@ -77,8 +83,8 @@ def test_random_deaths_of_the_workers_children_in_chains_and_chords(worker, tmp_
                 child.kill()
         wait_until(lambda before=open_before: worker.children() and closed_count(ids) >= before)
     assert [get(result) for result in sent] == [4] * 10 + [list(range(2, 22)), sum(range(1, 21)) + 1]
-    assert runs_closed_more_than_once() == []
-    assert left_open() == []
+    assert runs_closed_more_than_once(begun) == []
+    assert groups_left_open(begun) == []
 
 
 def closed_count(ids):
@@ -87,18 +93,27 @@ def closed_count(ids):
         return connection.execute(query, (ids,)).fetchone()[0]
 
 
-def runs_closed_more_than_once():
+def now():
     with autocommit() as connection:
-        return connection.execute("SELECT id FROM cgk.run_history GROUP BY id HAVING count(*) > 1").fetchall()
+        return connection.execute("SELECT clock_timestamp()").fetchone()[0]
 
 
-def left_open():
+def runs_closed_more_than_once(since):
     with autocommit() as connection:
-        return connection.execute("SELECT id FROM cgk.groups WHERE results IS NULL").fetchall()
+        query = "SELECT id FROM cgk.run_history WHERE closed_at > %s GROUP BY id HAVING count(*) > 1"
+        return connection.execute(query, (since,)).fetchall()
+
+
+def groups_left_open(since):
+    with autocommit() as connection:
+        query = "SELECT id FROM cgk.groups WHERE created_at > %s AND results IS NULL"
+        return connection.execute(query, (since,)).fetchall()
 
 
 def test_effects_that_a_killed_process_left_unfinished_are_the_only_ones_that_repeat(tmp_path):
     path = str(tmp_path / "notes")
-    chained = chain(tasks.note.s(path, "a"), tasks.die_once.si(1, str(tmp_path / "flag")), tasks.note.si(path, "b"))
+    chained = chain(
+        tasks.note.s(path, "a"), tasks.die_once.si(1, str(tmp_path / "flag")), tasks.note.si(path, "b")
+    )
     get(chained.delay())
     assert Path(path).read_text().split() == ["a", "b"]

@@ -39,7 +39,13 @@ def runs_named(task, tenant="acme"):
 
 
 def lines(path, count=1):
-    return wait_until(lambda: found if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count else None)
+    return wait_until(
+        lambda: (
+            found
+            if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count
+            else None
+        )
+    )
 
 
 # ---- chains ---------------------------------------------------------------------------------------------------------
@@ -60,6 +66,15 @@ def test_a_group_at_the_end_of_a_failed_chain_fails():
 def test_a_chord_at_the_end_of_a_failed_chain_fails():
     result = (tasks.fail.si() | group(add.s(2), add.s(3)) | total.s()).delay()
     assert type(error_of(result)) is NotEnoughMoney
+
+
+def test_a_replay_of_the_failed_link_goes_on_with_the_chain(tmp_path):
+    result = (tasks.fail_without.si(str(tmp_path / "f"), 1) | add.s(2) | add.s(3)).delay()
+    assert isinstance(error_of(result), FileNotFoundError)
+    (tmp_path / "f").touch()
+    retry_job(result.parent.parent.id)
+    wait_until(lambda: AsyncResult(result.id).status == "SUCCESS")
+    assert AsyncResult(result.id).get(timeout=1) == 6
 
 
 def test_what_a_failed_chain_left_out_can_be_replayed():
@@ -110,7 +125,9 @@ def test_an_error_link_runs_for_the_tenant_of_the_run_that_failed(tmp_path):
 
 
 def test_an_error_link_of_a_chain_is_called_once_for_the_link_that_failed(tmp_path):
-    result = (add.s(1, 1) | tasks.fail.si() | add.s(1)).on_error(tasks.old_errback.s(str(tmp_path / "f"))).delay()
+    result = (
+        (add.s(1, 1) | tasks.fail.si() | add.s(1)).on_error(tasks.old_errback.s(str(tmp_path / "f"))).delay()
+    )
     error_of(result)
     assert lines(tmp_path / "f") == [result.parent.id]
 
@@ -161,7 +178,14 @@ def test_every_task_of_a_group_body_fails(tmp_path):
         lambda: tasks.fail.si() | group(add.s(1), add.s(2)),
         lambda: tasks.fail.si() | chord([add.s(1), add.s(2)], total.s()),
     ],
-    ids=["chord", "chord with a chain", "chord with a group", "chain", "chain into group", "chain into chord"],
+    ids=[
+        "chord",
+        "chord with a chain",
+        "chord with a group",
+        "chain",
+        "chain into group",
+        "chain into chord",
+    ],
 )
 def test_a_chord_fails_with_a_nested_member(member):
     result = chord([member(), add.s(1, 1)])(total.s())

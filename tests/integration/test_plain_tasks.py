@@ -38,7 +38,13 @@ def status_of(result):
 
 def lines(path, count):
     """The file's lines, once it has that many."""
-    return wait_until(lambda: found if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count else None)
+    return wait_until(
+        lambda: (
+            found
+            if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count
+            else None
+        )
+    )
 
 
 def test_delay_runs_the_function_and_keeps_its_result():
@@ -196,7 +202,13 @@ def test_hooks_and_signals_of_a_run_that_fails(tmp_path):
 
 def test_hooks_and_signals_of_a_run_that_is_retried(tmp_path):
     get(tasks.with_hooks.delay(str(tmp_path / "f"), "retry"))
-    assert lines(tmp_path / "f", 11)[:5] == ["task_prerun", "run", "on_retry", "task_retry", "task_postrun RETRY"]
+    assert lines(tmp_path / "f", 11)[:5] == [
+        "task_prerun",
+        "run",
+        "on_retry",
+        "task_retry",
+        "task_postrun RETRY",
+    ]
 
 
 def test_a_replaced_task_goes_on_as_its_replacement():

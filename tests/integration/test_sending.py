@@ -323,6 +323,20 @@ def test_two_thousand_events_are_sent_in_one_call_and_come_back_in_their_order()
     assert [get_job_status(handles[n].id).payload["orderId"] for n in (0, 999, 1999)] == ["o-0", "o-999", "o-1999"]
 
 
+def test_a_large_batch_is_stored_as_it_was_sent_whatever_is_in_it():
+    odd = ["tab\there", "back\\slash", "line\nbreak\r", "\\N", "\\.", "nul\0", "quote\"'", "🦊", "", None]
+    items = [
+        SendItem(
+            Blob(tenant_id="acme", value=odd[n % len(odd)]),
+            options=SendOptions(idempotency_key=f"odd\t\\N-{n}" if n % 3 else None, queue="odd" if n % 2 else None),
+        )
+        for n in range(600)
+    ]
+    stored = [get_job_status(handle.id) for handle in send_jobs(items)]
+    assert [status.payload.get("value") for status in stored] == [item.event.value for item in items]
+    assert [status.idempotency_key for status in stored] == [item.options.idempotency_key for item in items]
+
+
 # Runs that are there
 
 

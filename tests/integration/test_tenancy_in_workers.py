@@ -150,6 +150,13 @@ def test_a_search_path_that_a_job_changed_does_not_reach_the_next_tenant(isolati
     assert run(two, "query", SECRETS) == [[two]]
 
 
+@pytest.mark.parametrize("isolation", ["role", "rls"])
+def test_a_job_can_send_in_its_own_transaction_and_stays_confined(isolation):
+    one, _ = tenants_of(isolation)
+    follow, record, own = run(one, "send_in_the_same_transaction", SECRETS)
+    assert (record, own, wait_closed(follow).result) == (DENIED, [[one]], [[one]])
+
+
 def test_a_run_sees_its_own_tenant_everywhere():
     one, two = tenants_of("role")
     assert [run(tenant, "who") for tenant in (one, two, one)] == [

@@ -1,5 +1,6 @@
 """A private RabbitMQ: its own node name, ports, folders and port mapper, on loopback only."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -68,8 +69,9 @@ class RabbitServer:
         if self._server is None:
             return
         for process in _tree(self._server.pid):
-            if how == signal.SIGKILL or process.name().startswith("beam"):
-                process.send_signal(how)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if how == signal.SIGKILL or process.name().startswith("beam"):
+                    process.send_signal(how)
         self._server.wait(30)
         self._server = None
 

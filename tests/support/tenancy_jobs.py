@@ -7,8 +7,16 @@ import time
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
-from cgk_tasks import JobContext, RetryConfig, define_job, tenant_cache, tenant_context, tenant_storage_path
-from cgk_tasks.errors import TenantError
+from cgk_tasks import (
+    JobContext,
+    RetryConfig,
+    define_job,
+    send_job,
+    tenant_cache,
+    tenant_context,
+    tenant_storage_path,
+)
+from cgk_tasks.errors import IdempotencyConflictError, TenantError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.tenancy import tenant_session
 from cgk_tasks.tenancy.context import find_current_tenant
@@ -113,7 +121,20 @@ def _arrive(ctx):
         _all_here.notify_all()
 
 
+def _send_in_the_same_transaction(ctx):
+    """Sends with its own session, once well and once in vain, and shows that the session is as confined as before."""
+    follow = Probe(tenant_id=ctx.tenant_id, how="query", statement=ctx.payload.statement)
+    key = f"{ctx.run_id}-follow"
+    handle = send_job(follow, session=ctx.db, idempotency_key=key)
+    try:
+        send_job(follow.model_copy(update={"how": "who"}), session=ctx.db, idempotency_key=key)
+    except IdempotencyConflictError:
+        return [handle.id, rows(ctx.db, "SELECT * FROM cgk.runs"), rows(ctx.db, ctx.payload.statement)]
+    raise AssertionError("the key was taken twice")
+
+
 HOW = {
+    "send_in_the_same_transaction": _send_in_the_same_transaction,
     "query": _query,
     "query_after_an_error": _query_after_an_error,
     "fail_half_way": _fail_half_way,

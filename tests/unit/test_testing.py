@@ -15,6 +15,7 @@ from cgk_tasks import (
     current_tenant,
     define_job,
     get_job_client,
+    reset_job_client,
     send_job,
     set_job_client,
 )
@@ -85,6 +86,9 @@ class TestRunJob:
 
     def test_the_job_is_told_which_attempt_it_is(self):
         assert run_job(lambda ctx: [ctx.attempt, ctx.max_attempts], ORDER, attempt=2, max_attempts=7) == [2, 7]
+
+    def test_the_job_goes_on_at_the_given_cursor(self):
+        assert run_job(lambda ctx: ctx.cursor, ORDER, cursor="page-7") == "page-7"
 
     def test_a_registered_job_runs_through_its_middleware_and_with_its_policy(self, defined):
         def doubled(ctx, call_next):
@@ -203,6 +207,6 @@ class TestLocalJobs:
             assert get_job_client() is jobs.client
         assert get_job_client() is mine
         assert mine.health_check().healthy
-        mine.close()
+        reset_job_client()
         if before is not None:
             set_job_client(before)

@@ -35,7 +35,7 @@ def check(settings: Settings) -> list[Finding]:
     return [
         version(server),
         rights(server, settings),
-        migrated(migrations.current(), migrations.newest()),
+        revision(migrations.current(), migrations.newest()),
         clock(),
     ]
 
@@ -68,7 +68,7 @@ def rights(server: Row, settings: Settings) -> Finding:
     return ok("rights", f"{role} may create schemas and roles")
 
 
-def migrated(current: str | None, newest: str | None) -> Finding:
+def revision(current: str | None, newest: str | None) -> Finding:
     if current == newest:
         return ok("migrations", f"at revision {current}")
     if current is None:
