@@ -1,17 +1,20 @@
 """The local provider: everything in this process, for tests and tiny deployments. Nothing survives the process.
 
 The same validation, states, backoff and idempotency as the real one; a thread pool in place of workers. What is
-different: a job that runs cannot be interrupted, and only the newest closed runs are remembered.
+different: a job that runs is interrupted between two steps of Python code, not inside a call that blocks, and only
+the newest closed runs are remembered.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +33,10 @@ from cgk_tasks.errors import (
     UnknownTenantError,
 )
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
-from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
 from cgk_tasks.runs.sender import SendOptions, new_run
+from cgk_tasks.tasks import cancellation
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.jobs import Handler, Job, find_job, jobs_for
 from cgk_tasks.tasks.runner import Outcome, perform, permanent_failure, typed_payload
@@ -41,6 +45,8 @@ from cgk_tasks.tenancy.models import Tenant, presumed
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.local")
 
@@ -55,6 +61,7 @@ class _Run:
     payload: str
     job: Job | None
     children: list[_Run] = field(default_factory=list)
+    cursor: Any = None
 
     @property
     def is_waiting(self) -> bool:
@@ -181,8 +188,8 @@ class LocalProvider:
                 raise RunStateError(run_id, run.status.state, "cancel")
             for one in [run, *run.children]:
                 if one.status.state == "running" and not one.has_open_children:
-                    # A thread cannot be stopped: the job is not retried, and its end is kept.
                     one.status = replace(one.status, cancel_requested_at=datetime.now(UTC))
+                    cancellation.request(os.getpid(), [one.status.id])
                 elif not one.status.is_closed:
                     self._close(one, "cancelled")
             return run.status
@@ -309,13 +316,14 @@ class LocalProvider:
             payload=payload, attempt=status.attempt,
             max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
             started_at=status.started_at, has_database=settings.database_url is not None,
+            cursor=run.cursor, save_cursor=partial(_save_cursor, run),
         )  # fmt: skip
         with (
             tenant_context(tenant),
             structlog.contextvars.bound_contextvars(_event=status.event, run=status.id, attempt=status.attempt),
         ):
             try:
-                outcome = perform(job, ctx, max_attempts=status.max_attempts, first_started_at=status.created_at)
+                outcome = perform(job, ctx, max_attempts=status.max_attempts, trying_since=_trying_since(status))
                 if outcome.kind == "completed" and ctx.opened_session is not None:
                     ctx.opened_session.commit()
                 return outcome
@@ -360,3 +368,15 @@ class LocalProvider:
         state: State = "failed" if any(child.state == "failed" for child in children) else "cancelled"
         code = max((child.error_code for child in children if child.error_code), default="CHILD_NOT_COMPLETED")
         self._close(parent, state, result=results, error_code=code)
+
+
+def _save_cursor(run: _Run, cursor: Any, session: TenantSession | None) -> None:
+    """Keep how far a run came, and commit what it wrote until there."""
+    if session is not None:
+        session.commit()
+    run.cursor = decode(encode(cursor))
+
+
+def _trying_since(status: RunStatus) -> datetime | None:
+    """What `RetryConfig.max_elapsed` counts from: the first failure."""
+    return datetime.fromisoformat(status.errors[0]["at"]) if status.errors else status.started_at

@@ -21,13 +21,14 @@ from sqlalchemy import event as sa_event
 
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError
+from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError, TenantContextError
 from cgk_tasks.runs import store
 from cgk_tasks.runs.envelope import packet_message
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runs.packets import packets
 from cgk_tasks.runs.publisher import get_publisher
 from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.context import find_current_tenant
 from cgk_tasks.tenancy.database import outside_tenant
 
 if TYPE_CHECKING:
@@ -74,9 +75,16 @@ def new_run(
 ) -> NewRun:
     """Check the options and make the run. `tenant`: as known already; None asks the registry.
 
-    Raises InvalidOptionError, PayloadTooLargeError, UnknownTenantError.
+    Raises InvalidOptionError, PayloadTooLargeError, UnknownTenantError, and TenantContextError for a send that names
+    another tenant than the one whose work runs now.
     """
     settings = get_settings()
+    here = find_current_tenant()
+    if here is not None and here.id != tenant_id:
+        raise TenantContextError(
+            f"{event} was sent for tenant {tenant_id!r} in the context of tenant {here.id!r}. "
+            "Is it the right tenant? Code that works for several uses platform_context()."
+        )
     origin = origin or Origin()
     size = len(payload.encode())
     if size > settings.max_payload_bytes:

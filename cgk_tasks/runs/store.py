@@ -55,6 +55,12 @@ class Claimed:
     parent_id: str | None
     canvas: str | None
     cursor: str | None = None
+    first_failed_at: datetime | None = None
+
+    @property
+    def trying_since(self) -> datetime:
+        """What `RetryConfig.max_elapsed` counts from: the first failure, not the wait before the first attempt."""
+        return self.first_failed_at or self.started_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +204,7 @@ def _claimed(row: Row) -> Claimed:
     return Claimed(
         row["id"], row["tenant_id"], tenant, row["event"], row["job"], row["payload"], row["attempt"], row["deaths"],
         row["max_attempts"], row["queue"], row["priority"], row["run_at"], row["created_at"], row["started_at"],
-        row["parent_id"], row["canvas"], row["cursor"],
+        row["parent_id"], row["canvas"], row["cursor"], row["first_failed_at"],
     )  # fmt: skip
 
 

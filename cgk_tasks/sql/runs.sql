@@ -72,7 +72,8 @@ UPDATE cgk.runs r
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-          r.canvas::text AS canvas, r.cursor::text AS cursor, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.canvas::text AS canvas, r.cursor::text AS cursor,
+          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: finish
 -- running → closed, only where the attempt still owns the run. Not flushed to disk on its own: a finish that
@@ -215,7 +216,8 @@ SELECT cancel_requested_at IS NOT NULL AS requested FROM cgk.runs WHERE id = %(i
 -- The runs among these that a worker holds, as `claim` returned them.
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-       r.canvas::text AS canvas, r.cursor::text AS cursor, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+       r.canvas::text AS canvas, r.cursor::text AS cursor,
+          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND r.worker_id = %(worker_id)s::uuid AND r.state = 'running';
 

@@ -133,7 +133,7 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
     log.debug("run_started")
     with plain.request_pushed(task, run, payload):
         try:
-            outcome = perform(job, ctx, max_attempts=run.max_attempts, first_started_at=run.created_at)
+            outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
             outcome = records.record(task, job, run, ctx, outcome)
             plain.ended(task, outcome)
         finally:
@@ -181,7 +181,7 @@ class Records:
                 return outcome
             except Exception as exc:  # noqa: BLE001 - the commit of the job's own writes failed: the attempt failed
                 ctx.close_session()
-                outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, first_started_at=run.created_at)
+                outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, trying_since=run.trying_since)
         ctx.close_session()
         if outcome.kind == "failed":
             self.close_failed(run, job.id, outcome, task)
@@ -257,7 +257,7 @@ class Records:
             if postgres.patiently(write, self._patience):
                 return Outcome("completed", exception=replaced)
         except Exception as exc:  # noqa: BLE001 - a replacement that cannot be sent fails the run
-            outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, first_started_at=run.created_at)
+            outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, trying_since=run.trying_since)
             return self.record(task, job, run, ctx, outcome)
         cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
         self.close(run, Closing(run.id, run.attempt, "cancelled", job.id), task, cancelled)

@@ -80,7 +80,7 @@ class _Context(JobContext[TenantEvent]):
 
 def _attempt(job: Job, ctx: JobContext[TenantEvent]) -> Outcome:
     try:
-        outcome = perform(job, ctx, max_attempts=ctx.max_attempts, first_started_at=ctx.started_at)
+        outcome = perform(job, ctx, max_attempts=ctx.max_attempts, trying_since=ctx.started_at)
         if outcome.kind == "completed" and ctx.opened_session is not None:
             ctx.opened_session.commit()
         return outcome

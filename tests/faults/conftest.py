@@ -10,7 +10,7 @@ from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryTestS
 
 from cgk_tasks import embedded, reset_job_client
 from cgk_tasks.config import use_settings
-from cgk_tasks.postgres import autocommit, close_pools
+from cgk_tasks.postgres import autocommit, close_pools, fetch
 from cgk_tasks.runs.publisher import close_publishers
 from cgk_tasks.tenancy import registry
 from tests.conftest import QUICK, prepare_database
@@ -77,13 +77,13 @@ def _forget() -> None:
     close_publishers()
 
 
-@pytest.fixture
-def queue(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A queue of the test's own: what an earlier one left behind is no concern of its workers."""
+@pytest.fixture(scope="module")
+def queue(environment: None) -> Iterator[str]:
     name = f"q-{os.urandom(4).hex()}"
-    monkeypatch.setenv("CGK_DEFAULT_QUEUE", name)
-    use_settings(None)
-    yield name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CGK_DEFAULT_QUEUE", name)
+        use_settings(None)
+        yield name
     use_settings(None)
 
 
@@ -116,28 +116,51 @@ def celery_backend_cluster(services: embedded.Services) -> CeleryBackendCluster:
     return CeleryBackendCluster(Postgres(ServerContainer("postgres", services.postgres, RESULTS)))
 
 
+@pytest.fixture(scope="module")
+def nodes(queue: str) -> Iterator[list[WorkerNode]]:
+    """Workers that live on from test to test, as far as the tests let them."""
+    started: list[WorkerNode] = []
+    yield started
+    for node in started:
+        node.teardown()
+
+
 @pytest.fixture
 def celery_worker_cluster(
     celery_broker_cluster: CeleryBrokerCluster,
     celery_backend_cluster: CeleryBackendCluster,
-    queue: str,
+    nodes: list[WorkerNode],
     worker_count: int,
     worker_environment: dict[str, str],
 ) -> Iterator[CeleryWorkerCluster]:
-    cluster = CeleryWorkerCluster(*[WorkerNode(Worker(MODULES, **worker_environment)) for _ in range(worker_count)])
-    try:
-        cluster.ready()
-        yield cluster
-    finally:
-        for node in cluster:
+    alive = [node for node in nodes if node.container.status == "running"]
+    keep = 0 if worker_environment else worker_count
+    for node in alive[keep:]:
+        node.teardown()
+    nodes[:] = alive[:keep]
+    if len(nodes) < worker_count:
+        _forget_workers()
+    nodes += [WorkerNode(Worker(MODULES, **worker_environment)) for _ in range(worker_count - len(nodes))]
+    cluster = CeleryWorkerCluster(*nodes)
+    cluster.ready()
+    for node in nodes:
+        node.container.forget_logs()
+    yield cluster
+    if worker_environment or _open_runs():
+        for node in nodes:
             node.teardown()
-        _clear_record()
+        nodes.clear()
 
 
-def _clear_record() -> None:
-    """The next test's worker need not wait for the silence of this one's, nor finish its runs."""
+def _forget_workers() -> None:
+    """A new worker need not wait for the silence of the one that an earlier test killed, nor finish its runs."""
     with autocommit() as connection:
         connection.execute("TRUNCATE cgk.leases, cgk.workers, cgk.runs")
+
+
+def _open_runs() -> int:
+    with autocommit() as connection:
+        return fetch(connection, "SELECT count(*) AS runs FROM cgk.runs")[0]["runs"]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import threading
 
-import pytest
 import redis
 
 from cgk_tasks import send_job
@@ -33,12 +32,11 @@ def test_redis_flushed_under_load_loses_no_run(worker, journal, services):
     assert journal.overlaps == []
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
-def test_redis_that_goes_away_under_load_stops_no_send_and_loses_no_run(worker, broker, journal, how):
+def test_redis_that_goes_away_under_load_stops_no_send_and_loses_no_run(worker, broker, journal):
     runs = journal.send(100, seconds=0.05, writes=False)
     long = journal.send(1, seconds=3.0, priority=9)  # holds its child over the whole outage
     journal.wait_at_work(long)
-    broker.kill(how)
+    broker.kill("SIGTERM")
     sent_meanwhile = [send_job(journal.work(number, 0.01)).id for number in range(20)]
     delayed = journal.send(5, delay=0.3)
     wait_until(lambda: "Trying again" in worker.logs() or "Connection to broker lost" in worker.logs(), 20)
@@ -47,15 +45,6 @@ def test_redis_that_goes_away_under_load_stops_no_send_and_loses_no_run(worker, 
     wait_completed(everything, 60)
     assert journal.overlaps == []
     assert journal.starts(everything) == once(everything)
-
-
-def test_a_worker_that_waits_for_messages_lives_on_when_redis_comes_back(worker, broker, journal):
-    wait_completed(journal.send(2))
-    broker.restart()
-    runs = journal.send(20)
-    wait_completed(runs)
-    assert worker.container.status == "running"
-    assert rows_written(runs) == once(runs)
 
 
 def test_sends_from_many_threads_while_redis_restarts_are_all_accepted(worker, broker, journal):

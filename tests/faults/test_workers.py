@@ -101,18 +101,6 @@ def test_a_run_that_is_cancelled_while_no_worker_is_there_does_not_run(worker, j
     assert journal.starts([cancelled])[cancelled] == 0
 
 
-def test_many_workers_starting_and_dying_execute_no_run_twice_at_once(worker, journal):
-    runs = journal.send(120, seconds=0.02, writes=False)
-    for _ in range(3):
-        journal.wait_at_work(runs)
-        worker.kill()
-        worker.worker.restart()
-    worker.ready()
-    wait_completed(runs, 45)
-    assert journal.overlaps == []
-    assert all(started >= 1 for started in journal.starts(runs).values())
-
-
 class TestVisibilityTimeout:
     """Celery on Redis delivers again what is not acknowledged within the visibility timeout: here two seconds."""
 
@@ -150,9 +138,9 @@ class TestAnotherProducer:
         task_id = "0194a000-0000-7000-8000-00000000abcd"
         results = [celery_setup.app.send_task("order.created", kwargs=self.ORDER, task_id=task_id) for _ in range(2)]
         assert results[0].get(timeout=20) == "o-1"
+        wait_until(lambda: worker.logs().count(f"order.created[{task_id}] received") == 2)
         last = celery_setup.app.send_task("order.created", kwargs=self.ORDER)
         last.get(timeout=20)
-        wait_until(lambda: worker.logs().count("succeeded") >= 3 or worker.logs().count("run_completed") >= 2)
         assert rows_written([task_id]) == once([task_id])
 
     def test_a_bad_payload_is_refused_without_a_run_and_the_worker_lives_on(self, celery_setup, worker):

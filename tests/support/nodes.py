@@ -81,6 +81,7 @@ class WorkerContainer(LocalContainer):
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker.name, {})
         self.worker = worker
+        self._read = 0
 
     @property
     def status(self) -> str:
@@ -91,7 +92,11 @@ class WorkerContainer(LocalContainer):
         return True
 
     def logs(self) -> str:
-        return self.worker.log
+        """What it logged since `forget_logs`."""
+        return self.worker.log[self._read :]
+
+    def forget_logs(self) -> None:
+        self._read = len(self.worker.log)
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
         """Signal the main process alone, as the kernel's out-of-memory killer and deployments do."""
