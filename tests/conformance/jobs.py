@@ -54,6 +54,18 @@ def _wait_for_file(ctx, argument):
     return "released"
 
 
+def _pages(ctx, _):
+    """Three pages; the first attempt fails after the second. The result: which attempt did which pages."""
+    done = ctx.cursor or []
+    done.append([])
+    for page in range(sum(len(pages) for pages in done) + 1, 4):
+        done[-1].append(page)
+        ctx.checkpoint(done)
+        if page == 2:
+            raise TransientError("after page 2")
+    return done
+
+
 def _raise(error):
     raise error
 
@@ -76,6 +88,7 @@ ACTIONS = {
     "not_json": lambda ctx, _: threading.Lock(),
     "too_large": lambda ctx, _: "x" * 300_000,
     "append": _append,
+    "pages": _pages,
 }
 
 

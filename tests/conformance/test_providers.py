@@ -219,6 +219,18 @@ def test_a_scheduled_run_can_be_cancelled(provider_client):
     assert (provider_client.cancel(handle.id).state, provider_client.get_run_status(handle.id).attempt) == ("cancelled", 0)
 
 
+def test_a_run_that_runs_is_interrupted_when_it_is_cancelled(provider_client, wait_for, tmp_path):
+    never = tmp_path / "never"
+    handle = provider_client.send(Act(tenant_id="acme", action="wait_for_file", argument=str(never)))
+    wait_for(handle.id, "running")
+    provider_client.cancel(handle.id)
+    assert wait_for(handle.id).state == "cancelled"
+
+
+def test_a_later_attempt_goes_on_at_the_cursor_of_the_earlier_one(run):
+    assert run("pages").result == [[1, 2], [3]]
+
+
 def test_a_closed_run_cannot_be_cancelled(provider_client, run):
     with pytest.raises(RunStateError, match="it is completed"):
         provider_client.cancel(run("echo").id)
