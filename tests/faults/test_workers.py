@@ -134,13 +134,12 @@ class TestAnotherProducer:
         assert result.get(timeout=20) == "o-1"
         assert wait_closed(result.id).event == "order.created"
 
-    def test_a_message_that_comes_twice_runs_once(self, celery_setup, worker):
+    def test_a_message_that_comes_twice_runs_once(self, celery_setup):
         task_id = "0194a000-0000-7000-8000-00000000abcd"
         results = [celery_setup.app.send_task("order.created", kwargs=self.ORDER, task_id=task_id) for _ in range(2)]
         assert results[0].get(timeout=20) == "o-1"
-        wait_until(lambda: worker.logs().count(f"order.created[{task_id}] received") == 2)
-        last = celery_setup.app.send_task("order.created", kwargs=self.ORDER)
-        last.get(timeout=20)
+        for _ in range(4):  # what was sent before these has been received before them
+            celery_setup.app.send_task("order.created", kwargs=self.ORDER).get(timeout=20)
         assert rows_written([task_id]) == once([task_id])
 
     def test_a_bad_payload_is_refused_without_a_run_and_the_worker_lives_on(self, celery_setup, worker):
