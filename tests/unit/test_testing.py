@@ -182,7 +182,7 @@ class TestLocalJobs:
         with LocalJobs() as jobs:
             send_job(ORDER)
             (run,) = jobs.wait_idle()
-        assert (run.state, run.attempt) == ("completed", 2)
+        assert (run.state, run.attempt) == ("completed", 2), run.errors
 
     def test_does_not_wait_for_what_is_due_later_than_its_patience(self):
         with LocalJobs() as jobs:
