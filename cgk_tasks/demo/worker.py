@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from importlib.resources import files
 from pathlib import Path
 
 _PATIENCE_SECONDS = 10.0
@@ -19,6 +20,8 @@ class WorkerProcess:
         self.name = name
         self.log = log
         command = [
+            # On a leash: a demo that is killed leaves no worker behind.
+            *(sys.executable, "-P", str(files("cgk_tasks") / "leash.py"), str(os.getpid())),
             *(sys.executable, "-m", "celery", "-A", "cgk_tasks", "worker"),
             *("--concurrency", str(concurrency), "--hostname", f"{name}@%h"),
             *("--without-gossip", "--without-mingle"),  # nobody to talk to

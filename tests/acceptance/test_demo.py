@@ -136,3 +136,12 @@ def test_a_demo_that_is_interrupted_stops_everything_it_has_started(start_demo, 
     assert process.returncode == exit_code, output
     assert none_lives(everything)
     assert not list(tmp_path.glob("cgk-*"))
+
+
+def test_a_demo_that_is_killed_leaves_no_process(start_demo):
+    process = start_demo()
+    read_until(process, "Sent 6,919")
+    wait_for_worker(process)
+    everything = descendants(process)
+    process.kill()
+    assert none_lives(everything)

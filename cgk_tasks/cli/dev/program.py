@@ -8,14 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.resources import files
 
 from cgk_tasks.cli.dev.lines import Lines
 
 STOP_SECONDS = 10.0
 """A program that is asked to stop has so long; then it is killed."""
 
-_LEASH = Path(__file__).with_name("leash.py")
+_LEASH = files("cgk_tasks") / "leash.py"
 _LONGEST_LINE = 1024 * 1024
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
