@@ -10,7 +10,7 @@ demo: .venv/.demo
 	$(BIN)/cgk-tasks demo
 
 test: .venv/.test
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.test .venv/.lint
 	$(BIN)/ruff check
