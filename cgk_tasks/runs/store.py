@@ -42,6 +42,7 @@ class Claimed:
     parent_id: str | None
     canvas: str | None
     cursor: str | None = None
+    scheduled_for: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def _claimed(row: Row) -> Claimed:
     return Claimed(
         row["id"], row["tenant_id"], tenant, row["event"], row["job"], row["payload"], row["attempt"], row["deaths"],
         row["max_attempts"], row["queue"], row["priority"], row["run_at"], row["created_at"], row["started_at"],
-        row["parent_id"], row["canvas"], row["cursor"],
+        row["parent_id"], row["canvas"], row["cursor"], row["scheduled_for"],
     )  # fmt: skip
 
 

@@ -48,14 +48,21 @@ UPDATE cgk.runs r
        attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
        worker_id = CASE WHEN t.status = 'suspended' THEN NULL ELSE %(worker_id)s::uuid END,
        worker_pid = %(pid)s,
-       started_at = clock_timestamp()
+       started_at = clock_timestamp(),
+       -- A child has its parent's nominal time, a replay that of the run it repeats.
+       scheduled_for = CASE
+           WHEN r.scheduled_for IS NOT NULL THEN r.scheduled_for
+           WHEN r.parent_id IS NOT NULL THEN (SELECT p.scheduled_for FROM cgk.runs p WHERE p.id = r.parent_id)
+           WHEN r.replay_of IS NOT NULL
+               THEN (SELECT h.scheduled_for FROM cgk.run_history h WHERE h.id = r.replay_of LIMIT 1)
+       END
   FROM cgk.runs waiting
   LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
  WHERE waiting.id = ANY(%(ids)s::uuid[]) AND r.id = waiting.id
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-          r.canvas::text AS canvas, r.cursor::text AS cursor, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.canvas::text AS canvas, r.cursor::text AS cursor, r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: finish
 -- running → closed, only where the attempt still owns the run. Not flushed to disk on its own: a finish that
@@ -76,7 +83,7 @@ SELECT id, tenant_id, event, coalesce(new_job, job), new_state, queue, priority,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor,
        CASE WHEN error IS NULL THEN errors ELSE errors || error END,
-       clock_timestamp(), result, error_code
+       clock_timestamp(), result, error_code, schedule, scheduled_for
   FROM gone
 RETURNING id::text, parent_id::text, state;
 
@@ -124,7 +131,8 @@ SELECT gone.id, tenant_id, event, job,
        queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor, errors,
-       clock_timestamp(), results, CASE WHEN NOT good THEN coalesce(children.error_code, 'CHILD_NOT_COMPLETED') END
+       clock_timestamp(), results, CASE WHEN NOT good THEN coalesce(children.error_code, 'CHILD_NOT_COMPLETED') END,
+       schedule, scheduled_for
   FROM gone, children
 RETURNING id::text, parent_id::text, state;
 
@@ -132,12 +140,13 @@ RETURNING id::text, parent_id::text, state;
 SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text AS payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
        idempotency_key, cancel_requested_at, canvas::text AS canvas, errors,
-       NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code
+       NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code, schedule, scheduled_for
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
 SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
-       idempotency_key, cancel_requested_at, canvas::text, errors, closed_at, result::text, error_code
+       idempotency_key, cancel_requested_at, canvas::text, errors, closed_at, result::text, error_code, schedule,
+       scheduled_for
   FROM cgk.run_history WHERE id = %(id)s::uuid
 LIMIT 1;
 
@@ -180,7 +189,7 @@ INSERT INTO cgk.run_history
 SELECT id, tenant_id, event, job, 'cancelled', queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
        children_open, replay_of, idempotency_key, clock_timestamp(), canvas, cursor, errors,
-       clock_timestamp(), NULL::json, NULL
+       clock_timestamp(), NULL::json, NULL, schedule, scheduled_for
   FROM gone
 RETURNING id::text, parent_id::text, state;
 
@@ -197,7 +206,7 @@ SELECT cancel_requested_at IS NOT NULL AS requested FROM cgk.runs WHERE id = %(i
 -- The runs among these that a worker holds, as `claim` returned them.
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-       r.canvas::text AS canvas, r.cursor::text AS cursor, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+       r.canvas::text AS canvas, r.cursor::text AS cursor, r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND r.worker_id = %(worker_id)s::uuid AND r.state = 'running';
 
