@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.errors import UnknownScheduleError
 from cgk_tasks.schedules.schedule import Schedule
 from cgk_tasks.schedules.table import SCHEDULES
-
-
-class UnknownScheduleError(CgkTasksError):
-    """There is no such schedule."""
-
-    code = "UNKNOWN_SCHEDULE"
-
-    def __init__(self, name: str, nearest: str | None = None) -> None:
-        self.name = name
-        hint = f' Did you mean "{nearest}"?' if nearest else " See: cgk-tasks schedules list"
-        super().__init__(f"There is no schedule {name!r}.{hint}")
 
 
 def find_schedule(name: str) -> Schedule:
