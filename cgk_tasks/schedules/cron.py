@@ -15,7 +15,8 @@ will do, as in Debian's cron.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Protocol
@@ -72,26 +73,27 @@ class Cron:
         self._minutes = tuple(hour * 60 + minute for hour in sorted(parsed.hours) for minute in sorted(parsed.minutes))
         self._offsets = tuple(timedelta(minutes=minute) for minute in self._minutes)
         self._in_real_time = fields[1] == "*"
+        # The last day that was asked for: most questions are about the same one.
+        self._latest: tuple[date, Sequence[datetime]] = (date.min, ())
         if self.next(datetime(2000, 1, 1, tzinfo=UTC), or_none=True) is None:
             raise InvalidOptionError("cron", f"is {expression!r}, which never comes")
 
     def ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        day = after.astimezone(self._zone).date() - _DAY
-        last = until.astimezone(self._zone).date() + _DAY
+        day = after.astimezone(self._zone).date()
+        last = until.astimezone(self._zone).date() + _DAY  # a clock that is put back at midnight is a day ahead
         while day <= last:
             if self._matches(day):
-                for tick in self._ticks_of(day):
-                    if after < tick <= until:
-                        yield tick
+                ticks = self._ticks_of(day)
+                yield from ticks[bisect_right(ticks, after) : bisect_right(ticks, until)]
             day += _DAY
 
     def next(self, after: datetime, *, or_none: bool = False) -> datetime:
-        day = after.astimezone(self._zone).date() - _DAY
+        day = after.astimezone(self._zone).date()
         for _ in range(_LONGEST_PAUSE_DAYS):
             if self._matches(day):
-                for tick in self._ticks_of(day):
-                    if tick > after:
-                        return tick
+                ticks = self._ticks_of(day)
+                if ticks and ticks[-1] > after:
+                    return ticks[bisect_right(ticks, after)]
             day += _DAY
         if or_none:
             return None  # type: ignore[return-value]  # only the constructor asks for it
@@ -101,24 +103,37 @@ class Cron:
         day = until.astimezone(self._zone).date() + _DAY
         for _ in range(_LONGEST_PAUSE_DAYS):
             if self._matches(day):
-                for tick in reversed(self._ticks_of(day)):
-                    if tick <= until:
-                        return tick
+                ticks = self._ticks_of(day)
+                if ticks and ticks[0] <= until:
+                    return ticks[bisect_right(ticks, until) - 1]
             day -= _DAY
         return None
 
     def _matches(self, day: date) -> bool:
         return day.month in self._days.months and self._days.match_day(day)
 
-    def _ticks_of(self, day: date) -> list[datetime]:
-        midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - local time
-        begin, end = _instant(midnight, self._zone), _instant(midnight + _DAY, self._zone)
+    def _ticks_of(self, day: date) -> Sequence[datetime]:
+        """The ticks of a local day, in order; there may be none where an hour is left out."""
+        if self._latest[0] != day:
+            self._latest = (day, self._reckon(day))
+        return self._latest[1]
+
+    def _reckon(self, day: date) -> list[datetime]:
+        begin, end = _bounds(self._zone, day)
         if end - begin == _DAY:
             return [begin + offset for offset in self._offsets]
         if self._in_real_time:
             wanted = set(self._minutes)
             return [minute for minute in _minutes(begin, end) if _minute_of_day(minute, self._zone) in wanted]
+        midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - local time
         return sorted({_instant(midnight + offset, self._zone) for offset in self._offsets})
+
+
+@lru_cache(maxsize=10_000)
+def _bounds(zone: ZoneInfo, day: date) -> tuple[datetime, datetime]:
+    """The first moment of a local day, and that of the next."""
+    midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - local time
+    return _instant(midnight, zone), _instant(midnight + _DAY, zone)
 
 
 def _minutes(begin: datetime, end: datetime) -> Iterator[datetime]:
