@@ -20,6 +20,7 @@ lint: .venv/.test .venv/.lint
 
 bench: .venv/.bench
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python scripts/quote_results.py
 
 # Write the typed dictionaries, overloads and the events page again from the event models.
 types: .venv/.test

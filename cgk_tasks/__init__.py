@@ -1,6 +1,7 @@
 """Background jobs for multi-tenant products: typed events, durable runs in PostgreSQL, executed by Celery.
 
-    from cgk_tasks import JobContext, OrderCreated, define_job, send_job
+    from cgk_tasks import JobContext, define_job, send_job
+    from cgk_tasks.events import OrderCreated
 
     @define_job("send-receipt", event="order.created")
     def send_receipt(ctx: JobContext[OrderCreated]) -> None: ...

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -17,9 +18,10 @@ from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.base import EVENTS_BY_NAME
 from cgk_tasks.events.registry import ALIASES, parse_event
 from cgk_tasks.monitoring.logging import configure_logging
+from cgk_tasks.runs import groups
 from cgk_tasks.runs.envelope import TENANT_HEADER
 from cgk_tasks.runs.models import run_id_of
-from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run
+from cgk_tasks.runs.sender import Origin, SendOptions, new_run
 from cgk_tasks.tasks import canvas, plain
 from cgk_tasks.tasks.base import EventTask, TenantTask, event_task
 from cgk_tasks.tasks.execution import current_run
@@ -60,12 +62,13 @@ class CgkCelery(Celery[TenantTask]):
         task = self.tasks.get(name)
         if task is not None and not getattr(task, "durable", False):
             headers = self._headers_with_tenant(name, kwargs, options.pop("headers", None))
+            groups.write_sizes()
             return super().send_task(
                 name, args, kwargs, countdown=countdown, eta=eta, task_id=task_id, expires=expires,
                 headers=headers, **options,
             )  # fmt: skip
         running = current_run.get()
-        if running is not None and task_id == running.id:
+        if running is not None and task_id and run_id_of(task_id) == running.id and options.get("retries"):
             # `self.retry()` publishes the same id again; here the runner puts the run back instead.
             return self.AsyncResult(task_id)
         send_options = _send_options(countdown, eta, expires, options)
@@ -75,14 +78,20 @@ class CgkCelery(Celery[TenantTask]):
         else:
             tenant_id = self._headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
             payload = plain.payload_of(args or (), kwargs or {})
-        options = {**options, "headers": _without_tenant(options.get("headers"))}
+        options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
         origin = Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(self._lineage(options)))
-        handles = accept([new_run(name, tenant_id, payload, send_options, origin)])
-        result = self.AsyncResult(task_id or handles[0].id)
+        handle = groups.send(new_run(name, tenant_id, payload, send_options, origin))
+        result = self.AsyncResult(handle.id if handle.deduplicated or not task_id else task_id)
         parent = self.current_worker_task
         if options.get("add_to_parent", True) and parent is not None:
             parent.add_trail(result)
         return result
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:  # type: ignore[override]
+        """Celery opens this around the members of a group, which are accepted all or none."""
+        with groups.sent_together(), super().producer_or_acquire(producer) as acquired:
+            yield acquired
 
     def _headers_with_tenant(self, name: str, kwargs: Any, headers: Mapping[str, Any] | None) -> dict[str, Any]:
         """The headers with the tenant in them: given, of the payload, or of the context."""
@@ -92,6 +101,9 @@ class CgkCelery(Celery[TenantTask]):
             tenant_id = (kwargs or {}).get("tenantId") or (kwargs or {}).get("tenant_id")
         if tenant_id is None and here is not None:
             tenant_id = here.id
+        if tenant_id is None and self.current_worker_task is not None:
+            # What follows a `durable=False` task is sent after its tenant's context has ended.
+            tenant_id = (self.current_worker_task.request.headers or {}).get(TENANT_HEADER)
         if tenant_id is None:
             raise TenantMissingError(f"The task {name}")
         return {**(headers or {}), TENANT_HEADER: tenant_id}

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         default=(), description="Modules with @define_job, imported by the worker; separated by commas."
     )
 
-    default_queue: str = Field(default="cgk", description="Queue of an event that names none.")
+    default_queue: str = Field(default="cgk", description="Queue of a send that names none.")
     queues: Names = Field(
         default=(), description="Further queues that a worker without -Q listens to; separated by commas."
     )
@@ -119,7 +119,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console on a terminal, JSON lines otherwise."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="The least severe lines that are logged."
+    )
     log_tracebacks: bool | None = Field(
         default=None,
         description="Tracebacks of failed runs in the log, not only in the record: their texts may quote payloads. "
@@ -165,7 +167,7 @@ def _refuse_unknown_variables(model: type[Settings]) -> None:
 
 
 # Read by a test or by the worker itself, not settings of the application.
-_OTHER_VARIABLES = {"CGK_WORKER_ID"}
+_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID"}
 
 
 def _embedded_urls() -> dict[str, Any]:
@@ -206,5 +208,5 @@ def _read_settings() -> Settings:
         problems = "; ".join(
             f"CGK_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in exc.errors()
         )
-        raise ConfigurationError(f"A setting is wrong. {problems}") from None
+        raise ConfigurationError(f"A setting is wrong: {problems}") from None
     return settings

@@ -127,7 +127,8 @@ class TenantMissingError(TenantError):
     def __init__(self, subject: str) -> None:
         self.subject = subject
         super().__init__(
-            f"{subject} was sent without a tenant. Pass tenantId, or send it inside tenant_context(...)."
+            f"{subject} needs a tenant, and there is none. An event names it in its payload, as tenantId; "
+            "other code runs inside tenant_context(...)."
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -64,17 +65,7 @@ class _Pools:
         engine = self._engines.get(url)
         if engine is None:
             with self._lock:
-                engine = self._engines.setdefault(
-                    url,
-                    sa.create_engine(
-                        sqlalchemy_url(url),
-                        pool_size=5,
-                        max_overflow=40,
-                        pool_recycle=1800,
-                        pool_use_lifo=True,  # the same connection again and again: its prepared statements stay warm
-                        connect_args={"connect_timeout": 5, "application_name": "cgk_tasks"},
-                    ),
-                )
+                engine = self._engines.setdefault(url, _new_engine(url))
         return engine
 
     def close(self) -> None:
@@ -82,6 +73,32 @@ class _Pools:
             for engine in self._engines.values():
                 engine.dispose()
         self._engines = {}
+
+
+def _new_engine(url: str) -> sa.Engine:
+    engine = sa.create_engine(
+        sqlalchemy_url(url),
+        pool_size=5,
+        max_overflow=40,
+        pool_recycle=1800,
+        pool_use_lifo=True,  # the same connection again and again: its prepared statements stay warm
+        connect_args={"connect_timeout": 5, "application_name": "cgk_tasks"},
+    )
+    sa.event.listen(engine, "checkout", _require_open)
+    return engine
+
+
+def _require_open(connection: Connection, _record: object, _proxy: object) -> None:
+    """An idle connection with something to read was closed by PostgreSQL: the pool gives out a new one in its place.
+
+    A look at the socket costs a microsecond, a `SELECT 1` as much as a statement.
+    """
+    if not connection.closed:
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        if not waiting.poll(0):
+            return
+    raise sa.exc.InvalidatePoolError("PostgreSQL closed the connection while it was idle.")
 
 
 _pools = _Pools()

@@ -32,5 +32,7 @@ def load_jobs() -> None:
 
     try:
         import_job_modules()
-    except Exception as error:  # noqa: BLE001 - anything can happen in an application's module
-        say(f"warning: CGK_JOB_MODULES cannot be imported, so the application's own events are missing: {error}")
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - anything can happen in an application's module
+        say(
+            f"warning: CGK_JOB_MODULES cannot be imported, so the application's own events are missing: {error}"
+        )

@@ -13,12 +13,13 @@ EXAMPLES = examples("cgk-tasks demo", "cgk-tasks demo --keep")
 
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the services running afterwards, to look around, until Ctrl-C.")
+        bool,
+        typer.Option("--keep", help="Use the services of .cgk/ in the working folder, whose data stays."),
     ] = False,
 ) -> None:
     """Watch the orders of three tenants run through PostgreSQL, Redis and Celery workers.
 
-    Everything is private to the demo: nothing has to be installed or running.
+    Nothing has to be installed or running: the services are private to the demo.
     """
     from rich.console import Console
 

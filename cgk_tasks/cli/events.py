@@ -22,12 +22,15 @@ commands = typer.Typer(
 )
 
 
-@commands.command("list", epilog=examples("cgk-tasks events list", "cgk-tasks events list --category commerce"))
+@commands.command(
+    "list", epilog=examples("cgk-tasks events list", "cgk-tasks events list --category commerce")
+)
 def list_events(
-    category: Annotated[str | None, typer.Option(help="Only this category's.")] = None, as_json: AsJson = False
+    category: Annotated[str | None, typer.Option(help="Only this category's.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the events that can be sent: the catalog's, and those that CGK_JOB_MODULES define."""
-    from cgk_tasks.events.registry import EVENTS_BY_NAME
+    from cgk_tasks.events.base import EVENTS_BY_NAME
 
     application.load_jobs()
     known = list(EVENTS_BY_NAME.values())
@@ -37,7 +40,12 @@ def list_events(
             f"There is no category {category!r}. There are: {', '.join(categories)}.", param_hint="--category"
         )
     rows = [
-        {"event": e.event_name, "category": e.category, "durable": e.durable, "meaning": inspect.getdoc(e) or ""}
+        {
+            "event": e.event_name,
+            "category": e.category,
+            "durable": e.durable,
+            "meaning": inspect.getdoc(e) or "",
+        }
         for e in known
         if category in {None, e.category}
     ]
@@ -47,9 +55,13 @@ def list_events(
         print_table(rows, ("event", "category", "meaning"))
 
 
-@commands.command("show", epilog=examples("cgk-tasks events show order.created", "cgk-tasks events show email.send --json"))
+@commands.command(
+    "show", epilog=examples("cgk-tasks events show order.created", "cgk-tasks events show email.send --json")
+)
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The event's name, or a second spelling of it.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The event's name, or a second spelling of it.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show an event's fields, a payload to start from, and the jobs that run for it."""
@@ -60,7 +72,9 @@ def show(
     if as_json:
         print_json(details)
         return
-    print_facts({key: details[key] for key in ("event", "class", "category", "durable", "meaning", "spellings")})
+    print_facts(
+        {key: details[key] for key in ("event", "class", "category", "durable", "meaning", "spellings")}
+    )
     print_heading("fields")
     print_table(details["fields"], ("wire", "python", "type", "required", "meaning"))
     print_heading("jobs")

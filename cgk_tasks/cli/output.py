@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # What is piped into a file or another program is not cut to the width of a terminal.
 _PIPED_WIDTH = 300
 
+_NEVER_CUT = {"id", "age", "replay_of", "state", "wire", "event"}
+_SENTENCES = {"meaning", "message", "outcome"}
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
 
@@ -37,7 +40,7 @@ STATE_STYLES: Mapping[str, str] = {
 
 
 def examples(*lines: str, more: str = "") -> str:
-    """The end of a help page. `\\b` keeps the lines as they are."""
+    """The end of a help page, with its lines kept as they are."""
     shown = "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
     return f"{shown}\n\n{more}" if more else shown
 
@@ -82,9 +85,14 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> No
     filled = [name for name in columns if any(row.get(name) not in {None, ""} for row in rows)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in filled:
-        table.add_column(name, no_wrap=name in {"id", "state"}, overflow="fold")
+        # On a narrow terminal sentences go on in the next line, other cells are cut; an id never is.
+        whole = max(len(shown(row.get(name))) for row in rows) if name in _NEVER_CUT else None
+        wraps = name in _SENTENCES
+        table.add_column(name, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis", min_width=whole)
     for row in rows:
-        table.add_row(*(Text(shown(row.get(name)), STATE_STYLES.get(str(row.get(name)), "")) for name in filled))
+        table.add_row(
+            *(Text(shown(row.get(name)), STATE_STYLES.get(str(row.get(name)), "")) for name in filled)
+        )
     out().print(table)
 
 
@@ -117,6 +125,15 @@ def shown(value: Any) -> str:
     if isinstance(value, datetime):
         return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
     return str(value)
+
+
+def age(moment: datetime) -> str:
+    """How long ago, roughly: 12s, 5m, 3h, 2d."""
+    seconds = int((datetime.now(moment.tzinfo) - moment).total_seconds())
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(seconds, 0)}s"
 
 
 def log_to_stderr() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ Installed with the package; `python -m cgk_tasks.cli` is the same. It reads the 
 environment, `.env`, `.env.local`, and the private services that `cgk-tasks dev` has started there.
 
 - Data goes to stdout, everything else to stderr. `--json` prints data for machines.
-- Exit codes: 0 done, 1 failed, 2 wrong usage.
+- Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. `dev` ends with 0 when Ctrl-C or SIGTERM stops it.
 - An error is printed as `error:` and `hint:`. `cgk-tasks --verbose COMMAND`, or `CGK_TRACEBACK=1`, adds the traceback.
 - `-h` and `--help` work everywhere.
 """
@@ -32,17 +32,38 @@ def page() -> str:
     return "\n".join([_INTRO, *_sections(typer.main.get_command(program), "cgk-tasks")]).rstrip() + "\n"
 
 
-def _sections(command: Any, name: str, parent: Any = None) -> Iterator[str]:
-    context = command.context_class(
-        command, info_name=name.rpartition(" ")[2], parent=parent, max_content_width=100, terminal_width=100,
-        **command.context_settings,
-    )  # fmt: skip
-    yield from [f"## `{name}`", "", "```text", command.get_help(context).rstrip(), "```", ""]
-    for child in getattr(command, "commands", {}).values():
-        yield from _sections(child, f"{name} {child.name}", context)
+def _sections(command: Any, name: str) -> Iterator[str]:
+    """A command's section, then those of its subcommands. Read from the tree: Typer's own help changes its look."""
+    children = getattr(command, "commands", {})
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    options = [param for param in command.params if param.param_type_name == "option"]
+    usage = " ".join(
+        [name, *(argument.metavar for argument in arguments), *(["COMMAND"] if children else ["[OPTIONS]"])]
+    )
+    yield from [f"## `{name}`", "", inspect.cleandoc(command.help), "", "```text", usage, "```", ""]
+    if arguments or options:
+        yield from ["| argument or option | meaning |", "| --- | --- |"]
+        yield from (f"| `{argument.metavar}` | {argument.help} |" for argument in arguments)
+        yield from (f"| {_spelling(option)} | {option.help}{_default(option)} |" for option in options)
+        yield ""
+    if children:
+        yield from ["Commands: " + ", ".join(f"`{name} {child}`" for child in children) + ".", ""]
+    yield from ["```text", command.epilog.replace("\b\n", ""), "```", ""]
+    for child in children.values():
+        yield from _sections(child, f"{name} {child.name}")
+
+
+def _spelling(option: Any) -> str:
+    value = "" if option.is_flag else f" {option.metavar or option.name.upper()}"
+    return ", ".join(f"`{spelling}{value}`" for spelling in [*option.opts, *option.secondary_opts])
+
+
+def _default(option: Any) -> str:
+    if option.secondary_opts:
+        return f" Default: `{(option.opts if option.default else option.secondary_opts)[0]}`."
+    return "" if option.default in {None, False} else f" Default: {option.default}."
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("NO_COLOR", "1")
     PAGE.write_text(page(), encoding="utf-8")
     typer.echo(f"written: {PAGE}")

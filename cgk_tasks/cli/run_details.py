@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 REDACTED = "[redacted]"
 
 _FACTS = (
-    "id", "tenant_id", "event", "job", "state", "error_code", "queue", "priority", "deaths", "created_at", "run_at",
+    "id", "tenant_id", "event", "job", "state", "error_code", "queue", "priority", "created_at", "run_at",
     "expires_at", "started_at", "closed_at", "cancel_requested_at", "worker_id", "parent_id", "replay_of",
     "idempotency_key",
 )  # fmt: skip
@@ -29,7 +29,8 @@ def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payloa
     if not show_payload:
         details["payload"] = redacted(status.event, status.payload)
     details["children"] = [
-        {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code} for child in children
+        {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code}
+        for child in children
     ]
     return details
 
@@ -50,9 +51,9 @@ def redacted(event: str, payload: Any) -> Any:
 def print_run(details: Mapping[str, Any]) -> None:
     """The details for people."""
     attempts = f"{details['attempt']} of {details['max_attempts'] or 'what its job allows'}"
-    print_facts({**{name: details[name] for name in _FACTS if name != "deaths"}, "attempt": attempts})
-    if details["deaths"]:
-        print_facts({"deaths": details["deaths"]})
+    print_facts(
+        {**{name: details[name] for name in _FACTS}, "attempt": attempts, "deaths": details["deaths"] or None}
+    )
     if details["errors"]:
         _print_errors(details["errors"])
     if details["children"]:

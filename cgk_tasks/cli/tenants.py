@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 from cgk_tasks.config import Isolation
+
+if TYPE_CHECKING:
+    from cgk_tasks.tenancy import Tenant
 
 commands = typer.Typer(
     help="Register, suspend and resume tenants.",
@@ -16,8 +19,14 @@ commands = typer.Typer(
     rich_markup_mode=None,
 )
 
-TenantId = Annotated[str, typer.Argument(metavar="ID", help="The tenant: lower-case letters, digits, _ and -.")]
+TenantId = Annotated[
+    str, typer.Argument(metavar="ID", help="The tenant: lower-case letters, digits, _ and -.")
+]
 _COLUMNS = ("id", "status", "isolation", "schema_name", "role_name")
+
+
+def _row(tenant: Tenant) -> dict[str, Any]:
+    return {name: getattr(tenant, name) for name in _COLUMNS}
 
 
 @commands.command(
@@ -25,36 +34,31 @@ _COLUMNS = ("id", "status", "isolation", "schema_name", "role_name")
 )
 def add(
     tenant_id: TenantId,
-    schema: Annotated[str | None, typer.Option(help="Database schema; the default is CGK_TENANT_SCHEMA.")] = None,
+    schema: Annotated[
+        str | None, typer.Option(help="Database schema; the default is CGK_TENANT_SCHEMA.")
+    ] = None,
     isolation: Annotated[
-        Isolation | None, typer.Option(help="How its data is kept apart; the default is CGK_TENANT_ISOLATION.")
+        Isolation | None,
+        typer.Option(metavar="HOW", help="search_path, role or rls; the default is CGK_TENANT_ISOLATION."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register a tenant, with its schema and role, and run CGK_TENANT_SETUP there. Safe to repeat.
-
-    A tenant that is registered already stays as it is.
-    """
+    """Register a tenant, with its schema and role, and run CGK_TENANT_SETUP there. Safe to repeat."""
     from cgk_tasks.tenancy import add_tenant
 
     tenant = add_tenant(tenant_id, schema=schema, isolation=isolation)
     if as_json:
-        print_json(tenant)
+        print_json(_row(tenant))
     else:
         typer.echo(f"{tenant.id}: {tenant.status}, isolation {tenant.isolation}, schema {tenant.schema_name}")
-    for asked, found, name in ((schema, tenant.schema_name, "schema"), (isolation, tenant.isolation, "isolation")):
-        if asked is not None and asked != found:
-            say(f"warning: {tenant.id} was registered before with {name} {found}, and keeps it")
 
 
 @commands.command("list", epilog=examples("cgk-tasks tenants list", "cgk-tasks tenants list --json"))
 def list_tenants(as_json: AsJson = False) -> None:
     """List every tenant, suspended ones too."""
-    from dataclasses import asdict
-
     from cgk_tasks.tenancy.registry import all_tenants
 
-    rows = [asdict(tenant) for tenant in all_tenants()]
+    rows = [_row(tenant) for tenant in all_tenants()]
     if as_json:
         print_json(rows)
     elif rows:
@@ -65,7 +69,8 @@ def list_tenants(as_json: AsJson = False) -> None:
 
 @commands.command("suspend", epilog=examples("cgk-tasks tenants suspend acme --by billing"))
 def suspend(
-    tenant_id: TenantId, by: Annotated[str, typer.Option(help="Who or what suspends it, for the record.")] = "cli"
+    tenant_id: TenantId,
+    by: Annotated[str, typer.Option(help="Who or what suspends it, for the record.")] = "cli",
 ) -> None:
     """Hold a tenant's runs: nothing new starts; what is sent waits until it is resumed."""
     from cgk_tasks.tenancy import suspend_tenant

@@ -12,7 +12,7 @@ import psycopg
 import sqlalchemy as sa
 
 from cgk_tasks import postgres
-from cgk_tasks.client.provider import Health
+from cgk_tasks.client.provider import Health, wrong_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
@@ -20,7 +20,8 @@ from cgk_tasks.runs import store
 from cgk_tasks.runs.envelope import payload_message
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
 from cgk_tasks.runs.publisher import get_publisher
-from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run
+from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run, publish, unit_of_work
+from cgk_tasks.tasks import canvas
 from cgk_tasks.tasks.jobs import Handler, Job, add_job
 from cgk_tasks.tenancy import registry
 
@@ -45,8 +46,13 @@ class CeleryProvider:
     ) -> list[RunHandle]:
         runs: list[NewRun] = []
         telemetry: list[NewRun] = []
-        for event, options in events:
-            run = new_run(event.event_name, event.tenant_id, event.to_json().decode(), options)
+        for position, (event, options) in enumerate(events):
+            try:
+                run = new_run(event.event_name, event.tenant_id, event.to_json().decode(), options)
+            except CgkTasksError as exc:
+                if len(events) > 1:
+                    exc.add_note(wrong_item(position))
+                raise
             (runs if event.durable else telemetry).append(run)
         accepted = iter(accept(runs, session))
         self._publish_telemetry(telemetry)
@@ -67,7 +73,7 @@ class CeleryProvider:
         run = self.get_run_status(run_id)
         if run.state in CLOSED_STATES:
             raise RunStateError(run_id, run.state, "cancel")
-        _talking(lambda: store.cancel(run_id))
+        _talking(lambda: _cancel(run_id))
         return self.get_run_status(run_id)
 
     def retry(self, run_id: str) -> RunHandle:
@@ -110,6 +116,14 @@ def _in_order(
 ) -> list[NewRun]:
     durable, rest = iter(runs), iter(telemetry)
     return [next(durable) if event.durable else next(rest) for event, _options in events]
+
+
+def _cancel(run_id: str) -> None:
+    import cgk_tasks  # the app, for what follows a cancelled run in Celery's canvas
+
+    with postgres.transaction() as connection, unit_of_work(connection) as unit:
+        canvas.follow_closed(store.cancel(run_id, connection), cgk_tasks.app)
+    publish(unit.accepted)
 
 
 def _check_id(run_id: object) -> None:

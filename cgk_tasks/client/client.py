@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cgk_tasks.client.provider import Health, JobProvider, SendItem, WaitResult
+from cgk_tasks.client.provider import Health, JobProvider, SendItem, WaitResult, wrong_item
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import ConfigurationError, InvalidOptionError, PayloadInvalidError
+from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidOptionError, PayloadInvalidError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.runs.models import RunHandle, RunStatus
@@ -56,8 +56,8 @@ class JobClient:
             one = SendItem(item) if isinstance(item, TenantEvent) else item
             try:
                 checked.append((_event(one.event, one.payload), self._merged(one.options)))
-            except PayloadInvalidError as exc:
-                exc.add_note(f"It was item {position} of the batch; nothing was sent.")
+            except CgkTasksError as exc:
+                exc.add_note(wrong_item(position))
                 raise
         return self.provider.send_batch(checked, session) if checked else []
 
@@ -199,7 +199,7 @@ def get_job_client() -> JobClient:
 
 def set_job_client(client: JobClient) -> JobClient | None:
     """Make `client` the one that `send_job` and the others use. Returns the one before, which stays open."""
-    global _client  # noqa: PLW0603
+    global _client
     before, _client = _client, client
     return before
 

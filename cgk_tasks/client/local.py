@@ -1,27 +1,31 @@
 """The local provider: everything in this process, for tests and tiny deployments. Nothing survives the process.
 
-The same validation, states, backoff and idempotency as the real one; a thread pool in place of workers.
+The same validation, states, backoff and idempotency as the real one; a thread pool in place of workers. What is
+different: a job that runs is interrupted between two steps of Python code, not inside a call that blocks, and only
+the newest closed runs are remembered.
 """
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import itertools
+import os
 import threading
+from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cgk_tasks.client.provider import Health
+from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
+from cgk_tasks.client.provider import Health, wrong_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
-    IdempotencyConflictError,
+    CgkTasksError,
+    ConfigurationError,
     InvalidOptionError,
     QueueFullError,
     RunStateError,
@@ -29,19 +33,24 @@ from cgk_tasks.errors import (
     UnknownTenantError,
 )
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
-from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
 from cgk_tasks.runs.sender import SendOptions, new_run
+from cgk_tasks.tasks import cancellation
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.jobs import Handler, Job, find_job, jobs_for
-from cgk_tasks.tasks.runner import Outcome, perform, typed_payload
+from cgk_tasks.tasks.runner import Outcome, perform, permanent_failure, typed_payload
 from cgk_tasks.tenancy.context import tenant_context
 from cgk_tasks.tenancy.models import Tenant, presumed
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from cgk_tasks.tenancy.database import TenantSession
+
 log = structlog.get_logger("cgk_tasks.local")
+
+_CLOSED = "The local provider was closed. Make a new client with create_job_client()."
 
 
 @dataclass
@@ -51,12 +60,24 @@ class _Run:
     status: RunStatus
     payload: str
     job: Job | None
-    children_open: int = 0
-    cancel_requested: bool = False
+    children: list[_Run] = field(default_factory=list)
+    cursor: Any = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.status.state in {"scheduled", "pending", "retrying"}
+
+    @property
+    def has_open_children(self) -> bool:
+        return any(not child.status.is_closed for child in self.children)
 
 
 class LocalProvider:
-    """`tenants`: the ids that exist; None accepts every well-formed id, because there is no registry to ask."""
+    """tenants: the ids that exist; None accepts every well-formed id, because there is no registry to ask.
+
+    concurrency: how many jobs run at once. max_queue_size: how many runs may be open; more are refused with
+    QueueFullError. max_closed_runs: how many closed runs are remembered.
+    """
 
     name = "local"
 
@@ -66,17 +87,20 @@ class LocalProvider:
         tenants: Collection[str] | None = None,
         concurrency: int = 5,
         max_queue_size: int = 10_000,
+        max_closed_runs: int = 10_000,
     ) -> None:
-        if concurrency < 1 or max_queue_size < 1:
-            raise InvalidOptionError("concurrency and max_queue_size", "must be at least 1")
+        for name, value in (("concurrency", concurrency), ("max_queue_size", max_queue_size)):
+            if value < 1:
+                raise InvalidOptionError(name, f"must be at least 1, not {value}")
         self._tenants = None if tenants is None else {validate_tenant_id(tenant) for tenant in tenants}
         self._limit = max_queue_size
         self._handlers: dict[str, list[Job]] = {}
         self._runs: dict[str, _Run] = {}
-        self._keys: dict[tuple[str, str, str], tuple[str, bytes, datetime]] = {}
+        self._keys = IdempotencyKeys()
         self._open = 0
-        self._due: list[tuple[datetime, int, int, str]] = []
-        self._order = itertools.count()
+        self._closed_runs: deque[str] = deque()
+        self._max_closed_runs = max_closed_runs
+        self._queue = DueQueue()
         self._changed = threading.Condition()
         self._closed = False
         self._slots = threading.Semaphore(concurrency)
@@ -96,10 +120,15 @@ class LocalProvider:
     ) -> list[RunHandle]:
         if session is not None:
             raise InvalidOptionError("session", "needs the celery provider: local runs are not in a database")
-        runs = [
-            new_run(event.event_name, event.tenant_id, event.to_json().decode(), options, tenant=self._tenant(event))
-            for event, options in events
-        ]
+        runs: list[NewRun] = []
+        for position, (event, options) in enumerate(events):
+            try:
+                wire = event.to_json().decode()
+                runs.append(new_run(event.event_name, event.tenant_id, wire, options, tenant=self._tenant(event)))
+            except CgkTasksError as exc:
+                if len(events) > 1:
+                    exc.add_note(wrong_item(position))
+                raise
         with self._changed:
             return self._accept(runs)
 
@@ -111,51 +140,37 @@ class LocalProvider:
 
     def _accept(self, runs: Sequence[NewRun]) -> list[RunHandle]:
         """All or none, under the lock."""
+        if self._closed:
+            raise ConfigurationError(_CLOSED)
         now = datetime.now(UTC)
-        keys = dict(self._keys)
-        handles: list[RunHandle] = []
-        fresh: list[NewRun] = []
-        for run in runs:
-            earlier = self._reserve(keys, run, now)
-            handles.append(RunHandle(earlier, deduplicated=True) if earlier else RunHandle(run.id))
-            if not earlier:
-                fresh.append(run)
+        earlier = self._keys.match(runs, now, get_settings().idempotency_seconds)
+        fresh = [run for run in runs if run.id not in earlier]
         if self._open + len(fresh) > self._limit:
+            self._keys.forget(fresh)
             raise QueueFullError(self._limit)
-        self._keys = keys
         for run in fresh:
             self._add(run, None, now)
-        self._changed.notify_all()
-        return handles
+        return [
+            RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
+        ]
 
-    def _reserve(self, keys: dict[tuple[str, str, str], tuple[str, bytes, datetime]], run: NewRun, now: datetime) -> str:
-        if run.idempotency_key is None:
-            return ""
-        key = (run.tenant_id, run.event, run.idempotency_key)
-        digest = hashlib.sha256(run.payload.encode()).digest()
-        known = keys.get(key)
-        if known is not None and known[2] > now:
-            if known[1] != digest:
-                raise IdempotencyConflictError(run.event, run.idempotency_key, known[0])
-            return known[0]
-        keys[key] = (run.id, digest, now + timedelta(seconds=get_settings().idempotency_seconds))
-        return ""
-
-    def _add(self, run: NewRun, job: Job | None, now: datetime) -> None:
-        due = run.run_at or now
+    def _add(self, new: NewRun, job: Job | None, now: datetime) -> _Run:
         status = RunStatus(
-            id=run.id, tenant_id=run.tenant_id, event=run.event, state=run.state, job=job.id if job else run.job,
-            max_attempts=run.max_attempts, queue=run.queue, priority=run.priority, payload=decode(run.payload),
-            run_at=due, expires_at=run.expires_at, created_at=now, parent_id=run.parent_id, replay_of=run.replay_of,
-            idempotency_key=run.idempotency_key,
+            id=new.id, tenant_id=new.tenant_id, event=new.event, state=new.state, job=job.id if job else new.job,
+            max_attempts=new.max_attempts, queue=new.queue, priority=new.priority, payload=decode(new.payload),
+            run_at=new.run_at or now, expires_at=new.expires_at, created_at=now, parent_id=new.parent_id,
+            replay_of=new.replay_of, idempotency_key=new.idempotency_key,
         )  # fmt: skip
-        self._runs[run.id] = _Run(status, run.payload, job)
+        run = self._runs[new.id] = _Run(status, new.payload, job)
         self._open += 1
-        self._push(due, run.priority, run.id)
-
-    def _push(self, due: datetime, priority: int, run_id: str) -> None:
-        heapq.heappush(self._due, (due, -priority, next(self._order), run_id))
+        if new.state == "pending":
+            self._queue.add_ready(new.id, new.priority)
+        elif new.run_at is not None:
+            self._queue.look_at(new.run_at, new.id)
+        if new.expires_at is not None:
+            self._queue.look_at(new.expires_at, new.id)
         self._changed.notify_all()
+        return run
 
     def get_run_status(self, run_id: str) -> RunStatus:
         return self._run(run_id).status
@@ -171,12 +186,11 @@ class LocalProvider:
             run = self._run(run_id)
             if run.status.state in CLOSED_STATES:
                 raise RunStateError(run_id, run.status.state, "cancel")
-            for one in [run, *(other for other in self._runs.values() if other.status.parent_id == run_id)]:
-                if one.status.state in CLOSED_STATES:
-                    continue
-                if one.status.state == "running" and not one.children_open:
-                    one.cancel_requested = True  # a thread cannot be stopped: it is not retried, and its end is kept
-                else:
+            for one in [run, *run.children]:
+                if one.status.state == "running" and not one.has_open_children:
+                    one.status = replace(one.status, cancel_requested_at=datetime.now(UTC))
+                    cancellation.request(os.getpid(), [one.status.id])
+                elif not one.status.is_closed:
                     self._close(one, "cancelled")
             return run.status
 
@@ -203,7 +217,7 @@ class LocalProvider:
 
     def health_check(self) -> Health:
         if self._closed:
-            return Health(False, error="The local provider was closed. Make a new client with create_job_client().")
+            return Health(False, error=_CLOSED)
         return Health(True)
 
     def close(self) -> None:
@@ -227,11 +241,26 @@ class LocalProvider:
         with self._changed:
             while not self._closed:
                 now = datetime.now(UTC)
-                if self._due and self._due[0][0] <= now:
-                    return heapq.heappop(self._due)[3]
-                wait = (self._due[0][0] - now).total_seconds() if self._due else None
+                for run_id in self._queue.pop_due(now):
+                    self._look_at(run_id, now)
+                ready = self._queue.pop_ready()
+                if ready is not None:
+                    return ready
+                wait = self._queue.seconds_to_next(now)
                 self._changed.wait(None if wait is None else min(wait, threading.TIMEOUT_MAX))
             return None
+
+    def _look_at(self, run_id: str, now: datetime) -> None:
+        """A run's time to start or to expire has come, if nothing happened to it meanwhile."""
+        run = self._runs.get(run_id)
+        if run is None or not run.is_waiting:
+            return
+        status = run.status
+        if status.expires_at is not None and status.expires_at <= now:
+            self._close(run, "expired", error_code="EXPIRED")
+        elif status.state != "pending" and status.run_at is not None and status.run_at <= now:
+            run.status = replace(status, state="pending")
+            self._queue.add_ready(run_id, status.priority)
 
     def _work(self, run_id: str) -> None:
         try:
@@ -243,14 +272,11 @@ class LocalProvider:
 
     def _execute(self, run_id: str) -> None:
         with self._changed:
-            run = self._run(run_id)
+            run = self._runs.get(run_id)
+            if run is None or run.status.state != "pending":
+                return
             status = run.status
-            if status.state not in {"scheduled", "pending", "retrying"}:
-                return
             now = datetime.now(UTC)
-            if status.expires_at is not None and status.expires_at <= now:
-                self._close(run, "expired", error_code="EXPIRED")
-                return
             jobs = [run.job] if run.job else self._jobs_for(status)
             if not jobs:
                 self._close(run, "unhandled", error_code="NO_JOB")
@@ -269,31 +295,35 @@ class LocalProvider:
         return [*jobs_for(status.event), *self._handlers.get(status.event, ())]
 
     def _fan_out(self, parent: _Run, jobs: Sequence[Job], now: datetime) -> None:
-        parent.children_open = len(jobs)
         for job in jobs:
             child = NewRun(
                 id=new_run_id(), tenant_id=parent.status.tenant_id, event=parent.status.event,
                 payload=parent.payload, queue=parent.status.queue, priority=parent.status.priority, job=job.id,
                 max_attempts=parent.status.max_attempts, parent_id=parent.status.id,
             )  # fmt: skip
-            self._add(child, job, now)
+            parent.children.append(self._add(child, job, now))
 
     def _attempt(self, run: _Run, job: Job) -> Outcome:
         status = run.status
         settings = get_settings()
         tenant = presumed(status.tenant_id)
+        try:
+            payload = typed_payload(status.event, run.payload)
+        except CgkTasksError as exc:  # the event's model was changed since
+            return permanent_failure(exc, status.attempt)
         ctx: JobContext[Any] = JobContext(
             job_id=job.id, run_id=status.id, event=status.event, tenant=tenant,
-            payload=typed_payload(status.event, run.payload), attempt=status.attempt,
+            payload=payload, attempt=status.attempt,
             max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
             started_at=status.started_at, has_database=settings.database_url is not None,
+            cursor=run.cursor, save_cursor=partial(_save_cursor, run),
         )  # fmt: skip
         with (
             tenant_context(tenant),
             structlog.contextvars.bound_contextvars(_event=status.event, run=status.id, attempt=status.attempt),
         ):
             try:
-                outcome = perform(job, ctx, max_attempts=status.max_attempts, first_started_at=status.created_at)
+                outcome = perform(job, ctx, max_attempts=status.max_attempts, trying_since=_trying_since(status))
                 if outcome.kind == "completed" and ctx.opened_session is not None:
                     ctx.opened_session.commit()
                 return outcome
@@ -307,32 +337,46 @@ class LocalProvider:
             self._close(run, "completed", result=decode(outcome.result))
         elif outcome.kind == "failed":
             self._close(run, "failed", error_code=outcome.error_code)
-        elif outcome.kind == "cancelled" or run.cancel_requested:
+        elif outcome.kind == "cancelled" or run.status.cancel_requested_at is not None:
             self._close(run, "cancelled")
         else:
             due = datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds)
             refund = 1 if outcome.kind == "snooze" else 0
             run.status = replace(run.status, state="retrying", run_at=due, attempt=run.status.attempt - refund)
-            self._push(due, run.status.priority, run.status.id)
+            self._queue.look_at(due, run.status.id)
+            self._changed.notify_all()
 
     def _close(self, run: _Run, state: State, *, result: Any = None, error_code: str | None = None) -> None:
         run.status = replace(
             run.status, state=state, result=result, error_code=error_code, closed_at=datetime.now(UTC)
         )
         self._open -= 1
+        self._closed_runs.append(run.status.id)
+        if len(self._closed_runs) > self._max_closed_runs:
+            del self._runs[self._closed_runs.popleft()]
         self._changed.notify_all()
         parent = self._runs.get(run.status.parent_id or "")
-        if parent is not None and parent.status.state not in CLOSED_STATES:
-            parent.children_open -= 1
-            if parent.children_open <= 0:
-                self._close_parent(parent)
+        if parent is not None and not parent.status.is_closed and not parent.has_open_children:
+            self._close_parent(parent)
 
     def _close_parent(self, parent: _Run) -> None:
-        children = [run.status for run in self._runs.values() if run.status.parent_id == parent.status.id]
+        children = [child.status for child in parent.children]
         results = {child.job or "": child.result for child in children}
         if all(child.state == "completed" for child in children):
             self._close(parent, "completed", result=results)
             return
         state: State = "failed" if any(child.state == "failed" for child in children) else "cancelled"
-        code = next((child.error_code for child in children if child.error_code), "CHILD_NOT_COMPLETED")
+        code = max((child.error_code for child in children if child.error_code), default="CHILD_NOT_COMPLETED")
         self._close(parent, state, result=results, error_code=code)
+
+
+def _save_cursor(run: _Run, cursor: Any, session: TenantSession | None) -> None:
+    """Keep how far a run came, and commit what it wrote until there."""
+    if session is not None:
+        session.commit()
+    run.cursor = decode(encode(cursor))
+
+
+def _trying_since(status: RunStatus) -> datetime | None:
+    """What `RetryConfig.max_elapsed` counts from: the first failure."""
+    return datetime.fromisoformat(status.errors[0]["at"]) if status.errors else status.started_at

@@ -55,6 +55,11 @@ class Health:
     error: str | None = None
 
 
+def wrong_item(position: int) -> str:
+    """What is noted on the error of a batch, so that the sender finds the item."""
+    return f"It was item {position} of the batch, counted from 0; nothing was sent."
+
+
 class JobProvider(Protocol):
     """Everything a provider does. Runs have the same states and errors with each of them."""
 

@@ -114,6 +114,8 @@ class PostgresServer(Server):
     def _make_database(self) -> None:
         with psycopg.connect(self.url, dbname="postgres", autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(NAME)))
+            # Else an application's unqualified tables would land in the schema cgk, which is named like the login.
+            connection.execute(sql.SQL("ALTER DATABASE {} SET search_path TO public").format(sql.Identifier(NAME)))
 
 
 def socket_folder(home: Path) -> Path:

@@ -10,7 +10,9 @@ MIGRATION_LOCK = 4_216_201_001
 
 with engine().connect() as connection:
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-    connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    # Asked first: IF NOT EXISTS wants the right to create schemas even where an administrator has made this one.
+    if not connection.scalar(sa.text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": SCHEMA}):
+        connection.execute(sa.text(f"CREATE SCHEMA {SCHEMA}"))
     context.configure(connection=connection, version_table_schema=SCHEMA)
     context.run_migrations()
     connection.commit()

@@ -26,12 +26,11 @@ SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.dispatcher")
 
 LEASE = "dispatcher"
-LEASE_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 3600.0
 _LOOK_FOR_LOST_SECONDS = 1.0
 
 RunClosed = Callable[[Row], None]
-"""Called with id, state, tenant_id and canvas of a run that was closed without a worker, inside the transaction."""
+"""Called with the id of a run with a canvas that was closed without a worker, inside the transaction."""
 
 
 class Dispatcher:
@@ -40,6 +39,7 @@ class Dispatcher:
     def __init__(self, holder: str, on_closed: RunClosed | None = None) -> None:
         self._holder = holder
         self._on_closed = on_closed
+        self._lease_seconds = get_settings().worker_timeout_seconds / 3
         self._leads_until = 0.0
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
@@ -49,16 +49,16 @@ class Dispatcher:
         return time.monotonic() < self._leads_until
 
     def take_lease(self) -> bool:
-        """Become or stay the leader. Another worker takes over when the lease was not renewed for 10 s."""
-        if self._leads_until - time.monotonic() > LEASE_SECONDS / 2:
+        """Become or stay the leader. Another worker takes over a lease that was not renewed for a third of its timeout."""
+        if self._leads_until - time.monotonic() > self._lease_seconds / 2:
             return True
         asked_at = time.monotonic()
-        values = {"name": LEASE, "holder": self._holder, "seconds": LEASE_SECONDS}
+        values = {"name": LEASE, "holder": self._holder, "seconds": self._lease_seconds}
         with autocommit() as connection:
             taken = bool(fetch(connection, SQL["take_lease"], values))
         if taken and not self.leads:
             log.info("dispatcher_leads")
-        self._leads_until = asked_at + LEASE_SECONDS if taken else 0.0
+        self._leads_until = asked_at + self._lease_seconds if taken else 0.0
         return taken
 
     def drop_lease(self) -> None:
@@ -131,7 +131,10 @@ def _before(waiting_since: float | None, patience: float) -> datetime:
     if waiting_since is None:
         # This broker cannot show its oldest message: only a long silence is suspicious.
         return datetime.fromtimestamp(now.timestamp() - 60 * patience, UTC)
-    return now if waiting_since == float("inf") else datetime.fromtimestamp(waiting_since, UTC)
+    if waiting_since == float("inf"):
+        return now
+    # A message is stamped by its sender's clock, after its run was marked by the database's: allow for the time between.
+    return datetime.fromtimestamp(waiting_since - patience, UTC)
 
 
 def hand_overs(rows: list[Row]) -> list[HandOver]:
@@ -146,8 +149,8 @@ def closed_without_worker(connection: Connection, rows: list[Row], on_closed: Ru
     """What follows when runs close that no worker holds: their parents, and what Celery's canvas linked to them."""
     if not rows:
         return
-    store.close_parents(connection, store.closed_of(rows))
-    for row in rows:
-        if row["canvas"] is not None and on_closed is not None:
-            on_closed(row)
+    closed = store.closed_of(rows) + store.close_parents(connection, store.closed_of(rows))
+    for run in closed:
+        if run.canvas is not None and on_closed is not None:
+            on_closed({"id": run.id})
 

@@ -13,7 +13,10 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+from pydantic_core import to_json
 
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, new_run_id
 
@@ -66,6 +69,7 @@ def _headers(event: str, message_id: str, tenant: str, summary: str) -> dict[str
     }  # fmt: skip
 
 
+@cache
 def redis_priority(priority: int) -> int:
     """Our 9 is the most urgent; in Redis the most urgent is Celery's step 0."""
     return next(step for step in _PRIORITY_STEPS if step <= 9 - priority)
@@ -77,9 +81,9 @@ def redis_key(queue: str, priority: int, prefix: str = "") -> str:
     return f"{prefix}{queue}{_STEP_SEPARATOR}{step}" if step else f"{prefix}{queue}"
 
 
-def redis_text(message: Message) -> str:
+def redis_text(message: Message) -> bytes:
     """The message as Kombu's Redis transport reads it."""
-    return json.dumps(
+    return to_json(
         {
             "body": base64.b64encode(message.body.encode()).decode(),
             "content-encoding": "utf-8",

@@ -16,6 +16,7 @@ from cgk_tasks.postgres import AnyConnection, Row, execute, fetch, statements
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.sender import accept, current_unit, publish, unit_of_work
+from cgk_tasks.runs.store import Claimed
 
 SQL = statements("groups")
 
@@ -58,7 +59,7 @@ def savepoint() -> Iterator[None]:
 
 @dataclass
 class _Together:
-    runs: list[NewRun] = field(default_factory=list)
+    runs: dict[str, NewRun] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
 
@@ -79,11 +80,10 @@ def sent_together() -> Iterator[None]:
         _together.reset(token)
     if together.sizes:
         with joined() as connection:
-            for group_id, size in together.sizes.items():
-                execute(connection, SQL["set_size"], {"group_id": group_id, "size": size})
-            accept(together.runs)
+            _write_sizes(connection, together)
+            accept(list(together.runs.values()))
     elif together.runs:
-        accept(together.runs)
+        accept(list(together.runs.values()))
 
 
 def send(run: NewRun) -> RunHandle:
@@ -91,18 +91,32 @@ def send(run: NewRun) -> RunHandle:
     together = _together.get()
     if together is None or run.idempotency_key is not None:
         return accept([run])[0]
-    together.runs.append(run)
+    together.runs.setdefault(run.id, run)  # a frozen signature that is named twice is one run
     return RunHandle(run.id)
 
 
 def set_size(group_id: str, size: int) -> None:
-    """Say how many members a group has."""
+    """Say how many members a group has. Celery does so before it sends the last one."""
     together = _together.get()
     if together is not None:
         together.sizes[group_id] = size
         return
     with joined() as connection:
+        _write_sizes(connection, _Together(sizes={group_id: size}))
+
+
+def write_sizes() -> None:
+    """Call this before a message leaves at once (`durable=False`): its run may end before the rest is accepted."""
+    together = _together.get()
+    if together is not None and together.sizes:
+        with joined() as connection:
+            _write_sizes(connection, together)
+
+
+def _write_sizes(connection: AnyConnection, together: _Together) -> None:
+    for group_id, size in together.sizes.items():
         execute(connection, SQL["set_size"], {"group_id": group_id, "size": size})
+    together.sizes.clear()
 
 
 def add_member(group_id: str) -> None:
@@ -143,6 +157,12 @@ def close_member(connection: AnyConnection, member: Member) -> Ended | None:
     members = fetch(connection, SQL["members"], {"group_id": member.group_id})
     execute(connection, SQL["end_group"], {"group_id": member.group_id})
     return Ended(members, decode(rows[0]["results"]))
+
+
+def give_up(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
+    """Remove a claimed run that another one replaces under its id. False if the attempt no longer owns it."""
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
+    return bool(fetch(connection, SQL["give_up"], values))
 
 
 def save_results(group_id: str, tree: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import redis
 from kombu import Connection, Exchange, Queue
+from kombu.exceptions import OperationalError
 from kombu.utils.url import parse_url
 
 from cgk_tasks.config import get_settings
@@ -48,7 +49,7 @@ class RedisPublisher:
         self._prefix = prefix
 
     def publish(self, messages: Sequence[Message]) -> None:
-        lists: dict[str, list[str]] = {}
+        lists: dict[str, list[bytes]] = {}
         for message in messages:
             key = redis_key(message.queue, message.priority, self._prefix)
             lists.setdefault(key, []).append(redis_text(message))
@@ -98,7 +99,8 @@ class AmqpPublisher:
 
     @cached_property
     def _errors(self) -> tuple[type[BaseException], ...]:
-        return (*self._connection.connection_errors, *self._connection.channel_errors, OSError)
+        # OperationalError: what ensure_connection makes of the others.
+        return (*self._connection.connection_errors, *self._connection.channel_errors, OperationalError, OSError)
 
     def publish(self, messages: Sequence[Message]) -> None:
         try:
@@ -111,7 +113,7 @@ class AmqpPublisher:
                     content_encoding="utf-8", priority=message.priority, timeout=5.0,
                 )  # fmt: skip
         except self._errors as exc:
-            self.close()
+            self._drop()
             raise BrokerError(f"RabbitMQ did not take the messages: {exc}") from exc
 
     def _declare(self, name: str) -> None:
@@ -124,7 +126,7 @@ class AmqpPublisher:
             channel: Any = self._connection.default_channel
             declared = channel.queue_declare(queue, passive=True)
         except self._errors as exc:
-            self.close()
+            self._drop()
             if getattr(exc, "code", None) == 404:  # the queue is gone, and its messages with it
                 return NOTHING_WAITS
             raise BrokerError(f"RabbitMQ does not answer: {exc}") from exc
@@ -134,8 +136,15 @@ class AmqpPublisher:
         try:
             self._connection.ensure_connection(max_retries=1, timeout=2)
         except self._errors as exc:
-            self.close()
+            self._drop()
             raise BrokerError(f"RabbitMQ does not answer: {exc}") from exc
+
+    def _drop(self) -> None:
+        """Forget a connection that failed. Closing it in order would wait a minute for a RabbitMQ that hangs."""
+        self._declared.clear()
+        connection = self.__dict__.pop("_connection", None)
+        if connection is not None:
+            connection.collect(socket_timeout=1.0)
 
     def close(self) -> None:
         self._declared.clear()

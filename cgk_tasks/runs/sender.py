@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import sqlalchemy as sa
@@ -21,16 +21,18 @@ from sqlalchemy import event as sa_event
 
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError
+from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError, TenantContextError
 from cgk_tasks.runs import store
 from cgk_tasks.runs.envelope import packet_message
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runs.packets import packets
 from cgk_tasks.runs.publisher import get_publisher
 from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.tenancy.database import outside_tenant
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, SessionTransaction
 
     from cgk_tasks.tenancy.models import Tenant
 
@@ -73,9 +75,16 @@ def new_run(
 ) -> NewRun:
     """Check the options and make the run. `tenant`: as known already; None asks the registry.
 
-    Raises InvalidOptionError, PayloadTooLargeError, UnknownTenantError.
+    Raises InvalidOptionError, PayloadTooLargeError, UnknownTenantError, and TenantContextError for a send that names
+    another tenant than the one whose work runs now.
     """
     settings = get_settings()
+    here = find_current_tenant()
+    if here is not None and here.id != tenant_id:
+        raise TenantContextError(
+            f"{event} was sent for tenant {tenant_id!r} in the context of tenant {here.id!r}. "
+            "Is it the right tenant? Code that works for several uses platform_context()."
+        )
     origin = origin or Origin()
     size = len(payload.encode())
     if size > settings.max_payload_bytes:
@@ -214,7 +223,8 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
     unit = _unit.get()
     try:
         if session is not None:
-            handles = store.insert(session.connection(), runs, hashes)
+            with outside_tenant(session) as own:
+                handles = store.insert(own, runs, hashes)
             _publish_after_commit(session, _accepted(runs, handles))
         elif unit is not None:
             handles = store.insert(unit.connection, runs, hashes)
@@ -260,18 +270,29 @@ _OUTBOX = "cgk_tasks_outbox"
 
 
 def _publish_after_commit(session: Session, runs: list[NewRun]) -> None:
-    outbox: list[NewRun] | None = session.info.get(_OUTBOX)
+    outbox: list[tuple[NewRun, list[SessionTransaction]]] | None = session.info.get(_OUTBOX)
     if outbox is None:
         outbox = session.info[_OUTBOX] = []
         sa_event.listen(session, "after_commit", _committed)
         sa_event.listen(session, "after_soft_rollback", _rolled_back)
-    outbox += runs
+    savepoints = _open_savepoints(session)
+    outbox += [(run, savepoints) for run in runs]
+
+
+def _open_savepoints(session: Session) -> list[SessionTransaction]:
+    """The savepoints around what is written now: if one of them is rolled back, it is gone."""
+    savepoints = []
+    transaction = session.get_nested_transaction()
+    while transaction is not None and transaction.nested:
+        savepoints.append(transaction)
+        transaction = transaction.parent
+    return savepoints
 
 
 def _committed(session: Session) -> None:
     if session.in_nested_transaction():
         return  # a savepoint was released; nothing is durable yet
-    runs = list(session.info[_OUTBOX])
+    runs = [run for run, _savepoints in session.info[_OUTBOX]]
     session.info[_OUTBOX].clear()
     try:
         loop = asyncio.get_running_loop()
@@ -281,6 +302,6 @@ def _committed(session: Session) -> None:
         loop.run_in_executor(None, publish, runs)
 
 
-def _rolled_back(session: Session, previous: Any) -> None:
-    if not previous.nested:
-        session.info[_OUTBOX].clear()
+def _rolled_back(session: Session, previous: SessionTransaction) -> None:
+    outbox = session.info[_OUTBOX]
+    outbox[:] = [entry for entry in outbox if previous.nested and previous not in entry[1]]

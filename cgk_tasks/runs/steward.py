@@ -1,7 +1,7 @@
 """The steward: a thread in every worker's main process that keeps its word.
 
-It beats the heart, takes back runs of children that died, interrupts cancelled runs, stops the children when
-PostgreSQL cannot be reached for too long (others may run those runs by then), and dispatches while it leads.
+It takes back runs of children that died, interrupts cancelled runs, and dispatches while it leads. Its heart beats in
+threads of its own: a long turn here must not look like a dead worker.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.runs import recovery
 from cgk_tasks.runs.dispatcher import Dispatcher, RunClosed
+from cgk_tasks.runs.heart import Heart
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.steward")
 
 _LOOK_SECONDS = 0.5
 _FORGOTTEN_LOOKS = 4
-_FENCE_AT = 0.8
-"""Part of the worker's timeout after which it stops its own runs; the rest is for the stopping."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,8 @@ class Steward(threading.Thread):
         self._dispatcher = Dispatcher(worker_id, pool.on_closed)
         self._stopping = threading.Event()
         self._timed_out: queue.SimpleQueue[tuple[list[str], float]] = queue.SimpleQueue()
-        self._beat_at = 0.0
         self._look_at = 0.0
-        self._last_beat = time.monotonic()
-        self._in_touch_since: float | None = None
-        self._fenced = False
-        self._watch = threading.Thread(target=self._watch_silence, name="cgk-fence", daemon=True)
+        self._heart = Heart(self._beat, pool.fence, pool.unfence)
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
 
@@ -77,14 +72,13 @@ class Steward(threading.Thread):
 
     def start(self) -> None:
         super().start()
-        self._watch.start()
+        self._heart.start()
 
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._turn()
             except (psycopg.Error, sa.exc.SQLAlchemyError, CgkTasksError) as exc:
-                self._in_touch_since = None
                 log.warning("steward_cannot_work", reason=str(exc).strip())
             except Exception:
                 log.exception("steward_stumbled")
@@ -94,6 +88,7 @@ class Steward(threading.Thread):
         """End the thread and leave the record: no other worker has to wait for a silence."""
         self._stopping.set()
         self.join(timeout=10)
+        self._heart.stop(timeout=5)
         try:
             self._dispatcher.drop_lease()
             with autocommit() as connection:
@@ -103,48 +98,19 @@ class Steward(threading.Thread):
 
     def _turn(self) -> None:
         now = time.monotonic()
-        if now >= self._beat_at:
-            self._beat()
-            self._beat_at = now + self._settings.heartbeat_seconds
         self._handle_timed_out()
         if now >= self._look_at:
             self._look_after_runs()
             self._look_at = now + _LOOK_SECONDS
         if self._dispatcher.take_lease():
-            if self._may_judge():
+            if self._heart.may_judge:
                 recovery.take_back_from_dead_workers(self._pool.on_closed)
             self._dispatcher.tick()
 
     def _beat(self) -> None:
         values = {"id": self._id, "name": self._pool.name, "pid": os.getpid(), "queues": sorted(self._pool.queues())}
-        asked_at = time.monotonic()  # before the record's own time of this beat
         with autocommit() as connection:
             execute(connection, SQL["beat"], values)
-        self._last_beat = asked_at
-        if self._in_touch_since is None:
-            self._in_touch_since = self._last_beat
-
-    def _may_judge(self) -> bool:
-        """After an outage of PostgreSQL everyone looks silent: wait until the living had time to beat."""
-        since = self._in_touch_since
-        return since is not None and time.monotonic() - since > self._settings.worker_timeout_seconds
-
-    def _watch_silence(self) -> None:
-        """Out of touch for so long that others may take our runs: stop them, so that no run executes twice at once.
-
-        A thread of its own, because a PostgreSQL that does not even refuse keeps the steward waiting in a statement.
-        """
-        patience = self._settings.worker_timeout_seconds * _FENCE_AT
-        while not self._stopping.wait(patience / 20):
-            silent = time.monotonic() - self._last_beat
-            if silent > patience and not self._fenced:
-                log.error("worker_fences_itself", silent_seconds=round(silent, 1))
-                self._fenced = True
-                self._pool.fence()
-            elif silent <= patience and self._fenced:
-                log.warning("worker_is_back_in_touch")
-                self._fenced = False
-                self._pool.unfence()
 
     def _handle_timed_out(self) -> None:
         while True:
@@ -166,8 +132,7 @@ class Steward(threading.Thread):
         self._interrupt_cancelled(held)
 
     def _take_back_forgotten(self, held: list[Row]) -> None:
-        """Runs that the record gives to us but that nobody here works on: their end was lost with a crash of PostgreSQL, or
-        the answer to their claim was."""
+        """Runs that we hold on record but nobody here works on: PostgreSQL forgot their end, or their claim's answer."""
         idle = [row["id"] for row in held if not self._pool.is_at_work(row)]
         self._not_active = {run_id: self._not_active.get(run_id, 0) + 1 for run_id in idle}
         forgotten = [run_id for run_id, looks in self._not_active.items() if looks >= _FORGOTTEN_LOOKS]

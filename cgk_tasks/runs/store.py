@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+import sqlalchemy as sa
+
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
-from cgk_tasks.postgres import AnyConnection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.postgres import (
+    AnyConnection,
+    Connection,
+    Row,
+    autocommit,
+    execute,
+    fetch,
+    statements,
+    transaction,
+)
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
 from cgk_tasks.tenancy.models import Tenant
@@ -18,6 +30,7 @@ from cgk_tasks.tenancy.models import Tenant
 SQL = statements("runs")
 
 _NEW_RUN_COLUMNS = [field.name for field in dataclasses.fields(NewRun)]
+_COPY_FROM = 20
 _STATUS_FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
 
 
@@ -42,7 +55,13 @@ class Claimed:
     parent_id: str | None
     canvas: str | None
     cursor: str | None = None
+    first_failed_at: datetime | None = None
     scheduled_for: datetime | None = None
+
+    @property
+    def trying_since(self) -> datetime:
+        """What `RetryConfig.max_elapsed` counts from: the first failure, not the wait before the first attempt."""
+        return self.first_failed_at or self.started_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +96,31 @@ class Closed:
     id: str
     parent_id: str | None
     state: State
+    canvas: str | None = None
+    """Of a parent that its last child closed: what follows is for the caller to send."""
 
 
 def _columns(items: Sequence[Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: [getattr(item, name) for item in items] for name in names}
+
+
+def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
+    """Many runs by COPY: a third of the cost of an INSERT from arrays."""
+    now = fetch(connection, SQL["clock"])[0]["now"]
+    with connection.cursor() as cursor, cursor.copy(SQL["copy_runs"]) as copy:
+        for run in runs:
+            due = run.state == "pending"
+            copy.write_row(
+                (
+                    run.id, run.tenant_id, run.event, run.job, run.state, run.queue, run.priority, run.payload,
+                    run.max_attempts, run.run_at or now, run.expires_at, now if due else None, int(due),
+                    run.parent_id, run.replay_of, run.idempotency_key, run.canvas,
+                )
+            )  # fmt: skip
+
+
+def _as_dict(run: NewRun) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in _NEW_RUN_COLUMNS}
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
@@ -90,8 +130,12 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
     """
     earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
     fresh = [run for run in runs if run.id not in earlier]
-    if fresh:
+    if len(fresh) == 1:
+        execute(connection, SQL["insert_run"], _as_dict(fresh[0]))
+    elif len(fresh) < _COPY_FROM or isinstance(connection, sa.Connection):
         execute(connection, SQL["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
+    else:
+        _copy(connection, fresh)
     return [
         RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
     ]
@@ -161,7 +205,8 @@ def _claimed(row: Row) -> Claimed:
     return Claimed(
         row["id"], row["tenant_id"], tenant, row["event"], row["job"], row["payload"], row["attempt"], row["deaths"],
         row["max_attempts"], row["queue"], row["priority"], row["run_at"], row["created_at"], row["started_at"],
-        row["parent_id"], row["canvas"], row["cursor"], row["scheduled_for"],
+        row["parent_id"], row["canvas"], row["cursor"], row["first_failed_at"],
+        row["scheduled_for"],
     )  # fmt: skip
 
 
@@ -197,7 +242,7 @@ def close_parents(connection: AnyConnection, closed: Sequence[Closed]) -> list[C
 
 
 def closed_of(rows: Iterable[Row]) -> list[Closed]:
-    return [Closed(row["id"], row["parent_id"], row["state"]) for row in rows]
+    return [Closed(row["id"], row["parent_id"], row["state"], row.get("canvas")) for row in rows]
 
 
 def put_back(connection: AnyConnection, worker_id: str, runs: Sequence[PutBack]) -> set[str]:
@@ -268,15 +313,15 @@ def counts(tenant_id: str | None = None, event: str | None = None) -> list[Row]:
         return fetch(connection, SQL["count_runs"], {"tenant_id": tenant_id, "event": event})
 
 
-def cancel(run_id: str) -> list[Closed]:
+def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
     """Cancel a run and its children: at once where no worker holds them, else at the worker's next look.
 
-    Returns the runs that were closed at once.
+    Returns the runs that were closed at once, in the caller's transaction if it hands one over.
     """
-    with transaction() as connection:
-        closed = closed_of(fetch(connection, SQL["cancel_waiting"], {"id": run_id}))
-        closed += close_parents(connection, [run for run in closed if run.parent_id and run.parent_id != run_id])
-        fetch(connection, SQL["request_cancel"], {"id": run_id})
+    with transaction() if connection is None else nullcontext(connection) as used:
+        closed = closed_of(fetch(used, SQL["cancel_waiting"], {"id": run_id}))
+        closed += close_parents(used, [run for run in closed if run.parent_id and run.parent_id != run_id])
+        fetch(used, SQL["request_cancel"], {"id": run_id})
     return closed
 
 

@@ -28,14 +28,15 @@ WITH member AS (
     ON CONFLICT DO NOTHING RETURNING group_id
 )
 UPDATE cgk.groups g SET closed = g.closed + 1 FROM member WHERE g.id = member.group_id
-RETURNING g.closed >= g.size + g.added AS complete, g.results::text AS results;
+RETURNING g.closed = g.size + g.added AS complete, g.results::text AS results;
 
 -- name: members
 SELECT run_id::text, result::text AS result, error FROM cgk.group_members
  WHERE group_id = %(group_id)s ORDER BY position NULLS LAST, run_id;
 
 -- name: end_group
--- A saved group stays, for GroupResult.restore(), until housekeeping forgets it.
+-- A saved group stays without its members, for GroupResult.restore(), until housekeeping forgets it.
+WITH members AS (DELETE FROM cgk.group_members WHERE group_id = %(group_id)s)
 DELETE FROM cgk.groups WHERE id = %(group_id)s AND results IS NULL;
 
 -- name: drop_group

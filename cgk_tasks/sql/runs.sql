@@ -1,5 +1,15 @@
+-- name: insert_run
+-- The same as insert_runs for a single run: arrays of one would cost twice as much.
+INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
+                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas)
+VALUES (%(id)s::uuid, %(tenant_id)s, %(event)s, %(job)s, %(state)s::text, %(queue)s, %(priority)s, %(payload)s::json,
+        %(max_attempts)s, coalesce(%(run_at)s, now()), %(expires_at)s,
+        CASE WHEN %(state)s::text = 'pending' THEN clock_timestamp() END, (%(state)s::text = 'pending')::int,
+        %(parent_id)s::uuid, %(replay_of)s::uuid, %(idempotency_key)s, %(canvas)s::json)
+ON CONFLICT (id) DO NOTHING;
+
 -- name: insert_runs
--- One statement for one run or thousands. A run that is due is inserted as handed over: the sender
+-- One statement for thousands. A run that is due is inserted as handed over: the sender
 -- publishes it right after the commit, and if that fails the dispatcher notices.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
                       run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas)
@@ -14,6 +24,13 @@ SELECT id, tenant_id, event, job, state, queue, priority, payload::json, max_att
        AS new (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
                run_at, expires_at, parent_id, replay_of, idempotency_key, canvas)
 ON CONFLICT (id) DO NOTHING;
+
+-- name: clock
+SELECT clock_timestamp() AS now;
+
+-- name: copy_runs
+COPY cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at,
+               handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas) FROM STDIN;
 
 -- name: closed_ids
 -- Which of these ids are history already: a message adopted from another producer may come twice.
@@ -62,7 +79,9 @@ UPDATE cgk.runs r
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-          r.canvas::text AS canvas, r.cursor::text AS cursor, r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.canvas::text AS canvas, r.cursor::text AS cursor,
+          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, r.scheduled_for,
+          t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: finish
 -- running → closed, only where the attempt still owns the run. Not flushed to disk on its own: a finish that
@@ -134,20 +153,21 @@ SELECT gone.id, tenant_id, event, job,
        clock_timestamp(), results, CASE WHEN NOT good THEN coalesce(children.error_code, 'CHILD_NOT_COMPLETED') END,
        schedule, scheduled_for
   FROM gone, children
-RETURNING id::text, parent_id::text, state;
+RETURNING id::text, parent_id::text, state, canvas::text AS canvas;
 
 -- name: get_run
+-- The open run, else the one that closed last: a chain that is replayed runs its later links under their old ids.
 SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text AS payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
        idempotency_key, cancel_requested_at, canvas::text AS canvas, errors,
        NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code, schedule, scheduled_for
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
-SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
-       run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
-       idempotency_key, cancel_requested_at, canvas::text, errors, closed_at, result::text, error_code, schedule,
-       scheduled_for
-  FROM cgk.run_history WHERE id = %(id)s::uuid
+(SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
+        run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
+        idempotency_key, cancel_requested_at, canvas::text, errors, closed_at, result::text, error_code,
+        schedule, scheduled_for
+   FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1;
 
 -- name: list_runs
@@ -191,7 +211,7 @@ SELECT id, tenant_id, event, job, 'cancelled', queue, priority, payload, max_att
        children_open, replay_of, idempotency_key, clock_timestamp(), canvas, cursor, errors,
        clock_timestamp(), NULL::json, NULL, schedule, scheduled_for
   FROM gone
-RETURNING id::text, parent_id::text, state;
+RETURNING id::text, parent_id::text, state, canvas::text AS canvas;
 
 -- name: request_cancel
 -- A run that a worker holds: the worker sees this within a second and interrupts the job.
@@ -206,7 +226,9 @@ SELECT cancel_requested_at IS NOT NULL AS requested FROM cgk.runs WHERE id = %(i
 -- The runs among these that a worker holds, as `claim` returned them.
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-       r.canvas::text AS canvas, r.cursor::text AS cursor, r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+       r.canvas::text AS canvas, r.cursor::text AS cursor,
+          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, r.scheduled_for,
+          t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND r.worker_id = %(worker_id)s::uuid AND r.state = 'running';
 

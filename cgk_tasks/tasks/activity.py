@@ -25,7 +25,7 @@ class Activity:
         self._memory = mmap.mmap(-1, _SLOTS * _SLOT.size)
 
     def begin(self) -> None:
-        """This process starts on a message. Call it before the claim: no run it holds is older."""
+        """Note that this process starts on a message. Call it before the claim: no run it holds is older."""
         self._write(time.monotonic())
 
     def end(self) -> None:

@@ -12,17 +12,20 @@ from celery._state import _task_stack  # type: ignore[attr-defined]  # celery-ty
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Retry
+from celery.utils.serialization import get_pickleable_exception
 
 from cgk_tasks.errors import CgkTasksError, TenantMissingError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.runs.envelope import PACKET_HEADER, TENANT_HEADER
 from cgk_tasks.tasks import execution, foreign
+from cgk_tasks.tasks.canvas import Replaced
 from cgk_tasks.tasks.jobs import jobs_for
 from cgk_tasks.tasks.runner import inline
 from cgk_tasks.tenancy.context import tenant_context
 
 if TYPE_CHECKING:
+    from celery import Signature
     from celery.result import AsyncResult
 
 Tracer = Callable[..., trace_ok_t]
@@ -50,6 +53,18 @@ class TenantTask(Task[Any, Any]):
     @__trace__.setter
     def __trace__(self, tracer: Tracer | None) -> None:
         self._stock_trace = tracer
+
+    def retry(self, *args: Any, **options: Any) -> Any:
+        """Put the run back, as `Task.retry` in Celery. With `throw=False` this happens when the function returns."""
+        put_off = super().retry(*args, **options)
+        self.request.put_off = put_off  # type: ignore[attr-defined]  # the request has room for it
+        return put_off
+
+    def on_replace(self, sig: Signature[Any]) -> Any:
+        """What `self.replace(signature)` does in the end: the run goes on as the signature, under its own id."""
+        if self.request.is_eager or not self.durable:
+            return super().on_replace(sig)
+        raise Replaced(sig)
 
     def _trace_packet(
         self,
@@ -123,7 +138,7 @@ def _state_of(error: BaseException) -> str:
 def _exception_info(error: BaseException) -> ExceptionInfo:
     """The error as Celery's main process expects it: something that pickles, whatever the job raised."""
     try:
-        raise error
+        raise get_pickleable_exception(error)  # type: ignore[arg-type]  # any exception will do
     except BaseException:  # noqa: BLE001
         return ExceptionInfo()
 

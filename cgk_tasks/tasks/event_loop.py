@@ -7,8 +7,10 @@ import contextvars
 import os
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
+
+_STEP_SECONDS = 0.05
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -45,12 +47,21 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
     loop.call_soon_threadsafe(start)
     try:
-        return done.result()
+        return _result(done)
     except BaseException:
         if not done.done():
             loop.call_soon_threadsafe(lambda: tasks and tasks[0].cancel())
             _wait(done)
         raise
+
+
+def _result(done: Future[Any]) -> Any:
+    if threading.current_thread() is not threading.main_thread():
+        # A signal interrupts the main thread's wait. An error that is raised in another thread (time limit,
+        # cancellation) arrives between two steps of Python code, so there must be some.
+        while not done.done():
+            wait([done], timeout=_STEP_SECONDS)
+    return done.result()
 
 
 def _transfer(task: asyncio.Task[Any], done: Future[Any]) -> None:

@@ -15,14 +15,15 @@ import structlog
 
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import CgkTasksError, RunCancelledError, StoreError, UnknownTenantError
-from cgk_tasks.runs import store
+from cgk_tasks.errors import CgkTasksError, RunCancelledError, RunFailedError, StoreError, UnknownTenantError
+from cgk_tasks.runs import groups, store
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.runs.models import NewRun, new_run_id
+from cgk_tasks.runs.packets import run_times
 from cgk_tasks.runs.sender import publish, unit_of_work
 from cgk_tasks.runs.store import Claimed, Closing, PutBack
-from cgk_tasks.tasks import canvas, plain
+from cgk_tasks.tasks import activity, canvas, plain
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
 from cgk_tasks.tasks.runner import Outcome, failure, perform, permanent_failure, typed_payload
@@ -30,8 +31,8 @@ from cgk_tasks.tenancy.context import tenant_context
 from cgk_tasks.tenancy.database import leave_tenant
 
 if TYPE_CHECKING:
-    from cgk_tasks.tenancy.database import TenantSession
     from cgk_tasks.tasks.base import TenantTask
+    from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -44,6 +45,17 @@ class LostRunError(StoreError):
 
 def run_packet(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     """Claim and run a packet. Returns the error of a single run that did not complete, for Celery to report."""
+    now = activity.shared()
+    if now.fenced:
+        return StoreError("This worker is out of touch with PostgreSQL. The run waits and will be handed over again.")
+    now.begin()
+    try:
+        return _run_claimed(task, ids)
+    finally:
+        now.end()
+
+
+def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     settings = get_settings()
     me = worker_id()
     claimed = postgres.patiently(lambda: store.claim(ids, me, os.getpid()), settings.worker_timeout_seconds)
@@ -54,8 +66,11 @@ def run_packet(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
         if position and time.monotonic() - begun > settings.packet_budget_seconds:
             records.give_back(claimed[position:])
             break
+        started = time.perf_counter()
         error = _run_one(task, run, records)
+        run_times.measured(run.event, time.perf_counter() - started)
     records.flush()
+    run_times.note_now_and_then()
     return error if len(ids) == 1 else None
 
 
@@ -84,7 +99,9 @@ def _for_its_tenant(task: TenantTask, run: Claimed, records: Records) -> BaseExc
         jobs = (job,) if job is not None else ()
     if not jobs:
         log.warning("run_unhandled", hint="No job is registered for this event. Is its module in CGK_JOB_MODULES?")
-        records.close(run, Closing(run.id, run.attempt, "unhandled", run.job, error_code="NO_JOB"))
+        reason = RunFailedError(run.id, "NO_JOB", "no job is registered for this event")
+        closing = Closing(run.id, run.attempt, "unhandled", run.job, error_code="NO_JOB")
+        records.close(run, closing, task, Outcome("failed", exception=reason))
         return None
     if len(jobs) > 1:
         records.fan_out(run, jobs)
@@ -92,7 +109,7 @@ def _for_its_tenant(task: TenantTask, run: Claimed, records: Records) -> BaseExc
     try:
         payload = typed_payload(run.event, run.payload)
     except CgkTasksError as exc:
-        records.close_failed(run, jobs[0].id, permanent_failure(exc, run.attempt))
+        records.close_failed(run, jobs[0].id, permanent_failure(exc, run.attempt), task)
         return exc
     return _attempt(jobs[0], payload, run, records, task)
 
@@ -117,8 +134,9 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
     log.debug("run_started")
     with plain.request_pushed(task, run, payload):
         try:
-            outcome = perform(job, ctx, max_attempts=run.max_attempts, first_started_at=run.created_at)
+            outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
             outcome = records.record(task, job, run, ctx, outcome)
+            plain.ended(task, outcome)
         finally:
             ctx.close_session()
     _log_end(outcome, time.perf_counter() - begun)
@@ -156,13 +174,15 @@ class Records:
 
     def record(self, task: TenantTask, job: Job, run: Claimed, ctx: JobContext[Any], outcome: Outcome) -> Outcome:
         """Record an outcome; returns what really happened (a commit can fail, a run can be cancelled meanwhile)."""
+        if isinstance(outcome.exception, canvas.Replaced):
+            return self._replace(task, job, run, ctx, outcome.exception)
         if outcome.kind == "completed":
             try:
                 self._complete(task, job, run, ctx, outcome)
                 return outcome
             except Exception as exc:  # noqa: BLE001 - the commit of the job's own writes failed: the attempt failed
                 ctx.close_session()
-                outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, first_started_at=run.created_at)
+                outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, trying_since=run.trying_since)
         ctx.close_session()
         if outcome.kind == "failed":
             self.close_failed(run, job.id, outcome, task)
@@ -179,9 +199,11 @@ class Records:
         connection = session.connection()
         leave_tenant(connection)
         with unit_of_work(connection) as unit:
-            if not store.finish(connection, self._me, [closing], flush=True):
+            closed = store.finish(connection, self._me, [closing], flush=True)
+            if not closed:
                 raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
-            canvas.completed(task, run, outcome.value)
+            canvas.follow(task, run, outcome)
+            canvas.follow_closed(closed)
         session.commit()
         publish(unit.accepted)
 
@@ -204,21 +226,43 @@ class Records:
         self, run: Claimed, closing: Closing, task: TenantTask | None = None, outcome: Outcome | None = None
     ) -> None:
         """Close a run; at once if something follows from it (canvas), else with the rest of the packet."""
-        if run.canvas is None or task is None:
+        if run.canvas is None or task is None or outcome is None:
             self._gathered.append(closing)
             self._has_children |= run.parent_id is not None
             return
 
         def write() -> None:
             with postgres.transaction() as connection, unit_of_work(connection) as unit:
-                if store.finish(connection, self._me, [closing]):
-                    if outcome is not None and outcome.kind == "completed":
-                        canvas.completed(task, run, outcome.value)
-                    else:
-                        canvas.failed(task, run, outcome.exception if outcome else None)
+                closed = store.finish(connection, self._me, [closing])
+                if closed:
+                    canvas.follow(task, run, outcome)
+                    canvas.follow_closed(closed)
             publish(unit.accepted)
 
         postgres.patiently(write, self._patience)
+
+    def _replace(
+        self, task: TenantTask, job: Job, run: Claimed, ctx: JobContext[Any], replaced: canvas.Replaced
+    ) -> Outcome:
+        """Give the run up and send its replacement under the same id, in one transaction."""
+
+        def write() -> bool:
+            with postgres.transaction() as connection, unit_of_work(connection) as unit:
+                owned = groups.give_up(connection, self._me, run)
+                if owned:
+                    replaced.signature.delay()
+            publish(unit.accepted)
+            return owned
+
+        try:
+            if postgres.patiently(write, self._patience):
+                return Outcome("completed", exception=replaced)
+        except Exception as exc:  # noqa: BLE001 - a replacement that cannot be sent fails the run
+            outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, trying_since=run.trying_since)
+            return self.record(task, job, run, ctx, outcome)
+        cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
+        self.close(run, Closing(run.id, run.attempt, "cancelled", job.id), task, cancelled)
+        return cancelled
 
     def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome, task: TenantTask | None = None) -> None:
         closing = Closing(run.id, run.attempt, "failed", job_id, None, outcome.error, outcome.error_code)
@@ -278,9 +322,14 @@ class Records:
             return
 
         def write() -> None:
-            # A child's end counts on its parent, which takes a second statement in the same transaction.
-            with postgres.transaction() if self._has_children else postgres.autocommit() as connection:
-                store.finish(connection, self._me, closings)
+            if not self._has_children:
+                with postgres.autocommit() as connection:
+                    store.finish(connection, self._me, closings)
+                return
+            # A child's end counts on its parent, and something may follow from that: all in one transaction.
+            with postgres.transaction() as connection, unit_of_work(connection) as unit:
+                canvas.follow_closed(store.finish(connection, self._me, closings))
+            publish(unit.accepted)
 
         try:
             postgres.patiently(write, self._patience)

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from celery._state import _task_stack
+import structlog
+from billiard.einfo import ExceptionInfo
+from celery import Signature, signals
+from celery._state import _task_stack  # type: ignore[attr-defined]  # celery-types does not know it
 from celery.app.task import Context
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Retry
 
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.tasks.jobs import Job
@@ -19,13 +22,34 @@ if TYPE_CHECKING:
     from cgk_tasks.runs.store import Claimed
     from cgk_tasks.tasks.base import TenantTask
     from cgk_tasks.tasks.context import JobContext
+    from cgk_tasks.tasks.runner import Outcome
+
+log = structlog.get_logger("cgk_tasks.runs")
 
 # Celery retries only where the task says so (`self.retry`, `autoretry_for`), so the record's own policy is one attempt.
 _ONE_ATTEMPT = RetryConfig(max_attempts=1)
 
 
 def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    return encode({"args": list(args), "kwargs": dict(kwargs)})
+    """The arguments as JSON text. A signature among them is kept whole, generators inside it included."""
+    return encode(
+        {
+            "args": [as_json(value) for value in args],
+            "kwargs": {name: as_json(value) for name, value in kwargs.items()},
+        }
+    )
+
+
+def as_json(value: Any) -> Any:
+    """A signature as plain dictionaries and lists; anything else as it is."""
+    return _unrolled(value) if isinstance(value, Signature) else value
+
+
+def _unrolled(value: Any) -> Any:
+    # Celery keeps the members of a group in a lazy list, which looks empty to a fast JSON encoder.
+    if isinstance(value, dict):
+        return {key: _unrolled(item) for key, item in value.items()}
+    return [_unrolled(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def arguments(run: Claimed) -> tuple[list[Any], dict[str, Any]]:
@@ -40,27 +64,23 @@ def job_of(task: TenantTask) -> Job:
 
     def handler(ctx: JobContext[Any]) -> Any:
         args, kwargs = ctx.payload
-        return _call(task, ctx.run_id, args, kwargs)
-
-    return Job(id=task.name, event=task.name, handler=handler, retry=_ONE_ATTEMPT, timeout=0)  # Celery's own limits apply
-
-
-def _call(task: TenantTask, run_id: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    task.before_start(run_id, tuple(args), kwargs)
-    try:
+        task.before_start(str(task.request.id), tuple(args), kwargs)
+        if task.request.get("errback"):
+            args = _error_arguments(task, args)
         value = task.run(*args, **kwargs)
-    except Retry as exc:
-        task.on_retry(exc.exc or exc, run_id, tuple(args), kwargs, None)
-        raise
-    except Ignore:
-        raise
-    except Exception as exc:
-        task.on_failure(exc, run_id, tuple(args), kwargs, None)
-        task.after_return("FAILURE", exc, run_id, tuple(args), kwargs, None)
-        raise
-    task.on_success(value, run_id, tuple(args), kwargs)
-    task.after_return("SUCCESS", value, run_id, tuple(args), kwargs, None)
-    return value
+        if put_off := task.request.get("put_off"):
+            raise put_off  # by `self.retry(throw=False)`
+        return value
+
+    return Job(
+        id=task.name, event=task.name, handler=handler, retry=_ONE_ATTEMPT, timeout=task.soft_time_limit
+    )
+
+
+def _error_arguments(task: TenantTask, args: list[Any]) -> list[Any]:
+    """What Celery gives to an error link that takes more than an id: the failed request, the exception, its traceback."""
+    request, error, trace, *rest = args
+    return [Context(request), task.backend.exception_to_python(error), trace, *rest]
 
 
 def changed_arguments(exc: BaseException | None, run: Claimed) -> str | None:
@@ -74,29 +94,79 @@ def changed_arguments(exc: BaseException | None, run: Claimed) -> str | None:
 
 @contextmanager
 def request_pushed(task: TenantTask, run: Claimed, payload: Any) -> Iterator[None]:
-    """Make `task.request` and Celery's current task speak of this run while its job runs."""
+    """Make `task.request` and Celery's current task speak of this run while its job runs, and send `task_prerun`."""
     args, kwargs = payload if task.is_plain else ((), {})
     context = request_of(run, args, kwargs, task.name)
     _task_stack.push(task)
     task.request_stack.push(context)
     try:
+        if signals.task_prerun.receivers:
+            signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)
         yield
     finally:
         task.request_stack.pop()
         _task_stack.pop()
 
 
+def ended(task: TenantTask, outcome: Outcome) -> None:
+    """Call the task's hooks and Celery's signals for how the run ended. Their errors are logged: the record stands."""
+    request: Any = task.request
+    args, kwargs = tuple(request.args or ()), request.kwargs or {}
+    error: Any = outcome.exception
+    state, value = _celery_state(outcome), outcome.value if error is None else error
+    try:
+        if state == "SUCCESS":
+            task.on_success(value, request.id, args, kwargs)
+            signals.task_success.send(sender=task, result=value)
+        elif state == "FAILURE":
+            task.on_failure(error, request.id, args, kwargs, _info(error))
+            signals.task_failure.send(
+                sender=task, task_id=request.id, exception=error, args=args, kwargs=kwargs,
+                traceback=error.__traceback__, einfo=_info(error),
+            )  # fmt: skip
+        elif outcome.kind == "retry":
+            reason = error.exc if isinstance(error, Retry) and error.exc else error
+            task.on_retry(reason, request.id, args, kwargs, _info(error))
+            signals.task_retry.send(sender=task, request=request, reason=error, einfo=_info(error))
+        if state in {"SUCCESS", "FAILURE"}:
+            no_info: Any = None  # what Celery itself passes
+            task.after_return(state, value, request.id, args, kwargs, no_info)
+    except Exception:
+        log.exception("task_hook_failed", task=task.name)
+    finally:
+        if signals.task_postrun.receivers:
+            signals.task_postrun.send(
+                sender=task,
+                task_id=request.id,
+                task=task,
+                args=args,
+                kwargs=kwargs,
+                retval=value,
+                state=state,
+            )
+
+
+def _celery_state(outcome: Outcome) -> str:
+    if outcome.kind == "completed":
+        return "SUCCESS" if outcome.exception is None else "IGNORED"
+    return {"failed": "FAILURE", "cancelled": "REVOKED"}.get(outcome.kind, "RETRY")
+
+
+def _info(error: BaseException) -> ExceptionInfo:
+    return ExceptionInfo((type(error), error, error.__traceback__))
+
+
 def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> Context:
     """Celery's request for a run: what the task sees as `self.request`, links, chain and group included."""
     kept = decode(run.canvas) or {}
     return Context(
-        id=run.id,
+        id=kept.get("task_id") or run.id,
         correlation_id=run.id,
         task=name,
         args=list(args),
         kwargs=dict(kwargs),
         retries=run.attempt - run.deaths - 1,
-        root_id=kept.get("root_id") or run.id,
+        root_id=kept.get("root_id") or kept.get("task_id") or run.id,
         parent_id=kept.get("parent_id"),
         callbacks=kept.get("link"),
         errbacks=kept.get("link_error"),
@@ -108,6 +178,7 @@ def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], nam
         stamped_headers=kept.get("stamped_headers"),
         stamps=kept.get("stamps") or {},
         replaced_task_nesting=kept.get("replaced_task_nesting", 0),
+        errback=kept.get("errback", False),
         delivery_info={"exchange": "", "routing_key": run.queue, "priority": run.priority, "is_eager": False},
         called_directly=False,
         is_eager=False,

@@ -47,7 +47,7 @@ class Outcome:
     exception: BaseException | None = None
 
 
-def perform(job: Job, ctx: JobContext[Any], *, max_attempts: int | None, first_started_at: datetime | None) -> Outcome:
+def perform(job: Job, ctx: JobContext[Any], *, max_attempts: int | None, trying_since: datetime | None) -> Outcome:
     """Run one attempt of a job. Never raises for what the job does."""
     try:
         value = _call(job, ctx)
@@ -63,10 +63,10 @@ def perform(job: Job, ctx: JobContext[Any], *, max_attempts: int | None, first_s
         return Outcome("cancelled", exception=exc)
     except Retry as exc:
         return _celery_retry(exc, ctx)
-    except Ignore:
-        return Outcome("completed", result="null")
+    except Ignore as exc:
+        return Outcome("completed", result="null", exception=exc)
     except Exception as exc:  # noqa: BLE001 - whatever a job raises becomes its outcome
-        return failure(job, ctx, exc, max_attempts=max_attempts, first_started_at=first_started_at)
+        return failure(job, ctx, exc, max_attempts=max_attempts, trying_since=trying_since)
     return Outcome("completed", value=value, result=result)
 
 
@@ -85,11 +85,11 @@ def failure(
     exc: BaseException,
     *,
     max_attempts: int | None,
-    first_started_at: datetime | None,
+    trying_since: datetime | None,
 ) -> Outcome:
     """What follows from an exception: another attempt after a pause, or the end."""
     classification = classify_error(exc)
-    elapsed = (datetime.now(UTC) - first_started_at).total_seconds() if first_started_at else 0.0
+    elapsed = (datetime.now(UTC) - trying_since).total_seconds() if trying_since else 0.0
     delay = next_delay(
         job.retry,
         ctx.attempt,

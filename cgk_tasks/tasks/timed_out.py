@@ -31,7 +31,7 @@ def record_timed_out(app: Celery, run_ids: list[str], seconds: float) -> None:
             attempt=run.attempt - run.deaths,
         )  # fmt: skip
         outcome = failure(
-            job, ctx, JobTimeoutError(seconds), max_attempts=run.max_attempts, first_started_at=run.created_at
+            job, ctx, JobTimeoutError(seconds), max_attempts=run.max_attempts, trying_since=run.trying_since
         )
         records.record(task, job, run, ctx, outcome)
     records.flush()

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import billiard.pool
 import structlog
 from celery import Celery, bootsteps, signals
 from celery.worker import state
@@ -18,7 +19,7 @@ from cgk_tasks import postgres
 from cgk_tasks.postgres import Row
 from cgk_tasks.runs import identity
 from cgk_tasks.runs.steward import Pool, Steward
-from cgk_tasks.tasks import cancellation, canvas
+from cgk_tasks.tasks import activity, cancellation, canvas
 from cgk_tasks.tasks.request import PacketRequest
 from cgk_tasks.tasks.timed_out import record_timed_out
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("cgk_tasks.worker")
 
 _PR_SET_PDEATHSIG = 1
+_CLAIM_SLACK_SECONDS = 2.0
 _stewards: dict[int, Steward] = {}
 
 
@@ -47,6 +49,7 @@ class StewardStep(bootsteps.StartStopStep):
 
     def create(self, worker: WorkController) -> None:  # noqa: ARG002
         identity.new_worker_id()
+        activity.share()
 
     def start(self, worker: WorkController) -> None:
         self.steward = Steward(identity.worker_id(), _pool(worker))
@@ -54,15 +57,23 @@ class StewardStep(bootsteps.StartStopStep):
         self.steward.start()
 
     def stop(self, worker: WorkController) -> None:
+        # The running jobs end first, while the heart still beats: without it others would take their runs.
+        pool: Any = worker.pool
+        pool.stop()
+        self._leave(worker)
+
+    def terminate(self, worker: WorkController) -> None:
+        pool: Any = worker.pool
+        pool.terminate()
+        self._leave(worker)
+
+    def _leave(self, worker: WorkController) -> None:
         _stewards.pop(id(worker.app), None)
         if self.steward is not None:
             self.steward.stop()
             self.steward = None
         cancellation.forget()
         postgres.close_pools()
-
-    def terminate(self, worker: WorkController) -> None:
-        self.stop(worker)
 
 
 def _pool(worker: WorkController) -> Pool:
@@ -72,23 +83,32 @@ def _pool(worker: WorkController) -> Pool:
     def on_timed_out(run_ids: list[str], seconds: float) -> None:
         record_timed_out(worker.app, run_ids, seconds)
 
+    def is_at_work(row: Row) -> bool:
+        if row["worker_pid"] == os.getpid():  # a pool of threads
+            return row["id"] in _active_run_ids()
+        busy = activity.shared().busy_seconds(row["worker_pid"])
+        return busy is None or row["seconds"] < busy + _CLAIM_SLACK_SECONDS
+
     return Pool(
         name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
-        active_run_ids=_active_run_ids,
+        is_at_work=is_at_work,
         interrupt=cancellation.request,
-        kill_all=lambda: _kill_all(worker),
+        fence=lambda: _fence(worker),
+        unfence=lambda: setattr(activity.shared(), "fenced", False),
         on_timed_out=on_timed_out,
         on_closed=on_closed,
     )
 
 
 def _active_run_ids() -> list[str]:
-    requests = [request for request in list(state.active_requests) if isinstance(request, PacketRequest)]
-    return [run_id for request in requests for run_id in request.run_ids]
+    # Celery adds to this weak set in another thread meanwhile; a list of its references is made in one step.
+    requests = [reference() for reference in list(vars(state.active_requests)["data"])]
+    return [run_id for request in requests if isinstance(request, PacketRequest) for run_id in request.run_ids]
 
 
-def _kill_all(worker: WorkController) -> None:
+def _fence(worker: WorkController) -> None:
+    activity.shared().fenced = True  # first: a child that is started now must not claim either
     for process in list(getattr(getattr(worker.pool, "_pool", None), "_pool", None) or []):
         try:
             os.kill(process.pid, signal.SIGKILL)
@@ -101,6 +121,10 @@ def prepare_child(**_arguments: Any) -> None:
     """In every child of the pool: it must not outlive its parent, and it can be interrupted."""
     die_with_parent(os.getppid())
     cancellation.listen()
+    activity.shared().end()
+    # At shutdown a child waits 30 s for its parent to count the last results, which it sometimes never does: Celery
+    # has dropped the messages that it did not see begin. Ours are on record by then.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 5
 
 
 def die_with_parent(parent: int) -> None:

@@ -62,6 +62,32 @@ def leave_tenant(connection: sa.Connection) -> None:
 
 
 @contextmanager
+def outside_tenant(session: Session) -> Iterator[sa.Connection]:
+    """The session's connection with the login's own rights, to write to the schema cgk in the session's transaction.
+
+    For the length of the block; afterwards a tenant's session is confined again, also when the block raises.
+    """
+    connection = session.connection()
+    role = session.tenant.role_name if isinstance(session, TenantSession) else None
+    if role is None:
+        yield connection
+        return
+    leave_tenant(connection)
+    try:
+        yield connection
+    except sa.exc.DBAPIError:
+        raise  # nothing more is possible in this transaction, and the rollback that ends this restores the role
+    except BaseException:
+        _take_role(connection, role)
+        raise
+    _take_role(connection, role)
+
+
+def _take_role(connection: sa.Connection, role: str) -> None:
+    connection.exec_driver_sql(f"SET LOCAL ROLE {sql.Identifier(role).as_string(None)}")
+
+
+@contextmanager
 def tenant_session() -> Iterator[Session]:
     """A session for the current tenant: commits at the end of the block, rolls back on an exception.
 

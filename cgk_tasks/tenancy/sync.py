@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantError
+from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantError, StoreError
 from cgk_tasks.events.base import validate_tenant_id
 from cgk_tasks.postgres import autocommit, execute, explain, is_away, statements, transaction
 from cgk_tasks.tenancy import registry
@@ -111,9 +111,9 @@ def _add_new(listed: dict[str, str | None]) -> None:
             continue
         try:
             registry.add_tenant(tenant_id, schema=schema, source="query")
-        except Exception as exc:  # one tenant whose set-up fails must not keep the others out
-            if isinstance(exc, psycopg.Error) and is_away(exc):
-                raise
+        except StoreError:
+            raise
+        except Exception:  # one tenant whose set-up fails must not keep the others out
             log.exception("tenant_not_added", tenant=tenant_id)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from embedded_support import Owner, wait_until
+from tests.embedded.embedded_support import Owner, wait_until
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import processes

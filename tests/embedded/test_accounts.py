@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from embedded_support import servers_in, wait_until
+from tests.embedded.embedded_support import servers_in, wait_until
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import account

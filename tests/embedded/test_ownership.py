@@ -5,7 +5,7 @@ import signal
 
 import psycopg
 import pytest
-from embedded_support import servers_in, wait_until
+from tests.embedded.embedded_support import servers_in, wait_until
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import processes

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from embedded_support import servers_in
+from tests.embedded.embedded_support import servers_in
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import account, processes, redis_server

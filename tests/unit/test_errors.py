@@ -114,7 +114,7 @@ def test_an_error_has_the_platforms_code(error, code):
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        (errors.TenantMissingError("order.created"), "Pass tenantId, or send it inside tenant_context("),
+        (errors.TenantMissingError("order.created"), "An event names it in its payload, as tenantId"),
         (errors.InvalidTenantError("Raw Dog"), "[a-z0-9][a-z0-9_-]{0,62}"),
         (errors.UnknownTenantError("acme"), "cgk-tasks tenants add acme"),
         (errors.UnknownTenantError("acmee", nearest="acme"), 'Did you mean "acme"?'),

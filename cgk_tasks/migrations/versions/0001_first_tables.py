@@ -109,6 +109,13 @@ CREATE TABLE cgk.leases (
 );
 
 -- Celery's groups: a chord's body starts when the last member has closed. size: NULL until the sender has counted them;
+-- How long the runs of an event take, for the length of packets.
+CREATE TABLE cgk.run_times (
+    event        text PRIMARY KEY,
+    mean_seconds float8      NOT NULL,
+    noted_at     timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
 -- results: the members' ids as Celery's tree, where groups are nested or the application saved its GroupResult.
 CREATE TABLE cgk.groups (
     id         text PRIMARY KEY,

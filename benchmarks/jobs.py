@@ -1,0 +1,46 @@
+"""The jobs of our side. Each does what the plain task of the same name does."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+from shared import MARKS, client
+from sqlalchemy import text
+
+from cgk_tasks import JobContext, define_job
+from cgk_tasks.events import OrderCreated, TenantEvent
+from cgk_tasks.postgres import Connection
+from cgk_tasks.tenancy import Tenant
+
+INSERT = text("INSERT INTO rows (order_id, amount) VALUES (:order_id, :amount)")
+
+broker = client()
+
+
+class WriteRow(TenantEvent, event="bench.write"):
+    order_id: str
+    amount: float
+
+
+class MarkStart(TenantEvent, event="bench.mark"):
+    since: float
+
+
+def create_table(_tenant: Tenant, connection: Connection) -> None:
+    connection.execute("CREATE TABLE rows (order_id text NOT NULL, amount numeric NOT NULL)")
+
+
+@define_job("do-nothing", event="order.created")
+def do_nothing(_ctx: JobContext[OrderCreated]) -> None:
+    pass
+
+
+@define_job("write-row", event=WriteRow)
+def write_row(ctx: JobContext[WriteRow]) -> None:
+    ctx.db.execute(INSERT, {"order_id": ctx.payload.order_id, "amount": Decimal(str(ctx.payload.amount))})
+
+
+@define_job("mark-start", event=MarkStart)
+def mark_start(ctx: JobContext[MarkStart]) -> None:
+    broker.rpush(MARKS, time.time() - ctx.payload.since)

@@ -1,0 +1,86 @@
+"""The broker: reachable, new enough, and not dropping messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+from kombu import Connection
+
+from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
+from cgk_tasks.config import Settings
+from cgk_tasks.errors import BrokerError
+from cgk_tasks.runs.publisher import get_publisher, is_redis, redis_py_url
+
+OLDEST_REDIS = (6, 2)
+OLDEST_RABBITMQ = (3, 10)
+_CONNECT_SECONDS = 5.0
+_ADVICE = (
+    "Check CGK_BROKER_URL, and that the server runs. Sends are accepted meanwhile, and wait in PostgreSQL."
+)
+
+
+def check(settings: Settings) -> list[Finding]:
+    try:
+        get_publisher().ping()
+    except BrokerError as error:
+        return [fail("broker", str(error), _ADVICE)]
+    if is_redis(settings.broker):
+        return _redis(settings.broker)
+    return [_rabbitmq(settings.broker)]
+
+
+def _redis(url: str) -> list[Finding]:
+    client = redis.Redis.from_url(
+        redis_py_url(url), socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS
+    )
+    try:
+        info: Mapping[str, Any] = client.info()
+    except redis.RedisError as error:
+        return [
+            warn("broker", f"Redis answers, but refuses INFO: {error}", "Allow it: ACL SETUSER ... +info")
+        ]
+    finally:
+        client.close()
+    return [redis_version(info), eviction(info), persistence(info)]
+
+
+def redis_version(info: Mapping[str, Any]) -> Finding:
+    found = str(info.get("redis_version", "0"))
+    if _numbers(found) < OLDEST_REDIS:
+        return fail("broker", f"Redis {found}", "Use Redis 6.2 or newer, or Valkey.")
+    return ok("broker", f"Redis {found}")
+
+
+def eviction(info: Mapping[str, Any]) -> Finding:
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    if policy != "noeviction":
+        return fail(
+            "eviction",
+            f"maxmemory-policy is {policy}: Redis drops messages when its memory is full.",
+            "CONFIG SET maxmemory-policy noeviction, and in redis.conf too. Give caches a Redis of their own.",
+        )
+    return ok("eviction", "maxmemory-policy is noeviction")
+
+
+def persistence(info: Mapping[str, Any]) -> Finding:
+    """Whatever it is, it is fine: PostgreSQL holds every run."""
+    how = "append-only file" if int(info.get("aof_enabled", 0)) else "snapshots at most"
+    return ok("persistence", f"{how}; a lost message costs seconds and no run, as PostgreSQL holds them all")
+
+
+def _rabbitmq(url: str) -> Finding:
+    with Connection(url, connect_timeout=_CONNECT_SECONDS) as connection:
+        connection.ensure_connection(max_retries=1)
+        properties = getattr(connection.connection, "server_properties", {})
+    found = properties.get("version", "0")
+    found = found.decode() if isinstance(found, bytes) else str(found)
+    if _numbers(found) < OLDEST_RABBITMQ:
+        return fail("broker", f"RabbitMQ {found}", "Use RabbitMQ 3.10 or newer: queues are quorum queues.")
+    return ok("broker", f"RabbitMQ {found}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

@@ -1,0 +1,99 @@
+"""PostgreSQL: reachable, new enough, rights, migrations, clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import sqlalchemy as sa
+
+from cgk_tasks import migrations
+from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
+from cgk_tasks.config import Settings
+from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.postgres import Row, autocommit, fetch, statements
+
+SQL = statements("doctor")
+
+OLDEST_VERSION = 150_000
+CLOCK_WARNS = timedelta(seconds=1)
+CLOCK_FAILS = timedelta(seconds=5)
+
+
+def check(settings: Settings) -> list[Finding]:
+    try:
+        with autocommit() as connection:
+            server = fetch(connection, SQL["server"])[0]
+    except (psycopg.Error, sa.exc.SQLAlchemyError, ConfigurationError) as error:
+        return [
+            fail(
+                "database",
+                f"PostgreSQL cannot be reached: {_first_line(error)}",
+                "Check CGK_DATABASE_URL, that the server runs, and that this machine may connect to it.",
+            )
+        ]
+    return [
+        version(server),
+        rights(server, settings),
+        revision(migrations.current(), migrations.newest()),
+        clock(),
+    ]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def version(server: Row) -> Finding:
+    found = f"PostgreSQL {server['version']}, database {server['database']}"
+    if server["version_number"] < OLDEST_VERSION:
+        return fail("database", found, "Use PostgreSQL 15 or newer.")
+    return ok("database", found)
+
+
+def rights(server: Row, settings: Settings) -> Finding:
+    role, database = server["role"], server["database"]
+    if not server["may_create_schemas"]:
+        advice = f'GRANT CREATE ON DATABASE "{database}" TO "{role}";'
+        if not server["has_schema"]:
+            return fail("rights", f"{role} may not create schemas, so it cannot migrate.", advice)
+        return warn("rights", f"{role} may not create schemas: it cannot add tenants.", advice)
+    if settings.tenant_isolation != "search_path" and not server["may_create_roles"]:
+        return warn(
+            "rights",
+            f"{role} may not create roles: it cannot add tenants with isolation {settings.tenant_isolation}.",
+            f'ALTER ROLE "{role}" CREATEROLE; or set CGK_TENANT_ISOLATION=search_path, which is weaker.',
+        )
+    return ok("rights", f"{role} may create schemas and roles")
+
+
+def revision(current: str | None, newest: str | None) -> Finding:
+    if current == newest:
+        return ok("migrations", f"at revision {current}")
+    if current is None:
+        return fail("migrations", "The tables of cgk_tasks are missing.", "Run: cgk-tasks migrate")
+    return fail(
+        "migrations",
+        f"The database is at revision {current}, this version of cgk_tasks knows {newest}.",
+        "Run: cgk-tasks migrate. If the database is the newer one, update this installation.",
+    )
+
+
+def clock() -> Finding:
+    with autocommit() as connection:
+        before = datetime.now(UTC)
+        theirs = fetch(connection, SQL["now"])[0]["now"]
+        ours = before + (datetime.now(UTC) - before) / 2
+    return judge_clock(abs(theirs - ours))
+
+
+def judge_clock(difference: timedelta) -> Finding:
+    """Delays and expiry are counted on both clocks."""
+    text = f"{difference.total_seconds():.3f} s between this machine and PostgreSQL"
+    advice = "Run a time service (chrony, systemd-timesyncd) on both machines."
+    if difference > CLOCK_FAILS:
+        return fail("clock", text, advice)
+    if difference > CLOCK_WARNS:
+        return warn("clock", text, advice)
+    return ok("clock", text)

@@ -1,0 +1,35 @@
+"""All checks in their order; what depends on something broken is left out."""
+
+from __future__ import annotations
+
+from cgk_tasks.cli.doctor import broker, database, work
+from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok
+from cgk_tasks.cli.failures import in_two
+from cgk_tasks.config import Settings, get_settings
+from cgk_tasks.errors import CgkTasksError
+
+
+def examine() -> list[Finding]:
+    """Look at everything. Never raises for something that is broken: that is a finding."""
+    try:
+        settings = get_settings()
+        _ = settings.database, settings.broker
+    except CgkTasksError as error:
+        return [fail("settings", *in_two(error)), work.jobs()]
+    findings = [_settings(settings), *database.check(settings)]
+    database_works = not any(f.level == FAIL and f.check in {"database", "migrations"} for f in findings)
+    findings += broker.check(settings)
+    findings.append(work.jobs())
+    if database_works:
+        findings += work.check(settings)
+    return findings
+
+
+def _settings(settings: Settings) -> Finding:
+    if settings.provider == "local":
+        return fail(
+            "settings",
+            "JOBS_PROVIDER is local: jobs run inside the application's process, and workers get nothing.",
+            "Set JOBS_PROVIDER=celery, or leave it out.",
+        )
+    return ok("settings", f"default queue {settings.default_queue}, isolation {settings.tenant_isolation}")

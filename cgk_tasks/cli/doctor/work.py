@@ -1,0 +1,106 @@
+"""What does the work: tenants, workers, the dispatcher, job modules, queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
+from cgk_tasks.config import Settings, get_settings
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.runs.dispatcher import LEASE
+
+SQL = statements("doctor")
+_START = "Start one: celery -A cgk_tasks worker, or cgk-tasks dev"
+
+
+def check(settings: Settings) -> list[Finding]:
+    """Needs a database that is migrated."""
+    with autocommit() as connection:
+        counted = fetch(connection, SQL["tenants"])[0]
+        known = fetch(connection, statements("dispatch")["list_workers"])
+        lease = fetch(connection, SQL["lease"], {"name": LEASE})
+        alive = [row for row in known if row["silent_seconds"] < settings.worker_timeout_seconds]
+        served = sorted({queue for row in alive for queue in row["queues"]})
+        unserved = fetch(connection, SQL["unserved_queues"], {"queues": served})
+    return [
+        tenants(counted),
+        workers(known, alive),
+        dispatcher(lease[0] if lease else None, workers_alive=bool(alive)),
+        queues(unserved, served),
+    ]
+
+
+def tenants(counted: Row) -> Finding:
+    if not counted["active"]:
+        return warn(
+            "tenants", "No tenant is active, so nothing can be sent.", "Add one: cgk-tasks tenants add acme"
+        )
+    suspended = f", {counted['suspended']} suspended" if counted["suspended"] else ""
+    return ok("tenants", f"{counted['active']} active{suspended}")
+
+
+def workers(known: Sequence[Row], alive: Sequence[Row]) -> Finding:
+    if not alive:
+        return warn("workers", "No worker is alive: runs are accepted and wait.", _START)
+    silent = [f"{row['name']} ({row['silent_seconds']:.0f} s)" for row in known if row not in alive]
+    if silent:
+        return warn(
+            "workers",
+            f"{len(alive)} alive; silent: {', '.join(silent)}",
+            "Silent workers count as dead; a living one takes their runs back.",
+        )
+    return ok("workers", f"{len(alive)} alive: {', '.join(row['name'] for row in alive)}")
+
+
+def dispatcher(lease: Row | None, *, workers_alive: bool) -> Finding:
+    if lease is not None and lease["held"]:
+        return ok("dispatcher", f"led by {lease['holder']}")
+    if not workers_alive:
+        return warn(
+            "dispatcher", "Nobody leads, as no worker is alive: delayed runs and retries wait.", _START
+        )
+    return fail(
+        "dispatcher",
+        "Workers are alive, but none of them leads: delayed runs and retries wait.",
+        "It takes a starting worker a second. If this stays, look for steward_cannot_work in the workers' logs.",
+    )
+
+
+def queues(unserved: Sequence[Row], served: Sequence[str]) -> Finding:
+    if unserved:
+        waiting = ", ".join(f"{row['runs']} in {row['queue']}" for row in unserved)
+        names = ",".join(row["queue"] for row in unserved)
+        return fail(
+            "queues",
+            f"Runs wait in queues that no worker listens to: {waiting}.",
+            f"Start a worker: celery -A cgk_tasks worker -Q {names}",
+        )
+    return ok("queues", f"workers listen to {', '.join(served)}" if served else "no run waits")
+
+
+def jobs() -> Finding:
+    """Whether a worker that starts in this folder would find the application's jobs."""
+    from cgk_tasks.tasks.jobs import all_jobs, import_job_modules
+
+    try:
+        names = get_settings().job_modules
+        import_job_modules()
+    except CgkTasksError as error:
+        return fail("jobs", str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - anything can happen in an application's module
+        return fail(
+            "jobs",
+            f"A module of CGK_JOB_MODULES cannot be imported: {type(error).__name__}: {error}",
+            "Import it in Python to see where: a worker that starts now ends with the same error.",
+        )
+    if not names:
+        return warn(
+            "jobs",
+            "CGK_JOB_MODULES names no module: every event ends as unhandled.",
+            "Set it to the modules with @define_job, for instance CGK_JOB_MODULES=jobs in .env.local",
+        )
+    found = len(all_jobs())
+    if not found:
+        return warn("jobs", f"{', '.join(names)} define no job.", "Decorate a function with @define_job.")
+    return ok("jobs", f"{found} in {', '.join(names)}")

@@ -1,0 +1,59 @@
+"""The command in this process: its exit code, what it wrote, and nothing left behind."""
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import structlog
+
+from cgk_tasks.cli import failures, main
+from cgk_tasks.config import use_settings
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cgk(capsys, monkeypatch):
+    """Run a command line: `cgk("runs", "list", "--json").json`."""
+    logging_before = structlog.get_config()
+
+    def run(*arguments: str, stdin: str = "") -> Outcome:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        written = capsys.readouterr()
+        return Outcome(ended.value.code or 0, written.out, written.err)
+
+    yield run
+    failures.show_tracebacks(False)
+    structlog.configure(**logging_before)
+
+
+@pytest.fixture
+def setting(monkeypatch):
+    """Change settings for one test: `setting(CGK_JOB_MODULES="jobs")`; None removes one."""
+
+    def change(**variables: str | None) -> None:
+        for name, value in variables.items():
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+        use_settings(None)
+
+    yield change
+    monkeypatch.undo()
+    use_settings(None)

@@ -1,0 +1,186 @@
+"""`cgk-tasks dev` as a real process in a folder of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+JOBS = """
+from cgk_tasks import define_job
+
+@define_job("greet", event="order.created")
+def greet(ctx):
+    return "version 1"
+"""
+
+
+class Folder:
+    """A working folder with one job, its terminal with `dev`, and a second terminal."""
+
+    def __init__(self, path):
+        self.path = path
+        (path / "shop_jobs.py").write_text(JOBS)
+        (path / ".env.local").write_text("CGK_JOB_MODULES=shop_jobs\n")
+        self._env = {
+            name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOBS_"))
+        }
+        self._seen = 0
+        self.dev = None
+
+    @property
+    def shown(self):
+        return (self.path / "terminal.log").read_text(errors="replace")
+
+    def start(self, *options, **env):
+        with (self.path / "terminal.log").open("wb") as log:
+            self.dev = subprocess.Popen(
+                [sys.executable, "-m", "cgk_tasks.cli", "dev", "--flower-port", "0", *options],
+                cwd=self.path, env=self._env | env, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.wait_shown(" ready.")
+
+    def wait_shown(self, text):
+        """Until the text is shown after what was waited for before."""
+
+        def position():
+            assert self.dev.poll() is None, self.shown
+            return self.shown.find(text, self._seen) + 1
+
+        self._seen = wait_until(position, 60, f"{text!r} in {self.path / 'terminal.log'}")
+
+    def after_a_restart(self, why):
+        """Until the worker is ready again, for a reason that is shown."""
+        self.wait_shown(why)
+        self.wait_shown(" ready.")
+
+    def cgk(self, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "cgk_tasks.cli", *arguments],
+            cwd=self.path, env=self._env, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr + self.shown
+        return done.stdout
+
+    def greeting(self):
+        payload = '{"orderId": "o-1", "totalAmount": 1}'
+        return json.loads(self.cgk("send", "order.created", payload, "--tenant", "acme", "--wait", "40"))
+
+    def processes(self):
+        """Every process of the session: dev's children, their children, the servers."""
+        return psutil.Process(self.dev.pid).children(recursive=True)
+
+    def end(self, number):
+        """Send a signal; the exit code and the processes that outlived it."""
+        family = self.processes()
+        assert len(family) >= 3, family
+        self.dev.send_signal(number)
+        code = self.dev.wait(40)
+        _gone, alive = psutil.wait_procs(family, timeout=20)
+        return code, alive
+
+    def clean_up(self):
+        if self.dev is not None and self.dev.poll() is None:
+            family = self.processes()
+            self.dev.terminate()
+            try:
+                self.dev.wait(40)
+            except subprocess.TimeoutExpired:
+                self.dev.kill()
+            for process in psutil.wait_procs(family, timeout=20)[1]:
+                process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = Folder(tmp_path)
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """One session with everything, for the tests that leave it running."""
+    made = Folder(tmp_path_factory.mktemp("shop"))
+    made.start()
+    made.cgk("tenants", "add", "acme")
+    yield made
+    made.clean_up()
+
+
+def test_it_shows_first_what_to_type_in_a_second_terminal(session):
+    assert session.shown.startswith("In a second terminal, in this folder:\n  cgk-tasks tenants add acme")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r"services \| PostgreSQL and Redis ready",
+        r"worker   \| .* ready\.",
+        r"beat     \| ",
+        r"flower   \| http://127",
+    ],
+)
+def test_each_line_stands_after_the_name_of_its_program(session, line):
+    wait_until(lambda: re.search(f"^{line}", session.shown, re.MULTILINE), 40, line)
+
+
+def test_flower_answers_on_loopback(session):
+    url = re.search(r"http://127\.0\.0\.1:\d+", session.shown).group()
+
+    def answers():
+        try:
+            return urlopen(f"{url}/healthcheck", timeout=5).read()
+        except OSError:
+            return None
+
+    assert wait_until(answers, 40) == b"OK"
+
+
+def test_the_doctor_finds_nothing_broken_in_a_second_terminal(session):
+    levels = {finding["check"]: finding["level"] for finding in json.loads(session.cgk("doctor", "--json"))}
+    assert "FAIL" not in levels.values()
+    assert levels["jobs"] == levels["broker"] == levels["database"] == "OK"
+
+
+def test_changed_code_is_loaded(session):
+    (session.path / "shop_jobs.py").write_text(JOBS.replace("version 1", "version 2"))
+    session.after_a_restart("shop_jobs.py changed, reloading")
+    assert session.greeting() == "version 2"
+
+
+def test_a_worker_that_dies_is_started_again(session):
+    next(process for process in session.processes() if "worker" in process.cmdline()).kill()
+    session.after_a_restart("was killed by SIGKILL; it starts again in")
+    assert session.greeting().startswith("version ")
+
+
+def test_ctrl_c_stops_everything_and_leaves_no_process(folder):
+    folder.start("--no-flower")
+    assert folder.end(signal.SIGINT) == (0, [])
+    assert folder.shown.rstrip().endswith("services | stopped")
+
+
+def test_a_kill_leaves_no_process(folder):
+    folder.start("--no-beat", "--no-flower")
+    assert folder.end(signal.SIGKILL) == (-signal.SIGKILL, [])
+
+
+def test_services_that_are_named_are_used_and_sigterm_leaves_no_process(folder, services, migrated):
+    folder.start(
+        "--no-beat",
+        "--no-flower",
+        CGK_DATABASE_URL=services.database_url,
+        CGK_BROKER_URL=services.broker_url,
+    )
+    assert not (folder.path / ".cgk" / "postgres").exists()
+    assert folder.end(signal.SIGTERM) == (0, [])

@@ -1,0 +1,192 @@
+"""`cgk-tasks doctor`: what it finds, with real servers that are broken for a moment."""
+
+import os
+from datetime import timedelta
+
+import pytest
+import redis
+
+from cgk_tasks import cancel_job, send_job
+from cgk_tasks.cli.doctor.broker import redis_version
+from cgk_tasks.cli.doctor.database import judge_clock, revision, rights, version
+from cgk_tasks.cli.doctor.work import dispatcher, workers
+from cgk_tasks.config import get_settings, use_settings
+from cgk_tasks.migrations import migrate
+from cgk_tasks.postgres import autocommit, close_pools
+from cgk_tasks.tenancy import add_tenant
+from tests.support.jobs import Behave
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("database")
+
+ROLE = {
+    "role": "app",
+    "database": "shop",
+    "has_schema": True,
+    "may_create_schemas": True,
+    "may_create_roles": True,
+}
+
+
+@pytest.fixture(scope="module")
+def migrated(environment, services):
+    """A database of this module's own: the doctor looks at all that waits in it."""
+    name = f"doctor_{os.urandom(4).hex()}"
+    with autocommit() as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CGK_DATABASE_URL", services.database_url.replace("/cgk?", f"/{name}?"))
+        use_settings(None)
+        migrate()
+        add_tenant("acme")
+        yield
+        close_pools()
+    use_settings(None)
+
+
+@pytest.fixture
+def examined(cgk):
+    """The findings by check."""
+
+    def examine():
+        return {finding["check"]: finding for finding in cgk("doctor", "--json").json}
+
+    return examine
+
+
+@pytest.fixture
+def healthy(start_worker, setting):
+    """A worker that leads, with jobs."""
+    setting(CGK_JOB_MODULES="tests.support.jobs")
+    worker = start_worker(["tests.support.jobs"])
+    wait_until(lambda: "dispatcher_leads" in worker.log)
+    yield worker
+    worker.stop()
+
+
+def test_all_is_well_with_servers_a_worker_and_jobs(cgk, examined, healthy):
+    levels = {check: finding["level"] for check, finding in examined().items()}
+    assert levels == dict.fromkeys(
+        ["settings", "database", "rights", "migrations", "clock", "broker", "eviction", "persistence", "jobs", "tenants",
+         "workers", "dispatcher", "queues"], "OK",
+    )  # fmt: skip
+    assert cgk("doctor").code == 0
+
+
+def test_quiet_prints_nothing_when_all_is_well(cgk, healthy):
+    outcome = cgk("doctor", "--quiet")
+    assert (outcome.code, outcome.out) == (0, "")
+
+
+def test_without_a_worker_it_warns_and_says_how_to_start_one(cgk, examined):
+    found = examined()
+    assert (found["workers"]["level"], found["dispatcher"]["level"]) == ("WARN", "WARN")
+    assert "celery -A cgk_tasks worker" in found["workers"]["advice"]
+    assert cgk("doctor").code == 0
+
+
+def test_due_runs_in_a_queue_without_a_worker_fail_with_the_command_to_type(cgk, examined):
+    run = send_job(Behave(tenant_id="acme", action="echo"), queue="nobody-listens")
+    finding = examined()["queues"]
+    code = cgk("doctor").code
+    cancel_job(run.id)
+    assert (code, finding["level"]) == (1, "FAIL")
+    assert "nobody-listens" in finding["advice"]
+
+
+def test_a_redis_that_may_evict_messages_fails(examined, services):
+    client = redis.Redis.from_url(services.broker_url)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        finding = examined()["eviction"]
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.close()
+    assert (finding["level"], "allkeys-lru" in finding["message"]) == ("FAIL", True)
+
+
+def test_a_database_that_cannot_be_reached_fails_and_the_broker_is_still_examined(examined, setting):
+    setting(CGK_DATABASE_URL="postgresql://nobody:secret@127.0.0.1:1/nothing")
+    found = examined()
+    assert (found["database"]["level"], found["broker"]["level"]) == ("FAIL", "OK")
+    assert "secret" not in str(found)
+
+
+def test_a_broker_that_cannot_be_reached_fails(examined, setting):
+    setting(CGK_BROKER_URL="redis://127.0.0.1:1/0")
+    assert examined()["broker"]["level"] == "FAIL"
+
+
+def test_a_rabbitmq_that_cannot_be_reached_fails(examined, setting):
+    setting(CGK_BROKER_URL="amqp://guest:guest@127.0.0.1:1//")
+    assert examined()["broker"]["level"] == "FAIL"
+
+
+def test_the_local_provider_fails(examined, setting):
+    setting(JOBS_PROVIDER="local")
+    assert examined()["settings"]["level"] == "FAIL"
+
+
+def test_a_wrong_setting_fails_and_is_named(cgk, examined, setting):
+    setting(CGK_DISPATCH_BATCH="many")
+    finding = examined()["settings"]
+    assert (finding["level"], "CGK_DISPATCH_BATCH" in finding["message"]) == ("FAIL", True)
+
+
+def test_no_job_module_is_a_warning(examined, setting):
+    setting(CGK_JOB_MODULES=None)
+    assert examined()["jobs"]["level"] == "WARN"
+
+
+@pytest.mark.parametrize("text", ["1 / 0", "import no_such_library", "raise SystemExit('bye')"])
+def test_a_job_module_that_cannot_be_imported_fails(examined, setting, tmp_path, monkeypatch, text):
+    name = f"broken_{abs(hash(text))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    setting(CGK_JOB_MODULES=name)
+    assert examined()["jobs"]["level"] == "FAIL"
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(0.9, "OK"), (1.1, "WARN"), (5.1, "FAIL")])
+def test_the_clocks_may_differ_by_a_second(seconds, level):
+    assert judge_clock(timedelta(seconds=seconds)).level == level
+
+
+@pytest.mark.parametrize(("number", "level"), [(150_000, "OK"), (149_999, "FAIL")])
+def test_postgresql_must_be_15_or_newer(number, level):
+    assert version({"version": "x", "version_number": number, "database": "shop"}).level == level
+
+
+@pytest.mark.parametrize(
+    ("found", "level"), [("6.2.0", "OK"), ("6.0.16", "FAIL"), ("7.2.4", "OK"), ("10.0.1", "OK")]
+)
+def test_redis_must_be_6_2_or_newer(found, level):
+    assert redis_version({"redis_version": found}).level == level
+
+
+@pytest.mark.parametrize(
+    ("changed", "level"),
+    [
+        ({}, "OK"),
+        ({"may_create_roles": False}, "WARN"),
+        ({"may_create_schemas": False}, "WARN"),
+        ({"may_create_schemas": False, "has_schema": False}, "FAIL"),
+    ],
+)
+def test_missing_rights_are_a_warning_until_they_stop_the_migration(changed, level):
+    assert rights(ROLE | changed, get_settings()).level == level
+
+
+@pytest.mark.parametrize("current", [None, "0000", "9999"])
+def test_tables_of_another_version_fail(current):
+    assert revision(current, "0001").level == "FAIL"
+
+
+def test_a_silent_worker_is_a_warning_that_names_it():
+    alive, silent = {"name": "w1", "silent_seconds": 1.0}, {"name": "w2", "silent_seconds": 99.0}
+    finding = workers([alive, silent], [alive])
+    assert (finding.level, "w2 (99 s)" in finding.message) == ("WARN", True)
+
+
+def test_workers_of_which_none_leads_fail():
+    assert dispatcher(None, workers_alive=True).level == "FAIL"

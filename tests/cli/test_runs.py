@@ -1,0 +1,144 @@
+"""`cgk-tasks runs`, with a real worker."""
+
+
+import pytest
+
+from cgk_tasks import get_job_status, send_job
+from cgk_tasks.events import CustomerCreated
+from tests.support.jobs import Behave, TwoJobs
+from tests.support.waiting import wait_closed
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+@pytest.fixture(scope="module")
+def worker(start_worker):
+    return start_worker(["tests.support.jobs"])
+
+
+@pytest.fixture(autouse=True)
+def job_modules(worker, setting):
+    setting(CGK_JOB_MODULES="tests.support.jobs")
+
+
+def waiting(tenant="acme"):
+    return send_job(Behave(tenant_id=tenant, action="echo", argument="x"), delay=3600).id
+
+
+def closed(action="echo", tenant="acme"):
+    return wait_closed(send_job(Behave(tenant_id=tenant, action=action, argument="x")).id).id
+
+
+def ids(outcome):
+    return [row["id"] for row in outcome.json]
+
+
+def test_the_newest_runs_come_first(cgk):
+    first, second = waiting(), waiting()
+    assert ids(cgk("runs", "list", "--limit", "2", "--json")) == [second, first]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--tenant", "globex"), ("--event", "test.behave"), ("--state", "completed"), ("--job", "test-behave")],
+)
+def test_each_option_narrows_the_list(cgk, option, value):
+    closed(tenant="globex")
+    waiting()
+    rows = cgk("runs", "list", option, value, "--json").json
+    column = {"--tenant": "tenant_id"}.get(option, option.removeprefix("--"))
+    assert {row[column] for row in rows} == {value}
+
+
+def test_a_state_that_there_is_not_is_wrong_usage(cgk):
+    assert cgk("runs", "list", "--state", "done").code == 2
+
+
+def test_the_table_has_the_whole_id_when_it_is_piped(cgk):
+    run_id = waiting()
+    assert run_id in cgk("runs", "list", "--limit", "5").out
+
+
+def test_a_run_is_shown_with_its_result(cgk):
+    shown = cgk("runs", "show", closed(), "--json").json
+    assert (shown["state"], shown["result"], shown["attempt"]) == ("completed", "x", 1)
+
+
+def test_a_failed_run_is_shown_with_the_error_of_every_attempt(cgk):
+    run_id = closed("fail")
+    shown = cgk("runs", "show", run_id, "--json").json
+    assert [error["attempt"] for error in shown["errors"]] == [1, 2, 3]
+    assert "ValueError: x" in cgk("runs", "show", run_id).out
+
+
+def test_a_parent_is_shown_with_its_children(cgk):
+    parent = wait_closed(send_job(TwoJobs(tenant_id="acme")).id).id
+    shown = cgk("runs", "show", parent, "--json").json
+    assert {child["job"]: child["state"] for child in shown["children"]} == {
+        "test-first": "completed", "test-second": "completed",
+    }  # fmt: skip
+
+
+def test_personal_data_is_not_shown(cgk):
+    run_id = send_job(
+        CustomerCreated(tenant_id="acme", customer_id="c-1", email="ada@example.com"), delay=60
+    ).id
+    payload = cgk("runs", "show", run_id, "--json").json["payload"]
+    assert payload == {"tenantId": "acme", "customerId": "c-1", "email": "[redacted]"}
+
+
+def test_personal_data_is_shown_when_asked_for(cgk):
+    run_id = send_job(
+        CustomerCreated(tenant_id="acme", customer_id="c-1", email="ada@example.com"), delay=60
+    ).id
+    assert "ada@example.com" in cgk("runs", "show", run_id, "--show-payload").out
+
+
+def test_nothing_of_a_payload_is_shown_whose_event_is_not_known_here():
+    from cgk_tasks.cli.run_details import redacted
+
+    assert redacted("shop.private", {"tenantId": "acme", "note": "x"}) == {
+        "tenantId": "acme",
+        "note": "[redacted]",
+    }
+
+
+@pytest.mark.parametrize("run_id", ["0198c0de-0000-7000-8000-00000000abcd", "nonsense"])
+def test_an_unknown_run_fails(cgk, run_id):
+    outcome = cgk("runs", "show", run_id)
+    assert (outcome.code, f"There is no run {run_id}." in outcome.err) == (1, True)
+
+
+def test_runs_are_cancelled(cgk):
+    first, second = waiting(), waiting()
+    rows = cgk("runs", "cancel", first, second, "--json").json
+    assert [(row["id"], row["state"]) for row in rows] == [(first, "cancelled"), (second, "cancelled")]
+
+
+def test_a_run_that_cannot_be_cancelled_does_not_stop_the_others(cgk):
+    over, open_one = closed(), waiting()
+    outcome = cgk("runs", "cancel", over, open_one, "--json")
+    assert (outcome.code, ids(outcome), get_job_status(open_one).state) == (1, [open_one], "cancelled")
+
+
+def test_a_dry_run_cancels_nothing(cgk):
+    run_id = waiting()
+    cgk("runs", "cancel", run_id, "--dry-run")
+    assert get_job_status(run_id).state == "scheduled"
+
+
+def test_a_closed_run_is_retried_as_a_new_one_that_names_it(cgk):
+    run_id = closed("fail_permanently")
+    (row,) = cgk("runs", "retry", run_id, "--json").json
+    assert get_job_status(row["id"]).replay_of == run_id == row["replay_of"]
+
+
+def test_an_open_run_cannot_be_retried(cgk):
+    outcome = cgk("runs", "retry", waiting())
+    assert (outcome.code, "Only closed runs can be retried" in outcome.err) == (1, True)
+
+
+def test_a_dry_run_retries_nothing(cgk):
+    run_id = closed("fail_permanently")
+    cgk("runs", "retry", run_id, "--dry-run")
+    assert all(row["replay_of"] != run_id for row in cgk("runs", "list", "--json").json)

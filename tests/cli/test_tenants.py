@@ -1,0 +1,70 @@
+"""`cgk-tasks tenants`."""
+
+import os
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def new_id():
+    return f"t{os.urandom(4).hex()}"
+
+
+def test_a_tenant_is_added_with_its_schema(cgk, new_id):
+    assert cgk("tenants", "add", new_id, "--json").json == {
+        "id": new_id, "status": "active", "isolation": "role", "schema_name": f"tenant_{new_id}",
+        "role_name": f"cgk_tenant_{new_id}",
+    }  # fmt: skip
+
+
+def test_schema_and_isolation_can_be_chosen(cgk, new_id):
+    tenant = cgk(
+        "tenants", "add", new_id, "--schema", f"shop_{new_id}", "--isolation", "search_path", "--json"
+    ).json
+    assert (tenant["schema_name"], tenant["isolation"]) == (f"shop_{new_id}", "search_path")
+
+
+def test_adding_again_changes_nothing(cgk, new_id):
+    first = cgk("tenants", "add", new_id, "--json").json
+    assert cgk("tenants", "add", new_id, "--json").json == first
+
+
+def test_adding_again_with_another_schema_fails(cgk, new_id):
+    cgk("tenants", "add", new_id)
+    again = cgk("tenants", "add", new_id, "--schema", "other")
+    assert (again.code, "is registered with schema" in again.err) == (1, True)
+
+
+def test_a_malformed_id_fails(cgk):
+    outcome = cgk("tenants", "add", "Acme Inc")
+    assert (outcome.code, "is not a tenant id" in outcome.err) == (1, True)
+
+
+def test_an_unknown_isolation_is_wrong_usage(cgk, new_id):
+    assert cgk("tenants", "add", new_id, "--isolation", "hope").code == 2
+
+
+def test_tenants_are_listed(cgk):
+    assert {"acme", "globex", "initech"} <= {row["id"] for row in cgk("tenants", "list", "--json").json}
+
+
+def test_the_table_for_people_has_every_tenant(cgk):
+    assert "tenant_acme" in cgk("tenants", "list").out
+
+
+def test_a_tenant_is_suspended_and_resumed(cgk, new_id):
+    def status():
+        return next(row["status"] for row in cgk("tenants", "list", "--json").json if row["id"] == new_id)
+
+    cgk("tenants", "add", new_id)
+    cgk("tenants", "suspend", new_id, "--by", "billing")
+    suspended = status()
+    cgk("tenants", "resume", new_id)
+    assert (suspended, status()) == ("suspended", "active")
+
+
+def test_suspending_an_unknown_tenant_fails_with_the_nearest_id(cgk):
+    outcome = cgk("tenants", "suspend", "acmee")
+    assert (outcome.code, 'Did you mean "acme"?' in outcome.err) == (1, True)

@@ -1,0 +1,40 @@
+"""The tests on the page "Test your jobs" pass, in an application of their own."""
+
+import os
+import subprocess
+import sys
+
+from tests.docs.pages import ROOT, blocks
+
+PAGE = ROOT / "docs/how-to/test-your-jobs.md"
+
+# What the page takes for granted: the job that writes, from the tutorial, and its table.
+RECORD_ORDER = """
+from sqlalchemy import text
+
+
+def create_tables(tenant, connection):
+    connection.execute("CREATE TABLE orders (order_id text)")
+
+
+@define_job("record-order", event="order.fulfilled")
+def record_order(ctx):
+    ctx.db.execute(text("INSERT INTO orders VALUES (:id)"), {"id": ctx.payload.order_id})
+"""
+
+
+def test_the_examples_of_the_page_pass(tmp_path):
+    conftest, job, *tests = [block.text for block in blocks(PAGE, "python")]
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/jobs.py").write_text(job + RECORD_ORDER)
+    (tmp_path / "conftest.py").write_text(conftest)
+    for number, text in enumerate(tests):
+        (tmp_path / f"test_{number}.py").write_text(text)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOB", "PYTEST"))}
+    env |= {"PYTHONPATH": str(tmp_path), "CGK_TENANT_SETUP": "shop.jobs:create_tables"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert f"{len(tests)} passed" in done.stdout, done.stdout

@@ -1,0 +1,50 @@
+"""The reference pages that are written by hand say what the code says."""
+
+import re
+
+import pytest
+
+from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES
+from cgk_tasks.runs.result_backend import CELERY_STATES
+from tests.docs.pages import ROOT
+from tests.docs.settings_table import rows
+
+SETTINGS = (ROOT / "docs/reference/settings.md").read_text()
+STATES = (ROOT / "docs/reference/states.md").read_text()
+
+
+def table_under(heading):
+    """The rows below a heading of the page on states, as lists of cells."""
+    section = re.split(r"^## ", STATES.partition(f"## {heading}\n")[2], flags=re.MULTILINE)[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def names(cell):
+    return re.findall(r"`(\w+)`", cell)
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.split("`")[1])
+def test_a_setting_is_on_its_page_with_its_default_and_meaning(row):
+    assert row in SETTINGS.splitlines()
+
+
+def test_the_page_has_no_setting_that_the_code_has_not():
+    assert {line for line in SETTINGS.splitlines() if line.startswith("| `")} == set(rows())
+
+
+def test_every_open_state_is_explained():
+    assert {names(row[0])[0] for row in table_under("Open")} == OPEN_STATES
+
+
+def test_every_closed_state_is_explained():
+    assert {names(row[0])[0] for row in table_under("Closed")} == CLOSED_STATES
+
+
+def test_open_states_go_on_to_states_that_exist():
+    following = {name for row in table_under("Open") for name in names(row[2])}
+    assert following <= OPEN_STATES | CLOSED_STATES
+
+
+def test_every_state_is_shown_as_celery_shows_it():
+    assert {names(row[0])[0]: names(row[1])[0] for row in table_under("As Celery shows them")} == CELERY_STATES

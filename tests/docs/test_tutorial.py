@@ -1,0 +1,122 @@
+"""The tutorial works: its files are saved, its commands typed, and their output is what the page shows.
+
+The installation (a block of `sh`) is left out: `make test` has done it. On the page `…` stands for any text, and `ID`
+for the run's id that was printed last.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks
+from tests.support.waiting import wait_until
+
+PAGE = ROOT / "docs/tutorials/first-job.md"
+FOREGROUND = "cgk-tasks dev"
+
+_RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Terminals:
+    """The first terminal, where `cgk-tasks dev` stays, and the second, a shell."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        scripts = str(Path(sys.executable).parent)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOB"))}
+        self._env = {**kept, "PATH": f"{scripts}{os.pathsep}{kept['PATH']}", "NO_COLOR": "1", "COLUMNS": "200"}
+        self._last_id = ""
+        self._log = folder.with_suffix(".log")
+        self._dev: subprocess.Popen[bytes] | None = None
+        self._shell = subprocess.Popen(
+            ["bash"], cwd=folder, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def start_foreground(self) -> None:
+        with self._log.open("wb") as log:
+            self._dev = subprocess.Popen(FOREGROUND.split(), cwd=self.folder, env=self._env, stdout=log, stderr=log)
+        wait_until(self._is_ready, 60, "the worker of cgk-tasks dev is ready")
+
+    def _is_ready(self) -> bool:
+        assert self._dev is not None
+        shown = self._log.read_text(errors="replace")
+        assert self._dev.poll() is None, shown
+        return " ready." in shown
+
+    def run(self, command: str) -> str:
+        """The output of one command in the shell."""
+        shell = self._shell
+        assert shell.stdin is not None
+        assert shell.stdout is not None
+        command = re.sub(r"\bID\b", self._last_id, command)
+        shell.stdin.write(f"{command}\necho; echo --done--\n")
+        shell.stdin.flush()
+        lines = []
+        while (line := shell.stdout.readline()) != "--done--\n":
+            assert line, "the shell ended"
+            lines.append(line)
+        output = "".join(lines).strip("\n")
+        self._last_id = (_RUN_ID.findall(output) or [self._last_id])[-1]
+        return output
+
+    def interrupt_foreground(self) -> int:
+        """Ctrl-C."""
+        assert self._dev is not None
+        self._dev.send_signal(signal.SIGINT)
+        return self._dev.wait(45)
+
+    def close(self) -> None:
+        self._shell.kill()
+        self._shell.wait()
+        if self._dev is not None and self._dev.poll() is None:
+            self._dev.terminate()
+            self._dev.wait(45)
+
+
+@pytest.fixture
+def terminals(tmp_path):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    both = Terminals(folder)
+    yield both
+    both.close()
+
+
+@pytest.mark.timeout(280)
+def test_the_tutorial_works_as_written(terminals):
+    done = 0
+    for block in blocks(PAGE, "python", "console"):
+        if block.saved_as:
+            (terminals.folder / block.saved_as).write_text(block.text)
+            continue
+        for command, shown in steps(block.text):
+            done += 1
+            if command == FOREGROUND:
+                terminals.start_foreground()
+                continue
+            output = terminals.run(command)
+            assert matches(output, shown), f"{block}: {command}\nprinted\n{output}\nbut the page shows\n{shown}"
+    assert done > 10
+    assert terminals.interrupt_foreground() == 0
+
+
+def steps(text: str) -> list[tuple[str, str]]:
+    """The commands of a console block, each with the output that is shown below it."""
+    parts = re.split(r"^\$ (.*)\n", text, flags=re.MULTILINE)
+    return list(zip(parts[1::2], (shown.strip("\n") for shown in parts[2::2]), strict=True))
+
+
+def matches(output: str, shown: str) -> bool:
+    """Whether the output is what is shown. `…` is any text; how wide the columns of a table are does not matter."""
+    pattern = "".join(".*" if part == "…" else re.escape(part) for part in re.split("(…)", _narrow(shown)))
+    return re.fullmatch(pattern, _narrow(output), re.DOTALL) is not None
+
+
+def _narrow(text: str) -> str:
+    return "\n".join(re.sub(r" +", " ", line).strip() for line in text.splitlines())

@@ -1,0 +1,53 @@
+"""The same faults over Redis and over RabbitMQ, where there is one."""
+
+import os
+import signal
+
+import pytest
+
+from cgk_tasks import send_job
+from tests.faults.journal import once, rows_written, states, wait_completed
+from tests.support.waiting import wait_closed, wait_until
+
+
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def broker_name(request):
+    return request.param
+
+
+def test_events_go_through_with_their_payloads(celery_setup, journal):
+    order = {"tenantId": "globex", "orderId": "o-2", "totalAmount": 5}
+    runs = journal.send(10, priority=0) + journal.send(10, priority=9)
+    results = {send_job(journal.work(number)).id: number for number in range(5)}
+    ordered = send_job("order.created", order).id
+    foreign = celery_setup.app.send_task("order.created", kwargs=order)
+    assert wait_closed(ordered).result == "o-2"
+    assert foreign.get(timeout=20) == "o-2"
+    assert {run_id: wait_closed(run_id).result for run_id in results} == results
+    wait_completed(runs)
+
+
+def test_killed_children_and_a_killed_worker_leave_each_effect_once(worker, journal):
+    runs = journal.send(50, seconds=0.1)
+    for _ in range(2):
+        os.kill(journal.wait_at_work(runs)[0], signal.SIGKILL)
+    journal.wait_at_work(runs)
+    worker.kill()
+    worker.restart()
+    wait_completed(runs, 45)
+    assert rows_written(runs) == once(runs)
+    assert journal.overlaps == []
+
+
+def test_a_killed_broker_comes_back_and_nothing_is_lost_or_executed_twice_at_once(worker, broker, journal):
+    runs = journal.send(100, seconds=0.05)
+    # A queue of RabbitMQ 3.10 that is only a second old comes back from a kill without a leader, and stays so.
+    wait_until(lambda: states(runs)["completed"] > 60)
+    broker.kill()
+    sent_meanwhile = [send_job(journal.work(number)).id for number in range(5)]
+    broker.start()
+    everything = [*runs, *sent_meanwhile, *journal.send(5)]
+    wait_completed(everything, 60)
+    assert rows_written(everything) == once(everything)
+    assert journal.overlaps == []
+    assert worker.container.status == "running"

@@ -1,0 +1,232 @@
+"""An application's own `@app.task` functions are durable runs of a tenant, and behave as Celery's users expect."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from celery.exceptions import MaxRetriesExceededError, TaskRevokedError
+from celery.result import AsyncResult
+
+from cgk_tasks import get_job_status
+from cgk_tasks.errors import TenantMissingError, UnknownTenantError
+from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.tenancy import tenant_context
+from tests.integration import canvas_tasks as tasks
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+@pytest.fixture(scope="module")
+def worker(start_worker):
+    return start_worker(["tests.integration.canvas_tasks"])
+
+
+@pytest.fixture(autouse=True)
+def acme(worker):
+    with tenant_context("acme"):
+        yield
+
+
+def get(result, **options):
+    return result.get(timeout=20, interval=0.02, **options)
+
+
+def status_of(result):
+    return get_job_status(run_id_of(result.id))
+
+
+def lines(path, count):
+    """The file's lines, once it has that many."""
+    return wait_until(
+        lambda: (
+            found
+            if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count
+            else None
+        )
+    )
+
+
+def test_delay_runs_the_function_and_keeps_its_result():
+    result = tasks.add.delay(1, y=2)
+    assert (get(result), result.status, result.ready()) == (3, "SUCCESS", True)
+    assert status_of(result).tenant_id == "acme"
+
+
+def test_send_task_by_name_does_the_same():
+    assert get(tasks.app.send_task(tasks.add.name, args=(1, 2))) == 3
+
+
+def test_a_task_id_of_the_callers_own_is_kept():
+    result = tasks.request_of.apply_async(task_id="invoice 7")
+    assert get(result)["id"] == "invoice 7"
+    assert AsyncResult("invoice 7").get(timeout=1)["root_id"] == "invoice 7"
+
+
+def test_the_request_tells_which_run_this_is():
+    result = tasks.request_of.apply_async((1,), priority=8)
+    told = get(result)
+    assert told == {
+        "id": result.id, "root_id": result.id, "parent_id": None, "group": None, "group_index": None, "retries": 0,
+        "args": [1], "kwargs": {}, "called_directly": False, "priority": 8,
+    }  # fmt: skip
+
+
+def test_a_countdown_is_kept_in_the_record_and_not_in_the_broker():
+    result = tasks.add.apply_async((1, 1), countdown=0.5)
+    assert status_of(result).state == "scheduled"
+    assert get(result) == 2
+
+
+def test_an_eta_is_a_time_with_a_zone():
+    result = tasks.add.apply_async((1, 1), eta=datetime.now(UTC) + timedelta(seconds=0.3))
+    assert status_of(result).state == "scheduled"
+    assert get(result) == 2
+
+
+def test_a_run_that_expires_before_it_starts_is_revoked():
+    result = tasks.add.apply_async((1, 1), countdown=30, expires=0.1)
+    with pytest.raises(TaskRevokedError):
+        get(result)
+    assert status_of(result).state == "expired"
+
+
+def test_queue_and_priority_are_the_runs():
+    result = tasks.add.apply_async((1, 1), queue="elsewhere", priority=1)
+    status = status_of(result)
+    assert (status.queue, status.priority, result.status) == ("elsewhere", 1, "PENDING")
+
+
+def test_the_original_exception_comes_back():
+    result = tasks.fail.delay("empty account")
+    with pytest.raises(tasks.NotEnoughMoney, match="empty account"):
+        get(result)
+    assert (result.status, "raise NotEnoughMoney" in result.traceback) == ("FAILURE", True)
+
+
+def test_an_exception_with_a_constructor_of_its_own_comes_back_as_its_class():
+    with pytest.raises(tasks.Touchy, match="7: sore"):
+        get(tasks.fail_touchily.delay())
+
+
+def test_a_failure_is_not_retried_unless_the_task_says_so():
+    result = tasks.fail.delay()
+    get(result, propagate=False)
+    assert status_of(result).attempt == 1
+
+
+def test_retry_runs_the_same_run_again():
+    result = tasks.retry_until.delay(3, 1, 2)
+    assert get(result) == 3
+    assert [error["type"] for error in status_of(result).errors] == ["NotEnoughMoney", "NotEnoughMoney"]
+
+
+def test_retry_with_other_arguments_changes_the_run():
+    result = tasks.count_down.delay(2, step=1)
+    assert get(result) == 0
+    assert status_of(result).payload == {"args": [0], "kwargs": {"step": 1}}
+
+
+def test_a_retry_that_is_not_raised_happens_when_the_function_returns():
+    result = tasks.retry_without_raising.delay()
+    assert (get(result), status_of(result).attempt) == (1, 2)
+
+
+def test_a_task_out_of_retries_fails():
+    with pytest.raises(MaxRetriesExceededError):
+        get(tasks.never.delay())
+
+
+def test_autoretry_for_retries_the_exceptions_it_names(tmp_path):
+    with pytest.raises(tasks.NotEnoughMoney):
+        get(tasks.autoretried.delay(str(tmp_path / "tries")))
+    assert len((tmp_path / "tries").read_text().splitlines()) == 3
+
+
+def test_the_tasks_function_runs_in_its_tenants_context():
+    assert get(tasks.whose.delay()) == ["acme"]
+
+
+def test_a_task_sent_by_a_task_has_the_same_tenant():
+    assert get(AsyncResult(get(tasks.whose_in_turn.delay()))) == ["acme"]
+
+
+def test_a_task_sent_by_a_task_names_its_parent():
+    outer = tasks.start.delay(tasks.request_of.s())
+    told = get(AsyncResult(get(outer)))
+    assert (told["parent_id"], told["root_id"]) == (outer.id, outer.id)
+
+
+def test_the_tenant_can_be_named_in_the_headers(monkeypatch):
+    from cgk_tasks.tenancy.context import _tenant
+
+    token = _tenant.set(None)
+    try:
+        result = tasks.whose.apply_async(headers={"tenant": "globex"})
+    finally:
+        _tenant.reset(token)
+    assert get(result) == ["globex"]
+
+
+def test_without_a_tenant_nothing_is_sent():
+    from cgk_tasks.tenancy import platform_context
+
+    with platform_context(), pytest.raises(TenantMissingError, match="add"):
+        tasks.add.delay(1, 2)
+
+
+def test_an_unknown_tenant_is_refused():
+    with pytest.raises(UnknownTenantError):
+        tasks.add.apply_async((1, 2), headers={"tenant": "acne"})
+
+
+def test_arguments_are_checked_when_sending():
+    with pytest.raises(TypeError):
+        tasks.add.delay(1)
+
+
+def test_hooks_and_signals_of_a_run_that_completes(tmp_path):
+    get(tasks.with_hooks.delay(str(tmp_path / "f"), "ok"))
+    assert lines(tmp_path / "f", 6) == [
+        "task_prerun", "run", "on_success ok acme", "task_success", "after_return SUCCESS", "task_postrun SUCCESS",
+    ]  # fmt: skip
+
+
+def test_hooks_and_signals_of_a_run_that_fails(tmp_path):
+    get(tasks.with_hooks.delay(str(tmp_path / "f"), "fail"), propagate=False)
+    assert lines(tmp_path / "f", 6) == [
+        "task_prerun", "run", "on_failure fail ExceptionInfo", "task_failure", "after_return FAILURE",
+        "task_postrun FAILURE",
+    ]  # fmt: skip
+
+
+def test_hooks_and_signals_of_a_run_that_is_retried(tmp_path):
+    get(tasks.with_hooks.delay(str(tmp_path / "f"), "retry"))
+    assert lines(tmp_path / "f", 11)[:5] == [
+        "task_prerun",
+        "run",
+        "on_retry",
+        "task_retry",
+        "task_postrun RETRY",
+    ]
+
+
+def test_a_replaced_task_goes_on_as_its_replacement():
+    result = tasks.replaced_by_task.delay(1)
+    assert get(result) == 11
+    assert status_of(result).event == tasks.add.name
+
+
+def test_a_task_replaced_by_a_chain_has_the_chains_result():
+    assert get(tasks.replaced_by_chain.delay(1)) == 111
+
+
+def test_a_task_replaced_by_a_group_has_the_groups_results():
+    assert get(tasks.replaced_by_group.delay(1)) == [2, 3]
+
+
+def test_a_task_that_opts_out_runs_for_its_tenant_and_leaves_no_record(tmp_path):
+    path = str(tmp_path / "effect")
+    sent = get(tasks.start.delay(tasks.fleeting.s(1, path)))
+    assert lines(path, 1) == ["1 acme"]
+    assert AsyncResult(sent).status == "PENDING"

@@ -1,0 +1,120 @@
+"""The pytest plugin, used by the test suite of a small application in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CONFTEST = 'pytest_plugins = ["cgk_tasks.testing.plugin"]'
+
+SHOP = """
+from sqlalchemy import text
+
+from cgk_tasks import JobContext, define_job
+from cgk_tasks.events import OrderCreated
+
+
+def create_tables(tenant, connection):
+    connection.execute("CREATE TABLE orders (order_id text)")
+
+
+@define_job("record-order", event="order.created")
+def record_order(ctx: JobContext[OrderCreated]) -> None:
+    ctx.db.execute(text("INSERT INTO orders VALUES (:id)"), {"id": ctx.payload.order_id})
+"""
+
+TESTS = """
+import os
+
+import pytest
+from shop import record_order
+from sqlalchemy import text
+
+from cgk_tasks import PermanentError, get_job_status, send_job, tenant_context, tenant_session
+from cgk_tasks.errors import UnknownTenantError
+from cgk_tasks.events import OrderCancelled, OrderCreated
+from cgk_tasks.tenancy import TenantSession
+from cgk_tasks.testing import run_job
+
+
+def order(tenant):
+    return OrderCreated(tenant_id=tenant.id, order_id="o-1", total_amount=5)
+
+
+def orders(tenant):
+    with tenant_context(tenant), tenant_session() as session:
+        return session.execute(text("SELECT order_id FROM orders")).scalars().all()
+
+
+def test_ctx_db_commits_when_the_job_returns(tenant):
+    acme = tenant("acme")
+    run_job(record_order, order(acme))
+    assert orders(acme) == ["o-1"]
+
+
+def test_ctx_db_is_rolled_back_when_the_job_raises(tenant):
+    def write_and_fail(ctx):
+        record_order(ctx)
+        raise PermanentError("after the write")
+
+    acme = tenant("acme")
+    with pytest.raises(PermanentError):
+        run_job(write_and_fail, order(acme))
+    assert orders(acme) == []
+
+
+def test_a_session_of_the_tests_own_is_neither_committed_nor_closed(tenant):
+    acme = tenant("acme")
+    with tenant_context(acme), TenantSession(acme) as session:
+        run_job(record_order, order(acme), db=session)
+        written = session.execute(text("SELECT order_id FROM orders")).scalars().all()
+        session.rollback()
+        left = session.execute(text("SELECT order_id FROM orders")).scalars().all()
+    assert (written, left) == (["o-1"], [])
+
+
+def test_a_job_that_runs_locally_sees_its_own_tenants_tables_only(tenant, local_jobs):
+    acme, globex = tenant("acme"), tenant("globex")
+    stolen = f'SELECT count(*) FROM "{globex.schema_name}".orders'
+    local_jobs.client.register_handler("order.cancelled", lambda ctx: ctx.db.execute(text(stolen)).scalar())
+    send_job(OrderCancelled(tenant_id=acme.id, order_id="o-1"))
+    (run,) = local_jobs.wait_idle()
+    assert (run.state, run.error_code) == ("failed", "PERMISSION_DENIED")
+
+
+def test_an_unregistered_tenant_gets_no_session(cgk_services):
+    with pytest.raises(UnknownTenantError):
+        run_job(record_order, OrderCreated(tenant_id="nobody", order_id="o-1", total_amount=5))
+
+
+def test_each_tenant_is_another(tenant):
+    assert tenant("acme").id != tenant("acme").id
+
+
+def test_sends_are_recorded_in_the_private_database(tenant, cgk_services):
+    run = send_job(order(tenant()))
+    assert get_job_status(run.id).state == "pending"
+
+
+def test_processes_that_the_test_starts_see_the_same_services(cgk_services):
+    assert os.environ["CGK_DATABASE_URL"] == cgk_services.database_url
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The output of the application's own test run."""
+    folder = tmp_path_factory.mktemp("application")
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "shop.py").write_text(SHOP)
+    (folder / "test_shop.py").write_text(TESTS)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOB", "PYTEST"))}
+    env |= {"CGK_TENANT_SETUP": "shop:create_tables", "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:randomly", "-p", "no:cacheprovider", "test_shop.py"]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False).stdout
+
+
+@pytest.mark.parametrize("name", [line[4:].partition("(")[0] for line in TESTS.splitlines() if line.startswith("def test_")])
+def test_in_an_application(report, name):
+    assert f"test_shop.py::{name} PASSED" in report, report
