@@ -37,7 +37,7 @@ _AFTER_ERROR_SECONDS = 1.0
 _RELOAD_SECONDS = 300.0
 
 
-class CgkScheduler(DatabaseScheduler):
+class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-beat has no types
     """Named in the Celery setting `beat_scheduler`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +47,7 @@ class CgkScheduler(DatabaseScheduler):
         self._reload_at = 0.0
         super().__init__(*args, **kwargs)
         self.sync_every_tasks = 1  # save on fire
-        self.max_interval = min(self.max_interval, _LONGEST_PAUSE_SECONDS)
+        self.max_interval: float = min(self.max_interval, _LONGEST_PAUSE_SECONDS)
 
     def setup_schedule(self) -> None:
         """Nothing yet: a standby must not write. The leader does it."""
@@ -61,7 +61,7 @@ class CgkScheduler(DatabaseScheduler):
             self._keep_in_step()
             pause = self._engine.tick()
             others: float = super().tick(*args, **kwargs)
-            return min(pause, others, self.max_interval)
+            return min(pause, others, _LONGEST_PAUSE_SECONDS)
         except (psycopg.Error, sa.exc.SQLAlchemyError, DatabaseError, InterfaceError) as exc:
             log.warning("beat_cannot_work", reason=str(exc).strip(), hint="Is PostgreSQL up, and migrated?")
         except CgkTasksError as exc:

@@ -122,7 +122,7 @@ SELECT t.id AS tenant_id, coalesce(r.id, h.id)::text AS run_id, coalesce(r.state
             WHEN o.is_off THEN 'switched off'
             WHEN t.status <> 'active' THEN 'suspended'
             WHEN t.created_at > k.fired_at THEN 'registered later'
-            ELSE 'not active at the time' END AS reason
+            ELSE 'unknown' END AS reason
   FROM cgk.schedule_ticks k
   JOIN cgk.tenants t ON (t.source = 'platform') = %(for_platform)s
   LEFT JOIN cgk.schedule_overrides o ON o.schedule = k.schedule AND o.tenant_id = t.id
