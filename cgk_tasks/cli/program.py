@@ -14,7 +14,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cgk_tasks.cli import admin, demo, dev, doctor, events, exits, failures, migrate, runs, schedules, send, tenants
+from cgk_tasks.cli import (
+    admin,
+    demo,
+    dev,
+    doctor,
+    events,
+    exits,
+    failures,
+    migrate,
+    runs,
+    schedules,
+    send,
+    tenants,
+)
 from cgk_tasks.cli.output import examples, log_to_stderr
 
 program = typer.Typer(

@@ -19,7 +19,7 @@ commands = typer.Typer(
     epilog=examples(
         "cgk-tasks schedules list", "cgk-tasks schedules preview ab.dailySummary --days 7",
         "cgk-tasks schedules coverage subscription.dailyBilling",
-    ),  # fmt: skip
+    ),
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -32,7 +32,11 @@ def ensure_login(*, reset: bool = False) -> str | None:
 def serve(port: int) -> None:
     """Serve until Ctrl-C, on 127.0.0.1 and nowhere else."""
     from django.contrib.staticfiles.handlers import StaticFilesHandler
-    from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler, get_internal_wsgi_application
+    from django.core.servers.basehttp import (
+        ThreadedWSGIServer,
+        WSGIRequestHandler,
+        get_internal_wsgi_application,
+    )
 
     server = ThreadedWSGIServer(("127.0.0.1", port), WSGIRequestHandler)
     server.set_app(StaticFilesHandler(get_internal_wsgi_application()))

@@ -67,7 +67,7 @@ class Engine:
                 periodic_tasks.note_fired(schedule.name, scheduled_for)
         except CgkTasksError as exc:
             # One schedule that cannot tick must not hold up the others; it is tried again, and shows as late.
-            log.error("schedule_cannot_tick", schedule=schedule.name, reason=str(exc))
+            log.warning("schedule_cannot_tick", schedule=schedule.name, reason=str(exc))
             self._stumbled = True
             return entry
         done_until = found.ticks[-1] if found.ticks else now

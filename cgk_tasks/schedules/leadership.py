@@ -17,7 +17,7 @@ LEASE_SECONDS = 10.0
 
 
 class Leadership:
-    """This process's claim to lead. Two leaders for a moment do no harm: a tick's row is inserted once."""
+    """The claim of this process to lead. Two leaders for a moment do no harm: a tick's row is inserted once."""
 
     def __init__(self) -> None:
         self.holder = str(uuid.uuid4())

@@ -89,7 +89,7 @@ def _wanted(schedule: Schedule, known: Row | None, stored: Stored | None) -> tup
     try:
         timing(stored.cron, stored.timezone)
     except InvalidOptionError as exc:
-        log.error("schedule_unreadable", schedule=schedule.name, reason=str(exc), hint="The table's times are used.")
+        log.warning("schedule_unreadable", schedule=schedule.name, reason=str(exc), hint="The table's times are used.")
         return table_times, enabled, True
     return (stored.cron, stored.timezone), enabled, True
 

@@ -65,7 +65,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
         except (psycopg.Error, sa.exc.SQLAlchemyError, DatabaseError, InterfaceError) as exc:
             log.warning("beat_cannot_work", reason=str(exc).strip(), hint="Is PostgreSQL up, and migrated?")
         except CgkTasksError as exc:
-            log.error("beat_cannot_work", reason=str(exc))
+            log.warning("beat_cannot_work", reason=str(exc))
         self._reload_at = 0.0
         return _AFTER_ERROR_SECONDS
 

@@ -7,7 +7,6 @@ scope (every active tenant), misfire ("once"), overlap ("skip"), spread (0 secon
 An application adds its own with `@define_cron_job`. A cron, zone or pause that an operator sets in the database wins.
 """
 
-# ruff: noqa: E501
 # fmt: off
 
 from cgk_tasks.schedules.schedule import PLATFORM, Schedule, add_schedules

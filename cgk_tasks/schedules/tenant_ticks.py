@@ -69,7 +69,7 @@ def _collect(
         times = timing(schedule["cron"], schedule["timezone"])
     except InvalidOptionError as exc:
         # The time zone was valid when it was stored; this machine's data must be older. Look again in an hour.
-        log.error("tenant_schedule_unreadable", schedule=schedule["id"], reason=str(exc))
+        log.warning("tenant_schedule_unreadable", schedule=schedule["id"], reason=str(exc))
         return schedule["done_until"], now.replace(minute=0, second=0, microsecond=0) + _HOUR
     found = due(times, schedule["done_until"], now, schedule["misfire"], schedule["max_age"])
     name = f"tenant:{schedule['id']}"

@@ -1,5 +1,6 @@
 """The tenant `platform`: whose work it is when something runs for all tenants at once. No customer, and never listed
-among the active tenants."""
+among the active tenants.
+"""
 
 from __future__ import annotations
 

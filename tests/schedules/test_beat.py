@@ -2,6 +2,7 @@
 
 import signal
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -39,7 +40,7 @@ def wait_for_ticks(number, schedule="test-each-second", timeout=40.0):
 
 
 def assert_every_second_made_each_tenants_run_once(seen):
-    assert all(later - earlier == timedelta(seconds=1) for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later - earlier == timedelta(seconds=1) for earlier, later in pairwise(seen))
     made = rows(
         """SELECT scheduled_for, count(*) AS runs, count(DISTINCT tenant_id) AS tenants
              FROM (SELECT schedule, scheduled_for, tenant_id FROM cgk.runs

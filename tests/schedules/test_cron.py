@@ -1,6 +1,7 @@
 """When schedules tick: the rules of daylight saving, a library, and a brute-force clock."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -53,7 +54,7 @@ def test_an_interval_runs_in_real_time(zone, spring, autumn, missing):
         begin = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
         found = list(timing("*/15 * * * *", zone).ticks(begin, begin + timedelta(minutes=15 * ticks)))
         assert len(found) == ticks
-        assert {later - earlier for earlier, later in zip(found, found[1:], strict=False)} == {timedelta(minutes=15)}
+        assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=15)}
 
 
 def test_ticks_that_a_shift_moves_to_one_moment_are_one():
@@ -114,7 +115,10 @@ WINDOWS = st.one_of(
         st.tuples(st.just(zone), st.sampled_from([datetime.fromisoformat(day).replace(tzinfo=UTC) for day in days]))
         for zone, days in SHIFTS.items()
     ),
-    st.tuples(st.sampled_from(ZONES), st.datetimes(datetime(2026, 1, 3), datetime(2027, 12, 28), timezones=st.just(UTC))),
+    st.tuples(
+        st.sampled_from(ZONES),
+        st.datetimes(datetime(2026, 1, 3), datetime(2027, 12, 28), timezones=st.just(UTC)),  # noqa: DTZ001
+    ),
 )
 
 
@@ -142,7 +146,7 @@ def test_next_and_previous_agree_with_the_list_of_ticks(cron, place):
     zone, around = place
     ticks = found(cron, zone, *window(around))
     times = Cron(cron, zone)
-    for earlier, later in zip(ticks[:20], ticks[1:21], strict=False):
+    for earlier, later in pairwise(ticks[:21]):
         assert times.next(earlier) == later
         assert times.previous(later - timedelta(seconds=1)) == earlier
 

@@ -5,11 +5,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cgk_tasks import (
-    create_schedule, delete_schedule, get_schedule, list_schedules, pause_schedule, resume_schedule, tenant_context,
+    create_schedule,
+    delete_schedule,
+    get_schedule,
+    list_schedules,
+    pause_schedule,
+    resume_schedule,
+    tenant_context,
     update_schedule,
 )  # fmt: skip
 from cgk_tasks.errors import (
-    InvalidOptionError, PayloadInvalidError, TenantContextError, UnknownScheduleError, UnknownTenantError,
+    InvalidOptionError,
+    PayloadInvalidError,
+    TenantContextError,
+    UnknownScheduleError,
+    UnknownTenantError,
 )  # fmt: skip
 from cgk_tasks.schedules.health import late_schedules
 from cgk_tasks.schedules.tenant_ticks import fire_tenant_schedules
