@@ -153,6 +153,14 @@ def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] |
         return cursor.fetchall() if cursor.description else []
 
 
+def fetch_tuples(connection: AnyConnection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Like `fetch`, for the statements of every run: no dictionary, and no look at the columns' names."""
+    if isinstance(connection, sa.Connection):
+        return [tuple(row) for row in connection.exec_driver_sql(statement, dict(values))]
+    with connection.cursor() as cursor:
+        return cursor.execute(statement, values).fetchall()
+
+
 def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> int:
     """Run one statement and return how many rows it touched."""
     if isinstance(connection, sa.Connection):

@@ -10,8 +10,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import psycopg
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
+from cgk_tasks.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.runs import recovery
 from cgk_tasks.runs.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.runs.heart import Heart
@@ -31,6 +32,17 @@ _LOOK_SECONDS = 0.5
 _FORGOTTEN_LOOKS = 4
 
 
+class Holding(Protocol):
+    """A run with the attempt that was claimed, and the process that works on it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Pool:
     """What the steward must know of, and may do to, the worker's pool."""
@@ -39,6 +51,8 @@ class Pool:
     queues: Callable[[], Collection[str]]
     is_at_work: Callable[[Row], bool]
     """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
+    held: Callable[[], Sequence[Holding]]
+    """The runs that the pool has claimed and not yet recorded the end of."""
     interrupt: Callable[[int, Collection[str]], None]
     """Raise RunCancelledError in these runs, which the child with this pid holds."""
     fence: Callable[[], None]
@@ -63,6 +77,7 @@ class Steward(threading.Thread):
         self._timed_out: queue.SimpleQueue[tuple[list[str], float]] = queue.SimpleQueue()
         self._look_at = 0.0
         self._heart = Heart(self._beat, pool.fence, pool.unfence)
+        self._was_present = False
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
 
@@ -109,8 +124,24 @@ class Steward(threading.Thread):
 
     def _beat(self) -> None:
         values = {"id": self._id, "name": self._pool.name, "pid": os.getpid(), "queues": sorted(self._pool.queues())}
-        with autocommit() as connection:
+        with transaction() as connection:
+            is_new = bool(fetch(connection, SQL["be_present"], {"id": self._id}))
+            if is_new and self._was_present:
+                self._assert_claims(connection)
             execute(connection, SQL["beat"], values)
+        self._was_present = True
+
+    def _assert_claims(self, connection: Connection) -> None:
+        """PostgreSQL crashed: say again what runs here, because it may have forgotten the latest claims."""
+        held = self._pool.held()
+        values = {
+            "worker_id": self._id,
+            "ids": [run.id for run in held],
+            "attempts": [run.attempt for run in held],
+            "pids": [run.pid for run in held],
+        }
+        forgotten = fetch(connection, SQL["assert_claims"], values)
+        log.warning("claims_asserted_after_a_crash", held=len(held), forgotten=len(forgotten))
 
     def _handle_timed_out(self) -> None:
         while True:

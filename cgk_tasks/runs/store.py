@@ -20,6 +20,7 @@ from cgk_tasks.postgres import (
     autocommit,
     execute,
     fetch,
+    fetch_tuples,
     statements,
     transaction,
 )
@@ -186,27 +187,36 @@ def forget_hand_over(ids: Sequence[str]) -> None:
 
 def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
     """Take a packet's runs, in the packet's order. What does not come back is not ours to run."""
+    values: dict[str, Any] = {"worker_id": worker_id, "pid": pid}
     with autocommit() as connection:
-        rows = fetch(connection, SQL["claim"], {"ids": list(ids), "worker_id": worker_id, "pid": pid})
-    claimed = {row["id"]: _claimed(row) for row in rows if row["state"] == "running"}
+        if len(ids) == 1:
+            rows = fetch_tuples(connection, SQL["claim_one"], values | {"id": ids[0]})
+        else:
+            rows = fetch_tuples(connection, SQL["claim"], values | {"ids": list(ids)})
+    claimed = {row[0]: _claimed(row) for row in rows if row[4] == "running"}
     return [claimed[run_id] for run_id in ids if run_id in claimed]
+
+
+def claims_barred() -> bool:
+    """Whether nobody may claim now: PostgreSQL crashed, and some worker has not yet said what it is running."""
+    with autocommit() as connection:
+        return bool(fetch(connection, SQL["claims_barred"])[0]["barred"])
 
 
 def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> list[Claimed]:
     """The runs among these that the worker holds."""
-    rows = fetch(connection, SQL["running"], {"ids": list(ids), "worker_id": worker_id})
+    rows = fetch_tuples(connection, SQL["running"], {"ids": list(ids), "worker_id": worker_id})
     return [_claimed(row) for row in rows]
 
 
-def _claimed(row: Row) -> Claimed:
-    tenant = None
-    if row["tenant"] is not None:
-        tenant = Tenant(row["tenant"], row["status"], row["isolation"], row["schema_name"], row["role_name"])
+def _claimed(row: tuple[Any, ...]) -> Claimed:
+    """A row of `claim` or `running`; the columns are those of Claimed, without the tenant, and then the tenant's."""
+    run_id, tenant_id, event, job, _state, queue, priority, payload, max_attempts, attempt, deaths, *rest = row
+    run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at, scheduled_for, *tenant = rest
     return Claimed(
-        row["id"], row["tenant_id"], tenant, row["event"], row["job"], row["payload"], row["attempt"], row["deaths"],
-        row["max_attempts"], row["queue"], row["priority"], row["run_at"], row["created_at"], row["started_at"],
-        row["parent_id"], row["canvas"], row["cursor"], row["first_failed_at"],
-        row["scheduled_for"],
+        run_id, tenant_id, Tenant(*tenant) if tenant[0] is not None else None, event, job, payload, attempt, deaths,
+        max_attempts, queue, priority, run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at,
+        scheduled_for,
     )  # fmt: skip
 
 
@@ -221,8 +231,13 @@ def finish(
 
     flush: wait for the disk. True when the caller's own writes commit in the same transaction.
     """
-    values = _columns(closings, _CLOSING) | {"worker_id": worker_id, "durability": "on" if flush else "off"}
-    closed = closed_of(fetch(connection, SQL["finish"], values))
+    values: dict[str, Any] = {"worker_id": worker_id, "durability": "on" if flush else "off"}
+    if len(closings) == 1:
+        one = {name: getattr(closings[0], name) for name in _CLOSING}
+        rows = fetch_tuples(connection, SQL["finish_one"], values | one)
+    else:
+        rows = fetch_tuples(connection, SQL["finish"], values | _columns(closings, _CLOSING))
+    closed = [Closed(*row) for row in rows]
     if any(run.parent_id for run in closed):
         closed += close_parents(connection, closed)
     return closed

@@ -81,7 +81,21 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 INSERT INTO cgk.workers (id, name, pid, queues) VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s)
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = now(), queues = EXCLUDED.queues;
 
+-- name: be_present
+-- A row comes back at a worker's first beat, and at its first beat after a crash of PostgreSQL.
+INSERT INTO cgk.presence (worker_id) VALUES (%(id)s::uuid) ON CONFLICT DO NOTHING RETURNING worker_id;
+
+-- name: assert_claims
+-- Claims that PostgreSQL forgot in a crash while their jobs run on: pending → running, as they were.
+UPDATE cgk.runs r
+   SET state = 'running', attempt = held.attempt, worker_id = %(worker_id)s::uuid, worker_pid = held.pid,
+       started_at = clock_timestamp()
+  FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(pids)s::int[]) AS held (id, attempt, pid)
+ WHERE r.id = held.id AND r.state = 'pending' AND r.attempt = held.attempt - 1
+RETURNING r.id::text;
+
 -- name: leave
+WITH gone AS (DELETE FROM cgk.presence WHERE worker_id = %(id)s::uuid)
 DELETE FROM cgk.workers WHERE id = %(id)s::uuid;
 
 -- name: list_workers
@@ -130,7 +144,11 @@ SELECT id, tenant_id, event, job, %(state)s, queue, priority, payload, max_attem
 RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id;
 
 -- name: forget_worker
-DELETE FROM cgk.workers WHERE id = %(id)s::uuid AND heartbeat_at < now() - make_interval(secs => %(timeout)s);
+WITH gone AS (
+    DELETE FROM cgk.workers
+     WHERE id = %(id)s::uuid AND heartbeat_at < now() - make_interval(secs => %(timeout)s) RETURNING id
+)
+DELETE FROM cgk.presence USING gone WHERE worker_id = gone.id;
 
 -- name: forget_keys
 DELETE FROM cgk.idempotency_keys WHERE ctid IN

@@ -57,9 +57,8 @@ SELECT k.tenant_id, k.event, k.key, k.run_id::text, k.payload_hash
 -- The publish failed: the dispatcher hands these over as soon as the broker is back.
 UPDATE cgk.runs SET handed_over_at = NULL WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending';
 
--- name: claim
--- pending → running for a packet of ids. What does not come back is a duplicate, cancelled, expired or not due.
--- A suspended tenant's run is held instead. Locks the rows of the packet, in id order by the primary key.
+-- name: claim_one
+-- The same as claim for a single run, by the primary key under any plan.
 UPDATE cgk.runs r
    SET state = CASE WHEN t.status = 'suspended' THEN 'held' ELSE 'running' END,
        attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
@@ -73,15 +72,63 @@ UPDATE cgk.runs r
            WHEN r.replay_of IS NOT NULL
                THEN (SELECT h.scheduled_for FROM cgk.run_history h WHERE h.id = r.replay_of LIMIT 1)
        END
-  FROM cgk.runs waiting
-  LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
- WHERE waiting.id = ANY(%(ids)s::uuid[]) AND r.id = waiting.id
+  FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
+       cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
+ WHERE waiting.id = %(id)s::uuid AND r.id = waiting.id
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
+   AND NOT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
-          r.canvas::text AS canvas, r.cursor::text AS cursor,
-          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, r.scheduled_for,
-          t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
+          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+
+-- name: claim
+-- pending → running for a packet of ids. What does not come back is a duplicate, cancelled, expired or not due.
+-- A suspended tenant's run is held instead. Locks the rows of the packet, in id order by the primary key.
+-- Not flushed to disk: what a crash of PostgreSQL makes it forget, the workers assert again (assert_claims) before
+-- anybody claims, which the last condition sees to.
+UPDATE cgk.runs r
+   SET state = CASE WHEN t.status = 'suspended' THEN 'held' ELSE 'running' END,
+       attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
+       worker_id = CASE WHEN t.status = 'suspended' THEN NULL ELSE %(worker_id)s::uuid END,
+       worker_pid = %(pid)s,
+       started_at = clock_timestamp(),
+       -- A child has its parent's nominal time, a replay that of the run it repeats.
+       scheduled_for = CASE
+           WHEN r.scheduled_for IS NOT NULL THEN r.scheduled_for
+           WHEN r.parent_id IS NOT NULL THEN (SELECT p.scheduled_for FROM cgk.runs p WHERE p.id = r.parent_id)
+           WHEN r.replay_of IS NOT NULL
+               THEN (SELECT h.scheduled_for FROM cgk.run_history h WHERE h.id = r.replay_of LIMIT 1)
+       END
+  FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
+       cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
+ WHERE waiting.id = ANY(%(ids)s::uuid[]) AND r.id = waiting.id
+   AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
+   AND NOT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
+RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
+          r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
+          r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
+          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+
+-- name: claims_barred
+SELECT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
+    AS barred;
+
+-- name: finish_one
+-- The same as finish for a single run: arrays of one would cost twice as much.
+WITH gone AS (
+    DELETE FROM cgk.runs
+     WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND worker_id = %(worker_id)s::uuid
+    RETURNING *
+)
+INSERT INTO cgk.run_history
+SELECT id, tenant_id, event, coalesce(%(job)s::text, job), %(state)s::text, queue, priority, payload, max_attempts,
+       attempt, deaths, run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid,
+       parent_id, children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor,
+       CASE WHEN %(error)s::text IS NULL THEN errors ELSE errors || %(error)s::jsonb END,
+       clock_timestamp(), %(result)s::json, %(error_code)s::text, schedule, scheduled_for
+  FROM gone, (SELECT set_config('synchronous_commit', %(durability)s, true)) AS flush
+RETURNING id::text, parent_id::text, state;
 
 -- name: finish
 -- running → closed, only where the attempt still owns the run. Not flushed to disk on its own: a finish that
@@ -93,7 +140,8 @@ WITH outcome AS (
         AS o (id, attempt, job, state, result, error, error_code)
 ), gone AS (
     DELETE FROM cgk.runs r USING outcome o
-     WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND r.worker_id = %(worker_id)s::uuid
+     WHERE r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
+       AND r.worker_id = %(worker_id)s::uuid
     RETURNING r.*, o.state AS new_state, o.job AS new_job, o.result::json AS result, o.error::jsonb AS error,
               o.error_code
 )
@@ -227,8 +275,8 @@ SELECT cancel_requested_at IS NOT NULL AS requested FROM cgk.runs WHERE id = %(i
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
        r.canvas::text AS canvas, r.cursor::text AS cursor,
-          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, r.scheduled_for,
-          t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
+          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND r.worker_id = %(worker_id)s::uuid AND r.state = 'running';
 

@@ -59,6 +59,9 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     settings = get_settings()
     me = worker_id()
     claimed = postgres.patiently(lambda: store.claim(ids, me, os.getpid()), settings.worker_timeout_seconds)
+    if not claimed:
+        claimed = _claim_after_a_crash(ids, me, settings.worker_timeout_seconds)
+    activity.shared().hold([(run.id, run.attempt) for run in claimed])
     records = Records(me)
     error: BaseException | None = None
     begun = time.monotonic()
@@ -72,6 +75,18 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     records.flush()
     run_times.note_now_and_then()
     return error if len(ids) == 1 else None
+
+
+def _claim_after_a_crash(ids: Sequence[str], me: str, patience: float) -> list[Claimed]:
+    """Nothing came back from a claim: wait, if nobody may claim just now because PostgreSQL has crashed."""
+    give_up = time.monotonic() + patience
+    barred = False
+    while postgres.patiently(store.claims_barred, patience):
+        barred = True
+        if time.monotonic() > give_up:
+            return []  # the dispatcher hands them over again
+        time.sleep(0.1)
+    return postgres.patiently(lambda: store.claim(ids, me, os.getpid()), patience) if barred else []
 
 
 def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -50,6 +51,9 @@ class StewardStep(bootsteps.StartStopStep):
     def create(self, worker: WorkController) -> None:  # noqa: ARG002
         identity.new_worker_id()
         activity.share()
+        # What is there now stays for good: the children share it with their parent instead of copying it piece by piece.
+        gc.collect()
+        gc.freeze()
 
     def start(self, worker: WorkController) -> None:
         self.steward = Steward(identity.worker_id(), _pool(worker))
@@ -93,6 +97,7 @@ def _pool(worker: WorkController) -> Pool:
         name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
         is_at_work=is_at_work,
+        held=lambda: activity.shared().held(),
         interrupt=cancellation.request,
         fence=lambda: _fence(worker),
         unfence=lambda: setattr(activity.shared(), "fenced", False),

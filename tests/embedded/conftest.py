@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.embedded.embedded_support import Owner, wait_until
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import processes
+from tests.embedded.embedded_support import Owner, wait_until
 
 
 def gone(path: Path) -> bool:

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from tests.embedded.embedded_support import servers_in, wait_until
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import account
+from tests.embedded.embedded_support import servers_in, wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start servers as another user")
 

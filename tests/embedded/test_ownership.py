@@ -5,11 +5,11 @@ import signal
 
 import psycopg
 import pytest
-from tests.embedded.embedded_support import servers_in, wait_until
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import processes
 from cgk_tasks.errors import EmbeddedError
+from tests.embedded.embedded_support import servers_in, wait_until
 
 
 def test_servers_stop_when_their_owner_comes_to_its_end(used_folder, start_owner):

@@ -8,11 +8,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
-from tests.embedded.embedded_support import servers_in
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import account, processes, redis_server
 from cgk_tasks.errors import EmbeddedError
+from tests.embedded.embedded_support import servers_in
 
 
 def put_letter(services):

@@ -8,9 +8,9 @@ from celery.exceptions import MaxRetriesExceededError, TaskRevokedError
 from celery.result import AsyncResult
 
 from cgk_tasks import get_job_status
-from cgk_tasks.errors import TenantMissingError, UnknownTenantError
+from cgk_tasks.errors import TenantContextError, TenantMissingError, UnknownTenantError
 from cgk_tasks.runs.models import run_id_of
-from cgk_tasks.tenancy import tenant_context
+from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import canvas_tasks as tasks
 from tests.support.waiting import wait_until
 
@@ -176,8 +176,13 @@ def test_without_a_tenant_nothing_is_sent():
 
 
 def test_an_unknown_tenant_is_refused():
-    with pytest.raises(UnknownTenantError):
+    with platform_context(), pytest.raises(UnknownTenantError):
         tasks.add.apply_async((1, 2), headers={"tenant": "acne"})
+
+
+def test_another_tenant_than_the_contexts_is_refused():
+    with pytest.raises(TenantContextError):
+        tasks.add.apply_async((1, 2), headers={"tenant": "globex"})
 
 
 def test_arguments_are_checked_when_sending():

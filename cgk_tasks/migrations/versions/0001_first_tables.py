@@ -102,6 +102,10 @@ CREATE TABLE cgk.workers (
     heartbeat_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Who has spoken since PostgreSQL last crashed: a crash empties an unlogged table. Claims are not flushed to disk, so
+-- after a crash nobody claims before each worker has said again what it is running.
+CREATE UNLOGGED TABLE cgk.presence (worker_id uuid PRIMARY KEY);
+
 CREATE TABLE cgk.leases (
     name       text PRIMARY KEY,
     holder     uuid        NOT NULL,
