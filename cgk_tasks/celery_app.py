@@ -41,6 +41,7 @@ class CgkCelery(Celery[TenantTask]):
     """
 
     task_cls = TenantTask  # type: ignore[assignment]  # celery-types allows the dotted name only
+    control_cls = "cgk_tasks.tasks.control:RunControl"
 
     def send_task(  # type: ignore[override]  # the rest of Celery's options by keyword
         self,

@@ -4,9 +4,15 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from cgk_tasks import embedded
 from cgk_tasks.config import use_settings
+
+# `HYPOTHESIS_PROFILE=thorough make test` looks further.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 TENANTS = ("acme", "globex", "initech")
 

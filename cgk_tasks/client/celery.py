@@ -20,8 +20,8 @@ from cgk_tasks.runs import store
 from cgk_tasks.runs.envelope import payload_message
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
 from cgk_tasks.runs.publisher import get_publisher
-from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run, publish, unit_of_work
-from cgk_tasks.tasks import canvas
+from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run
+from cgk_tasks.tasks.control import cancel_run
 from cgk_tasks.tasks.jobs import Handler, Job, add_job
 from cgk_tasks.tenancy import registry
 
@@ -73,7 +73,9 @@ class CeleryProvider:
         run = self.get_run_status(run_id)
         if run.state in CLOSED_STATES:
             raise RunStateError(run_id, run.state, "cancel")
-        _talking(lambda: _cancel(run_id))
+        import cgk_tasks  # the app, for what follows a cancelled run in Celery's canvas
+
+        _talking(lambda: cancel_run(run_id, cgk_tasks.app))
         return self.get_run_status(run_id)
 
     def retry(self, run_id: str) -> RunHandle:
@@ -116,14 +118,6 @@ def _in_order(
 ) -> list[NewRun]:
     durable, rest = iter(runs), iter(telemetry)
     return [next(durable) if event.durable else next(rest) for event, _options in events]
-
-
-def _cancel(run_id: str) -> None:
-    import cgk_tasks  # the app, for what follows a cancelled run in Celery's canvas
-
-    with postgres.transaction() as connection, unit_of_work(connection) as unit:
-        canvas.follow_closed(store.cancel(run_id, connection), cgk_tasks.app)
-    publish(unit.accepted)
 
 
 def _check_id(run_id: object) -> None:

@@ -24,11 +24,19 @@ UPDATE cgk.runs r SET handed_over_at = clock_timestamp(), hand_overs = least(r.h
 RETURNING r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state;
 
 -- name: unclaimed_lists
--- Where runs wait that were handed over some time ago and not claimed.
-SELECT queue, priority, min(handed_over_at) AS oldest, count(*) AS runs
-  FROM cgk.runs
- WHERE state = 'pending' AND handed_over_at < now() - make_interval(secs => %(patience)s)
- GROUP BY queue, priority;
+-- The oldest hand-over of each queue and priority, if it is not claimed after some time. Jumps from list to list in the
+-- index, so that it costs the same with a hundred runs waiting and with a million.
+WITH RECURSIVE lists AS (
+    (SELECT queue, priority, handed_over_at AS oldest FROM cgk.runs
+      WHERE state = 'pending' AND handed_over_at IS NOT NULL
+      ORDER BY queue, priority, handed_over_at LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM lists, LATERAL (
+        SELECT queue, priority, handed_over_at FROM cgk.runs
+         WHERE state = 'pending' AND handed_over_at IS NOT NULL AND (queue, priority) > (lists.queue, lists.priority)
+         ORDER BY queue, priority, handed_over_at LIMIT 1) AS following
+)
+SELECT queue, priority, oldest FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
 
 -- name: hand_over_lost
 -- Handed over before the oldest message that is still in their list, and not claimed: the broker lost them, or a

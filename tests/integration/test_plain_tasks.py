@@ -84,6 +84,12 @@ def test_an_eta_is_a_time_with_a_zone():
     assert get(result) == 2
 
 
+def test_a_revoked_task_is_cancelled_on_record_and_never_runs():
+    result = tasks.add.apply_async((1, 2), countdown=3600)
+    result.revoke()
+    assert get_job_status(result.id).state == "cancelled"
+
+
 def test_a_run_that_expires_before_it_starts_is_revoked():
     result = tasks.add.apply_async((1, 1), countdown=30, expires=0.1)
     with pytest.raises(TaskRevokedError):

@@ -61,7 +61,9 @@ CREATE TABLE cgk.runs ({RUN_COLUMNS},
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 CREATE INDEX runs_due ON cgk.runs (run_at) WHERE state IN ('scheduled', 'retrying');
-CREATE INDEX runs_handed_over ON cgk.runs (handed_over_at) WHERE state = 'pending';
+CREATE INDEX runs_handed_over ON cgk.runs (queue, priority, handed_over_at)
+    WHERE state = 'pending' AND handed_over_at IS NOT NULL;
+CREATE INDEX runs_unpublished ON cgk.runs (priority DESC, run_at) WHERE state = 'pending' AND handed_over_at IS NULL;
 CREATE INDEX runs_of_worker ON cgk.runs (worker_id) WHERE state = 'running';
 CREATE INDEX runs_expiring ON cgk.runs (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX runs_children ON cgk.runs (parent_id) WHERE parent_id IS NOT NULL;
