@@ -41,7 +41,8 @@ def steward_of(app: Celery) -> Steward | None:
 
 class StewardStep(bootsteps.StartStopStep):
     """Starts the steward after the pool and an embedded beat, which are forked from a process without threads: so no child
-    inherits a lock that nobody will release."""
+    inherits a lock that nobody will release.
+    """
 
     requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
 
