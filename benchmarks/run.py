@@ -14,7 +14,7 @@ import time
 from harness import FOLDER, QUICK, Line, Plan, servers
 
 BENCHMARKS = (
-    "throughput", "database_job", "bulk_send", "single_send", "latency", "lateness", "footprint",
+    "throughput", "database_job", "bulk_send", "single_send", "latency", "lateness", "schedules", "footprint",
 )  # fmt: skip
 
 

@@ -84,3 +84,9 @@ worker_soft_shutdown_timeout = 10
 
 # AsyncResult reads the record of runs; workers write no second copy of a result.
 result_backend = "cgk_tasks.runs.result_backend:RunResultBackend"
+
+# ---- schedules ------------------------------------------------------------------------------------------------------
+
+# `celery -A cgk_tasks beat`: the table in beat_schedule.py, and what operators change in django-celery-beat's tables.
+# Several beats may run; one leads.
+beat_scheduler = "cgk_tasks.schedules.scheduler:CgkScheduler"

@@ -5,6 +5,7 @@
     ├─ EmbeddedError               a private PostgreSQL or Redis did not start or stop
     ├─ StoreError                  PostgreSQL refused, or is away
     ├─ BrokerError                 the broker refused, or is away
+    ├─ UnknownScheduleError        there is no schedule with this name or id
     ├─ TenantError
     │  ├─ TenantMissingError       something was sent or asked for without a tenant
     │  ├─ InvalidTenantError       the id is malformed
@@ -94,6 +95,19 @@ class BrokerError(CgkTasksError):
     """The broker refused a message, or is away."""
 
     code = "BROKER_ERROR"
+
+
+class UnknownScheduleError(CgkTasksError):
+    """There is no schedule with this name or id. ``nearest`` is a known one like it, if there is any."""
+
+    code = "UNKNOWN_SCHEDULE"
+
+    def __init__(self, name: str, nearest: str | None = None) -> None:
+        self.name = name
+        self.nearest = nearest
+        super().__init__(
+            f"There is no schedule {name!r}.{_did_you_mean(nearest)} List them with: cgk-tasks schedules list"
+        )
 
 
 # Tenants

@@ -17,6 +17,7 @@ from event_fields import CATALOG, NOTE, ROOT, is_model, joined, nested_models, p
 from events_page import reference_page
 from pydantic import AwareDatetime
 from pydantic.fields import FieldInfo
+from schedules_page import schedules_page
 
 from cgk_tasks.events.base import TenantEvent, WireModel
 from cgk_tasks.events.naming import task_attribute
@@ -252,6 +253,7 @@ def generated_files() -> dict[Path, str]:
         Path("cgk_tasks/client/api.pyi"): api_stub(),
         Path("cgk_tasks/tasks/catalog.pyi"): catalog_stub(),
         Path("docs/reference/events.md"): reference_page(),
+        Path("docs/reference/schedules.md"): schedules_page(),
     }
 
 

@@ -1,4 +1,4 @@
-"""`cgk-tasks migrate`: the tables of cgk_tasks, in the schema `cgk`."""
+"""`cgk-tasks migrate`: the tables of cgk_tasks in the schema `cgk`, those of django-celery-beat in `cgk_beat`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ def migrate(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 when behind.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the tables of cgk_tasks in CGK_DATABASE_URL up to date. Safe to repeat, and for several at once."""
+    """Bring the tables of cgk_tasks and of django-celery-beat in CGK_DATABASE_URL up to date. Safe to repeat, and for several at once."""
     from cgk_tasks import migrations
 
     before, newest = migrations.current(), migrations.newest()
     after = before if check else migrations.migrate()
+    if not check:
+        from cgk_tasks.schedules.django_setup import migrate_django
+
+        migrate_django()
     if as_json:
         print_json({"before": before, "revision": after, "newest": newest, "up_to_date": after == newest})
     elif after == newest:

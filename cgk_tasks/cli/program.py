@@ -14,7 +14,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from cgk_tasks.cli import demo, dev, doctor, events, exits, failures, migrate, runs, send, tenants
+from cgk_tasks.cli import (
+    admin,
+    demo,
+    dev,
+    doctor,
+    events,
+    exits,
+    failures,
+    migrate,
+    runs,
+    schedules,
+    send,
+    tenants,
+)
 from cgk_tasks.cli.output import examples, log_to_stderr
 
 program = typer.Typer(
@@ -40,6 +53,8 @@ program.command("send", epilog=send.EXAMPLES)(send.send)
 program.add_typer(runs.commands, name="runs")
 program.add_typer(tenants.commands, name="tenants")
 program.add_typer(events.commands, name="events")
+program.add_typer(schedules.commands, name="schedules")
+program.command("admin", epilog=admin.EXAMPLES)(admin.admin)
 program.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

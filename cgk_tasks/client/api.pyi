@@ -12,56 +12,86 @@ from sqlalchemy.orm import Session
 from cgk_tasks.client.provider import SendItem, WaitResult
 from cgk_tasks.events import (
     AbMetricsAggregate,
+    AbOptimizationSummary,
     AbOptimize,
     AbOrderReconcile,
+    AbScheduleTests,
+    AbSyncCounters,
     AbTestCreated,
     AbTestEnded,
     AbTestStarted,
+    AgentMemoryDecay,
+    AnalyticsAggregate,
     AnalyticsPageView,
     AnalyticsTrack,
+    AttributionAggregate,
     AttributionExport,
+    AttributionExportDue,
+    AttributionOrderReconcile,
+    AttributionProcessUnattributed,
+    AttributionProcessWebhooks,
     AttributionRecalculate,
     AttributionSync,
+    AttributionTrainModel,
+    AttributionViewThroughSync,
     BrandContextCleanup,
     BrandContextProcessDocument,
     BrandContextRefreshEmbeddings,
+    BrandContextStaleDetection,
+    BriSync,
+    CollectionSync,
+    CommissionCheckMatured,
     CommissionMatured,
     ConversionAttributed,
     CreatorApplied,
     CreatorApprovalReminders,
     CreatorApproved,
+    CreatorEmailProcessQueue,
     CreatorEmailQueued,
+    CreatorEmailRetryFailed,
     CreatorFileUploaded,
+    CreatorMetricsAggregate,
     CreatorRejected,
     CreatorReminder,
+    CreatorSendReminders,
     CreatorSetupComplete,
     CreatorShipmentSync,
     CreatorSlackNotification,
     CreatorWelcomeCallReminders,
     CustomerCreated,
+    CustomerSync,
     CustomerUpdated,
     DamAssetUploaded,
     DamBulkIngest,
     DamExport,
     DamFaceDetection,
+    DamFaceScan,
     DamGdriveSync,
     DamRightsExpiry,
+    DigestSend,
     EmailReviewRequest,
     EmailSend,
+    EscalationCheck,
     ExpenseSync,
     GoogleFeedImageOptimize,
     GoogleFeedProductUpdate,
     GoogleFeedSync,
     InventorySync,
+    OnboardingCheck,
     OrderCancelled,
     OrderCreated,
     OrderDelivered,
     OrderFulfilled,
+    OrderReconcile,
     OrderRefunded,
     PaymentAvailable,
+    PayoutCheckAvailable,
+    PayoutCheckPending,
     PayoutCompleted,
     PayoutFailed,
+    PayoutMonthlySummary,
     PayoutProcessing,
+    PayoutProfitSnapshot,
     PayoutRequested,
     ProductSync,
     ProjectCreated,
@@ -74,17 +104,23 @@ from cgk_tasks.events import (
     RecoveryEmailSent,
     RecoveryExpireOld,
     RecoveryProcessQueue,
+    ReviewEmailCheckDeliveries,
+    ReviewEmailProcessQueue,
     ReviewEmailQueued,
+    ReviewEmailRetryFailed,
     ReviewEmailSent,
     ReviewModerated,
     ReviewReminder,
     ReviewSubmitted,
     SlackNotify,
     SmsSend,
+    SubscriptionAnalytics,
     SubscriptionBilling,
     SubscriptionCancelled,
     SubscriptionCreated,
     SubscriptionRenewal,
+    SubscriptionRetryFailed,
+    SubscriptionUpcomingReminders,
     SurveyDigest,
     SurveyLowNps,
     SurveyResponse,
@@ -95,6 +131,7 @@ from cgk_tasks.events import (
     TenantEvent,
     TouchpointRecorded,
     TreasuryApproval,
+    TreasuryCheckBalance,
     TreasuryLowBalance,
     TreasuryTopup,
     VideoAiGenerated,
@@ -114,56 +151,86 @@ from cgk_tasks.events import (
 )
 from cgk_tasks.events.payloads import (
     AbMetricsAggregatePayload,
+    AbOptimizationSummaryPayload,
     AbOptimizePayload,
     AbOrderReconcilePayload,
+    AbScheduleTestsPayload,
+    AbSyncCountersPayload,
     AbTestCreatedPayload,
     AbTestEndedPayload,
     AbTestStartedPayload,
+    AgentMemoryDecayPayload,
+    AnalyticsAggregatePayload,
     AnalyticsPageViewPayload,
     AnalyticsTrackPayload,
+    AttributionAggregatePayload,
     AttributionExportPayload,
+    AttributionExportDuePayload,
+    AttributionOrderReconcilePayload,
+    AttributionProcessUnattributedPayload,
+    AttributionProcessWebhooksPayload,
     AttributionRecalculatePayload,
     AttributionSyncPayload,
+    AttributionTrainModelPayload,
+    AttributionViewThroughSyncPayload,
     BrandContextCleanupPayload,
     BrandContextProcessDocumentPayload,
     BrandContextRefreshEmbeddingsPayload,
+    BrandContextStaleDetectionPayload,
+    BriSyncPayload,
+    CollectionSyncPayload,
+    CommissionCheckMaturedPayload,
     CommissionMaturedPayload,
     ConversionAttributedPayload,
     CreatorAppliedPayload,
     CreatorApprovalRemindersPayload,
     CreatorApprovedPayload,
+    CreatorEmailProcessQueuePayload,
     CreatorEmailQueuedPayload,
+    CreatorEmailRetryFailedPayload,
     CreatorFileUploadedPayload,
+    CreatorMetricsAggregatePayload,
     CreatorRejectedPayload,
     CreatorReminderPayload,
+    CreatorSendRemindersPayload,
     CreatorSetupCompletePayload,
     CreatorShipmentSyncPayload,
     CreatorSlackNotificationPayload,
     CreatorWelcomeCallRemindersPayload,
     CustomerCreatedPayload,
+    CustomerSyncPayload,
     CustomerUpdatedPayload,
     DamAssetUploadedPayload,
     DamBulkIngestPayload,
     DamExportPayload,
     DamFaceDetectionPayload,
+    DamFaceScanPayload,
     DamGdriveSyncPayload,
     DamRightsExpiryPayload,
+    DigestSendPayload,
     EmailReviewRequestPayload,
     EmailSendPayload,
+    EscalationCheckPayload,
     ExpenseSyncPayload,
     GoogleFeedImageOptimizePayload,
     GoogleFeedProductUpdatePayload,
     GoogleFeedSyncPayload,
     InventorySyncPayload,
+    OnboardingCheckPayload,
     OrderCancelledPayload,
     OrderCreatedPayload,
     OrderDeliveredPayload,
     OrderFulfilledPayload,
+    OrderReconcilePayload,
     OrderRefundedPayload,
     PaymentAvailablePayload,
+    PayoutCheckAvailablePayload,
+    PayoutCheckPendingPayload,
     PayoutCompletedPayload,
     PayoutFailedPayload,
+    PayoutMonthlySummaryPayload,
     PayoutProcessingPayload,
+    PayoutProfitSnapshotPayload,
     PayoutRequestedPayload,
     ProductSyncPayload,
     ProjectCreatedPayload,
@@ -176,17 +243,23 @@ from cgk_tasks.events.payloads import (
     RecoveryEmailSentPayload,
     RecoveryExpireOldPayload,
     RecoveryProcessQueuePayload,
+    ReviewEmailCheckDeliveriesPayload,
+    ReviewEmailProcessQueuePayload,
     ReviewEmailQueuedPayload,
+    ReviewEmailRetryFailedPayload,
     ReviewEmailSentPayload,
     ReviewModeratedPayload,
     ReviewReminderPayload,
     ReviewSubmittedPayload,
     SlackNotifyPayload,
     SmsSendPayload,
+    SubscriptionAnalyticsPayload,
     SubscriptionBillingPayload,
     SubscriptionCancelledPayload,
     SubscriptionCreatedPayload,
     SubscriptionRenewalPayload,
+    SubscriptionRetryFailedPayload,
+    SubscriptionUpcomingRemindersPayload,
     SurveyDigestPayload,
     SurveyLowNpsPayload,
     SurveyResponsePayload,
@@ -196,6 +269,7 @@ from cgk_tasks.events.payloads import (
     SystemSyncRecoveryPayload,
     TouchpointRecordedPayload,
     TreasuryApprovalPayload,
+    TreasuryCheckBalancePayload,
     TreasuryLowBalancePayload,
     TreasuryTopupPayload,
     VideoAiGeneratedPayload,
@@ -282,6 +356,27 @@ def send_job(
 ) -> RunHandle: ...
 @overload
 def send_job(
+    event: Literal["order.reconcile"], payload: OrderReconcilePayload | OrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["customer.sync"], payload: CustomerSyncPayload | CustomerSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["collection.sync"], payload: CollectionSyncPayload | CollectionSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
     event: Literal["review.submitted"], payload: ReviewSubmittedPayload | ReviewSubmitted, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -332,6 +427,27 @@ def send_job(
 @overload
 def send_job(
     event: Literal["survey.lowNps"], payload: SurveyLowNpsPayload | SurveyLowNps, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["review.email.processQueue"], payload: ReviewEmailProcessQueuePayload | ReviewEmailProcessQueue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["review.email.retryFailed"], payload: ReviewEmailRetryFailedPayload | ReviewEmailRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["review.email.checkDeliveries"], payload: ReviewEmailCheckDeliveriesPayload | ReviewEmailCheckDeliveries, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -436,6 +552,41 @@ def send_job(
 ) -> RunHandle: ...
 @overload
 def send_job(
+    event: Literal["creator.metricsAggregate"], payload: CreatorMetricsAggregatePayload | CreatorMetricsAggregate, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["creator.email.processQueue"], payload: CreatorEmailProcessQueuePayload | CreatorEmailProcessQueue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["creator.email.retryFailed"], payload: CreatorEmailRetryFailedPayload | CreatorEmailRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["creator.sendReminders"], payload: CreatorSendRemindersPayload | CreatorSendReminders, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["onboarding.check"], payload: OnboardingCheckPayload | OnboardingCheck, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
     event: Literal["payout.requested"], payload: PayoutRequestedPayload | PayoutRequested, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -506,6 +657,48 @@ def send_job(
 ) -> RunHandle: ...
 @overload
 def send_job(
+    event: Literal["payout.checkAvailable"], payload: PayoutCheckAvailablePayload | PayoutCheckAvailable, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["payout.checkPending"], payload: PayoutCheckPendingPayload | PayoutCheckPending, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["payout.monthlySummary"], payload: PayoutMonthlySummaryPayload | PayoutMonthlySummary, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["payout.profitSnapshot"], payload: PayoutProfitSnapshotPayload | PayoutProfitSnapshot, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["treasury.checkBalance"], payload: TreasuryCheckBalancePayload | TreasuryCheckBalance, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["commission.checkMatured"], payload: CommissionCheckMaturedPayload | CommissionCheckMatured, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
     event: Literal["touchpoint.recorded"], payload: TouchpointRecordedPayload | TouchpointRecorded, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -535,6 +728,55 @@ def send_job(
 @overload
 def send_job(
     event: Literal["attribution.export"], payload: AttributionExportPayload | AttributionExport, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["attribution.aggregate"], payload: AttributionAggregatePayload | AttributionAggregate, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["attribution.exportDue"], payload: AttributionExportDuePayload | AttributionExportDue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["attribution.orderReconcile"], payload: AttributionOrderReconcilePayload | AttributionOrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["attribution.viewThroughSync"], payload: AttributionViewThroughSyncPayload | AttributionViewThroughSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["attribution.processUnattributed"], payload: AttributionProcessUnattributedPayload | AttributionProcessUnattributed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["attribution.processWebhooks"], payload: AttributionProcessWebhooksPayload | AttributionProcessWebhooks, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["attribution.trainModel"], payload: AttributionTrainModelPayload | AttributionTrainModel, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -577,6 +819,27 @@ def send_job(
 @overload
 def send_job(
     event: Literal["ab.orderReconcile"], payload: AbOrderReconcilePayload | AbOrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["ab.scheduleTests"], payload: AbScheduleTestsPayload | AbScheduleTests, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["ab.syncCounters"], payload: AbSyncCountersPayload | AbSyncCounters, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["ab.optimizationSummary"], payload: AbOptimizationSummaryPayload | AbOptimizationSummary, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -653,6 +916,13 @@ def send_job(
 ) -> RunHandle: ...
 @overload
 def send_job(
+    event: Literal["dam.faceScan"], payload: DamFaceScanPayload | DamFaceScan, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
     event: Literal["subscription.created"], payload: SubscriptionCreatedPayload | SubscriptionCreated, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -675,6 +945,27 @@ def send_job(
 @overload
 def send_job(
     event: Literal["subscription.renewal"], payload: SubscriptionRenewalPayload | SubscriptionRenewal, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["subscription.retryFailed"], payload: SubscriptionRetryFailedPayload | SubscriptionRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["subscription.analytics"], payload: SubscriptionAnalyticsPayload | SubscriptionAnalytics, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["subscription.upcomingReminders"], payload: SubscriptionUpcomingRemindersPayload | SubscriptionUpcomingReminders, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -710,6 +1001,13 @@ def send_job(
 @overload
 def send_job(
     event: Literal["push.notification"], payload: PushNotificationPayload | PushNotification, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["digest.send"], payload: DigestSendPayload | DigestSend, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -779,6 +1077,13 @@ def send_job(
 ) -> RunHandle: ...
 @overload
 def send_job(
+    event: Literal["escalation.check"], payload: EscalationCheckPayload | EscalationCheck, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
     event: Literal["brandContext.processDocument"], payload: BrandContextProcessDocumentPayload | BrandContextProcessDocument, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -794,6 +1099,27 @@ def send_job(
 @overload
 def send_job(
     event: Literal["brandContext.cleanup"], payload: BrandContextCleanupPayload | BrandContextCleanup, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["brandContext.staleDetection"], payload: BrandContextStaleDetectionPayload | BrandContextStaleDetection, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["bri.sync"], payload: BriSyncPayload | BriSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["agent.memoryDecay"], payload: AgentMemoryDecayPayload | AgentMemoryDecay, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -906,6 +1232,13 @@ def send_job(
 @overload
 def send_job(
     event: Literal["analytics.page_view"], payload: AnalyticsPageViewPayload | AnalyticsPageView, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: Literal["analytics.aggregate"], payload: AnalyticsAggregatePayload | AnalyticsAggregate, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -982,6 +1315,27 @@ async def asend_job(
 ) -> RunHandle: ...
 @overload
 async def asend_job(
+    event: Literal["order.reconcile"], payload: OrderReconcilePayload | OrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["customer.sync"], payload: CustomerSyncPayload | CustomerSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["collection.sync"], payload: CollectionSyncPayload | CollectionSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
     event: Literal["review.submitted"], payload: ReviewSubmittedPayload | ReviewSubmitted, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -1032,6 +1386,27 @@ async def asend_job(
 @overload
 async def asend_job(
     event: Literal["survey.lowNps"], payload: SurveyLowNpsPayload | SurveyLowNps, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["review.email.processQueue"], payload: ReviewEmailProcessQueuePayload | ReviewEmailProcessQueue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["review.email.retryFailed"], payload: ReviewEmailRetryFailedPayload | ReviewEmailRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["review.email.checkDeliveries"], payload: ReviewEmailCheckDeliveriesPayload | ReviewEmailCheckDeliveries, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -1136,6 +1511,41 @@ async def asend_job(
 ) -> RunHandle: ...
 @overload
 async def asend_job(
+    event: Literal["creator.metricsAggregate"], payload: CreatorMetricsAggregatePayload | CreatorMetricsAggregate, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["creator.email.processQueue"], payload: CreatorEmailProcessQueuePayload | CreatorEmailProcessQueue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["creator.email.retryFailed"], payload: CreatorEmailRetryFailedPayload | CreatorEmailRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["creator.sendReminders"], payload: CreatorSendRemindersPayload | CreatorSendReminders, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["onboarding.check"], payload: OnboardingCheckPayload | OnboardingCheck, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
     event: Literal["payout.requested"], payload: PayoutRequestedPayload | PayoutRequested, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -1206,6 +1616,48 @@ async def asend_job(
 ) -> RunHandle: ...
 @overload
 async def asend_job(
+    event: Literal["payout.checkAvailable"], payload: PayoutCheckAvailablePayload | PayoutCheckAvailable, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["payout.checkPending"], payload: PayoutCheckPendingPayload | PayoutCheckPending, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["payout.monthlySummary"], payload: PayoutMonthlySummaryPayload | PayoutMonthlySummary, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["payout.profitSnapshot"], payload: PayoutProfitSnapshotPayload | PayoutProfitSnapshot, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["treasury.checkBalance"], payload: TreasuryCheckBalancePayload | TreasuryCheckBalance, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["commission.checkMatured"], payload: CommissionCheckMaturedPayload | CommissionCheckMatured, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
     event: Literal["touchpoint.recorded"], payload: TouchpointRecordedPayload | TouchpointRecorded, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -1235,6 +1687,55 @@ async def asend_job(
 @overload
 async def asend_job(
     event: Literal["attribution.export"], payload: AttributionExportPayload | AttributionExport, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["attribution.aggregate"], payload: AttributionAggregatePayload | AttributionAggregate, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["attribution.exportDue"], payload: AttributionExportDuePayload | AttributionExportDue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["attribution.orderReconcile"], payload: AttributionOrderReconcilePayload | AttributionOrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["attribution.viewThroughSync"], payload: AttributionViewThroughSyncPayload | AttributionViewThroughSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["attribution.processUnattributed"], payload: AttributionProcessUnattributedPayload | AttributionProcessUnattributed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["attribution.processWebhooks"], payload: AttributionProcessWebhooksPayload | AttributionProcessWebhooks, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["attribution.trainModel"], payload: AttributionTrainModelPayload | AttributionTrainModel, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -1277,6 +1778,27 @@ async def asend_job(
 @overload
 async def asend_job(
     event: Literal["ab.orderReconcile"], payload: AbOrderReconcilePayload | AbOrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["ab.scheduleTests"], payload: AbScheduleTestsPayload | AbScheduleTests, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["ab.syncCounters"], payload: AbSyncCountersPayload | AbSyncCounters, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["ab.optimizationSummary"], payload: AbOptimizationSummaryPayload | AbOptimizationSummary, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -1353,6 +1875,13 @@ async def asend_job(
 ) -> RunHandle: ...
 @overload
 async def asend_job(
+    event: Literal["dam.faceScan"], payload: DamFaceScanPayload | DamFaceScan, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
     event: Literal["subscription.created"], payload: SubscriptionCreatedPayload | SubscriptionCreated, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -1375,6 +1904,27 @@ async def asend_job(
 @overload
 async def asend_job(
     event: Literal["subscription.renewal"], payload: SubscriptionRenewalPayload | SubscriptionRenewal, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["subscription.retryFailed"], payload: SubscriptionRetryFailedPayload | SubscriptionRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["subscription.analytics"], payload: SubscriptionAnalyticsPayload | SubscriptionAnalytics, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["subscription.upcomingReminders"], payload: SubscriptionUpcomingRemindersPayload | SubscriptionUpcomingReminders, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -1410,6 +1960,13 @@ async def asend_job(
 @overload
 async def asend_job(
     event: Literal["push.notification"], payload: PushNotificationPayload | PushNotification, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["digest.send"], payload: DigestSendPayload | DigestSend, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -1479,6 +2036,13 @@ async def asend_job(
 ) -> RunHandle: ...
 @overload
 async def asend_job(
+    event: Literal["escalation.check"], payload: EscalationCheckPayload | EscalationCheck, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
     event: Literal["brandContext.processDocument"], payload: BrandContextProcessDocumentPayload | BrandContextProcessDocument, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -1494,6 +2058,27 @@ async def asend_job(
 @overload
 async def asend_job(
     event: Literal["brandContext.cleanup"], payload: BrandContextCleanupPayload | BrandContextCleanup, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["brandContext.staleDetection"], payload: BrandContextStaleDetectionPayload | BrandContextStaleDetection, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["bri.sync"], payload: BriSyncPayload | BriSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["agent.memoryDecay"], payload: AgentMemoryDecayPayload | AgentMemoryDecay, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -1606,6 +2191,13 @@ async def asend_job(
 @overload
 async def asend_job(
     event: Literal["analytics.page_view"], payload: AnalyticsPageViewPayload | AnalyticsPageView, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: Literal["analytics.aggregate"], payload: AnalyticsAggregatePayload | AnalyticsAggregate, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -1682,6 +2274,27 @@ def schedule_job(
 ) -> RunHandle: ...
 @overload
 def schedule_job(
+    event: Literal["order.reconcile"], payload: OrderReconcilePayload | OrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["customer.sync"], payload: CustomerSyncPayload | CustomerSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["collection.sync"], payload: CollectionSyncPayload | CollectionSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
     event: Literal["review.submitted"], payload: ReviewSubmittedPayload | ReviewSubmitted, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -1732,6 +2345,27 @@ def schedule_job(
 @overload
 def schedule_job(
     event: Literal["survey.lowNps"], payload: SurveyLowNpsPayload | SurveyLowNps, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["review.email.processQueue"], payload: ReviewEmailProcessQueuePayload | ReviewEmailProcessQueue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["review.email.retryFailed"], payload: ReviewEmailRetryFailedPayload | ReviewEmailRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["review.email.checkDeliveries"], payload: ReviewEmailCheckDeliveriesPayload | ReviewEmailCheckDeliveries, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -1836,6 +2470,41 @@ def schedule_job(
 ) -> RunHandle: ...
 @overload
 def schedule_job(
+    event: Literal["creator.metricsAggregate"], payload: CreatorMetricsAggregatePayload | CreatorMetricsAggregate, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["creator.email.processQueue"], payload: CreatorEmailProcessQueuePayload | CreatorEmailProcessQueue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["creator.email.retryFailed"], payload: CreatorEmailRetryFailedPayload | CreatorEmailRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["creator.sendReminders"], payload: CreatorSendRemindersPayload | CreatorSendReminders, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["onboarding.check"], payload: OnboardingCheckPayload | OnboardingCheck, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
     event: Literal["payout.requested"], payload: PayoutRequestedPayload | PayoutRequested, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -1906,6 +2575,48 @@ def schedule_job(
 ) -> RunHandle: ...
 @overload
 def schedule_job(
+    event: Literal["payout.checkAvailable"], payload: PayoutCheckAvailablePayload | PayoutCheckAvailable, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["payout.checkPending"], payload: PayoutCheckPendingPayload | PayoutCheckPending, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["payout.monthlySummary"], payload: PayoutMonthlySummaryPayload | PayoutMonthlySummary, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["payout.profitSnapshot"], payload: PayoutProfitSnapshotPayload | PayoutProfitSnapshot, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["treasury.checkBalance"], payload: TreasuryCheckBalancePayload | TreasuryCheckBalance, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["commission.checkMatured"], payload: CommissionCheckMaturedPayload | CommissionCheckMatured, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
     event: Literal["touchpoint.recorded"], payload: TouchpointRecordedPayload | TouchpointRecorded, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -1935,6 +2646,55 @@ def schedule_job(
 @overload
 def schedule_job(
     event: Literal["attribution.export"], payload: AttributionExportPayload | AttributionExport, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["attribution.aggregate"], payload: AttributionAggregatePayload | AttributionAggregate, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["attribution.exportDue"], payload: AttributionExportDuePayload | AttributionExportDue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["attribution.orderReconcile"], payload: AttributionOrderReconcilePayload | AttributionOrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["attribution.viewThroughSync"], payload: AttributionViewThroughSyncPayload | AttributionViewThroughSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["attribution.processUnattributed"], payload: AttributionProcessUnattributedPayload | AttributionProcessUnattributed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["attribution.processWebhooks"], payload: AttributionProcessWebhooksPayload | AttributionProcessWebhooks, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["attribution.trainModel"], payload: AttributionTrainModelPayload | AttributionTrainModel, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -1977,6 +2737,27 @@ def schedule_job(
 @overload
 def schedule_job(
     event: Literal["ab.orderReconcile"], payload: AbOrderReconcilePayload | AbOrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["ab.scheduleTests"], payload: AbScheduleTestsPayload | AbScheduleTests, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["ab.syncCounters"], payload: AbSyncCountersPayload | AbSyncCounters, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["ab.optimizationSummary"], payload: AbOptimizationSummaryPayload | AbOptimizationSummary, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -2053,6 +2834,13 @@ def schedule_job(
 ) -> RunHandle: ...
 @overload
 def schedule_job(
+    event: Literal["dam.faceScan"], payload: DamFaceScanPayload | DamFaceScan, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
     event: Literal["subscription.created"], payload: SubscriptionCreatedPayload | SubscriptionCreated, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -2075,6 +2863,27 @@ def schedule_job(
 @overload
 def schedule_job(
     event: Literal["subscription.renewal"], payload: SubscriptionRenewalPayload | SubscriptionRenewal, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["subscription.retryFailed"], payload: SubscriptionRetryFailedPayload | SubscriptionRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["subscription.analytics"], payload: SubscriptionAnalyticsPayload | SubscriptionAnalytics, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["subscription.upcomingReminders"], payload: SubscriptionUpcomingRemindersPayload | SubscriptionUpcomingReminders, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -2110,6 +2919,13 @@ def schedule_job(
 @overload
 def schedule_job(
     event: Literal["push.notification"], payload: PushNotificationPayload | PushNotification, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["digest.send"], payload: DigestSendPayload | DigestSend, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -2179,6 +2995,13 @@ def schedule_job(
 ) -> RunHandle: ...
 @overload
 def schedule_job(
+    event: Literal["escalation.check"], payload: EscalationCheckPayload | EscalationCheck, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
     event: Literal["brandContext.processDocument"], payload: BrandContextProcessDocumentPayload | BrandContextProcessDocument, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -2194,6 +3017,27 @@ def schedule_job(
 @overload
 def schedule_job(
     event: Literal["brandContext.cleanup"], payload: BrandContextCleanupPayload | BrandContextCleanup, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["brandContext.staleDetection"], payload: BrandContextStaleDetectionPayload | BrandContextStaleDetection, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["bri.sync"], payload: BriSyncPayload | BriSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["agent.memoryDecay"], payload: AgentMemoryDecayPayload | AgentMemoryDecay, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -2306,6 +3150,13 @@ def schedule_job(
 @overload
 def schedule_job(
     event: Literal["analytics.page_view"], payload: AnalyticsPageViewPayload | AnalyticsPageView, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: Literal["analytics.aggregate"], payload: AnalyticsAggregatePayload | AnalyticsAggregate, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
@@ -2382,6 +3233,27 @@ async def aschedule_job(
 ) -> RunHandle: ...
 @overload
 async def aschedule_job(
+    event: Literal["order.reconcile"], payload: OrderReconcilePayload | OrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["customer.sync"], payload: CustomerSyncPayload | CustomerSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["collection.sync"], payload: CollectionSyncPayload | CollectionSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
     event: Literal["review.submitted"], payload: ReviewSubmittedPayload | ReviewSubmitted, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -2432,6 +3304,27 @@ async def aschedule_job(
 @overload
 async def aschedule_job(
     event: Literal["survey.lowNps"], payload: SurveyLowNpsPayload | SurveyLowNps, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["review.email.processQueue"], payload: ReviewEmailProcessQueuePayload | ReviewEmailProcessQueue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["review.email.retryFailed"], payload: ReviewEmailRetryFailedPayload | ReviewEmailRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["review.email.checkDeliveries"], payload: ReviewEmailCheckDeliveriesPayload | ReviewEmailCheckDeliveries, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -2536,6 +3429,41 @@ async def aschedule_job(
 ) -> RunHandle: ...
 @overload
 async def aschedule_job(
+    event: Literal["creator.metricsAggregate"], payload: CreatorMetricsAggregatePayload | CreatorMetricsAggregate, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["creator.email.processQueue"], payload: CreatorEmailProcessQueuePayload | CreatorEmailProcessQueue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["creator.email.retryFailed"], payload: CreatorEmailRetryFailedPayload | CreatorEmailRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["creator.sendReminders"], payload: CreatorSendRemindersPayload | CreatorSendReminders, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["onboarding.check"], payload: OnboardingCheckPayload | OnboardingCheck, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
     event: Literal["payout.requested"], payload: PayoutRequestedPayload | PayoutRequested, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -2606,6 +3534,48 @@ async def aschedule_job(
 ) -> RunHandle: ...
 @overload
 async def aschedule_job(
+    event: Literal["payout.checkAvailable"], payload: PayoutCheckAvailablePayload | PayoutCheckAvailable, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["payout.checkPending"], payload: PayoutCheckPendingPayload | PayoutCheckPending, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["payout.monthlySummary"], payload: PayoutMonthlySummaryPayload | PayoutMonthlySummary, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["payout.profitSnapshot"], payload: PayoutProfitSnapshotPayload | PayoutProfitSnapshot, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["treasury.checkBalance"], payload: TreasuryCheckBalancePayload | TreasuryCheckBalance, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["commission.checkMatured"], payload: CommissionCheckMaturedPayload | CommissionCheckMatured, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
     event: Literal["touchpoint.recorded"], payload: TouchpointRecordedPayload | TouchpointRecorded, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -2635,6 +3605,55 @@ async def aschedule_job(
 @overload
 async def aschedule_job(
     event: Literal["attribution.export"], payload: AttributionExportPayload | AttributionExport, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["attribution.aggregate"], payload: AttributionAggregatePayload | AttributionAggregate, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["attribution.exportDue"], payload: AttributionExportDuePayload | AttributionExportDue, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["attribution.orderReconcile"], payload: AttributionOrderReconcilePayload | AttributionOrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["attribution.viewThroughSync"], payload: AttributionViewThroughSyncPayload | AttributionViewThroughSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["attribution.processUnattributed"], payload: AttributionProcessUnattributedPayload | AttributionProcessUnattributed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["attribution.processWebhooks"], payload: AttributionProcessWebhooksPayload | AttributionProcessWebhooks, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["attribution.trainModel"], payload: AttributionTrainModelPayload | AttributionTrainModel, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -2677,6 +3696,27 @@ async def aschedule_job(
 @overload
 async def aschedule_job(
     event: Literal["ab.orderReconcile"], payload: AbOrderReconcilePayload | AbOrderReconcile, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["ab.scheduleTests"], payload: AbScheduleTestsPayload | AbScheduleTests, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["ab.syncCounters"], payload: AbSyncCountersPayload | AbSyncCounters, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["ab.optimizationSummary"], payload: AbOptimizationSummaryPayload | AbOptimizationSummary, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -2753,6 +3793,13 @@ async def aschedule_job(
 ) -> RunHandle: ...
 @overload
 async def aschedule_job(
+    event: Literal["dam.faceScan"], payload: DamFaceScanPayload | DamFaceScan, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
     event: Literal["subscription.created"], payload: SubscriptionCreatedPayload | SubscriptionCreated, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -2775,6 +3822,27 @@ async def aschedule_job(
 @overload
 async def aschedule_job(
     event: Literal["subscription.renewal"], payload: SubscriptionRenewalPayload | SubscriptionRenewal, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["subscription.retryFailed"], payload: SubscriptionRetryFailedPayload | SubscriptionRetryFailed, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["subscription.analytics"], payload: SubscriptionAnalyticsPayload | SubscriptionAnalytics, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["subscription.upcomingReminders"], payload: SubscriptionUpcomingRemindersPayload | SubscriptionUpcomingReminders, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -2810,6 +3878,13 @@ async def aschedule_job(
 @overload
 async def aschedule_job(
     event: Literal["push.notification"], payload: PushNotificationPayload | PushNotification, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["digest.send"], payload: DigestSendPayload | DigestSend, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -2879,6 +3954,13 @@ async def aschedule_job(
 ) -> RunHandle: ...
 @overload
 async def aschedule_job(
+    event: Literal["escalation.check"], payload: EscalationCheckPayload | EscalationCheck, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
     event: Literal["brandContext.processDocument"], payload: BrandContextProcessDocumentPayload | BrandContextProcessDocument, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
@@ -2894,6 +3976,27 @@ async def aschedule_job(
 @overload
 async def aschedule_job(
     event: Literal["brandContext.cleanup"], payload: BrandContextCleanupPayload | BrandContextCleanup, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["brandContext.staleDetection"], payload: BrandContextStaleDetectionPayload | BrandContextStaleDetection, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["bri.sync"], payload: BriSyncPayload | BriSync, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["agent.memoryDecay"], payload: AgentMemoryDecayPayload | AgentMemoryDecay, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -3006,6 +4109,13 @@ async def aschedule_job(
 @overload
 async def aschedule_job(
     event: Literal["analytics.page_view"], payload: AnalyticsPageViewPayload | AnalyticsPageView, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: Literal["analytics.aggregate"], payload: AnalyticsAggregatePayload | AnalyticsAggregate, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
@@ -3073,6 +4183,24 @@ def trigger_and_wait(
 ) -> WaitResult: ...
 @overload
 def trigger_and_wait(
+    event: Literal["order.reconcile"], payload: OrderReconcilePayload | OrderReconcile, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["customer.sync"], payload: CustomerSyncPayload | CustomerSync, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["collection.sync"], payload: CollectionSyncPayload | CollectionSync, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
     event: Literal["review.submitted"], payload: ReviewSubmittedPayload | ReviewSubmitted, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -3116,6 +4244,24 @@ def trigger_and_wait(
 @overload
 def trigger_and_wait(
     event: Literal["survey.lowNps"], payload: SurveyLowNpsPayload | SurveyLowNps, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["review.email.processQueue"], payload: ReviewEmailProcessQueuePayload | ReviewEmailProcessQueue, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["review.email.retryFailed"], payload: ReviewEmailRetryFailedPayload | ReviewEmailRetryFailed, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["review.email.checkDeliveries"], payload: ReviewEmailCheckDeliveriesPayload | ReviewEmailCheckDeliveries, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3205,6 +4351,36 @@ def trigger_and_wait(
 ) -> WaitResult: ...
 @overload
 def trigger_and_wait(
+    event: Literal["creator.metricsAggregate"], payload: CreatorMetricsAggregatePayload | CreatorMetricsAggregate, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["creator.email.processQueue"], payload: CreatorEmailProcessQueuePayload | CreatorEmailProcessQueue, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["creator.email.retryFailed"], payload: CreatorEmailRetryFailedPayload | CreatorEmailRetryFailed, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["creator.sendReminders"], payload: CreatorSendRemindersPayload | CreatorSendReminders, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["onboarding.check"], payload: OnboardingCheckPayload | OnboardingCheck, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
     event: Literal["payout.requested"], payload: PayoutRequestedPayload | PayoutRequested, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -3265,6 +4441,42 @@ def trigger_and_wait(
 ) -> WaitResult: ...
 @overload
 def trigger_and_wait(
+    event: Literal["payout.checkAvailable"], payload: PayoutCheckAvailablePayload | PayoutCheckAvailable, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["payout.checkPending"], payload: PayoutCheckPendingPayload | PayoutCheckPending, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["payout.monthlySummary"], payload: PayoutMonthlySummaryPayload | PayoutMonthlySummary, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["payout.profitSnapshot"], payload: PayoutProfitSnapshotPayload | PayoutProfitSnapshot, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["treasury.checkBalance"], payload: TreasuryCheckBalancePayload | TreasuryCheckBalance, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["commission.checkMatured"], payload: CommissionCheckMaturedPayload | CommissionCheckMatured, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
     event: Literal["touchpoint.recorded"], payload: TouchpointRecordedPayload | TouchpointRecorded, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -3290,6 +4502,48 @@ def trigger_and_wait(
 @overload
 def trigger_and_wait(
     event: Literal["attribution.export"], payload: AttributionExportPayload | AttributionExport, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["attribution.aggregate"], payload: AttributionAggregatePayload | AttributionAggregate, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["attribution.exportDue"], payload: AttributionExportDuePayload | AttributionExportDue, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["attribution.orderReconcile"], payload: AttributionOrderReconcilePayload | AttributionOrderReconcile, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["attribution.viewThroughSync"], payload: AttributionViewThroughSyncPayload | AttributionViewThroughSync, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["attribution.processUnattributed"], payload: AttributionProcessUnattributedPayload | AttributionProcessUnattributed, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["attribution.processWebhooks"], payload: AttributionProcessWebhooksPayload | AttributionProcessWebhooks, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["attribution.trainModel"], payload: AttributionTrainModelPayload | AttributionTrainModel, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3326,6 +4580,24 @@ def trigger_and_wait(
 @overload
 def trigger_and_wait(
     event: Literal["ab.orderReconcile"], payload: AbOrderReconcilePayload | AbOrderReconcile, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["ab.scheduleTests"], payload: AbScheduleTestsPayload | AbScheduleTests, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["ab.syncCounters"], payload: AbSyncCountersPayload | AbSyncCounters, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["ab.optimizationSummary"], payload: AbOptimizationSummaryPayload | AbOptimizationSummary, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3391,6 +4663,12 @@ def trigger_and_wait(
 ) -> WaitResult: ...
 @overload
 def trigger_and_wait(
+    event: Literal["dam.faceScan"], payload: DamFaceScanPayload | DamFaceScan, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
     event: Literal["subscription.created"], payload: SubscriptionCreatedPayload | SubscriptionCreated, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -3410,6 +4688,24 @@ def trigger_and_wait(
 @overload
 def trigger_and_wait(
     event: Literal["subscription.renewal"], payload: SubscriptionRenewalPayload | SubscriptionRenewal, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["subscription.retryFailed"], payload: SubscriptionRetryFailedPayload | SubscriptionRetryFailed, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["subscription.analytics"], payload: SubscriptionAnalyticsPayload | SubscriptionAnalytics, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["subscription.upcomingReminders"], payload: SubscriptionUpcomingRemindersPayload | SubscriptionUpcomingReminders, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3440,6 +4736,12 @@ def trigger_and_wait(
 @overload
 def trigger_and_wait(
     event: Literal["push.notification"], payload: PushNotificationPayload | PushNotification, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["digest.send"], payload: DigestSendPayload | DigestSend, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3499,6 +4801,12 @@ def trigger_and_wait(
 ) -> WaitResult: ...
 @overload
 def trigger_and_wait(
+    event: Literal["escalation.check"], payload: EscalationCheckPayload | EscalationCheck, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
     event: Literal["brandContext.processDocument"], payload: BrandContextProcessDocumentPayload | BrandContextProcessDocument, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -3512,6 +4820,24 @@ def trigger_and_wait(
 @overload
 def trigger_and_wait(
     event: Literal["brandContext.cleanup"], payload: BrandContextCleanupPayload | BrandContextCleanup, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["brandContext.staleDetection"], payload: BrandContextStaleDetectionPayload | BrandContextStaleDetection, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["bri.sync"], payload: BriSyncPayload | BriSync, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["agent.memoryDecay"], payload: AgentMemoryDecayPayload | AgentMemoryDecay, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3608,6 +4934,12 @@ def trigger_and_wait(
 @overload
 def trigger_and_wait(
     event: Literal["analytics.page_view"], payload: AnalyticsPageViewPayload | AnalyticsPageView, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: Literal["analytics.aggregate"], payload: AnalyticsAggregatePayload | AnalyticsAggregate, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3673,6 +5005,24 @@ async def atrigger_and_wait(
 ) -> WaitResult: ...
 @overload
 async def atrigger_and_wait(
+    event: Literal["order.reconcile"], payload: OrderReconcilePayload | OrderReconcile, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["customer.sync"], payload: CustomerSyncPayload | CustomerSync, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["collection.sync"], payload: CollectionSyncPayload | CollectionSync, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
     event: Literal["review.submitted"], payload: ReviewSubmittedPayload | ReviewSubmitted, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -3716,6 +5066,24 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["survey.lowNps"], payload: SurveyLowNpsPayload | SurveyLowNps, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["review.email.processQueue"], payload: ReviewEmailProcessQueuePayload | ReviewEmailProcessQueue, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["review.email.retryFailed"], payload: ReviewEmailRetryFailedPayload | ReviewEmailRetryFailed, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["review.email.checkDeliveries"], payload: ReviewEmailCheckDeliveriesPayload | ReviewEmailCheckDeliveries, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3805,6 +5173,36 @@ async def atrigger_and_wait(
 ) -> WaitResult: ...
 @overload
 async def atrigger_and_wait(
+    event: Literal["creator.metricsAggregate"], payload: CreatorMetricsAggregatePayload | CreatorMetricsAggregate, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["creator.email.processQueue"], payload: CreatorEmailProcessQueuePayload | CreatorEmailProcessQueue, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["creator.email.retryFailed"], payload: CreatorEmailRetryFailedPayload | CreatorEmailRetryFailed, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["creator.sendReminders"], payload: CreatorSendRemindersPayload | CreatorSendReminders, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["onboarding.check"], payload: OnboardingCheckPayload | OnboardingCheck, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
     event: Literal["payout.requested"], payload: PayoutRequestedPayload | PayoutRequested, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -3865,6 +5263,42 @@ async def atrigger_and_wait(
 ) -> WaitResult: ...
 @overload
 async def atrigger_and_wait(
+    event: Literal["payout.checkAvailable"], payload: PayoutCheckAvailablePayload | PayoutCheckAvailable, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["payout.checkPending"], payload: PayoutCheckPendingPayload | PayoutCheckPending, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["payout.monthlySummary"], payload: PayoutMonthlySummaryPayload | PayoutMonthlySummary, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["payout.profitSnapshot"], payload: PayoutProfitSnapshotPayload | PayoutProfitSnapshot, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["treasury.checkBalance"], payload: TreasuryCheckBalancePayload | TreasuryCheckBalance, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["commission.checkMatured"], payload: CommissionCheckMaturedPayload | CommissionCheckMatured, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
     event: Literal["touchpoint.recorded"], payload: TouchpointRecordedPayload | TouchpointRecorded, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -3890,6 +5324,48 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["attribution.export"], payload: AttributionExportPayload | AttributionExport, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["attribution.aggregate"], payload: AttributionAggregatePayload | AttributionAggregate, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["attribution.exportDue"], payload: AttributionExportDuePayload | AttributionExportDue, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["attribution.orderReconcile"], payload: AttributionOrderReconcilePayload | AttributionOrderReconcile, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["attribution.viewThroughSync"], payload: AttributionViewThroughSyncPayload | AttributionViewThroughSync, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["attribution.processUnattributed"], payload: AttributionProcessUnattributedPayload | AttributionProcessUnattributed, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["attribution.processWebhooks"], payload: AttributionProcessWebhooksPayload | AttributionProcessWebhooks, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["attribution.trainModel"], payload: AttributionTrainModelPayload | AttributionTrainModel, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3926,6 +5402,24 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["ab.orderReconcile"], payload: AbOrderReconcilePayload | AbOrderReconcile, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["ab.scheduleTests"], payload: AbScheduleTestsPayload | AbScheduleTests, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["ab.syncCounters"], payload: AbSyncCountersPayload | AbSyncCounters, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["ab.optimizationSummary"], payload: AbOptimizationSummaryPayload | AbOptimizationSummary, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -3991,6 +5485,12 @@ async def atrigger_and_wait(
 ) -> WaitResult: ...
 @overload
 async def atrigger_and_wait(
+    event: Literal["dam.faceScan"], payload: DamFaceScanPayload | DamFaceScan, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
     event: Literal["subscription.created"], payload: SubscriptionCreatedPayload | SubscriptionCreated, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -4010,6 +5510,24 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["subscription.renewal"], payload: SubscriptionRenewalPayload | SubscriptionRenewal, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["subscription.retryFailed"], payload: SubscriptionRetryFailedPayload | SubscriptionRetryFailed, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["subscription.analytics"], payload: SubscriptionAnalyticsPayload | SubscriptionAnalytics, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["subscription.upcomingReminders"], payload: SubscriptionUpcomingRemindersPayload | SubscriptionUpcomingReminders, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -4040,6 +5558,12 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["push.notification"], payload: PushNotificationPayload | PushNotification, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["digest.send"], payload: DigestSendPayload | DigestSend, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -4099,6 +5623,12 @@ async def atrigger_and_wait(
 ) -> WaitResult: ...
 @overload
 async def atrigger_and_wait(
+    event: Literal["escalation.check"], payload: EscalationCheckPayload | EscalationCheck, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
     event: Literal["brandContext.processDocument"], payload: BrandContextProcessDocumentPayload | BrandContextProcessDocument, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
@@ -4112,6 +5642,24 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["brandContext.cleanup"], payload: BrandContextCleanupPayload | BrandContextCleanup, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["brandContext.staleDetection"], payload: BrandContextStaleDetectionPayload | BrandContextStaleDetection, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["bri.sync"], payload: BriSyncPayload | BriSync, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["agent.memoryDecay"], payload: AgentMemoryDecayPayload | AgentMemoryDecay, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -4208,6 +5756,12 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["analytics.page_view"], payload: AnalyticsPageViewPayload | AnalyticsPageView, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["analytics.aggregate"], payload: AnalyticsAggregatePayload | AnalyticsAggregate, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...

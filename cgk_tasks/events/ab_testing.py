@@ -48,3 +48,17 @@ class AbOrderReconcile(TenantEvent, event="ab.orderReconcile", category="abTesti
 
     order_id: str | None = None
     start_date: Timestamp | None = None
+
+
+class AbScheduleTests(TenantEvent, event="ab.scheduleTests", category="abTesting"):
+    """Experiments whose start or end has come are to be started or ended."""
+
+
+class AbSyncCounters(TenantEvent, event="ab.syncCounters", category="abTesting"):
+    """The counters of running experiments are to be copied from the cache to the database."""
+
+
+class AbOptimizationSummary(TenantEvent, event="ab.optimizationSummary", category="abTesting"):
+    """A summary of how traffic was shifted is to be sent."""
+
+    period: Literal["daily", "weekly"]

@@ -1,4 +1,6 @@
-"""Telemetry: frequent, small, and not worth a record each, so not durable."""
+"""Telemetry (frequent, small, and not worth a record each, so not durable), and the figures of a period."""
+
+from typing import Literal
 
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.fields import PersonalData, Timestamp
@@ -21,3 +23,9 @@ class AnalyticsPageView(TenantEvent, event="analytics.page_view", category="anal
     session_id: str | None = None
     referrer: str | None = None
     occurred_at: Timestamp | None = None
+
+
+class AnalyticsAggregate(TenantEvent, event="analytics.aggregate", category="analytics"):
+    """The tenant's figures of a period are to be summed up."""
+
+    period: Literal["hourly", "daily", "weekly"]

@@ -49,3 +49,45 @@ class AttributionExport(TenantEvent, event="attribution.export", category="attri
     export_id: str
     format: Literal["csv", "json"]
     filters: JsonObject | None = None
+
+
+class AttributionAggregate(TenantEvent, event="attribution.aggregate", category="attribution"):
+    """The attribution figures of a period are to be summed up."""
+
+    period: Literal["daily", "weekly"]
+
+
+class AttributionExportDue(TenantEvent, event="attribution.exportDue", category="attribution"):
+    """Exports of attribution data that were asked for at intervals are to be started where they are due."""
+
+
+class AttributionOrderReconcile(TenantEvent, event="attribution.orderReconcile", category="attribution"):
+    """Orders are to be compared with the conversions that were credited for them."""
+
+    start_date: Timestamp | None = None
+
+
+class AttributionViewThroughSync(TenantEvent, event="attribution.viewThroughSync", category="attribution"):
+    """Views of advertisements that led to an order without a click are to be read from the platforms."""
+
+    start_date: Timestamp | None = None
+
+
+class AttributionProcessUnattributed(
+    TenantEvent, event="attribution.processUnattributed", category="attribution"
+):
+    """Orders that nothing was credited for are to be tried again."""
+
+    max_age_days: Days | None = None
+
+
+class AttributionProcessWebhooks(TenantEvent, event="attribution.processWebhooks", category="attribution"):
+    """Calls from advertising platforms that wait in the queue are to be processed, a batch at a time."""
+
+    batch_size: int | None = Field(default=None, description="At most so many calls.")
+
+
+class AttributionTrainModel(TenantEvent, event="attribution.trainModel", category="attribution"):
+    """The model that credits touchpoints is to be trained again."""
+
+    training_days: Days | None = None

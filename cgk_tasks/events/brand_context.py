@@ -27,3 +27,19 @@ class BrandContextCleanup(TenantEvent, event="brandContext.cleanup", category="b
     """Document chunks that nothing refers to any more are to be deleted."""
 
     max_age_hours: int | None = Field(default=None, description="Age in hours.")
+
+
+class BrandContextStaleDetection(TenantEvent, event="brandContext.staleDetection", category="brandContext"):
+    """Documents about the brand that are out of date are to be found."""
+
+    max_age_days: int | None = Field(default=None, description="Number of days.")
+
+
+class BriSync(TenantEvent, event="bri.sync", category="brandContext"):
+    """New messages are to be read for the assistant."""
+
+    source: Literal["gmail", "slack"]
+
+
+class AgentMemoryDecay(TenantEvent, event="agent.memoryDecay", category="brandContext"):
+    """What the assistant remembers and has not used for long is to count for less."""

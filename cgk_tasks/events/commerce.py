@@ -78,3 +78,22 @@ class InventorySync(TenantEvent, event="inventory.sync", category="commerce"):
     product_id: str | None = None
     variant_id: str | None = None
     location_id: str | None = None
+
+
+class OrderReconcile(TenantEvent, event="order.reconcile", category="commerce"):
+    """Orders are to be compared with the shop's, and missing ones copied."""
+
+    start_date: Timestamp | None = None
+
+
+class CustomerSync(TenantEvent, event="customer.sync", category="commerce"):
+    """Customers are to be copied from the shop: those that changed, or all of them with `full_sync`."""
+
+    full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")
+
+
+class CollectionSync(TenantEvent, event="collection.sync", category="commerce"):
+    """Collections of products are to be copied from the shop: one, or all of them with `full_sync`."""
+
+    collection_id: str | None = None
+    full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")

@@ -120,3 +120,31 @@ class ProjectDeadlineApproaching(TenantEvent, event="project.deadlineApproaching
 
     project_id: str
     days_remaining: Days
+
+
+class CreatorMetricsAggregate(TenantEvent, event="creator.metricsAggregate", category="creators"):
+    """The creators' figures of a period are to be summed up and reported."""
+
+    period: Literal["daily", "weekly", "monthly"]
+
+
+class CreatorEmailProcessQueue(TenantEvent, event="creator.email.processQueue", category="creators"):
+    """Emails to creators that wait in the queue are to be sent, a batch at a time."""
+
+    batch_size: int | None = Field(default=None, description="At most so many emails.")
+
+
+class CreatorEmailRetryFailed(TenantEvent, event="creator.email.retryFailed", category="creators"):
+    """Emails to creators that could not be sent are to be tried again."""
+
+    batch_size: int | None = Field(default=None, description="At most so many emails.")
+
+
+class CreatorSendReminders(TenantEvent, event="creator.sendReminders", category="creators"):
+    """All creators for whom a reminder of one kind is due are to be reminded."""
+
+    reminder_type: Literal["delivery", "deadline", "noResponse", "abandoned"]
+
+
+class OnboardingCheck(TenantEvent, event="onboarding.check", category="creators"):
+    """Onboardings that do not get on are to be found."""

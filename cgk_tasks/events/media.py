@@ -81,3 +81,9 @@ class DamBulkIngest(TenantEvent, event="dam.bulkIngest", category="media"):
 
     project_ids: list[str] | None = None
     limit: int | None = Field(default=None, description="At most so many at a time.")
+
+
+class DamFaceScan(TenantEvent, event="dam.faceScan", category="media"):
+    """Assets that nobody has looked for faces in yet are to be found and queued."""
+
+    limit: int | None = Field(default=None, description="At most so many at a time.")

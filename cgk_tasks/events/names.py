@@ -6,22 +6,22 @@
 
 from typing import Literal, TypeAlias
 
-from cgk_tasks.events.ab_testing import AbMetricsAggregate, AbOptimize, AbOrderReconcile, AbTestCreated, AbTestEnded, AbTestStarted
-from cgk_tasks.events.analytics import AnalyticsPageView, AnalyticsTrack
-from cgk_tasks.events.attribution import AttributionExport, AttributionRecalculate, AttributionSync, ConversionAttributed, TouchpointRecorded
-from cgk_tasks.events.brand_context import BrandContextCleanup, BrandContextProcessDocument, BrandContextRefreshEmbeddings
-from cgk_tasks.events.commerce import CustomerCreated, CustomerUpdated, InventorySync, OrderCancelled, OrderCreated, OrderDelivered, OrderFulfilled, OrderRefunded, ProductSync
-from cgk_tasks.events.creators import CreatorApplied, CreatorApprovalReminders, CreatorApproved, CreatorEmailQueued, CreatorFileUploaded, CreatorRejected, CreatorReminder, CreatorSetupComplete, CreatorShipmentSync, CreatorSlackNotification, CreatorWelcomeCallReminders, ProjectCreated, ProjectDeadlineApproaching, ProjectStatusChanged
+from cgk_tasks.events.ab_testing import AbMetricsAggregate, AbOptimizationSummary, AbOptimize, AbOrderReconcile, AbScheduleTests, AbSyncCounters, AbTestCreated, AbTestEnded, AbTestStarted
+from cgk_tasks.events.analytics import AnalyticsAggregate, AnalyticsPageView, AnalyticsTrack
+from cgk_tasks.events.attribution import AttributionAggregate, AttributionExport, AttributionExportDue, AttributionOrderReconcile, AttributionProcessUnattributed, AttributionProcessWebhooks, AttributionRecalculate, AttributionSync, AttributionTrainModel, AttributionViewThroughSync, ConversionAttributed, TouchpointRecorded
+from cgk_tasks.events.brand_context import AgentMemoryDecay, BrandContextCleanup, BrandContextProcessDocument, BrandContextRefreshEmbeddings, BrandContextStaleDetection, BriSync
+from cgk_tasks.events.commerce import CollectionSync, CustomerCreated, CustomerSync, CustomerUpdated, InventorySync, OrderCancelled, OrderCreated, OrderDelivered, OrderFulfilled, OrderReconcile, OrderRefunded, ProductSync
+from cgk_tasks.events.creators import CreatorApplied, CreatorApprovalReminders, CreatorApproved, CreatorEmailProcessQueue, CreatorEmailQueued, CreatorEmailRetryFailed, CreatorFileUploaded, CreatorMetricsAggregate, CreatorRejected, CreatorReminder, CreatorSendReminders, CreatorSetupComplete, CreatorShipmentSync, CreatorSlackNotification, CreatorWelcomeCallReminders, OnboardingCheck, ProjectCreated, ProjectDeadlineApproaching, ProjectStatusChanged
 from cgk_tasks.events.google_feed import GoogleFeedImageOptimize, GoogleFeedProductUpdate, GoogleFeedSync
-from cgk_tasks.events.media import DamAssetUploaded, DamBulkIngest, DamExport, DamFaceDetection, DamGdriveSync, DamRightsExpiry, VideoAiGenerated, VideoTranscriptionCompleted, VideoTranscriptionStarted, VideoUploadCompleted
-from cgk_tasks.events.notifications import EmailReviewRequest, EmailSend, PushNotification, SlackNotify, SmsSend
-from cgk_tasks.events.payouts import CommissionMatured, ExpenseSync, PaymentAvailable, PayoutCompleted, PayoutFailed, PayoutProcessing, PayoutRequested, TreasuryApproval, TreasuryLowBalance, TreasuryTopup
+from cgk_tasks.events.media import DamAssetUploaded, DamBulkIngest, DamExport, DamFaceDetection, DamFaceScan, DamGdriveSync, DamRightsExpiry, VideoAiGenerated, VideoTranscriptionCompleted, VideoTranscriptionStarted, VideoUploadCompleted
+from cgk_tasks.events.notifications import DigestSend, EmailReviewRequest, EmailSend, PushNotification, SlackNotify, SmsSend
+from cgk_tasks.events.payouts import CommissionCheckMatured, CommissionMatured, ExpenseSync, PaymentAvailable, PayoutCheckAvailable, PayoutCheckPending, PayoutCompleted, PayoutFailed, PayoutMonthlySummary, PayoutProcessing, PayoutProfitSnapshot, PayoutRequested, TreasuryApproval, TreasuryCheckBalance, TreasuryLowBalance, TreasuryTopup
 from cgk_tasks.events.recovery import RecoveryCheckAbandoned, RecoveryCheckoutUpdated, RecoveryEmailScheduled, RecoveryEmailSent, RecoveryExpireOld, RecoveryProcessQueue
-from cgk_tasks.events.reviews import ReviewEmailQueued, ReviewEmailSent, ReviewModerated, ReviewReminder, ReviewSubmitted, SurveyDigest, SurveyLowNps, SurveyResponse
-from cgk_tasks.events.subscriptions import SubscriptionBilling, SubscriptionCancelled, SubscriptionCreated, SubscriptionRenewal
+from cgk_tasks.events.reviews import ReviewEmailCheckDeliveries, ReviewEmailProcessQueue, ReviewEmailQueued, ReviewEmailRetryFailed, ReviewEmailSent, ReviewModerated, ReviewReminder, ReviewSubmitted, SurveyDigest, SurveyLowNps, SurveyResponse
+from cgk_tasks.events.subscriptions import SubscriptionAnalytics, SubscriptionBilling, SubscriptionCancelled, SubscriptionCreated, SubscriptionRenewal, SubscriptionRetryFailed, SubscriptionUpcomingReminders
 from cgk_tasks.events.system import SystemAlert, SystemCleanup, SystemHealthCheck, SystemSyncRecovery
 from cgk_tasks.events.webhooks import WebhookCleanup, WebhookHealthCheck, WebhookProcess, WebhookReceived, WebhookRetry
-from cgk_tasks.events.workflows import WorkflowAction, WorkflowCleanup, WorkflowScheduledAction, WorkflowTimeElapsed, WorkflowTriggered
+from cgk_tasks.events.workflows import EscalationCheck, WorkflowAction, WorkflowCleanup, WorkflowScheduledAction, WorkflowTimeElapsed, WorkflowTriggered
 
 JobEvent: TypeAlias = Literal[
     "order.created",
@@ -33,6 +33,9 @@ JobEvent: TypeAlias = Literal[
     "customer.updated",
     "product.sync",
     "inventory.sync",
+    "order.reconcile",
+    "customer.sync",
+    "collection.sync",
     "review.submitted",
     "review.moderated",
     "review.email.queued",
@@ -41,6 +44,9 @@ JobEvent: TypeAlias = Literal[
     "survey.response",
     "survey.digest",
     "survey.lowNps",
+    "review.email.processQueue",
+    "review.email.retryFailed",
+    "review.email.checkDeliveries",
     "creator.applied",
     "creator.approved",
     "creator.rejected",
@@ -55,6 +61,11 @@ JobEvent: TypeAlias = Literal[
     "project.created",
     "project.statusChanged",
     "project.deadlineApproaching",
+    "creator.metricsAggregate",
+    "creator.email.processQueue",
+    "creator.email.retryFailed",
+    "creator.sendReminders",
+    "onboarding.check",
     "payout.requested",
     "payout.processing",
     "payout.completed",
@@ -65,17 +76,33 @@ JobEvent: TypeAlias = Literal[
     "treasury.lowBalance",
     "expense.sync",
     "commission.matured",
+    "payout.checkAvailable",
+    "payout.checkPending",
+    "payout.monthlySummary",
+    "payout.profitSnapshot",
+    "treasury.checkBalance",
+    "commission.checkMatured",
     "touchpoint.recorded",
     "conversion.attributed",
     "attribution.recalculate",
     "attribution.sync",
     "attribution.export",
+    "attribution.aggregate",
+    "attribution.exportDue",
+    "attribution.orderReconcile",
+    "attribution.viewThroughSync",
+    "attribution.processUnattributed",
+    "attribution.processWebhooks",
+    "attribution.trainModel",
     "ab.testCreated",
     "ab.testStarted",
     "ab.testEnded",
     "ab.metricsAggregate",
     "ab.optimize",
     "ab.orderReconcile",
+    "ab.scheduleTests",
+    "ab.syncCounters",
+    "ab.optimizationSummary",
     "video.uploadCompleted",
     "video.transcriptionStarted",
     "video.transcriptionCompleted",
@@ -86,15 +113,20 @@ JobEvent: TypeAlias = Literal[
     "dam.export",
     "dam.faceDetection",
     "dam.bulkIngest",
+    "dam.faceScan",
     "subscription.created",
     "subscription.billing",
     "subscription.cancelled",
     "subscription.renewal",
+    "subscription.retryFailed",
+    "subscription.analytics",
+    "subscription.upcomingReminders",
     "email.send",
     "email.review_request",
     "sms.send",
     "slack.notify",
     "push.notification",
+    "digest.send",
     "system.healthCheck",
     "system.alert",
     "system.cleanup",
@@ -104,9 +136,13 @@ JobEvent: TypeAlias = Literal[
     "workflow.scheduledAction",
     "workflow.timeElapsed",
     "workflow.cleanup",
+    "escalation.check",
     "brandContext.processDocument",
     "brandContext.refreshEmbeddings",
     "brandContext.cleanup",
+    "brandContext.staleDetection",
+    "bri.sync",
+    "agent.memoryDecay",
     "googleFeed.sync",
     "googleFeed.productUpdate",
     "googleFeed.imageOptimize",
@@ -123,6 +159,7 @@ JobEvent: TypeAlias = Literal[
     "recovery.checkoutUpdated",
     "analytics.track",
     "analytics.page_view",
+    "analytics.aggregate",
 ]
 """The name of an event of the catalog."""
 
@@ -136,6 +173,9 @@ JobPayload: TypeAlias = (
     | CustomerUpdated
     | ProductSync
     | InventorySync
+    | OrderReconcile
+    | CustomerSync
+    | CollectionSync
     | ReviewSubmitted
     | ReviewModerated
     | ReviewEmailQueued
@@ -144,6 +184,9 @@ JobPayload: TypeAlias = (
     | SurveyResponse
     | SurveyDigest
     | SurveyLowNps
+    | ReviewEmailProcessQueue
+    | ReviewEmailRetryFailed
+    | ReviewEmailCheckDeliveries
     | CreatorApplied
     | CreatorApproved
     | CreatorRejected
@@ -158,6 +201,11 @@ JobPayload: TypeAlias = (
     | ProjectCreated
     | ProjectStatusChanged
     | ProjectDeadlineApproaching
+    | CreatorMetricsAggregate
+    | CreatorEmailProcessQueue
+    | CreatorEmailRetryFailed
+    | CreatorSendReminders
+    | OnboardingCheck
     | PayoutRequested
     | PayoutProcessing
     | PayoutCompleted
@@ -168,17 +216,33 @@ JobPayload: TypeAlias = (
     | TreasuryLowBalance
     | ExpenseSync
     | CommissionMatured
+    | PayoutCheckAvailable
+    | PayoutCheckPending
+    | PayoutMonthlySummary
+    | PayoutProfitSnapshot
+    | TreasuryCheckBalance
+    | CommissionCheckMatured
     | TouchpointRecorded
     | ConversionAttributed
     | AttributionRecalculate
     | AttributionSync
     | AttributionExport
+    | AttributionAggregate
+    | AttributionExportDue
+    | AttributionOrderReconcile
+    | AttributionViewThroughSync
+    | AttributionProcessUnattributed
+    | AttributionProcessWebhooks
+    | AttributionTrainModel
     | AbTestCreated
     | AbTestStarted
     | AbTestEnded
     | AbMetricsAggregate
     | AbOptimize
     | AbOrderReconcile
+    | AbScheduleTests
+    | AbSyncCounters
+    | AbOptimizationSummary
     | VideoUploadCompleted
     | VideoTranscriptionStarted
     | VideoTranscriptionCompleted
@@ -189,15 +253,20 @@ JobPayload: TypeAlias = (
     | DamExport
     | DamFaceDetection
     | DamBulkIngest
+    | DamFaceScan
     | SubscriptionCreated
     | SubscriptionBilling
     | SubscriptionCancelled
     | SubscriptionRenewal
+    | SubscriptionRetryFailed
+    | SubscriptionAnalytics
+    | SubscriptionUpcomingReminders
     | EmailSend
     | EmailReviewRequest
     | SmsSend
     | SlackNotify
     | PushNotification
+    | DigestSend
     | SystemHealthCheck
     | SystemAlert
     | SystemCleanup
@@ -207,9 +276,13 @@ JobPayload: TypeAlias = (
     | WorkflowScheduledAction
     | WorkflowTimeElapsed
     | WorkflowCleanup
+    | EscalationCheck
     | BrandContextProcessDocument
     | BrandContextRefreshEmbeddings
     | BrandContextCleanup
+    | BrandContextStaleDetection
+    | BriSync
+    | AgentMemoryDecay
     | GoogleFeedSync
     | GoogleFeedProductUpdate
     | GoogleFeedImageOptimize
@@ -226,5 +299,6 @@ JobPayload: TypeAlias = (
     | RecoveryCheckoutUpdated
     | AnalyticsTrack
     | AnalyticsPageView
+    | AnalyticsAggregate
 )
 """An event of the catalog."""

@@ -46,3 +46,9 @@ class PushNotification(TenantEvent, event="push.notification", category="notific
     title: MessageText
     body: MessageText
     data: PersonalData | None = None
+
+
+class DigestSend(TenantEvent, event="digest.send", category="notifications"):
+    """A digest is to be compiled and sent to those who are subscribed to it."""
+
+    digest: Literal["adminDaily", "atRiskProjects", "creatorWeekly"]

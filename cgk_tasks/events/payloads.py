@@ -101,6 +101,28 @@ class InventorySyncPayload(TypedDict):
     locationId: NotRequired[str | None]
 
 
+class OrderReconcilePayload(TypedDict):
+    """Orders are to be compared with the shop's, and missing ones copied."""
+
+    tenantId: str
+    startDate: NotRequired[datetime | str | None]
+
+
+class CustomerSyncPayload(TypedDict):
+    """Customers are to be copied from the shop: those that changed, or all of them with `full_sync`."""
+
+    tenantId: str
+    fullSync: NotRequired[bool | None]
+
+
+class CollectionSyncPayload(TypedDict):
+    """Collections of products are to be copied from the shop: one, or all of them with `full_sync`."""
+
+    tenantId: str
+    collectionId: NotRequired[str | None]
+    fullSync: NotRequired[bool | None]
+
+
 class ReviewSubmittedPayload(TypedDict):
     """A customer wrote a review."""
 
@@ -174,6 +196,26 @@ class SurveyLowNpsPayload(TypedDict):
     surveyId: str
     npsScore: int
     customerId: NotRequired[str | None]
+
+
+class ReviewEmailProcessQueuePayload(TypedDict):
+    """Emails that ask for a review and wait in the queue are to be sent, a batch at a time."""
+
+    tenantId: str
+    batchSize: NotRequired[int | None]
+
+
+class ReviewEmailRetryFailedPayload(TypedDict):
+    """Emails that ask for a review and could not be sent are to be tried again."""
+
+    tenantId: str
+    batchSize: NotRequired[int | None]
+
+
+class ReviewEmailCheckDeliveriesPayload(TypedDict):
+    """Emails that wait for an order to be delivered are to be queued where it was."""
+
+    tenantId: str
 
 
 class CreatorAppliedPayload(TypedDict):
@@ -295,6 +337,40 @@ class ProjectDeadlineApproachingPayload(TypedDict):
     daysRemaining: int
 
 
+class CreatorMetricsAggregatePayload(TypedDict):
+    """The creators' figures of a period are to be summed up and reported."""
+
+    tenantId: str
+    period: Literal["daily", "weekly", "monthly"]
+
+
+class CreatorEmailProcessQueuePayload(TypedDict):
+    """Emails to creators that wait in the queue are to be sent, a batch at a time."""
+
+    tenantId: str
+    batchSize: NotRequired[int | None]
+
+
+class CreatorEmailRetryFailedPayload(TypedDict):
+    """Emails to creators that could not be sent are to be tried again."""
+
+    tenantId: str
+    batchSize: NotRequired[int | None]
+
+
+class CreatorSendRemindersPayload(TypedDict):
+    """All creators for whom a reminder of one kind is due are to be reminded."""
+
+    tenantId: str
+    reminderType: Literal["delivery", "deadline", "noResponse", "abandoned"]
+
+
+class OnboardingCheckPayload(TypedDict):
+    """Onboardings that do not get on are to be found."""
+
+    tenantId: str
+
+
 class PayoutRequestedPayload(TypedDict):
     """A creator asked for a payout."""
 
@@ -385,6 +461,44 @@ class CommissionMaturedPayload(TypedDict):
     amount: Decimal | float
 
 
+class PayoutCheckAvailablePayload(TypedDict):
+    """Earnings whose holding period has passed are to be made available for payout."""
+
+    tenantId: str
+
+
+class PayoutCheckPendingPayload(TypedDict):
+    """The payment providers are to be asked about the payouts that are under way."""
+
+    tenantId: str
+    payoutType: Literal["domestic", "international"]
+
+
+class PayoutMonthlySummaryPayload(TypedDict):
+    """The summary of last month's payouts is to be compiled and sent."""
+
+    tenantId: str
+
+
+class PayoutProfitSnapshotPayload(TypedDict):
+    """The profit and loss of a period is to be recorded as it stands."""
+
+    tenantId: str
+    period: Literal["monthly", "quarterly"]
+
+
+class TreasuryCheckBalancePayload(TypedDict):
+    """The balance that payouts are paid from is to be compared with its threshold."""
+
+    tenantId: str
+
+
+class CommissionCheckMaturedPayload(TypedDict):
+    """Commissions whose holding period has passed are to be found."""
+
+    tenantId: str
+
+
 class TouchpointRecordedPayload(TypedDict):
     """A visitor came into contact with the brand's marketing."""
 
@@ -433,6 +547,54 @@ class AttributionExportPayload(TypedDict):
     filters: NotRequired[dict[str, Any] | None]
 
 
+class AttributionAggregatePayload(TypedDict):
+    """The attribution figures of a period are to be summed up."""
+
+    tenantId: str
+    period: Literal["daily", "weekly"]
+
+
+class AttributionExportDuePayload(TypedDict):
+    """Exports of attribution data that were asked for at intervals are to be started where they are due."""
+
+    tenantId: str
+
+
+class AttributionOrderReconcilePayload(TypedDict):
+    """Orders are to be compared with the conversions that were credited for them."""
+
+    tenantId: str
+    startDate: NotRequired[datetime | str | None]
+
+
+class AttributionViewThroughSyncPayload(TypedDict):
+    """Views of advertisements that led to an order without a click are to be read from the platforms."""
+
+    tenantId: str
+    startDate: NotRequired[datetime | str | None]
+
+
+class AttributionProcessUnattributedPayload(TypedDict):
+    """Orders that nothing was credited for are to be tried again."""
+
+    tenantId: str
+    maxAgeDays: NotRequired[int | None]
+
+
+class AttributionProcessWebhooksPayload(TypedDict):
+    """Calls from advertising platforms that wait in the queue are to be processed, a batch at a time."""
+
+    tenantId: str
+    batchSize: NotRequired[int | None]
+
+
+class AttributionTrainModelPayload(TypedDict):
+    """The model that credits touchpoints is to be trained again."""
+
+    tenantId: str
+    trainingDays: NotRequired[int | None]
+
+
 class AbTestCreatedPayload(TypedDict):
     """An experiment was set up."""
 
@@ -479,6 +641,25 @@ class AbOrderReconcilePayload(TypedDict):
     tenantId: str
     orderId: NotRequired[str | None]
     startDate: NotRequired[datetime | str | None]
+
+
+class AbScheduleTestsPayload(TypedDict):
+    """Experiments whose start or end has come are to be started or ended."""
+
+    tenantId: str
+
+
+class AbSyncCountersPayload(TypedDict):
+    """The counters of running experiments are to be copied from the cache to the database."""
+
+    tenantId: str
+
+
+class AbOptimizationSummaryPayload(TypedDict):
+    """A summary of how traffic was shifted is to be sent."""
+
+    tenantId: str
+    period: Literal["daily", "weekly"]
 
 
 class VideoUploadCompletedPayload(TypedDict):
@@ -566,6 +747,13 @@ class DamBulkIngestPayload(TypedDict):
     limit: NotRequired[int | None]
 
 
+class DamFaceScanPayload(TypedDict):
+    """Assets that nobody has looked for faces in yet are to be found and queued."""
+
+    tenantId: str
+    limit: NotRequired[int | None]
+
+
 class SubscriptionCreatedPayload(TypedDict):
     """A customer subscribed to a plan."""
 
@@ -598,6 +786,26 @@ class SubscriptionRenewalPayload(TypedDict):
     tenantId: str
     subscriptionId: str
     nextBillingDate: datetime | str
+
+
+class SubscriptionRetryFailedPayload(TypedDict):
+    """Billings that failed and may be tried again are to be tried again."""
+
+    tenantId: str
+
+
+class SubscriptionAnalyticsPayload(TypedDict):
+    """The figures of all subscriptions are to be recorded as they stand."""
+
+    tenantId: str
+    snapshotDate: NotRequired[datetime | str | None]
+
+
+class SubscriptionUpcomingRemindersPayload(TypedDict):
+    """Customers whose subscription renews soon are to be told."""
+
+    tenantId: str
+    daysAhead: NotRequired[int | None]
 
 
 class EmailSendPayload(TypedDict):
@@ -645,6 +853,13 @@ class PushNotificationPayload(TypedDict):
     title: str
     body: str
     data: NotRequired[dict[str, Any] | None]
+
+
+class DigestSendPayload(TypedDict):
+    """A digest is to be compiled and sent to those who are subscribed to it."""
+
+    tenantId: str
+    digest: Literal["adminDaily", "atRiskProjects", "creatorWeekly"]
 
 
 class SystemHealthCheckPayload(TypedDict):
@@ -720,6 +935,12 @@ class WorkflowCleanupPayload(TypedDict):
     retentionDays: NotRequired[int | None]
 
 
+class EscalationCheckPayload(TypedDict):
+    """Matters that have waited too long for an answer are to be escalated."""
+
+    tenantId: str
+
+
 class BrandContextProcessDocumentPayload(TypedDict):
     """A document about the brand is to be read and indexed."""
 
@@ -741,6 +962,26 @@ class BrandContextCleanupPayload(TypedDict):
 
     tenantId: str
     maxAgeHours: NotRequired[int | None]
+
+
+class BrandContextStaleDetectionPayload(TypedDict):
+    """Documents about the brand that are out of date are to be found."""
+
+    tenantId: str
+    maxAgeDays: NotRequired[int | None]
+
+
+class BriSyncPayload(TypedDict):
+    """New messages are to be read for the assistant."""
+
+    tenantId: str
+    source: Literal["gmail", "slack"]
+
+
+class AgentMemoryDecayPayload(TypedDict):
+    """What the assistant remembers and has not used for long is to count for less."""
+
+    tenantId: str
 
 
 class GoogleFeedSyncPayload(TypedDict):
@@ -877,3 +1118,10 @@ class AnalyticsPageViewPayload(TypedDict):
     sessionId: NotRequired[str | None]
     referrer: NotRequired[str | None]
     occurredAt: NotRequired[datetime | str | None]
+
+
+class AnalyticsAggregatePayload(TypedDict):
+    """The tenant's figures of a period are to be summed up."""
+
+    tenantId: str
+    period: Literal["hourly", "daily", "weekly"]

@@ -86,3 +86,31 @@ class CommissionMatured(TenantEvent, event="commission.matured", category="payou
     order_id: str
     creator_id: str
     amount: Money
+
+
+class PayoutCheckAvailable(TenantEvent, event="payout.checkAvailable", category="payouts"):
+    """Earnings whose holding period has passed are to be made available for payout."""
+
+
+class PayoutCheckPending(TenantEvent, event="payout.checkPending", category="payouts"):
+    """The payment providers are to be asked about the payouts that are under way."""
+
+    payout_type: Literal["domestic", "international"]
+
+
+class PayoutMonthlySummary(TenantEvent, event="payout.monthlySummary", category="payouts"):
+    """The summary of last month's payouts is to be compiled and sent."""
+
+
+class PayoutProfitSnapshot(TenantEvent, event="payout.profitSnapshot", category="payouts"):
+    """The profit and loss of a period is to be recorded as it stands."""
+
+    period: Literal["monthly", "quarterly"]
+
+
+class TreasuryCheckBalance(TenantEvent, event="treasury.checkBalance", category="payouts"):
+    """The balance that payouts are paid from is to be compared with its threshold."""
+
+
+class CommissionCheckMatured(TenantEvent, event="commission.checkMatured", category="payouts"):
+    """Commissions whose holding period has passed are to be found."""

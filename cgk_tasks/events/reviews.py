@@ -73,3 +73,19 @@ class SurveyLowNps(TenantEvent, event="survey.lowNps", category="reviews"):
     survey_id: str
     nps_score: int = Field(description="0 to 10.")
     customer_id: str | None = None
+
+
+class ReviewEmailProcessQueue(TenantEvent, event="review.email.processQueue", category="reviews"):
+    """Emails that ask for a review and wait in the queue are to be sent, a batch at a time."""
+
+    batch_size: int | None = Field(default=None, description="At most so many emails.")
+
+
+class ReviewEmailRetryFailed(TenantEvent, event="review.email.retryFailed", category="reviews"):
+    """Emails that ask for a review and could not be sent are to be tried again."""
+
+    batch_size: int | None = Field(default=None, description="At most so many emails.")
+
+
+class ReviewEmailCheckDeliveries(TenantEvent, event="review.email.checkDeliveries", category="reviews"):
+    """Emails that wait for an order to be delivered are to be queued where it was."""

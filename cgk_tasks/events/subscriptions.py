@@ -1,7 +1,7 @@
 """Repeat orders and their billing."""
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Timestamp
+from cgk_tasks.events.fields import Days, Timestamp
 
 
 class SubscriptionCreated(TenantEvent, event="subscription.created", category="subscriptions"):
@@ -32,3 +32,21 @@ class SubscriptionRenewal(TenantEvent, event="subscription.renewal", category="s
 
     subscription_id: str
     next_billing_date: Timestamp
+
+
+class SubscriptionRetryFailed(TenantEvent, event="subscription.retryFailed", category="subscriptions"):
+    """Billings that failed and may be tried again are to be tried again."""
+
+
+class SubscriptionAnalytics(TenantEvent, event="subscription.analytics", category="subscriptions"):
+    """The figures of all subscriptions are to be recorded as they stand."""
+
+    snapshot_date: Timestamp | None = None
+
+
+class SubscriptionUpcomingReminders(
+    TenantEvent, event="subscription.upcomingReminders", category="subscriptions"
+):
+    """Customers whose subscription renews soon are to be told."""
+
+    days_ahead: Days | None = None

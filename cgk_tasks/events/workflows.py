@@ -39,3 +39,7 @@ class WorkflowCleanup(TenantEvent, event="workflow.cleanup", category="workflows
     """Records of old workflow executions are to be deleted."""
 
     retention_days: Days | None = None
+
+
+class EscalationCheck(TenantEvent, event="escalation.check", category="workflows"):
+    """Matters that have waited too long for an answer are to be escalated."""

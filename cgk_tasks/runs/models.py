@@ -101,6 +101,8 @@ class RunStatus:
     replay_of: str | None = None
     idempotency_key: str | None = None
     cancel_requested_at: datetime | None = None
+    schedule: str | None = None
+    scheduled_for: datetime | None = None
 
     @property
     def is_closed(self) -> bool:

@@ -57,6 +57,7 @@ class Claimed:
     canvas: str | None
     cursor: str | None = None
     first_failed_at: datetime | None = None
+    scheduled_for: datetime | None = None
 
     @property
     def trying_since(self) -> datetime:
@@ -211,10 +212,11 @@ def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> li
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     """A row of `claim` or `running`; the columns are those of Claimed, without the tenant, and then the tenant's."""
     run_id, tenant_id, event, job, _state, queue, priority, payload, max_attempts, attempt, deaths, *rest = row
-    run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at, *tenant = rest
+    run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at, scheduled_for, *tenant = rest
     return Claimed(
         run_id, tenant_id, Tenant(*tenant) if tenant[0] is not None else None, event, job, payload, attempt, deaths,
         max_attempts, queue, priority, run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at,
+        scheduled_for,
     )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ INSERT INTO cgk.run_history
 SELECT id, tenant_id, event, job, 'expired', queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor, errors,
-       clock_timestamp(), NULL::json, 'EXPIRED'
+       clock_timestamp(), NULL::json, 'EXPIRED', schedule, scheduled_for
   FROM gone
 RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id;
 
@@ -147,7 +147,7 @@ INSERT INTO cgk.run_history
 SELECT id, tenant_id, event, job, %(state)s, queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor, errors,
-       clock_timestamp(), NULL::json, %(error_code)s
+       clock_timestamp(), NULL::json, %(error_code)s, schedule, scheduled_for
   FROM gone
 RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id;
 

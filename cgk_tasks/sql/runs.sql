@@ -64,7 +64,14 @@ UPDATE cgk.runs r
        attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
        worker_id = CASE WHEN t.status = 'suspended' THEN NULL ELSE %(worker_id)s::uuid END,
        worker_pid = %(pid)s,
-       started_at = clock_timestamp()
+       started_at = clock_timestamp(),
+       -- A child has its parent's nominal time, a replay that of the run it repeats.
+       scheduled_for = CASE
+           WHEN r.scheduled_for IS NOT NULL THEN r.scheduled_for
+           WHEN r.parent_id IS NOT NULL THEN (SELECT p.scheduled_for FROM cgk.runs p WHERE p.id = r.parent_id)
+           WHEN r.replay_of IS NOT NULL
+               THEN (SELECT h.scheduled_for FROM cgk.run_history h WHERE h.id = r.replay_of LIMIT 1)
+       END
   FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
        cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
  WHERE waiting.id = %(id)s::uuid AND r.id = waiting.id
@@ -73,7 +80,7 @@ UPDATE cgk.runs r
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: claim
 -- pending → running for a packet of ids. What does not come back is a duplicate, cancelled, expired or not due.
@@ -85,7 +92,14 @@ UPDATE cgk.runs r
        attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
        worker_id = CASE WHEN t.status = 'suspended' THEN NULL ELSE %(worker_id)s::uuid END,
        worker_pid = %(pid)s,
-       started_at = clock_timestamp()
+       started_at = clock_timestamp(),
+       -- A child has its parent's nominal time, a replay that of the run it repeats.
+       scheduled_for = CASE
+           WHEN r.scheduled_for IS NOT NULL THEN r.scheduled_for
+           WHEN r.parent_id IS NOT NULL THEN (SELECT p.scheduled_for FROM cgk.runs p WHERE p.id = r.parent_id)
+           WHEN r.replay_of IS NOT NULL
+               THEN (SELECT h.scheduled_for FROM cgk.run_history h WHERE h.id = r.replay_of LIMIT 1)
+       END
   FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
        cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
  WHERE waiting.id = ANY(%(ids)s::uuid[]) AND r.id = waiting.id
@@ -94,7 +108,7 @@ UPDATE cgk.runs r
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: claims_barred
 SELECT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
@@ -112,7 +126,7 @@ SELECT id, tenant_id, event, coalesce(%(job)s::text, job), %(state)s::text, queu
        attempt, deaths, run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid,
        parent_id, children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor,
        CASE WHEN %(error)s::text IS NULL THEN errors ELSE errors || %(error)s::jsonb END,
-       clock_timestamp(), %(result)s::json, %(error_code)s::text
+       clock_timestamp(), %(result)s::json, %(error_code)s::text, schedule, scheduled_for
   FROM gone, (SELECT set_config('synchronous_commit', %(durability)s, true)) AS flush
 RETURNING id::text, parent_id::text, state;
 
@@ -136,7 +150,7 @@ SELECT id, tenant_id, event, coalesce(new_job, job), new_state, queue, priority,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor,
        CASE WHEN error IS NULL THEN errors ELSE errors || error END,
-       clock_timestamp(), result, error_code
+       clock_timestamp(), result, error_code, schedule, scheduled_for
   FROM gone
 RETURNING id::text, parent_id::text, state;
 
@@ -184,7 +198,8 @@ SELECT gone.id, tenant_id, event, job,
        queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor, errors,
-       clock_timestamp(), results, CASE WHEN NOT good THEN coalesce(children.error_code, 'CHILD_NOT_COMPLETED') END
+       clock_timestamp(), results, CASE WHEN NOT good THEN coalesce(children.error_code, 'CHILD_NOT_COMPLETED') END,
+       schedule, scheduled_for
   FROM gone, children
 RETURNING id::text, parent_id::text, state, canvas::text AS canvas;
 
@@ -193,12 +208,13 @@ RETURNING id::text, parent_id::text, state, canvas::text AS canvas;
 SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text AS payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
        idempotency_key, cancel_requested_at, canvas::text AS canvas, errors,
-       NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code
+       NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code, schedule, scheduled_for
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
 (SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
         run_at, expires_at, created_at, started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text,
-        idempotency_key, cancel_requested_at, canvas::text, errors, closed_at, result::text, error_code
+        idempotency_key, cancel_requested_at, canvas::text, errors, closed_at, result::text, error_code,
+        schedule, scheduled_for
    FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1;
 
@@ -241,7 +257,7 @@ INSERT INTO cgk.run_history
 SELECT id, tenant_id, event, job, 'cancelled', queue, priority, payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
        children_open, replay_of, idempotency_key, clock_timestamp(), canvas, cursor, errors,
-       clock_timestamp(), NULL::json, NULL
+       clock_timestamp(), NULL::json, NULL, schedule, scheduled_for
   FROM gone
 RETURNING id::text, parent_id::text, state, canvas::text AS canvas;
 
@@ -259,7 +275,8 @@ SELECT cancel_requested_at IS NOT NULL AS requested FROM cgk.runs WHERE id = %(i
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
        r.canvas::text AS canvas, r.cursor::text AS cursor,
-          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+          (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
+          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND r.worker_id = %(worker_id)s::uuid AND r.state = 'running';
 

@@ -5,7 +5,16 @@ SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE id =
 SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants ORDER BY id;
 
 -- name: active_tenants
-SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE status = 'active' ORDER BY id;
+SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants
+ WHERE status = 'active' AND source <> 'platform' ORDER BY id;
+
+-- name: add_platform
+-- Works for all tenants: without a schema and a role of its own.
+INSERT INTO cgk.tenants (id, isolation, schema_name, source) VALUES (%(id)s, 'search_path', 'public', 'platform')
+ON CONFLICT (id) DO NOTHING;
+
+-- name: tenant_source
+SELECT source FROM cgk.tenants WHERE id = %(id)s;
 
 -- name: lock_registry
 -- One tenant is added at a time: processes that add the same tenant, or make the same role, wait for each other.

@@ -116,6 +116,28 @@ class _InventorySync(TypedDict):
 @_task(_InventorySync)
 def inventory_sync(*, tenant_id: str, product_id: str | None = None, variant_id: str | None = None, location_id: str | None = None) -> Any: ...
 
+class _OrderReconcile(TypedDict):
+    tenant_id: str
+    start_date: NotRequired[datetime | str | None]
+
+@_task(_OrderReconcile)
+def order_reconcile(*, tenant_id: str, start_date: datetime | str | None = None) -> Any: ...
+
+class _CustomerSync(TypedDict):
+    tenant_id: str
+    full_sync: NotRequired[bool | None]
+
+@_task(_CustomerSync)
+def customer_sync(*, tenant_id: str, full_sync: bool | None = None) -> Any: ...
+
+class _CollectionSync(TypedDict):
+    tenant_id: str
+    collection_id: NotRequired[str | None]
+    full_sync: NotRequired[bool | None]
+
+@_task(_CollectionSync)
+def collection_sync(*, tenant_id: str, collection_id: str | None = None, full_sync: bool | None = None) -> Any: ...
+
 class _ReviewSubmitted(TypedDict):
     tenant_id: str
     review_id: str
@@ -190,6 +212,26 @@ class _SurveyLowNps(TypedDict):
 
 @_task(_SurveyLowNps)
 def survey_low_nps(*, tenant_id: str, response_id: str, survey_id: str, nps_score: int, customer_id: str | None = None) -> Any: ...
+
+class _ReviewEmailProcessQueue(TypedDict):
+    tenant_id: str
+    batch_size: NotRequired[int | None]
+
+@_task(_ReviewEmailProcessQueue)
+def review_email_process_queue(*, tenant_id: str, batch_size: int | None = None) -> Any: ...
+
+class _ReviewEmailRetryFailed(TypedDict):
+    tenant_id: str
+    batch_size: NotRequired[int | None]
+
+@_task(_ReviewEmailRetryFailed)
+def review_email_retry_failed(*, tenant_id: str, batch_size: int | None = None) -> Any: ...
+
+class _ReviewEmailCheckDeliveries(TypedDict):
+    tenant_id: str
+
+@_task(_ReviewEmailCheckDeliveries)
+def review_email_check_deliveries(*, tenant_id: str) -> Any: ...
 
 class _CreatorApplied(TypedDict):
     tenant_id: str
@@ -310,6 +352,40 @@ class _ProjectDeadlineApproaching(TypedDict):
 @_task(_ProjectDeadlineApproaching)
 def project_deadline_approaching(*, tenant_id: str, project_id: str, days_remaining: int) -> Any: ...
 
+class _CreatorMetricsAggregate(TypedDict):
+    tenant_id: str
+    period: Literal["daily", "weekly", "monthly"]
+
+@_task(_CreatorMetricsAggregate)
+def creator_metrics_aggregate(*, tenant_id: str, period: Literal["daily", "weekly", "monthly"]) -> Any: ...
+
+class _CreatorEmailProcessQueue(TypedDict):
+    tenant_id: str
+    batch_size: NotRequired[int | None]
+
+@_task(_CreatorEmailProcessQueue)
+def creator_email_process_queue(*, tenant_id: str, batch_size: int | None = None) -> Any: ...
+
+class _CreatorEmailRetryFailed(TypedDict):
+    tenant_id: str
+    batch_size: NotRequired[int | None]
+
+@_task(_CreatorEmailRetryFailed)
+def creator_email_retry_failed(*, tenant_id: str, batch_size: int | None = None) -> Any: ...
+
+class _CreatorSendReminders(TypedDict):
+    tenant_id: str
+    reminder_type: Literal["delivery", "deadline", "noResponse", "abandoned"]
+
+@_task(_CreatorSendReminders)
+def creator_send_reminders(*, tenant_id: str, reminder_type: Literal["delivery", "deadline", "noResponse", "abandoned"]) -> Any: ...
+
+class _OnboardingCheck(TypedDict):
+    tenant_id: str
+
+@_task(_OnboardingCheck)
+def onboarding_check(*, tenant_id: str) -> Any: ...
+
 class _PayoutRequested(TypedDict):
     tenant_id: str
     payout_id: str
@@ -400,6 +476,44 @@ class _CommissionMatured(TypedDict):
 @_task(_CommissionMatured)
 def commission_matured(*, tenant_id: str, commission_id: str, order_id: str, creator_id: str, amount: Decimal | float) -> Any: ...
 
+class _PayoutCheckAvailable(TypedDict):
+    tenant_id: str
+
+@_task(_PayoutCheckAvailable)
+def payout_check_available(*, tenant_id: str) -> Any: ...
+
+class _PayoutCheckPending(TypedDict):
+    tenant_id: str
+    payout_type: Literal["domestic", "international"]
+
+@_task(_PayoutCheckPending)
+def payout_check_pending(*, tenant_id: str, payout_type: Literal["domestic", "international"]) -> Any: ...
+
+class _PayoutMonthlySummary(TypedDict):
+    tenant_id: str
+
+@_task(_PayoutMonthlySummary)
+def payout_monthly_summary(*, tenant_id: str) -> Any: ...
+
+class _PayoutProfitSnapshot(TypedDict):
+    tenant_id: str
+    period: Literal["monthly", "quarterly"]
+
+@_task(_PayoutProfitSnapshot)
+def payout_profit_snapshot(*, tenant_id: str, period: Literal["monthly", "quarterly"]) -> Any: ...
+
+class _TreasuryCheckBalance(TypedDict):
+    tenant_id: str
+
+@_task(_TreasuryCheckBalance)
+def treasury_check_balance(*, tenant_id: str) -> Any: ...
+
+class _CommissionCheckMatured(TypedDict):
+    tenant_id: str
+
+@_task(_CommissionCheckMatured)
+def commission_check_matured(*, tenant_id: str) -> Any: ...
+
 class _TouchpointRecorded(TypedDict):
     tenant_id: str
     touchpoint_id: str
@@ -448,6 +562,54 @@ class _AttributionExport(TypedDict):
 @_task(_AttributionExport)
 def attribution_export(*, tenant_id: str, export_id: str, format: Literal["csv", "json"], filters: dict[str, Any] | None = None) -> Any: ...
 
+class _AttributionAggregate(TypedDict):
+    tenant_id: str
+    period: Literal["daily", "weekly"]
+
+@_task(_AttributionAggregate)
+def attribution_aggregate(*, tenant_id: str, period: Literal["daily", "weekly"]) -> Any: ...
+
+class _AttributionExportDue(TypedDict):
+    tenant_id: str
+
+@_task(_AttributionExportDue)
+def attribution_export_due(*, tenant_id: str) -> Any: ...
+
+class _AttributionOrderReconcile(TypedDict):
+    tenant_id: str
+    start_date: NotRequired[datetime | str | None]
+
+@_task(_AttributionOrderReconcile)
+def attribution_order_reconcile(*, tenant_id: str, start_date: datetime | str | None = None) -> Any: ...
+
+class _AttributionViewThroughSync(TypedDict):
+    tenant_id: str
+    start_date: NotRequired[datetime | str | None]
+
+@_task(_AttributionViewThroughSync)
+def attribution_view_through_sync(*, tenant_id: str, start_date: datetime | str | None = None) -> Any: ...
+
+class _AttributionProcessUnattributed(TypedDict):
+    tenant_id: str
+    max_age_days: NotRequired[int | None]
+
+@_task(_AttributionProcessUnattributed)
+def attribution_process_unattributed(*, tenant_id: str, max_age_days: int | None = None) -> Any: ...
+
+class _AttributionProcessWebhooks(TypedDict):
+    tenant_id: str
+    batch_size: NotRequired[int | None]
+
+@_task(_AttributionProcessWebhooks)
+def attribution_process_webhooks(*, tenant_id: str, batch_size: int | None = None) -> Any: ...
+
+class _AttributionTrainModel(TypedDict):
+    tenant_id: str
+    training_days: NotRequired[int | None]
+
+@_task(_AttributionTrainModel)
+def attribution_train_model(*, tenant_id: str, training_days: int | None = None) -> Any: ...
+
 class _AbTestCreated(TypedDict):
     tenant_id: str
     test_id: str
@@ -495,6 +657,25 @@ class _AbOrderReconcile(TypedDict):
 
 @_task(_AbOrderReconcile)
 def ab_order_reconcile(*, tenant_id: str, order_id: str | None = None, start_date: datetime | str | None = None) -> Any: ...
+
+class _AbScheduleTests(TypedDict):
+    tenant_id: str
+
+@_task(_AbScheduleTests)
+def ab_schedule_tests(*, tenant_id: str) -> Any: ...
+
+class _AbSyncCounters(TypedDict):
+    tenant_id: str
+
+@_task(_AbSyncCounters)
+def ab_sync_counters(*, tenant_id: str) -> Any: ...
+
+class _AbOptimizationSummary(TypedDict):
+    tenant_id: str
+    period: Literal["daily", "weekly"]
+
+@_task(_AbOptimizationSummary)
+def ab_optimization_summary(*, tenant_id: str, period: Literal["daily", "weekly"]) -> Any: ...
 
 class _VideoUploadCompleted(TypedDict):
     tenant_id: str
@@ -581,6 +762,13 @@ class _DamBulkIngest(TypedDict):
 @_task(_DamBulkIngest)
 def dam_bulk_ingest(*, tenant_id: str, project_ids: list[str] | None = None, limit: int | None = None) -> Any: ...
 
+class _DamFaceScan(TypedDict):
+    tenant_id: str
+    limit: NotRequired[int | None]
+
+@_task(_DamFaceScan)
+def dam_face_scan(*, tenant_id: str, limit: int | None = None) -> Any: ...
+
 class _SubscriptionCreated(TypedDict):
     tenant_id: str
     subscription_id: str
@@ -614,6 +802,26 @@ class _SubscriptionRenewal(TypedDict):
 
 @_task(_SubscriptionRenewal)
 def subscription_renewal(*, tenant_id: str, subscription_id: str, next_billing_date: datetime | str) -> Any: ...
+
+class _SubscriptionRetryFailed(TypedDict):
+    tenant_id: str
+
+@_task(_SubscriptionRetryFailed)
+def subscription_retry_failed(*, tenant_id: str) -> Any: ...
+
+class _SubscriptionAnalytics(TypedDict):
+    tenant_id: str
+    snapshot_date: NotRequired[datetime | str | None]
+
+@_task(_SubscriptionAnalytics)
+def subscription_analytics(*, tenant_id: str, snapshot_date: datetime | str | None = None) -> Any: ...
+
+class _SubscriptionUpcomingReminders(TypedDict):
+    tenant_id: str
+    days_ahead: NotRequired[int | None]
+
+@_task(_SubscriptionUpcomingReminders)
+def subscription_upcoming_reminders(*, tenant_id: str, days_ahead: int | None = None) -> Any: ...
 
 class _EmailSend(TypedDict):
     tenant_id: str
@@ -661,6 +869,13 @@ class _PushNotification(TypedDict):
 
 @_task(_PushNotification)
 def push_notification(*, tenant_id: str, user_id: str, title: str, body: str, data: dict[str, Any] | None = None) -> Any: ...
+
+class _DigestSend(TypedDict):
+    tenant_id: str
+    digest: Literal["adminDaily", "atRiskProjects", "creatorWeekly"]
+
+@_task(_DigestSend)
+def digest_send(*, tenant_id: str, digest: Literal["adminDaily", "atRiskProjects", "creatorWeekly"]) -> Any: ...
 
 class _SystemHealthCheck(TypedDict):
     tenant_id: str
@@ -735,6 +950,12 @@ class _WorkflowCleanup(TypedDict):
 @_task(_WorkflowCleanup)
 def workflow_cleanup(*, tenant_id: str, retention_days: int | None = None) -> Any: ...
 
+class _EscalationCheck(TypedDict):
+    tenant_id: str
+
+@_task(_EscalationCheck)
+def escalation_check(*, tenant_id: str) -> Any: ...
+
 class _BrandContextProcessDocument(TypedDict):
     tenant_id: str
     document_id: str
@@ -757,6 +978,26 @@ class _BrandContextCleanup(TypedDict):
 
 @_task(_BrandContextCleanup)
 def brand_context_cleanup(*, tenant_id: str, max_age_hours: int | None = None) -> Any: ...
+
+class _BrandContextStaleDetection(TypedDict):
+    tenant_id: str
+    max_age_days: NotRequired[int | None]
+
+@_task(_BrandContextStaleDetection)
+def brand_context_stale_detection(*, tenant_id: str, max_age_days: int | None = None) -> Any: ...
+
+class _BriSync(TypedDict):
+    tenant_id: str
+    source: Literal["gmail", "slack"]
+
+@_task(_BriSync)
+def bri_sync(*, tenant_id: str, source: Literal["gmail", "slack"]) -> Any: ...
+
+class _AgentMemoryDecay(TypedDict):
+    tenant_id: str
+
+@_task(_AgentMemoryDecay)
+def agent_memory_decay(*, tenant_id: str) -> Any: ...
 
 class _GoogleFeedSync(TypedDict):
     tenant_id: str
@@ -893,3 +1134,10 @@ class _AnalyticsPageView(TypedDict):
 
 @_task(_AnalyticsPageView)
 def analytics_page_view(*, tenant_id: str, url: str, user_id: str | None = None, session_id: str | None = None, referrer: str | None = None, occurred_at: datetime | str | None = None) -> Any: ...
+
+class _AnalyticsAggregate(TypedDict):
+    tenant_id: str
+    period: Literal["hourly", "daily", "weekly"]
+
+@_task(_AnalyticsAggregate)
+def analytics_aggregate(*, tenant_id: str, period: Literal["hourly", "daily", "weekly"]) -> Any: ...

@@ -34,6 +34,9 @@ class JobContext(Generic[P]):
     max_attempts: int = 1
     queued_at: datetime | None = None
     started_at: datetime | None = None
+    scheduled_for: datetime | None = None
+    """The nominal time of the tick that made the run, however late it runs; None where no schedule did."""
+
     has_database: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
     """Room for middleware to leave something for the job."""

@@ -141,6 +141,7 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
         max_attempts=run.max_attempts or job.retry.max_attempts,
         queued_at=run.created_at,
         started_at=run.started_at,
+        scheduled_for=run.scheduled_for,
         cursor=decode(run.cursor),
         save_cursor=partial(records.save_cursor, run),
     )

@@ -40,9 +40,11 @@ def steward_of(app: Celery) -> Steward | None:
 
 
 class StewardStep(bootsteps.StartStopStep):
-    """Starts the steward after the pool, so that the first children are forked from a process without threads."""
+    """Starts the steward after the pool and an embedded beat, which are forked from a process without threads: so no child
+    inherits a lock that nobody will release.
+    """
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
 
     def __init__(self, parent: WorkController, **options: Any) -> None:
         super().__init__(parent, **options)

@@ -21,7 +21,7 @@ from cgk_tasks.tenancy.models import Tenant
 
 SQL = statements("tenants")
 
-Source = Literal["hand", "query"]
+Source = Literal["hand", "query", "platform"]
 """Who put a tenant into the registry; the platform's query suspends only those that it found itself."""
 
 _known: dict[str, tuple[float, Tenant]] = {}

@@ -19,6 +19,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.TenantError("no"),
     errors.TenantMissingError("order.created"),
     errors.InvalidTenantError("Raw Dog"),
+    errors.UnknownScheduleError("ab.hourlyMetric", nearest="ab.hourlyMetrics"),
     errors.UnknownTenantError("rawdgo", nearest="rawdog"),
     errors.TenantContextError("The context is one of acme."),
     errors.SendError("no"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgk_tasks.cli.doctor import broker, database, work
+from cgk_tasks.cli.doctor import beat, broker, database, work
 from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok
 from cgk_tasks.cli.failures import in_two
 from cgk_tasks.config import Settings, get_settings
@@ -22,6 +22,7 @@ def examine() -> list[Finding]:
     findings.append(work.jobs())
     if database_works:
         findings += work.check(settings)
+        findings += beat.check()
     return findings
 
 

@@ -1,0 +1,1 @@
+cgk_tasks/schedules/table.py

@@ -1,0 +1,87 @@
+"""The engine behind beat: looks which ticks are due and makes their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.postgres import autocommit, execute, statements
+from cgk_tasks.schedules import periodic_tasks
+from cgk_tasks.schedules.fan_out import fire
+from cgk_tasks.schedules.reconcile import Entry, reconcile
+from cgk_tasks.schedules.schedule import Schedule
+from cgk_tasks.schedules.tenant_ticks import fire_tenant_schedules, next_tenant_tick
+from cgk_tasks.schedules.ticks import due
+
+SQL = statements("schedules")
+log = structlog.get_logger("cgk_tasks.schedules")
+
+_HOUSEKEEPING_SECONDS = 3600.0
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Engine:
+    """Makes every due tick of SCHEDULES and of the tenants' own schedules. Only the leading beat ticks it."""
+
+    def __init__(self, schedules: Mapping[str, Schedule], clock: Callable[[], datetime] = _utc_now) -> None:
+        self._schedules = schedules
+        self._clock = clock
+        self._entries: list[Entry] = []
+        self._stumbled = False
+        self._keep_house_at: datetime | None = None
+
+    def reload(self) -> None:
+        """Seed the table's entries and read what operators changed."""
+        self._entries = reconcile(self._schedules, self._clock())
+
+    def tick(self) -> float:
+        """Make what is due. Returns the seconds until something is due next, at most an hour."""
+        now = self._clock()
+        self._stumbled = False
+        self._entries = [self._tick_entry(entry, now) if entry.is_enabled else entry for entry in self._entries]
+        fire_tenant_schedules(now)
+        if self._keep_house_at is None or (now - self._keep_house_at).total_seconds() > _HOUSEKEEPING_SECONDS:
+            self._keep_house_at = now
+            with autocommit() as connection:
+                execute(connection, SQL["forget_ticks"], {"days": get_settings().history_days})
+        return self._seconds_until_next()
+
+    def _tick_entry(self, entry: Entry, now: datetime) -> Entry:
+        schedule = entry.schedule
+        found = due(schedule.timing, entry.done_until, now, schedule.misfire, schedule.max_age)
+        if not found.ticks and not found.given_up:
+            return entry
+        given_up = found.given_up
+        try:
+            for scheduled_for in found.ticks:
+                fire(schedule, scheduled_for, now=now, given_up=given_up)
+                given_up = 0
+                periodic_tasks.note_fired(schedule.name, scheduled_for)
+        except CgkTasksError as exc:
+            # One schedule that cannot tick must not hold up the others; it is tried again, and shows as late.
+            log.warning("schedule_cannot_tick", schedule=schedule.name, reason=str(exc))
+            self._stumbled = True
+            return entry
+        done_until = found.ticks[-1] if found.ticks else now
+        if not found.ticks:
+            log.warning("ticks_given_up", schedule=schedule.name, ticks=found.given_up)
+            with autocommit() as connection:
+                execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": done_until})
+        return replace(entry, done_until=done_until)
+
+    def _seconds_until_next(self) -> float:
+        ticks = [entry.schedule.timing.next(entry.done_until) for entry in self._entries if entry.is_enabled]
+        tenants_next = next_tenant_tick()
+        if tenants_next is not None:
+            ticks.append(tenants_next)
+        # From a fresh look at the clock: making the runs took time.
+        pause = min(((tick - self._clock()).total_seconds() for tick in ticks), default=3600.0)
+        return min(max(pause, 1.0 if self._stumbled else 0.0), 3600.0)

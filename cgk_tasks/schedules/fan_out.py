@@ -1,0 +1,141 @@
+"""A tick becomes runs: one for every active tenant, or one for the platform, exactly once.
+
+The tick's row, its runs and their idempotency keys are written in one transaction, whatever the number of tenants, in a
+fixed number of statements. Whoever else tries the same tick, now or after a restart, finds the row and makes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.postgres import Connection, Row, execute, fetch, statements, transaction
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver
+from cgk_tasks.runs.sender import hand_over
+from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
+from cgk_tasks.schedules.ticks import is_late
+from cgk_tasks.tenancy import sync
+from cgk_tasks.tenancy.platform import ensure_platform_tenant
+
+SQL = statements("schedules")
+log = structlog.get_logger("cgk_tasks.schedules")
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What a tick did. `is_new`: False when it had been made before, by anybody; then nothing happened."""
+
+    schedule: str
+    scheduled_for: datetime
+    is_new: bool
+    runs: int = 0
+    suspended: int = 0
+    switched_off: int = 0
+    overlapping: int = 0
+    given_up: int = 0
+
+
+def idempotency_key(schedule: str, scheduled_for: datetime) -> str:
+    """The key of a tick's runs; the tenant and the event belong to every key anyway."""
+    return f"schedule:{schedule}:{scheduled_for.astimezone(UTC).isoformat()}"
+
+
+def fire(
+    schedule: Schedule,
+    scheduled_for: datetime,
+    *,
+    now: datetime | None = None,
+    tenant_id: str | None = None,
+    by_hand: bool = False,
+    given_up: int = 0,
+) -> Tick:
+    """Make the runs of one tick, and hand over those that are due.
+
+    tenant_id: for this tenant only. given_up: missed ticks that this one stands for, for the record. A broker that is
+    down is no error. Raises psycopg.Error; then nothing was made, and the tick can be tried again.
+    """
+    now = now or datetime.now(UTC)
+    _prepare_tenants(schedule)
+    with transaction() as connection:
+        values = {"schedule": schedule.name, "scheduled_for": scheduled_for, "by_hand": by_hand, "given_up": given_up}
+        if not fetch(connection, SQL["begin_tick"], values):
+            execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
+            return Tick(schedule.name, scheduled_for, is_new=False)
+        overlap: Overlap = schedule.overlap
+        if schedule.misfire == "all" and is_late(scheduled_for, now):
+            overlap = "allow"  # every missed tick was asked for, and they all come at once
+        if overlap == "cancel_old":
+            cancel_old(connection, schedule.name, tenant_id)
+        row = fetch(connection, SQL["make_runs"], _values(schedule, scheduled_for, now, tenant_id, overlap))[0]
+        execute(connection, SQL["end_tick"], {**values, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
+        if not by_hand:
+            execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
+    _hand_over(schedule, row)
+    counts = _counts(row)
+    log.info("schedule_ticked", schedule=schedule.name, scheduled_for=scheduled_for.isoformat(), **counts)
+    return Tick(schedule.name, scheduled_for, is_new=True, given_up=given_up, **counts)
+
+
+def _prepare_tenants(schedule: Schedule) -> None:
+    if schedule.scope == PLATFORM:
+        ensure_platform_tenant()
+    elif get_settings().tenants_query:
+        sync.sync(max_age_seconds=get_settings().tenants_refresh_seconds)
+
+
+def _values(
+    schedule: Schedule, scheduled_for: datetime, now: datetime, tenant_id: str | None, overlap: Overlap
+) -> dict[str, Any]:
+    settings = get_settings()
+    return {
+        "schedule": schedule.name,
+        "scheduled_for": scheduled_for,
+        "now": now,
+        # The tenants of a tick that comes late are spread from now on, not all due at once.
+        "starts_at": now if is_late(scheduled_for, now) else scheduled_for,
+        "event": schedule.event,
+        "payload": payload_after_tenant(schedule.event, schedule.payload),
+        "queue": schedule.queue or settings.default_queue,
+        "priority": DEFAULT_PRIORITY if schedule.priority is None else schedule.priority,
+        "spread": schedule.spread,
+        "overlap": overlap,
+        "for_platform": schedule.scope == PLATFORM,
+        "tenant_id": tenant_id,
+        "key": idempotency_key(schedule.name, scheduled_for),
+        "key_seconds": settings.idempotency_seconds,
+    }
+
+
+def _counts(row: Row) -> dict[str, int]:
+    return {name: row[name] for name in ("runs", "suspended", "switched_off", "overlapping")}
+
+
+def cancel_old(connection: Connection, schedule: str, tenant_id: str | None) -> None:
+    """Cancel the schedule's open runs: at once where no worker holds them, else within a second."""
+    values = {"schedule": schedule, "tenant_id": tenant_id}
+    fetch(connection, SQL["cancel_old_running"], values)
+    fetch(connection, SQL["cancel_old_waiting"], values)
+
+
+def _hand_over(schedule: Schedule, row: Row) -> None:
+    """Publish the runs that are due, a batch at a time. What the broker does not take, the dispatcher hands over."""
+    settings = get_settings()
+    queue = schedule.queue or settings.default_queue
+    priority = DEFAULT_PRIORITY if schedule.priority is None else schedule.priority
+    pairs = list(zip(row["due_ids"], row["due_tenants"], strict=True))
+    for begin in range(0, len(pairs), settings.dispatch_batch):
+        batch = pairs[begin : begin + settings.dispatch_batch]
+        hand_over([HandOver(run_id, tenant, schedule.event, queue, priority) for run_id, tenant in batch])
+
+
+def with_timing(schedule: Schedule, cron: str, timezone: str) -> Schedule:
+    """The schedule at other times: those that an operator set."""
+    if (schedule.cron, schedule.timezone) == (cron, timezone):
+        return schedule
+    return dataclasses.replace(schedule, cron=cron, timezone=timezone)

@@ -1,0 +1,119 @@
+"""The scheduler of `celery -A cgk_tasks beat`: django-celery-beat's, with what it lacks.
+
+One of several beats leads. Entries of SCHEDULES, and the schedules that tenants made, are ticked by our engine, straight
+into the record of runs. Whatever else operators put into django-celery-beat's tables is sent by its own rules, but with
+an idempotency key, and written back at once, so that a beat that dies cannot make it run twice.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.schedules.django_setup import set_up_django
+
+set_up_django()
+
+from django.db import DatabaseError, InterfaceError  # noqa: E402 - Django's models need a set-up Django
+from django.db.models import QuerySet  # noqa: E402
+from django_celery_beat.models import PeriodicTask  # noqa: E402
+from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry  # noqa: E402
+
+from cgk_tasks.schedules.engine import Engine  # noqa: E402
+from cgk_tasks.schedules.leadership import Leadership  # noqa: E402
+from cgk_tasks.schedules.table import SCHEDULES  # noqa: E402
+
+log = structlog.get_logger("cgk_tasks.schedules")
+
+_STANDBY_SECONDS = 2.0
+_LONGEST_PAUSE_SECONDS = 2.0
+"""Within this time an operator's change or a tenant's new schedule is noticed, and the lease renewed."""
+_AFTER_ERROR_SECONDS = 1.0
+_RELOAD_SECONDS = 300.0
+
+
+class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-beat has no types
+    """Named in the Celery setting `beat_scheduler`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._leadership = Leadership()
+        self._engine = Engine(SCHEDULES)
+        self._leads = False
+        self._reload_at = 0.0
+        super().__init__(*args, **kwargs)
+        self.sync_every_tasks = 1  # save on fire
+        self.max_interval: float = min(self.max_interval, _LONGEST_PAUSE_SECONDS)
+
+    def setup_schedule(self) -> None:
+        """Nothing yet: a standby must not write. The leader does it."""
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Make what is due, if this beat leads. Returns the seconds until the next look."""
+        try:
+            if not self._leadership.take():
+                self._leads = False
+                return _STANDBY_SECONDS
+            self._keep_in_step()
+            pause = self._engine.tick()
+            others: float = super().tick(*args, **kwargs)
+            return min(pause, others, _LONGEST_PAUSE_SECONDS)
+        except (psycopg.Error, sa.exc.SQLAlchemyError, DatabaseError, InterfaceError) as exc:
+            log.warning("beat_cannot_work", reason=str(exc).strip(), hint="Is PostgreSQL up, and migrated?")
+        except CgkTasksError as exc:
+            log.warning("beat_cannot_work", reason=str(exc))
+        self._reload_at = 0.0
+        return _AFTER_ERROR_SECONDS
+
+    def _keep_in_step(self) -> None:
+        """Read the entries again after taking over, after an operator's change, and every few minutes."""
+        now = time.monotonic()
+        begins = not self._leads
+        changed = self.schedule_changed()
+        if begins:
+            self.update_from_dict(self.app.conf.beat_schedule)
+        if begins or changed or now >= self._reload_at:
+            self._engine.reload()
+            self._schedule = self.all_as_schedule()
+            self._heap_invalidated = True
+            self._reload_at = now + _RELOAD_SECONDS
+        self._leads = True
+
+    @property
+    def schedule(self) -> dict[str, ModelEntry]:
+        """The entries that are not in SCHEDULES; `_keep_in_step` reads them."""
+        return self._schedule or {}
+
+    def update_from_dict(self, mapping: dict[str, Any]) -> None:
+        """Write the application's own `beat_schedule` setting to the tables, as django-celery-beat does."""
+        if mapping:
+            self._schedule = dict(self._schedule or {})
+            super().update_from_dict(mapping)
+
+    def enabled_models_qs(self) -> QuerySet[PeriodicTask]:
+        """Every enabled row that is not an entry of SCHEDULES.
+
+        All of them, not only those of the coming hours: a beat that was away must find what it missed.
+        """
+        return self.Model.objects.enabled().exclude(name__in=list(SCHEDULES))
+
+    def apply_async(self, entry: ModelEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        task = self.app.tasks.get(entry.task)
+        if task is None or getattr(task, "durable", False):
+            # Made of the fire before: a beat that dies before it has saved this one sends it with the same key again.
+            key = f"beat:{entry.name}:{entry.last_run_at.isoformat()}"
+            entry.options = {**entry.options, "idempotency_key": key}
+        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+
+    def close(self) -> None:
+        super().close()
+        if self._leads:
+            try:
+                self._leadership.drop()
+            except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
+                log.warning("beat_left_without_word", reason=str(exc).strip())
+

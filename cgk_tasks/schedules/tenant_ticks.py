@@ -1,0 +1,105 @@
+"""The due ticks of the schedules that tenants made: many at once, in a fixed number of statements."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import InvalidOptionError
+from cgk_tasks.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver
+from cgk_tasks.runs.sender import hand_over
+from cgk_tasks.schedules.cron import timing
+from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
+from cgk_tasks.schedules.ticks import due, is_late
+
+SQL = statements("schedules")
+log = structlog.get_logger("cgk_tasks.schedules")
+
+_BATCH = 1000
+_HOUR = timedelta(hours=1)
+
+
+def fire_tenant_schedules(now: datetime) -> int:
+    """Make the runs of every due tick. Returns how many runs there were."""
+    made = 0
+    while True:
+        seen, runs = _fire_batch(now)
+        made += runs
+        if seen < _BATCH:
+            return made
+
+
+def next_tenant_tick() -> datetime | None:
+    """When the next tenant's schedule ticks, if there is any."""
+    with autocommit() as connection:
+        found: datetime | None = fetch(connection, SQL["next_tenant_schedule"])[0]["next_at"]
+    return found
+
+
+def _fire_batch(now: datetime) -> tuple[int, int]:
+    with transaction() as connection:
+        schedules = fetch(connection, SQL["due_tenant_schedules"], {"now": now, "limit": _BATCH})
+        if not schedules:
+            return 0, 0
+        wanted: list[dict[str, Any]] = []
+        advance: dict[str, list[Any]] = {"id": [], "done_until": [], "next_at": []}
+        for schedule in schedules:
+            done_until, next_at = _collect(connection, schedule, now, wanted)
+            advance["id"].append(schedule["id"])
+            advance["done_until"].append(done_until)
+            advance["next_at"].append(next_at)
+        made = _make_runs(connection, wanted, now) if wanted else []
+        execute(connection, SQL["advance_tenant_schedules"], advance)
+    queue = get_settings().default_queue
+    if made:
+        hand_over([HandOver(run["id"], run["tenant_id"], run["event"], queue, DEFAULT_PRIORITY) for run in made])
+        log.info("tenant_schedules_ticked", schedules=len(schedules), runs=len(made))
+    return len(schedules), len(made)
+
+
+def _collect(
+    connection: Connection, schedule: Row, now: datetime, wanted: list[dict[str, Any]]
+) -> tuple[datetime, datetime]:
+    """Add a schedule's due ticks to `wanted`. Returns up to when it is done, and its next tick."""
+    try:
+        times = timing(schedule["cron"], schedule["timezone"])
+    except InvalidOptionError as exc:
+        # The time zone was valid when it was stored; this machine's data must be older. Look again in an hour.
+        log.warning("tenant_schedule_unreadable", schedule=schedule["id"], reason=str(exc))
+        return schedule["done_until"], now.replace(minute=0, second=0, microsecond=0) + _HOUR
+    found = due(times, schedule["done_until"], now, schedule["misfire"], schedule["max_age"])
+    name = f"tenant:{schedule['id']}"
+    if schedule["status"] == "active" and found.ticks:
+        if schedule["overlap"] == "cancel_old":
+            cancel_old(connection, name, schedule["tenant_id"])
+        for tick in found.ticks:
+            every_one = schedule["misfire"] == "all" and is_late(tick, now)
+            wanted.append(
+                {
+                    "schedule": name,
+                    "tenant_id": schedule["tenant_id"],
+                    "event": schedule["event"],
+                    "payload": schedule["payload"],
+                    "scheduled_for": tick,
+                    "key": idempotency_key(name, tick),
+                    "overlap": "allow" if every_one else schedule["overlap"],
+                }
+            )
+    return now, times.next(now)
+
+
+def _make_runs(connection: Connection, wanted: list[dict[str, Any]], now: datetime) -> list[Row]:
+    settings = get_settings()
+    columns = {name: [run[name] for run in wanted] for name in wanted[0]}
+    values = {
+        **columns,
+        "now": now,
+        "queue": settings.default_queue,
+        "priority": DEFAULT_PRIORITY,
+        "key_seconds": settings.idempotency_seconds,
+    }
+    return fetch(connection, SQL["make_tenant_runs"], values)

@@ -1,0 +1,148 @@
+"""`cgk-tasks schedules` and `cgk-tasks admin`."""
+
+import threading
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from cgk_tasks.postgres import autocommit
+from cgk_tasks.tenancy import resume_tenant, suspend_tenant
+
+NAME = "subscription.dailyBilling"
+
+
+@pytest.fixture(scope="module")
+def migrated_django(database):
+    from cgk_tasks.schedules.django_setup import migrate_django
+
+    migrate_django()
+
+
+@pytest.fixture(autouse=True)
+def clean(migrated_django):
+    from django_celery_beat.models import PeriodicTask
+
+    PeriodicTask.objects.all().delete()
+    with autocommit() as connection:
+        connection.execute("TRUNCATE cgk.schedules, cgk.schedule_ticks, cgk.schedule_overrides, cgk.runs")
+
+
+def test_the_list_shows_every_schedule_of_the_table(cgk):
+    from cgk_tasks import SCHEDULES
+
+    rows = cgk("schedules", "list", "--json").json
+    assert {row["name"] for row in rows} >= set(SCHEDULES)
+    assert next(row for row in rows if row["name"] == "ab.hourlyMetrics")["cron"] == "15 * * * *"
+
+
+def test_a_schedule_is_shown_with_its_policies(cgk):
+    shown = cgk("schedules", "show", NAME, "--json").json
+    assert (shown["misfire"], shown["overlap"], shown["payload"]) == ("once", "skip", {})
+
+
+def test_an_unknown_name_is_an_error_that_offers_the_nearest(cgk):
+    outcome = cgk("schedules", "show", "subscription.dailyBiling")
+    assert outcome.code == 1
+    assert NAME in outcome.err
+
+
+def test_a_preview_shows_local_and_utc_time_through_the_change_of_the_clocks(cgk):
+    lines = cgk("schedules", "preview", "ab.dailySummary", "--from", "2026-03-07T00:00:00Z", "--days", "3").out.splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["2026-03-07T13:00:00Z", "2026-03-08T12:00:00Z", "2026-03-09T12:00:00Z"]
+
+
+def test_a_paused_schedule_stays_paused_when_beat_comes(cgk):
+    from cgk_tasks import SCHEDULES
+    from cgk_tasks.schedules.engine import Engine
+
+    cgk("schedules", "pause", NAME)
+    Engine(SCHEDULES).reload()
+    shown = cgk("schedules", "show", NAME, "--json").json
+    assert (shown["state"], shown["overridden"]) == ("paused", True)
+
+
+def test_a_resumed_schedule_is_no_longer_overridden(cgk):
+    from cgk_tasks import SCHEDULES
+    from cgk_tasks.schedules.engine import Engine
+
+    for action in ("pause", "resume"):
+        cgk("schedules", action, NAME)
+        Engine(SCHEDULES).reload()
+    shown = cgk("schedules", "show", NAME, "--json").json
+    assert (shown["state"], shown["overridden"]) == ("active", False)
+
+
+def test_a_triggered_schedule_makes_its_runs_at_once_for_one_tenant_or_all(cgk):
+    one = cgk("schedules", "trigger", NAME, "--tenant", "acme", "--json").json
+    everyone = cgk("schedules", "trigger", NAME, "--json").json
+    assert (one["runs"], everyone["overlapping"]) == (1, 1)
+    assert everyone["runs"] >= 2
+
+
+def test_coverage_names_the_tenants_without_a_run_and_why(cgk):
+    from cgk_tasks import SCHEDULES, override_schedule
+    from cgk_tasks.schedules.fan_out import fire
+
+    suspend_tenant("globex")
+    override_schedule(NAME, "initech", enabled=False)
+    fire(SCHEDULES[NAME], datetime(2026, 3, 2, 6, tzinfo=UTC))
+    resume = cgk("schedules", "coverage", NAME, "--json").json
+    resume_tenant("globex")
+    reasons = {row["tenant_id"]: row["reason"] for row in resume["tenants"]}
+    assert reasons | {"globex": "suspended", "initech": "switched off"} == reasons
+    assert "acme" not in reasons
+
+
+def test_the_doctor_fails_while_a_schedule_is_late(cgk):
+    with autocommit() as connection:
+        connection.execute(
+            """INSERT INTO cgk.schedules VALUES ('ops.dailyCleanup', 'system.cleanup', '* * * * *', 'UTC', true, true,
+                                                 '* * * * *', 'UTC', true, now() - interval '1 hour')"""
+        )
+    findings = cgk("doctor", "--json").json
+    assert [one["level"] for one in findings if one["check"] == "schedules"] == ["FAIL"]
+
+
+# The admin
+
+
+@pytest.fixture
+def admin_pages():
+    """The admin, served by a thread on a free port."""
+    from django.contrib.staticfiles.handlers import StaticFilesHandler
+    from django.core.servers.basehttp import (
+        ThreadedWSGIServer,
+        WSGIRequestHandler,
+        get_internal_wsgi_application,
+    )
+
+    server = ThreadedWSGIServer(("127.0.0.1", 0), WSGIRequestHandler)
+    server.set_app(StaticFilesHandler(get_internal_wsgi_application()))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_admin_asks_for_a_login_and_then_shows_the_schedules(admin_pages):
+    import cgk_tasks.celery_app  # noqa: F401
+    from cgk_tasks.schedules.admin_server import ensure_login
+
+    password = ensure_login(reset=True)
+    with httpx.Client(base_url=admin_pages, follow_redirects=True) as browser:
+        page = browser.get("/admin/django_celery_beat/periodictask/")
+        assert "Log in" in page.text
+        token = browser.cookies["csrftoken"]
+        form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token, "next": "/admin/django_celery_beat/periodictask/"}
+        page = browser.post("/admin/login/", data=form, headers={"Referer": f"{admin_pages}/admin/login/"})
+    assert "Select periodic task to change" in page.text
+
+
+def test_the_password_is_made_once():
+    from cgk_tasks.schedules.admin_server import ensure_login
+
+    ensure_login(reset=True)
+    assert ensure_login() is None

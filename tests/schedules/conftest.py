@@ -1,0 +1,68 @@
+"""Schedules of the tests' own, and a record of runs that is empty at the beginning of each test."""
+
+import pytest
+
+from cgk_tasks.postgres import autocommit, execute, fetch
+from cgk_tasks.schedules import schedule as registry
+from cgk_tasks.schedules.schedule import Schedule, add_schedules
+from tests.support import jobs  # noqa: F401 - the events test.behave and test.nobody
+
+TABLES = "runs, run_history, idempotency_keys, schedules, schedule_ticks, schedule_overrides, tenant_schedules, leases"
+
+
+@pytest.fixture
+def clean(database):
+    """No runs, no ticks, the three tenants active."""
+    names = ", ".join(f"cgk.{table.strip()}" for table in TABLES.split(","))
+    with autocommit() as connection:
+        connection.execute(f"TRUNCATE {names}")
+        connection.execute("UPDATE cgk.tenants SET status = 'active'")
+        connection.execute("DELETE FROM cgk.tenants WHERE id NOT IN ('acme', 'globex', 'initech')")
+    before = dict(registry._schedules)
+    yield
+    registry._schedules.clear()
+    registry._schedules.update(before)
+
+
+@pytest.fixture
+def make_schedule(clean):
+    """A schedule that asks every tenant's test job for something."""
+
+    def make(name="test.tick", cron="0 9 * * *", timezone="UTC", event="test.behave", payload=None, **options):
+        payload = {"action": "echo"} if payload is None and event == "test.behave" else payload or {}
+        schedule = Schedule(name, cron, timezone, event, payload, **options)
+        add_schedules(schedule)
+        return schedule
+
+    return make
+
+
+def rows(statement, **values):
+    with autocommit() as connection:
+        return fetch(connection, statement, values)
+
+
+def run_sql(statement, **values):
+    with autocommit() as connection:
+        return execute(connection, statement, values)
+
+
+def open_runs(schedule="test.tick"):
+    return rows("SELECT *, id::text AS id FROM cgk.runs WHERE schedule = %(s)s ORDER BY tenant_id, scheduled_for", s=schedule)
+
+
+@pytest.fixture(scope="session")
+def migrated_django(migrated):
+    """The tables of django-celery-beat."""
+    from cgk_tasks.schedules.django_setup import migrate_django
+
+    migrate_django()
+
+
+@pytest.fixture
+def django(migrated_django, clean):
+    """Django set up in this process, and no rows of django-celery-beat."""
+    from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+
+    for model in (PeriodicTask, CrontabSchedule, IntervalSchedule):
+        model.objects.all().delete()

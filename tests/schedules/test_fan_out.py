@@ -1,0 +1,147 @@
+"""What one tick makes: a run for each tenant, once, whoever asks how often."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cgk_tasks import get_job_status, send_job
+from cgk_tasks.schedules.fan_out import fire, idempotency_key
+from cgk_tasks.schedules.schedule import PLATFORM
+from cgk_tasks.tenancy import suspend_tenant
+from tests.schedules.conftest import open_runs, rows, run_sql
+from tests.support.jobs import Behave
+
+NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+def test_a_tick_makes_one_run_for_every_active_tenant(make_schedule):
+    tick = fire(make_schedule(), NINE, now=NINE)
+    runs = open_runs()
+    assert tick.runs == 3
+    assert [(run["tenant_id"], run["payload"]["tenantId"], run["state"]) for run in runs] == [
+        (tenant, tenant, "pending") for tenant in ("acme", "globex", "initech")
+    ]
+
+
+def test_the_run_carries_its_schedule_and_the_nominal_time(make_schedule):
+    fire(make_schedule(), NINE, now=NINE + timedelta(seconds=20))
+    status = get_job_status(open_runs()[0]["id"])
+    assert (status.schedule, status.scheduled_for) == ("test.tick", NINE)
+
+
+def test_a_tick_that_is_made_again_makes_nothing(make_schedule):
+    schedule = make_schedule()
+    first, second = fire(schedule, NINE, now=NINE), fire(schedule, NINE, now=NINE)
+    assert (first.is_new, second.is_new, len(open_runs())) == (True, False, 3)
+
+
+def test_ticks_made_by_many_at_once_make_each_tenants_run_once(make_schedule):
+    schedule = make_schedule()
+    threads = [threading.Thread(target=fire, args=(schedule, NINE), kwargs={"now": NINE}) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(open_runs()) == 3
+
+
+def test_a_run_that_is_made_although_the_tick_was_forgotten_has_the_same_id_and_so_is_not_made_twice(make_schedule):
+    schedule = make_schedule(overlap="allow")
+    fire(schedule, NINE, now=NINE)
+    before = [run["id"] for run in open_runs()]
+    run_sql("DELETE FROM cgk.schedule_ticks")
+    run_sql("DELETE FROM cgk.idempotency_keys")
+    fire(schedule, NINE, now=NINE)
+    assert [run["id"] for run in open_runs()] == before
+
+
+def test_a_ticks_run_and_a_send_with_its_key_are_one(make_schedule):
+    fire(make_schedule(), NINE, now=NINE)
+    sent = send_job(Behave(tenant_id="acme", action="echo"), idempotency_key=idempotency_key("test.tick", NINE))
+    assert (sent.deduplicated, sent.id) == (True, open_runs()[0]["id"])
+
+
+def test_suspended_tenants_are_left_out_and_counted(make_schedule):
+    suspend_tenant("globex")
+    tick = fire(make_schedule(), NINE, now=NINE)
+    assert (tick.runs, tick.suspended) == (2, 1)
+
+
+def test_a_tick_for_the_platform_makes_one_run_of_the_platforms_tenant(make_schedule):
+    tick = fire(make_schedule(scope=PLATFORM), NINE, now=NINE)
+    assert (tick.runs, [run["tenant_id"] for run in open_runs()]) == (1, ["platform"])
+
+
+def test_the_platforms_tenant_is_no_customer(make_schedule):
+    from cgk_tasks import active_tenants
+
+    fire(make_schedule("test.platform", scope=PLATFORM), NINE, now=NINE)
+    fire(make_schedule(), NINE, now=NINE)
+    assert "platform" not in [tenant.id for tenant in active_tenants()]
+    assert len(open_runs()) == 3
+
+
+def test_spread_gives_every_tenant_a_stable_offset_inside_the_window(make_schedule):
+    schedule = make_schedule(spread=3600, overlap="allow")
+    fire(schedule, NINE, now=NINE)
+    fire(schedule, NINE + timedelta(days=1), now=NINE + timedelta(days=1))
+    offsets: dict[str, set[timedelta]] = {}
+    for run in open_runs():
+        offsets.setdefault(run["tenant_id"], set()).add(run["run_at"] - run["scheduled_for"])
+    assert all(len(own) == 1 for own in offsets.values())
+    assert len(set.union(*offsets.values())) == 3
+    assert all(timedelta(0) <= offset < timedelta(hours=1) for own in offsets.values() for offset in own)
+
+
+def test_a_run_with_an_offset_waits_in_the_record(make_schedule):
+    fire(make_schedule(spread=3600), NINE, now=NINE)
+    assert {run["state"] for run in open_runs()} == {"scheduled"}
+
+
+def test_a_late_tick_is_spread_from_now_on(make_schedule):
+    now = NINE + timedelta(hours=5)
+    fire(make_schedule(spread=3600), NINE, now=now)
+    assert all(now <= run["run_at"] < now + timedelta(hours=1) for run in open_runs())
+
+
+def test_a_tenant_can_switch_a_schedule_off_or_shift_it(make_schedule):
+    from cgk_tasks.schedules.overrides import override_schedule
+
+    schedule = make_schedule()
+    override_schedule("test.tick", "acme", enabled=False)
+    override_schedule("test.tick", "globex", shift=timedelta(hours=2))
+    tick = fire(schedule, NINE, now=NINE)
+    assert (tick.runs, tick.switched_off) == (2, 1)
+    assert [(run["tenant_id"], run["run_at"]) for run in open_runs()] == [
+        ("globex", NINE + timedelta(hours=2)), ("initech", NINE),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overlap", "made", "overlapping", "still_open"), [
+    ("allow", 3, 0, 6), ("skip", 0, 3, 3), ("cancel_old", 3, 0, 3),
+])  # fmt: skip
+def test_what_a_tick_does_while_the_last_ones_runs_are_open(make_schedule, overlap, made, overlapping, still_open):
+    schedule = make_schedule(overlap=overlap)
+    fire(schedule, NINE, now=NINE)
+    tick = fire(schedule, NINE + timedelta(days=1), now=NINE + timedelta(days=1))
+    assert (tick.runs, tick.overlapping, len(open_runs())) == (made, overlapping, still_open)
+
+
+def test_an_old_run_that_gave_way_is_recorded_as_cancelled(make_schedule):
+    schedule = make_schedule(overlap="cancel_old")
+    fire(schedule, NINE, now=NINE)
+    fire(schedule, NINE + timedelta(days=1), now=NINE + timedelta(days=1))
+    closed = rows("SELECT state, error_code, scheduled_for FROM cgk.run_history")
+    assert {(run["state"], run["error_code"], run["scheduled_for"]) for run in closed} == {("cancelled", "OVERLAP", NINE)}
+
+
+def test_the_number_of_statements_does_not_grow_with_the_tenants(make_schedule, monkeypatch):
+    from cgk_tasks.schedules import fan_out
+
+    seen = []
+    for name in ("fetch", "execute"):
+        real = getattr(fan_out, name)
+        monkeypatch.setattr(fan_out, name, lambda *args, _real=real: seen.append(args[1]) or _real(*args))
+    fire(make_schedule(), NINE, now=NINE)
+    assert len(seen) == 4
