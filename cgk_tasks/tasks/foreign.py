@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from celery.app.task import Context
+from psycopg import Rollback
 
 from cgk_tasks.errors import TenantMissingError
 from cgk_tasks.events.registry import parse_event
-from cgk_tasks.postgres import autocommit
+from cgk_tasks.postgres import transaction
 from cgk_tasks.runs import store
 from cgk_tasks.runs.envelope import TENANT_HEADER
 from cgk_tasks.runs.models import run_id_of
@@ -37,7 +38,10 @@ def adopt(task: TenantTask, request: Context) -> list[str]:
         event = parse_event(event_task.event.event_name, request.kwargs or {})
         tenant_id, payload = event.tenant_id, event.to_json().decode()
     run = new_run(task.name, tenant_id, payload, SendOptions(expires=None), origin)
-    with autocommit() as connection:
-        if run_id not in store.already_closed(connection, [run_id]):
-            store.insert(connection, [run], {})
+    with transaction() as connection:
+        store.insert(connection, [run], {})
+        # Looked up after the insert, not before it: the run of an earlier message may close in between, and then its
+        # row no longer stands in the way of this one. What closed before the insert is seen here.
+        if store.already_closed(connection, [run_id]):
+            raise Rollback
     return [run_id]
