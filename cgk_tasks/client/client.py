@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -131,13 +130,6 @@ def _event(event: str | TenantEvent, payload: Payload | None) -> TenantEvent:
             raise PayloadInvalidError(event.event_name, ["a payload was given beside the event, which carries its own"])
         return event
     return parse_event(event, payload if payload is not None else {})
-
-
-def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` items."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
 
 
 _client: JobClient | None = None

@@ -18,7 +18,7 @@ from cgk_tasks.errors import BrokerError
 from cgk_tasks.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.runs import history, store
 from cgk_tasks.runs.models import HandOver
-from cgk_tasks.runs.publisher import get_publisher
+from cgk_tasks.runs.publisher import NOTHING_WAITS, get_publisher
 from cgk_tasks.runs.sender import hand_over, publish, unit_of_work
 from cgk_tasks.tenancy.sync import sync_in_background
 
@@ -131,7 +131,7 @@ def _before(waiting_since: float | None, patience: float) -> datetime:
     if waiting_since is None:
         # This broker cannot show its oldest message: only a long silence is suspicious.
         return datetime.fromtimestamp(now.timestamp() - 60 * patience, UTC)
-    if waiting_since == float("inf"):
+    if waiting_since == NOTHING_WAITS:
         return now
     # A message is stamped by its sender's clock, after its run was marked by the database's: allow for the time between.
     return datetime.fromtimestamp(waiting_since - patience, UTC)

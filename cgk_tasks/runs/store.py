@@ -338,9 +338,3 @@ def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
         closed += close_parents(used, [run for run in closed if run.parent_id and run.parent_id != run_id])
         fetch(used, SQL["request_cancel"], {"id": run_id})
     return closed
-
-
-def is_cancel_requested(run_id: str) -> bool:
-    with autocommit() as connection:
-        rows = fetch(connection, SQL["is_cancel_requested"], {"id": run_id})
-    return bool(rows and rows[0]["requested"])

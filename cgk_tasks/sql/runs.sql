@@ -267,9 +267,6 @@ UPDATE cgk.runs SET cancel_requested_at = coalesce(cancel_requested_at, now())
  WHERE (id = %(id)s::uuid OR parent_id = %(id)s::uuid) AND state = 'running' AND worker_id IS NOT NULL
 RETURNING id::text;
 
--- name: is_cancel_requested
-SELECT cancel_requested_at IS NOT NULL AS requested FROM cgk.runs WHERE id = %(id)s::uuid;
-
 -- name: running
 -- The runs among these that a worker holds, as `claim` returned them.
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,

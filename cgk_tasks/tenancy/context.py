@@ -13,7 +13,6 @@ from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.models import Tenant
 
 _tenant: ContextVar[Tenant | None] = ContextVar("cgk_tenant", default=None)
-_platform: ContextVar[bool] = ContextVar("cgk_platform", default=False)
 
 
 def current_tenant() -> Tenant:
@@ -60,13 +59,7 @@ def tenant_context(tenant: str | Tenant) -> Iterator[Tenant]:
 def platform_context() -> Iterator[None]:
     """Run the block for the platform itself: no tenant, and tenant contexts of any tenant may be opened inside."""
     token = _tenant.set(None)
-    platform_token = _platform.set(True)
     try:
         yield
     finally:
-        _platform.reset(platform_token)
         _tenant.reset(token)
-
-
-def in_platform_context() -> bool:
-    return _platform.get() and _tenant.get() is None
