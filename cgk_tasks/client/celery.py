@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
-import sqlalchemy as sa
 
 from cgk_tasks import postgres
 from cgk_tasks.client.provider import Health, wrong_item
@@ -102,7 +101,7 @@ class CeleryProvider:
             with postgres.autocommit() as connection:
                 connection.execute("SELECT 1 FROM cgk.runs LIMIT 1")
             get_publisher().ping()
-        except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
+        except psycopg.Error as exc:
             return Health(False, error=str(postgres.explain(exc)))
         except CgkTasksError as exc:
             return Health(False, error=str(exc))
@@ -131,5 +130,5 @@ def _talking(action: Callable[[], T]) -> T:
     """Run a read or write of the record; an error of the driver becomes a StoreError that says what to do."""
     try:
         return action()
-    except (psycopg.Error, sa.exc.DBAPIError) as exc:
+    except psycopg.Error as exc:
         raise postgres.explain(exc) from exc

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 import psycopg
-import sqlalchemy as sa
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.postgres import autocommit, execute, fetch, statements
@@ -46,7 +45,7 @@ class RunTimes:
             try:
                 with autocommit() as connection:
                     self._known = {row["event"]: row["mean_seconds"] for row in fetch(connection, SQL["run_times"])}
-            except (psycopg.Error, sa.exc.SQLAlchemyError):
+            except psycopg.Error:
                 return None
         return self._known.get(event)
 
@@ -72,7 +71,7 @@ class RunTimes:
         try:
             with autocommit() as connection:
                 execute(connection, SQL["note_run_times"], values)
-        except (psycopg.Error, sa.exc.SQLAlchemyError):
+        except psycopg.Error:
             return
 
 

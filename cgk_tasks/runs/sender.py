@@ -15,9 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
-import sqlalchemy as sa
 import structlog
-from sqlalchemy import event as sa_event
 
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
@@ -29,7 +27,6 @@ from cgk_tasks.runs.packets import packets
 from cgk_tasks.runs.publisher import get_publisher
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
-from cgk_tasks.tenancy.database import outside_tenant
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction
@@ -223,6 +220,8 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
     unit = _unit.get()
     try:
         if session is not None:
+            from cgk_tasks.tenancy.database import outside_tenant
+
             with outside_tenant(session) as own:
                 handles = store.insert(own, runs, hashes)
             _publish_after_commit(session, _accepted(runs, handles))
@@ -233,8 +232,8 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
             with postgres.transaction() if hashes else postgres.autocommit() as connection:
                 handles = store.insert(connection, runs, hashes)
             publish(_accepted(runs, handles))
-    except (psycopg.Error, sa.exc.DBAPIError) as exc:
-        if unit is not None or session is not None:
+    except psycopg.Error as exc:
+        if unit is not None:
             raise  # the owner of the transaction must see it
         raise postgres.explain(exc) from exc
     return handles
@@ -259,7 +258,7 @@ def hand_over(due: Sequence[HandOver]) -> bool:
         log.warning("hand_over_postponed", runs=len(due), reason=str(exc))
         try:
             store.forget_hand_over([run.id for run in due])
-        except (psycopg.Error, sa.exc.SQLAlchemyError) as also:
+        except psycopg.Error as also:
             # The dispatcher finds them without the mark too, some seconds later.
             log.warning("hand_over_mark_stays", reason=str(also))
         return False
@@ -270,6 +269,8 @@ _OUTBOX = "cgk_tasks_outbox"
 
 
 def _publish_after_commit(session: Session, runs: list[NewRun]) -> None:
+    from sqlalchemy import event as sa_event
+
     outbox: list[tuple[NewRun, list[SessionTransaction]]] | None = session.info.get(_OUTBOX)
     if outbox is None:
         outbox = session.info[_OUTBOX] = []

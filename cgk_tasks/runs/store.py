@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-import sqlalchemy as sa
+import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
@@ -133,7 +133,7 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
     fresh = [run for run in runs if run.id not in earlier]
     if len(fresh) == 1:
         execute(connection, SQL["insert_run"], _as_dict(fresh[0]))
-    elif len(fresh) < _COPY_FROM or isinstance(connection, sa.Connection):
+    elif len(fresh) < _COPY_FROM or not isinstance(connection, psycopg.Connection):
         execute(connection, SQL["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
     else:
         _copy(connection, fresh)

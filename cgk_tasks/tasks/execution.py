@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 
 from cgk_tasks import postgres
@@ -28,7 +27,6 @@ from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
 from cgk_tasks.tasks.runner import Outcome, failure, perform, permanent_failure, typed_payload
 from cgk_tasks.tenancy.context import tenant_context
-from cgk_tasks.tenancy.database import leave_tenant
 
 if TYPE_CHECKING:
     from cgk_tasks.tasks.base import TenantTask
@@ -210,6 +208,8 @@ class Records:
         if session is None:
             self.close(run, closing, task, outcome)
             return
+        from cgk_tasks.tenancy.database import leave_tenant
+
         session.flush()
         connection = session.connection()
         leave_tenant(connection)
@@ -229,6 +229,8 @@ class Records:
             with postgres.autocommit() as connection:
                 owned = store.save_cursor(connection, self._me, run, text)
         else:
+            from cgk_tasks.tenancy.database import leave_tenant
+
             session.flush()
             leave_tenant(session.connection())
             owned = store.save_cursor(session.connection(), self._me, run, text)
@@ -348,6 +350,6 @@ class Records:
 
         try:
             postgres.patiently(write, self._patience)
-        except (psycopg.Error, sa.exc.SQLAlchemyError):
+        except psycopg.Error:
             # The worker's main process sees that nobody runs these any more and takes them back.
             log.exception("outcomes_not_recorded", runs=[closing.id for closing in closings])
