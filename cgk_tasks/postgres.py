@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import TransactionStatus
+from psycopg.generators import fetch_many
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import dict_row
 
 from cgk_tasks.config import get_settings
@@ -73,7 +74,8 @@ class _Pool:
     """The connections of one process: the one used last is taken first, so that its prepared statements stay warm."""
 
     def __init__(self, url: str) -> None:
-        self._parameters = make_conninfo(**{"connect_timeout": 5, "application_name": "cgk_tasks"} | parameters(url))
+        defaults: dict[str, Any] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
+        self._parameters = make_conninfo(**defaults | parameters(url))
         self._idle: deque[Connection] = deque()
         self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
 
@@ -172,6 +174,26 @@ def transaction() -> Iterator[Connection]:
     """A connection in one transaction: commits at the end, rolls back on an exception."""
     with autocommit() as connection, connection.transaction():
         yield connection
+
+
+_FLUSH = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
+"""The shortest transaction that waits for the disk, and so for all that was committed before it."""
+
+
+@contextmanager
+def flushing(connection: Connection) -> Iterator[None]:
+    """PostgreSQL writes to disk, while the block runs, what was committed on the connection without waiting for it.
+
+    All of it is there when the block ends. Raises psycopg.Error.
+    """
+    pgconn = connection.pgconn
+    pgconn.send_query(_FLUSH)
+    try:
+        yield
+    finally:
+        for result in connection.wait(fetch_many(pgconn)):
+            if result.status != ExecStatus.TUPLES_OK:
+                raise pg_errors.error_from_result(result)
 
 
 def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> list[Row]:

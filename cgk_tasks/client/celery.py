@@ -85,7 +85,10 @@ class CeleryProvider:
         if row["state"] not in CLOSED_STATES:
             raise RunStateError(run_id, row["state"], "retry")
         options = SendOptions(max_attempts=row["max_attempts"], queue=row["queue"], priority=row["priority"])
-        origin = Origin(job=row["job"] if row["parent_id"] else None, replay_of=run_id, canvas=row["canvas"])
+        origin = Origin(
+            job=row["job"] if row["parent_id"] else None, replay_of=run_id, canvas=row["canvas"],
+            scheduled_for=row["scheduled_for"],
+        )
         return accept([new_run(row["event"], row["tenant_id"], row["payload"], options, origin)])[0]
 
     def register_handler(self, event: str, handler: Handler) -> None:

@@ -49,11 +49,11 @@ class RunTimes:
                 return None
         return self._known.get(event)
 
-    def measured(self, event: str, seconds: float) -> None:
-        """Count one run of `seconds`."""
+    def measured(self, event: str, runs: int, seconds: float) -> None:
+        """Count `runs` that took `seconds` together."""
         with self._lock:
-            runs, total = self._measured.get(event, (0, 0.0))
-            self._measured[event] = runs + 1, total + seconds
+            known, total = self._measured.get(event, (0, 0.0))
+            self._measured[event] = known + runs, total + seconds
 
     def note_now_and_then(self) -> None:
         """Write what was measured, at most every 5 s: one statement for thousands of runs. Losing it harms nobody."""
