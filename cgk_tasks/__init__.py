@@ -20,10 +20,10 @@ from typing import Any
 _HOMES = {
     "cgk_tasks.celery_app": ("app", "create_app"),
     "cgk_tasks.client": (
-        "Health", "JobClient", "JobProvider", "SendItem", "WaitResult", "acancel_job", "aget_job_status", "aretry_job",
-        "aschedule_job", "asend_job", "asend_jobs", "atrigger_and_wait", "cancel_job", "create_job_client",
+        "Health", "JobClient", "JobProvider", "SendItem", "SentItem", "WaitResult", "acancel_job", "aget_job_status", "aretry_job",
+        "aschedule_job", "asend_job", "asend_jobs", "asend_jobs_in_chunks", "atrigger_and_wait", "cancel_job", "create_job_client",
         "get_job_client", "get_job_status", "reset_job_client", "retry_job", "schedule_job", "send_job", "send_jobs",
-        "set_job_client", "trigger_and_wait",
+        "send_jobs_in_chunks", "set_job_client", "trigger_and_wait",
     ),
     "cgk_tasks.classification": ("Classification", "classify_error"),
     "cgk_tasks.config": ("Settings", "get_settings"),

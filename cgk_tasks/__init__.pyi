@@ -8,6 +8,7 @@ from cgk_tasks.client import Health as Health
 from cgk_tasks.client import JobClient as JobClient
 from cgk_tasks.client import JobProvider as JobProvider
 from cgk_tasks.client import SendItem as SendItem
+from cgk_tasks.client import SentItem as SentItem
 from cgk_tasks.client import WaitResult as WaitResult
 from cgk_tasks.client import acancel_job as acancel_job
 from cgk_tasks.client import aget_job_status as aget_job_status
@@ -15,6 +16,7 @@ from cgk_tasks.client import aretry_job as aretry_job
 from cgk_tasks.client import aschedule_job as aschedule_job
 from cgk_tasks.client import asend_job as asend_job
 from cgk_tasks.client import asend_jobs as asend_jobs
+from cgk_tasks.client import asend_jobs_in_chunks as asend_jobs_in_chunks
 from cgk_tasks.client import atrigger_and_wait as atrigger_and_wait
 from cgk_tasks.client import cancel_job as cancel_job
 from cgk_tasks.client import create_job_client as create_job_client
@@ -25,6 +27,7 @@ from cgk_tasks.client import retry_job as retry_job
 from cgk_tasks.client import schedule_job as schedule_job
 from cgk_tasks.client import send_job as send_job
 from cgk_tasks.client import send_jobs as send_jobs
+from cgk_tasks.client import send_jobs_in_chunks as send_jobs_in_chunks
 from cgk_tasks.client import set_job_client as set_job_client
 from cgk_tasks.client import trigger_and_wait as trigger_and_wait
 from cgk_tasks.config import Settings as Settings

@@ -17,6 +17,7 @@
     │  ├─ PayloadTooLargeError
     │  ├─ InvalidOptionError
     │  ├─ IdempotencyConflictError
+    │  ├─ ChunkRefusedError
     │  └─ QueueFullError
     ├─ RunError
     │  ├─ UnknownRunError
@@ -67,6 +68,8 @@ class CgkTasksError(Exception):
     """Base of every error of this package."""
 
     code: str = "CGK_TASKS_ERROR"
+    item: int | None = None
+    """Of an error about one of several sends: which of them, counted from 0."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions unpickle by calling the class with their text; ours take data instead of a text.
@@ -244,6 +247,20 @@ class IdempotencyConflictError(SendError):
             f'The idempotency key "{key}" of {event} belongs to run {run_id}, which has another payload. '
             "Send the same payload again, or use a new key."
         )
+
+
+class ChunkRefusedError(SendError):
+    """Not sent, because another item of the same chunk was wrong. ``item`` is that item; its own error is the cause."""
+
+    code = "CHUNK_REFUSED"
+
+    def __init__(self, item: int, cause: CgkTasksError) -> None:
+        self.item = item
+        super().__init__(
+            f"Nothing of this chunk was sent, because item {item} (counted from 0) is wrong: {cause} "
+            "Correct that item or leave it out, and send the chunk again."
+        )
+        self.__cause__ = cause
 
 
 class QueueFullError(SendError):

@@ -131,6 +131,12 @@ def send_jobs(items: Iterable[SendItem | TenantEvent], *, session: Session | Non
 async def asend_jobs(
     items: Iterable[SendItem | TenantEvent], *, session: {ASYNC_SESSION} | None = None
 ) -> list[RunHandle]: ...
+def send_jobs_in_chunks(
+    items: Iterable[SendItem | TenantEvent], *, chunk_size: int = 1_000
+) -> Iterator[SentItem]: ...
+def asend_jobs_in_chunks(
+    items: Iterable[SendItem | TenantEvent], *, chunk_size: int = 1_000
+) -> AsyncIterator[SentItem]: ...
 def get_job_status(run_id: str) -> RunStatus: ...
 async def aget_job_status(run_id: str) -> RunStatus: ...
 def cancel_job(run_id: str) -> RunStatus: ...
@@ -150,14 +156,14 @@ def api_stub() -> str:
         HEADER,
         "# ruff: noqa: ASYNC109, I001",
         "",
-        "from collections.abc import Iterable",
+        "from collections.abc import AsyncIterator, Iterable, Iterator",
         "from datetime import datetime, timedelta",
         "from typing import Literal, TypeAlias, overload",
         "",
         "from sqlalchemy.ext.asyncio import AsyncSession",
         "from sqlalchemy.orm import Session",
         "",
-        "from cgk_tasks.client.provider import SendItem, WaitResult",
+        "from cgk_tasks.client.provider import SendItem, SentItem, WaitResult",
         "from cgk_tasks.events import (",
         *(f"    {name}," for name in sorted([*(event.__name__ for event in CATALOG), "TenantEvent"])),
         ")",

@@ -7,6 +7,7 @@ from cgk_tasks.client.api import (
     aschedule_job,
     asend_job,
     asend_jobs,
+    asend_jobs_in_chunks,
     atrigger_and_wait,
     cancel_job,
     get_job_status,
@@ -14,6 +15,7 @@ from cgk_tasks.client.api import (
     schedule_job,
     send_job,
     send_jobs,
+    send_jobs_in_chunks,
     trigger_and_wait,
 )
 from cgk_tasks.client.client import (
@@ -23,13 +25,14 @@ from cgk_tasks.client.client import (
     reset_job_client,
     set_job_client,
 )
-from cgk_tasks.client.provider import Health, JobProvider, SendItem, WaitResult
+from cgk_tasks.client.provider import Health, JobProvider, SendItem, SentItem, WaitResult
 
 __all__ = [
     "Health",
     "JobClient",
     "JobProvider",
     "SendItem",
+    "SentItem",
     "WaitResult",
     "acancel_job",
     "aget_job_status",
@@ -37,6 +40,7 @@ __all__ = [
     "aschedule_job",
     "asend_job",
     "asend_jobs",
+    "asend_jobs_in_chunks",
     "atrigger_and_wait",
     "cancel_job",
     "create_job_client",
@@ -47,6 +51,7 @@ __all__ = [
     "schedule_job",
     "send_job",
     "send_jobs",
+    "send_jobs_in_chunks",
     "set_job_client",
     "trigger_and_wait",
 ]

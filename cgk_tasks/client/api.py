@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cgk_tasks.client.client import Payload, get_job_client
-from cgk_tasks.client.provider import SendItem, WaitResult
+from cgk_tasks.client.provider import SendItem, SentItem, WaitResult
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.runs.models import RunHandle, RunStatus
@@ -59,6 +60,23 @@ def trigger_and_wait(
 def send_jobs(items: Iterable[SendItem | TenantEvent], *, session: Session | None = None) -> list[RunHandle]:
     """Send many events in one transaction, all or nothing. Returns a handle for each, in their order."""
     return get_job_client().send_batch(items, session=session)
+
+
+def send_jobs_in_chunks(
+    items: Iterable[SendItem | TenantEvent], *, chunk_size: int = 1_000
+) -> Iterator[SentItem]:
+    """Send any number of events, `chunk_size` in a transaction, while you take the results. Memory holds one chunk.
+
+        for sent in send_jobs_in_chunks(orders()):
+            if sent.error is not None:
+                print(f"order {sent.position} was not sent: {sent.error}")
+
+    Each chunk is sent whole or not at all. There is a result for each item, in their order: of a chunk with a wrong item
+    that one has its own error and the others a ChunkRefusedError; the next chunks are sent all the same. Nothing is sent
+    before the first result is asked for. Raises InvalidOptionError, and StoreError when PostgreSQL is away: then what
+    was returned so far has been sent.
+    """
+    return get_job_client().send_in_chunks(items, chunk_size)
 
 
 def get_job_status(run_id: str) -> RunStatus:
@@ -116,6 +134,16 @@ async def asend_jobs(
     """`send_jobs` for asyncio."""
     handles: list[RunHandle] = await _in_thread(send_jobs, items, session=session)
     return handles
+
+
+async def asend_jobs_in_chunks(
+    items: Iterable[SendItem | TenantEvent], *, chunk_size: int = 1_000
+) -> AsyncIterator[SentItem]:
+    """For asyncio, as `send_jobs_in_chunks`: `async for sent in asend_jobs_in_chunks(orders())`."""
+    results = send_jobs_in_chunks(items, chunk_size=chunk_size)
+    while batch := await asyncio.to_thread(lambda: list(islice(results, chunk_size))):
+        for sent in batch:
+            yield sent
 
 
 async def aget_job_status(run_id: str) -> RunStatus:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 
 from cgk_tasks import postgres
-from cgk_tasks.client.provider import Health, wrong_item
+from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
@@ -43,6 +43,7 @@ class CeleryProvider:
     def send_batch(
         self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
     ) -> list[RunHandle]:
+        registry.learn({event.tenant_id for event, _options in events} if len(events) > 1 else ())
         runs: list[NewRun] = []
         telemetry: list[NewRun] = []
         for position, (event, options) in enumerate(events):
@@ -50,7 +51,7 @@ class CeleryProvider:
                 run = new_run(event.event_name, event.tenant_id, event.to_json().decode(), options)
             except CgkTasksError as exc:
                 if len(events) > 1:
-                    exc.add_note(wrong_item(position))
+                    blame_item(exc, position)
                 raise
             (runs if event.durable else telemetry).append(run)
         accepted = iter(accept(runs, session))

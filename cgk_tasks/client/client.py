@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cgk_tasks.client.provider import Health, JobProvider, SendItem, WaitResult, wrong_item
+from cgk_tasks.client.provider import Health, JobProvider, SendItem, SentItem, WaitResult, blame_item
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidOptionError, PayloadInvalidError
+from cgk_tasks.errors import (
+    CgkTasksError,
+    ChunkRefusedError,
+    ConfigurationError,
+    IdempotencyConflictError,
+    InvalidOptionError,
+    PayloadInvalidError,
+)
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.runs.models import RunHandle, RunStatus
-from cgk_tasks.runs.sender import SendOptions
+from cgk_tasks.runs.sender import NO_OPTIONS, SendOptions
 from cgk_tasks.tasks.jobs import Handler
 
 if TYPE_CHECKING:
@@ -35,7 +43,7 @@ class JobClient:
     """Sends events. `defaults` are options that every send starts from."""
 
     provider: JobProvider
-    defaults: SendOptions = field(default_factory=SendOptions)
+    defaults: SendOptions = NO_OPTIONS
 
     def send(
         self,
@@ -56,9 +64,36 @@ class JobClient:
             try:
                 checked.append((_event(one.event, one.payload), self._merged(one.options)))
             except CgkTasksError as exc:
-                exc.add_note(wrong_item(position))
+                blame_item(exc, position)
                 raise
-        return self.provider.send_batch(checked, session) if checked else []
+        if not checked:
+            return []
+        try:
+            return self.provider.send_batch(checked, session)
+        except IdempotencyConflictError as exc:
+            mine = [position for position, (_, options) in enumerate(checked) if options.idempotency_key == exc.key]
+            blame_item(exc, mine[-1])
+            raise
+
+    def send_in_chunks(self, items: Iterable[SendItem | TenantEvent], chunk_size: int = 1_000) -> Iterator[SentItem]:
+        """Send any number of events; see `send_jobs_in_chunks`."""
+        if chunk_size < 1:
+            raise InvalidOptionError("chunk_size", f"must be at least 1, not {chunk_size}")
+        return self._chunk_by_chunk(iter(items), chunk_size)
+
+    def _chunk_by_chunk(self, items: Iterator[SendItem | TenantEvent], chunk_size: int) -> Iterator[SentItem]:
+        first = 0
+        while chunk := list(islice(items, chunk_size)):
+            try:
+                handles = self.send_batch(chunk)
+            except CgkTasksError as exc:
+                if exc.item is None:
+                    raise  # it is about no item: the database is away, a setting is wrong
+                yield from _refused(exc, first, len(chunk))
+            else:
+                for position, handle in enumerate(handles, first):
+                    yield SentItem(position, handle)
+            first += len(chunk)
 
     def trigger_and_wait(
         self, event: str | TenantEvent, payload: Payload | None = None, *, timeout: float = 30.0, **options: Any
@@ -104,6 +139,8 @@ class JobClient:
         self.provider.close()
 
     def _options(self, given: dict[str, Any]) -> SendOptions:
+        if not given:
+            return self.defaults
         try:
             return self._merged(SendOptions(**given))
         except TypeError:
@@ -112,7 +149,7 @@ class JobClient:
             raise InvalidOptionError(unknown, f"is not an option of a send. There are: {', '.join(sorted(known))}") from None
 
     def _merged(self, options: SendOptions) -> SendOptions:
-        if self.defaults == SendOptions():
+        if self.defaults is NO_OPTIONS:
             return options
         given = {one.name: value for one in fields(options) if (value := getattr(options, one.name)) is not None}
         merged = replace(self.defaults, **given)
@@ -122,6 +159,15 @@ class JobClient:
         elif given.get("delay") is not None and "run_at" not in given:
             merged = replace(merged, run_at=None)
         return merged
+
+
+def _refused(exc: CgkTasksError, first: int, count: int) -> Iterator[SentItem]:
+    """The results of a chunk in which one item is wrong."""
+    assert exc.item is not None
+    wrong = exc.item = first + exc.item
+    del exc.__notes__[:]  # they count within the chunk
+    for position in range(first, first + count):
+        yield SentItem(position, error=exc if position == wrong else ChunkRefusedError(wrong, exc))
 
 
 def _event(event: str | TenantEvent, payload: Payload | None) -> TenantEvent:
@@ -146,12 +192,12 @@ def create_job_client(
     """
     chosen = _chosen() if provider is None else provider
     if not isinstance(chosen, str):
-        return JobClient(chosen, defaults or SendOptions())
+        return JobClient(chosen, defaults or NO_OPTIONS)
     try:
         made = _provider(chosen, provider_settings)
     except TypeError as exc:
         raise ConfigurationError(f"The provider {chosen!r} does not take these settings: {exc}") from None
-    return JobClient(made, defaults or SendOptions())
+    return JobClient(made, defaults or NO_OPTIONS)
 
 
 def _provider(name: str, provider_settings: dict[str, Any]) -> JobProvider:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
-from cgk_tasks.client.provider import Health, wrong_item
+from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
     CgkTasksError,
@@ -127,7 +127,7 @@ class LocalProvider:
                 runs.append(new_run(event.event_name, event.tenant_id, wire, options, tenant=self._tenant(event)))
             except CgkTasksError as exc:
                 if len(events) > 1:
-                    exc.add_note(wrong_item(position))
+                    blame_item(exc, position)
                 raise
         with self._changed:
             return self._accept(runs)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cgk_tasks.errors import RunFailedError, WaitTimeoutError
+from cgk_tasks.errors import CgkTasksError, RunFailedError, WaitTimeoutError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.runs.models import RunHandle, RunStatus
-from cgk_tasks.runs.sender import SendOptions
+from cgk_tasks.runs.sender import NO_OPTIONS, SendOptions
 from cgk_tasks.tasks.jobs import Handler
 
 if TYPE_CHECKING:
@@ -22,7 +22,16 @@ class SendItem:
 
     event: str | TenantEvent
     payload: Mapping[str, Any] | TenantEvent | None = None
-    options: SendOptions = field(default_factory=SendOptions)
+    options: SendOptions = NO_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class SentItem:
+    """What became of one item of `send_jobs_in_chunks`: either a handle or an error. `position` counts from 0."""
+
+    position: int
+    handle: RunHandle | None = None
+    error: CgkTasksError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +64,10 @@ class Health:
     error: str | None = None
 
 
-def wrong_item(position: int) -> str:
-    """What is noted on the error of a batch, so that the sender finds the item."""
-    return f"It was item {position} of the batch, counted from 0; nothing was sent."
+def blame_item(exc: CgkTasksError, position: int) -> None:
+    """Have the error say which item of the batch it is about."""
+    exc.item = position
+    exc.add_note(f"It was item {position} of the batch, counted from 0; nothing was sent.")
 
 
 class JobProvider(Protocol):

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, new_run_id
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, NewRun, new_run_id
 
 PACKET_HEADER = "cgk"
 """Marks a packet; its value is when it was handed over, in seconds since 1970."""
@@ -39,7 +39,7 @@ class Message:
     body: str
 
 
-def packet_message(packet: Sequence[HandOver]) -> Message:
+def packet_message(packet: Sequence[HandOver | NewRun]) -> Message:
     """The message of a packet. A single run's message has the run's id, so that Flower and AsyncResult agree."""
     first = packet[0]
     message_id = first.id if len(packet) == 1 else str(uuid.uuid4())

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import uuid_utils
 
@@ -44,8 +44,7 @@ def run_id_of(task_id: str) -> str:
         return str(uuid.uuid5(_FOREIGN_IDS, task_id))
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
+class NewRun(NamedTuple):
     """A run about to be accepted. `payload` is JSON text; `canvas` what a Celery signature carries, as JSON text."""
 
     id: str
@@ -64,6 +63,11 @@ class NewRun:
     replay_of: str | None = None
     canvas: str | None = None
     scheduled_for: datetime | None = None
+
+    @property
+    def alone(self) -> bool:
+        """As of a HandOver: a new run may travel with others."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +119,8 @@ class RunStatus:
         return self.errors[-1] if self.errors else None
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """What the broker needs to know of a run."""
+class HandOver(NamedTuple):
+    """What the broker needs to know of a run. A NewRun says it too."""
 
     id: str
     tenant_id: str

@@ -9,13 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 
 import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.postgres import autocommit, execute, fetch, statements
-from cgk_tasks.runs.models import HandOver
+from cgk_tasks.runs.models import HandOver, NewRun
 
 SQL = statements("dispatch")
 
@@ -89,14 +88,11 @@ def packet_length(event: str, waiting: int) -> int:
     return max(1, min(MAX_LENGTH, in_budget, waiting // _PACKETS_AT_LEAST))
 
 
-def packets(runs: Iterable[HandOver]) -> Iterator[Sequence[HandOver]]:
+def packets(runs: Iterable[HandOver | NewRun]) -> Iterator[Sequence[HandOver | NewRun]]:
     """Cut runs into packets of one event, queue and priority. A run whose process died before travels alone."""
-
-    def kind(run: HandOver) -> tuple[str, str, int, bool]:
-        return run.event, run.queue, run.priority, run.alone
-
-    ordered = sorted(runs, key=kind)
-    for (event, _queue, _priority, alone), group in groupby(ordered, key=kind):
-        members = list(group)
+    kinds: dict[tuple[str, str, int, bool], list[HandOver | NewRun]] = {}
+    for run in runs:
+        kinds.setdefault((run.event, run.queue, run.priority, run.alone), []).append(run)
+    for (event, _queue, _priority, alone), members in kinds.items():
         length = 1 if alone else packet_length(event, len(members))
         yield from (members[at : at + length] for at in range(0, len(members), length))

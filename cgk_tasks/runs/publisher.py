@@ -92,15 +92,34 @@ class RedisPublisher:
 
 
 class AmqpPublisher:
-    """A publish that returns is on the disks of the quorum."""
+    """A publish that returns is on the disks of the quorum. Confirmations are waited for together, not one by one."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._declared: set[str] = set()
+        self._sent = 0
+        self._unconfirmed: set[int] = set()
+        self._refused = False
 
     @cached_property
     def _connection(self) -> Connection:
-        return Connection(self._url, transport_options={"confirm_publish": True}, connect_timeout=1.0)
+        connection = Connection(self._url, connect_timeout=1.0)
+        channel: Any = connection.default_channel
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._on_confirm)
+        channel.events["basic_nack"].add(self._on_refusal)
+        self._sent, self._unconfirmed, self._refused = 0, set(), False
+        return connection
+
+    def _on_confirm(self, tag: int, multiple: bool) -> None:
+        if multiple:
+            self._unconfirmed = {later for later in self._unconfirmed if later > tag}
+        else:
+            self._unconfirmed.discard(tag)
+
+    def _on_refusal(self, tag: int, multiple: bool) -> None:
+        self._refused = True
+        self._on_confirm(tag, multiple)
 
     @cached_property
     def _errors(self) -> tuple[type[BaseException], ...]:
@@ -110,16 +129,24 @@ class AmqpPublisher:
     def publish(self, messages: Sequence[Message]) -> None:
         try:
             producer = self._connection.Producer(auto_declare=False)
-            for message in messages:
-                self._declare(message.queue)
-                producer.publish(
-                    message.body, routing_key=message.queue, exchange="", headers=dict(message.headers),
-                    correlation_id=message.id, delivery_mode=2, content_type="application/json",
-                    content_encoding="utf-8", priority=message.priority, timeout=5.0,
-                )  # fmt: skip
+            for at in range(0, len(messages), _PUSH_AT_ONCE):
+                for message in messages[at : at + _PUSH_AT_ONCE]:
+                    self._declare(message.queue)
+                    self._sent += 1
+                    self._unconfirmed.add(self._sent)
+                    producer.publish(
+                        message.body, routing_key=message.queue, exchange="", headers=dict(message.headers),
+                        correlation_id=message.id, delivery_mode=2, content_type="application/json",
+                        content_encoding="utf-8", priority=message.priority, timeout=5.0,
+                    )  # fmt: skip
+                while self._unconfirmed:
+                    self._connection.drain_events(timeout=5.0)
         except self._errors as exc:
             self._drop()
             raise BrokerError(f"RabbitMQ did not take the messages: {exc}") from exc
+        if self._refused:
+            self._drop()
+            raise BrokerError("RabbitMQ refused a message: its queue may be full.")
 
     def _declare(self, name: str) -> None:
         if name not in self._declared:

@@ -32,7 +32,7 @@ from cgk_tasks.tenancy.models import Tenant
 
 SQL = statements("runs")
 
-_NEW_RUN_COLUMNS = [field.name for field in dataclasses.fields(NewRun)]
+_NEW_RUN_COLUMNS = NewRun._fields
 _COPY_FROM = 20
 _STATUS_FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
 
@@ -122,13 +122,9 @@ def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
             )  # fmt: skip
 
 
-def _as_dict(run: NewRun) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in _NEW_RUN_COLUMNS}
-
-
 def insert_unflushed(connection: Connection, run: NewRun) -> None:
     """Accept one run without an idempotency key, in a transaction of its own that does not wait for the disk."""
-    execute(connection, SQL["insert_run"], _as_dict(run) | {"durability": "off"})
+    execute(connection, SQL["insert_run"], run._asdict() | {"durability": "off"})
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
@@ -139,7 +135,7 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
     earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
     fresh = [run for run in runs if run.id not in earlier]
     if len(fresh) == 1:
-        execute(connection, SQL["insert_run"], _as_dict(fresh[0]) | {"durability": "on"})
+        execute(connection, SQL["insert_run"], fresh[0]._asdict() | {"durability": "on"})
     elif len(fresh) >= _COPY_FROM and isinstance(connection, psycopg.Connection):
         _copy(connection, fresh)
     elif fresh:

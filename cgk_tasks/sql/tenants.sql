@@ -1,6 +1,9 @@
 -- name: get_tenant
 SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE id = %(id)s;
 
+-- name: get_tenants
+SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE id = ANY(%(ids)s::text[]);
+
 -- name: list_tenants
 SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants ORDER BY id;
 

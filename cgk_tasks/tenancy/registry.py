@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from typing import Any, Literal
 
@@ -47,6 +47,22 @@ def require(tenant_id: object) -> Tenant:
         raise explain(exc) from exc
     _known[wanted] = (time.monotonic() + get_settings().tenants_refresh_seconds, tenant)
     return tenant
+
+
+def learn(tenant_ids: Collection[str]) -> None:
+    """Ask for many tenants with one statement; `require` knows them then. Those that are not there are left to it."""
+    now = time.monotonic()
+    unknown = [one for one in tenant_ids if not ((known := _known.get(one)) and known[0] > now)]
+    if len(unknown) < 2:
+        return
+    try:
+        with autocommit() as connection:
+            rows = fetch(connection, SQL["get_tenants"], {"ids": unknown})
+    except psycopg.Error as exc:
+        raise explain(exc) from exc
+    fresh_until = time.monotonic() + get_settings().tenants_refresh_seconds
+    for row in rows:
+        _known[row["id"]] = fresh_until, _tenant(row)
 
 
 def forget_known() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from cgk_tasks import SendItem, SendOptions
 from cgk_tasks.errors import (
+    ChunkRefusedError,
     IdempotencyConflictError,
     InvalidOptionError,
     InvalidTenantError,
@@ -310,3 +311,49 @@ def test_a_provider_that_works_says_so(provider_client):
     health = provider_client.health_check()
     assert (health.healthy, health.error, provider_client.is_configured()) == (True, None, True)
     assert provider_client.provider.version
+
+
+# Any number of sends, in chunks
+
+
+def test_chunks_give_a_result_for_each_item_in_their_order(provider_client, wait_for):
+    items = (Act(tenant_id="acme", action="echo", argument=str(number)) for number in range(5))
+    sent = list(provider_client.send_in_chunks(items, chunk_size=2))
+    assert [one.position for one in sent] == [0, 1, 2, 3, 4]
+    assert [wait_for(one.handle.id).payload["argument"] for one in sent] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_chunk_with_a_wrong_item_is_not_sent_and_the_others_are(provider_client):
+    good = Act(tenant_id="acme", action="echo")
+    wrong = Act(tenant_id="nobody", action="echo")
+    sent = list(provider_client.send_in_chunks([good, good, good, wrong, good], chunk_size=2))
+    assert [type(one.error) for one in sent] == [type(None), type(None), ChunkRefusedError, UnknownTenantError, type(None)]
+    assert sent[2].error.item == sent[3].error.item == 3
+
+
+def test_a_chunk_with_a_key_that_has_another_payload_names_its_item(provider_client):
+    key = SendOptions(idempotency_key="chunk-conflict")
+    provider_client.send(Act(tenant_id="acme", action="echo", argument="1"), idempotency_key="chunk-conflict")
+    conflict = SendItem(Act(tenant_id="acme", action="echo", argument="2"), options=key)
+    sent = list(provider_client.send_in_chunks([SendItem(Act(tenant_id="acme", action="echo")), conflict]))
+    assert isinstance(sent[1].error, IdempotencyConflictError)
+    assert isinstance(sent[0].error, ChunkRefusedError)
+
+
+def test_no_more_than_a_chunk_is_taken_before_its_results_are_asked_for(provider_client):
+    taken = []
+
+    def items():
+        for number in range(10):
+            taken.append(number)
+            yield Act(tenant_id="acme", action="echo")
+
+    results = provider_client.send_in_chunks(items(), chunk_size=3)
+    assert taken == []
+    next(results)
+    assert taken == [0, 1, 2]
+
+
+def test_a_chunk_holds_at_least_one_item(provider_client):
+    with pytest.raises(InvalidOptionError, match="chunk_size"):
+        provider_client.send_in_chunks([], chunk_size=0)
