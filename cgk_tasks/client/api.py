@@ -139,7 +139,7 @@ async def asend_jobs(
 async def asend_jobs_in_chunks(
     items: Iterable[SendItem | TenantEvent], *, chunk_size: int = 1_000
 ) -> AsyncIterator[SentItem]:
-    """For asyncio, as `send_jobs_in_chunks`: `async for sent in asend_jobs_in_chunks(orders())`."""
+    """For asyncio, as `send_jobs_in_chunks`: `async for sent in ...`."""
     results = send_jobs_in_chunks(items, chunk_size=chunk_size)
     while batch := await asyncio.to_thread(lambda: list(islice(results, chunk_size))):
         for sent in batch:

@@ -8,7 +8,8 @@ import pytest
 
 from cgk_tasks import send_job, send_jobs
 from cgk_tasks.errors import StoreError
-from cgk_tasks.postgres import autocommit, fetch
+from cgk_tasks.postgres import autocommit, execute, fetch
+from cgk_tasks.runs import packets
 from tests.faults.journal import once, rows_written, wait_completed
 from tests.faults.proxy import Proxy
 from tests.support.nodes import WorkerNode
@@ -86,6 +87,21 @@ def assert_refused_whole_or_not_at_all(refused):
     there = Counter(row["number"] for row in rows)
     for numbers in refused:
         assert len({there[number] for number in numbers}) == 1, f"send {numbers} half exists: {there}"
+
+
+def test_postgres_killed_amid_packets_leaves_each_run_its_writes_once(postgres, worker, journal, monkeypatch):
+    with autocommit() as connection:
+        execute(connection, "INSERT INTO cgk.run_times (event, mean_seconds) VALUES ('fault.work', 0.001)")
+    monkeypatch.setattr(packets, "run_times", packets.RunTimes())
+    runs = journal.send(2_000)
+    wait_until(lambda: len(rows_written(runs)) > 200, what="packets under way")
+    postgres.kill("SIGKILL")
+    before = journal.ends(runs).total()
+    postgres.start()
+    wait_completed(runs, 60)
+    assert 200 < before < 2_000
+    assert rows_written(runs) == once(runs)
+    assert journal.overlaps == []
 
 
 def test_a_process_sends_again_as_soon_as_postgres_is_back(postgres, worker, journal):
