@@ -29,6 +29,10 @@ Connection = psycopg.Connection[Any]
 AnyConnection = Connection | sa.Connection
 T = TypeVar("T")
 
+_POOL_SIZE = 5
+CONNECTIONS_LIMIT = 45
+"""So many connections one process may have; those above the pool's size are closed after use."""
+
 _BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -78,8 +82,8 @@ class _Pools:
 def _new_engine(url: str) -> sa.Engine:
     engine = sa.create_engine(
         sqlalchemy_url(url),
-        pool_size=5,
-        max_overflow=40,
+        pool_size=_POOL_SIZE,
+        max_overflow=CONNECTIONS_LIMIT - _POOL_SIZE,
         pool_recycle=1800,
         pool_use_lifo=True,  # the same connection again and again: its prepared statements stay warm
         connect_args={"connect_timeout": 5, "application_name": "cgk_tasks"},
@@ -107,6 +111,12 @@ _pools = _Pools()
 def engine() -> sa.Engine:
     """The SQLAlchemy engine of this process for CGK_DATABASE_URL."""
     return _pools.engine(get_settings().database)
+
+
+def open_connections() -> int:
+    """How many connections to PostgreSQL this process has, idle ones included."""
+    pool = engine().pool
+    return pool.checkedin() + pool.checkedout() if isinstance(pool, sa.QueuePool) else 0
 
 
 def close_pools() -> None:

@@ -16,7 +16,7 @@ import structlog
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunCancelledError, RunFailedError, StoreError, UnknownTenantError
-from cgk_tasks.runs import groups, store
+from cgk_tasks.runs import figures, groups, store
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.runs.models import NewRun, new_run_id
@@ -62,6 +62,7 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     if not claimed:
         claimed = _claim_after_a_crash(ids, me, settings.worker_timeout_seconds)
     activity.shared().hold([(run.id, run.attempt) for run in claimed])
+    _count_packet(len(claimed))
     records = Records(me)
     error: BaseException | None = None
     begun = time.monotonic()
@@ -93,6 +94,7 @@ def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException 
     if run.tenant is None:
         error = UnknownTenantError(run.tenant_id)
         records.close_failed(run, None, permanent_failure(error, run.attempt))
+        _count_end(run, "failed")
         return error
     token = current_run.set(run)
     try:
@@ -117,6 +119,7 @@ def _for_its_tenant(task: TenantTask, run: Claimed, records: Records) -> BaseExc
         reason = RunFailedError(run.id, "NO_JOB", "no job is registered for this event")
         closing = Closing(run.id, run.attempt, "unhandled", run.job, error_code="NO_JOB")
         records.close(run, closing, task, Outcome("failed", exception=reason))
+        _count_end(run, "unhandled")
         return None
     if len(jobs) > 1:
         records.fan_out(run, jobs)
@@ -125,6 +128,7 @@ def _for_its_tenant(task: TenantTask, run: Claimed, records: Records) -> BaseExc
         payload = typed_payload(run.event, run.payload)
     except CgkTasksError as exc:
         records.close_failed(run, jobs[0].id, permanent_failure(exc, run.attempt), task)
+        _count_end(run, "failed")
         return exc
     return _attempt(jobs[0], payload, run, records, task)
 
@@ -154,7 +158,9 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
             plain.ended(task, outcome)
         finally:
             ctx.close_session()
-    _log_end(outcome, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    _log_end(outcome, seconds)
+    count_attempt(run, outcome, seconds)
     return None if outcome.kind == "completed" else outcome.exception
 
 
@@ -176,6 +182,26 @@ def _log_end(outcome: Outcome, seconds: float) -> None:
         log.info("run_snoozed", seconds=took, delay_seconds=outcome.delay_seconds)
     else:
         log.info("run_cancelled", seconds=took)
+
+
+def _count_packet(runs: int) -> None:
+    if counted := figures.shared():
+        counted.count("packets")
+        counted.count("packet_runs", runs)
+        counted.level("connections", postgres.open_connections())
+
+
+def count_attempt(run: Claimed, outcome: Outcome, seconds: float) -> None:
+    """Count an attempt for the worker's metrics, and the end of its run if it was the last one."""
+    if counted := figures.shared():
+        counted.attempt(run.event, outcome.kind, seconds)
+        if outcome.kind in figures.ENDS and not isinstance(outcome.exception, canvas.Replaced):
+            counted.ended(run.event, outcome.kind)
+
+
+def _count_end(run: Claimed, state: str) -> None:
+    if counted := figures.shared():
+        counted.ended(run.event, state)
 
 
 class Records:
