@@ -167,9 +167,9 @@ DELETE FROM cgk.idempotency_keys WHERE ctid IN
 -- name: forget_groups
 DELETE FROM cgk.groups WHERE created_at < now() - make_interval(days => %(days)s);
 
--- name: history_partitions
+-- name: partitions
 SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
- WHERE i.inhparent = 'cgk.run_history'::regclass ORDER BY 1;
+ WHERE i.inhparent = to_regclass(%(table)s) ORDER BY 1;
 
 -- name: run_times
 SELECT event, mean_seconds FROM cgk.run_times;

@@ -16,7 +16,7 @@ import structlog
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunCancelledError, RunFailedError, StoreError, UnknownTenantError
-from cgk_tasks.runs import figures, groups, store
+from cgk_tasks.runs import figures, groups, logs, store
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.runs.models import NewRun, new_run_id
@@ -151,16 +151,19 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
     )
     begun = time.perf_counter()
     log.debug("run_started")
-    with plain.request_pushed(task, run, payload):
-        try:
-            outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
-            outcome = records.record(task, job, run, ctx, outcome)
-            plain.ended(task, outcome)
-        finally:
-            ctx.close_session()
-    seconds = time.perf_counter() - begun
-    _log_end(outcome, seconds)
+    with logs.RunLog(run.id, run.tenant_id, ctx.attempt, payload) as run_log:
+        with plain.request_pushed(task, run, payload):
+            try:
+                outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
+                outcome = records.record(task, job, run, ctx, outcome)
+                plain.ended(task, outcome)
+            finally:
+                ctx.close_session()
+        seconds = time.perf_counter() - begun
+        _log_end(outcome, seconds)
     count_attempt(run, outcome, seconds)
+    if run_log.lines or run_log.left_out:
+        records.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze"} and ctx.attempt == 1)
     return None if outcome.kind == "completed" else outcome.exception
 
 
@@ -211,6 +214,8 @@ class Records:
         self._me = me
         self._gathered: list[Closing] = []
         self._has_children = False
+        self._logs: list[logs.RunLog] = []
+        self._logs_again: list[logs.RunLog] = []
         self._patience = get_settings().database_patience_seconds
 
     def record(self, task: TenantTask, job: Job, run: Claimed, ctx: JobContext[Any], outcome: Outcome) -> Outcome:
@@ -356,8 +361,15 @@ class Records:
         if postgres.patiently(write, self._patience):
             publish(children)
 
+    def keep_log(self, run_log: logs.RunLog, *, is_last: bool) -> None:
+        """Write these lines with the rest of the packet. is_last: the run had and will have no other attempt."""
+        self._logs.append(run_log)
+        if not is_last:
+            self._logs_again.append(run_log)
+
     def flush(self) -> None:
-        """Write the gathered completions."""
+        """Write what was logged, and then the gathered completions: whoever sees a run's end finds its lines."""
+        logs.write(self._logs, self._logs_again)
         closings, self._gathered = self._gathered, []
         if not closings:
             return
