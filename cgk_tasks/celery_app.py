@@ -170,6 +170,10 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
         from cgk_tasks.monitoring.worker_metrics import MetricsStep
 
         celery.steps["worker"].add(MetricsStep)
+    if get_settings().alerts:
+        from cgk_tasks.monitoring.alert_step import AlertStep
+
+        celery.steps["worker"].add(AlertStep)
     for event in list(EVENTS_BY_NAME.values()):
         celery.register_task(event_task(event)())
     return celery

@@ -49,3 +49,39 @@ SELECT (SELECT count(*) FROM cgk.workers WHERE heartbeat_at >= now() - make_inte
 -- name: ticks_missed
 SELECT schedule, sum(given_up)::int AS ticks FROM cgk.schedule_ticks
  WHERE fired_at > now() - interval '24 hours' AND given_up > 0 GROUP BY schedule;
+
+-- name: failed_runs
+-- Runs of critical events that failed since then, by event and window of time. By the index of failed runs.
+SELECT event, floor(extract(epoch FROM closed_at) / %(window)s)::bigint AS slot, count(*) AS runs,
+       (array_agg(id::text ORDER BY closed_at))[1:5] AS ids, (array_agg(DISTINCT tenant_id))[1:5] AS tenants,
+       (array_agg(error_code ORDER BY closed_at DESC))[1] AS error_code
+  FROM cgk.run_history
+ WHERE state = 'failed' AND closed_at > now() - make_interval(secs => %(seconds)s) AND event <> %(alert)s
+   AND (%(events)s::text[] IS NULL OR event = ANY(%(events)s::text[]))
+ GROUP BY event, slot ORDER BY slot, event;
+
+-- name: waiting_longest
+-- Queues in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
+-- of what is handed over, so that it costs the same with a hundred runs waiting and with a million; then what no broker
+-- has taken, and what is due and not handed over.
+WITH RECURSIVE lists AS (
+    (SELECT queue, priority, run_at FROM cgk.runs
+      WHERE state = 'pending' AND handed_over_at IS NOT NULL
+      ORDER BY queue, priority, handed_over_at LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM lists, LATERAL (
+        SELECT queue, priority, run_at FROM cgk.runs
+         WHERE state = 'pending' AND handed_over_at IS NOT NULL AND (queue, priority) > (lists.queue, lists.priority)
+         ORDER BY queue, priority, handed_over_at LIMIT 1) AS following
+), oldest AS (
+    SELECT queue, run_at FROM lists
+    UNION ALL
+    SELECT unsent.queue, unsent.run_at FROM generate_series(0, 9) AS p (priority), LATERAL (
+        SELECT queue, run_at FROM cgk.runs
+         WHERE state = 'pending' AND handed_over_at IS NULL AND priority = p.priority ORDER BY run_at LIMIT 1) AS unsent
+    UNION ALL
+    (SELECT queue, run_at FROM cgk.runs
+      WHERE state IN ('scheduled', 'retrying') AND run_at <= now() ORDER BY run_at LIMIT 1)
+)
+SELECT queue, extract(epoch FROM now() - min(run_at))::float8 AS seconds FROM oldest
+ WHERE run_at < now() - make_interval(secs => %(seconds)s) GROUP BY queue ORDER BY queue;
