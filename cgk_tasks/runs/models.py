@@ -63,6 +63,8 @@ class NewRun:
     parent_id: str | None = None
     replay_of: str | None = None
     canvas: str | None = None
+    trace: str | None = None
+    """The trace context of its sender, as W3C's traceparent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from sqlalchemy import event as sa_event
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError, TenantContextError
-from cgk_tasks.runs import store
+from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.envelope import packet_message
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runs.packets import packets
@@ -63,6 +63,7 @@ class Origin:
     parent_id: str | None = None
     replay_of: str | None = None
     canvas: str | None = None
+    trace: str | None = None
 
 
 def new_run(
@@ -97,8 +98,9 @@ def new_run(
         state = "held"
     elif run_at is not None and run_at > now:
         state = "scheduled"
+    run_id = origin.run_id or new_run_id()
     return NewRun(
-        id=origin.run_id or new_run_id(),
+        id=run_id,
         tenant_id=tenant_id,
         event=event,
         payload=payload,
@@ -113,6 +115,7 @@ def new_run(
         parent_id=origin.parent_id,
         replay_of=origin.replay_of,
         canvas=origin.canvas,
+        trace=origin.trace or tracing.sent(event, tenant_id, run_id),
     )
 
 

@@ -58,6 +58,7 @@ class Claimed:
     cursor: str | None = None
     first_failed_at: datetime | None = None
     scheduled_for: datetime | None = None
+    trace: str | None = None
 
     @property
     def trying_since(self) -> datetime:
@@ -115,7 +116,7 @@ def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
                 (
                     run.id, run.tenant_id, run.event, run.job, run.state, run.queue, run.priority, run.payload,
                     run.max_attempts, run.run_at or now, run.expires_at, now if due else None, int(due),
-                    run.parent_id, run.replay_of, run.idempotency_key, run.canvas,
+                    run.parent_id, run.replay_of, run.idempotency_key, run.canvas, run.trace,
                 )
             )  # fmt: skip
 
@@ -212,11 +213,11 @@ def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> li
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     """A row of `claim` or `running`; the columns are those of Claimed, without the tenant, and then the tenant's."""
     run_id, tenant_id, event, job, _state, queue, priority, payload, max_attempts, attempt, deaths, *rest = row
-    run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at, scheduled_for, *tenant = rest
+    run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at, scheduled_for, trace, *tenant = rest
     return Claimed(
         run_id, tenant_id, Tenant(*tenant) if tenant[0] is not None else None, event, job, payload, attempt, deaths,
         max_attempts, queue, priority, run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at,
-        scheduled_for,
+        scheduled_for, trace,
     )  # fmt: skip
 
 

@@ -1,28 +1,28 @@
 -- name: insert_run
 -- The same as insert_runs for a single run: arrays of one would cost twice as much.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
-                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas)
+                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas, trace)
 VALUES (%(id)s::uuid, %(tenant_id)s, %(event)s, %(job)s, %(state)s::text, %(queue)s, %(priority)s, %(payload)s::json,
         %(max_attempts)s, coalesce(%(run_at)s, now()), %(expires_at)s,
         CASE WHEN %(state)s::text = 'pending' THEN clock_timestamp() END, (%(state)s::text = 'pending')::int,
-        %(parent_id)s::uuid, %(replay_of)s::uuid, %(idempotency_key)s, %(canvas)s::json)
+        %(parent_id)s::uuid, %(replay_of)s::uuid, %(idempotency_key)s, %(canvas)s::json, %(trace)s)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_runs
 -- One statement for thousands. A run that is due is inserted as handed over: the sender
 -- publishes it right after the commit, and if that fails the dispatcher notices.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
-                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas)
+                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas, trace)
 SELECT id, tenant_id, event, job, state, queue, priority, payload::json, max_attempts,
        coalesce(run_at, now()), expires_at,
        CASE WHEN state = 'pending' THEN clock_timestamp() END, (state = 'pending')::int,
-       parent_id, replay_of, idempotency_key, canvas::json
+       parent_id, replay_of, idempotency_key, canvas::json, trace
   FROM unnest(%(id)s::uuid[], %(tenant_id)s::text[], %(event)s::text[], %(job)s::text[], %(state)s::text[],
               %(queue)s::text[], %(priority)s::smallint[], %(payload)s::text[], %(max_attempts)s::int[],
               %(run_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(parent_id)s::uuid[],
-              %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(canvas)s::text[])
+              %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(canvas)s::text[], %(trace)s::text[])
        AS new (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
-               run_at, expires_at, parent_id, replay_of, idempotency_key, canvas)
+               run_at, expires_at, parent_id, replay_of, idempotency_key, canvas, trace)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: clock
@@ -30,7 +30,7 @@ SELECT clock_timestamp() AS now;
 
 -- name: copy_runs
 COPY cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at,
-               handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas) FROM STDIN;
+               handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas, trace) FROM STDIN;
 
 -- name: closed_ids
 -- Which of these ids are history already: a message adopted from another producer may come twice.
@@ -80,7 +80,7 @@ UPDATE cgk.runs r
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: claim
 -- pending → running for a packet of ids. What does not come back is a duplicate, cancelled, expired or not due.
@@ -108,7 +108,7 @@ UPDATE cgk.runs r
 RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: claims_barred
 SELECT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
@@ -273,7 +273,7 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
        r.canvas::text AS canvas, r.cursor::text AS cursor,
           (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND r.worker_id = %(worker_id)s::uuid AND r.state = 'running';
 

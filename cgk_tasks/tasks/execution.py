@@ -16,7 +16,7 @@ import structlog
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunCancelledError, RunFailedError, StoreError, UnknownTenantError
-from cgk_tasks.runs import figures, groups, logs, store
+from cgk_tasks.runs import figures, groups, logs, store, tracing
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.runs.models import NewRun, new_run_id
@@ -101,6 +101,7 @@ def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException 
         with (
             tenant_context(run.tenant),
             structlog.contextvars.bound_contextvars(_event=run.event, run=run.id, attempt=run.attempt - run.deaths),
+            tracing.attempt(run),
         ):
             return _for_its_tenant(task, run, records)
     finally:
@@ -161,6 +162,7 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
                 ctx.close_session()
         seconds = time.perf_counter() - begun
         _log_end(outcome, seconds)
+    tracing.ended(job.id, outcome.kind, outcome.exception, outcome.error_code)
     count_attempt(run, outcome, seconds)
     if run_log.lines or run_log.left_out:
         records.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze"} and ctx.attempt == 1)
@@ -345,11 +347,12 @@ class Records:
 
     def fan_out(self, parent: Claimed, jobs: Sequence[Job]) -> None:
         """One child run for each job of the event; the parent closes when the last child has."""
+        trace = tracing.sent(parent.event, parent.tenant_id, parent.id)
         children = [
             NewRun(
                 id=new_run_id(), tenant_id=parent.tenant_id, event=parent.event, payload=parent.payload,
                 queue=parent.queue, priority=parent.priority, job=job.id, max_attempts=parent.max_attempts,
-                parent_id=parent.id,
+                parent_id=parent.id, trace=trace,
             )
             for job in jobs
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Run logs: the lines that jobs logged, kept with their run."""
+"""Run logs: the lines that jobs logged, kept with their run; and the trace that a run belongs to."""
 
 from alembic import op
 
@@ -23,6 +23,9 @@ CREATE INDEX run_logs_run ON cgk.run_logs (run_id);
 
 -- Catches rows for which no daily partition was made in time.
 CREATE TABLE cgk.run_logs_rest PARTITION OF cgk.run_logs DEFAULT;
+
+-- The trace context of the sender (W3C's traceparent), which all attempts need. NULL, and no byte, without tracing.
+ALTER TABLE cgk.runs ADD COLUMN trace text;
 """
 
 
