@@ -113,6 +113,14 @@ def test_a_run_that_waits_for_its_next_attempt_is_in_backoff(database, served):
     assert waiting(read(), served, "backoff") == 1
 
 
+def test_nothing_of_a_payload_is_in_the_metrics(database, queue):
+    payload = {"tenantId": "acme", "customerId": "c-1", "email": "long.john@example.org"}
+    send_job("customer.created", payload, queue=queue)
+    text = exporter.exposition()
+    assert "customer.created" in text
+    assert "long.john" not in text
+
+
 def test_open_runs_are_counted_by_state_and_event(database, queue):
     before = read().get(("cgk_open_runs", ("event", "order.created"), ("state", "scheduled")), 0)
     send(queue, delay=3600)
