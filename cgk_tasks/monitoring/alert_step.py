@@ -6,7 +6,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 from celery import bootsteps
 
@@ -53,7 +52,7 @@ class AlertStep(bootsteps.StartStopStep):
                 continue
             try:
                 watch.look()
-            except (psycopg.Error, sa.exc.SQLAlchemyError, CgkTasksError) as exc:
+            except (psycopg.Error, CgkTasksError) as exc:
                 log.warning("alerts_cannot_look", reason=str(exc).strip())
             except Exception:
                 log.exception("alerts_stumbled")

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.metrics_core import Metric
@@ -37,7 +36,7 @@ class ExporterCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             found = [*self._figures(), *self._open_runs(), *_schedules()]
-        except (psycopg.Error, sa.exc.SQLAlchemyError, CgkTasksError) as exc:
+        except (psycopg.Error, CgkTasksError) as exc:
             log.warning("exporter_cannot_read", reason=str(exc).strip())
             yield _family("cgk_database_up", [((), 0)])
             return

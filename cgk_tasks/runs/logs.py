@@ -11,13 +11,12 @@ import logging
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 
 from cgk_tasks.config import get_settings
@@ -55,23 +54,16 @@ class LogLine:
 
 
 class RunLog:
-    """The lines of one attempt. As a context manager: lines that are logged inside the block are this attempt's."""
+    """The lines of one attempt: those that are logged while it is `current`."""
 
-    __slots__ = ("_redactor", "_token", "attempt", "left_out", "lines", "payload", "room", "run_id", "size", "tenant_id")
+    # Most attempts log nothing, so there is nothing to make for them.
+    lines: Sequence[str] = ()
+    size = 0
+    left_out = 0
+    _redactor: Redactor | None = None
 
     def __init__(self, run_id: str, tenant_id: str, attempt: int, payload: object) -> None:
         self.run_id, self.tenant_id, self.attempt, self.payload = run_id, tenant_id, attempt, payload
-        self.lines: list[str] = []
-        self.size = self.left_out = 0
-        self.room: int | None = None
-        self._redactor: Redactor | None = None
-
-    def __enter__(self) -> Self:
-        self._token: Token[RunLog | None] = current.set(self)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        current.reset(self._token)
 
     @property
     def redactor(self) -> Redactor:
@@ -82,13 +74,13 @@ class RunLog:
 
     def add(self, record: logging.LogRecord) -> None:
         """Keep a line, if there is room for it."""
-        if self.room is None:
-            self.room = get_settings().run_log_bytes
         line = _as_text(self._line(record))
-        if self.size + len(line) > self.room:
+        if self.size + len(line) > get_settings().run_log_bytes:
             self.left_out += 1
             return
         self.size += len(line)
+        if not isinstance(self.lines, list):
+            self.lines = []
         self.lines.append(line)
 
     def _line(self, record: logging.LogRecord) -> dict[str, Any]:
@@ -169,7 +161,7 @@ def write(logs: Sequence[RunLog], again: Sequence[RunLog] = ()) -> None:
             if again:
                 room = {"ids": [one.run_id for one in again], "room": get_settings().run_log_bytes}
                 execute(connection, SQL["make_room"], room)
-    except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
+    except psycopg.Error as exc:
         log.warning("run_logs_not_kept", runs=[one.run_id for one in logs], reason=str(exc).strip())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 
 from cgk_tasks import postgres
@@ -27,14 +27,15 @@ from cgk_tasks.tasks import activity, canvas, plain
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
 from cgk_tasks.tasks.runner import Outcome, failure, perform, permanent_failure, typed_payload
-from cgk_tasks.tenancy.context import tenant_context
-from cgk_tasks.tenancy.database import leave_tenant
+from cgk_tasks.tasks.timeouts import kept_alarm
+from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
 
 if TYPE_CHECKING:
     from cgk_tasks.tasks.base import TenantTask
     from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.runs")
+_stdlib_log = logging.getLogger("cgk_tasks.runs")
 
 current_run: ContextVar[Claimed | None] = ContextVar("cgk_current_run", default=None)
 
@@ -50,7 +51,8 @@ def run_packet(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
         return StoreError("This worker is out of touch with PostgreSQL. The run waits and will be handed over again.")
     now.begin()
     try:
-        return _run_claimed(task, ids)
+        with kept_alarm():
+            return _run_claimed(task, ids)
     finally:
         now.end()
 
@@ -63,16 +65,17 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
         claimed = _claim_after_a_crash(ids, me, settings.worker_timeout_seconds)
     activity.shared().hold([(run.id, run.attempt) for run in claimed])
     _count_packet(len(claimed))
-    records = Records(me)
+    records = Records(me, share_flush=len(claimed) > 1)
     error: BaseException | None = None
-    begun = time.monotonic()
-    for position, run in enumerate(claimed):
-        if position and time.monotonic() - begun > settings.packet_budget_seconds:
-            records.give_back(claimed[position:])
+    begun, seconds, done = time.monotonic(), 0.0, 0
+    for run in claimed:
+        if seconds > settings.packet_budget_seconds:
+            records.give_back(claimed[done:])
             break
-        started = time.perf_counter()
         error = _run_one(task, run, records)
-        run_times.measured(run.event, time.perf_counter() - started)
+        seconds, done = time.monotonic() - begun, done + 1
+    if done:
+        run_times.measured(claimed[0].event, done, seconds)
     records.flush()
     run_times.note_now_and_then()
     return error if len(ids) == 1 else None
@@ -96,15 +99,19 @@ def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException 
         records.close_failed(run, None, permanent_failure(error, run.attempt))
         _count_end(run, "failed")
         return error
-    token = current_run.set(run)
+    token, tenant_token = current_run.set(run), set_current_tenant(run.tenant)
+    bound = structlog.contextvars.bind_contextvars(
+        tenant=run.tenant_id, _event=run.event, run=run.id, attempt=run.attempt - run.deaths
+    )
     try:
-        with (
-            tenant_context(run.tenant),
-            structlog.contextvars.bound_contextvars(_event=run.event, run=run.id, attempt=run.attempt - run.deaths),
-            tracing.attempt(run),
-        ):
-            return _for_its_tenant(task, run, records)
+        if tracing.is_on():
+            with tracing.attempt(run):
+                return _for_its_tenant(task, run, records)
+        return _for_its_tenant(task, run, records)
     finally:
+        logs.current.set(None)
+        structlog.contextvars.reset_contextvars(**bound)
+        reset_current_tenant(tenant_token)
         current_run.reset(token)
 
 
@@ -151,17 +158,20 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
         save_cursor=partial(records.save_cursor, run),
     )
     begun = time.perf_counter()
-    log.debug("run_started")
-    with logs.RunLog(run.id, run.tenant_id, ctx.attempt, payload) as run_log:
-        with plain.request_pushed(task, run, payload):
-            try:
-                outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
-                outcome = records.record(task, job, run, ctx, outcome)
-                plain.ended(task, outcome)
-            finally:
-                ctx.close_session()
-        seconds = time.perf_counter() - begun
-        _log_end(outcome, seconds)
+    if _stdlib_log.isEnabledFor(logging.DEBUG):
+        log.debug("run_started")
+    run_log = logs.RunLog(run.id, run.tenant_id, ctx.attempt, payload)
+    logs.current.set(run_log)
+    plain.begins(task, run, payload)
+    try:
+        outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
+        outcome = records.record(task, job, run, ctx, outcome)
+        plain.ended(task, outcome)
+    finally:
+        task.request_stack.pop()
+        ctx.close_session()
+    seconds = time.perf_counter() - begun
+    _log_end(outcome, seconds)
     tracing.ended(job.id, outcome.kind, outcome.exception, outcome.error_code)
     count_attempt(run, outcome, seconds)
     if run_log.lines or run_log.left_out:
@@ -172,7 +182,8 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
 def _log_end(outcome: Outcome, seconds: float) -> None:
     took = round(seconds, 4)
     if outcome.kind == "completed":
-        log.info("run_completed", seconds=took)
+        if _stdlib_log.isEnabledFor(logging.INFO):  # asked here, because structlog asks late
+            log.info("run_completed", seconds=took)
     elif outcome.kind == "retry":
         log.warning(
             "run_will_retry", seconds=took, code=outcome.error_code, delay_seconds=round(outcome.delay_seconds, 3),
@@ -210,10 +221,17 @@ def _count_end(run: Claimed, state: str) -> None:
 
 
 class Records:
-    """Writes how runs ended. Completions without `ctx.db` are gathered and written with one statement a packet."""
+    """Writes how runs ended. Completions without `ctx.db` are gathered and written with one statement a packet.
 
-    def __init__(self, me: str) -> None:
+    Those with it commit one by one, each with what its job wrote. In a packet they do not each wait for the disk: it
+    is flushed once, at the end. What PostgreSQL forgets in a crash before that, it forgets whole, writes and completion
+    together, and the run runs again.
+    """
+
+    def __init__(self, me: str, *, share_flush: bool = False) -> None:
         self._me = me
+        self._share_flush = share_flush
+        self._is_flushed = True
         self._gathered: list[Closing] = []
         self._has_children = False
         self._logs: list[logs.RunLog] = []
@@ -243,16 +261,21 @@ class Records:
         if session is None:
             self.close(run, closing, task, outcome)
             return
+        from cgk_tasks.tenancy.database import leave_tenant
+
         session.flush()
-        connection = session.connection()
+        connection = session.driver_connection()
         leave_tenant(connection)
+        # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
+        later = self._share_flush and run.canvas is None and not session.is_listened_to
         with unit_of_work(connection) as unit:
-            closed = store.finish(connection, self._me, [closing], flush=True)
+            closed = store.finish(connection, self._me, [closing], flush=not later)
             if not closed:
                 raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
             canvas.follow(task, run, outcome)
             canvas.follow_closed(closed)
         session.commit()
+        self._is_flushed &= not later
         publish(unit.accepted)
 
     def save_cursor(self, run: Claimed, cursor: Any, session: TenantSession | None) -> None:
@@ -262,6 +285,8 @@ class Records:
             with postgres.autocommit() as connection:
                 owned = store.save_cursor(connection, self._me, run, text)
         else:
+            from cgk_tasks.tenancy.database import leave_tenant
+
             session.flush()
             leave_tenant(session.connection())
             owned = store.save_cursor(session.connection(), self._me, run, text)
@@ -352,7 +377,7 @@ class Records:
             NewRun(
                 id=new_run_id(), tenant_id=parent.tenant_id, event=parent.event, payload=parent.payload,
                 queue=parent.queue, priority=parent.priority, job=job.id, max_attempts=parent.max_attempts,
-                parent_id=parent.id, trace=trace,
+                parent_id=parent.id, scheduled_for=parent.scheduled_for, trace=trace,
             )
             for job in jobs
         ]  # fmt: skip
@@ -371,8 +396,12 @@ class Records:
             self._logs_again.append(run_log)
 
     def flush(self) -> None:
-        """Write what was logged, and then the gathered completions: whoever sees a run's end finds its lines."""
+        """Write what was logged, so that whoever sees a run's end finds its lines; then the gathered completions; and see
+        that the others are on disk.
+        """
         logs.write(self._logs, self._logs_again)
+        if not self._is_flushed:
+            self._flush_to_disk()
         closings, self._gathered = self._gathered, []
         if not closings:
             return
@@ -389,6 +418,14 @@ class Records:
 
         try:
             postgres.patiently(write, self._patience)
-        except (psycopg.Error, sa.exc.SQLAlchemyError):
+        except psycopg.Error:
             # The worker's main process sees that nobody runs these any more and takes them back.
             log.exception("outcomes_not_recorded", runs=[closing.id for closing in closings])
+
+    def _flush_to_disk(self) -> None:
+        try:
+            with postgres.autocommit() as connection:
+                postgres.flush(connection)
+        except psycopg.Error as exc:
+            # What a crash took back with it runs again; what is still there has ended.
+            log.warning("flush_failed", reason=str(exc).strip())
