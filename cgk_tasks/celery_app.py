@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
+from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.base import EVENTS_BY_NAME
 from cgk_tasks.events.registry import ALIASES, parse_event
@@ -165,6 +166,14 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
     celery = CgkCelery(name, set_as_current=True)
     _load_settings(celery)
     celery.steps["worker"].add(StewardStep)
+    if get_settings().metrics_port:
+        from cgk_tasks.monitoring.worker_metrics import MetricsStep
+
+        celery.steps["worker"].add(MetricsStep)
+    if get_settings().alerts:
+        from cgk_tasks.monitoring.alert_step import AlertStep
+
+        celery.steps["worker"].add(AlertStep)
     for event in list(EVENTS_BY_NAME.values()):
         celery.register_task(event_task(event)())
     return celery

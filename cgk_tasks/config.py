@@ -12,6 +12,7 @@ from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -22,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cgk_tasks.errors import ConfigurationError
 
 Isolation = Literal["search_path", "role", "rls"]
+AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age"]
 MAX_PAYLOAD_BYTES = 256 * 1024
 
 
@@ -126,6 +128,45 @@ class Settings(BaseSettings):
         default=None,
         description="Tracebacks of failed runs in the log, not only in the record: their texts may quote payloads. "
         "Unset: on a terminal only.",
+    )
+    run_logs: bool = Field(
+        default=True, description="Keep the lines that jobs log with their run, for `cgk-tasks runs logs`."
+    )
+    run_log_bytes: PositiveInt = Field(
+        default=65_536, description="Of a run's lines, so many bytes are kept; the rest is counted."
+    )
+
+    metrics_port: NonNegativeInt = Field(
+        default=0, le=65_535, description="Port of a worker's own metrics; 0: a worker counts nothing and serves none."
+    )
+    metrics_address: str = Field(
+        default="127.0.0.1", description="Address that a worker serves its metrics on; 0.0.0.0 for all."
+    )
+    exporter: str = Field(default="127.0.0.1:9808", description="Address and port of `cgk-tasks metrics`.")
+    metrics_top_tenants: NonNegativeInt = Field(
+        default=20, description="So many tenants, those with the most open runs, have metrics of their own."
+    )
+    tracing: bool = Field(
+        default=False, description="Trace runs with OpenTelemetry; needs the extra `otel`."
+    )
+
+    alerts: Annotated[tuple[AlertKind, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(),
+        description="What is told with the event system.alert; separated by commas.",
+    )
+    alert_events: Names = Field(
+        default=(),
+        description="The critical events: failed runs of these are told by run_failed; separated by commas, * for all.",
+    )
+    alert_queue_age_seconds: PositiveFloat = Field(
+        default=600.0, description="queue_age tells of a run that could run and has waited longer than this."
+    )
+    alert_window_seconds: PositiveFloat = Field(
+        default=3600.0, description="The same alert is sent at most once in this time."
+    )
+    alert_interval_seconds: PositiveFloat = Field(default=15.0, description="How often the leading worker looks.")
+    alert_tenant: str = Field(
+        default="platform", description="The tenant that alerts are sent for; platform is no customer."
     )
 
     def __init__(self, **values: Any) -> None:

@@ -41,7 +41,8 @@ _BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://(.*)", re.DOTALL)
 
 _KEPT_IDLE = 5
-_MOST_CONNECTIONS = 45
+CONNECTIONS_LIMIT = 45
+"""So many connections one process may have; those above the first few are closed after use."""
 _WAIT_SECONDS = 30.0
 
 
@@ -78,12 +79,12 @@ class _Pool:
         defaults: dict[str, Any] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
         self._parameters = make_conninfo(**defaults | parameters(url))
         self._idle: deque[Connection] = deque()
-        self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._free = threading.BoundedSemaphore(CONNECTIONS_LIMIT)
 
     def take(self) -> Connection:
         if not self._free.acquire(timeout=_WAIT_SECONDS):
             raise psycopg.OperationalError(
-                f"All {_MOST_CONNECTIONS} connections of this process have been in use for {_WAIT_SECONDS:g} s."
+                f"All {CONNECTIONS_LIMIT} connections of this process have been in use for {_WAIT_SECONDS:g} s."
             )
         try:
             while self._idle:
@@ -106,6 +107,11 @@ class _Pool:
         else:
             connection.close()
         self._free.release()
+
+    @property
+    def size(self) -> int:
+        """Connections that are open, in use or idle."""
+        return CONNECTIONS_LIMIT - self._free._value + len(self._idle)  # noqa: SLF001 - the semaphore's own count
 
     def close(self) -> None:
         while self._idle:
@@ -138,6 +144,11 @@ def _pool() -> _Pool:
 def close_with_pools(close: Callable[[], None]) -> None:
     """Have `close` called whenever this process closes its connections."""
     _closers.append(close)
+
+
+def open_connections() -> int:
+    """How many connections to PostgreSQL this process has, idle ones included."""
+    return _pool().size
 
 
 def close_pools() -> None:

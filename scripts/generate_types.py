@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from event_fields import CATALOG, NOTE, ROOT, is_model, joined, nested_models, parts_of, wire_name
 from events_page import reference_page
+from metrics_page import metrics_page
 from pydantic import AwareDatetime
 from pydantic.fields import FieldInfo
 from schedules_page import schedules_page
@@ -259,6 +260,7 @@ def generated_files() -> dict[Path, str]:
         Path("cgk_tasks/client/api.pyi"): api_stub(),
         Path("cgk_tasks/tasks/catalog.pyi"): catalog_stub(),
         Path("docs/reference/events.md"): reference_page(),
+        Path("docs/reference/metrics.md"): metrics_page(),
         Path("docs/reference/schedules.md"): schedules_page(),
     }
 

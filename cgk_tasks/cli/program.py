@@ -22,6 +22,7 @@ from cgk_tasks.cli import (
     events,
     exits,
     failures,
+    metrics,
     migrate,
     runs,
     schedules,
@@ -55,6 +56,7 @@ program.add_typer(tenants.commands, name="tenants")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
 program.command("admin", epilog=admin.EXAMPLES)(admin.admin)
+program.command("metrics", epilog=metrics.EXAMPLES)(metrics.metrics)
 program.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

@@ -12,6 +12,7 @@ import typer
 from cgk_tasks.cli.output import print_facts, print_heading, print_table
 
 if TYPE_CHECKING:
+    from cgk_tasks.runs.logs import LogLine
     from cgk_tasks.runs.models import RunStatus
 
 REDACTED = "[redacted]"
@@ -72,6 +73,15 @@ def _print_errors(errors: Sequence[Mapping[str, Any]]) -> None:
     if trace := errors[-1].get("traceback"):
         print_heading("traceback of the last one")
         typer.echo(str(trace).rstrip())
+
+
+def log_line(line: LogLine) -> str:
+    """A line of a run's log as a person reads it; a traceback below it."""
+    fields = {name: value for name, value in line.fields.items() if name != "exception"}
+    parts = [f"{line.at.astimezone():%Y-%m-%d %H:%M:%S.%f}"[:-3], f"[{line.level}]", f"#{line.attempt}", line.message]
+    parts += [f"{name}={value}" for name, value in fields.items()]
+    trace = line.fields.get("exception")
+    return " ".join(parts) + (f"\n{trace}".rstrip() if trace else "")
 
 
 def _print_data(data: Any) -> None:

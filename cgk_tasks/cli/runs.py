@@ -10,11 +10,11 @@ import typer
 
 from cgk_tasks.cli import application, exits, failures
 from cgk_tasks.cli.output import AsJson, DryRun, age, examples, print_json, print_table, say
-from cgk_tasks.cli.run_details import print_run, run_details
+from cgk_tasks.cli.run_details import log_line, print_run, run_details
 from cgk_tasks.runs.models import State
 
 commands = typer.Typer(
-    help="List, show, cancel and retry runs.",
+    help="List, show, cancel and retry runs; read what they logged.",
     epilog=examples(
         "cgk-tasks runs list --state failed", "cgk-tasks runs show ID", "cgk-tasks runs retry ID"
     ),
@@ -92,6 +92,22 @@ def show(
         print_json(details)
     else:
         print_run(details)
+
+
+@commands.command("logs", epilog=examples("cgk-tasks runs logs ID", "cgk-tasks runs logs ID --json"))
+def show_logs(run_id: RunId, as_json: AsJson = False) -> None:
+    """Show what a run's job logged, in all its attempts. Personal data is redacted."""
+    from cgk_tasks.runs import logs
+
+    status = application.client().get_run_status(run_id)
+    found = logs.lines(status.id)
+    if as_json:
+        print_json(found)
+    elif found:
+        for line in found:
+            typer.echo(log_line(line))
+    else:
+        say("The run has logged nothing, or its lines were not kept (CGK_RUN_LOGS).")
 
 
 @commands.command(

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.runs import logs
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -21,6 +22,22 @@ _SHARED: list[Any] = [
     # "event" is the run's event everywhere in cgk_tasks; what structlog calls so is the message.
     structlog.processors.EventRenamer("message", replace_by="_event"),
 ]
+
+
+# Which run a line is of, and where and when it was logged.
+_IDS = frozenset({"level", "logger", "timestamp", "tenant", "run", "attempt", "event", "job", "exc_info"})
+
+
+def redact(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+    """A processor: what is logged inside a run comes without the values that its event marks as sensitive."""
+    run_log = logs.current.get()
+    if run_log is None:
+        return line
+    if logs.is_of_a_job(line.get("logger", "")):
+        return {name: value if name in _IDS else run_log.redactor.field(name, value) for name, value in line.items()}
+    if "exception" in line:  # the framework's own lines quote nothing else that a job has made
+        line["exception"] = run_log.redactor.text(line["exception"])
+    return line
 
 
 def configure_logging() -> None:
@@ -38,9 +55,9 @@ def configure_logging() -> None:
         cache_logger_on_first_use=True,
     )
     renderers: list[Any] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), event_key="message")]
+        else [redact, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), event_key="message")]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -50,7 +67,7 @@ def configure_logging() -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, logs.RunLogHandler()] if settings.run_logs else [handler]
     root.setLevel(settings.log_level)
     # Our own line about a failed run has its tenant and run; Celery's second one has not.
     logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)

@@ -16,7 +16,7 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
-from cgk_tasks.runs import history, store
+from cgk_tasks.runs import figures, history, store
 from cgk_tasks.runs.models import HandOver
 from cgk_tasks.runs.publisher import NOTHING_WAITS, get_publisher
 from cgk_tasks.runs.sender import hand_over, publish, unit_of_work
@@ -149,6 +149,9 @@ def closed_without_worker(connection: Connection, rows: list[Row], on_closed: Ru
     """What follows when runs close that no worker holds: their parents, and what Celery's canvas linked to them."""
     if not rows:
         return
+    if counted := figures.shared():
+        for row in rows:
+            counted.ended(row["event"], row["state"])
     closed = store.closed_of(rows) + store.close_parents(connection, store.closed_of(rows))
     for run in closed:
         if run.canvas is not None and on_closed is not None:

@@ -63,6 +63,8 @@ class NewRun(NamedTuple):
     replay_of: str | None = None
     canvas: str | None = None
     scheduled_for: datetime | None = None
+    trace: str | None = None
+    """The trace context of its sender, as W3C's traceparent."""
 
     @property
     def alone(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.postgres import Connection, Row, autocommit, fetch, statements, transaction
+from cgk_tasks.runs import figures
 from cgk_tasks.runs.dispatcher import RunClosed, closed_without_worker
 from cgk_tasks.runs.sender import publish, unit_of_work
 
@@ -15,6 +17,9 @@ SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.recovery")
 
 POISON_PILL = "POISON_PILL"
+
+lost_workers: deque[str] = deque(maxlen=1000)
+"""Names of the workers that this process found silent and whose runs it took back. Whoever tells of them takes them out."""
 
 
 def take_back(
@@ -46,6 +51,8 @@ def take_back(
         _close(connection, poison, "failed", POISON_PILL, on_closed)
     publish(unit.accepted)
     if rows:
+        if counts_as_death and (counted := figures.shared()):
+            counted.count("deaths", len(rows))
         log.warning("runs_taken_back", runs=len(rows), poison=len(poison), worker=worker_id, reason=reason)
     return len(rows)
 
@@ -67,5 +74,14 @@ def take_back_from_dead_workers(on_closed: RunClosed | None = None) -> int:
     for row in dead:
         taken += take_back(row["id"], None, reason=f"its worker was silent for {timeout:g} s", on_closed=on_closed)
         with autocommit() as connection:
-            execute(connection, SQL["forget_worker"], {"id": row["id"], "timeout": timeout})
+            gone = fetch(connection, SQL["forget_worker"], {"id": row["id"], "timeout": timeout})
+        for worker in gone:
+            _note_lost(worker["name"])
     return taken
+
+
+def _note_lost(name: str) -> None:
+    log.error("worker_lost", worker=name)
+    lost_workers.append(name)
+    if counted := figures.shared():
+        counted.count("workers_lost")

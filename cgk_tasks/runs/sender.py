@@ -20,7 +20,7 @@ import structlog
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError, TenantContextError
-from cgk_tasks.runs import store
+from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.envelope import packet_message
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runs.packets import packets
@@ -66,6 +66,7 @@ class Origin:
     canvas: str | None = None
     scheduled_for: datetime | None = None
     """The nominal time: a child has its parent's, a replay that of the run it repeats."""
+    trace: str | None = None
 
 
 _NOWHERE = Origin()
@@ -106,8 +107,9 @@ def new_run(
     run_at = due_time(options.delay, options.run_at, now)
     if state == "pending" and run_at is not None and run_at > now:
         state = "scheduled"
+    run_id = origin.run_id or new_run_id()
     return NewRun(
-        id=origin.run_id or new_run_id(),
+        id=run_id,
         tenant_id=tenant_id,
         event=event,
         payload=payload,
@@ -123,6 +125,7 @@ def new_run(
         replay_of=origin.replay_of,
         canvas=origin.canvas,
         scheduled_for=origin.scheduled_for,
+        trace=origin.trace or tracing.sent(event, tenant_id, run_id),
     )
 
 

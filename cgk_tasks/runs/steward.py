@@ -80,6 +80,11 @@ class Steward(threading.Thread):
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
 
+    @property
+    def leads(self) -> bool:
+        """Whether this worker is the dispatcher now."""
+        return self._dispatcher.leads
+
     def timed_out(self, run_ids: list[str], seconds: float) -> None:
         """Called from the main thread: these runs' child is being killed for running too long."""
         self._timed_out.put((run_ids, seconds))

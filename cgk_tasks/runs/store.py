@@ -59,6 +59,7 @@ class Claimed(NamedTuple):
     cursor: str | None = None
     first_failed_at: datetime | None = None
     scheduled_for: datetime | None = None
+    trace: str | None = None
 
     @property
     def trying_since(self) -> datetime:
@@ -118,6 +119,7 @@ def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
                     run.id, run.tenant_id, run.event, run.job, run.state, run.queue, run.priority, run.payload,
                     run.max_attempts, run.run_at or now, run.expires_at, now if due else None, int(due),
                     run.parent_id, run.replay_of, run.idempotency_key, run.canvas, run.scheduled_for,
+                    run.trace,
                 )
             )  # fmt: skip
 
@@ -214,8 +216,8 @@ def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> li
 
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     """A row of `claim` or `running`: the state, the columns of Claimed up to the tenant, the rest, and the tenant's."""
-    tenant = _tenant(*row[19:]) if row[19] is not None else None
-    return Claimed._make((*row[1:16], tenant, *row[16:19]))
+    tenant = _tenant(*row[20:]) if row[20] is not None else None
+    return Claimed._make((*row[1:16], tenant, *row[16:20]))
 
 
 _tenant = lru_cache(maxsize=1024)(Tenant)

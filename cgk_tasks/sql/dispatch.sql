@@ -73,7 +73,7 @@ SELECT id, tenant_id, event, job, 'expired', queue, priority, payload, max_attem
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor, errors,
        clock_timestamp(), NULL::json, 'EXPIRED', schedule, scheduled_for
   FROM gone
-RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id;
+RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id, event;
 
 -- name: take_lease
 INSERT INTO cgk.leases (name, holder, expires_at)
@@ -149,14 +149,16 @@ SELECT id, tenant_id, event, job, %(state)s, queue, priority, payload, max_attem
        children_open, replay_of, idempotency_key, cancel_requested_at, canvas, cursor, errors,
        clock_timestamp(), NULL::json, %(error_code)s, schedule, scheduled_for
   FROM gone
-RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id;
+RETURNING id::text, parent_id::text, state, canvas::text AS canvas, tenant_id, event;
 
 -- name: forget_worker
 WITH gone AS (
     DELETE FROM cgk.workers
-     WHERE id = %(id)s::uuid AND heartbeat_at < now() - make_interval(secs => %(timeout)s) RETURNING id
+     WHERE id = %(id)s::uuid AND heartbeat_at < now() - make_interval(secs => %(timeout)s) RETURNING id, name
+), absent AS (
+    DELETE FROM cgk.presence USING gone WHERE worker_id = gone.id
 )
-DELETE FROM cgk.presence USING gone WHERE worker_id = gone.id;
+SELECT name FROM gone;
 
 -- name: forget_keys
 DELETE FROM cgk.idempotency_keys WHERE ctid IN
@@ -165,9 +167,9 @@ DELETE FROM cgk.idempotency_keys WHERE ctid IN
 -- name: forget_groups
 DELETE FROM cgk.groups WHERE created_at < now() - make_interval(days => %(days)s);
 
--- name: history_partitions
+-- name: partitions
 SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
- WHERE i.inhparent = 'cgk.run_history'::regclass ORDER BY 1;
+ WHERE i.inhparent = to_regclass(%(table)s) ORDER BY 1;
 
 -- name: run_times
 SELECT event, mean_seconds FROM cgk.run_times;

@@ -3,11 +3,12 @@
 -- durability: `off` when the caller waits for the disk itself.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
                       run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas,
-                      scheduled_for)
+                      scheduled_for, trace)
 SELECT %(id)s::uuid, %(tenant_id)s, %(event)s, %(job)s, %(state)s::text, %(queue)s, %(priority)s, %(payload)s::json,
        %(max_attempts)s::int, coalesce(%(run_at)s::timestamptz, now()), %(expires_at)s::timestamptz,
        CASE WHEN %(state)s::text = 'pending' THEN clock_timestamp() END, (%(state)s::text = 'pending')::int,
-       %(parent_id)s::uuid, %(replay_of)s::uuid, %(idempotency_key)s, %(canvas)s::json, %(scheduled_for)s::timestamptz
+       %(parent_id)s::uuid, %(replay_of)s::uuid, %(idempotency_key)s, %(canvas)s::json, %(scheduled_for)s::timestamptz,
+       %(trace)s::text
   FROM (SELECT set_config('synchronous_commit', %(durability)s, true)) AS flush
 ON CONFLICT (id) DO NOTHING;
 
@@ -16,17 +17,18 @@ ON CONFLICT (id) DO NOTHING;
 -- publishes it right after the commit, and if that fails the dispatcher notices.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
                       run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas,
-                      scheduled_for)
+                      scheduled_for, trace)
 SELECT id, tenant_id, event, job, state, queue, priority, payload::json, max_attempts,
        coalesce(run_at, now()), expires_at,
        CASE WHEN state = 'pending' THEN clock_timestamp() END, (state = 'pending')::int,
-       parent_id, replay_of, idempotency_key, canvas::json, scheduled_for
+       parent_id, replay_of, idempotency_key, canvas::json, scheduled_for, trace
   FROM unnest(%(id)s::uuid[], %(tenant_id)s::text[], %(event)s::text[], %(job)s::text[], %(state)s::text[],
               %(queue)s::text[], %(priority)s::smallint[], %(payload)s::text[], %(max_attempts)s::int[],
               %(run_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(parent_id)s::uuid[],
-              %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(canvas)s::text[], %(scheduled_for)s::timestamptz[])
+              %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(canvas)s::text[], %(scheduled_for)s::timestamptz[],
+              %(trace)s::text[])
        AS new (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
-               run_at, expires_at, parent_id, replay_of, idempotency_key, canvas, scheduled_for)
+               run_at, expires_at, parent_id, replay_of, idempotency_key, canvas, scheduled_for, trace)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: clock
@@ -34,7 +36,8 @@ SELECT clock_timestamp() AS now;
 
 -- name: copy_runs
 COPY cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at,
-               handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas, scheduled_for) FROM STDIN;
+               handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas, scheduled_for,
+               trace) FROM STDIN;
 
 -- name: closed_ids
 -- Which of these ids are history already: a message adopted from another producer may come twice.
@@ -77,7 +80,7 @@ UPDATE cgk.runs r
 RETURNING r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: claim
 -- pending → running for a packet of ids. What does not come back is a duplicate, cancelled, expired or not due.
@@ -98,7 +101,7 @@ UPDATE cgk.runs r
 RETURNING r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: claims_barred
 SELECT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
@@ -263,7 +266,7 @@ SELECT r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
        r.canvas::text AS canvas, r.cursor::text AS cursor,
           (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.state = 'running';
 

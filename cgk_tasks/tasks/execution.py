@@ -16,7 +16,7 @@ import structlog
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunCancelledError, RunFailedError, StoreError, UnknownTenantError
-from cgk_tasks.runs import groups, store
+from cgk_tasks.runs import figures, groups, logs, store, tracing
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.runs.models import NewRun, new_run_id
@@ -64,6 +64,7 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     if not claimed:
         claimed = _claim_after_a_crash(ids, me, settings.worker_timeout_seconds)
     activity.shared().hold([(run.id, run.attempt) for run in claimed])
+    _count_packet(len(claimed))
     records = Records(me, share_flush=len(claimed) > 1)
     error: BaseException | None = None
     begun, seconds, done = time.monotonic(), 0.0, 0
@@ -96,14 +97,19 @@ def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException 
     if run.tenant is None:
         error = UnknownTenantError(run.tenant_id)
         records.close_failed(run, None, permanent_failure(error, run.attempt))
+        _count_end(run, "failed")
         return error
     token, tenant_token = current_run.set(run), set_current_tenant(run.tenant)
     bound = structlog.contextvars.bind_contextvars(
         tenant=run.tenant_id, _event=run.event, run=run.id, attempt=run.attempt - run.deaths
     )
     try:
+        if tracing.is_on():
+            with tracing.attempt(run):
+                return _for_its_tenant(task, run, records)
         return _for_its_tenant(task, run, records)
     finally:
+        logs.current.set(None)
         structlog.contextvars.reset_contextvars(**bound)
         reset_current_tenant(tenant_token)
         current_run.reset(token)
@@ -121,6 +127,7 @@ def _for_its_tenant(task: TenantTask, run: Claimed, records: Records) -> BaseExc
         reason = RunFailedError(run.id, "NO_JOB", "no job is registered for this event")
         closing = Closing(run.id, run.attempt, "unhandled", run.job, error_code="NO_JOB")
         records.close(run, closing, task, Outcome("failed", exception=reason))
+        _count_end(run, "unhandled")
         return None
     if len(jobs) > 1:
         records.fan_out(run, jobs)
@@ -129,6 +136,7 @@ def _for_its_tenant(task: TenantTask, run: Claimed, records: Records) -> BaseExc
         payload = typed_payload(run.event, run.payload)
     except CgkTasksError as exc:
         records.close_failed(run, jobs[0].id, permanent_failure(exc, run.attempt), task)
+        _count_end(run, "failed")
         return exc
     return _attempt(jobs[0], payload, run, records, task)
 
@@ -152,6 +160,8 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
     begun = time.perf_counter()
     if _stdlib_log.isEnabledFor(logging.DEBUG):
         log.debug("run_started")
+    run_log = logs.RunLog(run.id, run.tenant_id, ctx.attempt, payload)
+    logs.current.set(run_log)
     plain.begins(task, run, payload)
     try:
         outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
@@ -160,7 +170,12 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
     finally:
         task.request_stack.pop()
         ctx.close_session()
-    _log_end(outcome, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    _log_end(outcome, seconds)
+    tracing.ended(job.id, outcome.kind, outcome.exception, outcome.error_code)
+    count_attempt(run, outcome, seconds)
+    if run_log.lines or run_log.left_out:
+        records.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze"} and ctx.attempt == 1)
     return None if outcome.kind == "completed" else outcome.exception
 
 
@@ -185,6 +200,26 @@ def _log_end(outcome: Outcome, seconds: float) -> None:
         log.info("run_cancelled", seconds=took)
 
 
+def _count_packet(runs: int) -> None:
+    if counted := figures.shared():
+        counted.count("packets")
+        counted.count("packet_runs", runs)
+        counted.level("connections", postgres.open_connections())
+
+
+def count_attempt(run: Claimed, outcome: Outcome, seconds: float) -> None:
+    """Count an attempt for the worker's metrics, and the end of its run if it was the last one."""
+    if counted := figures.shared():
+        counted.attempt(run.event, outcome.kind, seconds)
+        if outcome.kind in figures.ENDS and not isinstance(outcome.exception, canvas.Replaced):
+            counted.ended(run.event, outcome.kind)
+
+
+def _count_end(run: Claimed, state: str) -> None:
+    if counted := figures.shared():
+        counted.ended(run.event, state)
+
+
 class Records:
     """Writes how runs ended. Completions without `ctx.db` are gathered and written with one statement a packet.
 
@@ -199,6 +234,8 @@ class Records:
         self._is_flushed = True
         self._gathered: list[Closing] = []
         self._has_children = False
+        self._logs: list[logs.RunLog] = []
+        self._logs_again: list[logs.RunLog] = []
         self._patience = get_settings().database_patience_seconds
 
     def record(self, task: TenantTask, job: Job, run: Claimed, ctx: JobContext[Any], outcome: Outcome) -> Outcome:
@@ -335,11 +372,12 @@ class Records:
 
     def fan_out(self, parent: Claimed, jobs: Sequence[Job]) -> None:
         """One child run for each job of the event; the parent closes when the last child has."""
+        trace = tracing.sent(parent.event, parent.tenant_id, parent.id)
         children = [
             NewRun(
                 id=new_run_id(), tenant_id=parent.tenant_id, event=parent.event, payload=parent.payload,
                 queue=parent.queue, priority=parent.priority, job=job.id, max_attempts=parent.max_attempts,
-                parent_id=parent.id, scheduled_for=parent.scheduled_for,
+                parent_id=parent.id, scheduled_for=parent.scheduled_for, trace=trace,
             )
             for job in jobs
         ]  # fmt: skip
@@ -351,8 +389,17 @@ class Records:
         if postgres.patiently(write, self._patience):
             publish(children)
 
+    def keep_log(self, run_log: logs.RunLog, *, is_last: bool) -> None:
+        """Write these lines with the rest of the packet. is_last: the run had and will have no other attempt."""
+        self._logs.append(run_log)
+        if not is_last:
+            self._logs_again.append(run_log)
+
     def flush(self) -> None:
-        """Write the gathered completions, and see that the others are on disk."""
+        """Write what was logged, so that whoever sees a run's end finds its lines; then the gathered completions; and see
+        that the others are on disk.
+        """
+        logs.write(self._logs, self._logs_again)
         if not self._is_flushed:
             self._flush_to_disk()
         closings, self._gathered = self._gathered, []

@@ -10,7 +10,7 @@ from psycopg import Rollback
 from cgk_tasks.errors import TenantMissingError
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.postgres import transaction
-from cgk_tasks.runs import store
+from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.envelope import TENANT_HEADER
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runs.sender import Origin, SendOptions, new_run
@@ -27,7 +27,7 @@ def adopt(task: TenantTask, request: Context) -> list[str]:
     A message that comes twice makes one run. Raises what a bad payload or tenant raises, and then nothing is stored.
     """
     run_id = run_id_of(str(request.id))
-    origin = Origin(run_id=run_id, canvas=kept(request.as_execution_options()))
+    origin = Origin(run_id=run_id, canvas=kept(request.as_execution_options()), trace=tracing.received(request.headers))
     if task.is_plain:
         tenant_id = (request.headers or {}).get(TENANT_HEADER)
         if tenant_id is None:

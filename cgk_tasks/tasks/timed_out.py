@@ -11,7 +11,7 @@ from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.tasks import plain
 from cgk_tasks.tasks.base import TenantTask
 from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.execution import Records
+from cgk_tasks.tasks.execution import Records, count_attempt
 from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
 from cgk_tasks.tasks.runner import failure
 
@@ -33,7 +33,8 @@ def record_timed_out(app: Celery, run_ids: list[str], seconds: float) -> None:
         outcome = failure(
             job, ctx, JobTimeoutError(seconds), max_attempts=run.max_attempts, trying_since=run.trying_since
         )
-        records.record(task, job, run, ctx, outcome)
+        outcome = records.record(task, job, run, ctx, outcome)
+        count_attempt(run, outcome, seconds)
     records.flush()
 
 

@@ -18,7 +18,7 @@ from celery.worker import state
 
 from cgk_tasks import postgres
 from cgk_tasks.postgres import Row
-from cgk_tasks.runs import identity
+from cgk_tasks.runs import identity, tracing
 from cgk_tasks.runs.steward import Pool, Steward
 from cgk_tasks.tasks import activity, cancellation, canvas
 from cgk_tasks.tasks.request import PacketRequest
@@ -132,6 +132,12 @@ def prepare_child(**_arguments: Any) -> None:
     # At shutdown a child waits 30 s for its parent to count the last results, which it sometimes never does: Celery
     # has dropped the messages that it did not see begin. Ours are on record by then.
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 5
+
+
+@signals.worker_process_shutdown.connect
+def end_child(**_arguments: Any) -> None:
+    """In a child of the pool that ends in order."""
+    tracing.flush()
 
 
 def die_with_parent(parent: int) -> None:

@@ -1,10 +1,12 @@
 """`cgk-tasks runs`, with a real worker."""
 
+import logging
 
 import pytest
 
 from cgk_tasks import get_job_status, send_job
 from cgk_tasks.events import CustomerCreated
+from cgk_tasks.runs import logs
 from tests.support.jobs import Behave, TwoJobs
 from tests.support.waiting import wait_closed
 
@@ -142,3 +144,18 @@ def test_a_dry_run_retries_nothing(cgk):
     run_id = closed("fail_permanently")
     cgk("runs", "retry", run_id, "--dry-run")
     assert all(row["replay_of"] != run_id for row in cgk("runs", "list", "--json").json)
+
+
+def test_logs_shows_what_a_run_has_logged(cgk):
+    run = waiting()
+    kept = logs.RunLog(run, "acme", 2, None)
+    kept.add(logging.makeLogRecord({"msg": "counted", "levelname": "INFO", "name": "shop"}))
+    logs.write([kept])
+
+    assert cgk("runs", "logs", run).out.rstrip().endswith("[info] #2 counted")
+    (line,) = cgk("runs", "logs", run, "--json").json
+    assert (line["message"], line["attempt"], line["logger"]) == ("counted", 2, "shop")
+
+
+def test_logs_says_when_there_is_nothing(cgk):
+    assert "has logged nothing" in cgk("runs", "logs", waiting()).err

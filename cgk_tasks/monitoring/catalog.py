@@ -1,0 +1,86 @@
+"""Every metric by name: its type, labels and meaning. The reference page and the dashboards are checked against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A metric as it is exposed. Units are in the name; a counter's name ends with `_total`."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+    def family(self) -> CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily:
+        """An empty family to add samples to."""
+        kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+        made: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily = kinds[self.kind](
+            self.name, self.help, labels=self.labels
+        )
+        return made
+
+
+WORKER: Final = (
+    MetricSpec("cgk_attempt_duration_seconds", "histogram", ("event", "outcome"),
+               "Attempts that ended, by how long they took. outcome: completed, retry, snooze, failed or cancelled."),
+    MetricSpec("cgk_runs_ended_total", "counter", ("event", "outcome"),
+               "Runs that this worker closed. outcome: completed, failed, cancelled, expired or unhandled."),
+    MetricSpec("cgk_retries_total", "counter", ("event",), "Attempts that failed and are followed by another one."),
+    MetricSpec("cgk_run_deaths_total", "counter", (), "Runs that this worker took back because their process had died."),
+    MetricSpec("cgk_packets_total", "counter", (), "Messages whose runs were claimed."),
+    MetricSpec("cgk_packet_runs_total", "counter", (), "Runs that were claimed. By cgk_packets_total: runs in a packet."),
+    MetricSpec("cgk_database_connections", "gauge", (), "Connections to PostgreSQL that the worker's processes hold open."),
+    MetricSpec("cgk_database_connections_limit", "gauge", (), "Connections that one process may open."),
+    MetricSpec("cgk_workers_lost_total", "counter", (), "Silent workers whose runs this worker took back, as the leader."),
+)  # fmt: skip
+"""Served by a worker with CGK_METRICS_PORT."""
+
+EXPORTER: Final = (
+    MetricSpec("cgk_database_up", "gauge", (), "1 if PostgreSQL answered at this scrape; 0: the other figures are missing."),
+    MetricSpec("cgk_open_runs", "gauge", ("state", "event"), "Open runs."),
+    MetricSpec("cgk_waiting_runs", "gauge", ("queue", "gate"),
+               "Runs that wait, by what holds them. gate: none (could run now), not_due, backoff, tenant_suspended or "
+               "no_worker (no living worker listens to the queue)."),
+    MetricSpec("cgk_waiting_oldest_seconds", "gauge", ("queue", "gate"),
+               "Since when the oldest of these runs has been due; 0 for runs that are not."),
+    MetricSpec("cgk_dispatcher_lag_seconds", "gauge", (),
+               "Since when the oldest due run has not been handed to the broker; 0 if there is none."),
+    MetricSpec("cgk_dispatcher_leads", "gauge", (), "1 if a worker leads as the dispatcher."),
+    MetricSpec("cgk_workers", "gauge", ("state",), "Workers on record. state: alive or silent."),
+    MetricSpec("cgk_tenants", "gauge", ("status",), "Tenants. status: active or suspended."),
+    MetricSpec("cgk_tenant_open_runs", "gauge", ("tenant",),
+               "Open runs of the tenants that have most of them (CGK_METRICS_TOP_TENANTS); the rest under `other`."),
+    MetricSpec("cgk_tenant_oldest_seconds", "gauge", ("tenant",),
+               "Since when the tenant's oldest run that could run now has been due."),
+    MetricSpec("cgk_beat_leads", "gauge", (), "1 if a beat leads."),
+    MetricSpec("cgk_schedule_late_seconds", "gauge", ("schedule",),
+               "Schedules whose last tick did not start in time, and how late it is. None while all is well."),
+    MetricSpec("cgk_schedule_ticks_missed", "gauge", ("schedule",), "Ticks that were given up in the last 24 hours."),
+    MetricSpec("cgk_exporter_count_seconds", "gauge", (), "How long PostgreSQL took to count the open runs."),
+    MetricSpec("cgk_exporter_count_age_seconds", "gauge", (), "How old the count of the open runs is."),
+)  # fmt: skip
+"""Served by `cgk-tasks metrics`."""
+
+METRICS: Final = WORKER + EXPORTER
+BY_NAME: Final = {spec.name: spec for spec in METRICS}
+
+
+def page_table(specs: tuple[MetricSpec, ...]) -> str:
+    """The metrics as a table of the reference page."""
+    rows = [
+        f"| `{spec.name}` | {spec.kind} | {', '.join(f'`{label}`' for label in spec.labels)} | {spec.help} |"
+        for spec in specs
+    ]
+    return "\n".join(["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows])

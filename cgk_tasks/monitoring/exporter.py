@@ -1,0 +1,131 @@
+"""The exporter: what PostgreSQL knows, as Prometheus metrics. One for a deployment; several do no harm."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import CgkTasksError, ConfigurationError
+from cgk_tasks.monitoring.catalog import BY_NAME
+from cgk_tasks.monitoring.open_runs import OpenRunsCounter
+from cgk_tasks.postgres import autocommit, fetch, statements
+from cgk_tasks.runs.dispatcher import LEASE
+from cgk_tasks.schedules.health import late_schedules, leading_beat
+
+SQL = statements("metrics")
+log = structlog.get_logger("cgk_tasks.metrics")
+
+OTHER_TENANTS = "other"
+
+
+class ExporterCollector(Collector):
+    """Asks PostgreSQL at each scrape; the count of the open runs is kept for some seconds."""
+
+    def __init__(self) -> None:
+        self._counter = OpenRunsCounter()
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            found = [*self._figures(), *self._open_runs(), *_schedules()]
+        except (psycopg.Error, CgkTasksError) as exc:
+            log.warning("exporter_cannot_read", reason=str(exc).strip())
+            yield _family("cgk_database_up", [((), 0)])
+            return
+        yield _family("cgk_database_up", [((), 1)])
+        yield from found
+
+    def _figures(self) -> Iterator[Metric]:
+        values = {"timeout": get_settings().worker_timeout_seconds, "lease": LEASE}
+        with autocommit() as connection:
+            row = fetch(connection, SQL["figures"], values)[0]
+        yield _family("cgk_dispatcher_lag_seconds", [((), row["dispatcher_lag"] or 0.0)])
+        yield _family("cgk_dispatcher_leads", [((), row["dispatcher_leads"])])
+        yield _family("cgk_workers", [((state,), row[state]) for state in ("alive", "silent")])
+        yield _family("cgk_tenants", [((status,), row[status]) for status in ("active", "suspended")])
+
+    def _open_runs(self) -> Iterator[Metric]:
+        counted = self._counter.read()
+        states: dict[tuple[str, ...], float] = defaultdict(float)
+        waiting: dict[tuple[str, ...], float] = defaultdict(float)
+        oldest: dict[tuple[str, ...], float] = defaultdict(float)
+        for row in counted.groups:
+            states[row["state"], row["event"]] += row["runs"]
+            if row["gate"] is not None:
+                gate = row["queue"], row["gate"]
+                waiting[gate] += row["runs"]
+                oldest[gate] = max(oldest[gate], row["oldest_seconds"])
+        tenants = [((row["tenant_id"] or OTHER_TENANTS,), row) for row in counted.tenants]
+        yield _family("cgk_open_runs", states.items())
+        yield _family("cgk_waiting_runs", waiting.items())
+        yield _family("cgk_waiting_oldest_seconds", oldest.items())
+        yield _family("cgk_tenant_open_runs", [(tenant, row["runs"]) for tenant, row in tenants])
+        yield _family("cgk_tenant_oldest_seconds", [(tenant, row["oldest_seconds"] or 0.0) for tenant, row in tenants])
+        yield _family("cgk_exporter_count_seconds", [((), counted.seconds)])
+        yield _family("cgk_exporter_count_age_seconds", [((), counted.age_seconds)])
+
+
+def _schedules() -> Iterator[Metric]:
+    with autocommit() as connection:
+        missed = fetch(connection, SQL["ticks_missed"])
+    yield _family("cgk_beat_leads", [((), leading_beat() is not None)])
+    yield _family("cgk_schedule_late_seconds", [((late.name,), late.seconds_late) for late in late_schedules()])
+    yield _family("cgk_schedule_ticks_missed", [((row["schedule"],), row["ticks"]) for row in missed])
+
+
+def _family(name: str, samples: Any) -> Metric:
+    family: Any = BY_NAME[name].family()
+    for labels, value in samples:
+        family.add_metric(list(labels), value)
+    made: Metric = family
+    return made
+
+
+def registry() -> CollectorRegistry:
+    """A registry with the exporter's metrics and nothing else."""
+    made = CollectorRegistry()
+    made.register(ExporterCollector())
+    return made
+
+
+def exposition() -> str:
+    """The metrics as Prometheus' text, once."""
+    return generate_latest(registry()).decode()
+
+
+def address() -> tuple[str, int]:
+    """CGK_EXPORTER as host and port. Raises ConfigurationError."""
+    host, _, port = get_settings().exporter.rpartition(":")
+    if not port.isdecimal() or not 0 <= int(port) <= 65_535:
+        raise ConfigurationError(
+            f"CGK_EXPORTER is {get_settings().exporter!r}; it must be an address and a port, like 127.0.0.1:9808."
+        )
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def serve(stopping: threading.Event, ready: Any = None) -> None:
+    """Serve `/metrics` on CGK_EXPORTER until `stopping` is set. `ready` is called with the port that listens.
+
+    Raises ConfigurationError when the address cannot be served on.
+    """
+    host, port = address()
+    try:
+        server, thread = start_http_server(port, host, registry())
+    except OSError as exc:
+        raise ConfigurationError(f"{host}:{port} cannot be served on: {exc}. Set CGK_EXPORTER to another one.") from exc
+    try:
+        if ready is not None:
+            ready(server.server_port)
+        stopping.wait()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

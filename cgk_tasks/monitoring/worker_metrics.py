@@ -1,0 +1,116 @@
+"""A worker's own metrics over HTTP: what its processes have counted in shared memory (`cgk_tasks.runs.figures`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from celery import bootsteps
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from cgk_tasks import postgres
+from cgk_tasks.config import get_settings
+from cgk_tasks.monitoring.catalog import BY_NAME
+from cgk_tasks.runs import figures
+from cgk_tasks.runs.figures import BUCKETS, Figures
+
+if TYPE_CHECKING:
+    from celery.worker import WorkController
+
+log = structlog.get_logger("cgk_tasks.metrics")
+
+_SPARE_PROCESSES = 32  # for `pool_grow`
+
+
+class WorkerCollector(Collector):
+    """Reads the shared memory at each scrape."""
+
+    def __init__(self, counted: Figures) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._attempts()
+        ended: Any = BY_NAME["cgk_runs_ended_total"].family()
+        for event, state, number in self._counted.ends():
+            ended.add_metric([event, state], number)
+        yield ended
+        self._counted.level("connections", postgres.open_connections())
+        for name, counter in (
+            ("cgk_run_deaths_total", "deaths"),
+            ("cgk_packets_total", "packets"),
+            ("cgk_packet_runs_total", "packet_runs"),
+            ("cgk_workers_lost_total", "workers_lost"),
+            ("cgk_database_connections", "connections"),
+        ):
+            yield _single(name, self._counted.total(counter))
+        yield _single("cgk_database_connections_limit", postgres.CONNECTIONS_LIMIT)
+
+    def _attempts(self) -> Iterator[Metric]:
+        durations: Any = BY_NAME["cgk_attempt_duration_seconds"].family()
+        retries: Counter[str] = Counter()
+        for one in self._counted.durations():
+            buckets, below = [], 0
+            for bound, count in zip((*BUCKETS, inf), one.counts, strict=True):
+                below += count
+                buckets.append(("+Inf" if bound == inf else str(bound), below))
+            durations.add_metric([one.event, one.outcome], buckets, one.seconds)
+            if one.outcome == "retry":
+                retries[one.event] += below
+        yield durations
+        family: Any = BY_NAME["cgk_retries_total"].family()
+        for event, number in retries.items():
+            family.add_metric([event], number)
+        yield family
+
+
+def _single(name: str, value: float) -> Metric:
+    family: Any = BY_NAME[name].family()
+    family.add_metric([], value)
+    made: Metric = family
+    return made
+
+
+class MetricsStep(bootsteps.StartStopStep):
+    """Shares the memory before the pool forks, and serves its figures while the worker runs. Off without a port."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: WorkController, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._port = get_settings().metrics_port
+        self.enabled = self._port != 0
+        self._server: Any = None
+
+    def create(self, worker: WorkController) -> None:
+        options = vars(worker)
+        processes = max(int(options.get("concurrency") or 1), int(options.get("max_concurrency") or 1))
+        events = [name for name in worker.app.tasks if not name.startswith("celery.")]
+        figures.share(events, processes + _SPARE_PROCESSES)
+
+    def start(self, worker: WorkController) -> None:  # noqa: ARG002
+        counted = figures.shared()
+        assert counted is not None
+        registry = CollectorRegistry()
+        registry.register(WorkerCollector(counted))
+        address = get_settings().metrics_address
+        try:
+            self._server, _thread = start_http_server(self._port, address, registry)
+        except OSError as exc:
+            # The work matters more than its figures.
+            log.error("metrics_not_served", address=f"{address}:{self._port}", reason=str(exc))  # noqa: TRY400
+            return
+        log.info("metrics_served", address=f"{address}:{self._port}")
+
+    def stop(self, worker: WorkController) -> None:  # noqa: ARG002
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+    def terminate(self, worker: WorkController) -> None:
+        self.stop(worker)

@@ -1,0 +1,189 @@
+"""Run logs: what a job logs while it runs, kept with its run.
+
+Lines are gathered in memory and written when the packet's outcomes are, with one statement for all its runs. A run that
+logs nothing costs none. The lines of an attempt whose process dies are lost with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import psycopg
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.runs.redaction import Redactor
+
+SQL = statements("logs")
+log = structlog.get_logger("cgk_tasks.run_logs")
+
+_LONGEST = 8_000
+"""Characters of a message or traceback that are kept."""
+
+_FRAMEWORK: Final = ("cgk_tasks", "celery", "kombu", "amqp", "billiard")
+_JOBS: Final = ("cgk_tasks.jobs", "celery.task")
+"""Loggers of a framework that jobs are meant to use."""
+
+_OWN_FIELDS: Final = frozenset(
+    {"message", "level", "logger", "timestamp", "tenant", "run", "attempt", "job", "event", "trace_id", "_record", "_from_structlog"}
+)
+"""Of a line of structlog's: what is in the record already, or is kept apart."""
+
+current: ContextVar[RunLog | None] = ContextVar("cgk_run_log", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a job logged. Personal data in it is redacted."""
+
+    at: datetime
+    attempt: int
+    level: str
+    logger: str
+    message: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RunLog:
+    """The lines of one attempt: those that are logged while it is `current`."""
+
+    # Most attempts log nothing, so there is nothing to make for them.
+    lines: Sequence[str] = ()
+    size = 0
+    left_out = 0
+    _redactor: Redactor | None = None
+
+    def __init__(self, run_id: str, tenant_id: str, attempt: int, payload: object) -> None:
+        self.run_id, self.tenant_id, self.attempt, self.payload = run_id, tenant_id, attempt, payload
+
+    @property
+    def redactor(self) -> Redactor:
+        """Made at the first line: most runs log none."""
+        if self._redactor is None:
+            self._redactor = Redactor(self.payload)
+        return self._redactor
+
+    def add(self, record: logging.LogRecord) -> None:
+        """Keep a line, if there is room for it."""
+        line = _as_text(self._line(record))
+        if self.size + len(line) > get_settings().run_log_bytes:
+            self.left_out += 1
+            return
+        self.size += len(line)
+        if not isinstance(self.lines, list):
+            self.lines = []
+        self.lines.append(line)
+
+    def _line(self, record: logging.LogRecord) -> dict[str, Any]:
+        of_structlog = record.msg if isinstance(record.msg, dict) else None
+        message = str(of_structlog.get("message", "")) if of_structlog is not None else record.getMessage()
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self.redactor.text(message)[:_LONGEST],
+        }
+        exc_info: Any = record.exc_info
+        if of_structlog is not None:
+            given = {name: value for name, value in of_structlog.items() if name not in _OWN_FIELDS}
+            exc_info = given.pop("exc_info", None) or exc_info
+            line["fields"] = {name: self.redactor.field(name, value) for name, value in given.items()}
+        if trace := _traceback(exc_info):
+            line["exception"] = self.redactor.text(trace)[-_LONGEST:]
+        return line
+
+
+def _traceback(exc_info: Any) -> str:
+    if exc_info is True:
+        exc_info = sys.exc_info()
+    if isinstance(exc_info, BaseException):
+        return "".join(traceback.format_exception(exc_info))
+    if isinstance(exc_info, tuple) and exc_info[1] is not None:
+        return "".join(traceback.format_exception(exc_info[1]))
+    return ""
+
+
+def _as_text(line: Mapping[str, Any]) -> str:
+    """JSON that PostgreSQL takes: no NUL, no half of a surrogate pair."""
+    text = json.dumps(line, ensure_ascii=False, allow_nan=False, default=str)
+    return text.replace("\\u0000", "\\ufffd").encode("utf-8", "replace").decode()
+
+
+class RunLogHandler(logging.Handler):
+    """Gives each line to the attempt in whose context it was logged. The framework's own lines are not a job's."""
+
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        """None is needed: a list takes lines from several threads."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        run_log = current.get()
+        if run_log is not None and is_of_a_job(record.name):
+            try:
+                run_log.add(record)
+            except Exception:  # noqa: BLE001 - a line that cannot be kept must not fail the job
+                run_log.left_out += 1
+
+
+def is_of_a_job(logger: str) -> bool:
+    """Whether lines of this logger are a job's own, not the framework's."""
+    top = logger.partition(".")[0]
+    return top not in _FRAMEWORK or logger.startswith(_JOBS)
+
+
+def write(logs: Sequence[RunLog], again: Sequence[RunLog] = ()) -> None:
+    """Write the lines of these attempts. `again`: those of runs that had or will have other attempts.
+
+    Never raises for PostgreSQL being away: a run does not fail for its log.
+    """
+    if not logs:
+        return
+    values = {
+        "run_id": [one.run_id for one in logs],
+        "tenant_id": [one.tenant_id for one in logs],
+        "attempt": [one.attempt for one in logs],
+        "size": [one.size for one in logs],
+        "left_out": [one.left_out for one in logs],
+        "lines": [f"[{','.join(one.lines)}]" for one in logs],
+    }
+    try:
+        with autocommit() as connection:
+            execute(connection, SQL["keep_logs"], values)
+            if again:
+                room = {"ids": [one.run_id for one in again], "room": get_settings().run_log_bytes}
+                execute(connection, SQL["make_room"], room)
+    except psycopg.Error as exc:
+        log.warning("run_logs_not_kept", runs=[one.run_id for one in logs], reason=str(exc).strip())
+
+
+def lines(run_id: str) -> list[LogLine]:
+    """What the attempts of a run logged, in order. Where lines were left out, a line says how many.
+
+    Lines are kept as long as the history (CGK_HISTORY_DAYS), CGK_RUN_LOG_BYTES of them for a run.
+    """
+    with autocommit() as connection:
+        rows = fetch(connection, SQL["lines"], {"run_id": run_id})
+    found = []
+    for row in rows:
+        found += [_log_line(row["attempt"], line) for line in row["lines"]]
+        if row["left_out"]:
+            message = f"{row['left_out']} more lines were not kept"
+            found.append(LogLine(row["logged_at"], row["attempt"], "info", "cgk_tasks.run_logs", message))
+    return found
+
+
+def _log_line(attempt: int, line: Mapping[str, Any]) -> LogLine:
+    fields = dict(line.get("fields") or {})
+    if "exception" in line:
+        fields["exception"] = line["exception"]
+    at = datetime.fromisoformat(line["at"])
+    return LogLine(at, attempt, line["level"], line["logger"], line["message"], fields)

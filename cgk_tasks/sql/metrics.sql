@@ -1,0 +1,87 @@
+-- What the exporter and the alerts read. Nothing here locks a row or scans the history.
+
+-- name: open_runs
+-- One pass over the open runs: by event, queue, state and gate; and by tenant, the %(top)s with the most, the rest as
+-- one. 0.5 s with a million open runs, so whoever asks keeps the answer for a while.
+WITH counted AS MATERIALIZED (
+    SELECT r.tenant_id, r.event, r.queue, r.state, r.run_at <= now() AS is_due, count(*) AS runs, min(r.run_at) AS oldest
+      FROM cgk.runs r GROUP BY r.tenant_id, r.event, r.queue, r.state, r.run_at <= now()
+), gated AS MATERIALIZED (
+    SELECT c.*, CASE WHEN c.state = 'running' THEN NULL
+                     WHEN c.state = 'held' OR t.status = 'suspended' THEN 'tenant_suspended'
+                     WHEN c.is_due AND NOT c.queue = ANY(%(queues)s::text[]) THEN 'no_worker'
+                     WHEN c.is_due OR c.state = 'pending' THEN 'none'
+                     WHEN c.state = 'retrying' THEN 'backoff'
+                     ELSE 'not_due' END AS gate
+      FROM counted c LEFT JOIN cgk.tenants t ON t.id = c.tenant_id
+), ranked AS (
+    SELECT tenant_id, row_number() OVER (ORDER BY sum(runs) DESC, tenant_id) <= %(top)s AS is_top
+      FROM counted GROUP BY tenant_id
+)
+SELECT NULL AS tenant_id, event, queue, state, gate, sum(runs)::bigint AS runs,
+       greatest(extract(epoch FROM now() - min(oldest)), 0)::float8 AS oldest_seconds
+  FROM gated GROUP BY event, queue, state, gate
+UNION ALL
+SELECT CASE WHEN is_top THEN tenant_id ELSE '' END, NULL, NULL, NULL, NULL, sum(runs)::bigint,
+       greatest(extract(epoch FROM now() - min(oldest) FILTER (WHERE gate = 'none')), 0)::float8
+  FROM gated JOIN ranked USING (tenant_id) GROUP BY 1;
+
+-- name: served_queues
+-- Queues that a living worker listens to.
+SELECT DISTINCT unnest(queues) AS queue FROM cgk.workers
+ WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s);
+
+-- name: figures
+-- By indexes and small tables only: the same with one open run and with a million. dispatcher_lag: due runs first, then
+-- those that no broker has taken, the oldest of each priority.
+SELECT (SELECT count(*) FROM cgk.workers WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s)) AS alive,
+       (SELECT count(*) FROM cgk.workers WHERE heartbeat_at < now() - make_interval(secs => %(timeout)s)) AS silent,
+       (SELECT count(*) FROM cgk.tenants WHERE status = 'active') AS active,
+       (SELECT count(*) FROM cgk.tenants WHERE status = 'suspended') AS suspended,
+       EXISTS (SELECT FROM cgk.leases WHERE name = %(lease)s AND expires_at > now()) AS dispatcher_leads,
+       greatest(extract(epoch FROM now() - least(
+           (SELECT min(run_at) FROM cgk.runs WHERE state IN ('scheduled', 'retrying') AND run_at <= now()),
+           (SELECT min(first.run_at) FROM generate_series(0, 9) AS p (priority), LATERAL (
+                SELECT run_at FROM cgk.runs
+                 WHERE state = 'pending' AND handed_over_at IS NULL AND priority = p.priority
+                 ORDER BY run_at LIMIT 1) AS first))), 0)::float8 AS dispatcher_lag;
+
+-- name: ticks_missed
+SELECT schedule, sum(given_up)::int AS ticks FROM cgk.schedule_ticks
+ WHERE fired_at > now() - interval '24 hours' AND given_up > 0 GROUP BY schedule;
+
+-- name: failed_runs
+-- Runs of critical events that failed since then, by event and window of time. By the index of failed runs.
+SELECT event, floor(extract(epoch FROM closed_at) / %(window)s)::bigint AS slot, count(*) AS runs,
+       (array_agg(id::text ORDER BY closed_at))[1:5] AS ids, (array_agg(DISTINCT tenant_id))[1:5] AS tenants,
+       (array_agg(error_code ORDER BY closed_at DESC))[1] AS error_code
+  FROM cgk.run_history
+ WHERE state = 'failed' AND closed_at > now() - make_interval(secs => %(seconds)s) AND event <> %(alert)s
+   AND (%(events)s::text[] IS NULL OR event = ANY(%(events)s::text[]))
+ GROUP BY event, slot ORDER BY slot, event;
+
+-- name: waiting_longest
+-- Queues in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
+-- of what is handed over, so that it costs the same with a hundred runs waiting and with a million; then what no broker
+-- has taken, and what is due and not handed over.
+WITH RECURSIVE lists AS (
+    (SELECT queue, priority, run_at FROM cgk.runs
+      WHERE state = 'pending' AND handed_over_at IS NOT NULL
+      ORDER BY queue, priority, handed_over_at LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM lists, LATERAL (
+        SELECT queue, priority, run_at FROM cgk.runs
+         WHERE state = 'pending' AND handed_over_at IS NOT NULL AND (queue, priority) > (lists.queue, lists.priority)
+         ORDER BY queue, priority, handed_over_at LIMIT 1) AS following
+), oldest AS (
+    SELECT queue, run_at FROM lists
+    UNION ALL
+    SELECT unsent.queue, unsent.run_at FROM generate_series(0, 9) AS p (priority), LATERAL (
+        SELECT queue, run_at FROM cgk.runs
+         WHERE state = 'pending' AND handed_over_at IS NULL AND priority = p.priority ORDER BY run_at LIMIT 1) AS unsent
+    UNION ALL
+    (SELECT queue, run_at FROM cgk.runs
+      WHERE state IN ('scheduled', 'retrying') AND run_at <= now() ORDER BY run_at LIMIT 1)
+)
+SELECT queue, extract(epoch FROM now() - min(run_at))::float8 AS seconds FROM oldest
+ WHERE run_at < now() - make_interval(secs => %(seconds)s) GROUP BY queue ORDER BY queue;

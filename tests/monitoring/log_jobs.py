@@ -1,0 +1,80 @@
+"""Jobs that log in every way that there is."""
+
+import logging
+
+import structlog
+
+from cgk_tasks import JobContext, RetryConfig, RetryLater, TransientError, define_job
+from cgk_tasks.events import TenantEvent
+from cgk_tasks.events.fields import Email, PersonalData
+
+TWICE = RetryConfig(max_attempts=2, initial_delay=0.05, max_delay=0.1)
+
+
+class Talk(TenantEvent, event="test.talk"):
+    """Asks for lines."""
+
+    how: str
+    lines: int = 1
+    email: Email = ""
+    profile: PersonalData | None = None
+
+
+@define_job("test-talk", event=Talk, retry=TWICE)
+def talk(ctx: JobContext[Talk]) -> None:
+    WAYS[ctx.payload.how](ctx)
+
+
+@define_job("test-talk-async", event="order.delivered", retry=TWICE)
+async def talk_async(ctx: JobContext) -> None:
+    ctx.logger.info("from a coroutine", order=ctx.payload.order_id)
+
+
+def _all(ctx):
+    ctx.logger.info("by the context", amount=12.5, items=["a", "b"])
+    structlog.get_logger("shop.orders").warning("by structlog", order="o-1")
+    logging.getLogger("shop.stock").info("by %s", "logging")
+
+
+def _quote(ctx):
+    payload = ctx.payload
+    message = f"sent to {payload.email}"
+    ctx.logger.info(message, email=payload.email, note=f"for {payload.profile['street']}", count=3)
+    logging.getLogger("shop").warning("payload %r", payload)
+    try:
+        raise ValueError(f"no such address: {payload.email}")
+    except ValueError:
+        ctx.logger.exception("failed quietly")
+
+
+def _many(ctx):
+    for number in range(ctx.payload.lines):
+        ctx.logger.info("a line", number=number, padding="x" * 100)
+
+
+def _many_twice(ctx):
+    _many(ctx)
+    if ctx.attempt == 1:
+        raise TransientError("again")
+
+
+def _snoozing(ctx):
+    ctx.logger.info("not yet", attempt_number=ctx.attempt)
+    if ctx.cursor is None:
+        ctx.checkpoint("seen")
+        raise RetryLater(0.05)
+
+
+def _odd(ctx):
+    ctx.logger.info("odd \0 \ud800", value=object(), number=float("nan"), deep={"a": {"b": [1, {"c": None}]}})
+
+
+def _fails(ctx):
+    ctx.logger.info("about to fail")
+    raise TransientError(f"for {ctx.payload.email}")
+
+
+WAYS = {
+    "all": _all, "quote": _quote, "many": _many, "many_twice": _many_twice, "snoozing": _snoozing, "odd": _odd,
+    "nothing": lambda ctx: None, "fails": _fails,
+}  # fmt: skip
