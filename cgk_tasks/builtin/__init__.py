@@ -16,6 +16,7 @@ from cgk_tasks.tasks.jobs import Job, add_job
 __all__ = ["register_builtin_jobs"]
 
 _SWITCHES: Final[Mapping[str, tuple[str, Callable[[Settings], bool]]]] = {
+    "email.send": ("email.jobs", lambda settings: settings.smtp_url is not None),
     "webhook.received": ("webhooks.jobs", lambda settings: settings.webhooks),
     "webhook.process": ("webhooks.jobs", lambda settings: settings.webhooks),
     "webhook.retry": ("webhooks.jobs", lambda settings: settings.webhooks),
