@@ -17,11 +17,18 @@ __all__ = ["register_builtin_jobs"]
 
 _SWITCHES: Final[Mapping[str, tuple[str, Callable[[Settings], bool]]]] = {
     "email.send": ("email.jobs", lambda settings: settings.smtp_url is not None),
+    "sms.send": ("messages", lambda settings: settings.sms_url is not None),
+    "slack.notify": ("messages", lambda settings: settings.slack_url is not None),
+    "push.notification": ("messages", lambda settings: settings.push_url is not None),
     "webhook.received": ("webhooks.jobs", lambda settings: settings.webhooks),
     "webhook.process": ("webhooks.jobs", lambda settings: settings.webhooks),
     "webhook.retry": ("webhooks.jobs", lambda settings: settings.webhooks),
     "webhook.healthCheck": ("webhooks.jobs", lambda settings: settings.webhooks),
     "webhook.cleanup": ("webhooks.jobs", lambda settings: settings.webhooks),
+    "system.healthCheck": ("system.health", lambda settings: settings.system_jobs),
+    "system.cleanup": ("system.cleanup", lambda settings: settings.system_jobs),
+    "system.syncRecovery": ("system.sync_recovery", lambda settings: settings.system_jobs),
+    "system.alert": ("system.alert", lambda settings: bool(settings.alert_urls)),
 }
 
 

@@ -83,3 +83,20 @@ def test_a_handler_of_the_local_provider_replaces_the_built_in_one_as_well(built
         send_job("webhook.cleanup", {"tenantId": "acme"})
         (run,) = jobs.wait_idle()
     assert (run.state, run.result) == ("completed", "handled")
+
+
+@pytest.mark.parametrize(
+    ("variables", "events"),
+    [
+        ({"CGK_SMTP_URL": "smtp://host"}, {"email.send"}),
+        ({"CGK_SMTP_URL": "per-tenant"}, {"email.send"}),
+        ({"CGK_SMS_URL": "json://host/{to}"}, {"sms.send"}),
+        ({"CGK_SLACK_URL": "json://host"}, {"slack.notify"}),
+        ({"CGK_PUSH_URL": "json://host/{user_id}"}, {"push.notification"}),
+        ({"CGK_ALERT_URLS": '{"default": ["json://host"]}'}, {"system.alert"}),
+        ({"CGK_SYSTEM_JOBS": "true"}, {"system.healthCheck", "system.cleanup", "system.syncRecovery"}),
+    ],
+    ids=lambda value: ",".join(sorted(value)),
+)
+def test_a_setting_switches_its_own_jobs_on_and_no_others(builtin_jobs, variables, events):
+    assert set(builtin_jobs(**variables)) == events
