@@ -168,7 +168,8 @@ class Settings(BaseSettings):
     )
     alert_urls: dict[AlertChannel, tuple[SecretStr, ...]] = Field(
         default={},
-        description="Switches system.alert on: JSON of apprise URLs by severity; `default` for severities not named.",
+        description="Switches system.alert on: a JSON object with a list of apprise URLs for each severity; `default` is "
+        "for those not named.",
     )
 
     def __init__(self, **values: Any) -> None:

@@ -105,7 +105,7 @@ def set_setting(
     tenant_id: TenantId,
     name: SettingName,
     value: Annotated[
-        str | None, typer.Argument(help="The value; - reads stdin. Left out, it is asked for unseen.", show_default=False)
+        str | None, typer.Argument(metavar="[VALUE]", help="The value; - reads stdin. Left out, it is asked for unseen.", show_default=False)
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Let the platform's value hold again.")] = False,
 ) -> None:

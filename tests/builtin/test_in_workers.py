@@ -20,10 +20,11 @@ def worker(start_worker):
 
 @pytest.mark.usefixtures("worker")
 class TestWebhooks:
-    def test_a_received_call_reaches_an_endpoint_that_fails_twice(self, tenant_id, receiver, setting):
+    def test_a_received_call_reaches_an_endpoint_that_fails_twice(self, tenant_id, receiver, setting, worker):
         setting(CGK_WEBHOOK_PRIVATE_HOSTS="127.0.0.1")
-        receiver.answers["/"] = in_turn(status(500), status(503), status(200))
-        add_endpoint(tenant_id, receiver.url(), ["order.*"])
+        path = "/?token=planted-7"
+        receiver.answers[path] = in_turn(status(500), status(503), status(200))
+        endpoint = add_endpoint(tenant_id, receiver.url(path), ["order.*"])
         call = {
             "tenantId": tenant_id, "webhookEventId": "evt-1", "source": "shop", "topic": "order.created",
             "body": {"id": 7},
@@ -32,6 +33,7 @@ class TestWebhooks:
         wait_until(lambda: [row["state"] for row in list_deliveries(tenant_id)] == ["delivered"], what="delivered")
         assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
         assert [request.json["data"] for request in receiver.requests] == [{"id": 7}] * 3
+        assert not any(secret in worker.log for secret in ("planted-7", endpoint.secret.get_secret_value()))
 
     def test_an_applications_job_replaces_the_built_in_one(self, tenant_id):
         run = send_job("webhook.cleanup", {"tenantId": tenant_id})

@@ -10,8 +10,9 @@ import pytest
 import trustme
 
 from cgk_tasks.builtin.webhooks import post as posting
-from cgk_tasks.builtin.webhooks.addresses import AddressRefusedError, check_url, is_public, refuse_private
+from cgk_tasks.builtin.webhooks.addresses import check_url, is_public, refuse_private
 from cgk_tasks.builtin.webhooks.post import message, new_client, post
+from cgk_tasks.errors import AddressRefusedError
 from tests.support.receiver import receiving
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -12,9 +12,8 @@ from cgk_tasks.builtin.webhooks import (
     list_endpoints,
     remove_endpoint,
 )
-from cgk_tasks.builtin.webhooks.endpoints import UnknownEndpointError
 from cgk_tasks.builtin.webhooks.jobs import JOBS
-from cgk_tasks.errors import InvalidOptionError, PermanentError, UnknownTenantError
+from cgk_tasks.errors import InvalidOptionError, PermanentError, UnknownEndpointError, UnknownTenantError
 from cgk_tasks.postgres import autocommit, execute, fetch
 from cgk_tasks.testing import run_job
 from tests.support.receiver import in_turn, status

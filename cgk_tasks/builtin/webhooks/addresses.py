@@ -10,18 +10,12 @@ from typing import Any, Final
 
 import httpx
 
-from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.errors import AddressRefusedError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Gateways to IPv4 (RFC 6052): what counts is the address that is inside.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-
-
-class AddressRefusedError(CgkTasksError):
-    """A webhook's URL leads where webhooks may not go."""
-
-    code = "INVALID_INPUT"
 
 
 def check_url(url: str, private_hosts: Collection[str]) -> httpx.URL:

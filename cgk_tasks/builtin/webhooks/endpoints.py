@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from cgk_tasks.builtin.webhooks.addresses import check_url, refuse_private
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import CgkTasksError, InvalidOptionError
+from cgk_tasks.errors import InvalidOptionError, UnknownEndpointError
 from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy import registry
@@ -24,20 +24,6 @@ SQL = statements("webhooks")
 DeliveryState = Literal["waiting", "delivered", "failed"]
 
 _TOPIC = re.compile(r"\*|[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*(\.\*)?")
-
-
-class UnknownEndpointError(CgkTasksError):
-    """The tenant has no webhook endpoint with this id."""
-
-    code = "RECORD_NOT_FOUND"
-
-    def __init__(self, tenant_id: str, endpoint_id: str) -> None:
-        self.tenant_id = tenant_id
-        self.endpoint_id = endpoint_id
-        super().__init__(
-            f"Tenant {tenant_id!r} has no webhook endpoint {endpoint_id!r}. "
-            f"List them with: cgk-tasks webhooks list {tenant_id}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
