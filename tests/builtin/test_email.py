@@ -1,10 +1,12 @@
 """`email.send`: templates, senders and SMTP servers of tenants, TLS, and what is retried."""
 
+import json
 import os
 import ssl
 from email.utils import parsedate_to_datetime
 
 import pytest
+import redis
 import trustme
 
 from cgk_tasks import PermanentError, TransientError, send_job
@@ -242,16 +244,30 @@ class TestTenants:
         assert error.value.code == "NOT_CONFIGURED"
 
 
-def test_in_a_worker_a_greylisted_email_arrives_and_no_address_reaches_the_log(
-    start_worker, templates, setting, mailbox, tmp_path
+def everything_in_redis(services):
+    """Each key with its value, as Redis itself would write them to disk."""
+    with redis.Redis.from_url(services.broker_url) as client:
+        return b"".join(key + (client.dump(key) or b"") for key in client.scan_iter())
+
+
+def test_in_a_worker_a_greylisted_email_arrives_and_nothing_secret_reaches_log_or_broker(
+    start_worker, templates, setting, tmp_path, tenant_id, services
 ):
-    mailbox.refusals["RCPT"] = [f"451 later, {ADDRESS}"]
-    worker = start_worker(
-        CGK_SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}", CGK_EMAIL_TEMPLATES=str(tmp_path),
-        CGK_EMAIL_FROM=os.environ["CGK_EMAIL_FROM"], CGK_LOG_TRACEBACKS="true",
-    )  # fmt: skip
-    run = send_job("email.send", {"tenantId": "acme", "to": ADDRESS, "templateId": "welcome", "data": {"name": "Ada"}})
-    closed = wait_closed(run.id)
+    with mail_server(login=True) as mailbox:
+        mailbox.refusals["RCPT"] = [f"451 later, {ADDRESS}"]
+        set_tenant_setting(tenant_id, "smtp_url", f"smtp://shop:planted-7@127.0.0.1:{mailbox.port}")
+        worker = start_worker(
+            CGK_SMTP_URL="per-tenant", CGK_EMAIL_TEMPLATES=str(tmp_path),
+            CGK_EMAIL_FROM=os.environ["CGK_EMAIL_FROM"], CGK_LOG_TRACEBACKS="true", CGK_LOG_LEVEL="DEBUG",
+        )  # fmt: skip
+        payload = {"tenantId": tenant_id, "to": ADDRESS, "templateId": "welcome", "data": {"name": "Ada"}}
+        run = send_job("email.send", payload)
+        in_redis = everything_in_redis(services)
+        closed = wait_closed(run.id)
     assert (closed.state, closed.attempt) == ("completed", 2), closed.errors
     assert mailbox.message["Message-ID"] == closed.result["messageId"]
-    assert ADDRESS not in worker.log
+    in_redis += everything_in_redis(services)
+    for secret in (ADDRESS, "planted-7"):
+        assert secret not in worker.log
+        assert secret.encode() not in in_redis
+        assert secret not in json.dumps(closed.errors)

@@ -81,7 +81,7 @@ def reopen_deliveries(kept: KeptMessage) -> None:
 def attempt_due(kept: KeptMessage) -> int:
     """Attempt the deliveries that are due, several at once. Returns how many there were."""
     # Longer than any attempt takes: so long nobody else makes the same one.
-    lease_seconds = get_settings().webhook_timeout_seconds + 30
+    lease_seconds = get_settings().webhook_timeout_seconds + 5
     values = {"message_id": kept.id, "lease_seconds": lease_seconds, "limit": _AT_ONCE}
     total = 0
     while True:
