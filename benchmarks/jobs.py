@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from functools import cache
+from typing import TYPE_CHECKING
 
 from shared import MARKS, client
-from sqlalchemy import text
 
 from cgk_tasks import JobContext, define_job
 from cgk_tasks.events import OrderCreated, TenantEvent
 from cgk_tasks.postgres import Connection
 from cgk_tasks.tenancy import Tenant
 
-INSERT = text("INSERT INTO rows (order_id, amount) VALUES (:order_id, :amount)")
+if TYPE_CHECKING:
+    from sqlalchemy import TextClause
 
 broker = client()
+
+
+@cache
+def insert() -> TextClause:
+    """Made at first use, as in plain_app: the idle worker does not load SQLAlchemy."""
+    from sqlalchemy import text
+
+    return text("INSERT INTO rows (order_id, amount) VALUES (:order_id, :amount)")
 
 
 class WriteRow(TenantEvent, event="bench.write"):
@@ -38,7 +48,7 @@ def do_nothing(_ctx: JobContext[OrderCreated]) -> None:
 
 @define_job("write-row", event=WriteRow)
 def write_row(ctx: JobContext[WriteRow]) -> None:
-    ctx.db.execute(INSERT, {"order_id": ctx.payload.order_id, "amount": Decimal(str(ctx.payload.amount))})
+    ctx.db.execute(insert(), {"order_id": ctx.payload.order_id, "amount": Decimal(str(ctx.payload.amount))})
 
 
 @define_job("mark-start", event=MarkStart)

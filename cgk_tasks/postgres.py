@@ -1,6 +1,7 @@
-"""The connection to PostgreSQL: one pool a process, and the SQL statements by name.
+"""The connections to PostgreSQL of this process, and the SQL statements by name.
 
 Every statement lives in a `.sql` file under `cgk_tasks/sql/`, in blocks that begin with `-- name: NAME`.
+SQLAlchemy is not imported here: workers and senders that do not use it need not load it.
 """
 
 from __future__ import annotations
@@ -10,26 +11,37 @@ import re
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import psycopg
-import sqlalchemy as sa
 from psycopg import errors as pg_errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.generators import fetch_many
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import dict_row
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, StoreError
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
-AnyConnection = Connection | sa.Connection
+AnyConnection = Union[Connection, "sa.Connection"]
 T = TypeVar("T")
 
 _BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://(.*)", re.DOTALL)
+
+_KEPT_IDLE = 5
+_MOST_CONNECTIONS = 45
+_WAIT_SECONDS = 30.0
 
 
 @cache
@@ -40,96 +52,121 @@ def statements(file: str) -> Mapping[str, str]:
     return {name: body.strip().rstrip(";") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def sqlalchemy_url(url: str) -> sa.URL:
-    """The URL for SQLAlchemy with the psycopg driver, whatever driver the URL names."""
+def parameters(url: str) -> dict[str, Any]:
+    """What libpq connects with, whatever driver the URL names. Raises ConfigurationError."""
+    rest = _URL.fullmatch(url)
+    if rest is None:
+        kind = url.partition("://")[0] if "://" in url else None
+        if kind is None:
+            raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name")
+        raise ConfigurationError(f"CGK_DATABASE_URL names {kind.partition('+')[0]}; only PostgreSQL works.")
     try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name") from None
-    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ConfigurationError(f"CGK_DATABASE_URL names {parsed.get_backend_name()}; only PostgreSQL works.")
-    return parsed.set(drivername="postgresql+psycopg")
+        return conninfo_to_dict(f"postgresql://{rest[1]}")
+    except psycopg.ProgrammingError:
+        # Without the driver's words: they repeat the URL, and with it the password.
+        raise ConfigurationError(
+            "CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name. "
+            "Are special characters in the password written as %XX?"
+        ) from None
 
 
-class _Pools:
-    """Engines by process: a child never uses a connection (or a lock) that it inherited over fork."""
+class _Pool:
+    """The connections of one process: the one used last is taken first, so that its prepared statements stay warm."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._engines: dict[str, sa.Engine] = {}
+    def __init__(self, url: str) -> None:
+        defaults: dict[str, Any] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
+        self._parameters = make_conninfo(**defaults | parameters(url))
+        self._idle: deque[Connection] = deque()
+        self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
 
-    def engine(self, url: str) -> sa.Engine:
-        if self._pid != os.getpid():
-            self._lock, self._pid, self._engines = threading.Lock(), os.getpid(), {}
-        engine = self._engines.get(url)
-        if engine is None:
-            with self._lock:
-                engine = self._engines.setdefault(url, _new_engine(url))
-        return engine
+    def take(self) -> Connection:
+        if not self._free.acquire(timeout=_WAIT_SECONDS):
+            raise psycopg.OperationalError(
+                f"All {_MOST_CONNECTIONS} connections of this process have been in use for {_WAIT_SECONDS:g} s."
+            )
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if is_open(connection):
+                    return connection
+                connection.close()
+        except IndexError:
+            pass  # another thread took the last one
+        try:
+            return psycopg.connect(self._parameters, autocommit=True)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def give_back(self, connection: Connection, *, broken: bool) -> None:
+        clean = not broken and connection.pgconn.transaction_status == TransactionStatus.IDLE
+        if clean and len(self._idle) < _KEPT_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        self._free.release()
 
     def close(self) -> None:
-        if self._pid == os.getpid():
-            for engine in self._engines.values():
-                engine.dispose()
-        self._engines = {}
+        while self._idle:
+            self._idle.pop().close()
 
 
-def _new_engine(url: str) -> sa.Engine:
-    engine = sa.create_engine(
-        sqlalchemy_url(url),
-        pool_size=5,
-        max_overflow=40,
-        pool_recycle=1800,
-        pool_use_lifo=True,  # the same connection again and again: its prepared statements stay warm
-        connect_args={"connect_timeout": 5, "application_name": "cgk_tasks"},
-    )
-    sa.event.listen(engine, "checkout", _require_open)
-    return engine
-
-
-def _require_open(connection: Connection, _record: object, _proxy: object) -> None:
-    """An idle connection with something to read was closed by PostgreSQL: the pool gives out a new one in its place.
+def is_open(connection: Connection) -> bool:
+    """An idle connection with something to read was closed by PostgreSQL.
 
     A look at the socket costs a microsecond, a `SELECT 1` as much as a statement.
     """
-    if not connection.closed:
-        waiting = select.poll()
-        waiting.register(connection.fileno(), select.POLLIN)
-        if not waiting.poll(0):
-            return
-    raise sa.exc.InvalidatePoolError("PostgreSQL closed the connection while it was idle.")
+    if connection.closed:
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)
 
 
-_pools = _Pools()
+_pools: dict[tuple[int, str], _Pool] = {}
+"""By process and URL: a child never uses a connection (or a lock) that it inherited over fork."""
+
+_closers: list[Callable[[], None]] = []
 
 
-def engine() -> sa.Engine:
-    """The SQLAlchemy engine of this process for CGK_DATABASE_URL."""
-    return _pools.engine(get_settings().database)
+def _pool() -> _Pool:
+    key = os.getpid(), get_settings().database
+    return _pools.get(key) or _pools.setdefault(key, _Pool(key[1]))
+
+
+def close_with_pools(close: Callable[[], None]) -> None:
+    """Have `close` called whenever this process closes its connections."""
+    _closers.append(close)
 
 
 def close_pools() -> None:
-    """Close every pooled connection of this process."""
-    _pools.close()
+    """Close every idle connection of this process."""
+    for pid, url in list(_pools):
+        pool = _pools.pop((pid, url))
+        if pid == os.getpid():
+            pool.close()
+    for close in _closers:
+        close()
 
 
-@contextmanager
-def autocommit() -> Iterator[Connection]:
+class _Borrowed(AbstractContextManager[Connection]):
+    """A connection for the length of a block. A class, because a generator would cost as much as the rest."""
+
+    __slots__ = ("_connection", "_pool")
+
+    def __enter__(self) -> Connection:
+        self._pool = _pool()
+        self._connection = self._pool.take()
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
+        broken = kind is not None and issubclass(kind, psycopg.OperationalError)
+        self._pool.give_back(self._connection, broken=broken)
+
+
+def autocommit() -> AbstractContextManager[Connection]:
     """A connection on which every statement is its own transaction: one round trip each."""
-    proxied = engine().raw_connection()
-    connection: Connection = proxied.driver_connection  # type: ignore[assignment]
-    try:
-        connection.autocommit = True
-        yield connection
-    except psycopg.OperationalError:
-        proxied.invalidate()
-        raise
-    finally:
-        if proxied.is_valid:
-            if not connection.closed:
-                connection.autocommit = False
-            proxied.close()
+    return _Borrowed()
 
 
 @contextmanager
@@ -139,13 +176,33 @@ def transaction() -> Iterator[Connection]:
         yield connection
 
 
+_FLUSH = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
+"""The shortest transaction that waits for the disk, and so for all that was committed before it."""
+
+
+@contextmanager
+def flushing(connection: Connection) -> Iterator[None]:
+    """PostgreSQL writes to disk, while the block runs, what was committed on the connection without waiting for it.
+
+    All of it is there when the block ends. Raises psycopg.Error.
+    """
+    pgconn = connection.pgconn
+    pgconn.send_query(_FLUSH)
+    try:
+        yield
+    finally:
+        for result in connection.wait(fetch_many(pgconn)):
+            if result.status != ExecStatus.TUPLES_OK:
+                raise pg_errors.error_from_result(result)
+
+
 def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> list[Row]:
     """Run one statement and return its rows as dictionaries.
 
     The connection is one of ours, or the SQLAlchemy connection under a caller's session (sync, or an
     AsyncSession inside `run_sync`).
     """
-    if isinstance(connection, sa.Connection):
+    if not isinstance(connection, psycopg.Connection):
         result = connection.exec_driver_sql(statement, dict(values or {}))
         return [dict(row) for row in result.mappings()] if result.returns_rows else []
     with connection.cursor(row_factory=dict_row) as cursor:
@@ -155,7 +212,7 @@ def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] |
 
 def fetch_tuples(connection: AnyConnection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Like `fetch`, for the statements of every run: no dictionary, and no look at the columns' names."""
-    if isinstance(connection, sa.Connection):
+    if not isinstance(connection, psycopg.Connection):
         return [tuple(row) for row in connection.exec_driver_sql(statement, dict(values))]
     with connection.cursor() as cursor:
         return cursor.execute(statement, values).fetchall()
@@ -163,15 +220,15 @@ def fetch_tuples(connection: AnyConnection, statement: str, values: Mapping[str,
 
 def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> int:
     """Run one statement and return how many rows it touched."""
-    if isinstance(connection, sa.Connection):
+    if not isinstance(connection, psycopg.Connection):
         return connection.exec_driver_sql(statement, dict(values or {})).rowcount
     return connection.execute(statement, values).rowcount
 
 
 def is_away(exc: BaseException) -> bool:
     """Whether the exception says that PostgreSQL cannot be reached right now (a later try may work)."""
-    if isinstance(exc, sa.exc.DBAPIError) and exc.orig is not None:
-        return is_away(exc.orig)
+    if isinstance(cause := getattr(exc, "orig", None), BaseException):
+        return is_away(cause)  # SQLAlchemy's exceptions carry the driver's
     return isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) and not isinstance(
         exc, pg_errors.InvalidCatalogName | pg_errors.InvalidPassword | pg_errors.QueryCanceled | pg_errors.LockNotAvailable
     )

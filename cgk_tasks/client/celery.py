@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
-import sqlalchemy as sa
 
 from cgk_tasks import postgres
 from cgk_tasks.client.provider import Health, wrong_item
@@ -86,7 +85,10 @@ class CeleryProvider:
         if row["state"] not in CLOSED_STATES:
             raise RunStateError(run_id, row["state"], "retry")
         options = SendOptions(max_attempts=row["max_attempts"], queue=row["queue"], priority=row["priority"])
-        origin = Origin(job=row["job"] if row["parent_id"] else None, replay_of=run_id, canvas=row["canvas"])
+        origin = Origin(
+            job=row["job"] if row["parent_id"] else None, replay_of=run_id, canvas=row["canvas"],
+            scheduled_for=row["scheduled_for"],
+        )
         return accept([new_run(row["event"], row["tenant_id"], row["payload"], options, origin)])[0]
 
     def register_handler(self, event: str, handler: Handler) -> None:
@@ -102,7 +104,7 @@ class CeleryProvider:
             with postgres.autocommit() as connection:
                 connection.execute("SELECT 1 FROM cgk.runs LIMIT 1")
             get_publisher().ping()
-        except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
+        except psycopg.Error as exc:
             return Health(False, error=str(postgres.explain(exc)))
         except CgkTasksError as exc:
             return Health(False, error=str(exc))
@@ -131,5 +133,5 @@ def _talking(action: Callable[[], T]) -> T:
     """Run a read or write of the record; an error of the driver becomes a StoreError that says what to do."""
     try:
         return action()
-    except (psycopg.Error, sa.exc.DBAPIError) as exc:
+    except psycopg.Error as exc:
         raise postgres.explain(exc) from exc

@@ -54,6 +54,7 @@ class WireModel(BaseModel):
         serialize_by_alias=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,  # a payload may hold personal data, and errors end up in logs
+        defer_build=True,  # a process uses few of the catalog's events: the others cost neither start nor memory
     )
 
 
@@ -98,6 +99,8 @@ class TenantEvent(WireModel):
             if field.is_required() and type(None) in get_args(field.annotation)
         )
         _register(cls)
+        if category == "application":
+            cls.model_rebuild(raise_errors=False)  # a mistake in it is seen here, not at the first send
 
     def to_wire(self) -> dict[str, Any]:
         """The payload as JSON-ready data with camelCase names.

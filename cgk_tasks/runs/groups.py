@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-import sqlalchemy as sa
 
 from cgk_tasks import postgres
 from cgk_tasks.postgres import AnyConnection, Row, execute, fetch, statements
@@ -35,7 +34,7 @@ def joined() -> Iterator[AnyConnection]:
     try:
         with postgres.transaction() as connection, unit_of_work(connection) as own:
             yield connection
-    except (psycopg.Error, sa.exc.DBAPIError) as exc:
+    except psycopg.Error as exc:
         raise postgres.explain(exc) from exc
     publish(own.accepted)
 
@@ -50,7 +49,7 @@ def savepoint() -> Iterator[None]:
     sent = len(unit.accepted)
     connection = unit.connection
     try:
-        with connection.begin_nested() if isinstance(connection, sa.Connection) else connection.transaction():
+        with connection.transaction() if isinstance(connection, psycopg.Connection) else connection.begin_nested():
             yield
     except BaseException:
         del unit.accepted[sent:]

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 
 from cgk_tasks.config import get_settings
@@ -60,7 +59,7 @@ class Heart:
             asked_at = time.monotonic()  # not later than the time that the record notes
             try:
                 self._beat()
-            except (psycopg.Error, sa.exc.SQLAlchemyError, CgkTasksError) as exc:
+            except (psycopg.Error, CgkTasksError) as exc:
                 self._in_touch_since = None
                 log.warning("heartbeat_failed", reason=str(exc).strip())
             except Exception:

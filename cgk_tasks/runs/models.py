@@ -63,6 +63,7 @@ class NewRun:
     parent_id: str | None = None
     replay_of: str | None = None
     canvas: str | None = None
+    scheduled_for: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 import psycopg
-import sqlalchemy as sa
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.postgres import autocommit, execute, fetch, statements
@@ -46,15 +45,15 @@ class RunTimes:
             try:
                 with autocommit() as connection:
                     self._known = {row["event"]: row["mean_seconds"] for row in fetch(connection, SQL["run_times"])}
-            except (psycopg.Error, sa.exc.SQLAlchemyError):
+            except psycopg.Error:
                 return None
         return self._known.get(event)
 
-    def measured(self, event: str, seconds: float) -> None:
-        """Count one run of `seconds`."""
+    def measured(self, event: str, runs: int, seconds: float) -> None:
+        """Count `runs` that took `seconds` together."""
         with self._lock:
-            runs, total = self._measured.get(event, (0, 0.0))
-            self._measured[event] = runs + 1, total + seconds
+            known, total = self._measured.get(event, (0, 0.0))
+            self._measured[event] = known + runs, total + seconds
 
     def note_now_and_then(self) -> None:
         """Write what was measured, at most every 5 s: one statement for thousands of runs. Losing it harms nobody."""
@@ -72,7 +71,7 @@ class RunTimes:
         try:
             with autocommit() as connection:
                 execute(connection, SQL["note_run_times"], values)
-        except (psycopg.Error, sa.exc.SQLAlchemyError):
+        except psycopg.Error:
             return
 
 

@@ -59,15 +59,20 @@ class RedisPublisher:
             for at in range(0, len(texts), _PUSH_AT_ONCE)
         ]
         try:
-            if len(pushes) == 1:
-                self._client.lpush(pushes[0][0], *pushes[0][1])
-                return
-            pipeline = self._client.pipeline(transaction=False)
-            for key, texts in pushes:
-                pipeline.lpush(key, *texts)
-            pipeline.execute()
+            connection: Any = self._client.connection_pool.get_connection()
         except (redis.RedisError, OSError) as exc:
+            raise BrokerError(f"Redis cannot be reached: {exc}") from exc
+        try:
+            connection.send_packed_command(
+                connection.pack_commands([("LPUSH", key, *texts) for key, texts in pushes])
+            )
+            for _ in pushes:
+                connection.read_response()
+        except (redis.RedisError, OSError) as exc:
+            connection.disconnect()  # there may be answers left in it
             raise BrokerError(f"Redis did not take the messages: {exc}") from exc
+        finally:
+            self._client.connection_pool.release(connection)
 
     def waiting_since(self, queue: str, priority: int) -> float | None:
         try:

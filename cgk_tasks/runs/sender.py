@@ -15,9 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
-import sqlalchemy as sa
 import structlog
-from sqlalchemy import event as sa_event
 
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
@@ -29,7 +27,6 @@ from cgk_tasks.runs.packets import packets
 from cgk_tasks.runs.publisher import get_publisher
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
-from cgk_tasks.tenancy.database import outside_tenant
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, SessionTransaction
@@ -63,6 +60,8 @@ class Origin:
     parent_id: str | None = None
     replay_of: str | None = None
     canvas: str | None = None
+    scheduled_for: datetime | None = None
+    """The nominal time: a child has its parent's, a replay that of the run it repeats."""
 
 
 def new_run(
@@ -113,6 +112,7 @@ def new_run(
         parent_id=origin.parent_id,
         replay_of=origin.replay_of,
         canvas=origin.canvas,
+        scheduled_for=origin.scheduled_for,
     )
 
 
@@ -223,21 +223,34 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
     unit = _unit.get()
     try:
         if session is not None:
+            from cgk_tasks.tenancy.database import outside_tenant
+
             with outside_tenant(session) as own:
                 handles = store.insert(own, runs, hashes)
             _publish_after_commit(session, _accepted(runs, handles))
         elif unit is not None:
             handles = store.insert(unit.connection, runs, hashes)
             unit.accepted += _accepted(runs, handles)
+        elif len(runs) == 1 and not hashes:
+            return [_accept_one(runs[0])]
         else:
             with postgres.transaction() if hashes else postgres.autocommit() as connection:
                 handles = store.insert(connection, runs, hashes)
             publish(_accepted(runs, handles))
-    except (psycopg.Error, sa.exc.DBAPIError) as exc:
-        if unit is not None or session is not None:
+    except psycopg.Error as exc:
+        if unit is not None:
             raise  # the owner of the transaction must see it
         raise postgres.explain(exc) from exc
     return handles
+
+
+def _accept_one(run: NewRun) -> RunHandle:
+    """The message goes out while the disk still writes: the run exists, and this returns when it is there for good."""
+    with postgres.autocommit() as connection:
+        store.insert_unflushed(connection, run)
+        with postgres.flushing(connection):
+            publish([run])
+    return RunHandle(run.id)
 
 
 def _accepted(runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> list[NewRun]:
@@ -259,7 +272,7 @@ def hand_over(due: Sequence[HandOver]) -> bool:
         log.warning("hand_over_postponed", runs=len(due), reason=str(exc))
         try:
             store.forget_hand_over([run.id for run in due])
-        except (psycopg.Error, sa.exc.SQLAlchemyError) as also:
+        except psycopg.Error as also:
             # The dispatcher finds them without the mark too, some seconds later.
             log.warning("hand_over_mark_stays", reason=str(also))
         return False
@@ -270,6 +283,8 @@ _OUTBOX = "cgk_tasks_outbox"
 
 
 def _publish_after_commit(session: Session, runs: list[NewRun]) -> None:
+    from sqlalchemy import event as sa_event
+
     outbox: list[tuple[NewRun, list[SessionTransaction]]] | None = session.info.get(_OUTBOX)
     if outbox is None:
         outbox = session.info[_OUTBOX] = []

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 
 from cgk_tasks.config import get_settings
@@ -93,7 +92,7 @@ class Steward(threading.Thread):
         while not self._stopping.is_set():
             try:
                 self._turn()
-            except (psycopg.Error, sa.exc.SQLAlchemyError, CgkTasksError) as exc:
+            except (psycopg.Error, CgkTasksError) as exc:
                 log.warning("steward_cannot_work", reason=str(exc).strip())
             except Exception:
                 log.exception("steward_stumbled")
@@ -108,7 +107,7 @@ class Steward(threading.Thread):
             self._dispatcher.drop_lease()
             with autocommit() as connection:
                 execute(connection, SQL["leave"], {"id": self._id})
-        except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
+        except psycopg.Error as exc:
             log.warning("steward_left_without_word", reason=str(exc).strip())
 
     def _turn(self) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
 
-import sqlalchemy as sa
+import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
@@ -35,26 +37,25 @@ _COPY_FROM = 20
 _STATUS_FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A run that this worker owns now, with everything needed to run it."""
+class Claimed(NamedTuple):
+    """A run that this worker owns now, with everything needed to run it. In the order of the columns of `claim`."""
 
     id: str
     tenant_id: str
-    tenant: Tenant | None
     event: str
     job: str | None
-    payload: str
-    attempt: int
-    deaths: int
-    max_attempts: int | None
     queue: str
     priority: int
+    payload: str
+    max_attempts: int | None
+    attempt: int
+    deaths: int
     run_at: datetime
     created_at: datetime
     started_at: datetime
     parent_id: str | None
     canvas: str | None
+    tenant: Tenant | None
     cursor: str | None = None
     first_failed_at: datetime | None = None
     scheduled_for: datetime | None = None
@@ -101,8 +102,9 @@ class Closed:
     """Of a parent that its last child closed: what follows is for the caller to send."""
 
 
-def _columns(items: Sequence[Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: [getattr(item, name) for item in items] for name in names}
+def _columns(items: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+    columns = zip(*map(attrgetter(*names), items), strict=True)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
 def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
@@ -115,13 +117,18 @@ def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
                 (
                     run.id, run.tenant_id, run.event, run.job, run.state, run.queue, run.priority, run.payload,
                     run.max_attempts, run.run_at or now, run.expires_at, now if due else None, int(due),
-                    run.parent_id, run.replay_of, run.idempotency_key, run.canvas,
+                    run.parent_id, run.replay_of, run.idempotency_key, run.canvas, run.scheduled_for,
                 )
             )  # fmt: skip
 
 
 def _as_dict(run: NewRun) -> dict[str, Any]:
     return {name: getattr(run, name) for name in _NEW_RUN_COLUMNS}
+
+
+def insert_unflushed(connection: Connection, run: NewRun) -> None:
+    """Accept one run without an idempotency key, in a transaction of its own that does not wait for the disk."""
+    execute(connection, SQL["insert_run"], _as_dict(run) | {"durability": "off"})
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
@@ -132,11 +139,11 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
     earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
     fresh = [run for run in runs if run.id not in earlier]
     if len(fresh) == 1:
-        execute(connection, SQL["insert_run"], _as_dict(fresh[0]))
-    elif len(fresh) < _COPY_FROM or isinstance(connection, sa.Connection):
-        execute(connection, SQL["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
-    else:
+        execute(connection, SQL["insert_run"], _as_dict(fresh[0]) | {"durability": "on"})
+    elif len(fresh) >= _COPY_FROM and isinstance(connection, psycopg.Connection):
         _copy(connection, fresh)
+    elif fresh:
+        execute(connection, SQL["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
     return [
         RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
     ]
@@ -193,7 +200,7 @@ def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
             rows = fetch_tuples(connection, SQL["claim_one"], values | {"id": ids[0]})
         else:
             rows = fetch_tuples(connection, SQL["claim"], values | {"ids": list(ids)})
-    claimed = {row[0]: _claimed(row) for row in rows if row[4] == "running"}
+    claimed = {row[1]: _claimed(row) for row in rows if row[0] == "running"}
     return [claimed[run_id] for run_id in ids if run_id in claimed]
 
 
@@ -210,14 +217,12 @@ def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> li
 
 
 def _claimed(row: tuple[Any, ...]) -> Claimed:
-    """A row of `claim` or `running`; the columns are those of Claimed, without the tenant, and then the tenant's."""
-    run_id, tenant_id, event, job, _state, queue, priority, payload, max_attempts, attempt, deaths, *rest = row
-    run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at, scheduled_for, *tenant = rest
-    return Claimed(
-        run_id, tenant_id, Tenant(*tenant) if tenant[0] is not None else None, event, job, payload, attempt, deaths,
-        max_attempts, queue, priority, run_at, created_at, started_at, parent_id, canvas, cursor, first_failed_at,
-        scheduled_for,
-    )  # fmt: skip
+    """A row of `claim` or `running`: the state, the columns of Claimed up to the tenant, the rest, and the tenant's."""
+    tenant = _tenant(*row[19:]) if row[19] is not None else None
+    return Claimed._make((*row[1:16], tenant, *row[16:19]))
+
+
+_tenant = lru_cache(maxsize=1024)(Tenant)
 
 
 _CLOSING = [field.name for field in dataclasses.fields(Closing)]

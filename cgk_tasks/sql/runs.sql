@@ -1,28 +1,32 @@
 -- name: insert_run
 -- The same as insert_runs for a single run: arrays of one would cost twice as much.
+-- durability: `off` when the caller waits for the disk itself.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
-                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas)
-VALUES (%(id)s::uuid, %(tenant_id)s, %(event)s, %(job)s, %(state)s::text, %(queue)s, %(priority)s, %(payload)s::json,
-        %(max_attempts)s, coalesce(%(run_at)s, now()), %(expires_at)s,
-        CASE WHEN %(state)s::text = 'pending' THEN clock_timestamp() END, (%(state)s::text = 'pending')::int,
-        %(parent_id)s::uuid, %(replay_of)s::uuid, %(idempotency_key)s, %(canvas)s::json)
+                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas,
+                      scheduled_for)
+SELECT %(id)s::uuid, %(tenant_id)s, %(event)s, %(job)s, %(state)s::text, %(queue)s, %(priority)s, %(payload)s::json,
+       %(max_attempts)s::int, coalesce(%(run_at)s::timestamptz, now()), %(expires_at)s::timestamptz,
+       CASE WHEN %(state)s::text = 'pending' THEN clock_timestamp() END, (%(state)s::text = 'pending')::int,
+       %(parent_id)s::uuid, %(replay_of)s::uuid, %(idempotency_key)s, %(canvas)s::json, %(scheduled_for)s::timestamptz
+  FROM (SELECT set_config('synchronous_commit', %(durability)s, true)) AS flush
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_runs
 -- One statement for thousands. A run that is due is inserted as handed over: the sender
 -- publishes it right after the commit, and if that fails the dispatcher notices.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
-                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas)
+                      run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas,
+                      scheduled_for)
 SELECT id, tenant_id, event, job, state, queue, priority, payload::json, max_attempts,
        coalesce(run_at, now()), expires_at,
        CASE WHEN state = 'pending' THEN clock_timestamp() END, (state = 'pending')::int,
-       parent_id, replay_of, idempotency_key, canvas::json
+       parent_id, replay_of, idempotency_key, canvas::json, scheduled_for
   FROM unnest(%(id)s::uuid[], %(tenant_id)s::text[], %(event)s::text[], %(job)s::text[], %(state)s::text[],
               %(queue)s::text[], %(priority)s::smallint[], %(payload)s::text[], %(max_attempts)s::int[],
               %(run_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(parent_id)s::uuid[],
-              %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(canvas)s::text[])
+              %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(canvas)s::text[], %(scheduled_for)s::timestamptz[])
        AS new (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
-               run_at, expires_at, parent_id, replay_of, idempotency_key, canvas)
+               run_at, expires_at, parent_id, replay_of, idempotency_key, canvas, scheduled_for)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: clock
@@ -30,7 +34,7 @@ SELECT clock_timestamp() AS now;
 
 -- name: copy_runs
 COPY cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at,
-               handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas) FROM STDIN;
+               handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas, scheduled_for) FROM STDIN;
 
 -- name: closed_ids
 -- Which of these ids are history already: a message adopted from another producer may come twice.
@@ -64,20 +68,13 @@ UPDATE cgk.runs r
        attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
        worker_id = CASE WHEN t.status = 'suspended' THEN NULL ELSE %(worker_id)s::uuid END,
        worker_pid = %(pid)s,
-       started_at = clock_timestamp(),
-       -- A child has its parent's nominal time, a replay that of the run it repeats.
-       scheduled_for = CASE
-           WHEN r.scheduled_for IS NOT NULL THEN r.scheduled_for
-           WHEN r.parent_id IS NOT NULL THEN (SELECT p.scheduled_for FROM cgk.runs p WHERE p.id = r.parent_id)
-           WHEN r.replay_of IS NOT NULL
-               THEN (SELECT h.scheduled_for FROM cgk.run_history h WHERE h.id = r.replay_of LIMIT 1)
-       END
+       started_at = clock_timestamp()
   FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
        cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
  WHERE waiting.id = %(id)s::uuid AND r.id = waiting.id
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
    AND NOT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
-RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
+RETURNING r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
           r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
@@ -92,20 +89,13 @@ UPDATE cgk.runs r
        attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
        worker_id = CASE WHEN t.status = 'suspended' THEN NULL ELSE %(worker_id)s::uuid END,
        worker_pid = %(pid)s,
-       started_at = clock_timestamp(),
-       -- A child has its parent's nominal time, a replay that of the run it repeats.
-       scheduled_for = CASE
-           WHEN r.scheduled_for IS NOT NULL THEN r.scheduled_for
-           WHEN r.parent_id IS NOT NULL THEN (SELECT p.scheduled_for FROM cgk.runs p WHERE p.id = r.parent_id)
-           WHEN r.replay_of IS NOT NULL
-               THEN (SELECT h.scheduled_for FROM cgk.run_history h WHERE h.id = r.replay_of LIMIT 1)
-       END
+       started_at = clock_timestamp()
   FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
        cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
  WHERE waiting.id = ANY(%(ids)s::uuid[]) AND r.id = waiting.id
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
    AND NOT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
-RETURNING r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
+RETURNING r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
           r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
@@ -118,7 +108,7 @@ SELECT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id
 -- The same as finish for a single run: arrays of one would cost twice as much.
 WITH gone AS (
     DELETE FROM cgk.runs
-     WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND worker_id = %(worker_id)s::uuid
+     WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid
     RETURNING *
 )
 INSERT INTO cgk.run_history
@@ -141,7 +131,7 @@ WITH outcome AS (
 ), gone AS (
     DELETE FROM cgk.runs r USING outcome o
      WHERE r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
-       AND r.worker_id = %(worker_id)s::uuid
+       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
     RETURNING r.*, o.state AS new_state, o.job AS new_job, o.result::json AS result, o.error::jsonb AS error,
               o.error_code
 )
@@ -167,14 +157,14 @@ UPDATE cgk.runs r
   FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(state)s::text[], %(refund)s::int[], %(delay_seconds)s::float8[],
               %(error)s::text[], %(payload)s::text[], %(job)s::text[])
        AS o (id, attempt, state, refund, delay_seconds, error, payload, job)
- WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND r.worker_id = %(worker_id)s::uuid
+ WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
    AND r.cancel_requested_at IS NULL
 RETURNING r.id::text;
 
 -- name: fan_out
 -- A run whose event has several jobs becomes the parent of one child each. It stays running, owned by no worker.
 UPDATE cgk.runs SET worker_id = NULL, worker_pid = NULL, children_open = %(children)s
- WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND worker_id = %(worker_id)s::uuid
+ WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid
 RETURNING id;
 
 -- name: child_closed
@@ -269,16 +259,16 @@ RETURNING id::text;
 
 -- name: running
 -- The runs among these that a worker holds, as `claim` returned them.
-SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.payload::text AS payload,
+SELECT r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload,
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
        r.canvas::text AS canvas, r.cursor::text AS cursor,
           (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
           r.scheduled_for, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
- WHERE r.id = ANY(%(ids)s::uuid[]) AND r.worker_id = %(worker_id)s::uuid AND r.state = 'running';
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.state = 'running';
 
 -- name: save_cursor
 -- Only the attempt that owns the run may move its cursor.
 UPDATE cgk.runs SET cursor = %(cursor)s::json
- WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND worker_id = %(worker_id)s::uuid
+ WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid
 RETURNING id;

@@ -13,8 +13,8 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -32,19 +32,25 @@ class _Interrupt(Exception):  # noqa: N818 - raised without arguments by the int
     pass
 
 
-@contextmanager
-def interruptible(run_id: str) -> Iterator[None]:
+class interruptible(AbstractContextManager[None]):  # noqa: N801 - used like a function
     """Around a job, and nothing else: RunCancelledError is raised here, never while an outcome is written."""
-    if run_id in _cancelled:
-        raise RunCancelledError(run_id)
-    _running[run_id] = threading.get_ident()
-    try:
-        yield
-    except _Interrupt:
-        raise RunCancelledError(run_id) from None
-    finally:
-        _running.pop(run_id, None)
-        _cancelled.discard(run_id)
+
+    __slots__ = ("_run_id",)
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+
+    def __enter__(self) -> None:
+        if self._run_id in _cancelled:
+            _cancelled.discard(self._run_id)
+            raise RunCancelledError(self._run_id)
+        _running[self._run_id] = threading.get_ident()
+
+    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
+        _running.pop(self._run_id, None)
+        _cancelled.discard(self._run_id)
+        if kind is _Interrupt:
+            raise RunCancelledError(self._run_id) from None
 
 
 def request(pid: int, run_ids: Collection[str]) -> None:

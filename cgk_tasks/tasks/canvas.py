@@ -7,7 +7,6 @@ and the rest of its chain and its chord fail instead of waiting for ever.
 
 from __future__ import annotations
 
-import dataclasses
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -113,7 +112,7 @@ def closed_without_worker(app: Celery, row: Row) -> None:
         _follow(app, run, lambda request: _failed(backend, request, error))
 
 
-_CLAIMED = [field.name for field in dataclasses.fields(Claimed)]
+_CLAIMED = Claimed._fields
 
 
 def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> None:

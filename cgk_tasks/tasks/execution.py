@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 
 from cgk_tasks import postgres
@@ -27,14 +27,15 @@ from cgk_tasks.tasks import activity, canvas, plain
 from cgk_tasks.tasks.context import JobContext
 from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
 from cgk_tasks.tasks.runner import Outcome, failure, perform, permanent_failure, typed_payload
-from cgk_tasks.tenancy.context import tenant_context
-from cgk_tasks.tenancy.database import leave_tenant
+from cgk_tasks.tasks.timeouts import kept_alarm
+from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
 
 if TYPE_CHECKING:
     from cgk_tasks.tasks.base import TenantTask
     from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.runs")
+_stdlib_log = logging.getLogger("cgk_tasks.runs")
 
 current_run: ContextVar[Claimed | None] = ContextVar("cgk_current_run", default=None)
 
@@ -50,7 +51,8 @@ def run_packet(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
         return StoreError("This worker is out of touch with PostgreSQL. The run waits and will be handed over again.")
     now.begin()
     try:
-        return _run_claimed(task, ids)
+        with kept_alarm():
+            return _run_claimed(task, ids)
     finally:
         now.end()
 
@@ -64,14 +66,15 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     activity.shared().hold([(run.id, run.attempt) for run in claimed])
     records = Records(me)
     error: BaseException | None = None
-    begun = time.monotonic()
-    for position, run in enumerate(claimed):
-        if position and time.monotonic() - begun > settings.packet_budget_seconds:
-            records.give_back(claimed[position:])
+    begun, seconds, done = time.monotonic(), 0.0, 0
+    for run in claimed:
+        if seconds > settings.packet_budget_seconds:
+            records.give_back(claimed[done:])
             break
-        started = time.perf_counter()
         error = _run_one(task, run, records)
-        run_times.measured(run.event, time.perf_counter() - started)
+        seconds, done = time.monotonic() - begun, done + 1
+    if done:
+        run_times.measured(claimed[0].event, done, seconds)
     records.flush()
     run_times.note_now_and_then()
     return error if len(ids) == 1 else None
@@ -94,14 +97,15 @@ def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException 
         error = UnknownTenantError(run.tenant_id)
         records.close_failed(run, None, permanent_failure(error, run.attempt))
         return error
-    token = current_run.set(run)
+    token, tenant_token = current_run.set(run), set_current_tenant(run.tenant)
+    bound = structlog.contextvars.bind_contextvars(
+        tenant=run.tenant_id, _event=run.event, run=run.id, attempt=run.attempt - run.deaths
+    )
     try:
-        with (
-            tenant_context(run.tenant),
-            structlog.contextvars.bound_contextvars(_event=run.event, run=run.id, attempt=run.attempt - run.deaths),
-        ):
-            return _for_its_tenant(task, run, records)
+        return _for_its_tenant(task, run, records)
     finally:
+        structlog.contextvars.reset_contextvars(**bound)
+        reset_current_tenant(tenant_token)
         current_run.reset(token)
 
 
@@ -146,14 +150,16 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
         save_cursor=partial(records.save_cursor, run),
     )
     begun = time.perf_counter()
-    log.debug("run_started")
-    with plain.request_pushed(task, run, payload):
-        try:
-            outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
-            outcome = records.record(task, job, run, ctx, outcome)
-            plain.ended(task, outcome)
-        finally:
-            ctx.close_session()
+    if _stdlib_log.isEnabledFor(logging.DEBUG):
+        log.debug("run_started")
+    plain.begins(task, run, payload)
+    try:
+        outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
+        outcome = records.record(task, job, run, ctx, outcome)
+        plain.ended(task, outcome)
+    finally:
+        task.request_stack.pop()
+        ctx.close_session()
     _log_end(outcome, time.perf_counter() - begun)
     return None if outcome.kind == "completed" else outcome.exception
 
@@ -161,7 +167,8 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
 def _log_end(outcome: Outcome, seconds: float) -> None:
     took = round(seconds, 4)
     if outcome.kind == "completed":
-        log.info("run_completed", seconds=took)
+        if _stdlib_log.isEnabledFor(logging.INFO):  # asked here, because structlog asks late
+            log.info("run_completed", seconds=took)
     elif outcome.kind == "retry":
         log.warning(
             "run_will_retry", seconds=took, code=outcome.error_code, delay_seconds=round(outcome.delay_seconds, 3),
@@ -210,6 +217,8 @@ class Records:
         if session is None:
             self.close(run, closing, task, outcome)
             return
+        from cgk_tasks.tenancy.database import leave_tenant
+
         session.flush()
         connection = session.connection()
         leave_tenant(connection)
@@ -229,6 +238,8 @@ class Records:
             with postgres.autocommit() as connection:
                 owned = store.save_cursor(connection, self._me, run, text)
         else:
+            from cgk_tasks.tenancy.database import leave_tenant
+
             session.flush()
             leave_tenant(session.connection())
             owned = store.save_cursor(session.connection(), self._me, run, text)
@@ -318,7 +329,7 @@ class Records:
             NewRun(
                 id=new_run_id(), tenant_id=parent.tenant_id, event=parent.event, payload=parent.payload,
                 queue=parent.queue, priority=parent.priority, job=job.id, max_attempts=parent.max_attempts,
-                parent_id=parent.id,
+                parent_id=parent.id, scheduled_for=parent.scheduled_for,
             )
             for job in jobs
         ]  # fmt: skip
@@ -348,6 +359,6 @@ class Records:
 
         try:
             postgres.patiently(write, self._patience)
-        except (psycopg.Error, sa.exc.SQLAlchemyError):
+        except psycopg.Error:
             # The worker's main process sees that nobody runs these any more and takes them back.
             log.exception("outcomes_not_recorded", runs=[closing.id for closing in closings])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from billiard.einfo import ExceptionInfo
 from celery import Signature, signals
-from celery._state import _task_stack  # type: ignore[attr-defined]  # celery-types does not know it
 from celery.app.task import Context
 from celery.exceptions import Retry
 
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from cgk_tasks.tasks.runner import Outcome
 
 log = structlog.get_logger("cgk_tasks.runs")
+
+_AT_THE_END = (signals.task_success, signals.task_failure, signals.task_retry, signals.task_postrun)
 
 # Celery retries only where the task says so (`self.retry`, `autoretry_for`), so the record's own policy is one attempt.
 _ONE_ATTEMPT = RetryConfig(max_attempts=1)
@@ -92,24 +92,19 @@ def changed_arguments(exc: BaseException | None, run: Claimed) -> str | None:
     return payload if payload != run.payload else None
 
 
-@contextmanager
-def request_pushed(task: TenantTask, run: Claimed, payload: Any) -> Iterator[None]:
-    """Make `task.request` and Celery's current task speak of this run while its job runs, and send `task_prerun`."""
+def begins(task: TenantTask, run: Claimed, payload: Any) -> None:
+    """Make `task.request` speak of this run while its job runs, until `task.request_stack.pop()`; send `task_prerun`."""
     args, kwargs = payload if task.is_plain else ((), {})
     context = request_of(run, args, kwargs, task.name)
-    _task_stack.push(task)
     task.request_stack.push(context)
-    try:
-        if signals.task_prerun.receivers:
-            signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)
-        yield
-    finally:
-        task.request_stack.pop()
-        _task_stack.pop()
+    if signals.task_prerun.receivers:
+        signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)
 
 
 def ended(task: TenantTask, outcome: Outcome) -> None:
     """Call the task's hooks and Celery's signals for how the run ended. Their errors are logged: the record stands."""
+    if not task.is_plain and not any(signal.receivers for signal in _AT_THE_END):
+        return  # an event's task has no hooks
     request: Any = task.request
     args, kwargs = tuple(request.args or ()), request.kwargs or {}
     error: Any = outcome.exception
@@ -156,36 +151,49 @@ def _info(error: BaseException) -> ExceptionInfo:
     return ExceptionInfo((type(error), error, error.__traceback__))
 
 
+class RunRequest(Context):
+    """Celery's request for a run. What is the same for nearly all is said once, here."""
+
+    called_directly = False
+    timelimit = (None, None)
+    utc = True
+
+    def __init__(self, **known: Any) -> None:
+        self.__dict__.update(known)
+
+
 def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> Context:
     """Celery's request for a run: what the task sees as `self.request`, links, chain and group included."""
-    kept = decode(run.canvas) or {}
-    return Context(
-        id=kept.get("task_id") or run.id,
+    request = RunRequest(
+        id=run.id,
         correlation_id=run.id,
         task=name,
         args=list(args),
         kwargs=dict(kwargs),
         retries=run.attempt - run.deaths - 1,
-        root_id=kept.get("root_id") or kept.get("task_id") or run.id,
-        parent_id=kept.get("parent_id"),
-        callbacks=kept.get("link"),
-        errbacks=kept.get("link_error"),
-        chain=kept.get("chain"),
-        chord=kept.get("chord"),
-        group=kept.get("group_id"),
-        group_index=kept.get("group_index"),
-        headers=kept.get("headers") or {},
-        stamped_headers=kept.get("stamped_headers"),
-        stamps=kept.get("stamps") or {},
-        replaced_task_nesting=kept.get("replaced_task_nesting", 0),
-        errback=kept.get("errback", False),
+        root_id=run.id,
+        headers={},
+        stamps={},
         delivery_info={"exchange": "", "routing_key": run.queue, "priority": run.priority, "is_eager": False},
-        called_directly=False,
-        is_eager=False,
-        ignore_result=False,
-        timelimit=(None, None),
-        expires=None,
-        eta=None,
-        hostname=None,
-        utc=True,
     )
+    if run.canvas is not None:
+        _take_part(request, decode(run.canvas))
+    return request
+
+
+def _take_part(request: Context, kept: Mapping[str, Any]) -> None:
+    """What a signature said of its place in a canvas."""
+    request.id = kept.get("task_id") or request.id
+    request.root_id = kept.get("root_id") or request.id
+    request.parent_id = kept.get("parent_id")
+    request.callbacks = kept.get("link")
+    request.errbacks = kept.get("link_error")
+    request.chain = kept.get("chain")
+    request.chord = kept.get("chord")
+    request.group = kept.get("group_id")
+    request.group_index = kept.get("group_index")
+    request.headers = kept.get("headers") or {}
+    request.stamped_headers = kept.get("stamped_headers")
+    request.stamps = kept.get("stamps") or {}
+    request.replaced_task_nesting = kept.get("replaced_task_nesting", 0)
+    vars(request)["errback"] = kept.get("errback", False)

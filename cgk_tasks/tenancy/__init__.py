@@ -1,12 +1,16 @@
 """Tenancy: the registry of tenants, the context that says whose work runs, and what is confined to it."""
 
+from typing import TYPE_CHECKING, Any
+
 from cgk_tasks.tenancy.cache import TenantCache, tenant_cache
 from cgk_tasks.tenancy.context import current_tenant, platform_context, tenant_context
-from cgk_tasks.tenancy.database import TenantSession, tenant_session
 from cgk_tasks.tenancy.models import Tenant
 from cgk_tasks.tenancy.registry import active_tenants, add_tenant, resume_tenant, suspend_tenant
 from cgk_tasks.tenancy.rls import protect_table
 from cgk_tasks.tenancy.storage import tenant_storage_path
+
+if TYPE_CHECKING:
+    from cgk_tasks.tenancy.database import TenantSession, tenant_session
 
 __all__ = [
     "Tenant",
@@ -24,3 +28,12 @@ __all__ = [
     "tenant_session",
     "tenant_storage_path",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Sessions load SQLAlchemy, which a worker without them need not carry."""
+    if name in {"TenantSession", "tenant_session"}:
+        from cgk_tasks.tenancy import database
+
+        return getattr(database, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

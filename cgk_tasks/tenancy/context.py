@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 import structlog
 
@@ -53,6 +53,18 @@ def tenant_context(tenant: str | Tenant) -> Iterator[Tenant]:
     finally:
         structlog.contextvars.reset_contextvars(**bound)
         _tenant.reset(token)
+
+
+def set_current_tenant(tenant: Tenant) -> Token[Tenant | None]:
+    """What `tenant_context` does, without its checks and its place in the logs: for the worker, once a run.
+
+    Give what it returns to `reset_current_tenant`.
+    """
+    return _tenant.set(tenant)
+
+
+def reset_current_tenant(token: Token[Tenant | None]) -> None:
+    _tenant.reset(token)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from cgk_tasks import SendItem, asend_job, get_job_status, send_job, send_jobs
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
-from cgk_tasks.postgres import engine, sqlalchemy_url
+from cgk_tasks.sqlalchemy_engine import engine, sqlalchemy_url
 from cgk_tasks.runs.models import DEFAULT_PRIORITY
 from cgk_tasks.runs.publisher import NOTHING_WAITS, get_publisher
 from tests.support.waiting import wait_until

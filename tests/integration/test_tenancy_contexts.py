@@ -232,7 +232,7 @@ def test_protecting_a_table_again_is_harmless(shared_table):
 
 
 def test_a_table_can_be_protected_from_an_alembic_migration(shared_table):
-    from cgk_tasks.postgres import engine
+    from cgk_tasks.sqlalchemy_engine import engine
 
     with engine().connect() as connection:
         protect_table(connection, "invoices")

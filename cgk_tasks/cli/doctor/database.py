@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import psycopg
-import sqlalchemy as sa
 
 from cgk_tasks import migrations
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
@@ -24,7 +23,7 @@ def check(settings: Settings) -> list[Finding]:
     try:
         with autocommit() as connection:
             server = fetch(connection, SQL["server"])[0]
-    except (psycopg.Error, sa.exc.SQLAlchemyError, ConfigurationError) as error:
+    except (psycopg.Error, ConfigurationError) as error:
         return [
             fail(
                 "database",
