@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import plain_app
 from draining import drain_ours, drain_plain
-from harness import PLAIN, Line, Plan, repeat
+from harness import PACKETS, PLAIN, Line, Plan, repeat, setting
 from sends import ours_rows, plain_row
+from throughput import learn_run_times
+
+from cgk_tasks import send_job
 
 
 def measure(plan: Plan) -> list[Line]:
     count = plan.rows
+    learn_run_times("bench.write", lambda: [send_job(row) for row in ours_rows(1)])
+
+    def ours() -> list[float]:
+        return [drain_ours("bench.write", ours_rows(count), count)]
+
+    def ours_in_packets() -> list[float]:
+        with setting(*PACKETS):
+            return ours()
+
     medians = repeat(
         plan.repeats,
         {
             "plain": lambda: [drain_plain(plain_app.app, PLAIN, "write_row", plain_row, count)],
-            "ours": lambda: [drain_ours("bench.write", ours_rows(count), count)],
+            "ours": ours,
+            "packets": ours_in_packets,
         },
     )
-    return [Line(f"runs that write one row, backlog of {count:,}", *medians["plain"], *medians["ours"], "/s")]
+    what = f"runs that write one row, backlog of {count:,}"
+    return [
+        Line(f"{what}, packets on", *medians["plain"], *medians["packets"], "/s", at_least=3.0),
+        Line(f"{what}, one id a message", *medians["plain"], *medians["ours"], "/s"),
+    ]

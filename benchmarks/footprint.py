@@ -6,28 +6,44 @@ import time
 from pathlib import Path
 
 import psutil
-from harness import OURS, PLAIN, Line, Plan, Worker, repeat, wait_for_marks
+from harness import OURS, PLAIN, Line, Plan, Worker, environment, repeat, wait_for_marks
 from sends import Send, mark_ours, mark_plain
+from shared import IMPORTS
 
 _SETTLE_SECONDS = 2.0
 
+_OF_A_PRODUCT = "sqlalchemy.orm sqlalchemy.dialects.postgresql.psycopg psycopg pydantic"
+"""What a module of tasks imports that check their arguments and write rows, whichever side runs them."""
+
 
 def measure(plan: Plan) -> list[Line]:
-    def start_and_idle(app: tuple[str, str], send: Send) -> list[float]:
+    def start_and_idle(app: tuple[str, str], send: Send, imports: str) -> list[float]:
         send(0.0)
-        with Worker(*app) as worker:
+        with environment({IMPORTS: imports}), Worker(*app) as worker:
             (started,) = wait_for_marks(worker, 1)
             time.sleep(_SETTLE_SECONDS)
-            return [memory(worker.process.pid), started - worker.started_at]
+            return [memory(worker.pid), started - worker.started_at]
 
     medians = repeat(
         plan.repeats,
-        {"plain": lambda: start_and_idle(PLAIN, mark_plain), "ours": lambda: start_and_idle(OURS, mark_ours)},
+        {
+            "plain": lambda: start_and_idle(PLAIN, mark_plain, _OF_A_PRODUCT),
+            "ours": lambda: start_and_idle(OURS, mark_ours, _OF_A_PRODUCT),
+            "plain, bare": lambda: start_and_idle(PLAIN, mark_plain, ""),
+            "ours, bare": lambda: start_and_idle(OURS, mark_ours, ""),
+        },
     )
-    (plain_memory, plain_start), (ours_memory, ours_start) = medians["plain"], medians["ours"]
+
+    def lines(which: str, what: str, at_most: float | None) -> list[Line]:
+        (plain_memory, plain_start), (ours_memory, ours_start) = medians[f"plain{which}"], medians[f"ours{which}"]
+        return [
+            Line(f"idle worker, memory (PSS), {what}", plain_memory, ours_memory, "MB", at_most=at_most),
+            Line(f"worker, start to first job, {what}", plain_start, ours_start, "s", at_most=at_most),
+        ]
+
     return [
-        Line("idle worker, memory (PSS)", plain_memory, ours_memory, "MB", at_most=1.3),
-        Line("worker, start to first job", plain_start, ours_start, "s", at_most=1.3),
+        *lines("", "both applications import SQLAlchemy, psycopg and pydantic", 1.3),
+        *lines(", bare", "neither imports anything itself", None),
     ]
 
 

@@ -11,11 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from shared import MARKS, PLAIN_QUEUE, PLAIN_WITH_RESULTS_QUEUE, client
+from shared import MARKS, PLAIN_QUEUE, PLAIN_WITH_RESULTS_QUEUE, REDIS_URL, client
 
 from cgk_tasks import embedded
 from cgk_tasks.config import use_settings
@@ -42,16 +42,22 @@ class Plan:
     repeats: int = 3
     backlog: int = 3_000
     deep_backlog: int = 10_000
-    rows: int = 1_000
+    rows: int = 2_000
     bulk: int = 10_000
     sends: int = 1_000
-    lone_jobs: int = 100
+    lone_jobs: int = 200
     due_runs: int = 200
+    peer_sends: int = 300
+    peer_lone_jobs: int = 100
+    open_runs: tuple[int, ...] = (100, 10_000, 1_000_000)
+    tenants: tuple[int, ...] = (1, 1_000, 100_000)
+    history_per_second: int = 100
 
 
 QUICK = Plan(
-    repeats=1, backlog=1_000, deep_backlog=4_000, rows=400, bulk=2_000, sends=300, lone_jobs=50, due_runs=100
-)
+    repeats=1, backlog=1_000, deep_backlog=4_000, rows=400, bulk=2_000, sends=300, lone_jobs=50, due_runs=100,
+    peer_sends=100, peer_lone_jobs=30, open_runs=(100, 10_000), tenants=(1, 1_000), history_per_second=10,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,20 @@ class Line:
         return None if self.at_most is None else self.judged <= self.at_most
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of the page that is not ours against plain Celery. `name`: by which other pages quote it."""
+
+    name: str
+    title: str
+    about: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+Measured = list[Line] | Table
+
+
 @contextmanager
 def servers() -> Iterator[embedded.Services]:
     """A private PostgreSQL (with fsync) and Redis in a temporary folder, and the settings that name them."""
@@ -95,6 +115,7 @@ def servers() -> Iterator[embedded.Services]:
                 "JOBS_PROVIDER": "celery",
                 "CGK_DATABASE_URL": services.database_url,
                 "CGK_BROKER_URL": services.broker_url,
+                REDIS_URL: services.broker_url,
                 "CGK_JOB_MODULES": "jobs",
                 "CGK_TENANT_SETUP": "jobs:create_table",
                 "CGK_LOG_LEVEL": "WARNING",
@@ -108,13 +129,24 @@ def servers() -> Iterator[embedded.Services]:
 @contextmanager
 def setting(variable: str, value: str) -> Iterator[None]:
     """Another value of a setting, for this process and the workers it starts."""
-    before = os.environ[variable]
+    with environment({variable: value}):
+        yield
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Other values of settings, for this process and the workers it starts."""
+    before = {name: os.environ.get(name) for name in values}
     try:
-        os.environ[variable] = value
+        os.environ.update(values)
         use_settings(None)
         yield
     finally:
-        os.environ[variable] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
         use_settings(None)
 
 
@@ -130,7 +162,7 @@ def prepare() -> None:
 
 
 def clear() -> None:
-    """Empty the broker and the record: each repetition begins alike. Only while no worker runs."""
+    """Empty Redis and the record: each repetition begins alike. Only while no worker runs."""
     with client() as broker:
         broker.flushdb()
     with autocommit() as connection:
@@ -138,53 +170,66 @@ def clear() -> None:
         connection.execute("CHECKPOINT")
 
 
-@dataclass
-class Worker:
+def celery_worker(app: str, queue: str) -> list[str]:
     """`celery -A APP worker -c 2`, the same command for both kinds."""
+    return [
+        *(sys.executable, "-m", "celery", "-A", app, "worker", "--queues", queue),
+        *("--concurrency", "2", "--pool", "prefork", "--loglevel", "WARNING"),
+        *("--without-gossip", "--without-mingle"),  # a second's wait for other workers hides the start
+    ]
 
-    app: str
-    queue: str
-    started_at: float = field(default_factory=time.time)
 
-    def __post_init__(self) -> None:
-        self.log = Path(tempfile.mkstemp(prefix="cgk-bench-", suffix=".log")[1])
-        command = [
-            *(sys.executable, "-m", "celery", "-A", self.app, "worker", "--queues", self.queue),
-            *("--concurrency", "2", "--pool", "prefork", "--loglevel", "WARNING"),
-            *("--without-gossip", "--without-mingle"),  # a second's wait for other workers hides the start
-        ]
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=FOLDER,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+class Workers:
+    """Running commands of one system, which end with the block."""
+
+    def __init__(self, *commands: Sequence[str]) -> None:
+        self._log = Path(tempfile.mkstemp(prefix="cgk-bench-", suffix=".log")[1])
+        self.started_at = time.time()
+        with self._log.open("wb") as output:
+            self.processes = [
+                subprocess.Popen(
+                    command, cwd=FOLDER, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                )
+                for command in commands
+            ]  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self.processes[0].pid
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        self.log.unlink()
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._log.unlink()
 
     def wait(self, condition: Callable[[], bool], every_seconds: float = 0.05) -> None:
-        """Until the condition is true. Raises RuntimeError with the worker's log."""
+        """Until the condition is true. Raises RuntimeError with what the workers said."""
         give_up = time.monotonic() + _PATIENCE_SECONDS
         while not condition():
-            if self.process.poll() is not None or time.monotonic() > give_up:
-                raise RuntimeError(f"The worker of {self.app} did not do it:\n{self.log.read_text()[-4000:]}")
+            ended = any(process.poll() is not None for process in self.processes)
+            if ended or time.monotonic() > give_up:
+                command = " ".join(map(str, self.processes[0].args[1:]))
+                raise RuntimeError(f"`{command}` did not do it:\n{self._log.read_text()[-4000:]}")
             time.sleep(every_seconds)
 
 
-def wait_for_marks(worker: Worker, count: int, every_seconds: float = 0.05) -> list[float]:
+class Worker(Workers):
+    """`celery -A APP worker -c 2`."""
+
+    def __init__(self, app: str, queue: str) -> None:
+        super().__init__(celery_worker(app, queue))
+
+
+def wait_for_marks(worker: Workers, count: int, every_seconds: float = 0.05) -> list[float]:
     """The first `count` times that tasks wrote, and forget them."""
     with client() as broker:
         worker.wait(lambda: broker.llen(MARKS) >= count, every_seconds)

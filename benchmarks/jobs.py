@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING
 
-from shared import MARKS, client
+from shared import MARKS, client, import_what_jobs_need
 
 from cgk_tasks import JobContext, define_job
 from cgk_tasks.events import OrderCreated, TenantEvent
@@ -17,6 +17,7 @@ from cgk_tasks.tenancy import Tenant
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
 
+import_what_jobs_need()
 broker = client()
 
 

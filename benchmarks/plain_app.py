@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from celery import Celery
-from shared import MARKS, PLAIN_QUEUE, PLAIN_WITH_RESULTS_QUEUE, client
+from shared import MARKS, PLAIN_QUEUE, PLAIN_WITH_RESULTS_QUEUE, REDIS_URL, client, import_what_jobs_need
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 broker = client()
 
 
-def make_app(queue: str, backend: str | None) -> Celery:
-    made = Celery(queue, broker=os.environ["CGK_BROKER_URL"], backend=backend, set_as_current=False)
+def make_app(queue: str, backend: str | None = None, broker_url: str | None = None) -> Celery:
+    made = Celery(queue, broker=broker_url or os.environ[REDIS_URL], backend=backend, set_as_current=False)
     made.conf.update(
         task_default_queue=queue,
         task_ignore_result=backend is None,
@@ -62,5 +62,6 @@ def mark_start(tenant_id: str, since: float) -> None:
     broker.rpush(MARKS, time.time() - since)
 
 
-app = make_app(PLAIN_QUEUE, None)
-with_results = make_app(PLAIN_WITH_RESULTS_QUEUE, os.environ["CGK_BROKER_URL"])
+import_what_jobs_need()
+app = make_app(PLAIN_QUEUE)
+with_results = make_app(PLAIN_WITH_RESULTS_QUEUE, os.environ[REDIS_URL])

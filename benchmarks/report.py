@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from harness import Line, Plan
+from harness import Line, Measured, Plan, Table
 from shared import client
 
 from cgk_tasks.postgres import autocommit
 
 
-def page(lines: Sequence[Line], plan: Plan, seconds: float, load: float) -> str:
+def page(measured: Sequence[Measured], plan: Plan, seconds: float, load: float) -> str:
     """`load`: of the machine before the run; more than a little of it makes the figures doubtful."""
     head = f"""\
 # Benchmarks
 
 Made by `python benchmarks/run.py` on {datetime.now(UTC):%Y-%m-%d} in {seconds:.0f} s. Everything ran in the same run, \
-on the same machine, Redis and PostgreSQL; figures are medians of {plan.repeats} repetition(s), which took turns.
+on the same machine, Redis and PostgreSQL; figures are {_medians(plan.repeats)}.
 
 - Machine: {machine()}; load average before the run: {load:.1f}
 - Versions: {versions()}
@@ -30,16 +30,35 @@ acknowledgement, no results unless said); ours keeps a durable record of every r
 - PostgreSQL: {postgres()}. Redis: {redis_server()}.
 
 """
-    return head + table(lines)
+    return head + tables(measured)
 
 
-def table(lines: Sequence[Line]) -> str:
+def _medians(repeats: int) -> str:
+    return f"medians of {repeats} repetitions, which took turns" if repeats > 1 else "of a single repetition"
+
+
+def tables(measured: Sequence[Measured]) -> str:
+    """All the lines in one table, which comes first; then the others, each under its title."""
+    lines = [line for one in measured if not isinstance(one, Table) for line in one]
+    parts = [_beside_plain_celery(lines)] if lines else []
+    return "\n".join(parts + [_with_title(one) for one in measured if isinstance(one, Table)])
+
+
+def _beside_plain_celery(lines: Sequence[Line]) -> str:
     rows = [
         "| what | plain Celery | cgk_tasks | ratio | budget | within |",
         "| --- | ---: | ---: | ---: | ---: | :---: |",
         *(_row(line) for line in lines),
     ]
     return "\n".join(rows) + "\n"
+
+
+def _with_title(table: Table) -> str:
+    # Figures are aligned right, words left.
+    is_figure = [cell[:1].isdigit() and len(cell) < 16 for cell in table.rows[0]]
+    rule = ["---:" if figure and at else "---" for at, figure in enumerate(is_figure)]
+    rows = [f"| {' | '.join(row)} |" for row in (table.columns, rule, *table.rows)]
+    return f"## {table.title}\n\n{table.about}\n\n" + "\n".join(rows) + "\n"
 
 
 def _row(line: Line) -> str:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import psycopg
 from psycopg import errors as pg_errors
+from psycopg import generators
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.generators import fetch_many
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import dict_row
 
@@ -30,6 +30,7 @@ from cgk_tasks.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from psycopg.pq.abc import PGresult
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
@@ -180,20 +181,36 @@ _FLUSH = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
 """The shortest transaction that waits for the disk, and so for all that was committed before it."""
 
 
+def flush(connection: Connection) -> None:
+    """Wait until all that was committed before is on disk. Raises psycopg.Error."""
+    script(connection, _FLUSH)
+
+
+def script(connection: Connection, text: bytes) -> list[PGresult]:
+    """Run several statements without parameters in one round trip. Raises psycopg.Error."""
+    connection.pgconn.send_query(text)
+    return _results(connection)
+
+
+def _results(connection: Connection) -> list[PGresult]:
+    results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
+    for result in results:
+        if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+            raise pg_errors.error_from_result(result)
+    return results
+
+
 @contextmanager
 def flushing(connection: Connection) -> Iterator[None]:
     """PostgreSQL writes to disk, while the block runs, what was committed on the connection without waiting for it.
 
     All of it is there when the block ends. Raises psycopg.Error.
     """
-    pgconn = connection.pgconn
-    pgconn.send_query(_FLUSH)
+    connection.pgconn.send_query(_FLUSH)
     try:
         yield
     finally:
-        for result in connection.wait(fetch_many(pgconn)):
-            if result.status != ExecStatus.TUPLES_OK:
-                raise pg_errors.error_from_result(result)
+        _results(connection)
 
 
 def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> list[Row]:

@@ -64,7 +64,7 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     if not claimed:
         claimed = _claim_after_a_crash(ids, me, settings.worker_timeout_seconds)
     activity.shared().hold([(run.id, run.attempt) for run in claimed])
-    records = Records(me)
+    records = Records(me, share_flush=len(claimed) > 1)
     error: BaseException | None = None
     begun, seconds, done = time.monotonic(), 0.0, 0
     for run in claimed:
@@ -186,10 +186,17 @@ def _log_end(outcome: Outcome, seconds: float) -> None:
 
 
 class Records:
-    """Writes how runs ended. Completions without `ctx.db` are gathered and written with one statement a packet."""
+    """Writes how runs ended. Completions without `ctx.db` are gathered and written with one statement a packet.
 
-    def __init__(self, me: str) -> None:
+    Those with it commit one by one, each with what its job wrote. In a packet they do not each wait for the disk: it
+    is flushed once, at the end. What PostgreSQL forgets in a crash before that, it forgets whole, writes and completion
+    together, and the run runs again.
+    """
+
+    def __init__(self, me: str, *, share_flush: bool = False) -> None:
         self._me = me
+        self._share_flush = share_flush
+        self._is_flushed = True
         self._gathered: list[Closing] = []
         self._has_children = False
         self._patience = get_settings().database_patience_seconds
@@ -220,15 +227,18 @@ class Records:
         from cgk_tasks.tenancy.database import leave_tenant
 
         session.flush()
-        connection = session.connection()
+        connection = session.driver_connection()
         leave_tenant(connection)
+        # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
+        later = self._share_flush and run.canvas is None and not session.is_listened_to
         with unit_of_work(connection) as unit:
-            closed = store.finish(connection, self._me, [closing], flush=True)
+            closed = store.finish(connection, self._me, [closing], flush=not later)
             if not closed:
                 raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
             canvas.follow(task, run, outcome)
             canvas.follow_closed(closed)
         session.commit()
+        self._is_flushed &= not later
         publish(unit.accepted)
 
     def save_cursor(self, run: Claimed, cursor: Any, session: TenantSession | None) -> None:
@@ -342,7 +352,9 @@ class Records:
             publish(children)
 
     def flush(self) -> None:
-        """Write the gathered completions."""
+        """Write the gathered completions, and see that the others are on disk."""
+        if not self._is_flushed:
+            self._flush_to_disk()
         closings, self._gathered = self._gathered, []
         if not closings:
             return
@@ -362,3 +374,11 @@ class Records:
         except psycopg.Error:
             # The worker's main process sees that nobody runs these any more and takes them back.
             log.exception("outcomes_not_recorded", runs=[closing.id for closing in closings])
+
+    def _flush_to_disk(self) -> None:
+        try:
+            with postgres.autocommit() as connection:
+                postgres.flush(connection)
+        except psycopg.Error as exc:
+            # What a crash took back with it runs again; what is still there has ended.
+            log.warning("flush_failed", reason=str(exc).strip())

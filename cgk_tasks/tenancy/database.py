@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from cgk_tasks.errors import TenantContextError
-from cgk_tasks.postgres import execute, fetch, statements
+from cgk_tasks.postgres import AnyConnection, execute, fetch, script, statements
 from cgk_tasks.sqlalchemy_engine import engine
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import current_tenant, find_current_tenant
@@ -27,6 +30,17 @@ class TenantSession(Session):
     def __init__(self, tenant: Tenant, bind: sa.Engine | None = None) -> None:
         super().__init__(bind or engine(), expire_on_commit=False)
         self.tenant = tenant if tenant.registered else registry.require(tenant.id)
+
+    def driver_connection(self) -> AnyConnection:
+        """The connection of the open transaction, without SQLAlchemy around it where that is possible."""
+        connection = self.connection()
+        driver = connection.connection.driver_connection
+        return driver if isinstance(driver, psycopg.Connection) else connection
+
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether somebody acts when it has committed."""
+        return bool(self.dispatch.after_commit)
 
     def get_bind(self, *args: Any, **kwargs: Any) -> sa.Engine | sa.Connection:
         """Refuses to work outside its tenant's context: a session that was kept too long must not be used there."""
@@ -48,18 +62,45 @@ def _enter(session: TenantSession, transaction: SessionTransaction, connection: 
 
 def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
     """Confine the open transaction to the tenant: schema, role, and the setting that row-level policies read."""
-    values = {
+    driver = connection.connection.driver_connection
+    if isinstance(driver, psycopg.Connection) and _is_plain_and_idle(driver):
+        # The transaction begins in the same round trip: half the time of the two.
+        rows = script(driver, _begin_for(tenant, driver.info.encoding))[-1]
+        has_temporary_tables = rows.get_value(0, 3) == b"t"
+    else:
+        has_temporary_tables = fetch(connection, SQL["enter_tenant"], _confines(tenant))[0]["has_temporary_tables"]
+    if has_temporary_tables:
+        execute(connection, SQL["forget_temporary_tables"])
+
+
+def _confines(tenant: Tenant) -> dict[str, str]:
+    return {
         "search_path": f"{sql.Identifier(tenant.schema_name).as_string(None)}, pg_temp",
         "tenant_id": tenant.id,
         "role": tenant.role_name or "none",
     }
-    if fetch(connection, SQL["enter_tenant"], values)[0]["has_temporary_tables"]:
-        execute(connection, SQL["forget_temporary_tables"])
 
 
-def leave_tenant(connection: sa.Connection) -> None:
+@lru_cache(maxsize=1024)
+def _begin_for(tenant: Tenant, encoding: str) -> bytes:
+    """BEGIN and `enter_tenant` as one text: PostgreSQL takes several statements at once only without parameters."""
+    entering = SQL["enter_tenant"]
+    for name, value in _confines(tenant).items():
+        entering = entering.replace(f"%({name})s", sql.Literal(value).as_string(None))
+    return f"BEGIN; {entering}".encode(encoding)
+
+
+def _is_plain_and_idle(driver: psycopg.Connection[Any]) -> bool:
+    return (
+        driver.pgconn.transaction_status == TransactionStatus.IDLE
+        and not driver.autocommit
+        and (driver.isolation_level, driver.read_only, driver.deferrable) == (None, None, None)
+    )
+
+
+def leave_tenant(connection: AnyConnection) -> None:
     """Take the open transaction back to the login's own role, to record the run's end in the schema cgk."""
-    connection.exec_driver_sql("SET LOCAL ROLE NONE")
+    execute(connection, "SET LOCAL ROLE NONE")
 
 
 @contextmanager

@@ -48,6 +48,7 @@ def load(monkeypatch):
     def load_file(path):
         spec = importlib.util.spec_from_file_location(f"loaded_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
         return module
 

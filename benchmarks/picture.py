@@ -1,0 +1,79 @@
+"""Bars as an SVG, readable on light and dark pages. No library: it is some rectangles and words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+_WIDTH, _NAMES, _VALUES, _GAP, _MARGIN = 880, 216, 74, 20, 24
+_ROW, _BAR, _APART = 30, 16, 14
+_TOP = 92
+_CHARACTER = 6.7
+"""About the width of a letter of the names, to see that they fit."""
+
+_STYLE = """
+  .card { fill: #ffffff; stroke: #d0d7de } .title { fill: #1f2328; font-size: 17px; font-weight: 600 }
+  .about, .head { fill: #59636e; font-size: 12.5px } .name { fill: #1f2328; font-size: 13px }
+  .value { fill: #59636e; font-size: 12.5px; font-variant-numeric: tabular-nums }
+  .ours { fill: #0969da } .durable { fill: #57606a } .other { fill: #afb8c1 }
+  text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif } .bold { font-weight: 650 }
+  @media (prefers-color-scheme: dark) {
+    .card { fill: #0d1117; stroke: #30363d } .title, .name { fill: #e6edf3 } .about, .head, .value { fill: #9198a1 }
+    .ours { fill: #4493f8 } .durable { fill: #9198a1 } .other { fill: #545d68 }
+  }
+"""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row: one bar for each column. `kind`: ours, durable or other, which is its colour. `apart`: with space above."""
+
+    name: str
+    values: Sequence[float]
+    kind: str
+    apart: bool = False
+
+
+def bars(
+    title: str, about: str, columns: Sequence[str], rows: Sequence[Bar], legend: Sequence[tuple[str, str]] = ()
+) -> str:
+    """An SVG. Each column has its own scale, from zero. `legend`: kinds and what they mean."""
+    height = _TOP + _ROW * len(rows) + _APART * sum(row.apart for row in rows) + (34 if legend else 12)
+    space = (_WIDTH - 2 * _MARGIN - _NAMES) / len(columns) - _VALUES - _GAP
+    lefts = [_MARGIN + _NAMES + at * (space + _VALUES + _GAP) for at in range(len(columns))]
+    largest = [max(row.values[at] for row in rows) for at in range(len(columns))]
+    parts = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
+            f'role="img" aria-label="{escape(title)}">'
+        ),
+        f"<style>{_STYLE}</style>",
+        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        _text("title", _MARGIN, 34, title),
+        _text("about", _MARGIN, 56, about),
+        *(_text("head", left, _TOP - 12, column) for left, column in zip(lefts, columns, strict=True)),
+    ]
+    top = _TOP
+    for row in rows:
+        assert len(row.name) * _CHARACTER < _NAMES, f"{row.name!r} does not fit"
+        top += _APART * row.apart
+        bold = " bold" if legend and row.kind == "ours" else ""
+        parts.append(_text(f"name{bold}", _MARGIN, top + _BAR - 3, row.name))
+        for left, most, value in zip(lefts, largest, row.values, strict=True):
+            width = max(2.0, space * value / most)
+            parts.append(
+                f'<rect class="{row.kind}" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{_BAR}" rx="2"/>'
+            )
+            parts.append(_text(f"value{bold}", left + width + 6, top + _BAR - 3, f"{value:,.0f}/s"))
+        top += _ROW
+    left = float(_MARGIN)
+    for kind, meaning in legend:
+        parts.append(f'<rect class="{kind}" x="{left:.1f}" y="{height - 27}" width="11" height="11" rx="2"/>')
+        parts.append(_text("head", left + 17, height - 17, meaning))
+        left += 17 + len(meaning) * _CHARACTER + 24
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _text(kind: str, left: float, bottom: float, words: str) -> str:
+    return f'<text class="{kind}" x="{left:.1f}" y="{bottom}">{escape(words)}</text>'
