@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
+from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.base import EVENTS_BY_NAME
@@ -186,6 +187,7 @@ app = create_app()
 def _import_jobs(**_arguments: Any) -> None:
     """A worker imports the application's job modules, and learns the events that those define."""
     import_job_modules()
+    register_builtin_jobs()
     register_application_events()
     for task in app.tasks.values():
         if isinstance(task, EventTask):

@@ -12,6 +12,7 @@ from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -24,6 +25,7 @@ from cgk_tasks.errors import ConfigurationError
 
 Isolation = Literal["search_path", "role", "rls"]
 AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age"]
+AlertChannel = Literal["critical", "error", "warning", "info", "default"]
 MAX_PAYLOAD_BYTES = 256 * 1024
 
 
@@ -33,8 +35,9 @@ def _split(value: object) -> object:
     return value
 
 
-# A comma-separated list in the environment, not JSON.
+# Comma-separated lists in the environment, not JSON.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Delays = Annotated[tuple[NonNegativeFloat, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -167,6 +170,47 @@ class Settings(BaseSettings):
     alert_interval_seconds: PositiveFloat = Field(default=15.0, description="How often the leading worker looks.")
     alert_tenant: str = Field(
         default="platform", description="The tenant that alerts are sent for; platform is no customer."
+    )
+
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="Switches email.send on: smtp+starttls://user:password@host:587, smtps://… or smtp://…; "
+        "`per-tenant` if only tenants have one.",
+    )
+    email_from: str | None = Field(default=None, description="Sender of a tenant that has none of its own.")
+    email_templates: Path = Field(default=Path("templates/email"), description="Folder of the emails' templates.")
+    sms_url: SecretStr | None = Field(
+        default=None, description="Switches sms.send on: an apprise URL with {to} in it, or `per-tenant`."
+    )
+    slack_url: SecretStr | None = Field(
+        default=None, description="Switches slack.notify on: an apprise URL, {channel} in it or not, or `per-tenant`."
+    )
+    push_url: SecretStr | None = Field(
+        default=None, description="Switches push.notification on: an apprise URL with {user_id} in it, or `per-tenant`."
+    )
+    webhooks: bool = Field(default=False, description="Switches the jobs of webhook.received and its like on.")
+    webhook_timeout_seconds: PositiveFloat = Field(
+        default=15.0, description="From the look-up of an endpoint's name to the end of its answer, at most."
+    )
+    webhook_retry_seconds: Delays = Field(
+        default=(5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0),
+        description="Waits before the second attempt of a delivery, the third, …; separated by commas.",
+    )
+    webhook_give_up_seconds: PositiveFloat = Field(
+        default=86400.0, description="An endpoint that has only failed for so long is switched off."
+    )
+    webhook_private_hosts: Names = Field(
+        default=(),
+        description="Hosts that webhooks may reach at private addresses and by http, for development; "
+        "separated by commas.",
+    )
+    system_jobs: bool = Field(
+        default=False, description="Switches system.healthCheck, system.cleanup and system.syncRecovery on."
+    )
+    alert_urls: dict[AlertChannel, tuple[SecretStr, ...]] = Field(
+        default={},
+        description="Switches system.alert on: a JSON object with a list of apprise URLs for each severity; `default` is "
+        "for those not named.",
     )
 
     def __init__(self, **values: Any) -> None:

@@ -6,6 +6,8 @@
     ├─ StoreError                  PostgreSQL refused, or is away
     ├─ BrokerError                 the broker refused, or is away
     ├─ UnknownScheduleError        there is no schedule with this name or id
+    ├─ UnknownEndpointError        the tenant has no such webhook endpoint
+    ├─ AddressRefusedError         a webhook's URL leads where webhooks may not go
     ├─ TenantError
     │  ├─ TenantMissingError       something was sent or asked for without a tenant
     │  ├─ InvalidTenantError       the id is malformed
@@ -111,6 +113,29 @@ class UnknownScheduleError(CgkTasksError):
         super().__init__(
             f"There is no schedule {name!r}.{_did_you_mean(nearest)} List them with: cgk-tasks schedules list"
         )
+
+
+# Webhooks
+
+
+class UnknownEndpointError(CgkTasksError):
+    """The tenant has no webhook endpoint with this id."""
+
+    code = "RECORD_NOT_FOUND"
+
+    def __init__(self, tenant_id: str, endpoint_id: str) -> None:
+        self.tenant_id = tenant_id
+        self.endpoint_id = endpoint_id
+        super().__init__(
+            f'The tenant "{tenant_id}" has no webhook endpoint "{endpoint_id}". '
+            f"List them with: cgk-tasks webhooks list {tenant_id}"
+        )
+
+
+class AddressRefusedError(CgkTasksError):
+    """A webhook's URL is not of the form that webhooks need, or leads to a private address."""
+
+    code = "INVALID_INPUT"
 
 
 # Tenants

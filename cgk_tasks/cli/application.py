@@ -24,8 +24,10 @@ def client() -> JobClient:
 
 def load_jobs() -> None:
     """Import CGK_JOB_MODULES, which define the application's events and jobs. One that fails is only a warning."""
+    from cgk_tasks.builtin import register_builtin_jobs
     from cgk_tasks.config import get_settings
 
+    register_builtin_jobs()
     if not get_settings().job_modules:
         return
     from cgk_tasks.tasks.jobs import import_job_modules

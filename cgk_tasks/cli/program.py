@@ -28,6 +28,7 @@ from cgk_tasks.cli import (
     schedules,
     send,
     tenants,
+    webhooks,
 )
 from cgk_tasks.cli.output import examples, log_to_stderr
 
@@ -55,6 +56,7 @@ program.add_typer(runs.commands, name="runs")
 program.add_typer(tenants.commands, name="tenants")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
+program.add_typer(webhooks.commands, name="webhooks")
 program.command("admin", epilog=admin.EXAMPLES)(admin.admin)
 program.command("metrics", epilog=metrics.EXAMPLES)(metrics.metrics)
 program.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

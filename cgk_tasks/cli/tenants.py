@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -86,3 +87,52 @@ def resume(tenant_id: TenantId) -> None:
 
     tenant = resume_tenant(tenant_id)
     typer.echo(f"{tenant.id}: {tenant.status}")
+
+
+SettingName = Annotated[
+    str, typer.Argument(metavar="NAME", help="email_from, smtp_url, sms_url, slack_url or push_url.")
+]
+
+
+@commands.command(
+    "set",
+    epilog=examples(
+        "cgk-tasks tenants set acme email_from 'Acme <hello@acme.example>'",
+        "cgk-tasks tenants set acme smtp_url - < smtp_url.txt", "cgk-tasks tenants set acme slack_url --remove",
+    ),
+)  # fmt: skip
+def set_setting(
+    tenant_id: TenantId,
+    name: SettingName,
+    value: Annotated[
+        str | None, typer.Argument(metavar="[VALUE]", help="The value; - reads stdin. Left out, it is asked for unseen.", show_default=False)
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Let the platform's value hold again.")] = False,
+) -> None:
+    """Give a tenant its own sender or credentials for the built-in jobs, in place of the platform's."""
+    from cgk_tasks.builtin.tenant_settings import remove_tenant_setting, set_tenant_setting
+
+    if remove:
+        had = remove_tenant_setting(tenant_id, name)
+        typer.echo(f"{tenant_id}: {name} {'removed' if had else 'was not set'}")
+        return
+    if value is None:
+        value = typer.prompt(name, hide_input=True, err=True)
+    elif value == "-":
+        value = sys.stdin.read()
+    set_tenant_setting(tenant_id, name, value)
+    typer.echo(f"{tenant_id}: {name} set")
+
+
+@commands.command("settings", epilog=examples("cgk-tasks tenants settings acme"))
+def settings(tenant_id: TenantId, as_json: AsJson = False) -> None:
+    """List which settings a tenant has of its own, without their values."""
+    from cgk_tasks.builtin.tenant_settings import list_tenant_settings
+
+    rows = [{"name": name, "changed_at": at} for name, at in list_tenant_settings(tenant_id).items()]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, ("name", "changed_at"))
+    else:
+        say(f"{tenant_id} has none: the platform's hold. See: cgk-tasks tenants set --help")

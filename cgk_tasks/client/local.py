@@ -292,7 +292,8 @@ class LocalProvider:
     def _jobs_for(self, status: RunStatus) -> list[Job]:
         if status.job is not None and (job := find_job(status.job)) is not None:
             return [job]
-        return [*jobs_for(status.event), *self._handlers.get(status.event, ())]
+        handlers = self._handlers.get(status.event, ())
+        return [*(job for job in jobs_for(status.event) if not (handlers and job.is_builtin)), *handlers]
 
     def _fan_out(self, parent: _Run, jobs: Sequence[Job], now: datetime) -> None:
         for job in jobs:

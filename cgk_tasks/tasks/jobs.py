@@ -34,6 +34,8 @@ class Job:
     timeout: float | None = None
     around: Middleware | None = None
     is_async: bool = False
+    is_builtin: bool = False
+    """One of cgk_tasks' own: it runs only while the application has no job for its event."""
 
     @property
     def timeout_seconds(self) -> float:
@@ -131,11 +133,12 @@ def remove_job(job_id: str) -> None:
 
 
 def _index(event: str) -> None:
-    _by_event[event] = tuple(job for job in _jobs.values() if job.event == event)
+    jobs = tuple(job for job in _jobs.values() if job.event == event)
+    _by_event[event] = tuple(job for job in jobs if not job.is_builtin) or jobs
 
 
 def jobs_for(event: str) -> tuple[Job, ...]:
-    """The jobs of an event in the order of their definition."""
+    """The jobs of an event in the order of their definition; the application's own replace a built-in one."""
     return _by_event.get(event, ())
 
 

@@ -68,3 +68,24 @@ def test_a_tenant_is_suspended_and_resumed(cgk, new_id):
 def test_suspending_an_unknown_tenant_fails_with_the_nearest_id(cgk):
     outcome = cgk("tenants", "suspend", "acmee")
     assert (outcome.code, 'Did you mean "acme"?' in outcome.err) == (1, True)
+
+
+def test_a_tenants_own_setting_is_listed_without_its_value(cgk, new_id):
+    cgk("tenants", "add", new_id)
+    cgk("tenants", "set", new_id, "smtp_url", "-", stdin="smtps://user:planted@mail.example\n")
+    listed = cgk("tenants", "settings", new_id, "--json")
+    assert [row["name"] for row in listed.json] == ["smtp_url"]
+    assert "planted" not in listed.out
+
+
+def test_a_tenants_own_setting_is_removed(cgk, new_id):
+    cgk("tenants", "add", new_id)
+    cgk("tenants", "set", new_id, "email_from", "shop@shop.example")
+    cgk("tenants", "set", new_id, "email_from", "--remove")
+    assert cgk("tenants", "settings", new_id, "--json").json == []
+
+
+def test_an_unknown_setting_fails_with_the_nearest_one(cgk, new_id):
+    cgk("tenants", "add", new_id)
+    outcome = cgk("tenants", "set", new_id, "smtp_uri", "smtp://host")
+    assert (outcome.code, "Did you mean smtp_url?" in outcome.err) == (1, True)

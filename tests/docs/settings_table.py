@@ -25,8 +25,10 @@ def _variable(name: str, field: FieldInfo) -> str:
 
 def _default(field: FieldInfo) -> str:
     value = field.default
-    if value is None or value in ("", ()):
+    if value is None or value in ("", (), {}):
         return "none"
+    if isinstance(value, tuple):
+        return f"`{','.join(f'{one:g}' for one in value)}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value.as_posix() if isinstance(value, Path) else value}`"
 
 

@@ -20,6 +20,8 @@ EXAMPLES: list[CgkTasksError] = [
     errors.TenantMissingError("order.created"),
     errors.InvalidTenantError("Raw Dog"),
     errors.UnknownScheduleError("ab.hourlyMetric", nearest="ab.hourlyMetrics"),
+    errors.UnknownEndpointError("acme", "01995a5e"),
+    errors.AddressRefusedError("shop.example has the private address 10.0.0.1."),
     errors.UnknownTenantError("rawdgo", nearest="rawdog"),
     errors.TenantContextError("The context is one of acme."),
     errors.SendError("no"),

@@ -1,0 +1,1 @@
+"""`email.send`: a template filled in, sent by SMTP for its tenant."""

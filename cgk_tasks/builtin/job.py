@@ -1,0 +1,11 @@
+"""How a job of cgk_tasks' own is defined."""
+
+from __future__ import annotations
+
+from cgk_tasks.tasks.jobs import Handler, Job
+from cgk_tasks.tasks.retry import RetryConfig
+
+
+def builtin_job(event: str, handler: Handler, *, retry: RetryConfig, timeout: float) -> Job:
+    """The built-in job of an event, with the id `builtin.EVENT`. timeout: soft limit in seconds."""
+    return Job(f"builtin.{event}", event, handler, retry=retry, timeout=timeout, is_builtin=True)

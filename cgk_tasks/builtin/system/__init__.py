@@ -1,0 +1,1 @@
+"""The platform's own housekeeping: health, clean-up, recovery, alerts."""

@@ -1,0 +1,129 @@
+"""The job of `system.cleanup`. For the tenant `platform` it works for all tenants, else for its own only."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from cgk_tasks.builtin.job import builtin_job
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import PermanentError
+from cgk_tasks.events.system import SystemCleanup
+from cgk_tasks.postgres import autocommit, execute, statements
+from cgk_tasks.runs.publisher import redis_py_url
+from cgk_tasks.tasks.context import JobContext
+from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.tenancy.platform import PLATFORM_TENANT
+
+SQL = statements("housekeeping")
+
+DEFAULT_DAYS: Final = 30
+TEMPORARY: Final = "tmp"
+"""The folder in a tenant's storage whose files may be deleted: `tenant_storage_path("tmp", ...)`."""
+
+_AT_ONCE: Final = 10_000
+_DAY_SECONDS: Final = 86_400.0
+
+
+def clean_up(ctx: JobContext[SystemCleanup]) -> dict[str, int]:
+    """Delete what the target names and is older than `older_than_days` (30). Safe to repeat."""
+    days = DEFAULT_DAYS if ctx.payload.older_than_days is None else ctx.payload.older_than_days
+    if days < 1:
+        raise PermanentError(f"olderThanDays is {days}; at least 1 day must be kept.", "INVALID_INPUT")
+    tenant_id = None if ctx.tenant_id == PLATFORM_TENANT else ctx.tenant_id
+    return {"deleted": _TARGETS[ctx.payload.target](tenant_id, days)}
+
+
+def _closed_runs(tenant_id: str | None, days: int) -> int:
+    """Runs that went well; dead letters stay until CGK_HISTORY_DAYS have passed."""
+    return _delete_in_batches("forget_closed_runs", {"tenant_id": tenant_id, "days": days})
+
+
+def _expired_keys(tenant_id: str | None, days: int) -> int:  # noqa: ARG001 - keys say themselves when they expire
+    """Idempotency keys whose time is over: what is left of senders' sessions."""
+    return _delete_in_batches("forget_keys", {"tenant_id": tenant_id})
+
+
+def _delete_in_batches(statement: str, values: Mapping[str, Any]) -> int:
+    """A short transaction for each batch, so that no other waits long."""
+    total = 0
+    while True:
+        with autocommit() as connection:
+            deleted = execute(connection, SQL[statement], {**values, "limit": _AT_ONCE})
+        total += deleted
+        if deleted < _AT_ONCE:
+            return total
+
+
+def _idle_cache(tenant_id: str | None, days: int) -> int:
+    """Entries of the tenant cache without an expiry that nobody has read for so long."""
+    settings = get_settings()
+    url = settings.cache_url.get_secret_value() if settings.cache_url else settings.broker
+    pattern = f"{_literal(settings.key_prefix)}cgk:cache:{tenant_id or '*'}:*"
+    deleted = 0
+    with redis.Redis.from_url(redis_py_url(url), socket_timeout=10) as client:
+        for key in client.scan_iter(match=pattern, count=1000):
+            if client.ttl(key) == -1 and _idle_seconds(client, key) >= days * _DAY_SECONDS:
+                deleted += int(client.delete(key))
+    return deleted
+
+
+def _literal(prefix: str) -> str:
+    """A text that a Redis pattern takes as it is."""
+    return "".join(f"\\{character}" if character in "*?[]^-\\" else character for character in prefix)
+
+
+def _idle_seconds(client: redis.Redis, key: bytes) -> float:
+    try:
+        return float(client.object("idletime", key) or 0)
+    except redis.ResponseError:  # a Redis that counts uses instead (maxmemory-policy lfu)
+        return 0.0
+
+
+def _temporary_files(tenant_id: str | None, days: int) -> int:
+    root = get_settings().storage_root
+    before = time.time() - days * _DAY_SECONDS
+    deleted = 0
+    for path in _old_files(root, tenant_id, before):
+        with suppress(FileNotFoundError):
+            path.unlink()
+            deleted += 1
+    return deleted
+
+
+def _old_files(root: Path, tenant_id: str | None, before: float) -> Iterator[Path]:
+    """Never through a symbolic link: it may lead anywhere."""
+    tenants = [root / tenant_id] if tenant_id else ([*root.iterdir()] if root.is_dir() else [])
+    for tenant in tenants:
+        folder = tenant / TEMPORARY
+        if tenant.is_symlink() or folder.is_symlink() or not folder.is_dir():
+            continue
+        for parent, _folders, names in os.walk(folder):
+            yield from (path for name in names if _changed_at(path := Path(parent, name)) < before)
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+_TARGETS: Final[Mapping[str, Callable[[str | None, int], int]]] = {
+    "logs": _closed_runs,
+    "sessions": _expired_keys,
+    "cache": _idle_cache,
+    "temp": _temporary_files,
+}
+
+JOBS: Final = (
+    builtin_job(
+        "system.cleanup", clean_up, retry=RetryConfig(max_attempts=3, initial_delay=5, max_delay=60), timeout=1800
+    ),
+)

@@ -1,0 +1,68 @@
+"""The job of `system.syncRecovery`: what a synchronisation missed is done again.
+
+Of a schedule it makes a tick now, for the run's tenant. Of an event it repeats the tenant's runs that failed or found no
+job since the last success.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import Any, Final
+
+from cgk_tasks.builtin.job import builtin_job
+from cgk_tasks.client import retry_job
+from cgk_tasks.errors import PermanentError
+from cgk_tasks.events.base import EVENTS_BY_NAME
+from cgk_tasks.events.system import SystemSyncRecovery
+from cgk_tasks.postgres import autocommit, fetch, statements
+from cgk_tasks.schedules.fan_out import fire
+from cgk_tasks.schedules.schedule import PLATFORM, Schedule
+from cgk_tasks.schedules.table import SCHEDULES
+from cgk_tasks.tasks.context import JobContext
+from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.tenancy.platform import PLATFORM_TENANT
+
+SQL = statements("housekeeping")
+
+_DEFAULT_LOOK_BACK: Final = timedelta(days=1)
+_MOST_RUNS: Final = 1000
+
+
+def recover(ctx: JobContext[SystemSyncRecovery]) -> dict[str, Any]:
+    """`sync_type` is the name of a schedule or of an event. Safe to repeat: what was repeated once is left alone."""
+    name = ctx.payload.sync_type
+    schedule = SCHEDULES.get(name)
+    if schedule is not None:
+        return _tick(ctx, schedule)
+    if name in EVENTS_BY_NAME:
+        return _repeat(ctx, name)
+    near = get_close_matches(name, [*SCHEDULES, *EVENTS_BY_NAME], n=1)
+    hint = f' Did you mean "{near[0]}"?' if near else ""
+    raise PermanentError(f"syncType {name!r} is neither a schedule nor an event.{hint}", "INVALID_INPUT")
+
+
+def _tick(ctx: JobContext[Any], schedule: Schedule) -> dict[str, Any]:
+    if (schedule.scope == PLATFORM) != (ctx.tenant_id == PLATFORM_TENANT):
+        whose = f"the tenant {PLATFORM_TENANT!r}" if schedule.scope == PLATFORM else "a customer"
+        raise PermanentError(f"The schedule {schedule.name!r} works for {whose} only.", "INVALID_INPUT")
+    # The run's own time names the tick, so that a second attempt makes no second one.
+    tick = fire(schedule, ctx.queued_at or datetime.now(UTC), tenant_id=ctx.tenant_id, by_hand=True)
+    return {"runs": tick.runs, "repeated": not tick.is_new}
+
+
+def _repeat(ctx: JobContext[SystemSyncRecovery], event: str) -> dict[str, Any]:
+    since = ctx.payload.last_success_at or datetime.now(UTC) - _DEFAULT_LOOK_BACK
+    values = {"tenant_id": ctx.tenant_id, "event": event, "since": since, "limit": _MOST_RUNS}
+    with autocommit() as connection:
+        ids = [row["id"] for row in fetch(connection, SQL["runs_to_recover"], values)]
+    for run_id in ids:
+        retry_job(run_id)
+    return {"runs": len(ids), "more": len(ids) == _MOST_RUNS}
+
+
+JOBS: Final = (
+    builtin_job(
+        "system.syncRecovery", recover, retry=RetryConfig(max_attempts=3, initial_delay=5, max_delay=60), timeout=600
+    ),
+)

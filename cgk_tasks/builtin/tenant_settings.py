@@ -1,0 +1,84 @@
+"""What a tenant has instead of the platform's: its sender, its credentials. Never in logs, messages or lists."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Final
+
+from pydantic import SecretStr
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import InvalidOptionError, PermanentError
+from cgk_tasks.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.tenancy import registry
+
+SQL = statements("tenant_settings")
+
+NAMES: Final = ("email_from", "push_url", "slack_url", "smtp_url", "sms_url")
+"""What can be set for a tenant: the settings of the built-in jobs, by their names in `Settings`."""
+
+PER_TENANT: Final = "per-tenant"
+"""The value of a setting that is on, but that only tenants have."""
+
+
+def set_tenant_setting(tenant_id: str, name: str, value: SecretStr | str) -> None:
+    """Give a tenant its own value of a setting in NAMES, in place of the platform's. Runs that begin later use it.
+
+    Raises UnknownTenantError, InvalidOptionError.
+    """
+    tenant = registry.require(tenant_id)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not text.strip():
+        raise InvalidOptionError(_checked(name), "the value is empty. To remove it, use remove_tenant_setting.")
+    values = {"tenant_id": tenant.id, "name": _checked(name), "value": text.strip()}
+    with autocommit() as connection:
+        execute(connection, SQL["set_setting"], values)
+
+
+def remove_tenant_setting(tenant_id: str, name: str) -> bool:
+    """Let the platform's value hold for a tenant again. Returns whether it had one of its own."""
+    values = {"tenant_id": registry.require(tenant_id).id, "name": _checked(name)}
+    with autocommit() as connection:
+        return execute(connection, SQL["remove_setting"], values) > 0
+
+
+def list_tenant_settings(tenant_id: str) -> dict[str, datetime]:
+    """The names of a tenant's own settings, and when each was last changed."""
+    values = {"tenant_id": registry.require(tenant_id).id}
+    with autocommit() as connection:
+        return {row["name"]: row["changed_at"] for row in fetch(connection, SQL["list_settings"], values)}
+
+
+def settings_of(tenant_id: str) -> dict[str, str]:
+    """Everything of NAMES that holds for a tenant: its own values over the platform's."""
+    settings = get_settings()
+    found: dict[str, str] = {}
+    for name in NAMES:
+        value = getattr(settings, name)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text and text != PER_TENANT:
+            found[name] = text
+    if settings.database_url is not None:  # the local provider needs none
+        with autocommit() as connection:
+            found |= {row["name"]: row["value"] for row in fetch(connection, SQL["get_settings"], {"tenant_id": tenant_id})}
+    return found
+
+
+def required(settings: dict[str, str], name: str, tenant_id: str) -> str:
+    """One of them. Raises PermanentError (NOT_CONFIGURED) that says how to set it."""
+    if name not in settings:
+        raise PermanentError(
+            f"Tenant {tenant_id!r} has no {name}, and neither has the platform. Set CGK_{name.upper()}, or run: "
+            f"cgk-tasks tenants set {tenant_id} {name}",
+            "NOT_CONFIGURED",
+        )
+    return settings[name]
+
+
+def _checked(name: str) -> str:
+    if name not in NAMES:
+        near = get_close_matches(name, NAMES, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InvalidOptionError(name, f"a tenant can have its own {', '.join(NAMES)}.{hint}")
+    return name

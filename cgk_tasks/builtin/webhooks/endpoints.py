@@ -1,0 +1,141 @@
+"""The endpoints of tenants, on record in PostgreSQL."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import SecretStr
+
+from cgk_tasks.builtin.webhooks.addresses import check_url, refuse_private
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import InvalidOptionError, UnknownEndpointError
+from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
+from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.tenancy import registry
+
+SQL = statements("webhooks")
+
+DeliveryState = Literal["waiting", "delivered", "failed"]
+
+_TOPIC = re.compile(r"\*|[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*(\.\*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a tenant wants messages of some topics. `secret`: what the receiver checks signatures with (`whsec_…`)."""
+
+    id: str
+    tenant_id: str
+    url: str
+    topics: tuple[str, ...]
+    secret: SecretStr
+    created_at: datetime
+    failing_since: datetime | None = None
+    switched_off_at: datetime | None = None
+    switched_off_reason: str | None = None
+    checked_at: datetime | None = None
+    check_outcome: str | None = None
+
+    @property
+    def is_on(self) -> bool:
+        return self.switched_off_at is None
+
+
+def add_endpoint(
+    tenant_id: str, url: str, topics: Sequence[str] = ("*",), *, secret: SecretStr | None = None
+) -> Endpoint:
+    """Register where a tenant's messages go. Give the receiver the endpoint's secret.
+
+    topics: names such as `order.created`, with `order.*` for all that begin so and `*` for everything. secret: one that
+    the receiver has already, `whsec_` and Base64 of 24 to 64 bytes; by default a new one is made.
+    Raises AddressRefusedError for a URL where webhooks may not go, InvalidOptionError, UnknownTenantError.
+    """
+    tenant = registry.require(tenant_id)
+    private_hosts = get_settings().webhook_private_hosts
+    refuse_private(check_url(url, private_hosts), private_hosts)
+    values = {
+        "id": new_run_id(),
+        "tenant_id": tenant.id,
+        "url": url,
+        "topics": _checked_topics(topics),
+        "secret": _checked_secret(secret) if secret else _new_secret(),
+    }
+    with autocommit() as connection:
+        return _endpoint(fetch(connection, SQL["add_endpoint"], values)[0])
+
+
+def list_endpoints(tenant_id: str | None = None) -> list[Endpoint]:
+    """The endpoints of one tenant, or of all; those that are switched off too."""
+    with autocommit() as connection:
+        return [_endpoint(row) for row in fetch(connection, SQL["list_endpoints"], {"tenant_id": tenant_id, "id": None})]
+
+
+def get_endpoint(tenant_id: str, endpoint_id: str) -> Endpoint:
+    """One endpoint of a tenant. Raises UnknownEndpointError."""
+    with autocommit() as connection:
+        rows = fetch(connection, SQL["list_endpoints"], {"tenant_id": tenant_id, "id": endpoint_id})
+    if not rows:
+        raise UnknownEndpointError(tenant_id, endpoint_id)
+    return _endpoint(rows[0])
+
+
+def remove_endpoint(tenant_id: str, endpoint_id: str) -> None:
+    """Forget an endpoint and its deliveries. Raises UnknownEndpointError."""
+    _change("remove_endpoint", tenant_id, endpoint_id)
+
+
+def enable_endpoint(tenant_id: str, endpoint_id: str) -> Endpoint:
+    """Switch an endpoint on again. What it missed is delivered by sending `webhook.retry` with attempt 1.
+
+    Raises UnknownEndpointError.
+    """
+    _change("enable_endpoint", tenant_id, endpoint_id)
+    return get_endpoint(tenant_id, endpoint_id)
+
+
+def list_deliveries(
+    tenant_id: str, endpoint_id: str | None = None, *, state: DeliveryState | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
+    """A tenant's deliveries, the newest message first: how often each was tried, and what the endpoint answered."""
+    values = {"tenant_id": tenant_id, "endpoint_id": endpoint_id, "state": state, "limit": limit}
+    with autocommit() as connection:
+        return fetch(connection, SQL["list_deliveries"], values)
+
+
+def _change(statement: str, tenant_id: str, endpoint_id: str) -> None:
+    with autocommit() as connection:
+        if not execute(connection, SQL[statement], {"tenant_id": tenant_id, "id": endpoint_id}):
+            raise UnknownEndpointError(tenant_id, endpoint_id)
+
+
+def _endpoint(row: Row) -> Endpoint:
+    return Endpoint(**{**row, "topics": tuple(row["topics"]), "secret": SecretStr(row["secret"])})
+
+
+def _checked_topics(topics: Sequence[str]) -> list[str]:
+    named = [topics] if isinstance(topics, str) else list(topics)
+    wrong = next((topic for topic in named if not _TOPIC.fullmatch(topic)), None)
+    if not named or wrong is not None:
+        raise InvalidOptionError("topics", f"{wrong!r} is none. Name them like order.created, order.* or *.")
+    return named
+
+
+def _new_secret() -> str:
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+def _checked_secret(secret: SecretStr) -> str:
+    text = secret.get_secret_value()
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not text.startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise InvalidOptionError("secret", "it must be whsec_ and the Base64 of 24 to 64 bytes. Or leave it out.")
+    return text

@@ -1,0 +1,32 @@
+-- name: forget_closed_runs
+-- Those that went well, so many days after they closed. Failed and unhandled ones stay for as long as the history does:
+-- they can be replayed. tenant_id: NULL for all.
+DELETE FROM cgk.run_history WHERE (tableoid, ctid) IN (
+    SELECT tableoid, ctid FROM cgk.run_history
+     WHERE closed_at < now() - make_interval(days => %(days)s) AND state IN ('completed', 'cancelled', 'expired')
+       AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+     LIMIT %(limit)s);
+
+-- name: forget_keys
+DELETE FROM cgk.idempotency_keys WHERE ctid IN (
+    SELECT ctid FROM cgk.idempotency_keys
+     WHERE expires_at <= now() AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) LIMIT %(limit)s);
+
+-- name: oldest_waiting
+-- The due run that has waited longest to begin.
+SELECT queue, extract(epoch FROM now() - run_at)::float8 AS seconds
+  FROM cgk.runs WHERE state = 'pending' ORDER BY run_at LIMIT 1;
+
+-- name: workers_alive
+SELECT count(*) AS alive FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s);
+
+-- name: runs_to_recover
+-- A tenant's runs of an event that ended without success since then and were not repeated, the oldest first. Of a run
+-- with children, the children.
+SELECT h.id::text FROM cgk.run_history h
+ WHERE h.tenant_id = %(tenant_id)s AND h.event = %(event)s AND h.state IN ('failed', 'unhandled')
+   AND h.closed_at >= %(since)s
+   AND NOT EXISTS (SELECT FROM cgk.run_history c WHERE c.parent_id = h.id)
+   AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.replay_of = h.id)
+   AND NOT EXISTS (SELECT FROM cgk.run_history r WHERE r.replay_of = h.id AND r.closed_at >= %(since)s)
+ ORDER BY h.created_at, h.id LIMIT %(limit)s;

@@ -1,0 +1,353 @@
+"""Webhooks: signed, delivered to each endpoint that wants them, retried, and given up."""
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from cgk_tasks import RetryLater
+from cgk_tasks.builtin.webhooks import (
+    add_endpoint,
+    enable_endpoint,
+    get_endpoint,
+    list_deliveries,
+    list_endpoints,
+    remove_endpoint,
+)
+from cgk_tasks.builtin.webhooks.jobs import JOBS
+from cgk_tasks.errors import InvalidOptionError, PermanentError, UnknownEndpointError, UnknownTenantError
+from cgk_tasks.postgres import autocommit, execute, fetch
+from cgk_tasks.testing import run_job
+from tests.support.receiver import in_turn, status
+
+pytestmark = pytest.mark.usefixtures("database")
+
+JOB_OF = {job.event: job for job in JOBS}
+
+
+@pytest.fixture(autouse=True)
+def quick(setting):
+    setting(CGK_WEBHOOK_PRIVATE_HOSTS="127.0.0.1", CGK_WEBHOOK_TIMEOUT_SECONDS="1", CGK_WEBHOOK_RETRY_SECONDS="60,600")
+
+
+@pytest.fixture
+def run(tenant_id):
+    """Run a webhook job for the test's tenant: `run("webhook.process", "evt-1", topic="order.created")`."""
+
+    def once(event, event_id="evt-1", **fields):
+        identity = {} if event in {"webhook.cleanup", "webhook.healthCheck"} else {"webhookEventId": event_id}
+        if event in {"webhook.process", "webhook.received"}:
+            fields = {"source": "shop", "topic": "order.created", "body": {"id": 7}, **fields}
+        return run_job(JOB_OF[event], {"tenantId": tenant_id, **identity, **fields}, tenant=tenant_id)
+
+    return once
+
+
+@pytest.fixture
+def runs_of(tenant_id):
+    """The tenant's open runs of an event."""
+
+    def find(event):
+        with autocommit() as connection:
+            return fetch(
+                connection,
+                "SELECT id::text, payload, run_at - now() AS wait FROM cgk.runs"
+                " WHERE tenant_id = %(tenant)s AND event = %(event)s",
+                {"tenant": tenant_id, "event": event},
+            )
+
+    return find
+
+
+def make_due(tenant_id):
+    """As if the wait were over."""
+    with autocommit() as connection:
+        execute(
+            connection,
+            "UPDATE cgk.webhook_deliveries d SET next_at = now() FROM cgk.webhook_messages m"
+            " WHERE m.id = d.message_id AND m.tenant_id = %(tenant)s",
+            {"tenant": tenant_id},
+        )
+
+
+def failing_for(endpoint, hours):
+    with autocommit() as connection:
+        execute(
+            connection,
+            "UPDATE cgk.webhook_endpoints SET failing_since = now() - make_interval(hours => %(hours)s) WHERE id = %(id)s::uuid",
+            {"id": endpoint.id, "hours": hours},
+        )
+
+
+def states(tenant_id):
+    return [row["state"] for row in list_deliveries(tenant_id)]
+
+
+class TestWhatIsPosted:
+    def test_a_message_has_type_time_and_data(self, run, receiver, tenant_id):
+        add_endpoint(tenant_id, receiver.url("/hook"))
+        run("webhook.process", body={"id": 7, "total": 19.99})
+        (request,) = receiver.requests
+        assert (request.path, request.json["type"], request.json["data"]) == (
+            "/hook", "order.created", {"id": 7, "total": 19.99},
+        )  # fmt: skip
+
+    def test_the_receiver_verifies_it_with_the_standards_own_library(self, run, receiver, tenant_id):
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        (request,) = receiver.requests
+        assert Webhook(endpoint.secret.get_secret_value()).verify(request.body, request.headers)["data"] == {"id": 7}
+
+    def test_another_secret_does_not_verify_it(self, run, receiver, tenant_id):
+        add_endpoint(tenant_id, receiver.url())
+        other = add_endpoint(tenant_id, receiver.url("/other"), ["nothing"])
+        run("webhook.process")
+        (request,) = receiver.requests
+        with pytest.raises(WebhookVerificationError):
+            Webhook(other.secret.get_secret_value()).verify(request.body, request.headers)
+
+    def test_the_id_is_the_same_in_every_attempt_and_the_body_too(self, run, receiver, tenant_id):
+        receiver.answers["/"] = in_turn(status(500), status(200))
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        make_due(tenant_id)
+        run("webhook.retry", attempt=2)
+        first, second = receiver.requests
+        assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
+
+    def test_another_message_has_another_id(self, run, receiver, tenant_id):
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process", "evt-1")
+        run("webhook.process", "evt-2")
+        assert len({request.headers["webhook-id"] for request in receiver.requests}) == 2
+
+
+class TestWhoGetsIt:
+    @pytest.mark.parametrize(
+        ("topics", "is_wanted"),
+        [
+            (["*"], True), (["order.created"], True), (["order.*"], True), (["customer.created", "order.*"], True),
+            (["order.cancelled"], False), (["order"], False), (["orders.*"], False), (["order.created.*"], False),
+        ],
+    )  # fmt: skip
+    def test_an_endpoint_gets_the_topics_that_it_named(self, run, receiver, tenant_id, topics, is_wanted):
+        add_endpoint(tenant_id, receiver.url(), topics)
+        run("webhook.process")
+        assert len(receiver.requests) == is_wanted
+
+    def test_another_tenants_endpoint_gets_nothing(self, run, receiver):
+        other = add_endpoint("acme", receiver.url("/acme"))
+        run("webhook.process")
+        remove_endpoint("acme", other.id)
+        assert receiver.at("/acme") == []
+
+    def test_one_endpoint_that_fails_does_not_keep_the_others_from_it(self, run, receiver, tenant_id):
+        receiver.answers |= {"/broken": status(500), "/stalled": receiver.stall}
+        for path in ("/broken", "/stalled", "/well"):
+            add_endpoint(tenant_id, receiver.url(path))
+        assert run("webhook.process") == {"delivered": 1, "failed": 0, "waiting": 2}
+
+    def test_who_has_it_does_not_get_it_again(self, run, receiver, tenant_id):
+        receiver.answers["/broken"] = in_turn(status(500), status(200))
+        for path in ("/broken", "/well"):
+            add_endpoint(tenant_id, receiver.url(path))
+        run("webhook.process")
+        make_due(tenant_id)
+        run("webhook.retry", attempt=2)
+        assert (len(receiver.at("/broken")), len(receiver.at("/well"))) == (2, 1)
+
+    def test_the_same_event_processed_twice_is_delivered_once(self, run, receiver, tenant_id):
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        run("webhook.process")
+        assert len(receiver.requests) == 1
+
+
+class TestWhatIsRecorded:
+    def test_status_time_and_the_beginning_of_the_answer(self, run, receiver, tenant_id):
+        receiver.answers["/"] = status(202, b"thanks" + b"." * 5000)
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        (row,) = list_deliveries(tenant_id)
+        assert (row["state"], row["status"], row["attempts"], len(row["excerpt"])) == ("delivered", 202, 1, 1000)
+        assert row["seconds"] > 0
+
+    @pytest.mark.parametrize("code", [301, 404, 500])
+    def test_any_answer_but_success_is_a_failure(self, run, receiver, tenant_id, code):
+        receiver.answers["/"] = status(code, b"no")
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        (row,) = list_deliveries(tenant_id)
+        assert (row["state"], row["status"], row["excerpt"]) == ("waiting", code, "no")
+        assert f"it answered {code}" in row["error"]
+
+    def test_a_connection_that_is_refused(self, run, tenant_id):
+        add_endpoint(tenant_id, "http://127.0.0.1:9/")
+        run("webhook.process")
+        (row,) = list_deliveries(tenant_id)
+        assert (row["state"], row["status"]) == ("waiting", None)
+        assert row["error"]
+
+
+class TestRetries:
+    def test_a_failure_sends_a_retry_for_later(self, run, receiver, tenant_id, runs_of):
+        receiver.answers["/"] = status(500)
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        (following,) = runs_of("webhook.retry")
+        assert following["payload"]["attempt"] == 2
+        assert 50 < following["wait"].total_seconds() < 70
+
+    def test_success_sends_none(self, run, receiver, tenant_id, runs_of):
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        assert runs_of("webhook.retry") == []
+
+    def test_an_endpoint_may_ask_for_more_time(self, run, receiver, tenant_id, runs_of):
+        receiver.answers["/"] = status(503, retry_after="3000")
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        (following,) = runs_of("webhook.retry")
+        assert following["wait"].total_seconds() > 2900
+
+    def test_a_retry_that_comes_too_early_waits_without_using_an_attempt(self, run, receiver, tenant_id):
+        receiver.answers["/"] = status(500)
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        with pytest.raises(RetryLater):
+            run("webhook.retry", attempt=2)
+        assert len(receiver.requests) == 1
+
+    def test_after_its_last_attempt_a_delivery_is_given_up(self, run, receiver, tenant_id):
+        receiver.answers["/"] = status(500)
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        for attempt in (2, 3):
+            make_due(tenant_id)
+            last = run("webhook.retry", attempt=attempt)
+        assert last == {"delivered": 0, "failed": 1, "waiting": 0}
+
+    def test_attempt_1_begins_anew_with_what_was_given_up(self, run, receiver, tenant_id):
+        receiver.answers["/"] = in_turn(status(500), status(500), status(500), status(200))
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        for attempt in (2, 3):
+            make_due(tenant_id)
+            run("webhook.retry", attempt=attempt)
+        assert run("webhook.retry", attempt=1) == {"delivered": 1, "failed": 0, "waiting": 0}
+
+    def test_a_message_that_is_not_on_record_fails_for_good(self, run):
+        with pytest.raises(PermanentError, match="never sent, or cleaned up"):
+            run("webhook.retry", "unknown", attempt=2)
+
+
+class TestSwitchingOff:
+    def test_a_success_ends_the_time_of_failure(self, run, receiver, tenant_id):
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        failing_for(endpoint, hours=30)
+        run("webhook.process")
+        assert get_endpoint(tenant_id, endpoint.id).failing_since is None
+
+    def test_failures_of_less_than_a_day_are_borne(self, run, receiver, tenant_id):
+        receiver.answers["/"] = status(500)
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        failing_for(endpoint, hours=23)
+        run("webhook.process")
+        assert get_endpoint(tenant_id, endpoint.id).is_on
+
+    def test_after_a_day_of_failures_an_endpoint_is_off(self, run, receiver, tenant_id):
+        receiver.answers["/"] = status(500)
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        failing_for(endpoint, hours=25)
+        run("webhook.process")
+        found = get_endpoint(tenant_id, endpoint.id)
+        assert (found.is_on, found.switched_off_reason) == (False, "it only failed for 24 h")
+        assert states(tenant_id) == ["failed"]
+
+    def test_gone_switches_off_at_once(self, run, receiver, tenant_id):
+        receiver.answers["/"] = status(410)
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        assert get_endpoint(tenant_id, endpoint.id).switched_off_reason == "it answered 410 Gone"
+
+    def test_an_endpoint_that_is_off_gets_nothing_until_it_is_enabled(self, run, receiver, tenant_id):
+        receiver.answers["/"] = in_turn(status(410), status(200))
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        run("webhook.process", "evt-1")
+        run("webhook.process", "evt-2")
+        enable_endpoint(tenant_id, endpoint.id)
+        run("webhook.process", "evt-3")
+        assert len(receiver.requests) == 2
+
+
+class TestReceived:
+    def test_a_call_is_put_on_record_and_processed_once_however_often_it_comes(self, run, runs_of):
+        first, second = run("webhook.received"), run("webhook.received")
+        assert (first["repeated"], second) == (False, {"run": first["run"], "repeated": True})
+        assert len(runs_of("webhook.process")) == 1
+
+    def test_what_is_processed_is_what_was_received(self, run, runs_of, receiver, tenant_id):
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.received", body={"id": 8})
+        (following,) = runs_of("webhook.process")
+        run_job(JOB_OF["webhook.process"], following["payload"], tenant=tenant_id)
+        assert receiver.requests[0].json["data"] == {"id": 8}
+
+
+class TestHealthCheck:
+    def test_every_endpoint_that_is_on_gets_a_signed_ping(self, run, receiver, tenant_id):
+        receiver.answers["/broken"] = status(500)
+        for path in ("/well", "/broken"):
+            add_endpoint(tenant_id, receiver.url(path), ["nothing"])
+        result = run("webhook.healthCheck")
+        assert [one["healthy"] for one in result["endpoints"]] == [True, False]
+        assert receiver.at("/well")[0].json["type"] == "webhook.ping"
+        assert [endpoint.check_outcome for endpoint in list_endpoints(tenant_id)] == ["ok", "it answered 500"]
+
+    def test_one_endpoint_may_be_asked_for(self, run, receiver, tenant_id):
+        endpoint = add_endpoint(tenant_id, receiver.url("/one"))
+        add_endpoint(tenant_id, receiver.url("/other"))
+        run("webhook.healthCheck", endpointId=endpoint.id)
+        assert [request.path for request in receiver.requests] == ["/one"]
+
+    def test_a_tenant_cannot_ask_for_anothers(self, run, receiver):
+        other = add_endpoint("acme", receiver.url())
+        with pytest.raises(UnknownEndpointError):
+            run("webhook.healthCheck", endpointId=other.id)
+        remove_endpoint("acme", other.id)
+
+
+class TestCleanup:
+    def test_old_messages_go_and_young_ones_stay(self, run, receiver, tenant_id):
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process", "old")
+        with autocommit() as connection:
+            execute(connection, "UPDATE cgk.webhook_messages SET received_at = now() - interval '40 days' WHERE tenant_id = %(t)s", {"t": tenant_id})  # fmt: skip
+        run("webhook.process", "young")
+        assert run("webhook.cleanup", olderThanDays=30) == {"messages": 1}
+        assert [row["event_id"] for row in list_deliveries(tenant_id)] == ["young"]
+
+    def test_a_message_that_still_waits_stays(self, run, receiver, tenant_id):
+        receiver.answers["/"] = status(500)
+        add_endpoint(tenant_id, receiver.url())
+        run("webhook.process")
+        assert run("webhook.cleanup", olderThanDays=0) == {"messages": 0}
+
+
+class TestEndpoints:
+    def test_a_secret_is_in_the_standards_form_and_does_not_print(self, tenant_id, receiver):
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        assert endpoint.secret.get_secret_value().startswith("whsec_")
+        assert endpoint.secret.get_secret_value() not in repr(endpoint)
+
+    def test_topics_must_look_like_topics(self, tenant_id, receiver):
+        with pytest.raises(InvalidOptionError, match=r"order\.\*\.created"):
+            add_endpoint(tenant_id, receiver.url(), ["order.*.created"])
+
+    def test_the_tenant_must_exist(self, receiver):
+        with pytest.raises(UnknownTenantError):
+            add_endpoint("nobody", receiver.url())
+
+    def test_a_tenant_cannot_remove_anothers(self, tenant_id, receiver):
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        with pytest.raises(UnknownEndpointError):
+            remove_endpoint("acme", endpoint.id)
+        assert get_endpoint(tenant_id, endpoint.id) == endpoint

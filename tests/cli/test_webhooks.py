@@ -1,0 +1,59 @@
+"""`cgk-tasks webhooks`."""
+
+import os
+
+import pytest
+
+from cgk_tasks.tenancy import add_tenant
+
+pytestmark = pytest.mark.usefixtures("database")
+
+URL = "http://127.0.0.1:9/hooks"
+
+
+@pytest.fixture
+def tenant_id(setting):
+    setting(CGK_WEBHOOK_PRIVATE_HOSTS="127.0.0.1")
+    return add_tenant(f"t{os.urandom(4).hex()}", isolation="search_path").id
+
+
+def test_adding_prints_the_secret(cgk, tenant_id):
+    assert "whsec_" in cgk("webhooks", "add", tenant_id, URL).out
+
+
+def test_an_endpoint_is_listed_without_its_secret(cgk, tenant_id):
+    added = cgk("webhooks", "add", tenant_id, URL, "--topic", "order.*", "--topic", "customer.created", "--json").json
+    listed = cgk("webhooks", "list", tenant_id, "--json")
+    assert [(row["id"], row["topics"], row["state"]) for row in listed.json] == [
+        (added["id"], "order.*, customer.created", "active")
+    ]
+    assert "whsec_" not in listed.out
+
+
+def test_an_endpoint_is_removed(cgk, tenant_id):
+    added = cgk("webhooks", "add", tenant_id, URL, "--json").json
+    cgk("webhooks", "remove", tenant_id, added["id"])
+    assert cgk("webhooks", "list", tenant_id, "--json").json == []
+
+
+def test_an_endpoint_is_enabled(cgk, tenant_id):
+    added = cgk("webhooks", "add", tenant_id, URL, "--json").json
+    assert cgk("webhooks", "enable", tenant_id, added["id"]).out == f"{added['id']}: active\n"
+
+
+def test_an_unknown_endpoint_fails_with_what_to_do(cgk, tenant_id):
+    outcome = cgk("webhooks", "remove", tenant_id, "nonsense")
+    assert (outcome.code, f"cgk-tasks webhooks list {tenant_id}" in outcome.err) == (1, True)
+
+
+def test_a_private_address_fails_with_what_to_do(cgk, tenant_id):
+    outcome = cgk("webhooks", "add", tenant_id, "https://localhost/hooks")
+    assert (outcome.code, "CGK_WEBHOOK_PRIVATE_HOSTS" in outcome.err) == (1, True)
+
+
+def test_there_is_nothing_to_list_before_anything_was_delivered(cgk, tenant_id):
+    assert cgk("webhooks", "deliveries", tenant_id, "--json").json == []
+
+
+def test_a_state_that_is_none_is_wrong_usage(cgk, tenant_id):
+    assert cgk("webhooks", "deliveries", tenant_id, "--state", "lost").code == 2
