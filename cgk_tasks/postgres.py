@@ -44,7 +44,7 @@ def sqlalchemy_url(url: str) -> sa.URL:
     """The URL for SQLAlchemy with the psycopg driver, whatever driver the URL names."""
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
         raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name") from None
     if parsed.get_backend_name() not in {"postgresql", "postgres"}:
         raise ConfigurationError(f"CGK_DATABASE_URL names {parsed.get_backend_name()}; only PostgreSQL works.")

@@ -190,3 +190,11 @@ def test_a_silent_worker_is_a_warning_that_names_it():
 
 def test_workers_of_which_none_leads_fail():
     assert dispatcher(None, workers_alive=True).level == "FAIL"
+
+
+def test_a_misspelt_name_in_an_env_file_is_a_warning(cgk, tmp_path, monkeypatch):
+    (tmp_path / ".env.local").write_text("CGK_JOB_MODULE=shop\n")
+    monkeypatch.chdir(tmp_path)
+    found = [finding for finding in cgk("doctor", "--json").json if finding["check"] == "settings"]
+    assert [finding["level"] for finding in found] == ["OK", "WARN"]
+    assert "Did you mean CGK_JOB_MODULES?" in found[1]["message"]
