@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cgk_tasks.cli.doctor import database, work
 from cgk_tasks.cli.doctor.findings import FAIL, Finding
 from cgk_tasks.cli.doctor.printing import print_findings
+from cgk_tasks.cli.migrate import bring_up_to_date
 from cgk_tasks.cli.output import err, say
 from cgk_tasks.cli.setup import env_file, starter
 from cgk_tasks.cli.setup.draft import Draft
@@ -112,10 +113,7 @@ def _prepare_tables(*, verify_only: bool) -> None:
             raise _broken(SERVER, finding)
         return
     before = migrations.current()
-    after = migrations.migrate()
-    from cgk_tasks.schedules.django_setup import migrate_django
-
-    migrate_django()
+    after = bring_up_to_date()
     say(f"Tables: {'up to date' if before == after else 'made'}, at revision {after}")
 
 
