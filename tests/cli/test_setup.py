@@ -11,6 +11,7 @@ import psutil
 import psycopg
 import pytest
 
+from tests.support.rabbitmq import RabbitServer, find_rabbitmq
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -183,6 +184,17 @@ def test_servers_of_the_environment_are_used_and_not_written(folder, servers):
     assert done.returncode == 0, done.stderr
     assert "completed" in done.stdout
     assert folder.read(".env.local") == "CGK_JOB_MODULES=jobs\n"
+
+
+@pytest.mark.skipif(find_rabbitmq() is None, reason="needs rabbitmq-server")
+def test_rabbitmq_can_be_the_broker(folder, servers):
+    rabbit = RabbitServer(find_rabbitmq())
+    try:
+        done = folder.run("--non-interactive", **servers | {"CGK_BROKER_URL": rabbit.url})
+        assert done.returncode == 0, done.stderr
+        assert "completed" in done.stdout
+    finally:
+        rabbit.close()
 
 
 def test_skip_env_leaves_the_file_alone(configured):

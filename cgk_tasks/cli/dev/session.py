@@ -18,6 +18,7 @@ from cgk_tasks.cli.dev.reload import changes
 from cgk_tasks.cli.dev.services import servers
 from cgk_tasks.cli.migrate import bring_up_to_date
 from cgk_tasks.config import get_settings
+from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 from cgk_tasks.tenancy.registry import all_tenants
 
 _LOOK_AFTER_SERVICES_SECONDS = 2.0
@@ -56,7 +57,7 @@ def run(plan: Plan) -> None:
 
 
 def _tell_what_is_missing(lines: Lines) -> None:
-    if not all_tenants():
+    if all(tenant.id == PLATFORM_TENANT for tenant in all_tenants()):
         lines.show("services", "no tenant is registered yet: cgk-tasks tenants add acme")
     if not get_settings().job_modules:
         lines.show(
