@@ -58,8 +58,9 @@ task_queues = [
     for _name in dict.fromkeys((_settings.default_queue, *_settings.queues))
 ]
 
-# A queue that `-Q` names and that is not listed above is made on the fly.
+# A queue that `-Q` names and that is not listed above is made on the fly: the same kind of queue as the others.
 task_create_missing_queues = True
+task_create_missing_queue_type = "classic" if _redis else "quorum"
 
 # ---- workers --------------------------------------------------------------------------------------------------------
 

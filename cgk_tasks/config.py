@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import structlog
+from dotenv import dotenv_values
 from pydantic import (
     AliasChoices,
     BeforeValidator,
@@ -27,6 +30,9 @@ Isolation = Literal["search_path", "role", "rls"]
 AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age"]
 AlertChannel = Literal["critical", "error", "warning", "info", "default"]
 MAX_PAYLOAD_BYTES = 256 * 1024
+_ENV_FILES = (".env", ".env.local")
+
+log = structlog.get_logger("cgk_tasks.config")
 
 
 def _split(value: object) -> object:
@@ -45,7 +51,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="CGK_",
-        env_file=(".env", ".env.local"),
+        env_file=_ENV_FILES,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -241,14 +247,33 @@ class Settings(BaseSettings):
             )
         return self.broker_url.get_secret_value()
 
+
 def _refuse_unknown_variables(model: type[Settings]) -> None:
     """A misspelt CGK_ variable is an error: pydantic-settings would ignore it silently."""
+    for variable, hint in _unknown(os.environ, model):
+        raise ConfigurationError(f"The environment variable {variable} is not a setting.{hint}")
+
+
+def misspelt_in_files() -> list[str]:
+    """A sentence on each CGK_ name in the `.env` files that is no setting. They are ignored there.
+
+    No error as in the environment: the files belong to other programs as well.
+    """
+    return [
+        f"{variable} in {file} is not a setting, and is ignored.{hint}"
+        for file in _ENV_FILES
+        if Path(file).is_file()
+        for variable, hint in _unknown(dotenv_values(file, interpolate=False), Settings)
+    ]
+
+
+def _unknown(variables: Iterable[str], model: type[Settings]) -> Iterator[tuple[str, str]]:
+    """The CGK_ names that are no settings, each with a hint at the nearest that is one."""
     known = {f"CGK_{name.upper()}" for name in model.model_fields} | _OTHER_VARIABLES
-    for variable in os.environ:
-        if variable.startswith("CGK_") and variable not in known:
-            nearest = difflib.get_close_matches(variable, known, n=1)
-            hint = f" Did you mean {nearest[0]}?" if nearest else ""
-            raise ConfigurationError(f"The environment variable {variable} is not a setting.{hint}")
+    for variable in variables:
+        if variable.upper().startswith("CGK_") and variable.upper() not in known:
+            nearest = difflib.get_close_matches(variable.upper(), known, n=1)
+            yield variable, f" Did you mean {nearest[0]}?" if nearest else ""
 
 
 # Read by a test or by the worker itself, not settings of the application.
@@ -294,4 +319,6 @@ def _read_settings() -> Settings:
             f"CGK_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in exc.errors()
         )
         raise ConfigurationError(f"A setting is wrong: {problems}") from None
+    for problem in misspelt_in_files():
+        log.warning("setting_unknown", reason=problem)
     return settings

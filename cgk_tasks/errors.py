@@ -346,7 +346,7 @@ class RunFailedError(RunError):
         self.run_id = run_id
         self.code = code
         self.message = message
-        super().__init__(f"Run {run_id} failed with {code}: {message}. See: cgk-tasks runs show {run_id}")
+        super().__init__(f"Run {run_id} failed with {code}: {message.rstrip('.')}. See: cgk-tasks runs show {run_id}")
 
 
 class WaitTimeoutError(RunError):

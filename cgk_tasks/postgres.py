@@ -63,8 +63,11 @@ def parameters(url: str) -> dict[str, Any]:
             raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name")
         raise ConfigurationError(f"CGK_DATABASE_URL names {kind.partition('+')[0]}; only PostgreSQL works.")
     try:
-        return conninfo_to_dict(f"postgresql://{rest[1]}")
-    except psycopg.ProgrammingError:
+        found = conninfo_to_dict(f"postgresql://{rest[1]}")
+        for port in str(found.get("port") or 0).split(","):
+            int(port)
+        return found
+    except (psycopg.ProgrammingError, ValueError):
         # Without the driver's words: they repeat the URL, and with it the password.
         raise ConfigurationError(
             "CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name. "

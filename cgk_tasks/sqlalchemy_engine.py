@@ -17,7 +17,7 @@ def sqlalchemy_url(url: str) -> sa.URL:
     parameters(url)
     try:
         return sa.make_url(url).set(drivername="postgresql+psycopg")
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name") from None
 
 

@@ -20,11 +20,7 @@ def migrate(
     from cgk_tasks import migrations
 
     before, newest = migrations.current(), migrations.newest()
-    after = before if check else migrations.migrate()
-    if not check:
-        from cgk_tasks.schedules.django_setup import migrate_django
-
-        migrate_django()
+    after = before if check else bring_up_to_date()
     if as_json:
         print_json({"before": before, "revision": after, "newest": newest, "up_to_date": after == newest})
     elif after == newest:
@@ -37,3 +33,15 @@ def migrate(
         )
     if after != newest:
         raise typer.Exit(exits.FAILED)
+
+
+def bring_up_to_date() -> str | None:
+    """Make or change the tables of cgk_tasks and of django-celery-beat. Returns the revision of the first."""
+    from cgk_tasks import migrations
+    from cgk_tasks.schedules.django_setup import migrate_django, uses_own_settings
+
+    revision = migrations.migrate()
+    migrate_django()
+    if not uses_own_settings():
+        say("DJANGO_SETTINGS_MODULE is set: the tables of django-celery-beat are that project's. Run: manage.py migrate")
+    return revision

@@ -27,6 +27,7 @@ from cgk_tasks.cli import (
     runs,
     schedules,
     send,
+    setup,
     tenants,
     webhooks,
 )
@@ -49,6 +50,8 @@ program = typer.Typer(
 )
 
 program.command("demo", epilog=demo.EXAMPLES)(demo.demo)
+program.add_typer(setup.commands, name="setup")
+program.command("setup:jobs", epilog=setup.EXAMPLES, hidden=True)(setup.jobs)
 program.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 program.command("migrate", epilog=migrate.EXAMPLES)(migrate.migrate)
 program.command("send", epilog=send.EXAMPLES)(send.send)

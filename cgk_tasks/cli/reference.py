@@ -34,7 +34,8 @@ def page() -> str:
 
 def _sections(command: Any, name: str) -> Iterator[str]:
     """A command's section, then those of its subcommands. Read from the tree: Typer's own help changes its look."""
-    children = getattr(command, "commands", {})
+    # A hidden one is another spelling.
+    children = {key: child for key, child in getattr(command, "commands", {}).items() if not child.hidden}
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     options = [param for param in command.params if param.param_type_name == "option"]
     usage = " ".join(

@@ -1,4 +1,4 @@
-"""The demo's workers: real processes, `celery -A cgk_tasks worker`."""
+"""Workers for a while, of the demo and of the set-up: real processes, `celery -A cgk_tasks worker`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,9 +15,22 @@ _PATIENCE_SECONDS = 10.0
 
 
 class WorkerProcess:
-    """A worker with this process's environment. Its log goes to a file."""
+    """A worker with this process's environment. Its log goes to a file.
 
-    def __init__(self, name: str, *, concurrency: int, log: Path) -> None:
+    folder: its working folder, by default the log's, where no application's settings are. environment: variables
+    besides those of this process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        concurrency: int,
+        log: Path,
+        folder: Path | None = None,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         command = [
@@ -25,13 +39,14 @@ class WorkerProcess:
             *(sys.executable, "-m", "celery", "-A", "cgk_tasks", "worker"),
             *("--concurrency", str(concurrency), "--hostname", f"{name}@%h"),
             *("--without-gossip", "--without-mingle"),  # nobody to talk to
+            *options,
         ]
         with log.open("wb") as output:
-            # In the log's folder, where no application's settings are; in a session of its own, so that a Ctrl-C
-            # reaches only the demo, which stops the worker in order.
+            # In a session of its own, so that a Ctrl-C reaches only the caller, which stops the worker in order.
             self._process = subprocess.Popen(  # noqa: S603
                 command,
-                cwd=log.parent,
+                cwd=folder or log.parent,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

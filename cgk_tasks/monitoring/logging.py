@@ -57,7 +57,7 @@ def configure_logging() -> None:
     renderers: list[Any] = (
         [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
         if as_json
-        else [redact, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), event_key="message")]
+        else [redact, _console_renderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -72,3 +72,10 @@ def configure_logging() -> None:
     # Our own line about a failed run has its tenant and run; Celery's second one has not.
     logging.getLogger("celery.app.trace").setLevel(logging.CRITICAL)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+
+
+def _console_renderer() -> structlog.dev.ConsoleRenderer:
+    # structlog's own choice, with rich installed, shows the local variables: payloads and passwords.
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), event_key="message", exception_formatter=structlog.dev.plain_traceback
+    )

@@ -103,7 +103,8 @@ def _values(
         "payload": payload_after_tenant(schedule.event, schedule.payload),
         "queue": schedule.queue or settings.default_queue,
         "priority": DEFAULT_PRIORITY if schedule.priority is None else schedule.priority,
-        "spread": schedule.spread,
+        # One tenant alone has nobody to be kept apart from: it starts at once.
+        "spread": 0.0 if tenant_id is not None else schedule.spread,
         "overlap": overlap,
         "for_platform": schedule.scope == PLATFORM,
         "tenant_id": tenant_id,

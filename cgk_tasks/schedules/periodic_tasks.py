@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from django.conf import settings
 from django.db.models import F
+from django.utils.timezone import get_default_timezone, make_naive
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from cgk_tasks.schedules.schedule import Schedule
@@ -88,6 +90,8 @@ def set_enabled(name: str, *, enabled: bool) -> bool:
 
 def note_fired(name: str, scheduled_for: datetime) -> None:
     """Show the last tick in the admin; without telling beat that the row has changed."""
+    if not settings.USE_TZ:  # an application's Django project that keeps its local time
+        scheduled_for = make_naive(scheduled_for, get_default_timezone())
     PeriodicTask.objects.filter(name=name).update(last_run_at=scheduled_for, total_run_count=F("total_run_count") + 1)
 
 

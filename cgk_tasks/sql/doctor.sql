@@ -11,8 +11,10 @@ SELECT current_setting('server_version_num')::int AS version_number,
 SELECT clock_timestamp() AS now;
 
 -- name: tenants
+-- Customers: the platform's own tenant is there in every database.
 SELECT count(*) FILTER (WHERE status = 'active') AS active, count(*) FILTER (WHERE status = 'suspended') AS suspended
-  FROM cgk.tenants;
+  FROM cgk.tenants
+ WHERE source <> 'platform';
 
 -- name: lease
 -- The worker that leads, if its lease has not run out.

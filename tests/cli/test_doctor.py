@@ -14,6 +14,7 @@ from cgk_tasks.config import get_settings, use_settings
 from cgk_tasks.migrations import migrate
 from cgk_tasks.postgres import autocommit, close_pools
 from cgk_tasks.tenancy import add_tenant
+from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_until
 
@@ -190,3 +191,17 @@ def test_a_silent_worker_is_a_warning_that_names_it():
 
 def test_workers_of_which_none_leads_fail():
     assert dispatcher(None, workers_alive=True).level == "FAIL"
+
+
+def test_the_platforms_own_tenant_is_no_customer(cgk):
+    before = next(finding for finding in cgk("doctor", "--json").json if finding["check"] == "tenants")
+    ensure_platform_tenant()
+    assert before in cgk("doctor", "--json").json
+
+
+def test_a_misspelt_name_in_an_env_file_is_a_warning(cgk, tmp_path, monkeypatch):
+    (tmp_path / ".env.local").write_text("CGK_JOB_MODULE=shop\n")
+    monkeypatch.chdir(tmp_path)
+    found = [finding for finding in cgk("doctor", "--json").json if finding["check"] == "settings"]
+    assert [finding["level"] for finding in found] == ["OK", "WARN"]
+    assert "Did you mean CGK_JOB_MODULES?" in found[1]["message"]

@@ -4,6 +4,7 @@ import pytest
 
 from cgk_tasks.postgres import autocommit, execute, fetch
 from cgk_tasks.schedules import schedule as registry
+from cgk_tasks.schedules import table as _entries  # noqa: F401 - there before a test adds its own
 from cgk_tasks.schedules.schedule import Schedule, add_schedules
 from tests.support import jobs  # noqa: F401 - the events test.behave and test.nobody
 

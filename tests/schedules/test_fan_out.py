@@ -99,6 +99,11 @@ def test_a_run_with_an_offset_waits_in_the_record(make_schedule):
     assert {run["state"] for run in open_runs()} == {"scheduled"}
 
 
+def test_one_tenant_alone_starts_at_once(make_schedule):
+    fire(make_schedule(spread=3600), NINE, now=NINE, tenant_id="acme", by_hand=True)
+    assert [run["run_at"] for run in open_runs()] == [NINE]
+
+
 def test_a_late_tick_is_spread_from_now_on(make_schedule):
     now = NINE + timedelta(hours=5)
     fire(make_schedule(spread=3600), NINE, now=now)

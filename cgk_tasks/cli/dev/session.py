@@ -11,12 +11,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgk_tasks import embedded, migrations, postgres
+from cgk_tasks import embedded, postgres
 from cgk_tasks.cli.dev.lines import Lines
 from cgk_tasks.cli.dev.program import Program
 from cgk_tasks.cli.dev.reload import changes
 from cgk_tasks.cli.dev.services import servers
+from cgk_tasks.cli.migrate import bring_up_to_date
 from cgk_tasks.config import get_settings
+from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 from cgk_tasks.tenancy.registry import all_tenants
 
 _LOOK_AFTER_SERVICES_SECONDS = 2.0
@@ -47,7 +49,7 @@ def run(plan: Plan) -> None:
     lines = Lines()
     lines.plain(_HOW_TO_USE)
     with servers(lines) as services:
-        revision = migrations.migrate()
+        revision = bring_up_to_date()
         lines.show("services", f"tables at revision {revision}")
         _tell_what_is_missing(lines)
         postgres.close_pools()
@@ -55,7 +57,7 @@ def run(plan: Plan) -> None:
 
 
 def _tell_what_is_missing(lines: Lines) -> None:
-    if not all_tenants():
+    if all(tenant.id == PLATFORM_TENANT for tenant in all_tenants()):
         lines.show("services", "no tenant is registered yet: cgk-tasks tenants add acme")
     if not get_settings().job_modules:
         lines.show(

@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from cgk_tasks.cli import exits
-from cgk_tasks.cli.doctor.findings import FAIL, OK, WARN, Finding
+from cgk_tasks.cli.doctor.findings import FAIL, OK
+from cgk_tasks.cli.doctor.printing import print_findings
 from cgk_tasks.cli.output import AsJson, examples, out, print_json
 
 EXAMPLES = examples("cgk-tasks doctor", "cgk-tasks doctor --json", "cgk-tasks doctor --quiet")
-
-_STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
 
 
 def doctor(
@@ -31,23 +30,6 @@ def doctor(
     if as_json:
         print_json([asdict(finding) for finding in shown])
     elif shown:
-        _print(shown)
+        print_findings(shown, out())
     if any(finding.level == FAIL for finding in findings):
         raise typer.Exit(exits.FAILED)
-
-
-def _print(findings: list[Finding]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for finding in findings:
-        table.add_row(
-            Text(finding.level, _STYLES[finding.level]), Text(finding.check, "bold"), Text(finding.message)
-        )
-        if finding.advice:
-            table.add_row("", "", Text(f"→ {finding.advice}", "cyan"))
-    out().print(table)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cgk_tasks.cli.doctor import beat, broker, database, work
-from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok
+from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok, warn
 from cgk_tasks.cli.failures import in_two
-from cgk_tasks.config import Settings, get_settings
+from cgk_tasks.config import Settings, get_settings, misspelt_in_files
 from cgk_tasks.errors import CgkTasksError
 
 
@@ -16,7 +16,7 @@ def examine() -> list[Finding]:
         _ = settings.database, settings.broker
     except CgkTasksError as error:
         return [fail("settings", *in_two(error)), work.jobs()]
-    findings = [_settings(settings), *database.check(settings)]
+    findings = [_settings(settings), *_misspelt(), *database.check(settings)]
     database_works = not any(f.level == FAIL and f.check in {"database", "migrations"} for f in findings)
     findings += broker.check(settings)
     findings.append(work.jobs())
@@ -34,3 +34,7 @@ def _settings(settings: Settings) -> Finding:
             "Set JOBS_PROVIDER=celery, or leave it out.",
         )
     return ok("settings", f"default queue {settings.default_queue}, isolation {settings.tenant_isolation}")
+
+
+def _misspelt() -> list[Finding]:
+    return [warn("settings", problem, "Correct the name, or remove the line.") for problem in misspelt_in_files()]

@@ -1,0 +1,44 @@
+"""Names in `.env` files that are no settings are pointed out; in the environment they are refused."""
+
+import pytest
+import structlog
+
+from cgk_tasks.config import get_settings, misspelt_in_files, use_settings
+from cgk_tasks.errors import ConfigurationError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    use_settings(None)
+    yield tmp_path
+    use_settings(None)
+
+
+def test_a_misspelt_name_is_found_with_its_file_and_the_nearest_setting(folder):
+    (folder / ".env.local").write_text("CGK_DATABSE_URL=postgresql://u:secret@h/d\nOTHER=1\n")
+    (folder / ".env").write_text("export cgk_qeues=a,b\n")
+    assert misspelt_in_files() == [
+        "cgk_qeues in .env is not a setting, and is ignored. Did you mean CGK_QUEUES?",
+        "CGK_DATABSE_URL in .env.local is not a setting, and is ignored. Did you mean CGK_DATABASE_URL?",
+    ]
+
+
+def test_names_that_are_settings_are_not(folder):
+    (folder / ".env").write_text("CGK_PROVIDER=local\ncgk_job_modules=shop\nCGK_DATABASE_URL=\nJOBS_PROVIDER=local\n")
+    assert misspelt_in_files() == []
+
+
+def test_reading_the_settings_warns_once_without_the_value(folder):
+    (folder / ".env.local").write_text("CGK_DATABSE_URL=postgresql://u:secret@h/d\n")
+    with structlog.testing.capture_logs() as logged:
+        get_settings()
+        get_settings()
+    assert [(line["event"], line["log_level"]) for line in logged] == [("setting_unknown", "warning")]
+    assert "secret" not in str(logged)
+
+
+def test_in_the_environment_it_is_an_error(folder, monkeypatch):
+    monkeypatch.setenv("CGK_DATABSE_URL", "x")
+    with pytest.raises(ConfigurationError, match="Did you mean CGK_DATABASE_URL"):
+        get_settings()
