@@ -27,6 +27,7 @@ from cgk_tasks.cli import (
     schedules,
     send,
     tenants,
+    why,
 )
 from cgk_tasks.cli.output import examples, log_to_stderr
 
@@ -51,6 +52,7 @@ program.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 program.command("migrate", epilog=migrate.EXAMPLES)(migrate.migrate)
 program.command("send", epilog=send.EXAMPLES)(send.send)
 program.add_typer(runs.commands, name="runs")
+program.command("why", epilog=why.EXAMPLES)(why.why)
 program.add_typer(tenants.commands, name="tenants")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
