@@ -16,6 +16,7 @@ import typer
 
 from cgk_tasks.cli import (
     admin,
+    dashboard,
     demo,
     dev,
     doctor,
@@ -57,6 +58,7 @@ program.add_typer(tenants.commands, name="tenants")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
 program.command("admin", epilog=admin.EXAMPLES)(admin.admin)
+program.add_typer(dashboard.commands, name="dashboard")
 program.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

@@ -4,7 +4,14 @@ from typing import Annotated
 
 import pytest
 
-from cgk_tasks.events import CustomerCreated, OrderCreated, Searchable, Sensitive, TenantEvent, searchable_fields
+from cgk_tasks.events import (
+    CustomerCreated,
+    OrderCreated,
+    Searchable,
+    Sensitive,
+    TenantEvent,
+    searchable_fields,
+)
 from cgk_tasks.events.redaction import Redaction, redacted, summary
 
 CUSTOMER = {"tenantId": "acme", "customerId": "c-1", "email": "ada@example.com"}
