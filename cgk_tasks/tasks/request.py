@@ -24,9 +24,10 @@ class PacketRequest(Request):
     @property
     def argsrepr(self) -> str:
         """What events and logs show of the arguments. A message of another producer may have its payload in there."""
-        tenant = self.request_dict.get(TENANT_HEADER)
-        text: str = self._argsrepr if PACKET_HEADER in self.request_dict else f"(tenant={tenant})" if tenant else "()"
-        return text
+        headers = self.request_dict
+        if PACKET_HEADER in headers:
+            return str(headers.get("argsrepr", ""))
+        return f"(tenant={headers[TENANT_HEADER]})" if headers.get(TENANT_HEADER) else "()"
 
     @property
     def kwargsrepr(self) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from cgk_tasks.monitoring.dashboard.access.users import UsersFile
 from cgk_tasks.postgres import autocommit
+from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
 from tests.dashboard.dashboard_support import PASSWORDS, ROLES, Dashboard
 
@@ -61,7 +62,7 @@ def closed_run(database):
         }  # fmt: skip
         values = {
             "id": run_id or new_run_id(), "tenant_id": tenant, "event": event, "state": state, "queue": "cgk", "priority": 5,
-            "payload": json.dumps({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
+            "payload": encode({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
             "attempt": 1, "run_at": at, "created_at": at, "started_at": at, "closed_at": at, "result": json.dumps(result),
             "errors": json.dumps([error] if state == "failed" else []),
             "error_code": code if state == "failed" else None, **columns,
@@ -84,7 +85,7 @@ def open_run(database):
         now = datetime.now(UTC)
         values = {
             "id": run_id or new_run_id(), "tenant_id": tenant, "event": event, "state": state, "queue": f"q-{uuid.uuid4().hex[:6]}",
-            "priority": 5, "payload": json.dumps({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
+            "priority": 5, "payload": encode({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
             "run_at": now, "created_at": now, "handed_over_at": now, "hand_overs": 1, **columns,
         }  # fmt: skip
         names = ", ".join(values)

@@ -66,13 +66,13 @@ class Person(requests.Session):
         self.headers["Accept"] = "text/html"
 
     def log_in(self, name):
-        answer = self.send(self.open("/login"), "/login", name=name, password=PASSWORDS[name])
+        answer = self.submit(self.open("/login"), "/login", name=name, password=PASSWORDS[name])
         assert answer.status_code == 200, answer.text
 
     def open(self, path, **options):
         return self.get(f"{self.base}{path}", timeout=30, **options)
 
-    def send(self, page, action, **fields):
+    def submit(self, page, action, **fields):
         """Send a form of the page."""
         form = next(form for form in forms(page.text) if form["action"] == action)
         return self.post(f"{self.base}{action}", data={**form["fields"], **fields}, timeout=30)

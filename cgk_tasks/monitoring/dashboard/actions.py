@@ -14,7 +14,7 @@ from cgk_tasks.events.redaction import REDACTED
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.monitoring.dashboard.access.roles import Person
 from cgk_tasks.monitoring.dashboard.audit import recorded
-from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import RunHandle
 from cgk_tasks.runs.replay import closed_run, replay
 from cgk_tasks.schedules import tenant_schedules
@@ -74,7 +74,7 @@ def _edited(event: str, tenant_id: str, before: Mapping[str, Any], text: str) ->
         # A plain Celery task: its arguments, which only the task itself can judge.
         if set(merged) != {"args", "kwargs"} or not isinstance(merged["args"], list) or not isinstance(merged["kwargs"], dict):
             raise PayloadInvalidError(event, ['it must be {"args": [...], "kwargs": {...}}'])
-        return json.dumps(merged), changed
+        return encode(merged), changed
     model = parse_event(event, merged)
     if model.tenant_id != tenant_id:
         raise TenantContextError(

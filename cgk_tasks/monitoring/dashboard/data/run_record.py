@@ -72,7 +72,7 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
         worker = fetch(connection, SQL["worker"], {"id": row["worker_id"]}) if row["worker_id"] else []
     row["worker"] = worker[0]["name"] if worker else row["worker_id"]
     payload, result = decode(row.pop("payload")), decode(row.pop("result"))
-    errors = [dict(error) for error in row["errors"]]
+    errors = [dict(error) for error in row.pop("errors")]
     visible = payload if show_sensitive else redacted(row["event"], payload)
     if not show_sensitive:
         hiding = Redaction(row["event"], payload)
