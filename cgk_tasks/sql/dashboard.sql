@@ -204,9 +204,6 @@ INSERT INTO cgk.discarded_runs (run_id, closed_at, audit_id)
 SELECT run_id, closed_at, %(audit_id)s FROM unnest(%(ids)s::uuid[], %(closed_at)s::timestamptz[]) AS d (run_id, closed_at)
 ON CONFLICT (run_id) DO NOTHING;
 
--- name: forget_discarded
-DELETE FROM cgk.discarded_runs WHERE closed_at < now() - make_interval(days => %(days)s);
-
 -- name: begin_action
 INSERT INTO cgk.audit (who, role, action, subject, tenant_id, expected, details)
 VALUES (%(who)s, %(role)s, %(action)s, %(subject)s, %(tenant_id)s, %(expected)s, %(details)s::jsonb)

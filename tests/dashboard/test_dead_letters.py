@@ -6,7 +6,12 @@ from cgk_tasks import retry_job
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.monitoring.dashboard import audit, group_actions
 from cgk_tasks.monitoring.dashboard.access.roles import Person
-from cgk_tasks.monitoring.dashboard.data.dead_letters import Group, count_group, dead_letter_groups, dead_letters
+from cgk_tasks.monitoring.dashboard.data.dead_letters import (
+    Group,
+    count_group,
+    dead_letter_groups,
+    dead_letters,
+)
 from cgk_tasks.monitoring.dashboard.data.searching import RunFilter, find_runs
 from cgk_tasks.postgres import autocommit, fetch
 from tests.support.waiting import wait_until

@@ -1,7 +1,8 @@
 """Flower's own pages: tasks named by event, the tenant in the arguments, and no personal data anywhere."""
 
-import json
+import base64
 import os
+import re
 
 import pytest
 import redis
@@ -27,6 +28,13 @@ def greet(ctx):
 """
 
 
+def in_the_open(data):
+    """What anybody who sees a message can read: also what is only written in base64."""
+    text = data.decode(errors="replace") if isinstance(data, bytes) else str(data)
+    bodies = [base64.b64decode(body).decode(errors="replace") for body in re.findall(r'"body": ?"([A-Za-z0-9+/=]+)"', text)]
+    return " ".join([text, *bodies])
+
+
 class Listener:
     """Hears everything that goes through Redis."""
 
@@ -37,7 +45,7 @@ class Listener:
 
     def listen(self):
         while (message := self._pubsub.get_message(timeout=0.01)) is not None:
-            self.heard.append(repr(message))
+            self.heard.append(in_the_open(message["data"]))
         return "".join(self.heard)
 
 
@@ -119,9 +127,12 @@ def test_nothing_that_went_through_the_broker_had_personal_data(night):
 
 def test_nothing_that_lies_in_the_broker_has_personal_data(night, services):
     client = redis.Redis.from_url(services.broker_url)
-    kinds = {b"string": client.get, b"hash": client.hgetall, b"set": client.smembers, b"zset": lambda key: client.zrange(key, 0, -1),
-             b"list": lambda key: client.lrange(key, 0, -1)}  # fmt: skip
-    assert SECRET not in json.dumps([repr(kinds[client.type(key)](key)) for key in client.keys() if client.type(key) in kinds])
+    looks = {
+        b"string": client.get, b"hash": client.hgetall, b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1), b"list": lambda key: client.lrange(key, 0, -1),
+    }  # fmt: skip
+    lying = [in_the_open(repr(look(key))) for key in client.scan_iter() if (look := looks.get(client.type(key)))]
+    assert SECRET not in "".join(lying)
 
 
 def test_no_log_has_personal_data(night):

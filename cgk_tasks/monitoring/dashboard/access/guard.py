@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from inspect import isawaitable
 from typing import Any, Final, cast
 from urllib.parse import urlencode
@@ -28,9 +29,10 @@ STRICT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-# Flower's pages write styles into elements, and its style sheet has images in it.
+# Flower's pages write styles into elements, its style sheet has images in it, and one page a script, which our templates
+# give a nonce.
 FLOWER_POLICY: Final = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'; object-src 'none'"
 )
 
@@ -71,10 +73,11 @@ class Guard(RequestHandler):
         self.set_header("X-Frame-Options", "DENY")
         self.set_header("Referrer-Policy", "same-origin")
         self.set_header("Cache-Control", "no-store")
-        self.set_header("Content-Security-Policy", self.policy)
+        self.nonce = secrets.token_urlsafe(12)
+        self.set_header("Content-Security-Policy", self.policy.replace("{nonce}", self.nonce))
 
     def get_template_namespace(self) -> dict[str, Any]:
-        return super().get_template_namespace() | namespace(self)
+        return super().get_template_namespace() | namespace(self) | {"nonce": self.nonce}
 
     def check_xsrf_cookie(self) -> None:
         """Browsers bring the token. A program with a password does not, and no browser is made to be that program."""
