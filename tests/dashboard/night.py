@@ -60,7 +60,7 @@ def make_night(closed_run, open_run):
                                 **common)  # fmt: skip
             found["failed"] = run_id
         elif bad_mail:
-            closed_run(event, message="the mail server said 550: no mailbox customer@example.com", code="SMTP_550", **common)
+            closed_run(event, message=f"the mail server said 550: no mailbox customer{number}@example.com", code="SMTP_550", **common)
         else:
             found["completed"] = closed_run(event, state="completed", result={"ok": True}, **common)
     for number in range(90):

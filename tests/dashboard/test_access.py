@@ -4,6 +4,7 @@ import re
 
 import pytest
 import requests
+from tornado.web import create_signed_value
 
 from cgk_tasks import get_job_status
 from cgk_tasks.monitoring.dashboard import audit
@@ -221,3 +222,25 @@ def test_under_a_prefix_every_link_has_it(start_dashboard):
     assert login.ok
     assert 'href="/ops/tenants"' in page.text
     assert 'href="/tenants"' not in page.text
+
+
+def test_flowers_oauth_leads_away_to_log_in_and_its_cookie_gives_a_role(start_dashboard):
+    secret = "a-cookie-secret-of-this-test"
+    dashboard = start_dashboard(
+        options=(
+            "--port=0", "--auth=.*@example.com", "--auth_provider=flower.views.auth.GithubLoginHandler", "--oauth2_key=k",
+            "--oauth2_secret=s", "--oauth2_redirect_uri=http://localhost/login", f"--cookie_secret={secret}",
+        ),
+        CGK_DASHBOARD_ROLES="ada@example.com=admin,*@example.com=operator",
+    )  # fmt: skip
+    person = dashboard.person()
+    assert person.open("/runs", allow_redirects=False).headers["Location"].startswith("/login")
+    assert person.open("/login", allow_redirects=False).headers["Location"].startswith("https://github.com/login/oauth/authorize")
+    roles = {}
+    for name in ("ada@example.com", "bo@example.com", "eve@elsewhere.com"):
+        cookie = create_signed_value(secret, "user", name).decode()
+        answer = requests.get(
+            f"{dashboard.url}/runs", cookies={"user": cookie}, headers={"Accept": "text/html"}, allow_redirects=False, timeout=30
+        )
+        roles[name] = re.search(r"<small>\((\w+)\)", answer.text).group(1) if answer.ok and answer.status_code == 200 else None
+    assert roles == {"ada@example.com": "admin", "bo@example.com": "operator", "eve@elsewhere.com": None}
