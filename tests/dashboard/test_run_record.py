@@ -1,5 +1,6 @@
 """One run with its way through time."""
 
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -30,8 +31,6 @@ def test_every_failed_attempt_is_in_the_timeline_with_its_reason(open_run):
         {"attempt": 1, "kind": "transient", "code": "HTTP_502", "message": "away", "at": (NOW - timedelta(minutes=3)).isoformat()},
         {"attempt": 2, "kind": "death", "code": "WORKER_DIED", "message": "killed", "at": (NOW - timedelta(minutes=2)).isoformat()},
     ]
-    import json
-
     run_id = open_run(
         state="retrying", attempt=3, deaths=1, errors=json.dumps(errors), created_at=NOW - timedelta(minutes=4),
         handed_over_at=None, run_at=NOW + timedelta(minutes=5),
@@ -41,6 +40,11 @@ def test_every_failed_attempt_is_in_the_timeline_with_its_reason(open_run):
     assert timeline[1].text == "Attempt 1 failed with HTTP_502: away"
     assert timeline[2].text == "Its process died: killed"
     assert timeline[3].text == "Due."
+
+
+def test_a_held_run_says_since_when_and_why(open_run):
+    run_id = open_run(state="held", created_at=NOW - timedelta(minutes=1), handed_over_at=NOW)
+    assert [(moment.state, moment.at) for moment in run_record(run_id).timeline][1:] == [("held", NOW)]
 
 
 def test_replays_and_children_are_relatives(closed_run):

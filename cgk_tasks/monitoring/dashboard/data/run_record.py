@@ -105,7 +105,10 @@ def _attempts(row: Row, errors: list[dict[str, Any]]) -> Iterator[Moment]:
             state = "failed" if is_last and row["state"] == "failed" else "retrying"
             what = f"Attempt {error.get('attempt')} failed with {error.get('code')}: {error.get('message')}"
         yield Moment(datetime.fromisoformat(str(error["at"])), state, what)
-    if row["handed_over_at"] is not None:
+    if row["state"] == "held":
+        at = max(filter(None, (row["created_at"], row["handed_over_at"], row["started_at"])))
+        yield Moment(at, "held", "Held, because its tenant is suspended.")
+    elif row["handed_over_at"] is not None:
         again = f", for the {row['hand_overs']}. time" if row["hand_overs"] > 1 else ""
         yield Moment(row["handed_over_at"], "pending", f"Handed over to queue {row['queue']}{again}.")
     if row["started_at"] is not None and row["state"] != "held":
