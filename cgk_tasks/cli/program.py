@@ -16,6 +16,7 @@ import typer
 
 from cgk_tasks.cli import (
     admin,
+    dashboard,
     demo,
     dev,
     doctor,
@@ -30,6 +31,7 @@ from cgk_tasks.cli import (
     setup,
     tenants,
     webhooks,
+    why,
 )
 from cgk_tasks.cli.output import examples, log_to_stderr
 
@@ -56,12 +58,14 @@ program.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 program.command("migrate", epilog=migrate.EXAMPLES)(migrate.migrate)
 program.command("send", epilog=send.EXAMPLES)(send.send)
 program.add_typer(runs.commands, name="runs")
+program.command("why", epilog=why.EXAMPLES)(why.why)
 program.add_typer(tenants.commands, name="tenants")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
 program.add_typer(webhooks.commands, name="webhooks")
 program.command("admin", epilog=admin.EXAMPLES)(admin.admin)
 program.command("metrics", epilog=metrics.EXAMPLES)(metrics.metrics)
+program.add_typer(dashboard.commands, name="dashboard")
 program.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from cgk_tasks.runs.logs import LogLine
     from cgk_tasks.runs.models import RunStatus
 
-REDACTED = "[redacted]"
-
 _FACTS = (
     "id", "tenant_id", "event", "job", "state", "error_code", "queue", "priority", "created_at", "run_at",
     "expires_at", "started_at", "closed_at", "cancel_requested_at", "worker_id", "parent_id", "replay_of",
@@ -26,6 +24,8 @@ _FACTS = (
 
 def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payload: bool) -> dict[str, Any]:
     """The run as JSON-ready data, with its children; the payload without personal data unless asked for."""
+    from cgk_tasks.events.redaction import redacted
+
     details = asdict(status)
     if not show_payload:
         details["payload"] = redacted(status.event, status.payload)
@@ -34,19 +34,6 @@ def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payloa
         for child in children
     ]
     return details
-
-
-def redacted(event: str, payload: Any) -> Any:
-    """The payload without what its event marks as personal data; without any value when the event is not known."""
-    from cgk_tasks.events.base import EVENTS_BY_NAME, sensitive_fields
-
-    model = EVENTS_BY_NAME.get(event)
-    if not isinstance(payload, Mapping):
-        return payload if payload is None else REDACTED
-    if model is None:
-        return {name: value if name == "tenantId" else REDACTED for name, value in payload.items()}
-    hidden = sensitive_fields(model, by_alias=True)
-    return {name: REDACTED if name in hidden else value for name, value in payload.items()}
 
 
 def print_run(details: Mapping[str, Any]) -> None:

@@ -19,7 +19,8 @@ from cgk_tasks.runs import store
 from cgk_tasks.runs.envelope import payload_message
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
 from cgk_tasks.runs.publisher import get_publisher
-from cgk_tasks.runs.sender import Origin, SendOptions, accept, new_run
+from cgk_tasks.runs.replay import replay
+from cgk_tasks.runs.sender import SendOptions, accept, new_run
 from cgk_tasks.tasks.control import cancel_run
 from cgk_tasks.tasks.jobs import Handler, Job, add_job
 from cgk_tasks.tenancy import registry
@@ -80,17 +81,7 @@ class CeleryProvider:
 
     def retry(self, run_id: str) -> RunHandle:
         _check_id(run_id)
-        row = _talking(lambda: store.find(run_id))
-        if row is None:
-            raise UnknownRunError(run_id)
-        if row["state"] not in CLOSED_STATES:
-            raise RunStateError(run_id, row["state"], "retry")
-        options = SendOptions(max_attempts=row["max_attempts"], queue=row["queue"], priority=row["priority"])
-        origin = Origin(
-            job=row["job"] if row["parent_id"] else None, replay_of=run_id, canvas=row["canvas"],
-            scheduled_for=row["scheduled_for"],
-        )
-        return accept([new_run(row["event"], row["tenant_id"], row["payload"], options, origin)])[0]
+        return _talking(lambda: replay(run_id))
 
     def register_handler(self, event: str, handler: Handler) -> None:
         add_job(Job(id=f"{event}:{getattr(handler, '__qualname__', 'handler')}", event=event, handler=handler))

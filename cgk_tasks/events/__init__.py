@@ -33,7 +33,13 @@ from cgk_tasks.events.attribution import (
     ConversionAttributed,
     TouchpointRecorded,
 )
-from cgk_tasks.events.base import TenantEvent, WireModel, sensitive_fields, validate_tenant_id
+from cgk_tasks.events.base import (
+    TenantEvent,
+    WireModel,
+    searchable_fields,
+    sensitive_fields,
+    validate_tenant_id,
+)
 from cgk_tasks.events.brand_context import (
     AgentMemoryDecay,
     BrandContextCleanup,
@@ -77,7 +83,7 @@ from cgk_tasks.events.creators import (
     ProjectDeadlineApproaching,
     ProjectStatusChanged,
 )
-from cgk_tasks.events.fields import JsonArray, JsonObject, Money, Sensitive, Timestamp
+from cgk_tasks.events.fields import JsonArray, JsonObject, Money, Searchable, Sensitive, Timestamp
 from cgk_tasks.events.google_feed import (
     GoogleFeedImageOptimize,
     GoogleFeedProductUpdate,
@@ -291,6 +297,7 @@ __all__ = [
     "ReviewModerated",
     "ReviewReminder",
     "ReviewSubmitted",
+    "Searchable",
     "Sensitive",
     "SlackNotify",
     "SmsSend",
@@ -334,6 +341,7 @@ __all__ = [
     "get_event",
     "parse_event",
     "parse_event_json",
+    "searchable_fields",
     "sensitive_fields",
     "task_attribute",
     "validate_tenant_id",

@@ -5,13 +5,13 @@ from typing import Literal
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Timestamp
+from cgk_tasks.events.fields import RecordId, Timestamp
 
 
 class AbTestCreated(TenantEvent, event="ab.testCreated", category="abTesting"):
     """An experiment was set up."""
 
-    test_id: str
+    test_id: RecordId
     name: str
     variants: int = Field(description="How many there are.")
 
@@ -19,13 +19,13 @@ class AbTestCreated(TenantEvent, event="ab.testCreated", category="abTesting"):
 class AbTestStarted(TenantEvent, event="ab.testStarted", category="abTesting"):
     """An experiment began to take visitors."""
 
-    test_id: str
+    test_id: RecordId
 
 
 class AbTestEnded(TenantEvent, event="ab.testEnded", category="abTesting"):
     """An experiment ended, perhaps with a winner."""
 
-    test_id: str
+    test_id: RecordId
     winning_variant: str | None = None
 
 
@@ -33,20 +33,20 @@ class AbMetricsAggregate(TenantEvent, event="ab.metricsAggregate", category="abT
     """The figures of one experiment, or of all, are to be summed up for a period."""
 
     period: Literal["hourly", "daily", "full"]
-    test_id: str | None = None
+    test_id: RecordId | None = None
 
 
 class AbOptimize(TenantEvent, event="ab.optimize", category="abTesting"):
     """Traffic is to be shifted towards the variants that do better."""
 
-    test_id: str | None = None
+    test_id: RecordId | None = None
     algorithm: Literal["mab", "thompson"] | None = None
 
 
 class AbOrderReconcile(TenantEvent, event="ab.orderReconcile", category="abTesting"):
     """Orders are to be matched with the variants that their buyers saw."""
 
-    order_id: str | None = None
+    order_id: RecordId | None = None
     start_date: Timestamp | None = None
 
 

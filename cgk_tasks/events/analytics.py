@@ -3,14 +3,14 @@
 from typing import Literal
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import PersonalData, Timestamp
+from cgk_tasks.events.fields import PersonalData, RecordId, Timestamp
 
 
 class AnalyticsTrack(TenantEvent, event="analytics.track", category="analytics", durable=False):
     """A user did something worth counting."""
 
     event: str
-    user_id: str | None = None
+    user_id: RecordId | None = None
     properties: PersonalData | None = None
     occurred_at: Timestamp | None = None
 
@@ -19,7 +19,7 @@ class AnalyticsPageView(TenantEvent, event="analytics.page_view", category="anal
     """A user looked at a page."""
 
     url: str
-    user_id: str | None = None
+    user_id: RecordId | None = None
     session_id: str | None = None
     referrer: str | None = None
     occurred_at: Timestamp | None = None

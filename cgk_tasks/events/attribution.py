@@ -5,13 +5,13 @@ from typing import Literal
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Days, JsonObject, Timestamp
+from cgk_tasks.events.fields import Days, JsonObject, RecordId, Timestamp
 
 
 class TouchpointRecorded(TenantEvent, event="touchpoint.recorded", category="attribution"):
     """A visitor came into contact with the brand's marketing."""
 
-    touchpoint_id: str
+    touchpoint_id: RecordId
     session_id: str
     source: str
     medium: str | None = None
@@ -21,7 +21,7 @@ class TouchpointRecorded(TenantEvent, event="touchpoint.recorded", category="att
 class ConversionAttributed(TenantEvent, event="conversion.attributed", category="attribution"):
     """An order was credited to the touchpoints that led to it."""
 
-    order_id: str
+    order_id: RecordId
     attribution_model: str
     touchpoints: int = Field(description="How many were credited.")
 
@@ -29,7 +29,7 @@ class ConversionAttributed(TenantEvent, event="conversion.attributed", category=
 class AttributionRecalculate(TenantEvent, event="attribution.recalculate", category="attribution"):
     """Attribution is to be worked out again, for an order or for a span of time."""
 
-    order_id: str | None = None
+    order_id: RecordId | None = None
     start_date: Timestamp | None = None
     end_date: Timestamp | None = None
     recalculate_days: Days | None = None
@@ -46,7 +46,7 @@ class AttributionSync(TenantEvent, event="attribution.sync", category="attributi
 class AttributionExport(TenantEvent, event="attribution.export", category="attribution"):
     """Attribution data is to be written to a file."""
 
-    export_id: str
+    export_id: RecordId
     format: Literal["csv", "json"]
     filters: JsonObject | None = None
 

@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError, to_json
 
 from cgk_tasks.errors import TENANT_ID_RULE, InvalidTenantError, PayloadInvalidError
-from cgk_tasks.events.fields import Sensitive
+from cgk_tasks.events.fields import Searchable, Sensitive
 
 _TENANT_ID: Final = re.compile(TENANT_ID_RULE)
 _EVENT_NAME: Final = re.compile(r"[a-z][A-Za-z0-9_]*(\.[a-z][A-Za-z0-9_]*)+")
@@ -180,9 +180,34 @@ def _sensitive_fields(model: type[BaseModel], by_alias: bool) -> frozenset[str]:
 
 
 def _holds_sensitive(annotation: Any) -> bool:
-    if isinstance(annotation, Sensitive):
-        return True
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return bool(sensitive_fields(annotation))
-    marks = getattr(annotation, "__metadata__", ())
-    return any(_holds_sensitive(part) for part in (*get_args(annotation), *marks))
+    return isinstance(annotation, Sensitive) or any(_holds_sensitive(part) for part in _parts(annotation))
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """What an annotation is made of: the arguments of a generic type or a union, and the marks of Annotated."""
+    return (*get_args(annotation), *getattr(annotation, "__metadata__", ()))
+
+
+def searchable_fields(model: type[BaseModel], *, by_alias: bool = False) -> tuple[str, ...]:
+    """Names of the fields that the dashboard searches and shows, in the model's order. None of them is sensitive.
+
+    Only the event's own fields count, not those of models nested in it.
+    """
+    return _searchable_fields(model, by_alias)
+
+
+@cache
+def _searchable_fields(model: type[BaseModel], by_alias: bool) -> tuple[str, ...]:
+    hidden = sensitive_fields(model)
+    return tuple(
+        (field.alias or name) if by_alias else name
+        for name, field in model.model_fields.items()
+        if name not in hidden
+        and (any(isinstance(mark, Searchable) for mark in field.metadata) or _holds_searchable(field.annotation))
+    )
+
+
+def _holds_searchable(annotation: Any) -> bool:
+    return isinstance(annotation, Searchable) or any(_holds_searchable(part) for part in _parts(annotation))

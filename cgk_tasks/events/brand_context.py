@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.fields import RecordId
 
 
 class BrandContextProcessDocument(TenantEvent, event="brandContext.processDocument", category="brandContext"):
     """A document about the brand is to be read and indexed."""
 
-    document_id: str
+    document_id: RecordId
     document_type: Literal["pdf", "url", "text"]
 
 
@@ -19,7 +20,7 @@ class BrandContextRefreshEmbeddings(
 ):
     """Embeddings are to be computed again, for one document or for all."""
 
-    document_id: str | None = None
+    document_id: RecordId | None = None
     chunk_limit: int | None = Field(default=None, description="At most so many chunks.")
 
 

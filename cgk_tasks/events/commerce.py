@@ -3,40 +3,40 @@
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Currency, Email, Money, PersonalData, Timestamp
+from cgk_tasks.events.fields import Currency, Email, Money, PersonalData, RecordId, Timestamp
 
 
 class OrderCreated(TenantEvent, event="order.created", category="commerce"):
     """A customer placed an order."""
 
-    order_id: str
+    order_id: RecordId
     total_amount: Money
-    shopify_order_id: str | None = None
-    customer_id: str | None = None
+    shopify_order_id: RecordId | None = None
+    customer_id: RecordId | None = None
     currency: Currency | None = None
 
 
 class OrderFulfilled(TenantEvent, event="order.fulfilled", category="commerce"):
     """An order's items, or some of them, were handed to a carrier."""
 
-    order_id: str
-    fulfillment_id: str
-    tracking_number: str | None = None
+    order_id: RecordId
+    fulfillment_id: RecordId
+    tracking_number: RecordId | None = None
     carrier: str | None = None
 
 
 class OrderDelivered(TenantEvent, event="order.delivered", category="commerce"):
     """An order reached the customer."""
 
-    order_id: str
-    fulfillment_id: str | None = None
+    order_id: RecordId
+    fulfillment_id: RecordId | None = None
     delivered_at: Timestamp | None = None
 
 
 class OrderCancelled(TenantEvent, event="order.cancelled", category="commerce"):
     """An order was called off before it was complete."""
 
-    order_id: str
+    order_id: RecordId
     reason: str | None = None
     refund_amount: Money | None = None
 
@@ -44,7 +44,7 @@ class OrderCancelled(TenantEvent, event="order.cancelled", category="commerce"):
 class OrderRefunded(TenantEvent, event="order.refunded", category="commerce"):
     """Money of an order was paid back to the customer."""
 
-    order_id: str
+    order_id: RecordId
     refund_amount: Money | None = None
     currency: Currency | None = None
     reason: str | None = None
@@ -53,31 +53,31 @@ class OrderRefunded(TenantEvent, event="order.refunded", category="commerce"):
 class CustomerCreated(TenantEvent, event="customer.created", category="commerce"):
     """A new customer was registered in the shop."""
 
-    customer_id: str
+    customer_id: RecordId
     email: Email
-    shopify_customer_id: str | None = None
+    shopify_customer_id: RecordId | None = None
 
 
 class CustomerUpdated(TenantEvent, event="customer.updated", category="commerce"):
     """A customer's details changed; `changes` holds the new values by field."""
 
-    customer_id: str
+    customer_id: RecordId
     changes: PersonalData
 
 
 class ProductSync(TenantEvent, event="product.sync", category="commerce"):
     """Products are to be copied from the shop: one, or all of them with `full_sync`."""
 
-    product_id: str | None = None
+    product_id: RecordId | None = None
     full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")
 
 
 class InventorySync(TenantEvent, event="inventory.sync", category="commerce"):
     """Stock levels are to be copied from the shop, for a product, a variant or a location."""
 
-    product_id: str | None = None
-    variant_id: str | None = None
-    location_id: str | None = None
+    product_id: RecordId | None = None
+    variant_id: RecordId | None = None
+    location_id: RecordId | None = None
 
 
 class OrderReconcile(TenantEvent, event="order.reconcile", category="commerce"):
@@ -95,5 +95,5 @@ class CustomerSync(TenantEvent, event="customer.sync", category="commerce"):
 class CollectionSync(TenantEvent, event="collection.sync", category="commerce"):
     """Collections of products are to be copied from the shop: one, or all of them with `full_sync`."""
 
-    collection_id: str | None = None
+    collection_id: RecordId | None = None
     full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")

@@ -5,60 +5,60 @@ from typing import Literal
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import ByteCount, Days, Email, PersonalData, PersonName
+from cgk_tasks.events.fields import ByteCount, Days, Email, PersonalData, PersonName, RecordId
 
 
 class CreatorApplied(TenantEvent, event="creator.applied", category="creators"):
     """A creator applied to work with the brand."""
 
-    creator_id: str
-    application_id: str
+    creator_id: RecordId
+    application_id: RecordId
     email: Email
 
 
 class CreatorApproved(TenantEvent, event="creator.approved", category="creators"):
     """A creator's application was accepted."""
 
-    creator_id: str
+    creator_id: RecordId
     approved_by: str | None = None
 
 
 class CreatorRejected(TenantEvent, event="creator.rejected", category="creators"):
     """A creator's application was turned down."""
 
-    creator_id: str
+    creator_id: RecordId
     reason: str | None = None
 
 
 class CreatorSetupComplete(TenantEvent, event="creator.setupComplete", category="creators"):
     """A creator finished setting up the account."""
 
-    creator_id: str
+    creator_id: RecordId
 
 
 class CreatorEmailQueued(TenantEvent, event="creator.email.queued", category="creators"):
     """An email to a creator is waiting to be sent."""
 
-    email_id: str
-    creator_id: str
-    template_id: str
+    email_id: RecordId
+    creator_id: RecordId
+    template_id: RecordId
     priority: Literal["high", "normal", "low"] | None = None
 
 
 class CreatorReminder(TenantEvent, event="creator.reminder", category="creators"):
     """A creator is to be reminded of something that is due."""
 
-    creator_id: str
+    creator_id: RecordId
     reminder_type: Literal["delivery", "deadline", "noResponse", "abandoned"]
-    project_id: str | None = None
+    project_id: RecordId | None = None
 
 
 class CreatorFileUploaded(TenantEvent, event="creator.file.uploaded", category="creators"):
     """A creator uploaded a file to a project."""
 
-    file_id: str
-    creator_id: str
-    project_id: str
+    file_id: RecordId
+    creator_id: RecordId
+    project_id: RecordId
     file_type: Literal["video", "image", "document"]
     file_size: ByteCount
 
@@ -78,7 +78,7 @@ class CreatorSlackNotification(TenantEvent, event="creator.slackNotification", c
         "content_submitted",
         "content_revisions_requested",
     ]
-    creator_id: str
+    creator_id: RecordId
     creator_name: PersonName
     creator_email: Email
     metadata: PersonalData | None = None
@@ -87,7 +87,7 @@ class CreatorSlackNotification(TenantEvent, event="creator.slackNotification", c
 class CreatorShipmentSync(TenantEvent, event="creator.shipmentSync", category="creators"):
     """The state of product shipments to creators is to be read from the carriers."""
 
-    shipment_id: str | None = None
+    shipment_id: RecordId | None = None
     full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")
 
 
@@ -102,15 +102,15 @@ class CreatorWelcomeCallReminders(TenantEvent, event="creator.welcomeCallReminde
 class ProjectCreated(TenantEvent, event="project.created", category="creators"):
     """A project with a creator was opened."""
 
-    project_id: str
-    creator_id: str
+    project_id: RecordId
+    creator_id: RecordId
     type: str
 
 
 class ProjectStatusChanged(TenantEvent, event="project.statusChanged", category="creators"):
     """A project moved from one status to another."""
 
-    project_id: str
+    project_id: RecordId
     old_status: str
     new_status: str
 
@@ -118,7 +118,7 @@ class ProjectStatusChanged(TenantEvent, event="project.statusChanged", category=
 class ProjectDeadlineApproaching(TenantEvent, event="project.deadlineApproaching", category="creators"):
     """The deadline of a project is near."""
 
-    project_id: str
+    project_id: RecordId
     days_remaining: Days
 
 

@@ -39,6 +39,16 @@ class Sensitive:
         return "Sensitive()"
 
 
+class Searchable:
+    """Marks a field that the dashboard searches and shows in lists: `order_id: Annotated[str, Searchable()]`.
+
+    For ids and the like. A field that is `Sensitive()` as well is neither searched nor shown.
+    """
+
+    def __repr__(self) -> str:
+        return "Searchable()"
+
+
 def _exact_amount(value: object) -> Decimal:
     # One Python call does all of it: pydantic's own checks of Decimal digits cost four times as much.
     if isinstance(value, float):
@@ -88,6 +98,8 @@ JsonObject = Annotated[
     dict[str, Any], GetPydanticSchema(lambda _source, handler: handler(dict[str, JsonValue]))
 ]
 JsonArray = Annotated[list[Any], GetPydanticSchema(lambda _source, handler: handler(list[JsonValue]))]
+
+RecordId = Annotated[str, Searchable()]
 
 Email = Annotated[str, Sensitive(), Field(description="Email address.")]
 PhoneNumber = Annotated[str, Sensitive(), Field(description="Phone number.")]

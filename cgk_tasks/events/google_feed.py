@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent, WireModel
+from cgk_tasks.events.fields import RecordId
 
 
 class GoogleFeedSync(TenantEvent, event="googleFeed.sync", category="googleFeed"):
@@ -17,9 +18,9 @@ class GoogleFeedSync(TenantEvent, event="googleFeed.sync", category="googleFeed"
 class GoogleFeedProductUpdate(TenantEvent, event="googleFeed.productUpdate", category="googleFeed"):
     """One product of the feed is to be updated or removed."""
 
-    product_id: str
+    product_id: RecordId
     action: Literal["update", "delete"]
-    variant_id: str | None = None
+    variant_id: RecordId | None = None
 
 
 class ImageOptions(WireModel):
@@ -35,6 +36,6 @@ class ImageOptions(WireModel):
 class GoogleFeedImageOptimize(TenantEvent, event="googleFeed.imageOptimize", category="googleFeed"):
     """A product image is to be prepared for the feed."""
 
-    product_id: str
+    product_id: RecordId
     image_url: str
     options: ImageOptions | None = None

@@ -5,15 +5,15 @@ from typing import Literal
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import ByteCount, Days, Seconds
+from cgk_tasks.events.fields import ByteCount, Days, RecordId, Seconds
 
 
 class VideoUploadCompleted(TenantEvent, event="video.uploadCompleted", category="media"):
     """A video was uploaded in full."""
 
-    video_id: str
-    project_id: str
-    creator_id: str
+    video_id: RecordId
+    project_id: RecordId
+    creator_id: RecordId
     size: ByteCount
     duration: Seconds | None = None
 
@@ -21,51 +21,51 @@ class VideoUploadCompleted(TenantEvent, event="video.uploadCompleted", category=
 class VideoTranscriptionStarted(TenantEvent, event="video.transcriptionStarted", category="media"):
     """The transcription of a video began."""
 
-    video_id: str
+    video_id: RecordId
     language: str | None = None
 
 
 class VideoTranscriptionCompleted(TenantEvent, event="video.transcriptionCompleted", category="media"):
     """The transcription of a video is ready."""
 
-    video_id: str
+    video_id: RecordId
     transcript_url: str | None = None
 
 
 class VideoAiGenerated(TenantEvent, event="video.aiGenerated", category="media"):
     """Something was generated from a video."""
 
-    video_id: str
+    video_id: RecordId
     generation_type: Literal["thumbnail", "summary", "clips"]
 
 
 class DamAssetUploaded(TenantEvent, event="dam.assetUploaded", category="media"):
     """An asset was added to the library."""
 
-    asset_id: str
+    asset_id: RecordId
     asset_type: Literal["image", "video", "document"]
     size: ByteCount
-    project_id: str | None = None
+    project_id: RecordId | None = None
 
 
 class DamGdriveSync(TenantEvent, event="dam.gdriveSync", category="media"):
     """Assets are to be copied from a Google Drive folder."""
 
-    folder_id: str | None = None
+    folder_id: RecordId | None = None
     full_sync: bool | None = Field(default=None, description="Everything, not only what changed.")
 
 
 class DamRightsExpiry(TenantEvent, event="dam.rightsExpiry", category="media"):
     """Usage rights that end soon are to be found, for one asset or for all."""
 
-    asset_id: str | None = None
+    asset_id: RecordId | None = None
     days_to_expiry: Days | None = None
 
 
 class DamExport(TenantEvent, event="dam.export", category="media"):
     """Assets are to be packed for download."""
 
-    export_id: str
+    export_id: RecordId
     asset_ids: list[str]
     format: str | None = None
 
@@ -73,7 +73,7 @@ class DamExport(TenantEvent, event="dam.export", category="media"):
 class DamFaceDetection(TenantEvent, event="dam.faceDetection", category="media"):
     """Faces are to be found in an asset."""
 
-    asset_id: str
+    asset_id: RecordId
 
 
 class DamBulkIngest(TenantEvent, event="dam.bulkIngest", category="media"):

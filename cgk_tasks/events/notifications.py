@@ -3,14 +3,22 @@
 from typing import Annotated, Literal
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Email, JsonArray, MessageText, PersonalData, PhoneNumber, Sensitive
+from cgk_tasks.events.fields import (
+    Email,
+    JsonArray,
+    MessageText,
+    PersonalData,
+    PhoneNumber,
+    RecordId,
+    Sensitive,
+)
 
 
 class EmailSend(TenantEvent, event="email.send", category="notifications"):
     """An email is to be sent from a template."""
 
     to: Email
-    template_id: str
+    template_id: RecordId
     data: PersonalData
     priority: Literal["high", "normal", "low"] | None = None
 
@@ -18,9 +26,9 @@ class EmailSend(TenantEvent, event="email.send", category="notifications"):
 class EmailReviewRequest(TenantEvent, event="email.review_request", category="notifications"):
     """The buyer of an order is to be asked for a review by email."""
 
-    order_id: str
+    order_id: RecordId
     customer_email: Email | None = None
-    template_id: str | None = None
+    template_id: RecordId | None = None
 
 
 class SmsSend(TenantEvent, event="sms.send", category="notifications"):
@@ -28,7 +36,7 @@ class SmsSend(TenantEvent, event="sms.send", category="notifications"):
 
     to: PhoneNumber
     message: MessageText
-    template_id: str | None = None
+    template_id: RecordId | None = None
 
 
 class SlackNotify(TenantEvent, event="slack.notify", category="notifications"):
@@ -42,7 +50,7 @@ class SlackNotify(TenantEvent, event="slack.notify", category="notifications"):
 class PushNotification(TenantEvent, event="push.notification", category="notifications"):
     """A push notification is to be sent to a user's devices."""
 
-    user_id: str
+    user_id: RecordId
     title: MessageText
     body: MessageText
     data: PersonalData | None = None

@@ -5,14 +5,14 @@ from typing import Literal
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Currency, Money, Timestamp
+from cgk_tasks.events.fields import Currency, Money, RecordId, Timestamp
 
 
 class PayoutRequested(TenantEvent, event="payout.requested", category="payouts"):
     """A creator asked for a payout."""
 
-    payout_id: str
-    creator_id: str
+    payout_id: RecordId
+    creator_id: RecordId
     amount: Money
     currency: Currency
     payout_type: Literal["domestic", "international"]
@@ -21,22 +21,22 @@ class PayoutRequested(TenantEvent, event="payout.requested", category="payouts")
 class PayoutProcessing(TenantEvent, event="payout.processing", category="payouts"):
     """A payout was handed to the payment provider."""
 
-    payout_id: str
-    transfer_id: str | None = None
+    payout_id: RecordId
+    transfer_id: RecordId | None = None
 
 
 class PayoutCompleted(TenantEvent, event="payout.completed", category="payouts"):
     """A payout reached the creator."""
 
-    payout_id: str
+    payout_id: RecordId
     completed_at: Timestamp
-    transaction_id: str | None = None
+    transaction_id: RecordId | None = None
 
 
 class PayoutFailed(TenantEvent, event="payout.failed", category="payouts"):
     """A payout did not go through."""
 
-    payout_id: str
+    payout_id: RecordId
     reason: str
     retryable: bool = Field(description="Whether trying again can help.")
 
@@ -44,7 +44,7 @@ class PayoutFailed(TenantEvent, event="payout.failed", category="payouts"):
 class PaymentAvailable(TenantEvent, event="payment.available", category="payouts"):
     """Earnings of a creator became available for payout."""
 
-    creator_id: str
+    creator_id: RecordId
     amount: Money
     currency: Currency
 
@@ -52,7 +52,7 @@ class PaymentAvailable(TenantEvent, event="payment.available", category="payouts
 class TreasuryTopup(TenantEvent, event="treasury.topup", category="payouts"):
     """The balance that payouts are paid from is to be topped up."""
 
-    topup_id: str
+    topup_id: RecordId
     amount: Money
     currency: Currency
 
@@ -60,7 +60,7 @@ class TreasuryTopup(TenantEvent, event="treasury.topup", category="payouts"):
 class TreasuryApproval(TenantEvent, event="treasury.approval", category="payouts"):
     """A treasury request waits for an approval."""
 
-    request_id: str
+    request_id: RecordId
 
 
 class TreasuryLowBalance(TenantEvent, event="treasury.lowBalance", category="payouts"):
@@ -74,7 +74,7 @@ class TreasuryLowBalance(TenantEvent, event="treasury.lowBalance", category="pay
 class ExpenseSync(TenantEvent, event="expense.sync", category="payouts"):
     """Payouts are to be copied to the books as expenses."""
 
-    payout_id: str | None = None
+    payout_id: RecordId | None = None
     start_date: Timestamp | None = None
     end_date: Timestamp | None = None
 
@@ -82,9 +82,9 @@ class ExpenseSync(TenantEvent, event="expense.sync", category="payouts"):
 class CommissionMatured(TenantEvent, event="commission.matured", category="payouts"):
     """A commission passed its holding period and now belongs to the creator."""
 
-    commission_id: str
-    order_id: str
-    creator_id: str
+    commission_id: RecordId
+    order_id: RecordId
+    creator_id: RecordId
     amount: Money
 
 

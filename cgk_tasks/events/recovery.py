@@ -3,22 +3,22 @@
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Days
+from cgk_tasks.events.fields import Days, RecordId
 
 
 class RecoveryEmailScheduled(TenantEvent, event="recovery.emailScheduled", category="recovery"):
     """An email to win back an abandoned checkout was scheduled."""
 
-    email_id: str
-    checkout_id: str
+    email_id: RecordId
+    checkout_id: RecordId
     sequence_number: int = Field(description="1 for the first email.")
 
 
 class RecoveryEmailSent(TenantEvent, event="recovery.emailSent", category="recovery"):
     """An email to win back an abandoned checkout was sent."""
 
-    email_id: str
-    checkout_id: str
+    email_id: RecordId
+    checkout_id: RecordId
 
 
 class RecoveryCheckAbandoned(TenantEvent, event="recovery.checkAbandoned", category="recovery"):
@@ -40,6 +40,6 @@ class RecoveryExpireOld(TenantEvent, event="recovery.expireOld", category="recov
 class RecoveryCheckoutUpdated(TenantEvent, event="recovery.checkoutUpdated", category="recovery"):
     """A checkout changed in the shop, perhaps to completed."""
 
-    shopify_checkout_id: str
+    shopify_checkout_id: RecordId
     completed: bool = Field(description="Whether it was paid.")
-    order_id: str | None = None
+    order_id: RecordId | None = None

@@ -3,13 +3,13 @@
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Days, PersonalData
+from cgk_tasks.events.fields import Days, PersonalData, RecordId
 
 
 class WebhookReceived(TenantEvent, event="webhook.received", category="webhooks"):
     """Another system called one of our webhooks."""
 
-    webhook_event_id: str
+    webhook_event_id: RecordId
     source: str
     topic: str | None = None
     headers: PersonalData | None = None
@@ -19,7 +19,7 @@ class WebhookReceived(TenantEvent, event="webhook.received", category="webhooks"
 class WebhookProcess(TenantEvent, event="webhook.process", category="webhooks"):
     """A webhook call that was stored is to be processed."""
 
-    webhook_event_id: str
+    webhook_event_id: RecordId
     source: str
     topic: str | None = None
     body: PersonalData | None = None
@@ -28,14 +28,14 @@ class WebhookProcess(TenantEvent, event="webhook.process", category="webhooks"):
 class WebhookRetry(TenantEvent, event="webhook.retry", category="webhooks"):
     """A webhook call whose processing failed is to be processed again."""
 
-    webhook_event_id: str
+    webhook_event_id: RecordId
     attempt: int = Field(description="1 for the first attempt.")
 
 
 class WebhookHealthCheck(TenantEvent, event="webhook.healthCheck", category="webhooks"):
     """Webhook endpoints are to be checked: one, or all of them."""
 
-    endpoint_id: str | None = None
+    endpoint_id: RecordId | None = None
 
 
 class WebhookCleanup(TenantEvent, event="webhook.cleanup", category="webhooks"):

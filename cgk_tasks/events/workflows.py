@@ -3,23 +3,23 @@
 from pydantic import Field
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.events.fields import Days
+from cgk_tasks.events.fields import Days, RecordId
 
 
 class WorkflowTriggered(TenantEvent, event="workflow.triggered", category="workflows"):
     """The trigger of a workflow fired for an entity."""
 
-    workflow_id: str
-    trigger_id: str
+    workflow_id: RecordId
+    trigger_id: RecordId
     entity_type: str
-    entity_id: str
+    entity_id: RecordId
 
 
 class WorkflowAction(TenantEvent, event="workflow.action", category="workflows"):
     """One action of a running workflow is to be carried out."""
 
-    execution_id: str
-    action_id: str
+    execution_id: RecordId
+    action_id: RecordId
     action_type: str
 
 

@@ -41,6 +41,7 @@ def keep_house() -> None:
         while execute(connection, SQL["forget_keys"], {"limit": 10_000}) == 10_000:
             pass
         execute(connection, SQL["forget_groups"], {"days": get_settings().history_days})
+        execute(connection, SQL["forget_discarded"], {"days": get_settings().history_days})
 
 
 def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:

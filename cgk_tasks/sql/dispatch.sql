@@ -167,6 +167,9 @@ DELETE FROM cgk.idempotency_keys WHERE ctid IN
 -- name: forget_groups
 DELETE FROM cgk.groups WHERE created_at < now() - make_interval(days => %(days)s);
 
+-- name: forget_discarded
+DELETE FROM cgk.discarded_runs WHERE closed_at < now() - make_interval(days => %(days)s);
+
 -- name: partitions
 SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
  WHERE i.inhparent = to_regclass(%(table)s) ORDER BY 1;

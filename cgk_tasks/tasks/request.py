@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery.worker.request import Request
 
-from cgk_tasks.runs.envelope import PACKET_HEADER
+from cgk_tasks.runs.envelope import PACKET_HEADER, TENANT_HEADER
 from cgk_tasks.runs.models import run_id_of
 
 
@@ -18,6 +20,27 @@ class PacketRequest(Request):
             ids: list[str] = self.args[0]
             return ids
         return [run_id_of(self.id)]
+
+    @property
+    def argsrepr(self) -> str:
+        """What events and logs show of the arguments. A message of another producer may have its payload in there."""
+        headers = self.request_dict
+        if PACKET_HEADER in headers:
+            return str(headers.get("argsrepr", ""))
+        return f"(tenant={headers[TENANT_HEADER]})" if headers.get(TENANT_HEADER) else "()"
+
+    @property
+    def kwargsrepr(self) -> str:
+        return "{}"
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
+        """Events go to the broker and into Flower: without texts that may quote a payload. The record has them whole."""
+        if "exception" in fields:
+            fields["exception"] = str(fields["exception"]).partition("(")[0] + "()"
+        for name in ("traceback", "result"):
+            if name in fields:
+                fields[name] = ""
+        super().send_event(type, **fields)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:

@@ -97,7 +97,7 @@ def test_personal_data_is_shown_when_asked_for(cgk):
 
 
 def test_nothing_of_a_payload_is_shown_whose_event_is_not_known_here():
-    from cgk_tasks.cli.run_details import redacted
+    from cgk_tasks.events.redaction import redacted
 
     assert redacted("shop.private", {"tenantId": "acme", "note": "x"}) == {
         "tenantId": "acme",

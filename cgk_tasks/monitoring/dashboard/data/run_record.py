@@ -1,0 +1,128 @@
+"""Everything about one run: its facts, its way through time, its errors, payload and relatives."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cgk_tasks.errors import UnknownRunError
+from cgk_tasks.events.redaction import Redaction, redacted
+from cgk_tasks.monitoring.dashboard.data.reading import SQL, reading
+from cgk_tasks.postgres import Row, fetch
+from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.models import CLOSED_STATES, State
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A step of a run's way: when, which state it led to, and why."""
+
+    at: datetime
+    state: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """A child run, or a replay."""
+
+    id: str
+    job: str | None
+    state: State
+    created_at: datetime
+    error_code: str | None
+    relation: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as its page shows it. Payload, result and errors are without personal data unless it was asked for."""
+
+    id: str
+    state: State
+    facts: Mapping[str, Any]
+    payload: Any
+    result: Any
+    errors: tuple[Mapping[str, Any], ...]
+    timeline: tuple[Moment, ...]
+    relatives: tuple[Relative, ...]
+    has_hidden: bool
+
+    @property
+    def is_closed(self) -> bool:
+        return self.state in CLOSED_STATES
+
+
+def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
+    """The run's record. Raises UnknownRunError."""
+    try:
+        wanted = {"id": str(uuid.UUID(run_id))}
+    except ValueError:
+        raise UnknownRunError(run_id) from None
+    with reading() as connection:
+        rows = fetch(connection, SQL["run"], wanted)
+        if not rows:
+            raise UnknownRunError(run_id)
+        row = rows[0]
+        relatives = fetch(connection, SQL["relatives"], wanted)
+        discarded = fetch(connection, SQL["discarded"], wanted) if row["state"] == "failed" else []
+        worker = fetch(connection, SQL["worker"], {"id": row["worker_id"]}) if row["worker_id"] else []
+    row["worker"] = worker[0]["name"] if worker else row["worker_id"]
+    payload, result = decode(row.pop("payload")), decode(row.pop("result"))
+    errors = [dict(error) for error in row.pop("errors")]
+    visible = payload if show_sensitive else redacted(row["event"], payload)
+    if not show_sensitive:
+        hiding = Redaction(row["event"], payload)
+        result, errors = hiding.data(result), hiding.data(errors)
+        row["cursor"] = hiding.text(row["cursor"]) if row["cursor"] else None
+    return RunRecord(
+        row["id"], row["state"], row, visible, result, tuple(errors), tuple(_timeline(row, errors, discarded)),
+        tuple(Relative(**relative) for relative in relatives), redacted(row["event"], payload) != payload,
+    )  # fmt: skip
+
+
+def _timeline(row: Row, errors: list[dict[str, Any]], discarded: list[Row]) -> Iterator[Moment]:
+    moments = [*_begin(row), *_attempts(row, errors), *_end(row, discarded)]
+    yield from sorted(moments, key=lambda moment: moment.at)
+
+
+def _begin(row: Row) -> Iterator[Moment]:
+    source = f" by schedule {row['schedule']}" if row["schedule"] else ""
+    again = ", to run an earlier one again" if row["replay_of"] else ", as the child of another run" if row["parent_id"] else ""
+    yield Moment(row["created_at"], "accepted", f"Sent{source}{again}.")
+
+
+def _attempts(row: Row, errors: list[dict[str, Any]]) -> Iterator[Moment]:
+    for position, error in enumerate(errors):
+        is_last = position == len(errors) - 1
+        died = error.get("kind") == "death"
+        if died:
+            state, what = "pending", f"Its process died: {error.get('message')}"
+        else:
+            state = "failed" if is_last and row["state"] == "failed" else "retrying"
+            what = f"Attempt {error.get('attempt')} failed with {error.get('code')}: {error.get('message')}"
+        yield Moment(datetime.fromisoformat(str(error["at"])), state, what)
+    if row["state"] == "held":
+        at = max(filter(None, (row["created_at"], row["handed_over_at"], row["started_at"])))
+        yield Moment(at, "held", "Held, because its tenant is suspended.")
+    elif row["handed_over_at"] is not None:
+        again = f", for the {row['hand_overs']}. time" if row["hand_overs"] > 1 else ""
+        yield Moment(row["handed_over_at"], "pending", f"Handed over to queue {row['queue']}{again}.")
+    if row["started_at"] is not None and row["state"] != "held":
+        on = f", on {row['worker']}" if row["worker"] else ""
+        yield Moment(row["started_at"], "running", f"Attempt {row['attempt'] - row['deaths'] or 1} began{on}.")
+    if row["cancel_requested_at"] is not None:
+        yield Moment(row["cancel_requested_at"], "cancelling", "Cancelled by request.")
+
+
+def _end(row: Row, discarded: list[Row]) -> Iterator[Moment]:
+    if row["closed_at"] is not None:
+        code = f" with {row['error_code']}" if row["error_code"] else ""
+        yield Moment(row["closed_at"], row["state"], f"Closed as {row['state']}{code}.")
+    elif row["state"] in {"scheduled", "retrying"}:
+        yield Moment(row["run_at"], "pending", "Due.")
+    for one in discarded:
+        yield Moment(one["at"], "discarded", f"Put aside by {one['who']}.")

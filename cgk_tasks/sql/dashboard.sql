@@ -1,0 +1,235 @@
+-- name: patience
+-- A page that would take longer than this many milliseconds gives up instead of keeping PostgreSQL busy.
+SELECT set_config('statement_timeout', %(milliseconds)s, true);
+
+-- name: open_runs
+-- Ids in the order of time: the primary key is the order of the list. `where` is made of the conditions below.
+SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AS sent_at,
+       tenant_id, event, job, state, attempt, deaths, run_at, started_at, NULL::timestamptz AS closed_at,
+       errors -> -1 ->> 'code' AS error_code, payload::text AS payload, parent_id::text, replay_of::text
+  FROM cgk.runs r
+ WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
+ ORDER BY r.id DESC LIMIT %(limit)s
+
+-- name: closed_runs
+SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AS sent_at,
+       tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at,
+       error_code, payload::text AS payload, parent_id::text, replay_of::text
+  FROM cgk.run_history r
+ WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
+ ORDER BY r.id DESC LIMIT %(limit)s
+
+-- name: open_foreign_runs
+-- Ids that tell no time, from other producers' messages.
+SELECT r.id, created_at AS sent_at,
+       tenant_id, event, job, state, attempt, deaths, run_at, started_at, NULL::timestamptz AS closed_at,
+       errors -> -1 ->> 'code' AS error_code, payload::text AS payload, parent_id::text, replay_of::text
+  FROM cgk.runs r
+ WHERE (get_byte(uuid_send(r.id), 6) & 240) <> 112 AND (r.created_at, r.id) < (%(before_at)s, %(before_id)s::uuid)
+   AND r.created_at >= %(since)s {where}
+ ORDER BY r.created_at DESC, r.id DESC LIMIT %(limit)s
+
+-- name: closed_foreign_runs
+SELECT r.id, created_at AS sent_at,
+       tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at,
+       error_code, payload::text AS payload, parent_id::text, replay_of::text
+  FROM cgk.run_history r
+ WHERE (get_byte(uuid_send(r.id), 6) & 240) <> 112 AND (r.created_at, r.id) < (%(before_at)s, %(before_id)s::uuid)
+   AND r.created_at >= %(since)s {where}
+ ORDER BY r.created_at DESC, r.id DESC LIMIT %(limit)s
+
+-- name: merged_runs
+SELECT id::text, sent_at, tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at, error_code,
+       payload, parent_id, replay_of
+  FROM ({branches}) AS found ORDER BY found.sent_at DESC, found.id DESC LIMIT %(limit)s;
+
+-- name: where_tenant
+r.tenant_id = %(tenant_id)s
+
+-- name: where_event
+r.event = %(event)s
+
+-- name: where_job
+r.job = %(job)s
+
+-- name: where_state
+r.state = %(state)s
+
+-- name: where_error_open
+r.errors -> -1 ->> 'code' = %(error_code)s
+
+-- name: where_error_closed
+r.error_code = %(error_code)s
+
+-- name: where_text
+-- Quick look at the whole text first; then at the fields that the event marks as searchable, and at no others.
+CASE WHEN strpos(r.payload::text, %(text_as_json)s) = 0 THEN false
+     ELSE EXISTS (SELECT FROM json_each_text(r.payload) AS field
+                    JOIN unnest(%(searchable_events)s::text[], %(searchable_fields)s::text[]) AS s (event, name)
+                      ON s.event = r.event AND s.name = field.key
+                   WHERE strpos(field.value, %(text)s) > 0) END
+
+-- name: open_by_state
+SELECT state, count(*) AS runs FROM cgk.runs GROUP BY state;
+
+-- name: run
+-- A run with everything that is on record about it: the open one, else the one that closed last.
+SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text AS payload, max_attempts, attempt, deaths,
+       run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id::text, worker_pid,
+       parent_id::text, children_open, replay_of::text, idempotency_key, cancel_requested_at,
+       canvas IS NOT NULL AS has_canvas, cursor::text AS cursor, errors, schedule, scheduled_for,
+       NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code
+  FROM cgk.runs WHERE id = %(id)s::uuid
+UNION ALL
+(SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
+        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id::text, worker_pid,
+        parent_id::text, children_open, replay_of::text, idempotency_key, cancel_requested_at,
+        canvas IS NOT NULL, cursor::text, errors, schedule, scheduled_for, closed_at, result::text, error_code
+   FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
+LIMIT 1;
+
+-- name: relatives
+-- Children and replays of a run, open and closed.
+SELECT id::text, job, state, created_at, error_code, CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation FROM (
+    SELECT id, job, state, created_at, errors -> -1 ->> 'code' AS error_code, true AS is_child
+      FROM cgk.runs WHERE parent_id = %(id)s::uuid
+    UNION ALL
+    SELECT id, job, state, created_at, error_code, true FROM cgk.run_history WHERE parent_id = %(id)s::uuid
+    UNION ALL
+    SELECT id, job, state, created_at, errors -> -1 ->> 'code', false FROM cgk.runs WHERE replay_of = %(id)s::uuid
+    UNION ALL
+    SELECT id, job, state, created_at, error_code, false FROM cgk.run_history WHERE replay_of = %(id)s::uuid
+) AS relative ORDER BY created_at, id LIMIT 200;
+
+-- name: discarded
+SELECT a.who, a.at FROM cgk.discarded_runs d JOIN cgk.audit a ON a.id = d.audit_id WHERE d.run_id = %(id)s::uuid;
+
+-- name: worker
+SELECT name FROM cgk.workers WHERE id = %(id)s::uuid;
+
+-- name: payloads
+-- For the lists of Flower: what runs were sent with.
+SELECT id::text, tenant_id, event, payload::text AS payload FROM cgk.runs WHERE id = %(id)s::uuid
+UNION ALL
+SELECT id::text, tenant_id, event, payload::text FROM cgk.run_history WHERE id = %(id)s::uuid
+LIMIT 1;
+
+-- name: tenant_figures
+-- Open runs now, and what was closed in the last hours. Waiting: due, and not begun.
+WITH open AS (
+    SELECT tenant_id, count(*) AS open,
+           count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'running') AS running,
+           count(*) FILTER (WHERE state = 'retrying') AS retrying, count(*) FILTER (WHERE state = 'held') AS held,
+           count(*) FILTER (WHERE state = 'scheduled') AS scheduled,
+           extract(epoch FROM now() - min(greatest(run_at, created_at)) FILTER (WHERE state = 'pending'))::float8
+               AS waiting_seconds
+      FROM cgk.runs GROUP BY tenant_id
+), closed AS (
+    SELECT tenant_id, count(*) AS closed, count(*) FILTER (WHERE state = 'completed') AS completed,
+           count(*) FILTER (WHERE state = 'failed') AS failed
+      FROM cgk.run_history WHERE closed_at >= now() - make_interval(hours => %(hours)s) GROUP BY tenant_id
+)
+SELECT t.id, t.status, t.source, t.suspended_at, t.suspended_by,
+       coalesce(open, 0) AS open, coalesce(pending, 0) AS pending, coalesce(running, 0) AS running,
+       coalesce(retrying, 0) AS retrying, coalesce(held, 0) AS held, coalesce(scheduled, 0) AS scheduled,
+       waiting_seconds, coalesce(closed, 0) AS closed, coalesce(completed, 0) AS completed,
+       coalesce(failed, 0) AS failed
+  FROM cgk.tenants t LEFT JOIN open ON open.tenant_id = t.id LEFT JOIN closed ON closed.tenant_id = t.id
+ WHERE (%(starts_with)s::text IS NULL OR starts_with(t.id, %(starts_with)s)) AND (%(after)s::text IS NULL OR t.id > %(after)s)
+ ORDER BY CASE WHEN %(busiest)s THEN coalesce(open, 0) + coalesce(failed, 0) END DESC NULLS LAST, t.id
+ LIMIT %(limit)s;
+
+-- name: dead_letter_groups
+-- Finds the groups by jumping from one to the next in the index, so that the number of failed runs hardly matters;
+-- then counts those that nobody has dealt with.
+WITH RECURSIVE groups AS (
+    (SELECT event, cgk.error_fingerprint(error_code, errors) AS fingerprint FROM cgk.run_history
+      WHERE state = 'failed' ORDER BY event, cgk.error_fingerprint(error_code, errors) LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM groups, LATERAL (
+        SELECT event, cgk.error_fingerprint(error_code, errors) FROM cgk.run_history
+         WHERE state = 'failed'
+           AND (event, cgk.error_fingerprint(error_code, errors)) > (groups.event, groups.fingerprint)
+         ORDER BY event, cgk.error_fingerprint(error_code, errors) LIMIT 1) AS following
+), listed AS (
+    SELECT * FROM groups LIMIT %(limit)s
+)
+SELECT g.event, g.fingerprint, n.runs, n.tenants, n.first_at, n.last_at, n.example
+  FROM listed g CROSS JOIN LATERAL (
+    SELECT count(*) AS runs, count(DISTINCT d.tenant_id) AS tenants, min(d.closed_at) AS first_at,
+           max(d.closed_at) AS last_at, (array_agg(d.id ORDER BY d.closed_at DESC))[1]::text AS example
+      FROM cgk.dead_letters d
+     WHERE d.event = g.event AND d.fingerprint = g.fingerprint
+       AND (%(tenant_id)s::text IS NULL OR d.tenant_id = %(tenant_id)s)) AS n
+ WHERE n.runs > 0
+ ORDER BY n.last_at DESC;
+
+-- name: dead_letter_examples
+SELECT id::text, event, error_code, errors -> -1 ->> 'type' AS type, errors -> -1 ->> 'message' AS message,
+       payload::text AS payload
+  FROM cgk.run_history WHERE id = ANY(%(ids)s::uuid[]);
+
+-- name: dead_letters
+-- The newest of one group, a page at a time.
+SELECT id::text, tenant_id, event, job, error_code, errors -> -1 ->> 'message' AS message, payload::text AS payload,
+       created_at, closed_at
+  FROM cgk.dead_letters
+ WHERE event = %(event)s AND fingerprint = %(fingerprint)s
+   AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+   AND (%(before_at)s::timestamptz IS NULL OR (closed_at, id) < (%(before_at)s, %(before_id)s::uuid))
+ ORDER BY closed_at DESC, id DESC LIMIT %(limit)s;
+
+-- name: count_group
+SELECT count(*) AS runs, count(DISTINCT tenant_id) AS tenants FROM cgk.dead_letters
+ WHERE event = %(event)s AND fingerprint = %(fingerprint)s
+   AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+   AND (%(until)s::timestamptz IS NULL OR closed_at <= %(until)s);
+
+-- name: lock_group
+-- One person works on a group at a time: who comes second sees what the first has done.
+SELECT pg_advisory_xact_lock(hashtextextended('cgk.dead_letters|' || %(event)s || '|' || %(fingerprint)s, 0));
+
+-- name: next_of_group
+-- until: what fails again meanwhile is not taken up again. after: the last one of the batch before.
+SELECT id::text, tenant_id, event, job, queue, priority, payload::text AS payload, max_attempts, parent_id::text,
+       canvas::text AS canvas, closed_at
+  FROM cgk.dead_letters
+ WHERE event = %(event)s AND fingerprint = %(fingerprint)s
+   AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+   AND closed_at <= %(until)s AND (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
+ ORDER BY id LIMIT %(limit)s;
+
+-- name: discard
+INSERT INTO cgk.discarded_runs (run_id, closed_at, audit_id)
+SELECT run_id, closed_at, %(audit_id)s FROM unnest(%(ids)s::uuid[], %(closed_at)s::timestamptz[]) AS d (run_id, closed_at)
+ON CONFLICT (run_id) DO NOTHING;
+
+-- name: begin_action
+INSERT INTO cgk.audit (who, role, action, subject, tenant_id, expected, details)
+VALUES (%(who)s, %(role)s, %(action)s, %(subject)s, %(tenant_id)s, %(expected)s, %(details)s::jsonb)
+RETURNING id, at;
+
+-- name: end_action
+UPDATE cgk.audit SET outcome = %(outcome)s, message = %(message)s, affected = %(affected)s, seen_at = clock_timestamp()
+ WHERE id = %(id)s;
+
+-- name: progress
+UPDATE cgk.audit SET affected = %(affected)s, seen_at = clock_timestamp() WHERE id = %(id)s
+RETURNING abort_requested_at IS NOT NULL AS abort;
+
+-- name: ask_to_abort
+UPDATE cgk.audit SET abort_requested_at = coalesce(abort_requested_at, clock_timestamp())
+ WHERE id = %(id)s AND outcome = 'begun'
+RETURNING id;
+
+-- name: audit
+-- is_lost: begun, and nobody has said anything about it for a while, so its process is gone.
+SELECT id, at, who, role, action, subject, tenant_id, expected, affected, outcome, message, details, seen_at,
+       abort_requested_at, outcome = 'begun' AND seen_at < clock_timestamp() - interval '60 seconds' AS is_lost
+  FROM cgk.audit
+ WHERE (%(before)s::bigint IS NULL OR id < %(before)s) AND (%(id)s::bigint IS NULL OR id = %(id)s)
+   AND (%(subject)s::text IS NULL OR subject = %(subject)s)
+ ORDER BY id DESC LIMIT %(limit)s;
+
+-- name: has_run_logs
+SELECT to_regclass('cgk.run_logs') IS NOT NULL AS exists;

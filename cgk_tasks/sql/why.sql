@@ -1,0 +1,31 @@
+-- name: facts
+-- Everything that may hold an open run, in one look. timeout: seconds of silence after which a worker counts as dead.
+SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.attempt, r.deaths, r.run_at, r.expires_at,
+       r.handed_over_at, r.hand_overs, r.started_at, r.worker_id::text, r.worker_pid, r.children_open,
+       r.cancel_requested_at, r.errors -> -1 AS last_error, now() AS now,
+       t.id IS NOT NULL AS has_tenant, t.status AS tenant_status, t.suspended_at, t.suspended_by,
+       w.name AS worker, extract(epoch FROM now() - w.heartbeat_at)::float8 AS worker_silent_seconds,
+       EXISTS (SELECT FROM cgk.leases l WHERE l.name = 'dispatcher' AND l.expires_at > now()) AS has_dispatcher,
+       (SELECT count(*) FROM cgk.workers a
+         WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s)) AS workers,
+       (SELECT count(*) FROM cgk.workers a
+         WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND r.queue = ANY(a.queues)) AS listening,
+       EXISTS (SELECT FROM cgk.workers a LEFT JOIN cgk.presence p ON p.worker_id = a.id WHERE p.worker_id IS NULL)
+           AS claims_barred
+  FROM cgk.runs r
+  LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
+  LEFT JOIN cgk.workers w ON w.id = r.worker_id
+ WHERE r.id = %(id)s::uuid;
+
+-- name: ahead
+-- How many handed-over runs of the queue come before this one; counting stops at the limit.
+SELECT count(*) AS runs FROM (
+    SELECT FROM cgk.runs
+     WHERE state = 'pending' AND queue = %(queue)s AND handed_over_at IS NOT NULL
+       AND (priority > %(priority)s OR (priority = %(priority)s AND handed_over_at < %(handed_over_at)s))
+     LIMIT %(limit)s) AS before;
+
+-- name: at_work
+-- What the workers of the queue are doing meanwhile.
+SELECT count(*) AS runs, count(DISTINCT tenant_id) AS tenants FROM cgk.runs
+ WHERE state = 'running' AND queue = %(queue)s AND worker_id IS NOT NULL;

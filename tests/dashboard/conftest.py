@@ -1,0 +1,96 @@
+"""A dashboard with three users, on the module's database; runs of many kinds made by hand."""
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cgk_tasks.monitoring.dashboard.access.users import UsersFile
+from cgk_tasks.postgres import autocommit
+from cgk_tasks.runs.codec import encode
+from cgk_tasks.runs.models import new_run_id
+from tests.dashboard.dashboard_support import PASSWORDS, ROLES, Dashboard
+
+
+@pytest.fixture(scope="session")
+def users_file(tmp_path_factory):
+    """Viola may look, Oscar may act, Ada may do everything. Hashes are slow to make: once a session."""
+    file = UsersFile(tmp_path_factory.mktemp("users") / "users.json")
+    for name, role in ROLES.items():
+        file.add(name, role, PASSWORDS[name])
+    return file
+
+
+@pytest.fixture(scope="module")
+def start_dashboard(database, users_file, tmp_path_factory):
+    started = []
+
+    def start(**options):
+        options.setdefault("CGK_DASHBOARD_USERS_FILE", str(users_file.path))
+        dashboard = Dashboard(tmp_path_factory.mktemp("dashboard") / "log", **options)
+        started.append(dashboard)
+        return dashboard
+
+    yield start
+    for dashboard in started:
+        dashboard.stop()
+
+
+@pytest.fixture(scope="module")
+def dashboard(start_dashboard):
+    return start_dashboard()
+
+
+@pytest.fixture
+def empty_record(database):
+    """No runs, no audit."""
+    with autocommit() as connection:
+        connection.execute("TRUNCATE cgk.runs, cgk.run_history, cgk.audit, cgk.discarded_runs RESTART IDENTITY")
+
+
+@pytest.fixture
+def closed_run(database):
+    """Make closed runs, as they would be after their job: `closed_run(state="failed", message="...")`."""
+
+    def make(event="order.created", tenant="acme", state="failed", message="cannot be done", code="INVALID_STATE", age=60.0,
+             payload=None, run_id=None, result=None, **columns):  # fmt: skip
+        at = datetime.now(UTC) - timedelta(seconds=age)
+        error = {
+            "attempt": 1, "kind": "permanent", "code": code, "type": "ValueError", "message": message, "at": at.isoformat(),
+            "traceback": f"Traceback (most recent call last):\nValueError: {message}",
+        }  # fmt: skip
+        values = {
+            "id": run_id or new_run_id(), "tenant_id": tenant, "event": event, "state": state, "queue": "cgk", "priority": 5,
+            "payload": encode({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
+            "attempt": 1, "run_at": at, "created_at": at, "started_at": at, "closed_at": at, "result": json.dumps(result),
+            "errors": json.dumps([error] if state == "failed" else []),
+            "error_code": code if state == "failed" else None, **columns,
+        }  # fmt: skip
+        names = ", ".join(values)
+        with autocommit() as connection:
+            connection.execute(
+                f"INSERT INTO cgk.run_history ({names}) VALUES ({', '.join(f'%({name})s' for name in values)})", values
+            )
+        return str(values["id"])
+
+    return make
+
+
+@pytest.fixture
+def open_run(database):
+    """Make open runs that nobody claims."""
+
+    def make(event="order.created", tenant="acme", state="pending", payload=None, run_id=None, **columns):
+        now = datetime.now(UTC)
+        values = {
+            "id": run_id or new_run_id(), "tenant_id": tenant, "event": event, "state": state, "queue": f"q-{uuid.uuid4().hex[:6]}",
+            "priority": 5, "payload": encode({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
+            "run_at": now, "created_at": now, "handed_over_at": now, "hand_overs": 1, **columns,
+        }  # fmt: skip
+        names = ", ".join(values)
+        with autocommit() as connection:
+            connection.execute(f"INSERT INTO cgk.runs ({names}) VALUES ({', '.join(f'%({name})s' for name in values)})", values)
+        return str(values["id"])
+
+    return make

@@ -1,0 +1,102 @@
+"""A real dashboard process, and a person with a browser's manners."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import requests
+
+from tests.support.waiting import wait_until
+from tests.support.workers import ROOT
+
+PASSWORDS = {"viola": "viewer-password", "oscar": "operator-password", "ada": "admin-password-1"}
+ROLES = {"viola": "viewer", "oscar": "operator", "ada": "admin"}
+
+
+class Dashboard:
+    """`celery -A cgk_tasks flower` (or another command) on a free port of 127.0.0.1."""
+
+    def __init__(self, log: Path, command=("-m", "celery", "-A", "cgk_tasks", "flower"), options=("--port=0",), **env):
+        self.log_path = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, *command, *options],
+                env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+                cwd=log.parent, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            )  # fmt: skip
+
+    @property
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    @property
+    def url(self):
+        """Once it answers."""
+
+        def said():
+            assert self.process.poll() is None, self.log
+            return re.search(r"dashboard: (http://\S+)/runs ", self.log)
+
+        return wait_until(said, 60, "dashboard says its address").group(1)
+
+    def person(self, name=None):
+        person = Person(self.url)
+        if name:
+            person.log_in(name)
+        return person
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Person(requests.Session):
+    """Follows links and sends forms: with the token that the form brought, as a browser would."""
+
+    def __init__(self, url):
+        super().__init__()
+        self.base = url
+        self.headers["Accept"] = "text/html"
+
+    def log_in(self, name):
+        answer = self.submit(self.open("/login"), "/login", name=name, password=PASSWORDS[name])
+        assert answer.status_code == 200, answer.text
+
+    def open(self, path, **options):
+        return self.get(f"{self.base}{path}", timeout=30, **options)
+
+    def submit(self, page, action, **fields):
+        """Send a form of the page."""
+        form = next(form for form in forms(page.text) if form["action"] == action)
+        return self.post(f"{self.base}{action}", data={**form["fields"], **fields}, timeout=30)
+
+
+class _Forms(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.forms = []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag == "form":
+            self.forms.append({"action": given.get("action", ""), "fields": {}})
+        elif tag in {"input", "textarea"} and self.forms and given.get("name"):
+            self.forms[-1]["fields"][given["name"]] = given.get("value", "")
+
+
+def forms(text):
+    parser = _Forms()
+    parser.feed(text)
+    return parser.forms
+
+
+def actions(text):
+    """The addresses of a page's forms that change something."""
+    return {form["action"] for form in forms(text) if "_xsrf" in form["fields"]}

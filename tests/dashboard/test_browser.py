@@ -1,0 +1,261 @@
+"""The pages in a headless Chromium: with and without scripts, by keyboard, in the dark. Makes the pictures of the docs.
+
+`SCREENSHOTS=1` writes the pictures into docs/images.
+"""
+
+import os
+import shutil
+
+import pytest
+
+from cgk_tasks import cancel_job
+from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
+from cgk_tasks.postgres import autocommit
+from cgk_tasks.tenancy import resume_tenant, suspend_tenant
+from tests.dashboard.dashboard_support import PASSWORDS
+from tests.dashboard.night import make_night
+from tests.support.workers import ROOT
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH: apt-get install chromium"),
+]
+
+PATIENCE = 20_000
+"""Milliseconds."""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def night(empty_record, closed_run, open_run):
+    suspend_tenant("globex", by="billing")
+    yield make_night(closed_run, open_run)
+    resume_tenant("globex")
+
+
+@pytest.fixture
+def visit(chromium, dashboard):
+    """Open a browser as somebody. Whatever a page complains of fails the test."""
+    contexts, complaints = [], []
+
+    def enter(name="oscar", **options):
+        context = chromium.new_context(base_url=dashboard.url, viewport={"width": 1180, "height": 680}, **options)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        if name:
+            page.goto("/login")
+            page.fill("#name", name)
+            page.fill("#password", PASSWORDS[name])
+            page.press("#password", "Enter")
+            page.wait_for_url("**/runs")
+        return page
+
+    yield enter
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def picture(tmp_path):
+    folder = ROOT / "docs/images" if os.environ.get("SCREENSHOTS") else tmp_path
+
+    def take(page, name):
+        file = folder / f"{name}.png"
+        page.screenshot(path=file)
+        assert file.stat().st_size > 5_000
+
+    return take
+
+
+def test_the_list_of_runs(night, visit, picture):
+    page = visit()
+    page.goto("/runs")
+    assert page.locator("tbody tr").count() == 50
+    picture(page, "runs")
+
+
+def test_filters_work_with_a_form_and_pages_go_on(night, visit):
+    page = visit()
+    page.fill("#event", "product.sync")
+    page.select_option("#state", "pending")
+    page.click("text=Search")
+    assert page.locator("tbody tr").count() == 50
+    page.click("text=Older")
+    assert page.locator("tbody tr").count() == 40
+
+
+def test_without_scripts_everything_is_there(night, visit):
+    page = visit(java_script_enabled=False)
+    page.fill("#text", "o-9003")
+    page.click("text=Search")
+    page.click("tbody td:last-child a")
+    assert "is suspended by billing" in page.inner_text(".why")
+    page.click("#cancel")
+    assert page.locator("h1 .state").inner_text() == "cancelled"
+
+
+def test_a_new_run_appears_without_a_reload(night, visit, open_run):
+    page = visit()
+    page.goto("/runs?tenant=initech&state=pending")
+    assert page.locator("tbody tr").count() == 0
+    run_id = open_run(tenant="initech")
+    page.wait_for_selector(f"#r-{run_id}")
+
+
+def test_a_runs_page_follows_the_run(night, visit):
+    page = visit()
+    page.goto(f"/runs/{night['scheduled']}")
+    assert "not due until" in page.inner_text(".why")
+    cancel_job(night["scheduled"])
+    page.wait_for_selector("h1 .state.cancelled")
+    assert page.locator(".why").count() == 0
+
+
+def test_a_failed_run_and_what_now(night, visit, picture):
+    page = visit()
+    page.goto(f"/runs/{night['failed']}")
+    assert "no account for creator" in page.inner_text("details[open]")
+    picture(page, "run-failed")
+    page.click("#retry")
+    page.wait_for_selector(".said")
+    assert f"It repeats run {night['failed']}" in page.inner_text(".said")
+
+
+def test_why_a_run_waits(night, visit, picture):
+    page = visit()
+    page.goto(f"/runs/{night['held']}")
+    assert "Its tenant globex is suspended by billing" in page.inner_text(".why")
+    picture(page, "run-why")
+
+
+def test_the_tenants(night, visit, picture):
+    page = visit()
+    page.goto("/tenants")
+    assert page.locator("tbody th").first.inner_text() == "wayne"
+    picture(page, "tenants")
+
+
+def test_a_group_of_dead_letters_from_the_count_to_the_end(night, visit, picture):
+    page = visit()
+    page.goto("/dead-letters")
+    assert page.locator("tbody tr").count() == 2
+    picture(page, "dead-letters")
+    page.click("[aria-label^='Retry all'][aria-label$='payout.completed']")
+    assert "12 runs of" in page.inner_text("#dry-run")
+    picture(page, "dead-letters-dry-run")
+    page.fill("#pace", "2")
+    page.click("text=Retry them")
+    page.wait_for_function("() => { const bar = document.querySelector('progress'); return bar && 0 < bar.value && bar.value < 12 }")
+    picture(page, "dead-letters-progress")
+    page.wait_for_selector("text=12 of 12 runs. Done.")
+    assert [group.group.event for group in dead_letter_groups()] == ["customer.created"]
+
+
+def test_the_schedules(night, visit, picture):
+    page = visit()
+    page.goto("/schedules")
+    assert page.locator("tbody tr").count() > 60
+    picture(page, "schedules")
+
+
+def test_the_audit(night, visit, picture):
+    page = visit()
+    page.goto(f"/runs/{night['failed']}")
+    page.click("#retry")
+    page.goto("/audit")
+    assert "retry run" in page.inner_text("tbody tr:first-child")
+    picture(page, "audit")
+
+
+def test_everything_is_reached_by_keyboard(night, visit):
+    page = visit()
+    page.goto(f"/runs/{night['failed']}")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "retry":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".said")
+
+
+def test_updates_leave_the_focus_where_it_is(night, visit):
+    page = visit()
+    page.goto("/runs?state=held")
+    link = page.locator("tbody td:last-child a").first
+    link.focus()
+    focused = link.get_attribute("id")
+    with page.expect_response(lambda response: response.request.headers.get("hx-request") == "true"):
+        pass
+    page.wait_for_function("id => document.activeElement.id === id", arg=focused)
+
+
+def test_it_is_dark_where_the_reader_wants_it_dark(night, visit, picture):
+    grounds = {}
+    for scheme in ("light", "dark"):
+        page = visit(color_scheme=scheme)
+        page.goto("/runs?within=24h")
+        grounds[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    picture(page, "runs-dark")
+    assert grounds == {"light": "rgb(245, 246, 248)", "dark": "rgb(18, 23, 29)"}
+
+
+def test_on_a_phone_nothing_sticks_out(night, visit):
+    page = visit()
+    page.set_viewport_size({"width": 390, "height": 800})
+    for path in ("/runs", f"/runs/{night['failed']}", "/tenants", "/dead-letters", "/schedules"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("path", ["/workers", "/tasks", "/broker"])
+def test_flowers_pages_work_under_the_guard_and_lead_to_ours(night, visit, path):
+    page = visit()
+    page.goto(path)
+    page.wait_for_load_state("networkidle")
+    page.click(".cgk-strip >> text=Tenants")
+    page.wait_for_url("**/tenants")
+
+
+def test_the_login(visit, picture):
+    page = visit(None)
+    page.goto("/runs")
+    assert page.url.endswith("/login?next=%2Fruns")
+    picture(page, "login")
+
+
+def test_a_dead_letter_of_a_viewer_has_no_buttons(night, visit):
+    page = visit("viola")
+    page.goto(f"/runs/{night['failed']}")
+    assert page.locator("main button").count() == 0
+
+
+def test_the_database_gone_is_said_in_words(night, visit):
+    """A table that is missing stands in for a database that was not migrated."""
+    page = visit()
+    with autocommit() as connection:
+        connection.execute("ALTER TABLE cgk.audit RENAME TO audit_away")
+    try:
+        answer = page.request.get("/audit")
+    finally:
+        with autocommit() as connection:
+            connection.execute("ALTER TABLE cgk.audit_away RENAME TO audit")
+    assert answer.status == 503
+    assert "cgk-tasks migrate" in answer.text()
