@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import redis
-from kombu import Connection, Exchange, Queue
+from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 from kombu.utils.url import parse_url
 
@@ -103,13 +103,16 @@ class AmqpPublisher:
 
     @cached_property
     def _connection(self) -> Connection:
-        connection = Connection(self._url, connect_timeout=1.0)
-        channel: Any = connection.default_channel
+        return Connection(self._url, connect_timeout=1.0)
+
+    @cached_property
+    def _channel(self) -> Any:
+        channel: Any = self._connection.default_channel
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_confirm)
         channel.events["basic_nack"].add(self._on_refusal)
         self._sent, self._unconfirmed, self._refused = 0, set(), False
-        return connection
+        return channel
 
     def _on_confirm(self, tag: int, multiple: bool) -> None:
         if multiple:
@@ -128,7 +131,7 @@ class AmqpPublisher:
 
     def publish(self, messages: Sequence[Message]) -> None:
         try:
-            producer = self._connection.Producer(auto_declare=False)
+            producer = Producer(self._channel, auto_declare=False)
             for at in range(0, len(messages), _PUSH_AT_ONCE):
                 for message in messages[at : at + _PUSH_AT_ONCE]:
                     self._declare(message.queue)
@@ -173,14 +176,18 @@ class AmqpPublisher:
 
     def _drop(self) -> None:
         """Forget a connection that failed. Closing it in order would wait a minute for a RabbitMQ that hangs."""
-        self._declared.clear()
-        connection = self.__dict__.pop("_connection", None)
+        connection = self._forget()
         if connection is not None:
             connection.collect(socket_timeout=1.0)
 
-    def close(self) -> None:
+    def _forget(self) -> Connection | None:
         self._declared.clear()
-        connection = self.__dict__.pop("_connection", None)
+        self.__dict__.pop("_channel", None)
+        connection: Connection | None = self.__dict__.pop("_connection", None)
+        return connection
+
+    def close(self) -> None:
+        connection = self._forget()
         if connection is not None:
             connection.release()
 

@@ -98,16 +98,17 @@ def new_run(
         raise PayloadTooLargeError(event, size, settings.max_payload_bytes)
     tenant = tenant or registry.require(tenant_id)
     state: State = "held" if tenant.status == "suspended" else "pending"
+    run_id = origin.run_id or new_run_id()
+    trace = origin.trace or tracing.sent(event, tenant_id, run_id)
     if options is NO_OPTIONS:
         return NewRun(
-            origin.run_id or new_run_id(), tenant_id, event, payload, settings.default_queue, DEFAULT_PRIORITY, state,
-            origin.job, None, None, None, None, origin.parent_id, origin.replay_of, origin.canvas, origin.scheduled_for,
+            run_id, tenant_id, event, payload, settings.default_queue, DEFAULT_PRIORITY, state, origin.job, None, None,
+            None, None, origin.parent_id, origin.replay_of, origin.canvas, origin.scheduled_for, trace,
         )  # fmt: skip
     now = datetime.now(UTC)
     run_at = due_time(options.delay, options.run_at, now)
     if state == "pending" and run_at is not None and run_at > now:
         state = "scheduled"
-    run_id = origin.run_id or new_run_id()
     return NewRun(
         id=run_id,
         tenant_id=tenant_id,
@@ -125,7 +126,7 @@ def new_run(
         replay_of=origin.replay_of,
         canvas=origin.canvas,
         scheduled_for=origin.scheduled_for,
-        trace=origin.trace or tracing.sent(event, tenant_id, run_id),
+        trace=trace,
     )
 
 

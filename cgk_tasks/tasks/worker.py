@@ -32,6 +32,8 @@ log = structlog.get_logger("cgk_tasks.worker")
 _PR_SET_PDEATHSIG = 1
 _CLAIM_SLACK_SECONDS = 2.0
 _stewards: dict[int, Steward] = {}
+_main_pid = 0
+"""The worker's main process, as its children know it: it may die before they have come so far as to ask."""
 
 
 def steward_of(app: Celery) -> Steward | None:
@@ -51,6 +53,8 @@ class StewardStep(bootsteps.StartStopStep):
         self.steward: Steward | None = None
 
     def create(self, worker: WorkController) -> None:  # noqa: ARG002
+        global _main_pid  # noqa: PLW0603 - one worker a process
+        _main_pid = os.getpid()
         identity.new_worker_id()
         activity.share()
         # What is there now stays for good: the children share it with their parent instead of copying it piece by piece.
@@ -126,7 +130,7 @@ def _fence(worker: WorkController) -> None:
 @signals.worker_process_init.connect
 def prepare_child(**_arguments: Any) -> None:
     """In every child of the pool: it must not outlive its parent, and it can be interrupted."""
-    die_with_parent(os.getppid())
+    die_with_parent(_main_pid or os.getppid())
     cancellation.listen()
     activity.shared().end()
     # At shutdown a child waits 30 s for its parent to count the last results, which it sometimes never does: Celery

@@ -91,7 +91,11 @@ def assert_refused_whole_or_not_at_all(refused):
 
 def test_postgres_killed_amid_packets_leaves_each_run_its_writes_once(postgres, worker, journal, monkeypatch):
     with autocommit() as connection:
-        execute(connection, "INSERT INTO cgk.run_times (event, mean_seconds) VALUES ('fault.work', 0.001)")
+        execute(
+            connection,
+            "INSERT INTO cgk.run_times (event, mean_seconds) VALUES ('fault.work', 0.001) "
+            "ON CONFLICT (event) DO UPDATE SET mean_seconds = EXCLUDED.mean_seconds",
+        )
     monkeypatch.setattr(packets, "run_times", packets.RunTimes())
     runs = journal.send(2_000)
     wait_until(lambda: len(rows_written(runs)) > 200, what="packets under way")
