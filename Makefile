@@ -1,16 +1,23 @@
-# Everything from a fresh clone: `make demo`, `make test`, `make lint`, `make bench`.
+# Everything from a fresh clone: `make demo`, `make test`, `make test-slow`, `make lint`, `make bench`.
 # Each makes the virtual environment in .venv that it needs: with uv if it is there, else with venv and pip.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench types clean
+.PHONY: demo test test-slow lint bench types clean
 
 demo: .venv/.demo
 	$(BIN)/cgk-tasks demo
 
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+# What every change should pass, in a few minutes.
 test: .venv/.test
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+# The rest: killed servers and workers, whole tutorials, terminals, a browser, a simulated year.
+test-slow: .venv/.test
+	$(PYTEST) -m slow
 
 lint: .venv/.test .venv/.lint
 	$(BIN)/ruff check

@@ -36,13 +36,22 @@ CREATE TABLE IF NOT EXISTS {schema}.orders (
 # Files that take long: begun first, so that four processes end together. The order means nothing else.
 LONG_FILES = (
     "faults/", "acceptance/", "cli/test_dev", "docs/test_tutorial", "embedded/", "typing/", "test_canvas",
-    "schedules/", "integration/test_testing_plugin",
+    "schedules/", "integration/test_testing_plugin", "monitoring/", "dashboard/", "cli/test_setup", "builtin/",
 )  # fmt: skip
+SLOW_FILES = (
+    "faults/", "acceptance/", "cli/test_dev.py", "docs/test_tutorial", "schedules/test_beat", "schedules/test_year",
+)  # fmt: skip
+"""Marked as slow: they kill servers, follow a whole tutorial, or live through a year."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(name in item.nodeid for name in LONG_FILES))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if any(name in item.nodeid for name in SLOW_FILES):
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -192,7 +192,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('cgk.dead_letters|' || %(event)s |
 -- name: next_of_group
 -- until: what fails again meanwhile is not taken up again. after: the last one of the batch before.
 SELECT id::text, tenant_id, event, job, queue, priority, payload::text AS payload, max_attempts, parent_id::text,
-       canvas::text AS canvas, closed_at
+       canvas::text AS canvas, scheduled_for, closed_at
   FROM cgk.dead_letters
  WHERE event = %(event)s AND fingerprint = %(fingerprint)s
    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
