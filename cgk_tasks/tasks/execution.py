@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,10 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
         if seconds > settings.packet_budget_seconds:
             records.give_back(claimed[done:])
             break
-        error = _run_one(task, run, records)
+        if done and run.expires_at is not None and run.expires_at < datetime.now(UTC):
+            records.give_back([run])  # the dispatcher closes it, and does what follows
+        else:
+            error = _run_one(task, run, records)
         seconds, done = time.monotonic() - begun, done + 1
     if done:
         run_times.measured(claimed[0].event, done, seconds)
