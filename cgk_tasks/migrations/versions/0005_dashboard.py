@@ -59,7 +59,7 @@ CREATE INDEX run_history_foreign ON cgk.run_history (created_at, id) WHERE (get_
 -- children does, so that running a group again does not run a job twice.
 CREATE VIEW cgk.dead_letters AS
 SELECT h.id, h.tenant_id, h.event, h.job, h.queue, h.priority, h.payload, h.max_attempts, h.parent_id, h.canvas,
-       h.errors, h.error_code, h.created_at, h.closed_at,
+       h.scheduled_for, h.errors, h.error_code, h.created_at, h.closed_at,
        cgk.error_fingerprint(h.error_code, h.errors) AS fingerprint
   FROM cgk.run_history h
  WHERE h.state = 'failed'
