@@ -64,9 +64,12 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """The text with every sensitive value of the payload replaced."""
-        if any(secret in text for secret in self._secrets):
-            return self._pattern.sub(REDACTED, text)
-        return text
+        found = [secret for secret in self._secrets if secret in text]
+        if not found:
+            return text
+        if len(found) == 1 and len(found[0]) >= _ANYWHERE_FROM:  # the most frequent case; a pattern costs 100 µs to make
+            return text.replace(found[0], REDACTED)
+        return self._pattern.sub(REDACTED, text)
 
     def data(self, data: Any) -> Any:
         """JSON data without the sensitive values, keys included, and without what stands under a sensitive field's name."""
@@ -180,7 +183,9 @@ def _models(value: Any) -> Iterator[BaseModel]:
 
 def _forms(value: Any) -> Iterator[str]:
     """A value as texts quote it: as in Python, as in JSON, and in an address of the web."""
-    texts = {str(value), str(to_jsonable_python(value, fallback=str))}
+    texts = {str(value)}
+    if not isinstance(value, str):
+        texts.add(str(to_jsonable_python(value, fallback=str)))
     if isinstance(value, Decimal):
         texts.add(str(float(value)))  # how money is stored
     for text in texts:
