@@ -8,12 +8,9 @@ from pathlib import Path
 import psutil
 from harness import OURS, PLAIN, Line, Plan, Worker, environment, repeat, wait_for_marks
 from sends import Send, mark_ours, mark_plain
-from shared import IMPORTS
+from shared import IMPORTS, OF_A_PRODUCT
 
 _SETTLE_SECONDS = 2.0
-
-_OF_A_PRODUCT = "sqlalchemy.orm sqlalchemy.dialects.postgresql.psycopg psycopg pydantic"
-"""What a module of tasks imports that check their arguments and write rows, whichever side runs them."""
 
 
 def measure(plan: Plan) -> list[Line]:
@@ -27,8 +24,8 @@ def measure(plan: Plan) -> list[Line]:
     medians = repeat(
         plan.repeats,
         {
-            "plain": lambda: start_and_idle(PLAIN, mark_plain, _OF_A_PRODUCT),
-            "ours": lambda: start_and_idle(OURS, mark_ours, _OF_A_PRODUCT),
+            "plain": lambda: start_and_idle(PLAIN, mark_plain, OF_A_PRODUCT),
+            "ours": lambda: start_and_idle(OURS, mark_ours, OF_A_PRODUCT),
             "plain, bare": lambda: start_and_idle(PLAIN, mark_plain, ""),
             "ours, bare": lambda: start_and_idle(OURS, mark_ours, ""),
         },

@@ -26,6 +26,10 @@ def client() -> redis.Redis:
     return redis.Redis.from_url(os.environ[REDIS_URL])
 
 
+OF_A_PRODUCT = "sqlalchemy.orm sqlalchemy.dialects.postgresql.psycopg psycopg pydantic"
+"""What a module of tasks imports that check their arguments and write rows, whichever side runs them."""
+
+
 def import_what_jobs_need() -> None:
     """Both sides' applications call this, so that their memory is compared with the same libraries loaded."""
     for name in os.environ.get(IMPORTS, "").split():
