@@ -47,9 +47,9 @@ def redact(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Map
 
 
 def configure_logging() -> None:
-    """Send the logs of cgk_tasks, Celery and the application to stderr, in one format. Safe to repeat."""
+    """Send the logs of cgk_tasks, Celery and the application to stdout, in one format. Safe to repeat."""
     settings = get_settings()
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stdout.isatty())
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -61,7 +61,7 @@ def configure_logging() -> None:
         cache_logger_on_first_use=True,
     )
     renderer: Any = structlog.processors.JSONRenderer() if as_json else _console_renderer()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
@@ -84,5 +84,5 @@ def configure_logging() -> None:
 def _console_renderer() -> structlog.dev.ConsoleRenderer:
     # Should a traceback come unformatted: structlog's own choice, with rich, shows local variables, such as passwords.
     return structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), event_key="message", exception_formatter=structlog.dev.plain_traceback
+        colors=sys.stdout.isatty(), event_key="message", exception_formatter=structlog.dev.plain_traceback
     )
