@@ -42,17 +42,17 @@ _QUOTE = re.compile(r"(<!-- figures: scripts/quote_results.py -->\n).*?(<!-- end
 _SECTION = re.compile(r"(<!-- figures (\w+): scripts/quote_results.py -->\n).*?(<!-- end of figures \w+ -->)", re.DOTALL)
 
 
-def quoted(readme: str, results: str) -> str:
-    """The README with figures of the results: the rows of IN_README without their budgets, and the machine."""
+def quoted(readme: str, results: str, wanted: tuple[str, ...] = IN_README) -> str:
+    """The README with figures of the results: the wanted rows without their budgets, and the machine."""
     machine = re.search(r"^- Machine: (.+)$", results, re.MULTILINE)
     made = re.search(r" on (\d{4}-\d\d-\d\d) in ", results)
     if machine is None or made is None:
         raise SystemExit(f"{RESULTS} does not look like the output of benchmarks/run.py")
     rows = [_cells(line) for line in _sections(results)[""].splitlines() if line.startswith("| ")]
-    absent = set(IN_README) - {row[0] for row in rows}
+    absent = set(wanted) - {row[0] for row in rows}
     if absent:
         raise SystemExit(f"{RESULTS} has no line for {', '.join(sorted(absent))}: mend IN_README in {__file__}")
-    table = "\n".join(f"| {' | '.join(row[:4])} |" for row in rows if row in rows[:2] or row[0] in IN_README)
+    table = "\n".join(f"| {' | '.join(row[:4])} |" for row in rows if row in rows[:2] or row[0] in wanted)
     return _QUOTE.sub(lambda match: f"{match[1]}{table}\n\n{made[1]}, {machine[1]}\n{match[2]}", readme)
 
 

@@ -116,7 +116,7 @@ class JobClient:
         error = status.error or {}
         message = str(error.get("message") or f"The run ended as {status.state}.")
         if status.state == "unhandled":
-            message = f"No job is registered for {status.event}. Is its module in CGK_JOB_MODULES?"
+            message = f"The workers have no job for {status.event}: check their CGK_JOB_MODULES."
         return WaitResult(handle.id, False, None, status.error_code or status.state.upper(), message)
 
     def get_run_status(self, run_id: str) -> RunStatus:
