@@ -47,7 +47,7 @@ WAITS = {
 STEPS = (
     # The first of these with one of its functions in the stack; without any, Celery and we are busy with the message.
     ("claim", ("claim (cgk_tasks/runs/store.py",)),
-    ("finish", ("flush (cgk_tasks/tasks/execution.py", "finish (cgk_tasks/runs/store.py")),
+    ("finish", ("flush (cgk_tasks/tasks/records.py", "finish (cgk_tasks/runs/store.py")),
     ("run", ("_run_one (cgk_tasks/tasks/execution.py",)),
 )
 

@@ -23,12 +23,14 @@ _FACTS = (
 
 
 def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payload: bool) -> dict[str, Any]:
-    """The run as JSON-ready data, with its children; the payload without personal data unless asked for."""
-    from cgk_tasks.events.redaction import redacted
+    """The run as JSON-ready data, with its children; payload, result and errors without personal data unless asked for."""
+    from cgk_tasks.events.redaction import Redaction, redacted
 
     details = asdict(status)
     if not show_payload:
+        hide = Redaction(status.event, status.payload)
         details["payload"] = redacted(status.event, status.payload)
+        details["result"], details["errors"] = hide.data(status.result), hide.errors(status.errors)
     details["children"] = [
         {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code}
         for child in children

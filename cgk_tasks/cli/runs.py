@@ -75,13 +75,14 @@ def list_runs(
 def show(
     run_id: RunId,
     show_payload: Annotated[
-        bool, typer.Option("--show-payload", help="Show personal data in the payload too.")
+        bool, typer.Option("--show-payload", help="Show personal data too.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show everything about a run: its attempts' errors, children, payload and result.
 
-    Personal data in the payload is left out, and so is everything in a payload whose event is not known here.
+    Personal data in the payload is left out, also where results, error texts and tracebacks quote it. Of a payload whose
+    event is not known here, nothing is shown but the tenant.
     """
     from cgk_tasks.runs import store
 

@@ -172,17 +172,32 @@ def sensitive_fields(model: type[BaseModel], *, by_alias: bool = False) -> froze
 
 @cache
 def _sensitive_fields(model: type[BaseModel], by_alias: bool) -> frozenset[str]:
+    marked = marked_fields(model)
     return frozenset(
         (field.alias or name) if by_alias else name
+        for name, field in model.model_fields.items()
+        if name in marked or _nests_sensitive(field.annotation)
+    )
+
+
+@cache
+def marked_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Names of the fields that are marked as personal data themselves, not only something in a model nested in them."""
+    return frozenset(
+        name
         for name, field in model.model_fields.items()
         if any(isinstance(mark, Sensitive) for mark in field.metadata) or _holds_sensitive(field.annotation)
     )
 
 
 def _holds_sensitive(annotation: Any) -> bool:
+    return isinstance(annotation, Sensitive) or any(_holds_sensitive(part) for part in _parts(annotation))
+
+
+def _nests_sensitive(annotation: Any) -> bool:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return bool(sensitive_fields(annotation))
-    return isinstance(annotation, Sensitive) or any(_holds_sensitive(part) for part in _parts(annotation))
+    return any(_nests_sensitive(part) for part in _parts(annotation))
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -25,18 +26,23 @@ _SHARED: list[Any] = [
 
 
 # Which run a line is of, and where and when it was logged.
-_IDS = frozenset({"level", "logger", "timestamp", "tenant", "run", "attempt", "event", "job", "exc_info"})
+_IDS = frozenset({"level", "logger", "timestamp", "tenant", "run", "attempt", "event", "job"})
+# The line's own texts. An event may have fields that are called so too.
+_TEXTS = frozenset({"message", "exception", "stack"})
 
 
-def redact(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+def redact(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """A processor: what is logged inside a run comes without the values that its event marks as sensitive."""
     run_log = logs.current.get()
     if run_log is None:
         return line
     if logs.is_of_a_job(line.get("logger", "")):
-        return {name: value if name in _IDS else run_log.redactor.field(name, value) for name, value in line.items()}
+        return {
+            name: value if name in _IDS else run_log.shown(value, None if name in _TEXTS else name)
+            for name, value in line.items()
+        }
     if "exception" in line:  # the framework's own lines quote nothing else that a job has made
-        line["exception"] = run_log.redactor.text(line["exception"])
+        line["exception"] = run_log.redaction.text(line["exception"])
     return line
 
 
@@ -54,16 +60,17 @@ def configure_logging() -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderers: list[Any] = (
-        [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
-        if as_json
-        else [redact, _console_renderer()]
-    )
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else _console_renderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,  # before redact, which reads texts; it shows no local variables
+                redact,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -75,7 +82,7 @@ def configure_logging() -> None:
 
 
 def _console_renderer() -> structlog.dev.ConsoleRenderer:
-    # structlog's own choice, with rich installed, shows the local variables: payloads and passwords.
+    # Should a traceback come unformatted: structlog's own choice, with rich, shows local variables, such as passwords.
     return structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), event_key="message", exception_formatter=structlog.dev.plain_traceback
     )

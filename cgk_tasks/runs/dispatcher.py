@@ -68,11 +68,11 @@ class Dispatcher:
 
     def tick(self) -> int:
         """Hand over what is due. Returns how many runs were handed over."""
-        self._expire()
         handed = self._hand_over("hand_over_due") + self._hand_over("hand_over_unpublished")
         now = time.monotonic()
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
+            self._expire()  # a claim refuses what has expired, so this may be late
             with autocommit() as connection:
                 execute(connection, SQL["release_held"])
             handed += self._hand_over_lost()

@@ -10,12 +10,12 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import uuid_utils
 from pydantic_core import to_json
 
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver, NewRun, new_run_id
@@ -42,7 +42,7 @@ class Message:
 def packet_message(packet: Sequence[HandOver | NewRun]) -> Message:
     """The message of a packet. A single run's message has the run's id, so that Flower and AsyncResult agree."""
     first = packet[0]
-    message_id = first.id if len(packet) == 1 else str(uuid.uuid4())
+    message_id = first.id if len(packet) == 1 else str(uuid_utils.uuid4())
     tenants = {run.tenant_id for run in packet}
     tenant = first.tenant_id if len(tenants) == 1 else f"{len(tenants)} tenants"
     summary = f"(tenant={tenant})" if len(packet) == 1 else f"(tenant={tenant}, {len(packet)} runs)"
@@ -96,7 +96,7 @@ def redis_text(message: Message) -> bytes:
                 "delivery_info": {"exchange": "", "routing_key": message.queue},
                 "priority": redis_priority(message.priority),
                 "body_encoding": "base64",
-                "delivery_tag": str(uuid.uuid4()),
+                "delivery_tag": str(uuid_utils.uuid4()),
             },
         }
     )

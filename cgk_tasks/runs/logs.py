@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -18,16 +19,19 @@ from typing import Any, Final
 
 import psycopg
 import structlog
+from pydantic import BaseModel
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.postgres import autocommit, execute, fetch, statements
-from cgk_tasks.runs.redaction import Redactor
 
 SQL = statements("logs")
 log = structlog.get_logger("cgk_tasks.run_logs")
 
 _LONGEST = 8_000
 """Characters of a message or traceback that are kept."""
+_DEEPEST = 8
+"""Data in a field that lies deeper is kept as text: it may refer to itself."""
 
 _FRAMEWORK: Final = ("cgk_tasks", "celery", "kombu", "amqp", "billiard")
 _JOBS: Final = ("cgk_tasks.jobs", "celery.task")
@@ -60,17 +64,25 @@ class RunLog:
     lines: Sequence[str] = ()
     size = 0
     left_out = 0
-    _redactor: Redactor | None = None
+    _redaction: Redaction | None = None
 
     def __init__(self, run_id: str, tenant_id: str, attempt: int, payload: object) -> None:
         self.run_id, self.tenant_id, self.attempt, self.payload = run_id, tenant_id, attempt, payload
 
     @property
-    def redactor(self) -> Redactor:
-        """Made at the first line: most runs log none."""
-        if self._redactor is None:
-            self._redactor = Redactor(self.payload)
-        return self._redactor
+    def redaction(self) -> Redaction:
+        """Made at the first line: most runs log none.
+
+        The arguments of a plain Celery task have no marks: what it logs of them is its own decision.
+        """
+        if self._redaction is None:
+            self._redaction = Redaction("", self.payload if isinstance(self.payload, BaseModel) else {})
+        return self._redaction
+
+    def shown(self, value: Any, name: str | None = None) -> Any:
+        """A logged value as JSON data without personal data; `name` is that of its field in the line."""
+        data = _as_data(value)
+        return self.redaction.data(data) if name is None else self.redaction.field(name, data)
 
     def add(self, record: logging.LogRecord) -> None:
         """Keep a line, if there is room for it."""
@@ -90,16 +102,30 @@ class RunLog:
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self.redactor.text(message)[:_LONGEST],
+            "message": self.redaction.text(message)[:_LONGEST],
         }
         exc_info: Any = record.exc_info
         if of_structlog is not None:
             given = {name: value for name, value in of_structlog.items() if name not in _OWN_FIELDS}
             exc_info = given.pop("exc_info", None) or exc_info
-            line["fields"] = {name: self.redactor.field(name, value) for name, value in given.items()}
+            line["fields"] = {name: self.shown(value, name) for name, value in given.items()}
         if trace := _traceback(exc_info):
-            line["exception"] = self.redactor.text(trace)[-_LONGEST:]
+            line["exception"] = self.redaction.text(trace)[-_LONGEST:]
         return line
+
+
+def _as_data(value: Any, depth: int = 0) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, Mapping) and depth <= _DEEPEST:
+        return {str(name): _as_data(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth <= _DEEPEST:
+        return [_as_data(item, depth + 1) for item in value]
+    return str(value)
 
 
 def _traceback(exc_info: Any) -> str:
@@ -168,7 +194,8 @@ def write(logs: Sequence[RunLog], again: Sequence[RunLog] = ()) -> None:
 def lines(run_id: str) -> list[LogLine]:
     """What the attempts of a run logged, in order. Where lines were left out, a line says how many.
 
-    Lines are kept as long as the history (CGK_HISTORY_DAYS), CGK_RUN_LOG_BYTES of them for a run.
+    Lines are kept as long as the history (CGK_HISTORY_DAYS), or until `system.cleanup` deletes them; CGK_RUN_LOG_BYTES of
+    them for a run.
     """
     with autocommit() as connection:
         rows = fetch(connection, SQL["lines"], {"run_id": run_id})

@@ -60,6 +60,7 @@ class Claimed(NamedTuple):
     first_failed_at: datetime | None = None
     scheduled_for: datetime | None = None
     trace: str | None = None
+    expires_at: datetime | None = None
 
     @property
     def trying_since(self) -> datetime:
@@ -216,8 +217,8 @@ def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> li
 
 def _claimed(row: tuple[Any, ...]) -> Claimed:
     """A row of `claim` or `running`: the state, the columns of Claimed up to the tenant, the rest, and the tenant's."""
-    tenant = _tenant(*row[20:]) if row[20] is not None else None
-    return Claimed._make((*row[1:16], tenant, *row[16:20]))
+    tenant = _tenant(*row[21:]) if row[21] is not None else None
+    return Claimed._make((*row[1:16], tenant, *row[16:21]))
 
 
 _tenant = lru_cache(maxsize=1024)(Tenant)

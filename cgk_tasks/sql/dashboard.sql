@@ -230,6 +230,3 @@ SELECT id, at, who, role, action, subject, tenant_id, expected, affected, outcom
  WHERE (%(before)s::bigint IS NULL OR id < %(before)s) AND (%(id)s::bigint IS NULL OR id = %(id)s)
    AND (%(subject)s::text IS NULL OR subject = %(subject)s)
  ORDER BY id DESC LIMIT %(limit)s;
-
--- name: has_run_logs
-SELECT to_regclass('cgk.run_logs') IS NOT NULL AS exists;

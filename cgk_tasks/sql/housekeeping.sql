@@ -7,6 +7,14 @@ DELETE FROM cgk.run_history WHERE (tableoid, ctid) IN (
        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
      LIMIT %(limit)s);
 
+-- name: forget_run_logs
+-- What attempts logged so many days ago, however their runs ended. tenant_id: NULL for all.
+DELETE FROM cgk.run_logs WHERE (tableoid, ctid) IN (
+    SELECT tableoid, ctid FROM cgk.run_logs
+     WHERE logged_at < now() - make_interval(days => %(days)s)
+       AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+     LIMIT %(limit)s);
+
 -- name: forget_keys
 DELETE FROM cgk.idempotency_keys WHERE ctid IN (
     SELECT ctid FROM cgk.idempotency_keys

@@ -80,7 +80,7 @@ UPDATE cgk.runs r
 RETURNING r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.scheduled_for, r.trace, r.expires_at, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: claim
 -- pending → running for a packet of ids. What does not come back is a duplicate, cancelled, expired or not due.
@@ -101,7 +101,7 @@ UPDATE cgk.runs r
 RETURNING r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload,
           r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
           r.canvas::text AS canvas, r.cursor::text AS cursor, (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
+          r.scheduled_for, r.trace, r.expires_at, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name;
 
 -- name: claims_barred
 SELECT EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
@@ -266,7 +266,7 @@ SELECT r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.
        r.max_attempts, r.attempt, r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text,
        r.canvas::text AS canvas, r.cursor::text AS cursor,
           (r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at,
-          r.scheduled_for, r.trace, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
+          r.scheduled_for, r.trace, r.expires_at, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.state = 'running';
 

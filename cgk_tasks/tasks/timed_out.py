@@ -11,8 +11,9 @@ from cgk_tasks.runs.identity import worker_id
 from cgk_tasks.tasks import plain
 from cgk_tasks.tasks.base import TenantTask
 from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.execution import Records, count_attempt
+from cgk_tasks.tasks.execution import count_attempt
 from cgk_tasks.tasks.jobs import Job, find_job, jobs_for
+from cgk_tasks.tasks.records import Records
 from cgk_tasks.tasks.runner import failure
 
 

@@ -192,6 +192,40 @@ class TestCleanup:
         dead = close_run(tenant_id, state, days_ago=60)
         assert (clean("logs"), self.left(tenant_id)) == (0, {dead})
 
+    @staticmethod
+    def logged(tenant_id, *, days_ago):
+        """An attempt that logged so many days ago."""
+        run_id = new_run_id()
+        with autocommit() as connection:
+            execute(
+                connection,
+                "INSERT INTO cgk.run_logs (run_id, tenant_id, attempt, logged_at, size, lines)"
+                " VALUES (%(run)s, %(t)s, 1, now() - make_interval(days => %(days)s), 2, '[]')",
+                {"run": run_id, "t": tenant_id, "days": days_ago},
+            )
+        return str(run_id)
+
+    @staticmethod
+    def logs_left(tenant_id):
+        with autocommit() as connection:
+            rows = fetch(connection, "SELECT run_id::text FROM cgk.run_logs WHERE tenant_id = %(t)s", {"t": tenant_id})
+        return {row["run_id"] for row in rows}
+
+    def test_what_runs_logged_goes_when_it_is_old(self, clean, tenant_id):
+        self.logged(tenant_id, days_ago=31)
+        young = self.logged(tenant_id, days_ago=29)
+        assert (clean("logs"), self.logs_left(tenant_id)) == (1, {young})
+
+    def test_what_another_tenants_runs_logged_stays(self, clean, database):
+        other = self.logged("acme", days_ago=60)
+        clean("logs")
+        assert other in self.logs_left("acme")
+
+    def test_for_the_platform_what_all_tenants_logged_is_cleaned(self, tenant_id):
+        self.logged(tenant_id, days_ago=60)
+        run_job(CLEANUP, {"tenantId": "platform", "target": "logs", "olderThanDays": 30}, tenant="platform")
+        assert self.logs_left(tenant_id) == set()
+
     def test_another_tenants_runs_stay(self, clean, database):
         other = close_run("acme", "completed", days_ago=60)
         clean("logs")

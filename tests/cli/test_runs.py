@@ -1,12 +1,15 @@
 """`cgk-tasks runs`, with a real worker."""
 
+import json
 import logging
 
 import pytest
 
 from cgk_tasks import get_job_status, send_job
 from cgk_tasks.events import CustomerCreated
+from cgk_tasks.postgres import autocommit, execute
 from cgk_tasks.runs import logs
+from cgk_tasks.runs.models import new_run_id
 from tests.support.jobs import Behave, TwoJobs
 from tests.support.waiting import wait_closed
 
@@ -96,13 +99,40 @@ def test_personal_data_is_shown_when_asked_for(cgk):
     assert "ada@example.com" in cgk("runs", "show", run_id, "--show-payload").out
 
 
-def test_nothing_of_a_payload_is_shown_whose_event_is_not_known_here():
-    from cgk_tasks.events.redaction import redacted
+@pytest.fixture
+def quoting():
+    """A closed run whose result, error and traceback quote its payload."""
+    payload = {"tenantId": "acme", "customerId": "c-1", "email": "ada@example.com"}
+    error = {
+        "attempt": 1, "at": "2026-01-01T00:00:00+00:00", "kind": "permanent", "code": "NO_MAIL", "type": "ValueError",
+        "message": "no mail to ada@example.com", "args": ["ada@example.com"], "traceback": "ValueError: <ada@example.com>",
+    }  # fmt: skip
+    run_id = new_run_id()
+    with autocommit() as connection:
+        execute(
+            connection,
+            "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, result, errors, run_at,"
+            " created_at, closed_at) VALUES (%(id)s, 'acme', 'customer.created', 'completed', 'cgk', 5, %(payload)s,"
+            " %(result)s, %(errors)s, now(), now(), now())",
+            {
+                "id": run_id, "payload": json.dumps(payload), "errors": json.dumps([error]),
+                "result": json.dumps({"sent": ["to ada@example.com"], "count": 1}),
+            },
+        )  # fmt: skip
+    return str(run_id)
 
-    assert redacted("shop.private", {"tenantId": "acme", "note": "x"}) == {
-        "tenantId": "acme",
-        "note": "[redacted]",
-    }
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_personal_data_is_not_shown_where_results_and_errors_quote_it(cgk, quoting, options):
+    shown = cgk("runs", "show", quoting, *options).out
+    assert "ada@example.com" not in shown
+    assert ("no mail to [redacted]" in shown, "ValueError: <[redacted]>" in shown, "to [redacted]" in shown) == (True,) * 3
+
+
+def test_results_and_errors_are_whole_when_asked_for(cgk, quoting):
+    shown = cgk("runs", "show", quoting, "--show-payload", "--json").json
+    assert shown["result"] == {"sent": ["to ada@example.com"], "count": 1}
+    assert shown["errors"][0]["traceback"] == "ValueError: <ada@example.com>"
 
 
 @pytest.mark.parametrize("run_id", ["0198c0de-0000-7000-8000-00000000abcd", "nonsense"])

@@ -1,14 +1,17 @@
 """One run with its way through time."""
 
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cgk_tasks import cancel_job, retry_job, send_job
 from cgk_tasks.errors import UnknownRunError
+from cgk_tasks.monitoring.dashboard.data.log_lines import log_lines
 from cgk_tasks.monitoring.dashboard.data.run_record import run_record
 from cgk_tasks.monitoring.dashboard.data.tenants import tenant_figures
+from cgk_tasks.runs.logs import RunLog, write
 
 NOW = datetime.now(UTC)
 SECRET = "ada.secret@example.com"
@@ -68,6 +71,21 @@ def test_personal_data_is_left_out_of_payload_result_and_errors(closed_run):
 def test_personal_data_is_there_for_those_who_may(closed_run):
     run_id = closed_run("customer.created", payload={"customerId": "c-1", "email": SECRET})
     assert run_record(run_id, show_sensitive=True).payload["email"] == SECRET
+
+
+def test_log_lines_that_quote_what_is_not_known_here_are_hidden(closed_run):
+    run_id = closed_run("shop.unknown", payload={"args": [SECRET], "kwargs": {}})
+    logged = RunLog(run_id, "acme", 1, None)
+    logged.add(logging.makeLogRecord({"msg": {"message": f"for {SECRET}", "to": SECRET}, "levelname": "INFO", "name": "shop"}))
+    write([logged])
+    (line,) = log_lines(run_id, run_record(run_id).hide)
+    assert (line["message"], line["fields"], line["level"]) == ("for [redacted]", {"to": "[redacted]"}, "info")
+    assert log_lines(run_id)[0]["message"] == f"for {SECRET}"
+
+
+def test_a_hidden_value_in_the_time_of_an_error_does_no_harm(closed_run):
+    run_id = closed_run("shop.unknown", message=f"in {NOW.year}", payload={"year": NOW.year, "month": f"{NOW:%Y-%m}"})
+    assert run_record(run_id).errors[0]["message"] == "in [redacted]"
 
 
 @pytest.mark.parametrize("run_id", ["5f3c1f7e-0d3a-4c86-9d8e-2d4c2f1f6a10", "x"])

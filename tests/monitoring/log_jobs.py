@@ -6,7 +6,7 @@ import structlog
 
 from cgk_tasks import JobContext, RetryConfig, RetryLater, TransientError, define_job
 from cgk_tasks.events import TenantEvent
-from cgk_tasks.events.fields import Email, PersonalData
+from cgk_tasks.events.fields import Email, MessageText, PersonalData, PhoneNumber
 
 TWICE = RetryConfig(max_attempts=2, initial_delay=0.05, max_delay=0.1)
 
@@ -18,6 +18,19 @@ class Talk(TenantEvent, event="test.talk"):
     lines: int = 1
     email: Email = ""
     profile: PersonalData | None = None
+
+
+class Text(TenantEvent, event="test.text"):
+    """A text to send."""
+
+    message: MessageText
+    to: PhoneNumber
+
+
+@define_job("test-text", event=Text)
+def send_text(ctx: JobContext[Text]) -> None:
+    message = f"sent {ctx.payload.message} at once"
+    ctx.logger.info(message, to=ctx.payload.to)
 
 
 @define_job("test-talk", event=Talk, retry=TWICE)

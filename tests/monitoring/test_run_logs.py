@@ -10,7 +10,7 @@ from cgk_tasks import cancel_job, send_job, send_jobs
 from cgk_tasks.postgres import autocommit, execute, fetch, transaction
 from cgk_tasks.runs import history
 from cgk_tasks.runs.logs import lines
-from tests.monitoring.log_jobs import Talk
+from tests.monitoring.log_jobs import Talk, Text
 from tests.support.waiting import wait_closed, wait_until
 
 pytestmark = pytest.mark.slow
@@ -90,6 +90,28 @@ def test_sensitive_values_do_not_reach_the_workers_log(worker):
     talked(worker, "fails", email=SECRET)
     assert SECRET not in worker.log
     assert STREET not in worker.log
+
+
+def test_sensitive_values_do_not_reach_a_terminal(worker, start_worker):
+    queue = f"terminal-{os.urandom(3).hex()}"
+    terminal = start_worker(
+        ["tests.monitoring.log_jobs"], CGK_LOG_FORMAT="console", CGK_LOG_TRACEBACKS="true", CGK_DEFAULT_QUEUE=queue
+    )
+    for how in ("quote", "fails"):
+        wait_closed(send_job(Talk(tenant_id="acme", how=how, email=SECRET, profile={"street": STREET}), queue=queue).id)
+    wait_until(lambda: "TransientError: for [redacted]" in terminal.log)
+    assert "ValueError: no such address: [redacted]" in terminal.log
+    assert "sent to [redacted]" in terminal.log
+    assert SECRET not in terminal.log
+    assert STREET not in terminal.log
+
+
+def test_a_sensitive_field_called_message_does_not_hide_the_lines_message(worker):
+    run = send_job(Text(tenant_id="acme", message="your code is 4711", to="+4930123456")).id
+    wait_closed(run)
+    assert [(line.message, line.fields) for line in lines(run)] == [("sent [redacted] at once", {"to": "[redacted]"})]
+    (logged,) = [json.loads(line) for line in worker.log.splitlines() if run in line and "at once" in line]
+    assert (logged["message"], logged["to"], logged["run"]) == ("sent [redacted] at once", "[redacted]", run)
 
 
 def test_lines_beyond_the_runs_room_are_counted(worker):

@@ -40,9 +40,10 @@ def clean_up(ctx: JobContext[SystemCleanup]) -> dict[str, int]:
     return {"deleted": _TARGETS[ctx.payload.target](tenant_id, days)}
 
 
-def _closed_runs(tenant_id: str | None, days: int) -> int:
-    """Runs that went well; dead letters stay until CGK_HISTORY_DAYS have passed."""
-    return _delete_in_batches("forget_closed_runs", {"tenant_id": tenant_id, "days": days})
+def _logs(tenant_id: str | None, days: int) -> int:
+    """Runs that went well, and what any run logged; dead letters stay until CGK_HISTORY_DAYS have passed."""
+    values = {"tenant_id": tenant_id, "days": days}
+    return _delete_in_batches("forget_closed_runs", values) + _delete_in_batches("forget_run_logs", values)
 
 
 def _expired_keys(tenant_id: str | None, days: int) -> int:  # noqa: ARG001 - keys say themselves when they expire
@@ -116,7 +117,7 @@ def _changed_at(path: Path) -> float:
 
 
 _TARGETS: Final[Mapping[str, Callable[[str | None, int], int]]] = {
-    "logs": _closed_runs,
+    "logs": _logs,
     "sessions": _expired_keys,
     "cache": _idle_cache,
     "temp": _temporary_files,

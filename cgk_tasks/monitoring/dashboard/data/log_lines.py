@@ -1,32 +1,20 @@
-"""The log lines of a run, where the record has them."""
+"""The log lines of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
-from importlib.util import find_spec
+from dataclasses import asdict
 from typing import Any
 
 from cgk_tasks.events.redaction import Redaction
-from cgk_tasks.monitoring.dashboard.data.reading import SQL, reading
-from cgk_tasks.postgres import fetch
-
-_MODULE = "cgk_tasks.runs.logs"
+from cgk_tasks.runs.logs import lines
 
 
 def log_lines(run_id: str, hide: Redaction | None = None) -> list[dict[str, Any]]:
-    """The lines that `cgk_tasks.runs.logs.lines` gives, as dictionaries; none where runs' logs are not kept."""
-    if find_spec(_MODULE) is None:
-        return []
-    with reading() as connection:
-        if not fetch(connection, SQL["has_run_logs"])[0]["exists"]:
-            return []
-    lines = [_as_dict(line) for line in import_module(_MODULE).lines(run_id)]
-    return [hide.data(line) for line in lines] if hide else lines
+    """What the run logged, as dictionaries.
 
-
-def _as_dict(line: Any) -> dict[str, Any]:
-    if isinstance(line, Mapping):
-        return dict(line)
-    names = getattr(line, "__slots__", None) or vars(line)
-    return {name: getattr(line, name) for name in names}
+    Redacted when it was logged, and once more here: this process may know less about the event than the worker did.
+    """
+    found = [asdict(line) for line in lines(run_id)]
+    if hide is None:
+        return found
+    return [line | {"message": hide.text(line["message"]), "fields": hide.data(line["fields"])} for line in found]

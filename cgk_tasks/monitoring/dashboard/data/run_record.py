@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +39,10 @@ class Relative:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as its page shows it. Payload, result and errors are without personal data unless it was asked for."""
+    """A run as its page shows it. Payload, result and errors are without personal data unless it was asked for.
+
+    hide: takes it out of what else is shown of the run; None if it was asked for.
+    """
 
     id: str
     state: State
@@ -50,6 +53,7 @@ class RunRecord:
     timeline: tuple[Moment, ...]
     relatives: tuple[Relative, ...]
     has_hidden: bool
+    hide: Redaction | None = field(repr=False)
 
     @property
     def is_closed(self) -> bool:
@@ -73,14 +77,14 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
     row["worker"] = worker[0]["name"] if worker else row["worker_id"]
     payload, result = decode(row.pop("payload")), decode(row.pop("result"))
     errors = [dict(error) for error in row.pop("errors")]
-    visible = payload if show_sensitive else redacted(row["event"], payload)
-    if not show_sensitive:
-        hiding = Redaction(row["event"], payload)
-        result, errors = hiding.data(result), hiding.data(errors)
-        row["cursor"] = hiding.text(row["cursor"]) if row["cursor"] else None
+    without = redacted(row["event"], payload)
+    hide = None if show_sensitive else Redaction(row["event"], payload)
+    if hide is not None:
+        result, errors = hide.data(result), hide.errors(errors)
+        row["cursor"] = hide.text(row["cursor"]) if row["cursor"] else None
     return RunRecord(
-        row["id"], row["state"], row, visible, result, tuple(errors), tuple(_timeline(row, errors, discarded)),
-        tuple(Relative(**relative) for relative in relatives), redacted(row["event"], payload) != payload,
+        row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors), tuple(_timeline(row, errors, discarded)),
+        tuple(Relative(**relative) for relative in relatives), without != payload, hide,
     )  # fmt: skip
 
 

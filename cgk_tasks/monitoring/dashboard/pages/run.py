@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.monitoring.dashboard import actions, audit
 from cgk_tasks.monitoring.dashboard.data.log_lines import log_lines
 from cgk_tasks.monitoring.dashboard.data.run_record import RunRecord, run_record
@@ -26,8 +25,7 @@ class RunPage(Page):
             await self.ask(actions.note_look_at_personal_data, self.person, run_id)
         record = await self.ask(run_record, run_id, show_sensitive=show_sensitive)
         held = None if record.is_closed else await self.ask(_why, record)
-        hide = None if show_sensitive else await self.ask(_redaction, run_id)
-        lines = await self.ask(log_lines, record.id, hide)
+        lines = await self.ask(log_lines, record.id, record.hide)
         history = await self.ask(audit.lines, subject=record.id, limit=20)
         self.show(
             "run.html", run=record, facts=record.facts, why=held, log_lines=lines, history=history,
@@ -44,11 +42,6 @@ def _why(record: RunRecord) -> Why | None:
     """None if it has closed meanwhile."""
     found = why(record.id)
     return found if found.state == record.state else None
-
-
-def _redaction(run_id: str) -> Redaction:
-    record = run_record(run_id, show_sensitive=True)
-    return Redaction(record.facts["event"], record.payload)
 
 
 class RetryRun(Page):
