@@ -155,8 +155,8 @@ class TenantMissingError(TenantError):
     def __init__(self, subject: str) -> None:
         self.subject = subject
         super().__init__(
-            f"{subject} needs a tenant, and there is none. An event names it in its payload, as tenantId; "
-            "other code runs inside tenant_context(...)."
+            f"{subject} needs a tenant, and there is none. An event names it in its payload, as tenantId "
+            "(on a terminal: --tenant); other code runs inside tenant_context(...)."
         )
 
 
@@ -227,8 +227,9 @@ class PayloadInvalidError(SendError):
     def __init__(self, event: str, problems: Sequence[str]) -> None:
         self.event = event
         self.problems = list(problems)
+        found = "; ".join(self.problems)
         super().__init__(
-            f"The payload of {event} is not valid: {'; '.join(self.problems)}. "
+            f"The payload of {event} is not valid: {found}{'' if found.endswith('?') else '.'} "
             f"See its fields with: cgk-tasks events show {event}"
         )
 

@@ -23,14 +23,16 @@ commands = typer.Typer(
 
 
 @commands.command(
-    "list", epilog=examples("cgk-tasks events list", "cgk-tasks events list --category commerce")
+    "list", epilog=examples("cgk-tasks events list --jobs", "cgk-tasks events list --category commerce")
 )
 def list_events(
     category: Annotated[str | None, typer.Option(help="Only this category's.")] = None,
+    with_jobs: Annotated[bool, typer.Option("--jobs", help="Only those that have jobs here.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the events that can be sent: the catalog's, and those that CGK_JOB_MODULES define."""
     from cgk_tasks.events.base import EVENTS_BY_NAME
+    from cgk_tasks.tasks.jobs import jobs_for
 
     application.load_jobs()
     known = list(EVENTS_BY_NAME.values())
@@ -47,7 +49,7 @@ def list_events(
             "meaning": inspect.getdoc(e) or "",
         }
         for e in known
-        if category in {None, e.category}
+        if category in {None, e.category} and (jobs_for(e.event_name) or not with_jobs)
     ]
     if as_json:
         print_json(rows)

@@ -140,7 +140,18 @@ def log_to_stderr() -> None:
     """Warnings of the library go to stderr; stdout is for data alone."""
     import structlog
 
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        # structlog's own choice shows the local variables: payloads and passwords.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
     structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            console,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger("WARNING"),
         # Made anew for each line: a test may have replaced sys.stderr since.
         logger_factory=lambda *_names: structlog.PrintLogger(sys.stderr),

@@ -40,7 +40,7 @@ def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payloa
 
 def print_run(details: Mapping[str, Any]) -> None:
     """The details for people."""
-    attempts = f"{details['attempt']} of {details['max_attempts'] or 'what its job allows'}"
+    attempts = f"{details['attempt']} of {details['max_attempts']}" if details["max_attempts"] else details["attempt"]
     print_facts(
         {**{name: details[name] for name in _FACTS}, "attempt": attempts, "deaths": details["deaths"] or None}
     )

@@ -115,6 +115,8 @@ class JobClient:
             return WaitResult(handle.id, True, status.result)
         error = status.error or {}
         message = str(error.get("message") or f"The run ended as {status.state}.")
+        if status.state == "unhandled":
+            message = f"The workers have no job for {status.event}: check their CGK_JOB_MODULES."
         return WaitResult(handle.id, False, None, status.error_code or status.state.upper(), message)
 
     def get_run_status(self, run_id: str) -> RunStatus:

@@ -38,9 +38,10 @@ def temporary(*, postgres: bool = True, redis: bool = True) -> Services:
 
 
 def find(folder: Path | None = None) -> Services | None:
-    """The running servers of a folder that a living process has started; None if there are none.
+    """The servers of a folder that a living process has started; None if there are none.
 
-    The result does not own them: closing it does nothing. Raises EmbeddedError when they are another user's.
+    One that has ended since is still theirs, at the same address: `running` tells. The result does not own them: closing
+    it does nothing. Raises EmbeddedError when they are another user's.
     """
     _require_extra()
     place = ServicesFolder(folder or DEFAULT)
@@ -48,8 +49,7 @@ def find(folder: Path | None = None) -> Services | None:
         state = place.read()
         if state is None or not state.pids or not state.is_owned():
             return None
-        services = Services.of(place, state)
-        return services if services.running else None
+        return Services.of(place, state)
 
 
 def _start(place: ServicesFolder, *, postgres: bool, redis: bool, durable: bool) -> Services:

@@ -25,6 +25,13 @@ GateCode = Literal[
 
 _COUNT_TO = 10_000
 
+_AFTER = {
+    "failed": "Its errors: cgk-tasks runs show {id}",
+    "unhandled": "Its worker had no job for {event}. Define one, name its module in CGK_JOB_MODULES, start the workers "
+    "anew, and: cgk-tasks runs retry {id}",
+}
+"""What to do about a run that closed so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -59,7 +66,8 @@ def why(run_id: str) -> Why:
         closed = store.find(wanted, connection)
     if closed is None:
         raise UnknownRunError(run_id)
-    ended = Gate("closed", f"It closed as {closed['state']} at {_time(closed['closed_at'])}.")
+    hint = _AFTER.get(closed["state"], "").format(**closed)
+    ended = Gate("closed", f"It closed as {closed['state']} at {_time(closed['closed_at'])}.", hint)
     return Why(wanted, closed["state"], (ended,))
 
 

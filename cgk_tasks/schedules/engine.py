@@ -17,6 +17,7 @@ from cgk_tasks.schedules.reconcile import Entry, reconcile
 from cgk_tasks.schedules.schedule import Schedule
 from cgk_tasks.schedules.tenant_ticks import fire_tenant_schedules, next_tenant_tick
 from cgk_tasks.schedules.ticks import due
+from cgk_tasks.tasks.jobs import jobs_for
 
 SQL = statements("schedules")
 log = structlog.get_logger("cgk_tasks.schedules")
@@ -37,10 +38,12 @@ class Engine:
         self._entries: list[Entry] = []
         self._stumbled = False
         self._keep_house_at: datetime | None = None
+        self._left_out: frozenset[str] = frozenset()
 
     def reload(self) -> None:
         """Seed the table's entries and read what operators changed."""
         self._entries = reconcile(self._schedules, self._clock())
+        self._leave_out_those_without_jobs()
 
     def tick(self) -> float:
         """Make what is due. Returns the seconds until something is due next, at most an hour."""
@@ -59,6 +62,8 @@ class Engine:
         found = due(schedule.timing, entry.done_until, now, schedule.misfire, schedule.max_age)
         if not found.ticks and not found.given_up:
             return entry
+        if schedule.name in self._left_out:
+            return _pass_over(entry, now)
         given_up = found.given_up
         try:
             for scheduled_for in found.ticks:
@@ -70,12 +75,18 @@ class Engine:
             log.warning("schedule_cannot_tick", schedule=schedule.name, reason=str(exc))
             self._stumbled = True
             return entry
-        done_until = found.ticks[-1] if found.ticks else now
         if not found.ticks:
             log.warning("ticks_given_up", schedule=schedule.name, ticks=found.given_up)
-            with autocommit() as connection:
-                execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": done_until})
-        return replace(entry, done_until=done_until)
+            return _pass_over(entry, now)
+        return replace(entry, done_until=found.ticks[-1])
+
+    def _leave_out_those_without_jobs(self) -> None:
+        if not get_settings().schedules_need_jobs:
+            return
+        before = self._left_out
+        self._left_out = frozenset(name for name, one in self._schedules.items() if not jobs_for(one.event))
+        if self._left_out != before:
+            log.info("schedules_without_jobs", left_out=len(self._left_out), of=len(self._schedules))
 
     def _seconds_until_next(self) -> float:
         ticks = [entry.schedule.timing.next(entry.done_until) for entry in self._entries if entry.is_enabled]
@@ -85,3 +96,10 @@ class Engine:
         # From a fresh look at the clock: making the runs took time.
         pause = min(((tick - self._clock()).total_seconds() for tick in ticks), default=3600.0)
         return min(max(pause, 1.0 if self._stumbled else 0.0), 3600.0)
+
+
+def _pass_over(entry: Entry, until: datetime) -> Entry:
+    """Nothing is made of the ticks until then, now or later; on record, so that they are not late."""
+    with autocommit() as connection:
+        execute(connection, SQL["done_until"], {"schedule": entry.schedule.name, "until": until})
+    return replace(entry, done_until=until)

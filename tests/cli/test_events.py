@@ -67,6 +67,13 @@ def test_the_applications_own_event_is_shown_with_its_job(cgk, setting):
     assert [(job["id"], job["handler"]) for job in jobs] == [("test-behave", "tests.support.jobs.behave")]
 
 
+def test_only_the_events_that_have_jobs_are_listed_where_asked_for(cgk, setting):
+    setting(CGK_JOB_MODULES="tests.support.jobs")
+    listed = {row["event"] for row in cgk("events", "list", "--jobs", "--json").json}
+    assert "test.behave" in listed
+    assert "ab.scheduleTests" not in listed
+
+
 def test_a_job_module_that_cannot_be_imported_is_a_warning_and_the_catalog_is_listed(cgk, setting):
     setting(CGK_JOB_MODULES="no_such_module")
     outcome = cgk("events", "list", "--json")

@@ -66,3 +66,22 @@ def test_without_a_database_the_error_says_how_to_get_one(cgk, environment, sett
     setting(CGK_DATABASE_URL=None, CGK_BROKER_URL=None)
     outcome = cgk("send", "system.cleanup", '{"target": "logs"}', "--tenant", "acme")
     assert (outcome.code, "cgk-tasks dev" in outcome.err) == (1, True)
+
+
+def test_a_traceback_in_a_warning_has_no_local_variables(capsys):
+    import structlog
+
+    from cgk_tasks.cli.output import log_to_stderr
+
+    before = structlog.get_config()
+    try:
+        log_to_stderr()
+        payload = "ada.secret@example.com"
+        try:
+            raise KeyError(len(payload))
+        except KeyError:
+            structlog.get_logger().exception("stumbled")
+    finally:
+        structlog.configure(**before)
+    shown = capsys.readouterr().err
+    assert ("KeyError: 22" in shown, payload in shown) == (True, False)

@@ -7,6 +7,7 @@ import pytest
 from cgk_tasks import get_job_status
 from cgk_tasks.monitoring.dashboard import audit
 from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
+from cgk_tasks.postgres import autocommit
 from cgk_tasks.tenancy import registry
 from tests.support.waiting import wait_until
 
@@ -114,6 +115,30 @@ def test_a_group_action_is_stopped_by_its_button(oscar, empty_record, closed_run
     oscar.submit(progress, f"{path}/abort")
     wait_until(lambda: "Stopped." in oscar.open(path).text, 20)
     assert dead_letter_groups()[0].runs >= 10
+
+
+@pytest.fixture
+def no_new_runs(database):
+    """PostgreSQL refuses every run that is sent, in words that nobody expects."""
+    with autocommit() as connection:
+        connection.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more'; END $$;"
+            "CREATE TRIGGER refuse BEFORE INSERT ON cgk.runs FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    yield
+    with autocommit() as connection:
+        connection.execute("DROP FUNCTION refuse CASCADE")
+
+
+def test_a_group_action_that_fails_leaves_no_payload_in_the_log(dashboard, oscar, empty_record, closed_run, no_new_runs):
+    closed_run("customer.created", payload={"customerId": "c-1", "email": SECRET})
+    group = dead_letter_groups()[0].group
+    page = oscar.open("/dead-letters/action", params={"event": group.event, "fingerprint": group.fingerprint, "kind": "retry"})
+    progress = oscar.submit(page, "/dead-letters/action", pace="1000")
+    wait_until(lambda: "It failed." in oscar.get(progress.url, timeout=30).text, 20)
+    wait_until(lambda: "group_action_failed" in dashboard.log, 20)
+    assert "Traceback" in dashboard.log
+    assert SECRET not in dashboard.log
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def quoting(load):
 
 def test_the_readme_quotes_only_the_comparison_with_plain_celery(quoting):
     readme = "<!-- figures: scripts/quote_results.py -->\nold\n<!-- end of figures -->"
-    assert quoting.quoted(readme, RESULTS).splitlines()[1:-1] == [
+    assert quoting.quoted(readme, RESULTS, ("one send",)).splitlines()[1:-1] == [
         "| what | plain Celery | cgk_tasks | ratio |",
         "| --- | ---: | ---: | ---: |",
         "| one send | 500 µs | 400 µs | 0.80 × |",
@@ -121,3 +121,8 @@ def test_a_profile_knows_the_step_of_a_run(load):
     assert profiles.step_of(f"{packet};Records.flush (/x/cgk_tasks/tasks/records.py)") == "finish"
     assert profiles.step_of(f"{packet};_run_one (/x/cgk_tasks/tasks/execution.py)") == "run"
     assert profiles.step_of(packet) == "message"
+
+
+def test_a_row_of_the_readme_that_is_no_longer_measured_is_named(quoting):
+    with pytest.raises(SystemExit, match="no line for one walk"):
+        quoting.quoted("", RESULTS, ("one send", "one walk"))

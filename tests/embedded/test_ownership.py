@@ -70,6 +70,13 @@ def test_another_process_finds_the_servers_without_owning_them(used_folder, star
         found.redis.stop()
 
 
+def test_a_server_that_has_ended_under_a_living_owner_keeps_its_address(folder, start_owner):
+    report = start_owner(folder, "redis-only").report()
+    os.kill(report["redis_pid"], signal.SIGKILL)
+    wait_until(lambda: not embedded.find(folder).running)
+    assert embedded.find(folder).broker_url == report["broker_url"]
+
+
 def test_nothing_is_found_where_nothing_runs(folder):
     assert embedded.find(folder) is None
 

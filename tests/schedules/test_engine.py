@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cgk_tasks import late_schedules
+from cgk_tasks import define_job, late_schedules
+from cgk_tasks.config import get_settings, use_settings
 from cgk_tasks.schedules.schedule import Schedule
+from cgk_tasks.tasks.jobs import remove_job
 from tests.schedules.conftest import open_runs, rows, run_sql
 
 START = datetime(2026, 3, 2, 8, 30, tzinfo=UTC)
@@ -243,3 +245,32 @@ def test_one_schedule_that_cannot_tick_does_not_hold_up_the_others(beat, make_sc
     pause = one.engine.tick()
     assert [row["schedule"] for row in rows("SELECT schedule FROM cgk.schedule_ticks")] == ["test.tick"]
     assert pause >= 1
+
+
+@pytest.fixture
+def without_job(beat):
+    before = get_settings()
+    use_settings(before.model_copy(update={"schedules_need_jobs": True}))
+    yield beat(cron="0 * * * *", event="inventory.sync")
+    use_settings(before)
+
+
+def test_a_schedule_without_a_job_is_left_out_where_schedules_need_jobs(without_job):
+    without_job.run_until(START + 3 * HOUR)
+    assert (ticks(), open_runs()) == ([], [])
+
+
+def test_a_schedule_that_is_left_out_is_not_late(without_job):
+    without_job.run_until(START + 3 * HOUR)
+    assert late_schedules(now=without_job.now) == []
+
+
+def test_a_schedule_that_gets_a_job_goes_on_from_then(without_job):
+    without_job.run_until(START + 3 * HOUR)
+    define_job("sync", event="inventory.sync")(print)
+    try:
+        without_job.restart()
+        without_job.run_until(START + 4 * HOUR)
+    finally:
+        remove_job("sync")
+    assert ticks() == [START + 3 * HOUR + timedelta(minutes=30)]

@@ -27,7 +27,8 @@ _SCHEDULE_FILE = Path(".cgk") / "celerybeat-schedule"
 _HOW_TO_USE = """\
 In a second terminal, in this folder:
   cgk-tasks tenants add acme
-  cgk-tasks send order.created '{"tenantId": "acme", "orderId": "o-1", "totalAmount": 59.97}' --wait 30
+  cgk-tasks events list --jobs    # what you have jobs for
+  cgk-tasks events show EVENT     # its fields, and how to send it
   cgk-tasks runs list
   cgk-tasks doctor
 Ctrl-C stops everything.
@@ -68,6 +69,9 @@ def _tell_what_is_missing(lines: Lines) -> None:
 def _programs(plan: Plan, lines: Lines) -> list[Program]:
     """In the order in which they are stopped: first what sends, then what works, then what looks on."""
     os.environ.setdefault("CGK_LOG_FORMAT", "console")
+    if "schedules_need_jobs" not in get_settings().model_fields_set:
+        # A new project has jobs for few of the package's schedules; the others would fill its list of runs.
+        os.environ["CGK_SCHEDULES_NEED_JOBS"] = "true"
     celery = ["-m", "celery", "--quiet", "-A", "cgk_tasks"]
     worker = [
         *celery,

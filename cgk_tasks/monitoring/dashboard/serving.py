@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import secrets
 import signal
 import sys
@@ -17,6 +18,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.monitoring.dashboard.access.entrance import Entrance
 from cgk_tasks.monitoring.dashboard.application import Dashboard
 from cgk_tasks.monitoring.dashboard.flower_tasks import COLUMNS, format_task
+from cgk_tasks.monitoring.logging import configure_logging
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -38,6 +40,7 @@ def serve(app: Celery[Any], arguments: Sequence[str] = (), *, quiet: bool = Fals
         options.auth = "cgk_tasks"
     command.extract_settings()
     command.setup_logging()
+    _log_as_workers_do()
     dashboard = Dashboard(entrance, capp=app, options=options, **urls.settings)
     _offer_first_user(entrance)
 
@@ -56,6 +59,13 @@ def _set_defaults() -> None:
     options.address = "127.0.0.1"
     options.tasks_columns = COLUMNS
     options.format_task = format_task
+
+
+def _log_as_workers_do() -> None:
+    """One format, and no local variables below tracebacks: they may be payloads. The level is Flower's (`--logging`)."""
+    level = logging.getLogger().level
+    configure_logging()
+    logging.getLogger().setLevel(level)
 
 
 def _offer_first_user(entrance: Entrance) -> None:
