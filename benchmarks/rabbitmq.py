@@ -6,8 +6,9 @@ import importlib
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from amqp.exceptions import NotFound
 from draining import drain_ours, drain_plain
 from harness import FOLDER, ONE_ID_A_MESSAGE, OURS, PACKETS, Line, Plan, environment, repeat
 from kombu import Connection
@@ -52,23 +53,23 @@ def _measure(plan: Plan, url: str) -> list[Line]:
     app = importlib.import_module(PLAIN[0]).app
 
     def plain() -> list[float]:
-        _delete_queues(url)
+        _empty_queues(url)
         return [drain_plain(app, PLAIN, "do_nothing", plain_order, count)]
 
     def ours(runs: int, packets: tuple[str, str]) -> list[float]:
-        _delete_queues(url)
+        _empty_queues(url)
         with environment(dict([("CGK_BROKER_URL", url), packets])):
             return [drain_ours("order.created", map(ours_order, range(runs)), runs)]
 
     def plain_bulk() -> list[float]:
-        _delete_queues(url)
+        _empty_queues(url)
         begun = time.perf_counter()
         for number in range(bulk // 4):
             app.tasks["do_nothing"].apply_async(kwargs=plain_order(number))
         return [bulk // 4 / (time.perf_counter() - begun)]
 
     def ours_bulk() -> list[float]:
-        _delete_queues(url)
+        _empty_queues(url)
         with environment(dict([("CGK_BROKER_URL", url), PACKETS])):
             begun = time.perf_counter()
             send_jobs(map(ours_order, range(bulk)))
@@ -93,7 +94,8 @@ def _measure(plan: Plan, url: str) -> list[Line]:
     ]
 
 
-def _delete_queues(url: str) -> None:
-    with Connection(url) as connection:
-        for queue in (PLAIN_QUEUE, OURS[1]):
-            connection.default_channel.queue_delete(queue)
+def _empty_queues(url: str) -> None:
+    """Emptied, not deleted: senders declare a queue once, and what is sent to one that is gone is lost."""
+    for queue in (PLAIN_QUEUE, OURS[1]):
+        with Connection(url) as connection, suppress(NotFound):  # before the first send
+            connection.default_channel.queue_purge(queue)

@@ -3,13 +3,17 @@
 import base64
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 import redis
+import requests
 
 from cgk_tasks import send_job, send_jobs
 from cgk_tasks.client import SendItem
 from cgk_tasks.events import CustomerCreated
+from tests.monitoring.exposition import free_port
 from tests.support.waiting import wait_closed, wait_until
 from tests.support.workers import ROOT, running_worker
 
@@ -56,7 +60,8 @@ def night(start_dashboard, services, tmp_path_factory):
     (folder / "greeting_jobs.py").write_text(JOBS)
     dashboard = start_dashboard()
     ada = dashboard.person("ada")
-    with running_worker(["greeting_jobs"], PYTHONPATH=f"{folder}{os.pathsep}{ROOT}") as worker:
+    path, port = f"{folder}{os.pathsep}{ROOT}", free_port()
+    with running_worker(["greeting_jobs"], PYTHONPATH=path, CGK_METRICS_PORT=str(port)) as worker:
         listener = Listener(services.broker_url)
 
         def hears():
@@ -75,7 +80,10 @@ def night(start_dashboard, services, tmp_path_factory):
             wait_closed(handle.id)
         wait_until(lambda: listener.listen() and good in ada.open("/api/tasks").text, 60, "Flower has the tasks")
         wait_until(lambda: listener.listen() and '"FAILURE"' in ada.open("/api/tasks").text, 60, "Flower has the failure")
-        yield {"ada": ada, "good": good, "bad": bad, "worker": worker, "heard": listener.listen(), "dashboard": dashboard}
+        yield {
+            "ada": ada, "good": good, "bad": bad, "worker": worker, "heard": listener.listen(), "dashboard": dashboard,
+            "metrics": f"http://127.0.0.1:{port}/metrics",
+        }  # fmt: skip
 
 
 def test_a_task_has_the_events_name_and_the_runs_id(night):
@@ -133,6 +141,15 @@ def test_nothing_that_lies_in_the_broker_has_personal_data(night, services):
     }  # fmt: skip
     lying = [in_the_open(repr(look(key))) for key in client.scan_iter() if (look := looks.get(client.type(key)))]
     assert SECRET not in "".join(lying)
+
+
+def test_no_metrics_have_personal_data(night):
+    of_the_worker = requests.get(night["metrics"], timeout=30).text
+    exporter = [sys.executable, "-m", "cgk_tasks.cli", "metrics", "--once"]
+    of_the_record = subprocess.run(exporter, capture_output=True, text=True, check=True).stdout
+    assert 'event="customer.created"' in of_the_worker
+    assert "cgk_" in of_the_record
+    assert SECRET not in of_the_worker + of_the_record
 
 
 def test_no_log_has_personal_data(night):
