@@ -270,6 +270,12 @@ def put_back(connection: AnyConnection, worker_id: str, runs: Sequence[PutBack])
     return {row["id"] for row in fetch(connection, SQL["put_back"], values)}
 
 
+def cancel_requested(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
+    """Whether the run is this attempt's, and somebody has cancelled it."""
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
+    return bool(fetch(connection, SQL["cancel_requested"], values))
+
+
 def fan_out(connection: AnyConnection, worker_id: str, parent: Claimed, children: Sequence[NewRun]) -> bool:
     """Make a claimed run the parent of `children`. False if the run is no longer ours."""
     values = {"id": parent.id, "attempt": parent.attempt, "worker_id": worker_id, "children": len(children)}

@@ -164,6 +164,12 @@ UPDATE cgk.runs r
    AND r.cancel_requested_at IS NULL
 RETURNING r.id::text;
 
+-- name: cancel_requested
+-- Whether a run that the attempt still owns is to be cancelled.
+SELECT 1 FROM cgk.runs
+ WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s
+   AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid AND cancel_requested_at IS NOT NULL;
+
 -- name: fan_out
 -- A run whose event has several jobs becomes the parent of one child each. It stays running, owned by no worker.
 UPDATE cgk.runs SET worker_id = NULL, worker_pid = NULL, children_open = %(children)s

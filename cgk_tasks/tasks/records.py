@@ -145,9 +145,7 @@ class Records:
         except Exception as exc:  # noqa: BLE001 - a replacement that cannot be sent fails the run
             outcome = failure(job, ctx, exc, max_attempts=run.max_attempts, trying_since=run.trying_since)
             return self.record(task, job, run, ctx, outcome)
-        cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
-        self.close(run, Closing(run.id, run.attempt, "cancelled", job.id), task, cancelled)
-        return cancelled
+        return self._not_ours(task, job, run, Outcome("completed", exception=replaced))
 
     def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome, task: TenantTask | None = None) -> None:
         closing = Closing(run.id, run.attempt, "failed", job_id, None, outcome.error, outcome.error_code)
@@ -165,7 +163,21 @@ class Records:
         elif outcome.kind == "cancelled":
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = PutBack(run.id, run.attempt, "pending", refund=1, job=job.id)
-        if self._put_back([back]):
+        return outcome if self._put_back([back]) else self._not_ours(task, job, run, outcome)
+
+    def _not_ours(self, task: TenantTask, job: Job, run: Claimed, outcome: Outcome) -> Outcome:
+        """The record did not let the run go on: it was cancelled, or it is not this attempt's as things stand.
+
+        That may be because PostgreSQL has crashed and forgotten the claim. Then the run is nobody's business here: it
+        waits, or the steward takes it back once it sees that no process works on it.
+        """
+
+        def is_cancelled() -> bool:
+            with postgres.autocommit() as connection:
+                return store.cancel_requested(connection, self._me, run)
+
+        if not postgres.patiently(is_cancelled, self._patience):
+            log.warning("run_not_ours", hint="It was taken back, or PostgreSQL has crashed. It is run again.")
             return outcome
         cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
         self.close(run, Closing(run.id, run.attempt, "cancelled", job.id, error=outcome.error), task, cancelled)
