@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import psycopg
 import pytest
 from hypothesis import settings
 
@@ -77,6 +79,23 @@ def environment(services: embedded.Services) -> Iterator[None]:
         use_settings(None)
 
 
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Change settings for one test: `setting(CGK_WEBHOOKS="true")`; None removes one."""
+
+    def change(**variables: str | None) -> None:
+        for name, value in variables.items():
+            if value is None:
+                monkeypatch.delenv(name, raising=False)
+            else:
+                monkeypatch.setenv(name, value)
+        use_settings(None)
+
+    yield change
+    monkeypatch.undo()
+    use_settings(None)
+
+
 def prepare_database() -> None:
     """Migrate, and give each tenant its orders table."""
     from cgk_tasks.migrations import migrate
@@ -90,28 +109,63 @@ def prepare_database() -> None:
             connection.execute(ORDERS.format(schema=f'"{tenant.schema_name}"'))
 
 
-@pytest.fixture(scope="session")
-def migrated(environment: None) -> None:
-    prepare_database()
-
-
-@pytest.fixture(scope="module")
-def database(migrated: None, request: pytest.FixtureRequest) -> Iterator[None]:
-    """The record of runs and the tenants acme, globex and initech; a queue of this module's own."""
+@contextmanager
+def own_database(services: embedded.Services, source: str) -> Iterator[str]:
+    """The URL of a database that is a copy of another, and is the one of the settings meanwhile."""
     from cgk_tasks import reset_job_client
+    from cgk_tasks.postgres import close_pools
     from cgk_tasks.tenancy import registry
 
+    name = f"db_{os.urandom(4).hex()}"
+    url = services.database_url.replace("/cgk?", f"/{name}?")
+    with psycopg.connect(services.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
+        connection.execute(f"ALTER DATABASE {name} SET search_path TO public")  # the login has the name of our schema
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CGK_DEFAULT_QUEUE", f"q-{request.module.__name__.rpartition('.')[2]}-{os.urandom(3).hex()}")
+        patch.setenv("CGK_DATABASE_URL", url)
         use_settings(None)
         registry.forget_known()
-        yield
+        yield url
         reset_job_client()
+        close_pools()
     use_settings(None)
+    registry.forget_known()
+
+
+@pytest.fixture(scope="session")
+def template(services: embedded.Services, environment: None) -> str:
+    """The name of a migrated database with the tenants acme, globex and initech, for copies."""
+    with own_database(services, "template1") as url:
+        prepare_database()
+        return psycopg.conninfo.conninfo_to_dict(url)["dbname"]
 
 
 @pytest.fixture(scope="module")
-def start_worker(database: None) -> Iterator[Callable]:
+def database(services: embedded.Services, template: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of this module's own, which is what its tests see of the platform; and a queue of its own."""
+    queue = f"q-{request.module.__name__.rpartition('.')[2]}-{os.urandom(3).hex()}"
+    with own_database(services, template) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CGK_DEFAULT_QUEUE", queue)
+        use_settings(None)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def django_tables(database: str) -> None:
+    """The tables of django-celery-beat, and Django of this process at the module's database."""
+    from django.db import connections
+
+    from cgk_tasks.schedules import django_settings
+    from cgk_tasks.schedules.django_setup import migrate_django, set_up_django
+
+    set_up_django()
+    connections.close_all()
+    connections.settings["default"].update(django_settings.database())
+    migrate_django()
+
+
+@pytest.fixture(scope="module")
+def start_worker(database: str) -> Iterator[Callable]:
     """Start workers on this module's queue: `start_worker(["tests.support.jobs"], concurrency=2)`."""
     from tests.support.workers import Worker
 

@@ -13,7 +13,8 @@ from cgk_tasks.sqlalchemy_engine import sqlalchemy_url
 SCHEMA = "cgk_beat"
 
 
-def _database() -> dict[str, Any]:
+def database() -> dict[str, Any]:
+    """The connection that CGK_DATABASE_URL names, as Django spells it."""
     url = sqlalchemy_url(get_settings().database)
     options: dict[str, Any] = dict(url.query)
     host = options.pop("host", None) or url.host or ""
@@ -30,7 +31,7 @@ def _database() -> dict[str, Any]:
     }
 
 
-DATABASES = {"default": _database()}
+DATABASES = {"default": database()}
 
 # New at every start: nothing is signed for longer than the admin runs.
 SECRET_KEY = secrets.token_urlsafe(50)

@@ -5,27 +5,9 @@ import os
 import pytest
 
 from cgk_tasks.builtin import register_builtin_jobs
-from cgk_tasks.config import use_settings
 from cgk_tasks.tasks.jobs import all_jobs, remove_job
 from cgk_tasks.tenancy import add_tenant
 from tests.support.receiver import receiving
-
-
-@pytest.fixture
-def setting(monkeypatch):
-    """Change settings for one test: `setting(CGK_WEBHOOKS="true")`; None removes one."""
-
-    def change(**variables: str | None) -> None:
-        for name, value in variables.items():
-            if value is None:
-                monkeypatch.delenv(name, raising=False)
-            else:
-                monkeypatch.setenv(name, value)
-        use_settings(None)
-
-    yield change
-    monkeypatch.undo()
-    use_settings(None)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from cgk_tasks.testing import run_job
 from tests.support.receiver import in_turn, status
 from tests.support.waiting import wait_closed
 
+pytestmark = pytest.mark.usefixtures("database")
+
 JOB_OF = {job.event: job for job in JOBS}
 SMS = {"tenantId": "acme", "to": "+49 151 123", "message": "Your code is 7"}
 

@@ -10,7 +10,6 @@ import pytest
 import structlog
 
 from cgk_tasks.cli import failures, main
-from cgk_tasks.config import use_settings
 
 
 @dataclass
@@ -40,20 +39,3 @@ def cgk(capsys, monkeypatch):
     yield run
     failures.show_tracebacks(False)
     structlog.configure(**logging_before)
-
-
-@pytest.fixture
-def setting(monkeypatch):
-    """Change settings for one test: `setting(CGK_JOB_MODULES="jobs")`; None removes one."""
-
-    def change(**variables: str | None) -> None:
-        for name, value in variables.items():
-            if value is None:
-                monkeypatch.delenv(name, raising=False)
-            else:
-                monkeypatch.setenv(name, value)
-        use_settings(None)
-
-    yield change
-    monkeypatch.undo()
-    use_settings(None)

@@ -175,11 +175,11 @@ def test_a_kill_leaves_no_process(folder):
     assert folder.end(signal.SIGKILL) == (-signal.SIGKILL, [])
 
 
-def test_services_that_are_named_are_used_and_sigterm_leaves_no_process(folder, services, migrated):
+def test_services_that_are_named_are_used_and_sigterm_leaves_no_process(folder, services, database):
     folder.start(
         "--no-beat",
         "--no-flower",
-        CGK_DATABASE_URL=services.database_url,
+        CGK_DATABASE_URL=database,
         CGK_BROKER_URL=services.broker_url,
     )
     assert not (folder.path / ".cgk" / "postgres").exists()

@@ -1,6 +1,5 @@
 """`cgk-tasks doctor`: what it finds, with real servers that are broken for a moment."""
 
-import os
 from datetime import timedelta
 
 import pytest
@@ -10,10 +9,7 @@ from cgk_tasks import cancel_job, send_job
 from cgk_tasks.cli.doctor.broker import redis_version
 from cgk_tasks.cli.doctor.database import judge_clock, revision, rights, version
 from cgk_tasks.cli.doctor.work import dispatcher, workers
-from cgk_tasks.config import get_settings, use_settings
-from cgk_tasks.migrations import migrate
-from cgk_tasks.postgres import autocommit, close_pools
-from cgk_tasks.tenancy import add_tenant
+from cgk_tasks.config import get_settings
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_until
@@ -27,22 +23,6 @@ ROLE = {
     "may_create_schemas": True,
     "may_create_roles": True,
 }
-
-
-@pytest.fixture(scope="module")
-def migrated(environment, services):
-    """A database of this module's own: the doctor looks at all that waits in it."""
-    name = f"doctor_{os.urandom(4).hex()}"
-    with autocommit() as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CGK_DATABASE_URL", services.database_url.replace("/cgk?", f"/{name}?"))
-        use_settings(None)
-        migrate()
-        add_tenant("acme")
-        yield
-        close_pools()
-    use_settings(None)
 
 
 @pytest.fixture

@@ -12,15 +12,8 @@ from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 NAME = "subscription.dailyBilling"
 
 
-@pytest.fixture(scope="module")
-def migrated_django(database):
-    from cgk_tasks.schedules.django_setup import migrate_django
-
-    migrate_django()
-
-
 @pytest.fixture(autouse=True)
-def clean(migrated_django):
+def clean(django_tables):
     from django_celery_beat.models import PeriodicTask
 
     PeriodicTask.objects.all().delete()

@@ -11,7 +11,6 @@ from cgk_tasks import (
     send_job,
     tenant_context,
 )
-from cgk_tasks.config import use_settings
 from cgk_tasks.errors import (
     ConfigurationError,
     InvalidTenantError,
@@ -31,20 +30,6 @@ from tests.support.waiting import wait_until
 from tests.support.workers import ROOT
 
 pytestmark = pytest.mark.usefixtures("database")
-
-
-@pytest.fixture
-def settings(monkeypatch, database):
-    """Set variables for one test: `settings(CGK_X="1")`."""
-
-    def change(**variables):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        use_settings(None)
-
-    yield change
-    monkeypatch.undo()
-    use_settings(None)
 
 
 # Adding
@@ -125,24 +110,24 @@ def test_several_threads_may_add_tenants_on_shared_tables_at_once():
     assert {tenant.role_name for tenant in tenants} == {"cgk_tenants"}
 
 
-def test_the_set_up_hook_works_in_the_tenants_schema_and_its_tables_are_the_tenants(settings):
-    settings(CGK_TENANT_SETUP="tests.support.tenant_setup:make_widgets")
+def test_the_set_up_hook_works_in_the_tenants_schema_and_its_tables_are_the_tenants(setting):
+    setting(CGK_TENANT_SETUP="tests.support.tenant_setup:make_widgets")
     tenant = add_tenant("hooked")
     with tenant_context(tenant), tenant_session() as session:
         session.execute(text("INSERT INTO widgets (name) VALUES ('one')"))
         assert session.execute(text("SELECT id, name FROM widgets")).all() == [(1, "one")]
 
 
-def test_a_set_up_that_fails_leaves_no_tenant_behind(settings):
-    settings(CGK_TENANT_SETUP="tests.support.tenant_setup:fail")
+def test_a_set_up_that_fails_leaves_no_tenant_behind(setting):
+    setting(CGK_TENANT_SETUP="tests.support.tenant_setup:fail")
     with pytest.raises(ZeroDivisionError):
         add_tenant("unhooked")
     with pytest.raises(UnknownTenantError), tenant_context("unhooked"):
         pass
 
 
-def test_a_set_up_hook_that_does_not_exist_is_named(settings):
-    settings(CGK_TENANT_SETUP="tests.support.tenant_setup:nothing")
+def test_a_set_up_hook_that_does_not_exist_is_named(setting):
+    setting(CGK_TENANT_SETUP="tests.support.tenant_setup:nothing")
     with pytest.raises(ConfigurationError, match="CGK_TENANT_SETUP"):
         add_tenant("unhooked")
 
@@ -151,12 +136,12 @@ def test_a_set_up_hook_that_does_not_exist_is_named(settings):
 
 
 @pytest.fixture
-def organizations(settings):
+def organizations(setting):
     """The platform's table, from which CGK_TENANTS_QUERY reads."""
     with transaction() as connection:
         connection.execute("CREATE TABLE organizations (slug text, schema text, active bool DEFAULT true)")
         connection.execute("INSERT INTO organizations VALUES ('org-keep')")
-    settings(
+    setting(
         CGK_TENANTS_QUERY="SELECT slug, schema FROM organizations WHERE active", CGK_TENANTS_REFRESH_SECONDS="0.001"
     )
     yield run_sql
@@ -246,13 +231,13 @@ def test_the_dispatchers_look_at_the_query_does_not_hold_it_up(organizations):
     assert wait_until(lambda: status("org-in-background")) == ("active", "query")
 
 
-def test_a_tenant_whose_set_up_fails_does_not_keep_the_others_out(organizations, settings):
+def test_a_tenant_whose_set_up_fails_does_not_keep_the_others_out(organizations, setting):
     organizations("INSERT INTO organizations VALUES ('org-broken', 'cgk'), ('org-whole', NULL)")
     assert "org-whole" in {tenant.id for tenant in active_tenants()}
     assert status("org-broken") is None
 
 
-def test_a_query_that_fails_says_so(organizations, settings):
-    settings(CGK_TENANTS_QUERY="SELECT slug FROM organisations")
+def test_a_query_that_fails_says_so(organizations, setting):
+    setting(CGK_TENANTS_QUERY="SELECT slug FROM organisations")
     with pytest.raises(ConfigurationError, match="CGK_TENANTS_QUERY failed"):
         send_job(OrderCreated(tenant_id="org-other", order_id="o-1", total_amount=1))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cgk_tasks import get_job_status, send_job
-from cgk_tasks.config import get_settings, use_settings
+from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.monitoring.alerts import AlertWatch
 from cgk_tasks.postgres import autocommit, execute, fetch, transaction
@@ -18,20 +18,8 @@ from tests.support.waiting import wait_closed, wait_until
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def setting(database, monkeypatch):
-    def change(**variables):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        use_settings(None)
-
-    yield change
-    monkeypatch.undo()
-    use_settings(None)
-
-
 @pytest.fixture(autouse=True)
-def no_alerts_of_others(migrated):
+def no_alerts_of_others(database):
     recovery.lost_workers.clear()
     with transaction() as connection:
         for table in ("runs", "run_history", "idempotency_keys"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cgk_tasks import send_job
-from cgk_tasks.config import get_settings, use_settings
+from cgk_tasks.config import get_settings
 from cgk_tasks.monitoring import exporter, open_runs
 from cgk_tasks.monitoring.catalog import EXPORTER
 from cgk_tasks.postgres import execute, fetch, transaction
@@ -41,18 +41,6 @@ def served(queue):
     with transaction() as connection:
         execute(connection, "DELETE FROM cgk.workers WHERE name = %(name)s", {"name": queue})
         execute(connection, "DELETE FROM cgk.presence WHERE worker_id NOT IN (SELECT id FROM cgk.workers)")
-
-
-@pytest.fixture
-def setting(monkeypatch):
-    def change(**variables):
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        use_settings(None)
-
-    yield change
-    monkeypatch.undo()
-    use_settings(None)
 
 
 def send(queue, tenant="acme", **options):

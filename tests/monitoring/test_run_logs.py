@@ -154,7 +154,7 @@ def test_nothing_is_kept_when_it_is_switched_off(worker, start_worker):
     assert "by structlog" in silent.log
 
 
-def test_old_lines_go_with_their_day(migrated):
+def test_old_lines_go_with_their_day(database):
     table = history.DAILY_TABLES[1]
     today = datetime.now(UTC).date()
     old = today - timedelta(days=400)

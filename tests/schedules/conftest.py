@@ -52,16 +52,8 @@ def open_runs(schedule="test.tick"):
     return rows("SELECT *, id::text AS id FROM cgk.runs WHERE schedule = %(s)s ORDER BY tenant_id, scheduled_for", s=schedule)
 
 
-@pytest.fixture(scope="session")
-def migrated_django(migrated):
-    """The tables of django-celery-beat."""
-    from cgk_tasks.schedules.django_setup import migrate_django
-
-    migrate_django()
-
-
 @pytest.fixture
-def django(migrated_django, clean):
+def django(django_tables, clean):
     """Django set up in this process, and no rows of django-celery-beat."""
     from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
