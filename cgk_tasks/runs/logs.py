@@ -147,10 +147,6 @@ def _as_text(line: Mapping[str, Any]) -> str:
 class RunLogHandler(logging.Handler):
     """Gives each line to the attempt in whose context it was logged. The framework's own lines are not a job's."""
 
-    def createLock(self) -> None:  # noqa: N802 - logging's name
-        """None is needed: a list takes lines from several threads."""
-        self.lock = None
-
     def emit(self, record: logging.LogRecord) -> None:
         run_log = current.get()
         if run_log is not None and is_of_a_job(record.name):
