@@ -99,7 +99,8 @@ def test_the_figures_of_a_tenant(empty_record, closed_run, open_run):
         closed_run(tenant="globex", state="completed")
     closed_run(tenant="globex")
     closed_run(tenant="globex", age=90_000)
-    open_run(tenant="globex", run_at=NOW - timedelta(minutes=10), created_at=NOW - timedelta(minutes=10))
+    ten_minutes_ago = datetime.now(UTC) - timedelta(minutes=10)
+    open_run(tenant="globex", run_at=ten_minutes_ago, created_at=ten_minutes_ago)
     open_run(tenant="globex", state="held")
     busiest = tenant_figures()[0]
     assert (busiest.id, busiest.open, busiest.pending, busiest.held, busiest.closed, busiest.failed) == ("globex", 2, 1, 1, 4, 1)
