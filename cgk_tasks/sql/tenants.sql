@@ -55,6 +55,13 @@ SELECT set_config('search_path', %(search_path)s, true),
        set_config('role', %(role)s, true),
        pg_my_temp_schema() <> 0 AS has_temporary_tables;
 
+-- name: step_outside
+-- To the login's own role and path, and which path it was. With the tenant's, what follows would be planned anew for each.
+SELECT current_setting('search_path') AS search_path, set_config('role', 'none', true), set_config('search_path', NULL, true);
+
+-- name: step_inside
+SELECT set_config('search_path', %(search_path)s, true), set_config('role', %(role)s, true);
+
 -- name: forget_temporary_tables
 -- Temporary tables outlive the transaction, and the connection's next user may be another tenant.
 DISCARD TEMP;

@@ -99,8 +99,22 @@ def _is_plain_and_idle(driver: psycopg.Connection[Any]) -> bool:
 
 
 def leave_tenant(connection: AnyConnection) -> None:
-    """Take the open transaction back to the login's own role, to record the run's end in the schema cgk."""
-    execute(connection, "SET LOCAL ROLE NONE")
+    """Take the open transaction back to the login's own role and path, to record the run's end in the schema cgk.
+
+    What was deferred to the commit is checked before, still as the tenant. Raises the driver's errors.
+    """
+    if isinstance(connection, psycopg.Connection):
+        script(connection, "; ".join(_LEAVE).encode())
+        return
+    for statement in _LEAVE:
+        execute(connection, statement)
+
+
+_LEAVE = (
+    "SET CONSTRAINTS ALL IMMEDIATE",
+    "SET LOCAL ROLE NONE",
+    "SET LOCAL search_path TO DEFAULT",  # under another tenant's, PostgreSQL would plan the statements that follow anew
+)
 
 
 @contextmanager
@@ -110,23 +124,19 @@ def outside_tenant(session: Session) -> Iterator[sa.Connection]:
     For the length of the block; afterwards a tenant's session is confined again, also when the block raises.
     """
     connection = session.connection()
-    role = session.tenant.role_name if isinstance(session, TenantSession) else None
-    if role is None:
+    if not isinstance(session, TenantSession):
         yield connection
         return
-    leave_tenant(connection)
+    path = fetch(connection, SQL["step_outside"])[0]["search_path"]
+    confined = {"role": session.tenant.role_name or "none", "search_path": path}
     try:
         yield connection
     except sa.exc.DBAPIError:
         raise  # nothing more is possible in this transaction, and the rollback that ends this restores the role
     except BaseException:
-        _take_role(connection, role)
+        fetch(connection, SQL["step_inside"], confined)
         raise
-    _take_role(connection, role)
-
-
-def _take_role(connection: sa.Connection, role: str) -> None:
-    connection.exec_driver_sql(f"SET LOCAL ROLE {sql.Identifier(role).as_string(None)}")
+    fetch(connection, SQL["step_inside"], confined)
 
 
 @contextmanager

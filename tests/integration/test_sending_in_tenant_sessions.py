@@ -55,6 +55,12 @@ def test_the_session_is_confined_to_its_tenant_again_after_a_send(session):
     assert role(session) == before == "cgk_tenant_acme"
 
 
+def test_a_session_keeps_the_path_that_it_had_chosen_itself(session):
+    session.execute(text("SET LOCAL search_path TO tenant_acme, pg_catalog"))
+    send_job(FIRST, session=session)
+    assert session.execute(text("SHOW search_path")).scalar() == "tenant_acme, pg_catalog"
+
+
 def test_the_session_is_confined_again_after_a_refused_send(session):
     send_job(FIRST, session=session, idempotency_key="refused")
     with pytest.raises(IdempotencyConflictError):

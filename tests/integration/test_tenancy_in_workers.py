@@ -157,6 +157,31 @@ def test_a_job_can_send_in_its_own_transaction_and_stays_confined(isolation):
     assert (record, own, wait_closed(follow).result) == (DENIED, [[one]], [[one]])
 
 
+@pytest.fixture
+def deferred_to_the_commit():
+    """A trigger of a tenant's, which fires at the end of the transaction, and names its table without the schema."""
+    tenant, _ = tenants_of("role")
+    with transaction() as connection:
+        connection.execute(f'SET LOCAL search_path TO "{schema_of(tenant)}"')
+        connection.execute("CREATE TABLE sales (amount int); CREATE TABLE totals (who text, amount int)")
+        connection.execute(
+            "CREATE FUNCTION add_up() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN INSERT INTO totals VALUES (current_user, NEW.amount); RETURN NULL; END $$;"
+            "CREATE CONSTRAINT TRIGGER add_up AFTER INSERT ON sales DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION add_up()"
+        )
+    yield tenant
+    with transaction() as connection:
+        connection.execute(f'SET LOCAL search_path TO "{schema_of(tenant)}"')
+        connection.execute("DROP TABLE sales, totals; DROP FUNCTION add_up")
+
+
+def test_what_a_job_defers_to_the_commit_still_happens_as_its_tenant(deferred_to_the_commit):
+    tenant = deferred_to_the_commit
+    run(tenant, "query", "INSERT INTO sales VALUES (7)")
+    assert run(tenant, "query", "SELECT * FROM totals") == [[f"cgk_tenant_{tenant}", 7]]
+
+
 def test_a_run_sees_its_own_tenant_everywhere():
     one, two = tenants_of("role")
     assert [run(tenant, "who") for tenant in (one, two, one)] == [
