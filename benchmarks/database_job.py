@@ -10,6 +10,10 @@ from shared import IMPORTS, OF_A_PRODUCT
 from throughput import learn_run_times
 
 from cgk_tasks import send_job
+from cgk_tasks.tenancy import add_tenant
+
+TENANTS = 100
+"""Each with a schema of its own, and with runs that take turns: the most that a change of tenant can cost."""
 
 
 def measure(plan: Plan) -> list[Line]:
@@ -23,6 +27,12 @@ def measure(plan: Plan) -> list[Line]:
         with setting(*PACKETS):
             return ours()
 
+    tenants = [add_tenant(f"shop-{number}").id for number in range(TENANTS)]
+
+    def of_many_tenants() -> list[float]:
+        with setting(*PACKETS):
+            return [drain_ours("bench.write", ours_rows(count, tenants), count)]
+
     # As an application does that has models. Else the children would import it within the time that is measured.
     with environment({IMPORTS: OF_A_PRODUCT}):
         medians = repeat(
@@ -31,10 +41,12 @@ def measure(plan: Plan) -> list[Line]:
                 "plain": lambda: [drain_plain(plain_app.app, PLAIN, "write_row", plain_row, count)],
                 "ours": ours,
                 "packets": ours_in_packets,
+                "tenants": of_many_tenants,
             },
         )
     what = f"runs that write one row, backlog of {count:,}"
     return [
         Line(f"{what}, packets on", *medians["plain"], *medians["packets"], "/s", at_least=3.0),
+        Line(f"{what}, packets on, of {TENANTS} tenants in turn", *medians["plain"], *medians["tenants"], "/s"),
         Line(f"{what}, one id a message", *medians["plain"], *medians["ours"], "/s"),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from harness import TENANT
 from jobs import MarkStart, WriteRow
@@ -25,8 +25,11 @@ def plain_order(number: int) -> dict[str, object]:
     return {"tenant_id": TENANT, "order_id": f"o-{number}", "total_amount": 59.97}
 
 
-def ours_rows(count: int) -> Iterator[WriteRow]:
-    return (WriteRow(tenant_id=TENANT, order_id=f"o-{number}", amount=59.97) for number in range(count))
+def ours_rows(count: int, tenants: Sequence[str] = (TENANT,)) -> Iterator[WriteRow]:
+    return (
+        WriteRow(tenant_id=tenants[number % len(tenants)], order_id=f"o-{number}", amount=59.97)
+        for number in range(count)
+    )
 
 
 def plain_row(number: int) -> dict[str, object]:
