@@ -46,7 +46,8 @@ def _known(name: str) -> dict[str, Any] | None:
 def list_schedules(as_json: AsJson = False) -> None:
     """List every schedule with its times, its last tick and its next one.
 
-    `overridden`: an operator changed its times or paused it, in the admin or here.
+    `jobs`: how many of CGK_JOB_MODULES do its event; without one its runs end as `unhandled`, or beat leaves it out
+    (CGK_SCHEDULES_NEED_JOBS). `overridden`: an operator changed its times or paused it, in the admin or here.
     """
     from cgk_tasks.schedules.history import known_schedules
     from cgk_tasks.schedules.table import SCHEDULES
@@ -57,13 +58,14 @@ def list_schedules(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table(rows, ("name", "cron", "timezone", "event", "scope", "state", "overridden", "last_tick", "next_tick"))
+    print_table(rows, ("name", "cron", "timezone", "event", "jobs", "scope", "state", "overridden", "last_tick", "next_tick"))
     if not known:
         say("No beat has run here yet. Start one: celery -A cgk_tasks beat")
 
 
 def _row(schedule: Schedule, known: dict[str, Any] | None) -> dict[str, Any]:
     from cgk_tasks.schedules.cron import timing
+    from cgk_tasks.tasks.jobs import jobs_for
 
     cron, timezone = (known["cron"], known["timezone"]) if known else (schedule.cron, schedule.timezone)
     enabled = known is None or known["is_enabled"]
@@ -72,6 +74,7 @@ def _row(schedule: Schedule, known: dict[str, Any] | None) -> dict[str, Any]:
         "cron": cron,
         "timezone": timezone,
         "event": schedule.event,
+        "jobs": len(jobs_for(schedule.event)),
         "scope": schedule.scope,
         "state": "active" if enabled else "paused",
         "overridden": bool(known and known["is_overridden"]),

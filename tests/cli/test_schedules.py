@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from cgk_tasks import define_job
 from cgk_tasks.postgres import autocommit
+from cgk_tasks.tasks.jobs import remove_job
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 
 NAME = "subscription.dailyBilling"
@@ -27,6 +29,13 @@ def test_the_list_shows_every_schedule_of_the_table(cgk):
     rows = cgk("schedules", "list", "--json").json
     assert {row["name"] for row in rows} >= set(SCHEDULES)
     assert next(row for row in rows if row["name"] == "ab.hourlyMetrics")["cron"] == "15 * * * *"
+
+
+def test_the_list_shows_which_schedules_have_a_job(cgk):
+    define_job("bill", event="subscription.billing")(print)
+    rows = {row["name"]: row["jobs"] for row in cgk("schedules", "list", "--json").json}
+    remove_job("bill")
+    assert (rows[NAME], rows["ab.hourlyMetrics"]) == (1, 0)
 
 
 def test_a_schedule_is_shown_with_its_policies(cgk):
