@@ -1,5 +1,7 @@
 """Webhooks: signed, delivered to each endpoint that wants them, retried, and given up."""
 
+import os
+
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -13,6 +15,7 @@ from cgk_tasks.builtin.webhooks import (
     remove_endpoint,
 )
 from cgk_tasks.builtin.webhooks.jobs import JOBS
+from cgk_tasks.encryption_keys import new_key
 from cgk_tasks.errors import InvalidOptionError, PermanentError, UnknownEndpointError, UnknownTenantError
 from cgk_tasks.postgres import autocommit, execute, fetch
 from cgk_tasks.testing import run_job
@@ -276,6 +279,34 @@ class TestSwitchingOff:
         enable_endpoint(tenant_id, endpoint.id)
         run("webhook.process", "evt-3")
         assert len(receiver.requests) == 2
+
+
+class TestAMissingKey:
+    """A worker without the key: the failure is ours."""
+
+    def test_is_on_record_and_tried_again_and_does_not_count_against_the_endpoint(
+        self, run, receiver, tenant_id, setting, runs_of
+    ):
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        failing_for(endpoint, hours=25)
+        with_key = os.environ["CGK_ENCRYPTION_KEYS"]
+        setting(CGK_ENCRYPTION_KEYS=new_key())
+        assert run("webhook.process") == {"delivered": 0, "failed": 0, "waiting": 1}
+        (row,) = list_deliveries(tenant_id)
+        assert (row["state"], "CGK_ENCRYPTION_KEYS" in row["error"]) == ("waiting", True)
+        assert (receiver.requests, len(runs_of("webhook.retry"))) == ([], 1)
+        assert get_endpoint(tenant_id, endpoint.id).is_on
+
+        setting(CGK_ENCRYPTION_KEYS=with_key)
+        make_due(tenant_id)
+        assert run("webhook.retry", attempt=2) == {"delivered": 1, "failed": 0, "waiting": 0}
+
+    def test_fails_the_health_of_that_endpoint(self, run, receiver, tenant_id, setting):
+        add_endpoint(tenant_id, receiver.url("/closed"))
+        setting(CGK_ENCRYPTION_KEYS=new_key())
+        add_endpoint(tenant_id, receiver.url("/open"))
+        result = run("webhook.healthCheck")
+        assert [one["healthy"] for one in result["endpoints"]] == [False, True]
 
 
 class TestReceived:

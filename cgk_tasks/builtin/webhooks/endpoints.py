@@ -6,12 +6,14 @@ import base64
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from cgk_tasks.builtin.secrets.rotation import webhook_secret_name
+from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.builtin.webhooks.addresses import check_url, refuse_private
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, UnknownEndpointError
@@ -28,14 +30,14 @@ _TOPIC = re.compile(r"\*|[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*(\.\*)?")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a tenant wants messages of some topics. `secret`: what the receiver checks signatures with (`whsec_…`)."""
+    """Where a tenant wants messages of some topics."""
 
     id: str
     tenant_id: str
     url: str
     topics: tuple[str, ...]
-    secret: SecretStr
     created_at: datetime
+    stored_secret: str = field(repr=False)
     failing_since: datetime | None = None
     switched_off_at: datetime | None = None
     switched_off_reason: str | None = None
@@ -43,8 +45,31 @@ class Endpoint:
     check_outcome: str | None = None
 
     @property
+    def secret(self) -> SecretStr:
+        """What the receiver checks signatures with (`whsec_…`). Raises SecretUnreadableError."""
+        return SecretStr(_plain_secret(self.tenant_id, self.id, self.stored_secret))
+
+    @property
+    def target(self) -> Target:
+        return Target(self.tenant_id, self.id, self.url, (self.stored_secret,))
+
+    @property
     def is_on(self) -> bool:
         return self.switched_off_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a message is posted to, and what it is signed with."""
+
+    tenant_id: str
+    endpoint_id: str
+    url: str
+    stored_secrets: tuple[str, ...] = field(repr=False)
+
+    def secrets(self) -> list[str]:
+        """Raises SecretUnreadableError."""
+        return [_plain_secret(self.tenant_id, self.endpoint_id, stored) for stored in self.stored_secrets]
 
 
 def add_endpoint(
@@ -54,17 +79,19 @@ def add_endpoint(
 
     topics: names such as `order.created`, with `order.*` for all that begin so and `*` for everything. secret: one that
     the receiver has already, `whsec_` and Base64 of 24 to 64 bytes; by default a new one is made.
-    Raises AddressRefusedError for a URL where webhooks may not go, InvalidOptionError, UnknownTenantError.
+    Raises AddressRefusedError for a URL where webhooks may not go, InvalidOptionError, UnknownTenantError;
+    ConfigurationError without a key to encrypt the secret with (CGK_ENCRYPTION_KEYS).
     """
     tenant = registry.require(tenant_id)
     private_hosts = get_settings().webhook_private_hosts
     refuse_private(check_url(url, private_hosts), private_hosts)
+    endpoint_id = new_run_id()
     values = {
-        "id": new_run_id(),
+        "id": endpoint_id,
         "tenant_id": tenant.id,
         "url": url,
         "topics": _checked_topics(topics),
-        "secret": _checked_secret(secret) if secret else _new_secret(),
+        "secret": _stored_secret(tenant.id, endpoint_id, secret),
     }
     with autocommit() as connection:
         return _endpoint(fetch(connection, SQL["add_endpoint"], values)[0])
@@ -108,6 +135,16 @@ def list_deliveries(
         return fetch(connection, SQL["list_deliveries"], values)
 
 
+def _plain_secret(tenant_id: str, endpoint_id: str, stored: str) -> str:
+    return unseal(stored, tenant_id=tenant_id, name=webhook_secret_name(endpoint_id))
+
+
+def _stored_secret(tenant_id: str, endpoint_id: str, secret: SecretStr | None) -> str:
+    """The given secret or a new one, as it is stored."""
+    plain = _checked_secret(secret) if secret else _new_secret()
+    return seal(plain, tenant_id=tenant_id, name=webhook_secret_name(endpoint_id))
+
+
 def _change(statement: str, tenant_id: str, endpoint_id: str) -> None:
     with autocommit() as connection:
         if not execute(connection, SQL[statement], {"tenant_id": tenant_id, "id": endpoint_id}):
@@ -115,7 +152,7 @@ def _change(statement: str, tenant_id: str, endpoint_id: str) -> None:
 
 
 def _endpoint(row: Row) -> Endpoint:
-    return Endpoint(**{**row, "topics": tuple(row["topics"]), "secret": SecretStr(row["secret"])})
+    return Endpoint(**{**row, "topics": tuple(row["topics"])})
 
 
 def _checked_topics(topics: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.builtin.webhooks import deliveries
 from cgk_tasks.builtin.webhooks.endpoints import SQL, Endpoint, get_endpoint, list_endpoints
-from cgk_tasks.builtin.webhooks.post import Answer, message, new_client, post
+from cgk_tasks.builtin.webhooks.post import Answer, message, new_client
 from cgk_tasks.client import send_job
 from cgk_tasks.errors import PermanentError, RetryLater
 from cgk_tasks.events.webhooks import (
@@ -105,9 +105,7 @@ def check_health(ctx: JobContext[WebhookHealthCheck]) -> dict[str, Any]:
 async def _ping_all(endpoints: list[Endpoint]) -> list[Answer]:
     ping = message(f"msg_{new_run_id().replace('-', '')}", "webhook.ping", datetime.now(UTC), {})
     async with new_client() as client:
-        return await asyncio.gather(
-            *(post(client, endpoint.url, endpoint.secret.get_secret_value(), ping) for endpoint in endpoints)
-        )
+        return await asyncio.gather(*(deliveries.post_signed(client, endpoint.target, ping) for endpoint in endpoints))
 
 
 def clean_up(ctx: JobContext[WebhookCleanup]) -> dict[str, int]:
