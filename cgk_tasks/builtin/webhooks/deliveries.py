@@ -97,9 +97,8 @@ def attempt_due(kept: KeptMessage) -> int:
 
 async def _attempt_all(kept: KeptMessage, due: list[Row]) -> None:
     async def attempt(delivery: Row) -> None:
-        stored = (delivery["secret"],)
-        target = Target(delivery["tenant_id"], delivery["endpoint_id"], delivery["url"], stored)
-        answer = await post_signed(client, target, kept.content)
+        names = ("tenant_id", "endpoint_id", "url", "secret", "old_secret")
+        answer = await post_signed(client, Target.signing_with(*(delivery[name] for name in names)), kept.content)
         # At once, not when the slowest has ended: what was delivered must be on record if this process dies.
         await asyncio.to_thread(_note, delivery, answer)
 

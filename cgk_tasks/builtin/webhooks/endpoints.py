@@ -7,8 +7,8 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, Self
 
 from pydantic import SecretStr
 
@@ -16,7 +16,7 @@ from cgk_tasks.builtin.secrets.rotation import webhook_secret_name
 from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.builtin.webhooks.addresses import check_url, refuse_private
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import InvalidOptionError, UnknownEndpointError
+from cgk_tasks.errors import InvalidOptionError, UnknownEndpointError, as_seconds
 from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy import registry
@@ -25,12 +25,15 @@ SQL = statements("webhooks")
 
 DeliveryState = Literal["waiting", "delivered", "failed"]
 
+KEEP_OLD_SECRET: Final = timedelta(hours=24)
+_LONGEST_KEEP_SECONDS: Final = 365 * 86_400.0
+
 _TOPIC = re.compile(r"\*|[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*(\.\*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a tenant wants messages of some topics."""
+    """Where a tenant wants messages of some topics. old_secret_until: so long it is signed with the secret before as well."""
 
     id: str
     tenant_id: str
@@ -38,6 +41,8 @@ class Endpoint:
     topics: tuple[str, ...]
     created_at: datetime
     stored_secret: str = field(repr=False)
+    stored_old_secret: str | None = field(default=None, repr=False)
+    old_secret_until: datetime | None = None
     failing_since: datetime | None = None
     switched_off_at: datetime | None = None
     switched_off_reason: str | None = None
@@ -51,7 +56,7 @@ class Endpoint:
 
     @property
     def target(self) -> Target:
-        return Target(self.tenant_id, self.id, self.url, (self.stored_secret,))
+        return Target.signing_with(self.tenant_id, self.id, self.url, self.stored_secret, self.stored_old_secret)
 
     @property
     def is_on(self) -> bool:
@@ -66,6 +71,11 @@ class Target:
     endpoint_id: str
     url: str
     stored_secrets: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def signing_with(cls, tenant_id: str, endpoint_id: str, url: str, secret: str, old_secret: str | None) -> Self:
+        """The stored secret, and the one before it while that holds."""
+        return cls(tenant_id, endpoint_id, url, (secret,) if old_secret is None else (secret, old_secret))
 
     def secrets(self) -> list[str]:
         """Raises SecretUnreadableError."""
@@ -126,6 +136,33 @@ def enable_endpoint(tenant_id: str, endpoint_id: str) -> Endpoint:
     return get_endpoint(tenant_id, endpoint_id)
 
 
+def rotate_secret(
+    tenant_id: str,
+    endpoint_id: str,
+    *,
+    keep_old: float | timedelta = KEEP_OLD_SECRET,
+    secret: SecretStr | None = None,
+) -> Endpoint:
+    """Give an endpoint another secret, by default a new one. For a time messages are signed with both.
+
+    keep_old: how long the receiver may still check with the secret before, in seconds or as a timedelta; 0 ends it now,
+    for a secret that others know. A second rotation within that time ends the older of the two old ones.
+    Raises UnknownEndpointError, InvalidOptionError, and ConfigurationError without a key to encrypt it with.
+    """
+    keep_seconds = as_seconds(keep_old)
+    if keep_seconds < 0:
+        raise InvalidOptionError("keep_old", "it is negative. Give how long the old secret still holds; 0 ends it now.")
+    stored = _stored_secret(tenant_id, endpoint_id, secret)
+    _change("rotate_secret", tenant_id, endpoint_id, secret=stored, keep_seconds=min(keep_seconds, _LONGEST_KEEP_SECONDS))
+    return get_endpoint(tenant_id, endpoint_id)
+
+
+def forget_old_secrets(tenant_id: str) -> None:
+    """Delete the old secrets of a tenant that have ended. They sign nothing any more in any case."""
+    with autocommit() as connection:
+        execute(connection, SQL["forget_old_secrets"], {"tenant_id": tenant_id})
+
+
 def list_deliveries(
     tenant_id: str, endpoint_id: str | None = None, *, state: DeliveryState | None = None, limit: int = 100
 ) -> list[dict[str, Any]]:
@@ -145,9 +182,9 @@ def _stored_secret(tenant_id: str, endpoint_id: str, secret: SecretStr | None) -
     return seal(plain, tenant_id=tenant_id, name=webhook_secret_name(endpoint_id))
 
 
-def _change(statement: str, tenant_id: str, endpoint_id: str) -> None:
+def _change(statement: str, tenant_id: str, endpoint_id: str, **values: Any) -> None:
     with autocommit() as connection:
-        if not execute(connection, SQL[statement], {"tenant_id": tenant_id, "id": endpoint_id}):
+        if not execute(connection, SQL[statement], {"tenant_id": tenant_id, "id": endpoint_id, **values}):
             raise UnknownEndpointError(tenant_id, endpoint_id)
 
 

@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.builtin.webhooks import deliveries
-from cgk_tasks.builtin.webhooks.endpoints import SQL, Endpoint, get_endpoint, list_endpoints
+from cgk_tasks.builtin.webhooks.endpoints import (
+    SQL,
+    Endpoint,
+    forget_old_secrets,
+    get_endpoint,
+    list_endpoints,
+)
 from cgk_tasks.builtin.webhooks.post import Answer, message, new_client
 from cgk_tasks.client import send_job
 from cgk_tasks.errors import PermanentError, RetryLater
@@ -110,6 +116,7 @@ async def _ping_all(endpoints: list[Endpoint]) -> list[Answer]:
 
 def clean_up(ctx: JobContext[WebhookCleanup]) -> dict[str, int]:
     """Delete the tenant's old messages and what is known of their deliveries."""
+    forget_old_secrets(ctx.tenant_id)
     days = ctx.payload.older_than_days
     return {"messages": deliveries.forget_messages(ctx.tenant_id, _DAYS if days is None else max(days, 0))}
 
