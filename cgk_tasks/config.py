@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import structlog
 from dotenv import dotenv_values
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BeforeValidator,
     Field,
@@ -24,6 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from cgk_tasks.encryption_keys import key_bytes
 from cgk_tasks.errors import ConfigurationError
 
 Isolation = Literal["search_path", "role", "rls"]
@@ -41,9 +43,16 @@ def _split(value: object) -> object:
     return value
 
 
+def _checked_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for key in keys:
+        key_bytes(key.get_secret_value())
+    return keys
+
+
 # Comma-separated lists in the environment, not JSON.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Delays = Annotated[tuple[NonNegativeFloat, ...], NoDecode, BeforeValidator(_split)]
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_checked_keys)]
 
 
 class Settings(BaseSettings):
@@ -182,6 +191,11 @@ class Settings(BaseSettings):
         default="platform", description="The tenant that alerts are sent for; platform is no customer."
     )
 
+    encryption_keys: Keys = Field(
+        default=(),
+        description="What tenants' credentials and webhook secrets are encrypted with, made by `cgk-tasks secrets key`; "
+        "separated by commas, the newest first.",
+    )
     smtp_url: SecretStr | None = Field(
         default=None,
         description="Switches email.send on: smtp+starttls://user:password@host:587, smtps://… or smtp://…; "
@@ -301,8 +315,8 @@ def _unknown(variables: Iterable[str], model: type[Settings]) -> Iterator[tuple[
 _OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID"}
 
 
-def _embedded_urls() -> dict[str, Any]:
-    """URLs of the embedded services that run for this folder, if the environment names no servers."""
+def _embedded_settings(settings: Settings) -> dict[str, Any]:
+    """URLs of the embedded services that run for this folder, if the environment names no servers; and their key."""
     if not Path(".cgk/services.json").exists():
         return {}
     from cgk_tasks import embedded
@@ -310,7 +324,10 @@ def _embedded_urls() -> dict[str, Any]:
     services = embedded.find()
     if services is None:
         return {}
-    return {"database_url": services.database_url, "broker_url": services.broker_url}
+    found = {"database_url": services.database_url, "broker_url": services.broker_url}
+    if not settings.encryption_keys and services.encryption_key:
+        found["encryption_keys"] = services.encryption_key
+    return found
 
 
 _settings: Settings | None = None
@@ -334,7 +351,7 @@ def _read_settings() -> Settings:
     try:
         settings = Settings()
         if settings.database_url is None and settings.broker_url is None and settings.provider != "local":
-            settings = Settings(**_embedded_urls())
+            settings = Settings(**_embedded_settings(settings))
     except ValidationError as exc:
         problems = "; ".join(
             f"CGK_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in exc.errors()

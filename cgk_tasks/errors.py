@@ -8,6 +8,7 @@
     ├─ UnknownScheduleError        there is no schedule with this name or id
     ├─ UnknownEndpointError        the tenant has no such webhook endpoint
     ├─ AddressRefusedError         a webhook's URL leads where webhooks may not go
+    ├─ SecretUnreadableError       a stored secret cannot be decrypted here
     ├─ TenantError
     │  ├─ TenantMissingError       something was sent or asked for without a tenant
     │  ├─ InvalidTenantError       the id is malformed
@@ -115,7 +116,33 @@ class UnknownScheduleError(CgkTasksError):
         )
 
 
-# Webhooks
+# Secrets and webhooks
+
+
+class SecretUnreadableError(CgkTasksError):
+    """A stored secret cannot be decrypted. ``key_id`` names the key that it needs; None: no key can help any more.
+
+    A missing key is transient, since one worker may have been forgotten: an attempt is made again, at least a minute
+    later, and perhaps elsewhere.
+    """
+
+    retry_after: float | None = None
+
+    def __init__(self, name: str, tenant_id: str, key_id: str | None) -> None:
+        self.name = name
+        self.tenant_id = tenant_id
+        self.key_id = key_id
+        what = f'The secret "{name}" of tenant "{tenant_id}" cannot be read'
+        if key_id is None:
+            self.code = "SECRET_DAMAGED"
+            super().__init__(f"{what}: it was altered, or is another tenant's or setting's. Set it again.")
+        else:
+            self.code = "ENCRYPTION_KEY_MISSING"
+            self.retry_after = 60.0
+            super().__init__(
+                f"{what}: its key {key_id} is missing here. Add that key to CGK_ENCRYPTION_KEYS, after the newest one, "
+                "wherever workers run; if it is lost, set the secret again."
+            )
 
 
 class UnknownEndpointError(CgkTasksError):

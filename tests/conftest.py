@@ -74,6 +74,7 @@ def environment(services: embedded.Services) -> Iterator[None]:
         patch.setenv("CGK_DATABASE_URL", services.database_url)
         patch.setenv("CGK_BROKER_URL", services.broker_url)
         patch.setenv("JOBS_PROVIDER", "celery")
+        patch.setenv("CGK_ENCRYPTION_KEYS", services.encryption_key)
         use_settings(None)
         yield
         use_settings(None)

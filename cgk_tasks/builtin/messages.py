@@ -37,7 +37,7 @@ def push(ctx: JobContext[PushNotification]) -> None:
 
 def _url(ctx: JobContext[Any], name: str, place: str | None = None, **values: str) -> str:
     """The apprise URL of the tenant or the platform, with the recipient in it."""
-    url = required(settings_of(ctx.tenant_id), name, ctx.tenant_id)
+    url = required(settings_of(ctx.tenant_id, name), name, ctx.tenant_id)
     if place is not None and place not in url:
         raise PermanentError(
             f"The {name} of tenant {ctx.tenant_id!r} has no place for the recipient. Put {place} into it.",

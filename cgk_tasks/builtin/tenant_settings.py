@@ -1,4 +1,7 @@
-"""What a tenant has instead of the platform's: its sender, its credentials. Never in logs, messages or lists."""
+"""What a tenant has instead of the platform's: its sender, its credentials. Never in logs, messages or lists.
+
+Credentials are stored encrypted; a sender's address, which every recipient sees, as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, PermanentError
 from cgk_tasks.postgres import autocommit, execute, fetch, statements
@@ -18,6 +22,8 @@ SQL = statements("tenant_settings")
 NAMES: Final = ("email_from", "push_url", "slack_url", "smtp_url", "sms_url")
 """What can be set for a tenant: the settings of the built-in jobs, by their names in `Settings`."""
 
+_PUBLIC: Final = "email_from"
+
 PER_TENANT: Final = "per-tenant"
 """The value of a setting that is on, but that only tenants have."""
 
@@ -25,13 +31,16 @@ PER_TENANT: Final = "per-tenant"
 def set_tenant_setting(tenant_id: str, name: str, value: SecretStr | str) -> None:
     """Give a tenant its own value of a setting in NAMES, in place of the platform's. Runs that begin later use it.
 
-    Raises UnknownTenantError, InvalidOptionError.
+    Raises UnknownTenantError, InvalidOptionError; ConfigurationError for a credential without a key to encrypt it.
     """
     tenant = registry.require(tenant_id)
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not text.strip():
         raise InvalidOptionError(_checked(name), "the value is empty. To remove it, use remove_tenant_setting.")
-    values = {"tenant_id": tenant.id, "name": _checked(name), "value": text.strip()}
+    stored = text.strip()
+    if _checked(name) != _PUBLIC:
+        stored = seal(stored, tenant_id=tenant.id, name=name)
+    values = {"tenant_id": tenant.id, "name": name, "value": stored}
     with autocommit() as connection:
         execute(connection, SQL["set_setting"], values)
 
@@ -50,18 +59,24 @@ def list_tenant_settings(tenant_id: str) -> dict[str, datetime]:
         return {row["name"]: row["changed_at"] for row in fetch(connection, SQL["list_settings"], values)}
 
 
-def settings_of(tenant_id: str) -> dict[str, str]:
-    """Everything of NAMES that holds for a tenant: its own values over the platform's."""
+def settings_of(tenant_id: str, *names: str) -> dict[str, str]:
+    """What holds for a tenant of these settings of NAMES: its own values over the platform's.
+
+    Raises SecretUnreadableError.
+    """
     settings = get_settings()
     found: dict[str, str] = {}
-    for name in NAMES:
+    for name in names:
         value = getattr(settings, name)
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if text and text != PER_TENANT:
             found[name] = text
     if settings.database_url is not None:  # the local provider needs none
         with autocommit() as connection:
-            found |= {row["name"]: row["value"] for row in fetch(connection, SQL["get_settings"], {"tenant_id": tenant_id})}
+            rows = fetch(connection, SQL["get_settings"], {"tenant_id": tenant_id, "names": list(names)})
+        for row in rows:
+            name, stored = row["name"], row["value"]
+            found[name] = stored if name == _PUBLIC else unseal(stored, tenant_id=tenant_id, name=name)
     return found
 
 

@@ -27,6 +27,7 @@ from cgk_tasks.cli import (
     migrate,
     runs,
     schedules,
+    secrets,
     send,
     setup,
     tenants,
@@ -63,6 +64,7 @@ program.add_typer(tenants.commands, name="tenants")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
 program.add_typer(webhooks.commands, name="webhooks")
+program.add_typer(secrets.commands, name="secrets")
 program.command("admin", epilog=admin.EXAMPLES)(admin.admin)
 program.command("metrics", epilog=metrics.EXAMPLES)(metrics.metrics)
 program.add_typer(dashboard.commands, name="dashboard")

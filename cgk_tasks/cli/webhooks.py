@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from cgk_tasks.builtin.webhooks import Endpoint
 
 commands = typer.Typer(
-    help="Register, list, remove and enable the webhook endpoints of tenants, and see what was delivered.",
+    help="Register, list, remove and enable the webhook endpoints of tenants, give them new secrets, and see what was "
+    "delivered.",
     epilog=examples(
         "cgk-tasks webhooks add acme https://acme.example/hooks --topic 'order.*'", "cgk-tasks webhooks list",
         "cgk-tasks webhooks deliveries acme --state failed",
@@ -35,6 +36,7 @@ def _row(endpoint: Endpoint) -> dict[str, Any]:
         "reason": endpoint.switched_off_reason,
         "failing_since": endpoint.failing_since,
         "last_check": endpoint.check_outcome,
+        "old_secret_until": endpoint.old_secret_until,
     }
 
 
@@ -80,7 +82,7 @@ def list_endpoints(
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(rows, ("id", "tenant_id", "url", "topics", "state", "reason", "failing_since", "last_check"))
+        print_table(rows, ("id", "tenant_id", "url", "topics", "state", "reason", "failing_since", "last_check", "old_secret_until"))
     else:
         say("No webhook endpoint is registered. Add one: cgk-tasks webhooks add TENANT URL")
 
@@ -101,6 +103,33 @@ def enable(tenant_id: TenantId, endpoint_id: EndpointId) -> None:
 
     endpoint = enable_endpoint(tenant_id, endpoint_id)
     typer.echo(f"{endpoint.id}: {_row(endpoint)['state']}")
+
+
+@commands.command(
+    "rotate-secret",
+    epilog=examples(
+        "cgk-tasks webhooks rotate-secret acme 01995a5e-6c5c-7d2e-8f5a-0e5d8c3a7b11",
+        "cgk-tasks webhooks rotate-secret acme 01995a5e-6c5c-7d2e-8f5a-0e5d8c3a7b11 --keep-old 0",
+    ),
+)
+def rotate_secret(
+    tenant_id: TenantId,
+    endpoint_id: EndpointId,
+    keep_old: Annotated[
+        str, typer.Option(help="How long messages are signed with the old secret as well: 90m, 24h, 7d; 0 ends it now.")
+    ] = "24h",
+    as_json: AsJson = False,
+) -> None:
+    """Give an endpoint a new secret, and print it. Until the old one ends, receivers may check with either."""
+    from cgk_tasks.builtin import webhooks
+    from cgk_tasks.cli.values import duration
+
+    endpoint = webhooks.rotate_secret(tenant_id, endpoint_id, keep_old=duration(keep_old))
+    facts = {"id": endpoint.id, "secret": endpoint.secret.get_secret_value()}
+    if as_json:
+        print_json({**facts, "old_secret_until": endpoint.old_secret_until})
+    else:
+        print_facts({**facts, "old_secret_until": endpoint.old_secret_until})
 
 
 @commands.command("deliveries", epilog=examples("cgk-tasks webhooks deliveries acme --state failed"))

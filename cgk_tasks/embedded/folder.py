@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cgk_tasks.embedded import processes
+from cgk_tasks.encryption_keys import new_key
 from cgk_tasks.errors import EmbeddedError
 
 DEFAULT = Path(".cgk")
@@ -72,6 +73,18 @@ class ServicesFolder:
         logs.mkdir(exist_ok=True)
         return logs / f"{name}.log"
 
+    def make_key(self) -> None:
+        """Keep a key for the secrets in this folder's database, readable for this user only. Needs the lock."""
+        if not self._key_file.exists():
+            draft = self._key_file.with_suffix(".new")
+            draft.touch(mode=0o600)
+            draft.write_text(new_key())
+            draft.rename(self._key_file)
+
+    def key(self) -> str | None:
+        """The key; None where the servers were started by a version that made none."""
+        return self._key_file.read_text().strip() if self._key_file.exists() else None
+
     def read(self) -> State | None:
         """The state, whether or not its owner lives; None without one."""
         try:
@@ -94,6 +107,10 @@ class ServicesFolder:
         """Remove the state and what goes with the servers."""
         self._state_file.unlink(missing_ok=True)
         processes.remove(state.remove)
+
+    @property
+    def _key_file(self) -> Path:
+        return self.path / "encryption-key"
 
     @property
     def _state_file(self) -> Path:

@@ -68,6 +68,11 @@ class Services:
         return self.redis.url
 
     @property
+    def encryption_key(self) -> str | None:
+        """For CGK_ENCRYPTION_KEYS: made at the first start, and kept beside the data that it protects."""
+        return self._folder.key()
+
+    @property
     def owned(self) -> bool:
         """Whether this process started the servers, so that they end with it."""
         return os.getpid() == self.owner_pid
@@ -100,6 +105,7 @@ class Services:
     def launch(self) -> None:
         """Start the watchdog and then the servers, both at the same time. Needs the folder's lock."""
         self._folder.write(self._state)
+        self._folder.make_key()
         # -P: Python would put this package's folder on the import path, and our module names with it.
         watched = [str(self.owner_pid), str(self.folder), *self._state.data_folders]
         command = [sys.executable, "-P", processes.__file__, *watched]

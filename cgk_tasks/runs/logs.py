@@ -1,7 +1,7 @@
 """Run logs: what a job logs while it runs, kept with its run.
 
-Lines are gathered in memory and written when the packet's outcomes are, with one statement for all its runs. A run that
-logs nothing costs none. The lines of an attempt whose process dies are lost with it.
+Lines are gathered in memory, and written to PostgreSQL with the packet's outcomes or once a second, whichever is earlier
+(`log_writing`). An attempt whose process dies loses its last second. A run that logs nothing costs nothing.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import psycopg
-import structlog
 from pydantic import BaseModel
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.events.redaction import Redaction
-from cgk_tasks.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.postgres import autocommit, fetch, statements
+from cgk_tasks.runs import log_writing
 
 SQL = statements("logs")
-log = structlog.get_logger("cgk_tasks.run_logs")
 
 _LONGEST = 8_000
 """Characters of a message or traceback that are kept."""
@@ -58,12 +57,16 @@ class LogLine:
 
 
 class RunLog:
-    """The lines of one attempt: those that are logged while it is `current`."""
+    """The lines of one attempt: those that are logged while it is `current`.
+
+    lines: those that are not written yet; None before the first one. size: the bytes of all that were kept.
+    """
 
     # Most attempts log nothing, so there is nothing to make for them.
-    lines: Sequence[str] = ()
+    lines: list[str] | None = None
     size = 0
     left_out = 0
+    is_copy = False
     _redaction: Redaction | None = None
 
     def __init__(self, run_id: str, tenant_id: str, attempt: int, payload: object) -> None:
@@ -86,14 +89,18 @@ class RunLog:
 
     def add(self, record: logging.LogRecord) -> None:
         """Keep a line, if there is room for it."""
+        if self.is_copy:
+            return
         line = _as_text(self._line(record))
         if self.size + len(line) > get_settings().run_log_bytes:
             self.left_out += 1
             return
         self.size += len(line)
-        if not isinstance(self.lines, list):
+        if self.lines is None:
             self.lines = []
         self.lines.append(line)
+        if len(self.lines) == 1:
+            log_writing.soon(self)
 
     def _line(self, record: logging.LogRecord) -> dict[str, Any]:
         of_structlog = record.msg if isinstance(record.msg, dict) else None
@@ -156,35 +163,20 @@ class RunLogHandler(logging.Handler):
                 run_log.left_out += 1
 
 
+def _after_fork() -> None:
+    """A process that a job forks has a copy of its lines. The parent writes them; what the child logs is only in its output."""
+    log_writing.begin_afresh()
+    if (run_log := current.get()) is not None:
+        run_log.is_copy = True
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def is_of_a_job(logger: str) -> bool:
     """Whether lines of this logger are a job's own, not the framework's."""
     top = logger.partition(".")[0]
     return top not in _FRAMEWORK or logger.startswith(_JOBS)
-
-
-def write(logs: Sequence[RunLog], again: Sequence[RunLog] = ()) -> None:
-    """Write the lines of these attempts. `again`: those of runs that had or will have other attempts.
-
-    Never raises for PostgreSQL being away: a run does not fail for its log.
-    """
-    if not logs:
-        return
-    values = {
-        "run_id": [one.run_id for one in logs],
-        "tenant_id": [one.tenant_id for one in logs],
-        "attempt": [one.attempt for one in logs],
-        "size": [one.size for one in logs],
-        "left_out": [one.left_out for one in logs],
-        "lines": [f"[{','.join(one.lines)}]" for one in logs],
-    }
-    try:
-        with autocommit() as connection:
-            execute(connection, SQL["keep_logs"], values)
-            if again:
-                room = {"ids": [one.run_id for one in again], "room": get_settings().run_log_bytes}
-                execute(connection, SQL["make_room"], room)
-    except psycopg.Error as exc:
-        log.warning("run_logs_not_kept", runs=[one.run_id for one in logs], reason=str(exc).strip())
 
 
 def lines(run_id: str) -> list[LogLine]:

@@ -222,6 +222,15 @@ UPDATE cgk.audit SET abort_requested_at = coalesce(abort_requested_at, clock_tim
  WHERE id = %(id)s AND outcome = 'begun'
 RETURNING id;
 
+-- name: take_lost_action
+-- One of several people takes over what a dashboard that is gone has left. Should it live after all, it is asked to stop.
+UPDATE cgk.audit
+   SET outcome = 'failed', message = 'Its dashboard ended in the middle; ' || %(who)s || ' let it go on',
+       abort_requested_at = coalesce(abort_requested_at, clock_timestamp())
+ WHERE id = %(id)s AND outcome = 'begun' AND expected IS NOT NULL
+   AND seen_at < clock_timestamp() - interval '60 seconds'
+RETURNING at, action, subject, tenant_id, details;
+
 -- name: audit
 -- is_lost: begun, and nobody has said anything about it for a while, so its process is gone.
 SELECT id, at, who, role, action, subject, tenant_id, expected, affected, outcome, message, details, seen_at,

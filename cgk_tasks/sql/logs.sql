@@ -1,5 +1,5 @@
 -- name: keep_logs
--- The lines of the attempts of one packet. Not flushed to disk on its own.
+-- Lines of some attempts. One that goes on for more than a second has several rows. Not flushed to disk on its own.
 INSERT INTO cgk.run_logs (run_id, tenant_id, attempt, size, left_out, lines)
 SELECT n.run_id, n.tenant_id, n.attempt, n.size, n.left_out, n.lines::jsonb
   FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,

@@ -1,12 +1,14 @@
 -- name: add_endpoint
 INSERT INTO cgk.webhook_endpoints (id, tenant_id, url, topics, secret)
 VALUES (%(id)s, %(tenant_id)s, %(url)s, %(topics)s, %(secret)s)
-RETURNING id::text, tenant_id, url, topics, secret, created_at, failing_since, switched_off_at, switched_off_reason,
+RETURNING id::text, tenant_id, url, topics, secret AS stored_secret, NULL AS stored_old_secret, created_at, failing_since, switched_off_at, switched_off_reason,
           checked_at, check_outcome;
 
 -- name: list_endpoints
--- Of one tenant or of all; of one id or all; those that are switched off too.
-SELECT id::text, tenant_id, url, topics, secret, created_at, failing_since, switched_off_at, switched_off_reason,
+-- Of one tenant or of all; of one id or all; those that are switched off too. An old secret only until its end.
+SELECT id::text, tenant_id, url, topics, secret AS stored_secret, created_at,
+       CASE WHEN old_secret_until > now() THEN old_secret END AS stored_old_secret,
+       CASE WHEN old_secret_until > now() THEN old_secret_until END AS old_secret_until, failing_since, switched_off_at, switched_off_reason,
        checked_at, check_outcome
   FROM cgk.webhook_endpoints
  WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) AND (%(id)s::text IS NULL OR id::text = %(id)s)
@@ -19,6 +21,19 @@ DELETE FROM cgk.webhook_endpoints WHERE tenant_id = %(tenant_id)s AND id::text =
 -- name: enable_endpoint
 UPDATE cgk.webhook_endpoints SET switched_off_at = NULL, switched_off_reason = NULL, failing_since = NULL
  WHERE tenant_id = %(tenant_id)s AND id::text = %(id)s;
+
+-- name: rotate_secret
+-- The secret becomes the old one for keep_seconds, and takes the place of an older one; 0: it ends now.
+UPDATE cgk.webhook_endpoints
+   SET old_secret = CASE WHEN %(keep_seconds)s::float8 > 0 THEN secret END,
+       old_secret_until = CASE WHEN %(keep_seconds)s::float8 > 0 THEN now() + make_interval(secs => %(keep_seconds)s) END,
+       secret = %(secret)s
+ WHERE tenant_id = %(tenant_id)s AND id::text = %(id)s;
+
+-- name: forget_old_secrets
+-- They have ended already; here they go.
+UPDATE cgk.webhook_endpoints SET old_secret = NULL, old_secret_until = NULL
+ WHERE tenant_id = %(tenant_id)s AND old_secret_until <= now();
 
 -- name: note_check
 UPDATE cgk.webhook_endpoints SET checked_at = now(), check_outcome = %(outcome)s WHERE id = %(id)s::uuid;
@@ -49,7 +64,8 @@ UPDATE cgk.webhook_deliveries d SET state = 'waiting', attempts = 0, next_at = n
 -- name: claim_deliveries
 -- Some that are due, for one attempt. Locks their rows for the statement only; next_at keeps others away afterwards.
 WITH due AS (
-    SELECT d.message_id, d.endpoint_id, e.url, e.secret
+    SELECT d.message_id, d.endpoint_id, e.tenant_id, e.url, e.secret,
+           CASE WHEN e.old_secret_until > now() THEN e.old_secret END AS old_secret
       FROM cgk.webhook_deliveries d JOIN cgk.webhook_endpoints e ON e.id = d.endpoint_id
      WHERE d.message_id = %(message_id)s::uuid AND d.state = 'waiting' AND d.next_at <= now()
        AND e.switched_off_at IS NULL
@@ -59,7 +75,7 @@ UPDATE cgk.webhook_deliveries d
    SET attempts = d.attempts + 1, attempted_at = now(), next_at = now() + make_interval(secs => %(lease_seconds)s)
   FROM due
  WHERE d.message_id = due.message_id AND d.endpoint_id = due.endpoint_id
-RETURNING d.message_id::text, d.endpoint_id::text, d.attempts, due.url, due.secret;
+RETURNING d.message_id::text, d.endpoint_id::text, d.attempts, due.tenant_id, due.url, due.secret, due.old_secret;
 
 -- name: note_delivered
 WITH delivered AS (
@@ -88,6 +104,14 @@ UPDATE cgk.webhook_endpoints
            WHEN failing_since < now() - make_interval(secs => %(give_up_seconds)s) THEN %(give_up_reason)s END
  WHERE id = %(endpoint_id)s::uuid AND switched_off_at IS NULL
 RETURNING switched_off_reason;
+
+-- name: note_not_attempted
+-- An attempt that failed on our side. It counts, so that it ends; but not against the endpoint.
+UPDATE cgk.webhook_deliveries
+   SET state = CASE WHEN %(delay_seconds)s::float8 IS NULL THEN 'failed' ELSE 'waiting' END,
+       next_at = now() + make_interval(secs => coalesce(%(delay_seconds)s::float8, 0)),
+       seconds = NULL, status = NULL, excerpt = NULL, error = %(error)s
+ WHERE message_id = %(message_id)s::uuid AND endpoint_id = %(endpoint_id)s::uuid AND attempts = %(attempts)s;
 
 -- name: fail_waiting_of_endpoint
 UPDATE cgk.webhook_deliveries SET state = 'failed', error = coalesce(error, 'its endpoint was switched off')

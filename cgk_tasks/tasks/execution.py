@@ -171,8 +171,9 @@ def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: Tenan
     _log_end(outcome, seconds)
     tracing.ended(job.id, outcome.kind, outcome.exception, outcome.error_code)
     count_attempt(run, outcome, seconds)
-    if run_log.lines or run_log.left_out:
-        records.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze"} and ctx.attempt == 1)
+    if run_log.lines is not None or run_log.left_out:
+        # By the record's own number: an attempt whose process died has one too, and may have left lines.
+        records.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze"} and run.attempt == 1)
     return None if outcome.kind == "completed" else outcome.exception
 
 

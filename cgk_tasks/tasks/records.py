@@ -11,7 +11,7 @@ import structlog
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RunCancelledError, StoreError
-from cgk_tasks.runs import groups, logs, store, tracing
+from cgk_tasks.runs import groups, log_writing, logs, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import NewRun, new_run_id
 from cgk_tasks.runs.sender import publish, unit_of_work
@@ -223,7 +223,7 @@ class Records:
         """Write what was logged, so that whoever sees a run's end finds its lines; then the gathered completions; and see
         that the others are on disk.
         """
-        logs.write(self._logs, self._logs_again)
+        log_writing.write(self._logs, self._logs_again)
         if not self._is_flushed:
             self._flush_to_disk()
         closings, self._gathered = self._gathered, []

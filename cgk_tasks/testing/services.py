@@ -27,6 +27,7 @@ def private_services() -> Iterator[embedded.Services]:
             "JOBS_PROVIDER": "celery",
             "CGK_DATABASE_URL": services.database_url,
             "CGK_BROKER_URL": services.broker_url,
+            "CGK_ENCRYPTION_KEYS": os.environ.get("CGK_ENCRYPTION_KEYS") or services.encryption_key or "",
         }
         before = {name: os.environ.get(name) for name in own}
         try:

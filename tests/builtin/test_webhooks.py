@@ -1,9 +1,13 @@
 """Webhooks: signed, delivered to each endpoint that wants them, retried, and given up."""
 
+import os
+
 import pytest
+from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from cgk_tasks import RetryLater
+from cgk_tasks.builtin.secrets.rotation import rotate_secrets
 from cgk_tasks.builtin.webhooks import (
     add_endpoint,
     enable_endpoint,
@@ -11,8 +15,10 @@ from cgk_tasks.builtin.webhooks import (
     list_deliveries,
     list_endpoints,
     remove_endpoint,
+    rotate_secret,
 )
 from cgk_tasks.builtin.webhooks.jobs import JOBS
+from cgk_tasks.encryption_keys import new_key
 from cgk_tasks.errors import InvalidOptionError, PermanentError, UnknownEndpointError, UnknownTenantError
 from cgk_tasks.postgres import autocommit, execute, fetch
 from cgk_tasks.testing import run_job
@@ -276,6 +282,127 @@ class TestSwitchingOff:
         enable_endpoint(tenant_id, endpoint.id)
         run("webhook.process", "evt-3")
         assert len(receiver.requests) == 2
+
+
+class TestRotatingSecrets:
+    @pytest.fixture
+    def rotated(self, tenant_id, receiver):
+        """An endpoint whose secret was rotated, and the secret before: `rotated(keep_old=3600)`."""
+
+        def rotate(**options):
+            before = add_endpoint(tenant_id, receiver.url()).secret.get_secret_value()
+            (endpoint,) = list_endpoints(tenant_id)
+            return before, rotate_secret(tenant_id, endpoint.id, **options)
+
+        return rotate
+
+    def test_for_a_time_both_secrets_verify_a_message(self, run, receiver, rotated):
+        before, endpoint = rotated(keep_old=3600)
+        run("webhook.process")
+        (request,) = receiver.requests
+        assert len(request.headers["webhook-signature"].split(" ")) == 2
+        for secret in (before, endpoint.secret.get_secret_value()):
+            assert Webhook(secret).verify(request.body, request.headers)["data"] == {"id": 7}
+
+    def test_a_ping_is_signed_with_both_too(self, run, receiver, rotated):
+        before, _ = rotated()
+        run("webhook.healthCheck")
+        Webhook(before).verify(receiver.requests[0].body, receiver.requests[0].headers)
+
+    @pytest.mark.parametrize("ended", ["by itself", "at once"])
+    def test_the_old_secret_ends(self, run, receiver, rotated, tenant_id, ended):
+        before, endpoint = rotated(keep_old=3600 if ended == "by itself" else 0)
+        if ended == "by itself":
+            with autocommit() as connection:
+                execute(connection, "UPDATE cgk.webhook_endpoints SET old_secret_until = now() WHERE tenant_id = %(t)s", {"t": tenant_id})
+        run("webhook.process")
+        (request,) = receiver.requests
+        assert Webhook(endpoint.secret.get_secret_value()).verify(request.body, request.headers)
+        with pytest.raises(WebhookVerificationError):
+            Webhook(before).verify(request.body, request.headers)
+        assert get_endpoint(tenant_id, endpoint.id).old_secret_until is None
+
+    def test_an_endpoint_has_two_secrets_at_most(self, run, receiver, rotated, tenant_id):
+        before, endpoint = rotated()
+        newest = rotate_secret(tenant_id, endpoint.id)
+        run("webhook.process")
+        (request,) = receiver.requests
+        for known in (endpoint, newest):
+            Webhook(known.secret.get_secret_value()).verify(request.body, request.headers)
+        with pytest.raises(WebhookVerificationError):
+            Webhook(before).verify(request.body, request.headers)
+
+    def test_the_receivers_own_secret_may_be_the_new_one(self, rotated):
+        own = f"whsec_{'A' * 32}"
+        assert rotated(secret=SecretStr(own))[1].secret.get_secret_value() == own
+
+    def test_a_lost_key_does_not_keep_a_new_secret_away(self, run, receiver, rotated, tenant_id, setting):
+        _, endpoint = rotated()
+        setting(CGK_ENCRYPTION_KEYS=new_key())
+        mended = rotate_secret(tenant_id, endpoint.id, keep_old=0)
+        run("webhook.process")
+        Webhook(mended.secret.get_secret_value()).verify(receiver.requests[0].body, receiver.requests[0].headers)
+
+    def test_old_secrets_are_encrypted_and_get_the_newest_key_too(self, run, receiver, rotated, setting):
+        before, endpoint = rotated()
+        secrets = (before, endpoint.secret.get_secret_value())
+        newest = new_key()
+        setting(CGK_ENCRYPTION_KEYS=f"{newest},{os.environ['CGK_ENCRYPTION_KEYS']}")
+        rotate_secrets()
+        setting(CGK_ENCRYPTION_KEYS=newest)
+        run("webhook.process")
+        for secret in secrets:
+            Webhook(secret).verify(receiver.requests[0].body, receiver.requests[0].headers)
+
+    def test_the_cleanup_deletes_what_has_ended(self, run, rotated, tenant_id):
+        rotated()
+        with autocommit() as connection:
+            execute(connection, "UPDATE cgk.webhook_endpoints SET old_secret_until = now() WHERE tenant_id = %(t)s", {"t": tenant_id})
+        run("webhook.cleanup")
+        with autocommit() as connection:
+            (row,) = fetch(connection, "SELECT old_secret FROM cgk.webhook_endpoints WHERE tenant_id = %(t)s", {"t": tenant_id})
+        assert row["old_secret"] is None
+
+    def test_neither_secret_prints(self, rotated):
+        _, endpoint = rotated()
+        assert "sealed" not in repr(endpoint)
+
+    def test_a_tenant_cannot_rotate_anothers(self, rotated):
+        _, endpoint = rotated()
+        with pytest.raises(UnknownEndpointError):
+            rotate_secret("acme", endpoint.id)
+
+    def test_a_negative_time_is_refused(self, rotated):
+        with pytest.raises(InvalidOptionError, match="negative"):
+            rotated(keep_old=-1)
+
+
+class TestAMissingKey:
+    """A worker without the key: the failure is ours."""
+
+    def test_is_on_record_and_tried_again_and_does_not_count_against_the_endpoint(
+        self, run, receiver, tenant_id, setting, runs_of
+    ):
+        endpoint = add_endpoint(tenant_id, receiver.url())
+        failing_for(endpoint, hours=25)
+        with_key = os.environ["CGK_ENCRYPTION_KEYS"]
+        setting(CGK_ENCRYPTION_KEYS=new_key())
+        assert run("webhook.process") == {"delivered": 0, "failed": 0, "waiting": 1}
+        (row,) = list_deliveries(tenant_id)
+        assert (row["state"], "CGK_ENCRYPTION_KEYS" in row["error"]) == ("waiting", True)
+        assert (receiver.requests, len(runs_of("webhook.retry"))) == ([], 1)
+        assert get_endpoint(tenant_id, endpoint.id).is_on
+
+        setting(CGK_ENCRYPTION_KEYS=with_key)
+        make_due(tenant_id)
+        assert run("webhook.retry", attempt=2) == {"delivered": 1, "failed": 0, "waiting": 0}
+
+    def test_fails_the_health_of_that_endpoint(self, run, receiver, tenant_id, setting):
+        add_endpoint(tenant_id, receiver.url("/closed"))
+        setting(CGK_ENCRYPTION_KEYS=new_key())
+        add_endpoint(tenant_id, receiver.url("/open"))
+        result = run("webhook.healthCheck")
+        assert [one["healthy"] for one in result["endpoints"]] == [False, True]
 
 
 class TestReceived:

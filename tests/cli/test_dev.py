@@ -152,6 +152,12 @@ def test_the_doctor_finds_nothing_broken_in_a_second_terminal(session):
     assert levels["jobs"] == levels["broker"] == levels["database"] == "OK"
 
 
+def test_a_tenants_credential_is_stored_without_thinking_of_a_key(session):
+    session.cgk("tenants", "set", "acme", "smtp_url", "smtps://user:planted@mail.example")
+    (finding,) = [one for one in json.loads(session.cgk("doctor", "--json")) if one["check"] == "secrets"]
+    assert (finding["level"], finding["message"]) == ("OK", "1 stored, all can be read here")
+
+
 def test_changed_code_is_loaded(session):
     (session.path / "shop_jobs.py").write_text(JOBS.replace("version 1", "version 2"))
     session.after_a_restart("shop_jobs.py changed, reloading")

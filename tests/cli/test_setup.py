@@ -11,6 +11,7 @@ import psutil
 import psycopg
 import pytest
 
+from cgk_tasks.encryption_keys import key_bytes, new_key
 from tests.support.rabbitmq import RabbitServer, find_rabbitmq
 from tests.support.waiting import wait_until
 
@@ -69,6 +70,13 @@ def ended(terminal):
     terminal.expect(pexpect.EOF)
     terminal.close()
     return terminal.exitstatus, terminal.before
+
+
+def made_key(text):
+    """The text of an env file without the line of its key, and the key."""
+    (line,) = [line for line in text.splitlines(keepends=True) if line.startswith("CGK_ENCRYPTION_KEYS=")]
+    key_bytes(key := line.partition("=")[2].strip())
+    return text.replace(line, ""), key
 
 
 @pytest.fixture
@@ -133,8 +141,9 @@ def test_a_wrong_password_is_asked_for_again_kept_secret_and_written(folder, ser
     assert code == 0, shown
     assert secret not in shown
     assert PASSWORD not in shown
-    after = before.format(right, servers["CGK_DATABASE_URL"]) + "CGK_JOB_MODULES=jobs\n"
-    assert folder.read(".env.local") == after
+    after, key = made_key(folder.read(".env.local"))
+    assert after == before.format(right, servers["CGK_DATABASE_URL"]) + "CGK_JOB_MODULES=jobs\n"
+    assert key not in shown
 
 
 def test_a_server_that_is_not_there_can_be_replaced_by_another(folder, servers):
@@ -183,7 +192,7 @@ def test_servers_of_the_environment_are_used_and_not_written(folder, servers):
     done = folder.run("--non-interactive", **servers)
     assert done.returncode == 0, done.stderr
     assert "completed" in done.stdout
-    assert folder.read(".env.local") == "CGK_JOB_MODULES=jobs\n"
+    assert made_key(folder.read(".env.local"))[0] == "CGK_JOB_MODULES=jobs\n"
 
 
 @pytest.mark.skipif(find_rabbitmq() is None, reason="needs rabbitmq-server")
@@ -202,7 +211,26 @@ def test_skip_env_leaves_the_file_alone(configured):
     done = configured.run("--non-interactive", "--skip-env")
     assert done.returncode == 0, done.stderr
     assert configured.read(".env.local") == before
-    assert "Set in the environment: CGK_JOB_MODULES" in done.stderr
+    assert "Set in the environment: CGK_ENCRYPTION_KEYS, CGK_JOB_MODULES" in done.stderr
+
+
+def test_a_key_that_is_there_is_kept_and_none_is_made_for_secrets_that_need_another(configured, servers):
+    key = new_key()
+    configured.write(".env.local", f"{configured.read('.env.local')}CGK_ENCRYPTION_KEYS={key}\n")
+    assert configured.run("--non-interactive").returncode == 0
+    assert made_key(configured.read(".env.local"))[1] == key
+
+    with psycopg.connect(servers["CGK_DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO cgk.tenant_settings (tenant_id, name, value) VALUES ('platform', 'smtp_url', 'sealed:1:1a2b3c4d:x')"
+        )
+        try:
+            configured.write(".env.local", configured.read(".env.local").replace(f"CGK_ENCRYPTION_KEYS={key}\n", ""))
+            done = configured.run("--non-interactive")
+        finally:
+            connection.execute("DELETE FROM cgk.tenant_settings")
+    assert "secrets that need the key 1a2b3c4d" in done.stderr
+    assert "CGK_ENCRYPTION_KEYS" not in configured.read(".env.local")
 
 
 def test_the_local_provider_needs_no_server(folder):

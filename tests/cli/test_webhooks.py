@@ -1,6 +1,7 @@
 """`cgk-tasks webhooks`."""
 
 import os
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -57,3 +58,25 @@ def test_there_is_nothing_to_list_before_anything_was_delivered(cgk, tenant_id):
 
 def test_a_state_that_is_none_is_wrong_usage(cgk, tenant_id):
     assert cgk("webhooks", "deliveries", tenant_id, "--state", "lost").code == 2
+
+
+def test_a_secret_is_rotated_and_the_old_one_has_an_end(cgk, tenant_id):
+    added = cgk("webhooks", "add", tenant_id, URL, "--json").json
+    rotated = cgk("webhooks", "rotate-secret", tenant_id, added["id"], "--keep-old", "2h", "--json").json
+    assert rotated["secret"] not in {None, added["secret"]}
+    left = datetime.fromisoformat(rotated["old_secret_until"]) - datetime.now(UTC)
+    assert timedelta(hours=1, minutes=59) < left <= timedelta(hours=2)
+    listed = cgk("webhooks", "list", tenant_id, "--json")
+    assert listed.json[0]["old_secret_until"] == rotated["old_secret_until"]
+    assert "whsec_" not in listed.out
+
+
+def test_an_old_secret_can_end_at_once(cgk, tenant_id):
+    added = cgk("webhooks", "add", tenant_id, URL, "--json").json
+    rotated = cgk("webhooks", "rotate-secret", tenant_id, added["id"], "--keep-old", "0", "--json").json
+    assert rotated["old_secret_until"] is None
+
+
+def test_a_time_that_is_none_is_wrong_usage(cgk, tenant_id):
+    added = cgk("webhooks", "add", tenant_id, URL, "--json").json
+    assert cgk("webhooks", "rotate-secret", tenant_id, added["id"], "--keep-old", "a while").code == 2

@@ -17,7 +17,7 @@ OUR_PAGES = ["/runs", "/tenants", "/dead-letters", "/schedules", "/schedules/of-
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay", "/tenants/acme/suspend", "/tenants/acme/resume",
-    "/dead-letters/action", "/dead-letters/actions/1/abort", "/schedules/ops.dailyCleanup/pause",
+    "/dead-letters/action", "/dead-letters/actions/1/abort", "/dead-letters/actions/1/go-on", "/schedules/ops.dailyCleanup/pause",
     "/schedules/ops.dailyCleanup/resume", "/schedules/ops.dailyCleanup/trigger", f"/schedules/of-tenants/{ANY_ID}/pause",
     f"/schedules/of-tenants/{ANY_ID}/resume",
 ]  # fmt: skip

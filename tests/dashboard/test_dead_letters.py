@@ -147,6 +147,46 @@ def test_an_action_can_be_stopped_and_says_how_far_it_came(closed_run):
     assert not audit.ask_to_abort(number)
 
 
+@pytest.fixture
+def lost(closed_run):
+    """A discard of 30 runs whose dashboard ended after some of them."""
+    for number in range(30):
+        closed_run(message=f"order {number}")
+    number = group_actions.begin_group_action(OSCAR, only_group(), "discard", 2)
+    wait_until(lambda: audit.lines(action_id=number)[0].affected >= 2)
+    audit.ask_to_abort(number)
+    ended(number)
+    as_if_begun = (
+        "UPDATE cgk.audit SET outcome = 'begun', abort_requested_at = NULL, seen_at = now() - interval '2 minutes' WHERE id = %s"
+    )
+    with autocommit() as connection:
+        connection.execute(as_if_begun, (number,))
+    return audit.lines(action_id=number)[0]
+
+
+def test_an_action_whose_dashboard_is_gone_goes_on_with_the_rest_once(lost, closed_run):
+    assert lost.is_lost
+    later = closed_run(message="order 99", age=-1)
+    number = group_actions.go_on(OSCAR, lost.id)
+    line = ended(number)
+    assert (line.action, line.outcome, line.affected) == ("discard dead letters", "done", 30 - lost.affected)
+    assert [letter.id for letter in dead_letters(only_group())[0]] == [later]
+    assert (line.expected, line.details["pace"], line.details["goes_on"]) == (30 - lost.affected, 2, lost.id)
+    first = audit.lines(action_id=lost.id)[0]
+    assert (first.outcome, "oscar let it go on" in first.message, first.affected) == ("failed", True, lost.affected)
+    assert group_actions.go_on(OSCAR, lost.id) is None
+
+
+def test_what_is_under_way_or_over_cannot_go_on(closed_run):
+    for number in range(10):
+        closed_run(message=f"order {number}")
+    number = group_actions.begin_group_action(OSCAR, only_group(), "discard", 2)
+    assert group_actions.go_on(OSCAR, number) is None
+    audit.ask_to_abort(number)
+    ended(number)
+    assert group_actions.go_on(OSCAR, number) is None
+
+
 def test_runs_of_a_tenant_that_is_gone_stay_and_are_counted(closed_run):
     closed_run(tenant="no-longer")
     here = closed_run()

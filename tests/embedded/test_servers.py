@@ -33,10 +33,12 @@ def test_data_and_addresses_survive_a_restart_of_the_services(used_folder):
     with embedded.start(used_folder) as first:
         put_letter(first)
         urls = first.database_url, first.broker_url
+        key = first.encryption_key
     assert not servers_in(used_folder)
     with embedded.start(used_folder) as second:
         assert letters(second) == ("kept", "kept")
         assert (second.database_url, second.broker_url) == urls
+        assert second.encryption_key == key
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
@@ -72,7 +74,7 @@ def test_postgres_keeps_what_was_committed_before_a_kill(used_folder):
 def test_the_folder_is_invisible_to_git_and_keeps_secrets_from_others(folder):
     with embedded.start(folder, postgres=False):
         assert (folder / ".gitignore").read_text() == "*\n"
-        for secret in (folder / "services.json", folder / "redis" / "redis.conf"):
+        for secret in (folder / "services.json", folder / "redis" / "redis.conf", folder / "encryption-key"):
             assert secret.stat().st_mode & 0o077 == 0
     assert not (folder / "services.json").exists()
 

@@ -9,6 +9,8 @@ import psycopg
 import redis
 import sqlalchemy
 
+from cgk_tasks.encryption_keys import key_bytes
+
 
 def test_psycopg_connects_with_the_database_url(services):
     with psycopg.connect(services.database_url) as connection:
@@ -65,3 +67,9 @@ def test_redis_evicts_nothing_and_keeps_an_append_only_file(services):
     with redis.Redis.from_url(services.broker_url, decode_responses=True) as client:
         settings = client.config_get("maxmemory-policy", "appendonly", "appendfsync")
     assert settings == {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
+
+
+def test_a_key_for_secrets_is_kept_beside_the_data_for_this_user_only(services):
+    key_bytes(services.encryption_key)
+    (file,) = services.folder.glob("encryption-key*")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600

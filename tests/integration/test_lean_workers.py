@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-HEAVY = ["sqlalchemy", "django.db", "alembic", "typer", "tornado", "flower", "pytest", "cgk_tasks.embedded", "cgk_tasks.cli"]
+HEAVY = [
+    "sqlalchemy", "django.db", "alembic", "typer", "tornado", "flower", "pytest", "cgk_tasks.embedded", "cgk_tasks.cli",
+    "cryptography.hazmat",
+]
 START = """
 import sys
 import cgk_tasks

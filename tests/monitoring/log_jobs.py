@@ -1,12 +1,17 @@
 """Jobs that log in every way that there is."""
 
 import logging
+import os
+import threading
 
+import redis
 import structlog
 
 from cgk_tasks import JobContext, RetryConfig, RetryLater, TransientError, define_job
+from cgk_tasks.config import get_settings
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.events.fields import Email, MessageText, PersonalData, PhoneNumber
+from cgk_tasks.runs import logs
 
 TWICE = RetryConfig(max_attempts=2, initial_delay=0.05, max_delay=0.1)
 
@@ -87,7 +92,38 @@ def _fails(ctx):
     raise TransientError(f"for {ctx.payload.email}")
 
 
+def _hangs(ctx):
+    """The first time it never ends."""
+    ctx.logger.info("about to hang", email=ctx.payload.email)
+    if redis.Redis.from_url(get_settings().broker).incr(f"hangs:{ctx.run_id}") == 1:
+        ctx.logger.info("hanging", pid=os.getpid())
+        threading.Event().wait(120)
+
+
+def _takes_seconds(ctx):
+    """Logs until somebody has read a line of it."""
+    ctx.logger.info("begun")
+    number = 0
+    while not any(line.message == "begun" for line in logs.lines(ctx.run_id)):
+        ctx.logger.info("going on", number=number)
+        number += 1
+        threading.Event().wait(0.05)
+    ctx.logger.info("seen", lines=number)
+
+
+def _forks(ctx):
+    ctx.logger.info("before")
+    child = os.fork()
+    if child == 0:
+        ctx.logger.info("in the child")
+        threading.Event().wait(1.5)
+        os._exit(0)
+    os.waitpid(child, 0)
+    ctx.logger.info("after")
+
+
 WAYS = {
+    "hangs": _hangs, "takes_seconds": _takes_seconds, "forks": _forks,
     "all": _all, "quote": _quote, "many": _many, "many_twice": _many_twice, "snoozing": _snoozing, "odd": _odd,
     "nothing": lambda ctx: None, "fails": _fails,
 }  # fmt: skip

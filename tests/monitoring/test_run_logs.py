@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -143,6 +146,33 @@ def test_what_json_or_postgresql_cannot_hold_is_kept_as_text(worker):
 def test_the_lines_of_a_failed_run_are_kept(worker):
     run = talked(worker, "fails", email=SECRET)
     assert messages(run) == ["about to fail", "about to fail"]
+
+
+def test_the_lines_of_an_attempt_that_is_killed_are_kept_with_its_number(worker):
+    run = send_job(Talk(tenant_id="acme", how="hangs", email=SECRET)).id
+    hanging = wait_until(lambda: [line for line in lines(run) if line.message == "hanging"], 20, "its lines, while it hangs")
+
+    os.kill(hanging[0].fields["pid"], signal.SIGKILL)
+    closed = wait_closed(run)
+
+    assert closed.state == "completed"
+    assert [(line.message, line.attempt) for line in lines(run)] == [("about to hang", 1), ("hanging", 1), ("about to hang", 1)]
+    command = [sys.executable, "-m", "cgk_tasks.cli", "runs", "logs", run]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.count("hanging") == 1
+    assert SECRET not in shown
+
+
+def test_a_run_that_takes_seconds_has_each_line_once_and_in_order(worker):
+    run = talked(worker, "takes_seconds")
+    found = lines(run)
+    assert [found[0].message, found[-1].message] == ["begun", "seen"]
+    assert [line.fields["number"] for line in found[1:-1]] == list(range(found[-1].fields["lines"]))
+    assert len(rows(run)) > 1
+
+
+def test_lines_are_kept_once_when_a_job_forks(worker):
+    assert messages(talked(worker, "forks")) == ["before", "after"]
 
 
 def test_nothing_is_kept_when_it_is_switched_off(worker, start_worker):

@@ -21,6 +21,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.InvalidTenantError("Raw Dog"),
     errors.UnknownScheduleError("ab.hourlyMetric", nearest="ab.hourlyMetrics"),
     errors.UnknownEndpointError("acme", "01995a5e"),
+    errors.SecretUnreadableError("smtp_url", "acme", "1a2b3c4d"),
     errors.AddressRefusedError("shop.example has the private address 10.0.0.1."),
     errors.UnknownTenantError("rawdgo", nearest="rawdog"),
     errors.TenantContextError("The context is one of acme."),

@@ -27,7 +27,7 @@ def send(ctx: JobContext[EmailSend]) -> dict[str, str]:
     same id, and mailboxes that know it drop it.
     """
     email = ctx.payload
-    settings = settings_of(ctx.tenant_id)
+    settings = settings_of(ctx.tenant_id, "smtp_url", "email_from")
     server = smtp.parse_url(required(settings, "smtp_url", ctx.tenant_id))
     sender = _one_address(required(settings, "email_from", ctx.tenant_id), "The sender (email_from)")
     recipient = _one_address(email.to, "The recipient (to)")

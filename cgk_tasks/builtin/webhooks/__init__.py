@@ -16,6 +16,7 @@ from cgk_tasks.builtin.webhooks.endpoints import (
     list_deliveries,
     list_endpoints,
     remove_endpoint,
+    rotate_secret,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "list_deliveries",
     "list_endpoints",
     "remove_endpoint",
+    "rotate_secret",
 ]

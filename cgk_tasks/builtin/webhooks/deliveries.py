@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from httpx import AsyncClient
 
-from cgk_tasks.builtin.webhooks.endpoints import SQL
+from cgk_tasks.builtin.webhooks.endpoints import SQL, Target
 from cgk_tasks.builtin.webhooks.post import Answer, Message, message, new_client, post
 from cgk_tasks.config import get_settings
+from cgk_tasks.errors import SecretUnreadableError
 from cgk_tasks.postgres import Row, autocommit, execute, fetch
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
@@ -95,13 +97,24 @@ def attempt_due(kept: KeptMessage) -> int:
 
 async def _attempt_all(kept: KeptMessage, due: list[Row]) -> None:
     async def attempt(delivery: Row) -> None:
-        answer = await post(client, delivery["url"], delivery["secret"], kept.content)
+        names = ("tenant_id", "endpoint_id", "url", "secret", "old_secret")
+        answer = await post_signed(client, Target.signing_with(*(delivery[name] for name in names)), kept.content)
         # At once, not when the slowest has ended: what was delivered must be on record if this process dies.
         await asyncio.to_thread(_note, delivery, answer)
 
     async with new_client() as client, asyncio.TaskGroup() as attempts:
         for delivery in due:
             attempts.create_task(attempt(delivery))
+
+
+async def post_signed(client: AsyncClient, target: Target, content: Message) -> Answer:
+    """Sign and post a message. Never raises for a secret that cannot be read, as for what the receiver does."""
+    try:
+        secrets = target.secrets()
+    except SecretUnreadableError as exc:
+        log.error("webhook_not_signed", endpoint=target.endpoint_id, code=exc.code, reason=str(exc))  # noqa: TRY400
+        return Answer(0.0, error=str(exc), is_ours=True)
+    return await post(client, target.url, secrets, content)
 
 
 def _note(delivery: Row, answer: Answer) -> None:
@@ -114,8 +127,12 @@ def _note(delivery: Row, answer: Answer) -> None:
         if answer.error is None:
             execute(connection, SQL["note_delivered"], values)
             return
+        delay_seconds = _delay(delivery["attempts"], answer, settings.webhook_retry_seconds)
+        if answer.is_ours:
+            execute(connection, SQL["note_not_attempted"], values | {"delay_seconds": delay_seconds})
+            return
         why = {
-            "delay_seconds": _delay(delivery["attempts"], answer, settings.webhook_retry_seconds),
+            "delay_seconds": delay_seconds,
             "off_reason": "it answered 410 Gone" if answer.is_gone else None,
             "give_up_seconds": settings.webhook_give_up_seconds,
             "give_up_reason": f"it only failed for {settings.webhook_give_up_seconds / 3600:g} h",

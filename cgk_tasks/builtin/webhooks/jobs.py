@@ -8,8 +8,14 @@ from typing import Any, Final
 
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.builtin.webhooks import deliveries
-from cgk_tasks.builtin.webhooks.endpoints import SQL, Endpoint, get_endpoint, list_endpoints
-from cgk_tasks.builtin.webhooks.post import Answer, message, new_client, post
+from cgk_tasks.builtin.webhooks.endpoints import (
+    SQL,
+    Endpoint,
+    forget_old_secrets,
+    get_endpoint,
+    list_endpoints,
+)
+from cgk_tasks.builtin.webhooks.post import Answer, message, new_client
 from cgk_tasks.client import send_job
 from cgk_tasks.errors import PermanentError, RetryLater
 from cgk_tasks.events.webhooks import (
@@ -105,13 +111,12 @@ def check_health(ctx: JobContext[WebhookHealthCheck]) -> dict[str, Any]:
 async def _ping_all(endpoints: list[Endpoint]) -> list[Answer]:
     ping = message(f"msg_{new_run_id().replace('-', '')}", "webhook.ping", datetime.now(UTC), {})
     async with new_client() as client:
-        return await asyncio.gather(
-            *(post(client, endpoint.url, endpoint.secret.get_secret_value(), ping) for endpoint in endpoints)
-        )
+        return await asyncio.gather(*(deliveries.post_signed(client, endpoint.target, ping) for endpoint in endpoints))
 
 
 def clean_up(ctx: JobContext[WebhookCleanup]) -> dict[str, int]:
     """Delete the tenant's old messages and what is known of their deliveries."""
+    forget_old_secrets(ctx.tenant_id)
     days = ctx.payload.older_than_days
     return {"messages": deliveries.forget_messages(ctx.tenant_id, _DAYS if days is None else max(days, 0))}
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,7 +42,8 @@ logging.getLogger("httpx").addFilter(_NotOurs())
 class Answer:
     """What an endpoint answered. `error`: why the attempt failed, None if it did not. `status`: None without an answer.
 
-    `retry_after`: the least time to wait, in seconds, if the endpoint named one.
+    `retry_after`: the least time to wait, in seconds, if the endpoint named one. `is_ours`: nothing was sent, for a reason on
+    this side, which does not count against the endpoint.
     """
 
     seconds: float
@@ -50,6 +51,7 @@ class Answer:
     excerpt: str | None = None
     error: str | None = None
     retry_after: float | None = None
+    is_ours: bool = False
 
     @property
     def is_gone(self) -> bool:
@@ -83,15 +85,15 @@ def _tls() -> SSLContext:
     return httpx.create_ssl_context()  # SSL_CERT_FILE is read here
 
 
-async def post(client: httpx.AsyncClient, url: str, secret: str, message: Message) -> Answer:
-    """Sign and post a message. Never raises for what the network or the receiver does."""
+async def post(client: httpx.AsyncClient, url: str, secrets: Sequence[str], message: Message) -> Answer:
+    """Sign a message with each secret, and post it. Never raises for what the network or the receiver does."""
     settings = get_settings()
     limit = settings.webhook_timeout_seconds
     begun = time.monotonic()
     token = _posting.set(True)
     try:
         async with asyncio.timeout(limit):
-            response, excerpt = await _exchange(client, url, secret, message, settings.webhook_private_hosts)
+            response, excerpt = await _exchange(client, url, secrets, message, settings.webhook_private_hosts)
     except (TimeoutError, httpx.TimeoutException):
         return Answer(time.monotonic() - begun, error=f"no complete answer within {limit:g} s")
     except AddressRefusedError as exc:
@@ -112,7 +114,7 @@ async def post(client: httpx.AsyncClient, url: str, secret: str, message: Messag
 
 
 async def _exchange(
-    client: httpx.AsyncClient, url: str, secret: str, message: Message, private_hosts: Collection[str]
+    client: httpx.AsyncClient, url: str, secrets: Sequence[str], message: Message, private_hosts: Collection[str]
 ) -> tuple[httpx.Response, str]:
     target = check_url(url, private_hosts)
     addresses = await resolve(target, private_hosts)
@@ -121,7 +123,7 @@ async def _exchange(
             "POST",
             target.copy_with(host=address),
             content=message.body,
-            headers=_headers(target, secret, message),
+            headers=_headers(target, secrets, message),
             # The certificate must be that of the name, although the connection is made to the checked address.
             extensions={"sni_hostname": host_of(target), "timeout": client.timeout.as_dict()},
         )
@@ -138,7 +140,7 @@ async def _exchange(
     raise OSError("the name has no address")
 
 
-def _headers(target: httpx.URL, secret: str, message: Message) -> dict[str, str]:
+def _headers(target: httpx.URL, secrets: Sequence[str], message: Message) -> dict[str, str]:
     now = datetime.now(UTC)
     return {
         "Host": target.netloc.decode("ascii"),
@@ -147,7 +149,9 @@ def _headers(target: httpx.URL, secret: str, message: Message) -> dict[str, str]
         "User-Agent": "cgk-tasks",
         "webhook-id": message.webhook_id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(secret).sign(message.webhook_id, now, message.body.decode()),
+        "webhook-signature": " ".join(
+            Webhook(secret).sign(message.webhook_id, now, message.body.decode()) for secret in secrets
+        ),
     }
 
 

@@ -29,6 +29,9 @@ def servers(lines: Lines) -> Iterator[embedded.Services | None]:
         database_url = services.database_url if needs_database else settings.database
         broker_url = services.broker_url if needs_broker else settings.broker
         _name(database_url, broker_url)
+        if needs_database and not settings.encryption_keys and services.encryption_key:
+            os.environ["CGK_ENCRYPTION_KEYS"] = services.encryption_key
+            use_settings(None)
         started = [
             title for title, wanted in (("PostgreSQL", needs_database), ("Redis", needs_broker)) if wanted
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgk_tasks.cli.doctor import beat, broker, database, work
+from cgk_tasks.cli.doctor import beat, broker, database, secrets, work
 from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok, warn
 from cgk_tasks.cli.failures import in_two
 from cgk_tasks.config import Settings, get_settings, misspelt_in_files
@@ -23,6 +23,7 @@ def examine() -> list[Finding]:
     if database_works:
         findings += work.check(settings)
         findings += beat.check()
+        findings.append(secrets.check())
     return findings
 
 

@@ -53,8 +53,8 @@ def jobs(
 ) -> None:
     """Configure jobs in this folder, and prove with a real worker that they run.
 
-    Also spelt cgk-tasks setup:jobs. Asks only for what neither the environment nor .env.local has, writes .env.local,
-    a module with a first job and a celeryconfig.py, makes the tables, and shows the run of a test event. Safe to
+    Also spelt cgk-tasks setup:jobs. Asks only for what neither the environment nor .env.local has, writes .env.local
+    (with a new key to encrypt secrets, for servers of your own), a module with a first job and a celeryconfig.py, makes the tables, and shows the run of a test event. Safe to
     repeat.
     """
     from cgk_tasks.cli.setup.wizard import Options, run

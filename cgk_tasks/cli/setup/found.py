@@ -19,6 +19,7 @@ PROVIDER = ("JOBS_PROVIDER", "JOB_PROVIDER", "CGK_PROVIDER")
 DATABASE = ("CGK_DATABASE_URL",)
 BROKER = ("CGK_BROKER_URL",)
 JOB_MODULES = ("CGK_JOB_MODULES",)
+KEYS = ("CGK_ENCRYPTION_KEYS",)
 
 _CONNECT_SECONDS = 0.5
 _SOCKET_FOLDERS = (Path("/var/run/postgresql"), Path("/tmp"))  # noqa: S108 - where PostgreSQL's packages put it

@@ -16,7 +16,8 @@ from cgk_tasks.cli.output import err, say
 from cgk_tasks.cli.setup import env_file, starter
 from cgk_tasks.cli.setup.draft import Draft
 from cgk_tasks.cli.setup.failure import SERVER, SETTING, SetupFailure
-from cgk_tasks.cli.setup.found import ENV_LOCAL, JOB_MODULES
+from cgk_tasks.cli.setup.found import ENV_LOCAL, JOB_MODULES, KEYS
+from cgk_tasks.cli.setup.key import settle_key
 from cgk_tasks.cli.setup.provider import CELERY, settle_provider
 from cgk_tasks.cli.setup.questions import Questions
 from cgk_tasks.cli.setup.servers import private_servers_exist, settle_servers
@@ -45,6 +46,8 @@ def run(options: Options) -> None:
     if options.verify_only:
         _require_set_up(private=private)
     else:
+        if provider == CELERY and not private:
+            settle_key(draft)
         _write_files(draft, questions, skip_env=options.skip_env, with_celery=provider == CELERY)
     with private_servers(draft) if private else nullcontext():
         if provider == CELERY:
@@ -92,8 +95,8 @@ def _write_starter(module: str, questions: Questions) -> None:
 
 
 def _warn_of_git(changes: Mapping[str, str]) -> None:
-    """A file with passwords does not belong into a repository."""
-    if not any("://" in value for value in changes.values()):
+    """A file with passwords or keys does not belong into a repository."""
+    if KEYS[0] not in changes and not any("://" in value for value in changes.values()):
         return
     try:
         command = ["git", "check-ignore", "-q", str(ENV_LOCAL)]
@@ -101,7 +104,7 @@ def _warn_of_git(changes: Mapping[str, str]) -> None:
     except OSError:  # no git here
         return
     if ignored.returncode == 1:
-        say(f"warning: git does not ignore {ENV_LOCAL}, which may hold passwords. Add it to .gitignore.")
+        say(f"warning: git does not ignore {ENV_LOCAL}, which holds passwords or keys. Add it to .gitignore.")
 
 
 def _prepare_tables(*, verify_only: bool) -> None:

@@ -32,6 +32,7 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/dead-letters/action", dead_letters.GroupActionPage),
     ("/dead-letters/actions/([0-9]{1,18})", dead_letters.ActionPage),
     ("/dead-letters/actions/([0-9]{1,18})/abort", dead_letters.AbortAction),
+    ("/dead-letters/actions/([0-9]{1,18})/go-on", dead_letters.GoOnWithAction),
     ("/schedules", schedules.SchedulesPage),
     ("/schedules/of-tenants", schedules.TenantSchedulesPage),
     (f"/schedules/of-tenants/{_ID}/pause", schedules.PauseTenantSchedule),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.monitoring.dashboard.access.roles import Person, Role
-from cgk_tasks.postgres import AnyConnection, autocommit, fetch, statements
+from cgk_tasks.postgres import AnyConnection, Row, autocommit, fetch, statements
 
 SQL = statements("dashboard")
 
@@ -100,6 +100,12 @@ def ask_to_abort(action_id: int) -> bool:
     """Ask a long action to stop after the runs it is at, in whatever process it is. False if it has ended."""
     with autocommit() as connection:
         return bool(fetch(connection, SQL["ask_to_abort"], {"id": action_id}))
+
+
+def take_lost(person: Person, action_id: int) -> Row | None:
+    """Take over a long action whose process is gone: what it was. None if it is not so, or somebody else was first."""
+    with autocommit() as connection:
+        return next(iter(fetch(connection, SQL["take_lost_action"], {"id": action_id, "who": person.name})), None)
 
 
 def lines(

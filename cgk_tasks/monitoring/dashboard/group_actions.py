@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final, Literal
 
 import structlog
@@ -27,6 +28,8 @@ log = structlog.get_logger("cgk_tasks.dashboard")
 
 Kind = Literal["retry", "discard"]
 
+_KINDS: Final[Mapping[str, Kind]] = {"retry dead letters": "retry", "discard dead letters": "discard"}
+
 DEFAULT_PACE: Final = 20
 FASTEST_PACE: Final = 1000
 """Runs a second."""
@@ -41,23 +44,48 @@ def begin_group_action(person: Person, group: Group, kind: Kind, pace: int = DEF
     """
     if not 1 <= pace <= FASTEST_PACE:
         raise InvalidOptionError("pace", f"must be 1 to {FASTEST_PACE} runs a second, not {pace}")
-    runs, _tenants = count_group(group)
+    return _begin(person, group, kind, pace)
+
+
+def go_on(person: Person, action_id: int) -> int | None:
+    """Do the rest of an action whose dashboard ended in the middle, as an action of its own. Returns its number.
+
+    What has failed since the first one began is not taken up. None if there is nothing to go on with: the action has ended,
+    is under way, or somebody else has just let it go on.
+    """
+    lost = audit.take_lost(person, action_id)
+    if lost is None or lost["action"] not in _KINDS:
+        return None
+    details = lost["details"]
+    group = Group(lost["subject"], details["fingerprint"], lost["tenant_id"] or "")
+    # Of one that went on already: from when the first one began.
+    until = datetime.fromisoformat(details["until"]) if "until" in details else lost["at"]
+    return _begin(person, group, _KINDS[lost["action"]], details["pace"], until=until, goes_on=action_id)
+
+
+def _begin(
+    person: Person, group: Group, kind: Kind, pace: int, *, until: datetime | None = None, goes_on: int | None = None
+) -> int:
+    runs, _tenants = count_group(group, until)
+    details: dict[str, object] = {"fingerprint": group.fingerprint, "pace": pace}
+    if until is not None:
+        details |= {"until": until.isoformat(), "goes_on": goes_on}
     entry = audit.begin(
-        person, f"{kind} dead letters", subject=group.event, tenant_id=group.tenant_id or None, expected=runs,
-        details={"fingerprint": group.fingerprint, "pace": pace},
-    )  # fmt: skip
-    threading.Thread(target=_work, args=(entry, group, kind, pace), name=f"{kind} {group.event}", daemon=True).start()
+        person, f"{kind} dead letters", subject=group.event, tenant_id=group.tenant_id or None, expected=runs, details=details
+    )
+    which = group.values | {"until": until or entry.at}
+    threading.Thread(target=_work, args=(entry, which, kind, pace), name=f"{kind} {group.event}", daemon=True).start()
     return entry.id
 
 
-def _work(entry: audit.Entry, group: Group, kind: Kind, pace: int) -> None:
+def _work(entry: audit.Entry, which: Row, kind: Kind, pace: int) -> None:
     refused = 0
     after: str | None = None
     batch = min(pace, _LARGEST_BATCH)
     try:
         while True:
             begun = time.monotonic()
-            after, not_done, stop = _batch(entry, group, kind, after, batch)
+            after, not_done, stop = _batch(entry, which, kind, after, batch)
             refused += not_done
             if after is None or stop:
                 break
@@ -70,10 +98,10 @@ def _work(entry: audit.Entry, group: Group, kind: Kind, pace: int) -> None:
 
 
 def _batch(
-    entry: audit.Entry, group: Group, kind: Kind, after: str | None, size: int
+    entry: audit.Entry, which: Row, kind: Kind, after: str | None, size: int
 ) -> tuple[str | None, int, bool]:
     """The next runs of the group. Returns the last one's id (None at the end), how many refused, and whether to stop."""
-    values = group.values | {"until": entry.at, "after": after, "limit": size}
+    values = which | {"after": after, "limit": size}
     with transaction() as connection, unit_of_work(connection) as unit:
         fetch(connection, SQL["lock_group"], values)
         rows = fetch(connection, SQL["next_of_group"], values)

@@ -14,7 +14,13 @@ from cgk_tasks.monitoring.dashboard.data.dead_letters import (
     dead_letters,
 )
 from cgk_tasks.monitoring.dashboard.data.searching import Key
-from cgk_tasks.monitoring.dashboard.group_actions import DEFAULT_PACE, FASTEST_PACE, Kind, begin_group_action
+from cgk_tasks.monitoring.dashboard.group_actions import (
+    DEFAULT_PACE,
+    FASTEST_PACE,
+    Kind,
+    begin_group_action,
+    go_on,
+)
 from cgk_tasks.monitoring.dashboard.pages.page import Page
 
 
@@ -74,6 +80,17 @@ class ActionPage(Page):
         if not lines:
             raise HTTPError(404, f"There is no action {number}.")
         self.show("action.html", line=lines[0])
+
+
+class GoOnWithAction(Page):
+    """Does the rest of an action whose dashboard is gone."""
+
+    async def post(self, number: str) -> None:
+        following = await self.ask(go_on, self.person, int(number))
+        if following is None:
+            self.go(f"/dead-letters/actions/{number}", "There is nothing to go on with.")
+        else:
+            self.go(f"/dead-letters/actions/{following}")
 
 
 class AbortAction(Page):

@@ -1,0 +1,119 @@
+"""Writing run logs: with a packet's outcomes, and once a second while its jobs go on.
+
+So an attempt whose process dies loses the last second of its lines, not all of them. A thread does that, which begins with
+the first line that a process keeps: a run that logs nothing costs nothing, and the lines of one that ends within the second
+are written once, with its outcome.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.postgres import Connection, autocommit, execute, statements
+
+if TYPE_CHECKING:
+    from cgk_tasks.runs.logs import RunLog
+
+SQL = statements("logs")
+log = structlog.get_logger("cgk_tasks.run_logs")
+
+EVERY_SECONDS: Final = 1.0
+
+
+class _Writer:
+    """What waits to be written in this process, and the thread that does it.
+
+    Lists are only appended to, and cut at their beginning by whoever holds the lock: so no line needs a lock to be added.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._waiting: list[RunLog] = []
+        self._some = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def soon(self, run_log: RunLog) -> None:
+        self._waiting.append(run_log)
+        if not self._some.is_set():
+            self._some.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_every_second, name="cgk-run-logs", daemon=True)
+            self._thread.start()
+
+    def _write_every_second(self) -> None:
+        while True:
+            self._some.wait()
+            time.sleep(EVERY_SECONDS)
+            self._some.clear()
+            due = self._waiting[:]
+            del self._waiting[: len(due)]
+            try:
+                with self.lock, autocommit() as connection:
+                    insert(connection, due)
+            except (psycopg.Error, CgkTasksError):
+                pass  # they stay where they are; the end of the run says so if PostgreSQL is still away
+            for run_log in due:
+                if run_log.lines:  # logged meanwhile
+                    self.soon(run_log)
+
+
+_writer = _Writer()
+
+
+def soon(run_log: RunLog) -> None:
+    """Have its lines written within a second or so, if its run does not end before."""
+    _writer.soon(run_log)
+
+
+def begin_afresh() -> None:
+    """In a process that was just forked: the thread is not there, and what waits is the parent's."""
+    global _writer  # noqa: PLW0603 - one a process
+    _writer = _Writer()
+
+
+def write(logs: Sequence[RunLog], again: Sequence[RunLog] = ()) -> None:
+    """Write the rest of these attempts' lines. `again`: those of runs that had or will have other attempts.
+
+    Never raises for PostgreSQL being away: a run does not fail for its log.
+    """
+    if not logs:
+        return
+    try:
+        with _writer.lock, autocommit() as connection:  # after what is just being written
+            insert(connection, logs, is_end=True)
+            if again:
+                room = {"ids": [one.run_id for one in again], "room": get_settings().run_log_bytes}
+                execute(connection, SQL["make_room"], room)
+    except psycopg.Error as exc:
+        log.warning("run_logs_not_kept", runs=[one.run_id for one in logs], reason=str(exc).strip())
+        for one in logs:
+            if one.lines:
+                one.lines.clear()  # or the thread would try for ever
+
+
+def insert(connection: Connection, logs: Sequence[RunLog], *, is_end: bool = False) -> None:
+    """Write the lines that these attempts have so far; at the end, also how many were left out. Needs the writer's lock."""
+    found = [(one, list(one.lines or ())) for one in logs]
+    rows = [(one, lines) for one, lines in found if lines or (is_end and one.left_out)]
+    if not rows:
+        return
+    values = {
+        "run_id": [one.run_id for one, _ in rows],
+        "tenant_id": [one.tenant_id for one, _ in rows],
+        "attempt": [one.attempt for one, _ in rows],
+        "size": [sum(map(len, lines)) for _, lines in rows],
+        "left_out": [one.left_out if is_end else 0 for one, _ in rows],
+        "lines": [f"[{','.join(lines)}]" for _, lines in rows],
+    }
+    execute(connection, SQL["keep_logs"], values)
+    for one, lines in rows:
+        if one.lines is not None:
+            del one.lines[: len(lines)]
