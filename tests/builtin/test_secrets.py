@@ -80,7 +80,7 @@ class TestStoring:
             store(tenant_id)
         assert stored() == []
 
-    @pytest.mark.parametrize("wrong", ["planted", OLD[:-4], f"{NEW},x"])
+    @pytest.mark.parametrize("wrong", ["planted", OLD[:-4], f"{NEW},x"], ids=["too short", "cut", "one of two"])
     def test_a_key_that_is_none_is_refused_without_quoting_it(self, tenant_id, keys, wrong):
         keys(wrong)
         with pytest.raises(ConfigurationError, match=r"CGK_ENCRYPTION_KEYS: .*secrets key") as refused:

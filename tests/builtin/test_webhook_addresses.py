@@ -22,7 +22,7 @@ HELLO = message("msg_1", "hello", datetime(2026, 3, 1, tzinfo=UTC), {})
 def send(url):
     async def once():
         async with new_client() as client:
-            return await post(client, url, SECRET, HELLO)
+            return await post(client, url, [SECRET], HELLO)
 
     return asyncio.run(once())
 

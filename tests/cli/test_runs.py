@@ -8,7 +8,7 @@ import pytest
 from cgk_tasks import get_job_status, send_job
 from cgk_tasks.events import CustomerCreated
 from cgk_tasks.postgres import autocommit, execute
-from cgk_tasks.runs import logs
+from cgk_tasks.runs import log_writing, logs
 from cgk_tasks.runs.models import new_run_id
 from tests.support.jobs import Behave, TwoJobs
 from tests.support.waiting import wait_closed
@@ -180,7 +180,7 @@ def test_logs_shows_what_a_run_has_logged(cgk):
     run = waiting()
     kept = logs.RunLog(run, "acme", 2, None)
     kept.add(logging.makeLogRecord({"msg": "counted", "levelname": "INFO", "name": "shop"}))
-    logs.write([kept])
+    log_writing.write([kept])
 
     assert cgk("runs", "logs", run).out.rstrip().endswith("[info] #2 counted")
     (line,) = cgk("runs", "logs", run, "--json").json

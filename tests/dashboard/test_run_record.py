@@ -11,7 +11,8 @@ from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.monitoring.dashboard.data.log_lines import log_lines
 from cgk_tasks.monitoring.dashboard.data.run_record import run_record
 from cgk_tasks.monitoring.dashboard.data.tenants import tenant_figures
-from cgk_tasks.runs.logs import RunLog, write
+from cgk_tasks.runs.log_writing import write
+from cgk_tasks.runs.logs import RunLog
 
 NOW = datetime.now(UTC)
 SECRET = "ada.secret@example.com"
