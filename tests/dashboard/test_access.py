@@ -4,13 +4,14 @@ import re
 
 import pytest
 import requests
-from tornado.web import create_signed_value
 
 from cgk_tasks import get_job_status
 from cgk_tasks.monitoring.dashboard import audit
 from cgk_tasks.monitoring.dashboard.application import PAGES
 from cgk_tasks.tenancy import registry
 from tests.dashboard.dashboard_support import PASSWORDS, actions
+from tests.monitoring.exposition import free_port
+from tests.support.identity import CLIENT, CLIENT_SECRET, identity_provider
 
 ANY_ID = "01a20143-39c3-702f-a327-7b42b6a69ad6"
 OUR_PAGES = ["/runs", "/tenants", "/dead-letters", "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/audit"]
@@ -224,23 +225,60 @@ def test_under_a_prefix_every_link_has_it(start_dashboard):
     assert 'href="/tenants"' not in page.text
 
 
-def test_flowers_oauth_leads_away_to_log_in_and_its_cookie_gives_a_role(start_dashboard):
-    secret = "a-cookie-secret-of-this-test"
-    dashboard = start_dashboard(
+@pytest.fixture(scope="module")
+def provider():
+    with identity_provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def dashboard_with_oauth(start_dashboard, provider):
+    port = free_port()
+    return start_dashboard(
         options=(
-            "--port=0", "--auth=.*@example.com", "--auth_provider=flower.views.auth.GithubLoginHandler", "--oauth2_key=k",
-            "--oauth2_secret=s", "--oauth2_redirect_uri=http://localhost/login", f"--cookie_secret={secret}",
+            f"--port={port}", "--auth=.*@example.com", "--auth_provider=flower.views.auth.OktaLoginHandler",
+            f"--oauth2_key={CLIENT}", f"--oauth2_secret={CLIENT_SECRET}",
+            f"--oauth2_redirect_uri=http://127.0.0.1:{port}/login",
         ),
+        FLOWER_OAUTH2_OKTA_BASE_URL=provider.url,
         CGK_DASHBOARD_ROLES="ada@example.com=admin,*@example.com=operator",
     )  # fmt: skip
-    person = dashboard.person()
-    assert person.open("/runs", allow_redirects=False).headers["Location"].startswith("/login")
-    assert person.open("/login", allow_redirects=False).headers["Location"].startswith("https://github.com/login/oauth/authorize")
-    roles = {}
-    for name in ("ada@example.com", "bo@example.com", "eve@elsewhere.com"):
-        cookie = create_signed_value(secret, "user", name).decode()
-        answer = requests.get(
-            f"{dashboard.url}/runs", cookies={"user": cookie}, headers={"Accept": "text/html"}, allow_redirects=False, timeout=30
-        )
-        roles[name] = re.search(r"<small>\((\w+)\)", answer.text).group(1) if answer.ok and answer.status_code == 200 else None
-    assert roles == {"ada@example.com": "admin", "bo@example.com": "operator", "eve@elsewhere.com": None}
+
+
+class TestOAuth:
+    """Flower's login with Okta, at a provider on loopback."""
+
+    @pytest.fixture
+    def person(self, dashboard_with_oauth):
+        return dashboard_with_oauth.person()
+
+    @pytest.mark.parametrize(("email", "role"), [("ada@example.com", "admin"), ("bo@example.com", "operator")])
+    def test_who_logs_in_at_the_provider_comes_back_to_the_page_with_a_role(self, provider, person, email, role):
+        provider.person = (email, True)
+        page = person.open("/tenants")
+        assert (page.status_code, page.url) == (200, f"{person.base}/tenants")
+        assert re.search(r">(\S+) <small>\((\w+)\)", page.text).groups() == (email, role)
+
+    @pytest.mark.parametrize("account", [("eve@elsewhere.com", True), ("ada@example.com", False)])
+    def test_a_stranger_and_an_address_that_nobody_confirmed_stay_outside(self, provider, person, account):
+        provider.person = account
+        assert person.open("/tenants").status_code == 403
+        assert person.open("/tenants", allow_redirects=False).status_code == 302
+
+    def test_a_login_that_somebody_else_began_is_refused(self, provider, person):
+        provider.person = ("ada@example.com", True)
+        forged = provider.authorize({
+            "client_id": CLIENT, "response_type": "code", "redirect_uri": f"{person.base}/login", "state": "forged",
+        })  # fmt: skip
+        assert person.open(forged.removeprefix(person.base)).status_code in {400, 403}
+
+    def test_an_operator_acts_after_such_a_login_and_the_audit_has_the_address(self, provider, person):
+        provider.person = ("bo@example.com", True)
+        person.submit(person.open("/tenants"), "/tenants/globex/suspend")
+        person.submit(person.open("/tenants"), "/tenants/globex/resume")
+        assert "bo@example.com <small>operator" in person.open("/audit").text
+
+    def test_no_address_elsewhere_is_a_way_back(self, provider, person):
+        provider.person = ("ada@example.com", True)
+        answer = person.open("//elsewhere.example/runs")
+        assert answer.url.startswith(f"{person.base}/")

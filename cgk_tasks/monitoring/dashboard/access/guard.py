@@ -16,6 +16,7 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.monitoring.dashboard import audit
+from cgk_tasks.monitoring.dashboard.access import way_back
 from cgk_tasks.monitoring.dashboard.access.entrance import Entrance
 from cgk_tasks.monitoring.dashboard.access.roles import Person, Role
 from cgk_tasks.monitoring.dashboard.display import namespace
@@ -102,6 +103,9 @@ class Guard(RequestHandler):
             raise HTTPError(403, f"This needs the role {needed}. {found.name} is {found.role}.")
         if self.request.method not in SAFE_METHODS and not self.records_itself and needed != "viewer":
             await self._record(found)
+        if self.entrance.way == "flower" and self.request.method == "GET" and (wanted := way_back.recall(self)):
+            self.redirect(wanted)
+            return
         before: Any = super().prepare()
         if isawaitable(before):
             await before
@@ -110,6 +114,8 @@ class Guard(RequestHandler):
         wants_page = "text/html" in self.request.headers.get("Accept", "") and "HX-Request" not in self.request.headers
         if self.request.method != "GET" or not wants_page or self.entrance.way == "open":
             raise HTTPError(401 if self.entrance.way != "open" else 403, "Log in first.")
+        if self.entrance.way == "flower":
+            way_back.remember(self)
         prefix = namespace(self)["url"]("")
         self.redirect(f"{prefix}/login?{urlencode({'next': self.request.uri})}")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 from cgk_tasks.monitoring.dashboard.access.entrance import SESSION_COOKIE
+from cgk_tasks.monitoring.dashboard.access.way_back import is_of_this_site
 from cgk_tasks.monitoring.dashboard.display import namespace
 from cgk_tasks.monitoring.dashboard.pages.page import Page
 
@@ -40,9 +40,7 @@ class LoginPage(Page):
     def _next(self) -> str:
         """Where the login came from: a path of this site, nothing else."""
         wanted = self.get_argument("next", "")
-        parts = urlsplit(wanted)
-        is_here = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
-        return wanted if is_here else namespace(self)["url"]("/runs")
+        return wanted if is_of_this_site(wanted) else namespace(self)["url"]("/runs")
 
     def _form(self, problem: str = "") -> None:
         has_users = self.entrance.way != "users" or bool(self.entrance.users.users())
