@@ -102,6 +102,13 @@ class Connection:
         if client is not None and self._pid == os.getpid():
             client.close()
 
+    def masked(self, said: str) -> str:
+        """What the system said, as an error may quote it: on one line, cut, and without our keys."""
+        text = " ".join(said.split())
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text[:_EXCERPT]
+
     def _try(
         self, method: str, path: str, content: bytes, headers: Mapping[str, str], accept: Collection[int], give_up: float
     ) -> Answer | tuple[ProviderError, dict[Repeat, bool]]:
@@ -185,13 +192,11 @@ class Connection:
         return ProviderError(f"{self.system} {text}", code, status=status, retry_after=retry_after)
 
     def _excerpt(self, response: httpx.Response, body: bytes) -> str:
-        """What it says about the refusal, on one line and without our keys."""
+        """What it says about the refusal, where that is no page."""
         found = self._json(response, body) if "json" in response.headers.get("content-type", "") else None
         said = found.get("error") or found.get("message") if isinstance(found, dict) else None
-        text = " ".join((said if isinstance(said, str) else body.decode(errors="replace")).split())
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return f": {text[:_EXCERPT]}" if text and not text.startswith("<") else ""
+        text = self.masked(said if isinstance(said, str) else body.decode(errors="replace"))
+        return f": {text}" if text and not text.startswith("<") else ""
 
 
 def _may_repeat(response: httpx.Response) -> dict[Repeat, bool]:

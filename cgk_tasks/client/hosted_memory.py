@@ -71,13 +71,15 @@ class SentRuns:
 
     def remember(self, run: NewRun, run_id: str) -> None:
         now = datetime.now(UTC)
-        status = RunStatus(
+        self.note(RunStatus(
             id=run_id, tenant_id=run.tenant_id, event=run.event, state=run.state, max_attempts=run.max_attempts,
             queue=run.queue, priority=run.priority, run_at=run.run_at or now, expires_at=run.expires_at, created_at=now,
             idempotency_key=run.idempotency_key,
-        )  # fmt: skip
+        ))  # fmt: skip
+
+    def note(self, status: RunStatus) -> None:
         with self._lock:
-            self._known[run_id] = status
+            self._known[status.id] = status
             if len(self._known) > _MOST:
                 self._known.popitem(last=False)
 

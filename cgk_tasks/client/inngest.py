@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -76,7 +77,8 @@ class InngestProvider(HostedProvider):
                 "Inngest did not give an id for each event. Is INNGEST_BASE_URL the address of its API?", "NOT_CONFIGURED",
                 status=200,
             )  # fmt: skip
-        return ProviderError(f"Inngest refused an event (400): {said}. Correct what it names.", "INVALID_INPUT", status=400)
+        reason = self._events.masked(str(said))
+        return ProviderError(f"Inngest refused an event (400: {reason}). Correct what it names.", "INVALID_INPUT", status=400)
 
     def _refuse_promises(self, run: NewRun) -> None:
         if run.expires_at is not None:
@@ -128,8 +130,15 @@ class InngestProvider(HostedProvider):
             )  # fmt: skip
         for one in found:
             if not found_status(status, [one]).is_closed:
-                self._api.request("DELETE", f"/v1/runs/{quote(str(one.get('run_id')), safe='')}")
+                self._cancel_function(quote(str(one.get("run_id")), safe=""))
         return found_status(*self._look(run_id, afresh=True))
+
+    def _cancel_function(self, its_run_id: str) -> None:
+        answer = self._api.request("DELETE", f"/v1/runs/{its_run_id}", accept=(404,))
+        if answer.status == 404:
+            # Some self-hosted versions know no open run by version 1 of the API. 409: it has ended meanwhile.
+            version_2 = "/api/v2" if _base_url() else "/v2"
+            self._api.post(f"{version_2}/runs/{its_run_id}/cancel", "{}", accept=(409,))
 
     def retry(self, run_id: str) -> RunHandle:
         """Send the event once more, under a new id: every function with its trigger runs again."""
@@ -142,6 +151,7 @@ class InngestProvider(HostedProvider):
         ids = answer.body.get("ids") if isinstance(answer.body, dict) else None
         if answer.status != 200 or not ids:
             raise self._refused(answer)
+        self._sent.note(replace(status, id=str(ids[0]), state="pending", run_at=None, payload=None))
         return RunHandle(str(ids[0]))
 
     def close(self) -> None:
@@ -216,7 +226,13 @@ def _base_url() -> str | None:
 
 
 def _data(answer: Answer) -> Any:
-    return answer.body.get("data") if isinstance(answer.body, dict) else None
+    """What an answer holds; None for what there is not. A failed GET may come as 200 with the fault in its body."""
+    if not isinstance(answer.body, dict):
+        return None
+    status = answer.body.get("status")
+    if isinstance(status, int) and status >= 500:
+        raise ProviderError(f"Inngest has a fault of its own ({status}). Try again later.", "SERVICE_UNAVAILABLE", status=status)
+    return answer.body.get("data")
 
 
 def _sent_status(run_id: str, event: Mapping[str, Any], just_sent: RunStatus | None) -> RunStatus:

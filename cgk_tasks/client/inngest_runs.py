@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -51,7 +50,7 @@ def _part(sent: RunStatus, record: Mapping[str, Any]) -> RunStatus:
     state = _STATES.get(str(record.get("status")), "running")
     if state == "pending" and sent.state == "scheduled":
         state = "scheduled"
-    output = _output(record.get("output"))
+    output = record.get("output")
     part = replace(
         sent, state=state, job=str(record.get("function_id") or "") or None, started_at=_time(record.get("run_started_at")),
         closed_at=_time(record.get("ended_at")), attempt=1 if state in {"running", "completed", "failed"} else 0,
@@ -64,22 +63,10 @@ def _part(sent: RunStatus, record: Mapping[str, Any]) -> RunStatus:
     return part
 
 
-def _output(output: Any) -> Any:
-    """The value. Some versions give it as JSON text, or in an envelope."""
-    if isinstance(output, str):
-        try:
-            output = json.loads(output)
-        except ValueError:
-            return output
-    if isinstance(output, dict) and len(output) == 1:
-        for envelope in ("data", "error"):
-            if envelope in output:
-                return output[envelope]
-    return output
-
-
 def _error(output: Any, at: Any) -> dict[str, Any]:
     """The last attempt's error: Inngest tells no others."""
+    if isinstance(output, dict) and isinstance(output.get("error"), dict):  # some versions have it in an envelope
+        output = output["error"]
     found = output if isinstance(output, dict) else {"message": "" if output is None else str(output)}
     name, code = str(found.get("name") or "Error"), found.get("code")
     known = next((str(one) for one in (code, name) if one and _CODE.fullmatch(str(one))), "UNKNOWN_ERROR")

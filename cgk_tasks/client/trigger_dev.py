@@ -143,6 +143,7 @@ class TriggerDevProvider(HostedProvider):
         body = self._api.post(f"/api/v1/runs/{_checked_id(run_id)}/replay", repeat="if_not_received").body
         if not isinstance(body, dict) or not isinstance(body.get("id"), str):
             raise _unexpected("a replay")
+        self._sent.note(RunStatus(body["id"], status.tenant_id, status.event, "pending", queue=status.queue))
         return RunHandle(body["id"])
 
     def close(self) -> None:

@@ -16,7 +16,6 @@ from tests.conftest import TENANTS
 from tests.support.hosted_server import Inngest, TriggerDev, hosted_server, settings_of
 from tests.support.waiting import wait_until
 
-
 OWN = ["celery", "local"]
 HOSTED = {"inngest": Inngest, "trigger.dev": TriggerDev}
 
