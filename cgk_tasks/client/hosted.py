@@ -167,6 +167,7 @@ class HostedProvider(ABC):
             return Health(False, error=str(exc))
         return Health(True, latency_seconds=time.monotonic() - begun)
 
+    @abstractmethod
     def _refuse_promises(self, run: NewRun) -> None:
         """Raise InvalidOptionError for an option that promises what the system cannot keep."""
 

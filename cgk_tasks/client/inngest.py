@@ -196,22 +196,28 @@ def _event(run: NewRun) -> str:
     return f'{{"id":"{known_by}","name":{json.dumps(run.event)},"data":{run.payload}{at}}}'
 
 
-def _event_key() -> str:
-    secret = get_settings().inngest_event_key
-    value = secret.get_secret_value() if secret else ""
+def checked_event_key(value: str) -> str:
+    """The key, if it has the form of one. Raises ConfigurationError."""
     return checked_key("INNGEST_EVENT_KEY", value, begins=(), where=_WHERE_EVENT_KEY)
 
 
-def _signing_key() -> str:
-    """Empty for a server of one's own that asks for none."""
-    secret = get_settings().inngest_signing_key
-    value = secret.get_secret_value() if secret else ""
-    own = _base_url() is not None
-    if own and (not value or _HEX.fullmatch(value)):
+def checked_signing_key(value: str, *, own_server: bool) -> str:
+    """The same of a signing key. A server of one's own may ask for none, or for hexadecimal digits alone."""
+    if own_server and (not value or _HEX.fullmatch(value)):
         return value
     if not value:
         raise ConfigurationError(f"INNGEST_SIGNING_KEY is not set: runs cannot be read without it. {_WHERE_SIGNING_KEY}")
     return checked_key("INNGEST_SIGNING_KEY", value, begins=("signkey-", "signkey_"), where=_WHERE_SIGNING_KEY)
+
+
+def _event_key() -> str:
+    secret = get_settings().inngest_event_key
+    return checked_event_key(secret.get_secret_value() if secret else "")
+
+
+def _signing_key() -> str:
+    secret = get_settings().inngest_signing_key
+    return checked_signing_key(secret.get_secret_value() if secret else "", own_server=_base_url() is not None)
 
 
 def _known_secrets() -> list[str]:

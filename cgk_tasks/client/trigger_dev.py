@@ -167,9 +167,14 @@ class TriggerDevProvider(HostedProvider):
         )  # fmt: skip
 
 
+def checked_secret_key(value: str) -> str:
+    """The key, if it has the form of one. Raises ConfigurationError."""
+    return checked_key("TRIGGER_SECRET_KEY", value, begins=("tr_",), where=_WHERE)
+
+
 def _key() -> str:
     secret = get_settings().trigger_secret_key
-    return checked_key("TRIGGER_SECRET_KEY", secret.get_secret_value() if secret else "", begins=("tr_",), where=_WHERE)
+    return checked_secret_key(secret.get_secret_value() if secret else "")
 
 
 def _url() -> str:

@@ -106,17 +106,18 @@ def _app(url):
             raise inngest.NonRetriableError("second")
         return "second"
 
-    ready, stop, port = threading.Event(), threading.Event(), []
+    ready, port = threading.Event(), []
 
     async def serve():
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
         application = Application()
         inngest.tornado.serve(application, client, [act, first, second])
         server = HTTPServer(application)
         server.listen(0, "127.0.0.1")
         port.append(next(iter(server._sockets.values())).getsockname()[1])
+        port.append(lambda: loop.call_soon_threadsafe(stop.set))
         ready.set()
-        while not stop.is_set():
-            await asyncio.sleep(0.05)
+        await stop.wait()
         server.stop()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
@@ -125,7 +126,7 @@ def _app(url):
     try:
         yield port[0]
     finally:
-        stop.set()
+        port[1]()
         thread.join(10)
 
 
