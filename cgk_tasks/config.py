@@ -28,6 +28,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from cgk_tasks.encryption_keys import key_bytes
 from cgk_tasks.errors import ConfigurationError
 
+ProviderName = Literal["celery", "local", "inngest", "trigger.dev"]
+HOSTED_PROVIDERS = ("inngest", "trigger.dev")
+"""Those that run jobs elsewhere, with neither PostgreSQL nor a broker of ours."""
 Isolation = Literal["search_path", "role", "rls"]
 AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age"]
 AlertChannel = Literal["critical", "error", "warning", "info", "default"]
@@ -67,7 +70,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    provider: Literal["celery", "local"] | None = Field(
+    provider: ProviderName | None = Field(
         default=None,
         validation_alias=AliasChoices("JOBS_PROVIDER", "JOB_PROVIDER", "CGK_PROVIDER"),
         description="Where send_job sends. Unset: celery if a database is configured, else local.",
@@ -77,6 +80,39 @@ class Settings(BaseSettings):
     )
     broker_url: SecretStr | None = Field(
         default=None, description="Redis 6.2 or newer, or RabbitMQ 3.10 or newer, e.g. redis://localhost:6379/0"
+    )
+    inngest_event_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("INNGEST_EVENT_KEY", "CGK_INNGEST_EVENT_KEY"),
+        description="Provider inngest: the key that events are sent with.",
+    )
+    inngest_signing_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("INNGEST_SIGNING_KEY", "CGK_INNGEST_SIGNING_KEY"),
+        description="Provider inngest: the key that runs are read, cancelled and retried with; begins with `signkey`.",
+    )
+    inngest_base_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("INNGEST_BASE_URL", "CGK_INNGEST_BASE_URL"),
+        description="Provider inngest: a server of your own, or the Dev Server. Unset: Inngest Cloud.",
+    )
+    trigger_secret_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TRIGGER_SECRET_KEY", "TRIGGER_DEV_SECRET_KEY", "CGK_TRIGGER_SECRET_KEY"),
+        description="Provider trigger.dev: the secret key of an environment; begins with `tr_`.",
+    )
+    trigger_project_ref: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TRIGGER_PROJECT_REF", "CGK_TRIGGER_PROJECT_REF"),
+        description="Provider trigger.dev: read by its own tools. Here the secret key says which project it is.",
+    )
+    trigger_api_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("TRIGGER_API_URL", "CGK_TRIGGER_API_URL"),
+        description="Provider trigger.dev: a server of your own. Unset: Trigger.dev Cloud.",
+    )
+    provider_timeout_seconds: PositiveFloat = Field(
+        default=15.0, description="How long a request to Inngest or Trigger.dev may take, with its repeats."
     )
     key_prefix: str = Field(default="", description="Put before every key and queue in Redis, per deployment.")
     job_modules: Names = Field(
@@ -266,6 +302,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database URL; raises ConfigurationError when none is set."""
         if self.database_url is None:
+            if self.provider in HOSTED_PROVIDERS:
+                raise ConfigurationError(
+                    f"No database is configured, and JOBS_PROVIDER is {self.provider}: jobs run there, not in workers of "
+                    "this application. For runs in PostgreSQL set JOBS_PROVIDER=celery and CGK_DATABASE_URL."
+                )
             raise ConfigurationError(
                 "No database is configured. Set CGK_DATABASE_URL=postgresql://user:password@host/database, "
                 "or run `cgk-tasks dev` in this folder to start a private one."
@@ -350,7 +391,7 @@ def use_settings(settings: Settings | None) -> None:
 def _read_settings() -> Settings:
     try:
         settings = Settings()
-        if settings.database_url is None and settings.broker_url is None and settings.provider != "local":
+        if settings.database_url is None and settings.broker_url is None and settings.provider in (None, "celery"):
             settings = Settings(**_embedded_settings(settings))
     except ValidationError as exc:
         problems = "; ".join(

@@ -5,6 +5,7 @@
     ├─ EmbeddedError               a private PostgreSQL or Redis did not start or stop
     ├─ StoreError                  PostgreSQL refused, or is away
     ├─ BrokerError                 the broker refused, or is away
+    ├─ ProviderError               Inngest or Trigger.dev refused, or cannot be reached
     ├─ UnknownScheduleError        there is no schedule with this name or id
     ├─ UnknownEndpointError        the tenant has no such webhook endpoint
     ├─ AddressRefusedError         a webhook's URL leads where webhooks may not go
@@ -101,6 +102,31 @@ class BrokerError(CgkTasksError):
     """The broker refused a message, or is away."""
 
     code = "BROKER_ERROR"
+
+
+class ProviderError(CgkTasksError):
+    """Inngest or Trigger.dev refused a request, or cannot be reached. ``code`` says which, and decides about a retry.
+
+    status: the HTTP status of its answer, if there was one. retry_after: the seconds it asked to wait.
+    accepted: of a batch that went out in several requests, the ids of the runs that were accepted all the same.
+    """
+
+    code = "SERVICE_UNAVAILABLE"
+
+    def __init__(
+        self,
+        text: str,
+        code: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        accepted: Sequence[str] = (),
+    ) -> None:
+        self.code = code
+        self.status = status
+        self.retry_after = retry_after
+        self.accepted = tuple(accepted)
+        super().__init__(text)
 
 
 class UnknownScheduleError(CgkTasksError):

@@ -22,6 +22,15 @@ def client() -> JobClient:
     return create_job_client("celery")
 
 
+def sending_client() -> JobClient:
+    """A client that sends where the application does: to a hosted system, else as `client()`."""
+    from cgk_tasks.client import create_job_client
+    from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
+
+    provider = get_settings().provider
+    return create_job_client(provider) if provider in HOSTED_PROVIDERS else client()
+
+
 def load_jobs() -> None:
     """Import CGK_JOB_MODULES, which define the application's events and jobs. One that fails is only a warning."""
     from cgk_tasks.builtin import register_builtin_jobs

@@ -43,7 +43,7 @@ def send(
     """Send one event. Prints the id of its run, or with --wait its result."""
     data = _payload(payload, tenant)
     options = _options(delay, at, key, queue, priority)
-    client = application.client()
+    client = application.sending_client()
     application.load_jobs()
     if wait is not None:
         _refuse_unrecorded(event)

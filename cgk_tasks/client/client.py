@@ -104,13 +104,14 @@ class JobClient:
         handle = self.send(event, payload, **options)
         give_up = time.monotonic() + timeout
         pause = _FIRST_LOOK_SECONDS
+        slowest = getattr(self.provider, "slowest_look_seconds", _SLOWEST_LOOK_SECONDS)
         while not (status := self.provider.get_run_status(handle.id)).is_closed:
             left = give_up - time.monotonic()
             if left <= 0:
                 message = f"The run is still {status.state} after {timeout:g} s."
                 return WaitResult(handle.id, False, None, "TIMEOUT", message, timeout, timed_out=True)
             time.sleep(min(pause, left))
-            pause = min(pause * 1.5, _SLOWEST_LOOK_SECONDS)
+            pause = min(pause * 1.5, slowest)
         if status.state == "completed":
             return WaitResult(handle.id, True, status.result)
         error = status.error or {}
@@ -187,10 +188,11 @@ _lock = threading.Lock()
 def create_job_client(
     provider: str | JobProvider | None = None, *, defaults: SendOptions | None = None, **provider_settings: Any
 ) -> JobClient:
-    """A client for a provider: "celery", "local", or an object of your own. None: what the settings say.
+    """A client for a provider: "celery", "local", "inngest", "trigger.dev", or an object of your own. None: what the
+    settings say.
 
     provider_settings go to the provider: the local one takes `tenants`, `concurrency` (5) and `max_queue_size`
-    (10000). Raises ConfigurationError for an unknown provider or setting.
+    (10000); trigger.dev takes `concurrency_per_tenant` (True). Raises ConfigurationError for an unknown provider or setting.
     """
     chosen = _chosen() if provider is None else provider
     if not isinstance(chosen, str):
@@ -211,7 +213,17 @@ def _provider(name: str, provider_settings: dict[str, Any]) -> JobProvider:
         from cgk_tasks.client.local import LocalProvider
 
         return LocalProvider(**provider_settings)
-    raise ConfigurationError(f"There is no provider {name!r}. Set JOBS_PROVIDER to celery or local.")
+    if name == "inngest":
+        from cgk_tasks.client.inngest import InngestProvider
+
+        return InngestProvider(**provider_settings)
+    if name == "trigger.dev":
+        from cgk_tasks.client.trigger_dev import TriggerDevProvider
+
+        return TriggerDevProvider(**provider_settings)
+    raise ConfigurationError(
+        f"There is no provider {name!r}. Set JOBS_PROVIDER to celery, local, inngest or trigger.dev."
+    )
 
 
 def _chosen() -> str:

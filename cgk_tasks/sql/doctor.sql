@@ -27,3 +27,7 @@ SELECT coalesce(w.name, l.holder::text) AS holder, (l.expires_at > now()) AS hel
 SELECT queue, count(*) AS runs FROM cgk.runs
  WHERE state = 'pending' AND NOT queue = ANY(%(queues)s::text[])
  GROUP BY queue ORDER BY queue;
+
+-- name: open_runs
+-- Runs that only our own workers will end.
+SELECT count(*) AS runs FROM cgk.runs;

@@ -17,6 +17,8 @@ from celery import Celery, bootsteps, signals
 from celery.worker import state
 
 from cgk_tasks import postgres
+from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
+from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.postgres import Row
 from cgk_tasks.runs import identity, tracing
 from cgk_tasks.runs.steward import Pool, Steward
@@ -54,6 +56,7 @@ class StewardStep(bootsteps.StartStopStep):
 
     def create(self, worker: WorkController) -> None:  # noqa: ARG002
         global _main_pid  # noqa: PLW0603 - one worker a process
+        _refuse_idle_worker()
         _main_pid = os.getpid()
         identity.new_worker_id()
         activity.share()
@@ -84,6 +87,16 @@ class StewardStep(bootsteps.StartStopStep):
             self.steward = None
         cancellation.forget()
         postgres.close_pools()
+
+
+def _refuse_idle_worker() -> None:
+    """Jobs run in Inngest or Trigger.dev, and no database holds runs of an earlier provider: there is nothing to do."""
+    settings = get_settings()
+    if settings.provider in HOSTED_PROVIDERS and settings.database_url is None:
+        try:
+            _ = settings.database
+        except ConfigurationError as exc:
+            raise SystemExit(f"error: {exc}") from None
 
 
 def _pool(worker: WorkController) -> Pool:

@@ -240,18 +240,10 @@ def test_the_local_provider_needs_no_server(folder):
     assert folder.names() == {".env.local", "jobs.py"}
 
 
-@pytest.mark.parametrize("provider", ["inngest", "trigger.dev"])
-def test_a_provider_that_is_not_built_is_refused_with_those_that_are(folder, provider):
-    done = folder.run("--provider", provider)
-    assert done.returncode == 2
-    assert f"error: The provider {provider} is not built yet.\nhint:  Use celery, or local" in done.stderr
-    assert folder.names() == set()
-
-
 @pytest.mark.parametrize(
     ("settings", "code", "says"),
     [
-        ({"JOBS_PROVIDER": "inngest"}, 3, "JOBS_PROVIDER in .env.local: The provider inngest is not built yet."),
+        ({"JOBS_PROVIDER": "sidekiq"}, 3, "JOBS_PROVIDER in .env.local: There is no provider 'sidekiq'."),
         ({"CGK_DISPATCH_BATCH": "many"}, 3, "CGK_DISPATCH_BATCH"),
         ({"CGK_DATABASE_URL": "mysql://h/d", "CGK_BROKER_URL": "redis://h"}, 4, "not a URL of a PostgreSQL"),
         ({"CGK_DATABASE_URL": "postgresql://u@127.0.0.1:1/d", "CGK_BROKER_URL": "redis://h"}, 4, "refused"),

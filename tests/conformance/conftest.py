@@ -1,25 +1,55 @@
-"""One client for each provider: the real one with a worker, and the local one."""
+"""One client for each provider: the real one with a worker, the local one, and those of hosted systems.
+
+The hosted systems are stand-ins on loopback (tests/support/hosted_server.py). A test that needs what only our own engine does,
+such as every attempt's error, asks for the fixture `engine`.
+"""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
 import tests.conformance.jobs  # noqa: F401 - the local provider runs them in this process
 from cgk_tasks import JobClient, RunStatus, create_job_client
+from cgk_tasks.config import use_settings
 from tests.conftest import TENANTS
+from tests.support.hosted_server import Inngest, TriggerDev, hosted_server, settings_of
 from tests.support.waiting import wait_until
 
+OWN = ["celery", "local"]
+HOSTED = {"inngest": Inngest, "trigger.dev": TriggerDev}
 
-@pytest.fixture(scope="module", params=["celery", "local"])
-def provider_client(request, database, start_worker):
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "provider_client" in metafunc.fixturenames:
+        names = OWN if "engine" in metafunc.fixturenames else [*OWN, *HOSTED]
+        metafunc.parametrize("provider_client", names, indirect=True, scope="module")
+
+
+@pytest.fixture
+def engine():
+    """The runs of this test are run by us."""
+
+
+@pytest.fixture(scope="module")
+def provider_client(request, database):
     """A client on which the jobs of `tests.conformance.jobs` run."""
-    if request.param == "celery":
-        start_worker(["tests.conformance.jobs"], concurrency=2)
-        client = create_job_client(provider="celery")
-    else:
-        client = create_job_client(provider="local", tenants=TENANTS)
-    yield client
-    client.close()
+    with ExitStack() as stack:
+        if request.param == "celery":
+            request.getfixturevalue("start_worker")(["tests.conformance.jobs"], concurrency=2)
+            client = create_job_client(provider="celery")
+        elif request.param == "local":
+            client = create_job_client(provider="local", tenants=TENANTS)
+        else:
+            server = stack.enter_context(hosted_server(HOSTED[request.param]))
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            for name, value in settings_of(server).items():
+                patch.setenv(name, value)
+            use_settings(None)
+            stack.callback(use_settings, None)
+            client = create_job_client()
+        yield client
+        client.close()
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_the_times_of_a_run_are_in_order(run):
     assert status.created_at <= status.started_at <= status.closed_at <= datetime.now(UTC)
 
 
-def test_a_job_knows_its_attempt_and_its_job(run):
+def test_a_job_knows_its_attempt_and_its_job(run, engine):
     assert run("attempt", max_attempts=5).result == [1, 5, "conformance-act", "conformance.act"]
 
 
@@ -122,12 +122,12 @@ def test_a_delayed_run_is_scheduled_and_then_runs(provider_client, wait_for):
     assert status.started_at >= scheduled.run_at
 
 
-def test_an_event_without_a_job_is_unhandled(provider_client, wait_for):
+def test_an_event_without_a_job_is_unhandled(provider_client, wait_for, engine):
     status = wait_for(provider_client.send(Nobody(tenant_id="acme")).id)
     assert (status.state, status.error_code) == ("unhandled", "NO_JOB")
 
 
-def test_a_run_that_did_not_start_in_time_expires(provider_client, wait_for):
+def test_a_run_that_did_not_start_in_time_expires(provider_client, wait_for, engine):
     handle = provider_client.send(Act(tenant_id="acme", action="echo"), delay=60, expires=0.2)
     status = wait_for(handle.id)
     assert (status.state, status.error_code, status.attempt) == ("expired", "EXPIRED", 0)
@@ -142,13 +142,13 @@ def test_a_result_that_cannot_be_kept_fails_the_run(run, action):
 # Failure
 
 
-def test_a_failing_run_is_tried_again_until_it_succeeds(run):
+def test_a_failing_run_is_tried_again_until_it_succeeds(run, engine):
     status = run("fail_until", "3")
     assert (status.state, status.result, status.attempt) == ("completed", 3, 3)
     assert [error["attempt"] for error in status.errors] == [1, 2]
 
 
-def test_a_run_fails_when_its_attempts_are_used_up(run):
+def test_a_run_fails_when_its_attempts_are_used_up(run, engine):
     status = run("fail", "broken", max_attempts=2)
     assert (status.state, status.attempt, len(status.errors)) == ("failed", 2, 2)
     assert (status.error["type"], status.error["message"]) == ("ValueError", "broken")
@@ -160,19 +160,19 @@ def test_a_permanent_error_fails_the_run_at_once(run):
     assert (status.state, status.attempt, status.error_code) == ("failed", 1, "NO_ACCOUNT")
 
 
-def test_the_waits_between_attempts_grow_as_the_job_says(provider_client, wait_for):
+def test_the_waits_between_attempts_grow_as_the_job_says(provider_client, wait_for, engine):
     status = wait_for(provider_client.send(Backoff(tenant_id="acme")).id)
     at = [datetime.fromisoformat(error["at"]) for error in status.errors]
     waits = [(later - earlier).total_seconds() for earlier, later in pairwise(at)]
     assert [0.3 <= waits[0] < 3, 0.9 <= waits[1] < 5] == [True, True], waits
 
 
-def test_a_run_is_retrying_while_it_waits_for_its_next_attempt(provider_client, wait_for):
+def test_a_run_is_retrying_while_it_waits_for_its_next_attempt(provider_client, wait_for, engine):
     status = wait_for(provider_client.send(Backoff(tenant_id="acme")).id, "retrying")
     assert (status.attempt >= 1, status.run_at > status.started_at, status.closed_at) == (True, True, None)
 
 
-def test_a_job_that_says_how_long_to_wait_is_heard(provider_client, wait_for):
+def test_a_job_that_says_how_long_to_wait_is_heard(provider_client, wait_for, engine):
     status = wait_for(provider_client.send(RetryAfter(tenant_id="acme")).id)
     failed_at = datetime.fromisoformat(status.errors[0]["at"])
     assert (status.result, (status.started_at - failed_at).total_seconds() >= 0.45) == ("done", True)
@@ -192,7 +192,7 @@ def test_a_job_that_takes_too_long_is_stopped(provider_client, wait_for, event):
 # Several jobs of one event
 
 
-def test_an_event_with_two_jobs_has_a_child_run_of_each(provider_client, wait_for):
+def test_an_event_with_two_jobs_has_a_child_run_of_each(provider_client, wait_for, engine):
     parent = wait_for(provider_client.send(Two(tenant_id="acme")).id)
     children = {job: provider_client.get_run_status(run_id) for job, run_id in parent.result.items()}
     assert (parent.state, set(children)) == ("completed", {"conformance-first", "conformance-second"})
@@ -200,13 +200,13 @@ def test_an_event_with_two_jobs_has_a_child_run_of_each(provider_client, wait_fo
     assert {job: child.job for job, child in children.items()} == {job: job for job in children}
 
 
-def test_a_failed_child_fails_its_parent_and_not_its_sibling(provider_client, wait_for):
+def test_a_failed_child_fails_its_parent_and_not_its_sibling(provider_client, wait_for, engine):
     parent = wait_for(provider_client.send(Two(tenant_id="acme", second_fails=True)).id)
     assert (parent.state, parent.error_code, parent.result["conformance-second"]) == ("failed", "SECOND_FAILED", None)
     assert provider_client.get_run_status(parent.result["conformance-first"]).state == "completed"
 
 
-def test_the_replay_of_a_child_runs_only_its_job(provider_client, wait_for):
+def test_the_replay_of_a_child_runs_only_its_job(provider_client, wait_for, engine):
     parent = wait_for(provider_client.send(Two(tenant_id="acme")).id)
     replay = wait_for(provider_client.retry(parent.result["conformance-first"]).id)
     assert (replay.state, replay.job, replay.result) == ("completed", "conformance-first", replay.id)
@@ -237,10 +237,15 @@ def test_a_closed_run_cannot_be_cancelled(provider_client, run):
         provider_client.cancel(run("echo").id)
 
 
-def test_a_closed_run_is_replayed_as_a_new_one_that_names_it(provider_client, wait_for, run):
+def test_a_closed_run_is_replayed_as_a_new_one(provider_client, wait_for, run):
     failed = run("fail_permanently", "x")
     replay = wait_for(provider_client.retry(failed.id).id)
-    assert (replay.replay_of, replay.payload, replay.id != failed.id) == (failed.id, failed.payload, True)
+    assert (replay.state, replay.payload, replay.id != failed.id) == ("failed", failed.payload, True)
+
+
+def test_a_replay_names_the_run_that_it_repeats(provider_client, wait_for, run, engine):
+    failed = run("fail_permanently", "x")
+    assert wait_for(provider_client.retry(failed.id).id).replay_of == failed.id
 
 
 def test_an_open_run_cannot_be_replayed(provider_client, blocked):

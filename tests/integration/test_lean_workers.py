@@ -7,9 +7,10 @@ import sys
 import pytest
 
 HEAVY = [
-    "sqlalchemy", "django.db", "alembic", "typer", "tornado", "flower", "pytest", "cgk_tasks.embedded", "cgk_tasks.cli",
-    "cryptography.hazmat",
-]
+    "sqlalchemy", "django.db", "alembic", "typer", "tornado", "flower", "pytest", "httpx", "cryptography.hazmat",
+    "cgk_tasks.embedded", "cgk_tasks.cli", "cgk_tasks.client.hosted", "cgk_tasks.client.inngest",
+    "cgk_tasks.client.trigger_dev",
+]  # fmt: skip
 START = """
 import sys
 import cgk_tasks

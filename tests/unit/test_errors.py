@@ -16,6 +16,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.EmbeddedError("Redis did not start within 5 s. See .cgk/redis.log"),
     errors.StoreError("PostgreSQL is away"),
     errors.BrokerError("Redis is away"),
+    errors.ProviderError("Inngest is away", "NETWORK_ERROR", status=503, retry_after=2.0, accepted=["01A"]),
     errors.TenantError("no"),
     errors.TenantMissingError("order.created"),
     errors.InvalidTenantError("Raw Dog"),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Collection, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -21,21 +19,10 @@ from cgk_tasks.builtin.webhooks.addresses import check_url, host_of, resolve
 from cgk_tasks.classification import classify_error
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import AddressRefusedError
+from cgk_tasks.quiet_requests import quiet_requests
 
 EXCERPT_BYTES = 1000
 _GONE = 410
-
-_posting: ContextVar[bool] = ContextVar("cgk_posting_webhook", default=False)
-
-
-class _NotOurs(logging.Filter):
-    """httpx logs every URL, and those of webhooks may hold tokens. The application's own requests stay in the log."""
-
-    def filter(self, _record: logging.LogRecord) -> bool:
-        return not _posting.get()
-
-
-logging.getLogger("httpx").addFilter(_NotOurs())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +77,16 @@ async def post(client: httpx.AsyncClient, url: str, secrets: Sequence[str], mess
     settings = get_settings()
     limit = settings.webhook_timeout_seconds
     begun = time.monotonic()
-    token = _posting.set(True)
     try:
-        async with asyncio.timeout(limit):
-            response, excerpt = await _exchange(client, url, secrets, message, settings.webhook_private_hosts)
+        with quiet_requests():  # a webhook's URL may hold a token
+            async with asyncio.timeout(limit):
+                response, excerpt = await _exchange(client, url, secrets, message, settings.webhook_private_hosts)
     except (TimeoutError, httpx.TimeoutException):
         return Answer(time.monotonic() - begun, error=f"no complete answer within {limit:g} s")
     except AddressRefusedError as exc:
         return Answer(time.monotonic() - begun, error=str(exc))
     except (httpx.HTTPError, OSError) as exc:
         return Answer(time.monotonic() - begun, error=f"{classify_error(exc).code}: {exc}"[:EXCERPT_BYTES])
-    finally:
-        _posting.reset(token)
     seconds = time.monotonic() - begun
     if response.is_success:
         return Answer(seconds, response.status_code, excerpt)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cgk_tasks.cli.doctor import beat, broker, database, secrets, work
+from cgk_tasks.cli.doctor import beat, broker, database, hosted, secrets, work
 from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok, warn
 from cgk_tasks.cli.failures import in_two
-from cgk_tasks.config import Settings, get_settings, misspelt_in_files
+from cgk_tasks.config import HOSTED_PROVIDERS, Settings, get_settings, misspelt_in_files
 from cgk_tasks.errors import CgkTasksError
 
 
@@ -13,6 +13,8 @@ def examine() -> list[Finding]:
     """Look at everything. Never raises for something that is broken: that is a finding."""
     try:
         settings = get_settings()
+        if settings.provider in HOSTED_PROVIDERS:
+            return [*_misspelt(), *hosted.check(settings.provider)]
         _ = settings.database, settings.broker
     except CgkTasksError as error:
         return [fail("settings", *in_two(error)), work.jobs()]

@@ -11,7 +11,7 @@ import typer
 from cgk_tasks.cli import failures
 from cgk_tasks.cli.output import examples, say
 from cgk_tasks.cli.setup.failure import INTERRUPTED, SERVER, SETTING, TRIAL, SetupFailure
-from cgk_tasks.errors import BrokerError, ConfigurationError, EmbeddedError, StoreError
+from cgk_tasks.errors import BrokerError, ConfigurationError, EmbeddedError, ProviderError, StoreError
 
 commands = typer.Typer(
     help="Set up the working folder.",
@@ -24,7 +24,7 @@ EXAMPLES = examples(
     "cgk-tasks setup jobs",
     "cgk-tasks setup jobs --non-interactive --provider celery",
     "cgk-tasks setup:jobs --verify-only || echo broken",
-    more=f"Exit codes: 0 a job has run, 1 failed otherwise, 2 wrong usage, {SETTING} a setting is missing or wrong, "
+    more=f"Exit codes: 0 a job has run (of inngest and trigger.dev: they know the keys), 1 failed otherwise, 2 wrong usage, {SETTING} a setting is missing or wrong, "
     f"{SERVER} a server cannot be used, {TRIAL} the test run did not complete, {INTERRUPTED} Ctrl-C.",
 )
 
@@ -40,9 +40,7 @@ class Provider(StrEnum):
 
 @commands.command("jobs", epilog=EXAMPLES)
 def jobs(
-    provider: Annotated[
-        Provider | None, typer.Option(help="Where jobs run. inngest and trigger.dev are not built yet.")
-    ] = None,
+    provider: Annotated[Provider | None, typer.Option(help="Where jobs run.")] = None,
     verify_only: Annotated[
         bool, typer.Option("--verify-only", help="Ask nothing and write no file: check, and run a test event.")
     ] = False,
@@ -79,4 +77,4 @@ def _exit_code(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, ConfigurationError):
         return SETTING
-    return SERVER if isinstance(error, EmbeddedError | StoreError | BrokerError) else 1
+    return SERVER if isinstance(error, EmbeddedError | StoreError | BrokerError | ProviderError) else 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cgk_tasks.cli import exits
+from collections.abc import Iterable
+
 from cgk_tasks.cli.output import say
 from cgk_tasks.cli.setup.draft import Draft
 from cgk_tasks.cli.setup.failure import SETTING, SetupFailure
@@ -11,18 +12,17 @@ from cgk_tasks.cli.setup.questions import Questions
 
 CELERY = "celery"
 LOCAL = "local"
-NOT_BUILT = ("inngest", "trigger.dev")
 
 _CHOICES = {
     CELERY: "Celery workers, with PostgreSQL and a broker: runs are on record and survive everything",
     LOCAL: "inside the application's own process: no servers, and nothing survives it",
+    "inngest": "an Inngest project that you have, until you move from it",
+    "trigger.dev": "a Trigger.dev project that you have, until you move from it",
 }
 
 
 def settle_provider(wanted: str | None, questions: Questions, draft: Draft) -> str:
     """The provider, decided in the draft where it has to change. Raises SetupFailure."""
-    if wanted in NOT_BUILT:
-        raise SetupFailure(exits.USAGE, _not_built(wanted))
     found = draft.find(PROVIDER)
     if wanted is None and found is None:
         if draft.find(DATABASE):
@@ -47,12 +47,13 @@ def _ask(questions: Questions) -> str:
 
 
 def _mended(found: Found, questions: Questions) -> str:
-    problem = _not_built(found.value) if found.value in NOT_BUILT else f"There is no provider {found.value!r}."
-    problem = f"{found.name} in {found.place}: {problem}"
+    problem = f"{found.name} in {found.place}: There is no provider {found.value!r}."
     if found.is_fixed or not questions.confirm(f"{problem}\nChange it?"):
-        raise SetupFailure(SETTING, f"{problem} Set it to celery or local.")
+        raise SetupFailure(SETTING, f"{problem} Set it to {_or(_CHOICES)}.")
     return _ask(questions)
 
 
-def _not_built(provider: str) -> str:
-    return f"The provider {provider} is not built yet. Use celery, or local for a single process without servers."
+
+def _or(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}"

@@ -16,13 +16,13 @@ from cgk_tasks.cli.output import err, say
 from cgk_tasks.cli.setup import env_file, starter
 from cgk_tasks.cli.setup.draft import Draft
 from cgk_tasks.cli.setup.failure import SERVER, SETTING, SetupFailure
-from cgk_tasks.cli.setup.found import ENV_LOCAL, JOB_MODULES, KEYS
+from cgk_tasks.cli.setup.found import ENV_LOCAL, JOB_MODULES
 from cgk_tasks.cli.setup.key import settle_key
 from cgk_tasks.cli.setup.provider import CELERY, settle_provider
 from cgk_tasks.cli.setup.questions import Questions
 from cgk_tasks.cli.setup.servers import private_servers_exist, settle_servers
 from cgk_tasks.cli.setup.trial import private_servers, try_a_worker, try_this_process
-from cgk_tasks.config import get_settings, misspelt_in_files
+from cgk_tasks.config import HOSTED_PROVIDERS, get_settings, misspelt_in_files
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ def run(options: Options) -> None:
     draft, questions = Draft(), Questions(may_ask=options.may_ask and not options.verify_only)
     provider = settle_provider(options.provider, questions, draft)
     get_settings()  # raises for whatever else is wrong
+    if provider in HOSTED_PROVIDERS:
+        _set_up_hosted(provider, draft, questions, options)
+        return
     private = settle_servers(questions, draft) if provider == CELERY else False
     if options.verify_only:
         _require_set_up(private=private)
@@ -60,6 +63,16 @@ def run(options: Options) -> None:
     _tell_what_is_next(private=private, with_celery=provider == CELERY)
 
 
+def _set_up_hosted(provider: str, draft: Draft, questions: Questions, options: Options) -> None:
+    """Jobs run there, so there is nothing but settings, and no event is sent: it could start real work."""
+    from cgk_tasks.cli.setup.hosted import settle_hosted
+
+    settle_hosted(provider, questions, draft)
+    if not options.verify_only:
+        _write_env(draft, skip_env=options.skip_env)
+    say(_HOSTED)
+
+
 def _require_set_up(*, private: bool) -> None:
     """Private servers are started to verify them, but not made."""
     if private and not private_servers_exist():
@@ -75,6 +88,10 @@ def _write_files(draft: Draft, questions: Questions, *, skip_env: bool, with_cel
     if found is None:
         draft.set(JOB_MODULES, modules)
     importlib.invalidate_caches()
+    _write_env(draft, skip_env=skip_env)
+
+
+def _write_env(draft: Draft, *, skip_env: bool) -> None:
     if draft.changes and skip_env:
         say(f"{ENV_LOCAL}: left as it is. Set in the environment: {', '.join(draft.changes)}")
     elif draft.changes:
@@ -96,7 +113,7 @@ def _write_starter(module: str, questions: Questions) -> None:
 
 def _warn_of_git(changes: Mapping[str, str]) -> None:
     """A file with passwords or keys does not belong into a repository."""
-    if KEYS[0] not in changes and not any("://" in value for value in changes.values()):
+    if not any("://" in value or name.endswith(("_KEY", "_KEYS")) for name, value in changes.items()):
         return
     try:
         command = ["git", "check-ignore", "-q", str(ENV_LOCAL)]
@@ -142,6 +159,10 @@ It works. Now start a worker, and register a tenant:
   celery -A cgk_tasks worker
   cgk-tasks tenants add acme
   cgk-tasks send EVENT '{}' --tenant acme --wait 30"""
+_HOSTED = """
+It works. send_job sends there now; functions and tasks are found by the events' names:
+  cgk-tasks events list
+To move to workers of your own later: cgk-tasks setup jobs --provider celery"""
 _LOCAL = """
 It works. Jobs run in the process that calls send_job, and are lost with it."""
 
