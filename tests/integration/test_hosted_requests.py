@@ -186,10 +186,10 @@ def test_without_a_database_every_well_formed_tenant_is_one(connect, kind):
     assert client.trigger_and_wait(Act(tenant_id="whoever", action="echo", argument="x")).unwrap() == "x"
 
 
-def test_with_a_database_only_registered_and_active_tenants_are_sent_for(connect, database, services):
+def test_with_a_database_only_registered_and_active_tenants_are_sent_for(connect, database):
     from cgk_tasks.tenancy import add_tenant, suspend_tenant
 
-    client, server = connect(TriggerDev, CGK_DATABASE_URL=services.database_url)
+    client, server = connect(TriggerDev, CGK_DATABASE_URL=database)
     add_tenant("sleepy")
     suspend_tenant("sleepy")
     with pytest.raises(UnknownTenantError):
