@@ -93,6 +93,7 @@ def _paths() -> dict[str, str]:
         "a failed run": f"/runs/{failed}",
         "a waiting run, with why": f"/runs/{waiting}",
         "tenants": "/tenants",
+        "queues": "/queues",
         "tenants, 30 days": "/tenants?within=30d",
         "dead letters": "/dead-letters",
         "dead letters of one tenant": "/dead-letters?tenant=shop-3",

@@ -32,6 +32,7 @@
        ├─ PermanentError           fail now
        ├─ TransientError           try again, this uses an attempt
        ├─ RetryLater               try again, this uses no attempt
+       │  └─ LimitReached          a limit of runs at once, or in an interval, has no room
        ├─ JobTimeoutError          the job took too long
        └─ RunCancelledError        the run was cancelled while the job ran
 
@@ -457,6 +458,12 @@ class RetryLater(JobError):  # noqa: N818 - it steers the run, and is no failure
         self.delay_seconds = _wait_seconds(delay)
         self.reason = reason
         super().__init__(f"again in {self.delay_seconds:g} s" + (f": {reason}" if reason else ""))
+
+
+class LimitReached(RetryLater):
+    """A limit has no room for the run: what `concurrency=` of a job and `with_rate_limit` raise. ``reason`` says which."""
+
+    code = "LIMIT_REACHED"
 
 
 class JobTimeoutError(JobError):

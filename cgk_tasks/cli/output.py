@@ -36,6 +36,7 @@ STATE_STYLES: Mapping[str, str] = {
     "unhandled": "yellow",
     "active": "green",
     "suspended": "yellow",
+    "paused": "yellow",
 }
 
 

@@ -25,6 +25,7 @@ from cgk_tasks.cli import (
     failures,
     metrics,
     migrate,
+    queues,
     runs,
     schedules,
     secrets,
@@ -61,6 +62,7 @@ program.command("send", epilog=send.EXAMPLES)(send.send)
 program.add_typer(runs.commands, name="runs")
 program.command("why", epilog=why.EXAMPLES)(why.why)
 program.add_typer(tenants.commands, name="tenants")
+program.add_typer(queues.commands, name="queues")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
 program.add_typer(webhooks.commands, name="webhooks")

@@ -114,7 +114,7 @@ def new_run(
         tenant_id=tenant_id,
         event=event,
         payload=payload,
-        queue=_queue(options.queue) or settings.default_queue,
+        queue=settings.default_queue if options.queue is None else queue_name(options.queue),
         priority=_priority(options.priority),
         state=state,
         job=origin.job,
@@ -186,8 +186,9 @@ def _max_attempts(value: int | None) -> int | None:
     return value
 
 
-def _queue(value: str | None) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200):
+def queue_name(value: str) -> str:
+    """The name, if it can be that of a queue. Raises InvalidOptionError."""
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200:
         raise InvalidOptionError("queue", f"must be a name of 1 to 200 printable characters, not {value!r}")
     return value
 

@@ -83,7 +83,7 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """A run that goes on later. refund: 1 if the attempt does not count."""
+    """A run that goes on later. refund: 1 if the attempt does not count. put_off: JSON that says why, without an error."""
 
     id: str
     attempt: int
@@ -93,6 +93,7 @@ class PutBack:
     error: str | None = None
     payload: str | None = None
     job: str | None = None
+    put_off: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,18 +10,20 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import BrokerError, ConfigurationError, UnknownRunError
+from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, UnknownRunError
+from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.runs import store
+from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.publisher import get_publisher
 
 SQL = statements("why")
 
 GateCode = Literal[
-    "not_due", "waits_for_retry", "tenant_suspended", "unknown_tenant", "no_worker", "no_listener", "broker_down",
-    "after_a_crash", "not_handed_over", "in_queue", "running", "worker_silent", "waits_for_children", "being_cancelled",
-    "being_released", "closed",
+    "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
+    "no_listener", "broker_down", "after_a_crash", "not_handed_over", "in_queue", "running", "worker_silent",
+    "waits_for_children", "being_cancelled", "being_released", "closed",
 ]  # fmt: skip
 
 _COUNT_TO = 10_000
@@ -81,7 +84,7 @@ def _count_ahead(facts: Row) -> Row:
 
 
 def _scheduled(facts: Row) -> Iterator[Gate]:
-    yield from _tenant(facts)
+    yield from _paused(facts)
     if facts["run_at"] > facts["now"]:
         yield Gate("not_due", f"It is not due until {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
     else:
@@ -89,10 +92,12 @@ def _scheduled(facts: Row) -> Iterator[Gate]:
 
 
 def _retrying(facts: Row) -> Iterator[Gate]:
-    yield from _tenant(facts)
+    yield from _paused(facts)
     error = facts["last_error"]
     if facts["run_at"] <= facts["now"]:
         yield from _hand_over(facts)
+    elif facts["put_off"] is not None:
+        yield _put_off(facts)
     elif error is not None and error.get("attempt") == facts["attempt"]:
         failed = f"Attempt {facts['attempt'] - facts['deaths']} failed with {error.get('code')}"
         yield Gate(
@@ -100,19 +105,30 @@ def _retrying(facts: Row) -> Iterator[Gate]:
             until=facts["run_at"],
         )  # fmt: skip
     else:
-        reason = "Its job put it off (RetryLater, or a limit of runs at once), without using an attempt"
-        yield Gate("waits_for_retry", f"{reason}; due {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
+        yield Gate("waits_for_retry", f"It is tried again {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
+
+
+def _put_off(facts: Row) -> Gate:
+    """Its job put it off, or a limit did. The reason is the application's text, so it may quote the payload."""
+    reason = Redaction(facts["event"], decode(facts["payload"])).text(facts["put_off"]["reason"])
+    again = f"it tries again {_when(facts['run_at'], facts['now'])}, and no attempt is used."
+    if facts["put_off"]["code"] == LimitReached.code:
+        hint = "It goes on by itself. To let more through, raise the limit where the job is defined, and start the workers anew."
+        return Gate("limit", f"It is over a limit ({reason}); {again}", hint, facts["run_at"])
+    said = f" ({reason})" if reason else ""
+    return Gate("waits_for_retry", f"Its job put it off{said}; {again}", until=facts["run_at"])
 
 
 def _held(facts: Row) -> Iterator[Gate]:
-    yield from _tenant(facts)
-    if facts["tenant_status"] == "active":
-        yield Gate("being_released", "Its tenant is active again; the dispatcher releases it within a second or two.")
+    gates = list(_paused(facts))
+    yield from gates
+    if not gates:
+        yield Gate("being_released", "Nothing holds it any more; the dispatcher releases it within a second or two.")
         yield from _no_worker(facts)
 
 
 def _pending(facts: Row) -> Iterator[Gate]:
-    yield from _tenant(facts)
+    yield from _paused(facts)
     if facts["handed_over_at"] is None:
         yield from _hand_over(facts)
         return
@@ -153,6 +169,11 @@ _GATES: dict[State, Callable[[Row], Iterator[Gate]]] = {
 }
 
 
+def _paused(facts: Row) -> Iterator[Gate]:
+    yield from _tenant(facts)
+    yield from _queue(facts)
+
+
 def _tenant(facts: Row) -> Iterator[Gate]:
     tenant = facts["tenant_id"]
     if not facts["has_tenant"]:
@@ -166,6 +187,17 @@ def _tenant(facts: Row) -> Iterator[Gate]:
         yield Gate(
             "tenant_suspended", f"Its tenant {tenant} is suspended{by}{since}.",
             f"Resume it: cgk-tasks tenants resume {tenant}",
+        )  # fmt: skip
+
+
+def _queue(facts: Row) -> Iterator[Gate]:
+    if facts["paused_at"] is not None:
+        queue = facts["queue"]
+        by = f" by {facts['paused_by']}" if facts["paused_by"] else ""
+        reason = f": {facts['pause_reason']}" if facts["pause_reason"] else ""
+        yield Gate(
+            "queue_paused", f"Its queue {queue!r} is paused{by} since {_time(facts['paused_at'])}{reason}.",
+            f"Resume it: cgk-tasks queues resume {shlex.quote(queue)}",
         )  # fmt: skip
 
 
@@ -183,9 +215,10 @@ def _no_worker(facts: Row) -> Iterator[Gate]:
     if not facts["workers"]:
         yield Gate("no_worker", "No worker is running.", start)
     elif not facts["listening"]:
-        running = f"{facts['workers']} running {'worker' if facts['workers'] == 1 else 'workers'}"
+        number = facts["workers"]
+        others = f"{number} running {'worker listens' if number == 1 else 'workers listen'} to others"
         yield Gate(
-            "no_listener", f"No worker listens to its queue {queue!r} ({running} listen to others).",
+            "no_listener", f"No worker listens to its queue {queue!r} ({others}).",
             f"{start}, or add it to CGK_QUEUES of the workers",
         )  # fmt: skip
 

@@ -1,19 +1,20 @@
 -- name: hand_over_due
--- scheduled, retrying → pending, the most urgent first. A suspended tenant's run is held instead.
+-- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
 WITH due AS (
     SELECT id FROM cgk.runs
      WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
      ORDER BY run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 UPDATE cgk.runs r
-   SET state = CASE WHEN t.status = 'suspended' THEN 'held' ELSE 'pending' END,
+   SET state = CASE WHEN t.status = 'suspended' OR q.queue IS NOT NULL THEN 'held' ELSE 'pending' END,
        handed_over_at = clock_timestamp(), hand_overs = 1
   FROM due JOIN cgk.runs d USING (id) LEFT JOIN cgk.tenants t ON t.id = d.tenant_id
+       LEFT JOIN cgk.paused_queues q ON q.queue = d.queue
  WHERE r.id = due.id
 RETURNING r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state;
 
 -- name: hand_over_unpublished
--- Runs whose publish failed, that a worker gave back or whose tenant was resumed.
+-- Runs whose publish failed, that a worker gave back or whose tenant or queue was resumed.
 WITH waiting AS (
     SELECT id FROM cgk.runs
      WHERE state = 'pending' AND handed_over_at IS NULL
@@ -53,11 +54,33 @@ UPDATE cgk.runs r SET handed_over_at = clock_timestamp(), hand_overs = least(r.h
 RETURNING r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state;
 
 -- name: release_held
--- held → pending or scheduled, for the tenants that are active again.
+-- held → pending or scheduled, where the tenant is not suspended and the queue not paused (any more). Jumps in the index from
+-- queue to queue, and from tenant to tenant in those that are open: a look costs the same with a million runs held.
+-- A tenant that is gone holds nothing: its run fails once it is claimed, and says so.
+WITH RECURSIVE queues AS (
+    (SELECT queue FROM cgk.runs WHERE state = 'held' ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT following.queue FROM queues, LATERAL (
+        SELECT queue FROM cgk.runs WHERE state = 'held' AND queue > queues.queue ORDER BY queue LIMIT 1) AS following
+), parts AS (
+    SELECT queue, first.tenant_id FROM queues, LATERAL (
+        SELECT r.tenant_id FROM cgk.runs r
+         WHERE r.state = 'held' AND r.queue = queues.queue ORDER BY r.tenant_id LIMIT 1) AS first
+     WHERE NOT EXISTS (SELECT FROM cgk.paused_queues p WHERE p.queue = queues.queue)
+    UNION ALL
+    SELECT parts.queue, following.tenant_id FROM parts, LATERAL (
+        SELECT r.tenant_id FROM cgk.runs r
+         WHERE r.state = 'held' AND r.queue = parts.queue AND r.tenant_id > parts.tenant_id
+         ORDER BY r.tenant_id LIMIT 1) AS following
+), free AS (
+    SELECT held.id FROM parts LEFT JOIN cgk.tenants t ON t.id = parts.tenant_id, LATERAL (
+        SELECT r.id FROM cgk.runs r
+         WHERE r.state = 'held' AND r.queue = parts.queue AND r.tenant_id = parts.tenant_id OFFSET 0) AS held
+     WHERE t.status IS DISTINCT FROM 'suspended'
+)
 UPDATE cgk.runs r
    SET state = CASE WHEN r.run_at > now() THEN 'scheduled' ELSE 'pending' END, handed_over_at = NULL
-  FROM cgk.tenants t
- WHERE r.state = 'held' AND t.id = r.tenant_id AND t.status = 'active';
+  FROM free WHERE r.id = free.id AND r.state = 'held';
 
 -- name: expire
 -- Open runs whose time to live passed before they started.

@@ -21,9 +21,11 @@ DELETE FROM cgk.idempotency_keys WHERE ctid IN (
      WHERE expires_at <= now() AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) LIMIT %(limit)s);
 
 -- name: oldest_waiting
--- The due run that has waited longest to begin.
+-- The due run that has waited longest to begin, and may: not in a paused queue.
 SELECT queue, extract(epoch FROM now() - run_at)::float8 AS seconds
-  FROM cgk.runs WHERE state = 'pending' ORDER BY run_at LIMIT 1;
+  FROM cgk.runs r
+ WHERE state = 'pending' AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
+ ORDER BY run_at LIMIT 1;
 
 -- name: workers_alive
 SELECT count(*) AS alive FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s);

@@ -8,12 +8,13 @@ WITH counted AS MATERIALIZED (
       FROM cgk.runs r GROUP BY r.tenant_id, r.event, r.queue, r.state, r.run_at <= now()
 ), gated AS MATERIALIZED (
     SELECT c.*, CASE WHEN c.state = 'running' THEN NULL
-                     WHEN c.state = 'held' OR t.status = 'suspended' THEN 'tenant_suspended'
+                     WHEN t.status = 'suspended' THEN 'tenant_suspended'
+                     WHEN q.queue IS NOT NULL THEN 'queue_paused'
                      WHEN c.is_due AND NOT c.queue = ANY(%(queues)s::text[]) THEN 'no_worker'
                      WHEN c.is_due OR c.state = 'pending' THEN 'none'
                      WHEN c.state = 'retrying' THEN 'backoff'
                      ELSE 'not_due' END AS gate
-      FROM counted c LEFT JOIN cgk.tenants t ON t.id = c.tenant_id
+      FROM counted c LEFT JOIN cgk.tenants t ON t.id = c.tenant_id LEFT JOIN cgk.paused_queues q ON q.queue = c.queue
 ), ranked AS (
     SELECT tenant_id, row_number() OVER (ORDER BY sum(runs) DESC, tenant_id) <= %(top)s AS is_top
       FROM counted GROUP BY tenant_id
@@ -61,7 +62,7 @@ SELECT event, floor(extract(epoch FROM closed_at) / %(window)s)::bigint AS slot,
  GROUP BY event, slot ORDER BY slot, event;
 
 -- name: waiting_longest
--- Queues in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
+-- Queues, but not paused ones, in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
 -- of what is handed over, so that it costs the same with a hundred runs waiting and with a million; then what no broker
 -- has taken, and what is due and not handed over.
 WITH RECURSIVE lists AS (
@@ -78,10 +79,16 @@ WITH RECURSIVE lists AS (
     UNION ALL
     SELECT unsent.queue, unsent.run_at FROM generate_series(0, 9) AS p (priority), LATERAL (
         SELECT queue, run_at FROM cgk.runs
-         WHERE state = 'pending' AND handed_over_at IS NULL AND priority = p.priority ORDER BY run_at LIMIT 1) AS unsent
+         WHERE state = 'pending' AND handed_over_at IS NULL AND priority = p.priority
+           AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = runs.queue)
+         ORDER BY run_at LIMIT 1) AS unsent
     UNION ALL
     (SELECT queue, run_at FROM cgk.runs
-      WHERE state IN ('scheduled', 'retrying') AND run_at <= now() ORDER BY run_at LIMIT 1)
+      WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
+        AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = runs.queue)
+      ORDER BY run_at LIMIT 1)
 )
 SELECT queue, extract(epoch FROM now() - min(run_at))::float8 AS seconds FROM oldest
- WHERE run_at < now() - make_interval(secs => %(seconds)s) GROUP BY queue ORDER BY queue;
+ WHERE run_at < now() - make_interval(secs => %(seconds)s)
+   AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = oldest.queue)
+ GROUP BY queue ORDER BY queue;

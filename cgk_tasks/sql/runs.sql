@@ -67,12 +67,12 @@ UPDATE cgk.runs SET handed_over_at = NULL WHERE id = ANY(%(ids)s::uuid[]) AND st
 -- name: claim_one
 -- The same as claim for a single run, by the primary key under any plan.
 UPDATE cgk.runs r
-   SET state = CASE WHEN t.status = 'suspended' THEN 'held' ELSE 'running' END,
-       attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
-       worker_id = CASE WHEN t.status = 'suspended' THEN NULL ELSE %(worker_id)s::uuid END,
+   SET state = CASE WHEN t.status = 'suspended' OR waiting.queue = ANY(paused.queues) THEN 'held' ELSE 'running' END,
+       attempt = CASE WHEN t.status = 'suspended' OR waiting.queue = ANY(paused.queues) THEN r.attempt ELSE r.attempt + 1 END,
+       worker_id = CASE WHEN t.status = 'suspended' OR waiting.queue = ANY(paused.queues) THEN NULL ELSE %(worker_id)s::uuid END,
        worker_pid = %(pid)s,
        started_at = clock_timestamp()
-  FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
+  FROM (SELECT ARRAY(SELECT queue FROM cgk.paused_queues) AS queues, set_config('synchronous_commit', 'off', true)) AS paused,
        cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
  WHERE waiting.id = %(id)s::uuid AND r.id = waiting.id
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
@@ -84,16 +84,17 @@ RETURNING r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority,
 
 -- name: claim
 -- pending → running for a packet of ids. What does not come back is a duplicate, cancelled, expired or not due.
--- A suspended tenant's run is held instead. Locks the rows of the packet, in id order by the primary key.
+-- A run of a suspended tenant, or in a paused queue, is held instead; the pauses are read once, which costs less than a
+-- join. Locks the rows of the packet, in id order by the primary key.
 -- Not flushed to disk: what a crash of PostgreSQL makes it forget, the workers assert again (assert_claims) before
 -- anybody claims, which the last condition sees to.
 UPDATE cgk.runs r
-   SET state = CASE WHEN t.status = 'suspended' THEN 'held' ELSE 'running' END,
-       attempt = CASE WHEN t.status = 'suspended' THEN r.attempt ELSE r.attempt + 1 END,
-       worker_id = CASE WHEN t.status = 'suspended' THEN NULL ELSE %(worker_id)s::uuid END,
+   SET state = CASE WHEN t.status = 'suspended' OR waiting.queue = ANY(paused.queues) THEN 'held' ELSE 'running' END,
+       attempt = CASE WHEN t.status = 'suspended' OR waiting.queue = ANY(paused.queues) THEN r.attempt ELSE r.attempt + 1 END,
+       worker_id = CASE WHEN t.status = 'suspended' OR waiting.queue = ANY(paused.queues) THEN NULL ELSE %(worker_id)s::uuid END,
        worker_pid = %(pid)s,
        started_at = clock_timestamp()
-  FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
+  FROM (SELECT ARRAY(SELECT queue FROM cgk.paused_queues) AS queues, set_config('synchronous_commit', 'off', true)) AS paused,
        cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
  WHERE waiting.id = ANY(%(ids)s::uuid[]) AND r.id = waiting.id
    AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
@@ -149,17 +150,18 @@ RETURNING id::text, parent_id::text, state;
 
 -- name: put_back
 -- running → retrying (after a failure or a snooze) or pending (a packet gives back what it has not begun).
--- refund: 1 if the attempt is not used. A cancelled run is not put back: it comes back in `cancelled`.
+-- refund: 1 if the attempt is not used. put_off: why, where no error tells it. A cancelled run is not put back.
 UPDATE cgk.runs r
    SET state = o.state, attempt = r.attempt - o.refund,
        run_at = CASE WHEN o.state = 'retrying' THEN now() + make_interval(secs => o.delay_seconds) ELSE r.run_at END,
        payload = coalesce(o.payload::json, r.payload),
        job = coalesce(o.job, r.job),
        errors = CASE WHEN o.error IS NULL THEN r.errors ELSE r.errors || o.error::jsonb END,
+       put_off = o.put_off::json,
        worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
   FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(state)s::text[], %(refund)s::int[], %(delay_seconds)s::float8[],
-              %(error)s::text[], %(payload)s::text[], %(job)s::text[])
-       AS o (id, attempt, state, refund, delay_seconds, error, payload, job)
+              %(error)s::text[], %(payload)s::text[], %(job)s::text[], %(put_off)s::text[])
+       AS o (id, attempt, state, refund, delay_seconds, error, payload, job, put_off)
  WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
    AND r.cancel_requested_at IS NULL
 RETURNING r.id::text;

@@ -2,8 +2,10 @@
 -- Everything that may hold an open run, in one look. timeout: seconds of silence after which a worker counts as dead.
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.attempt, r.deaths, r.run_at, r.expires_at,
        r.handed_over_at, r.hand_overs, r.started_at, r.worker_id::text, r.worker_pid, r.children_open,
-       r.cancel_requested_at, r.errors -> -1 AS last_error, now() AS now,
+       r.cancel_requested_at, r.errors -> -1 AS last_error, r.put_off,
+       CASE WHEN r.put_off IS NOT NULL THEN r.payload::text END AS payload, now() AS now,
        t.id IS NOT NULL AS has_tenant, t.status AS tenant_status, t.suspended_at, t.suspended_by,
+       q.paused_at, q.paused_by, q.reason AS pause_reason,
        w.name AS worker, extract(epoch FROM now() - w.heartbeat_at)::float8 AS worker_silent_seconds,
        EXISTS (SELECT FROM cgk.leases l WHERE l.name = 'dispatcher' AND l.expires_at > now()) AS has_dispatcher,
        (SELECT count(*) FROM cgk.workers a
@@ -14,6 +16,7 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
            AS claims_barred
   FROM cgk.runs r
   LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
+  LEFT JOIN cgk.paused_queues q ON q.queue = r.queue
   LEFT JOIN cgk.workers w ON w.id = r.worker_id
  WHERE r.id = %(id)s::uuid;
 

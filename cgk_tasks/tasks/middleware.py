@@ -33,6 +33,7 @@ from cgk_tasks.classification import classify_error
 from cgk_tasks.errors import (
     CgkTasksError,
     ConfigurationError,
+    LimitReached,
     PermanentError,
     RetryLater,
     RunCancelledError,
@@ -270,7 +271,7 @@ def _keep(storage: IdempotencyStorage, name: str, result: str, seconds: float) -
 
 
 def with_rate_limit(limiter: RateLimiter) -> Middleware:
-    """Run the job only when the limiter has room for its tenant, else raise RetryLater: it uses no attempt.
+    """Run the job only when the limiter has room for its tenant, else raise LimitReached: it uses no attempt.
 
         stripe = shared_rate_limiter(name="stripe", interval=1, max_per_interval=25)
 
@@ -282,7 +283,8 @@ def with_rate_limit(limiter: RateLimiter) -> Middleware:
     def rate_limit(ctx: JobContext[Any], call_next: CallNext) -> Any:
         permit = limiter.acquire(ctx.tenant_id, holder=ctx.run_id)
         if not permit.granted:
-            raise RetryLater(permit.wait_seconds, f"rate limit {limiter.name!r} of tenant {ctx.tenant_id}")
+            numbers = f": {permit.limit}" if permit.limit else ""
+            raise LimitReached(permit.wait_seconds, f"rate limit {limiter.name!r} of tenant {ctx.tenant_id}{numbers}")
         try:
             return call_next()
         finally:

@@ -36,13 +36,14 @@ _MAX_QUEUE_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The answer to `acquire`. When not granted, come back in `wait_seconds`."""
+    """The answer to `acquire`. When not granted, come back in `wait_seconds`; `limit` says what has no room, in words."""
 
     granted: bool
     tenant_id: str
     holder: str
     wait_seconds: float = 0.0
     lease_ends_at: int = 0
+    limit: str = ""
 
 
 class RateLimiter(Protocol):
@@ -64,6 +65,14 @@ class _Limits:
     max_concurrent: int | None
     interval_seconds: float | None
     max_per_interval: int | None
+
+    @property
+    def at_once(self) -> str:
+        return f"{self.max_concurrent} at once"
+
+    @property
+    def in_interval(self) -> str:
+        return f"{self.max_per_interval} in {self.interval_seconds:g} s"
 
 
 def _limits(
@@ -144,22 +153,22 @@ class _ProcessRateLimiter:
         holder = holder or uuid.uuid4().hex
         with self._lock:
             counts = self._tenants.setdefault(tenant_id, _Counts())
-            wait = self._wait(counts, holder)
+            if self._is_full(counts, holder):
+                return Permit(False, tenant_id, holder, _busy_wait(), limit=self._limits.at_once)
+            wait = self._wait(counts)
             if wait > 0:
-                return Permit(False, tenant_id, holder, wait)
+                return Permit(False, tenant_id, holder, wait, limit=self._limits.in_interval)
             counts.holders.add(holder)
             if self._limits.max_per_interval is not None:
                 counts.starts.append(self._clock())
             return Permit(True, tenant_id, holder)
 
-    def _wait(self, counts: _Counts, holder: str) -> float:
-        places, interval, most = (
-            self._limits.max_concurrent,
-            self._limits.interval_seconds,
-            self._limits.max_per_interval,
-        )
-        if places is not None and holder not in counts.holders and len(counts.holders) >= places:
-            return _busy_wait()
+    def _is_full(self, counts: _Counts, holder: str) -> bool:
+        places = self._limits.max_concurrent
+        return places is not None and holder not in counts.holders and len(counts.holders) >= places
+
+    def _wait(self, counts: _Counts) -> float:
+        interval, most = self._limits.interval_seconds, self._limits.max_per_interval
         if interval is None or most is None:
             return 0.0
         now = self._clock()
@@ -297,7 +306,9 @@ class _SharedRateLimiter:
         verdict, value = int(answer[0]), int(answer[1])
         if verdict == 1:
             return Permit(True, tenant_id, holder, lease_ends_at=value)
-        return Permit(False, tenant_id, holder, _busy_wait() if verdict < 0 else value / 1_000_000)
+        if verdict < 0:
+            return Permit(False, tenant_id, holder, _busy_wait(), limit=limits.at_once)
+        return Permit(False, tenant_id, holder, value / 1_000_000, limit=limits.in_interval)
 
     def release(self, permit: Permit) -> None:
         if not permit.granted or self._limits.max_concurrent is None:

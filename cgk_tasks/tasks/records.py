@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import structlog
 
 from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import RunCancelledError, StoreError
+from cgk_tasks.errors import RetryLater, RunCancelledError, StoreError
 from cgk_tasks.runs import groups, log_writing, logs, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import NewRun, new_run_id
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.runs")
+
+
+_MAX_REASON = 500
 
 
 class LostRunError(StoreError):
@@ -159,7 +163,10 @@ class Records:
                 payload=plain.changed_arguments(outcome.exception, run), job=job.id,
             )  # fmt: skip
         elif outcome.kind == "snooze":
-            back = PutBack(run.id, run.attempt, "retrying", refund=1, delay_seconds=outcome.delay_seconds, job=job.id)
+            back = PutBack(
+                run.id, run.attempt, "retrying", refund=1, delay_seconds=outcome.delay_seconds, job=job.id,
+                put_off=_put_off(outcome.exception),
+            )  # fmt: skip
         elif outcome.kind == "cancelled":
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = PutBack(run.id, run.attempt, "pending", refund=1, job=job.id)
@@ -253,3 +260,11 @@ class Records:
         except psycopg.Error as exc:
             # What a crash took back with it runs again; what is still there has ended.
             log.warning("flush_failed", reason=str(exc).strip())
+
+
+def _put_off(exc: BaseException | None) -> str | None:
+    """Why a run comes back without having failed, for `why`."""
+    if not isinstance(exc, RetryLater):
+        return None
+    reason = str(exc.reason)[:_MAX_REASON].replace("\0", "").encode(errors="replace").decode()
+    return json.dumps({"code": str(exc.code), "reason": reason})

@@ -19,6 +19,7 @@ from cgk_tasks.builtin.system import alert, cleanup, health, sync_recovery
 from cgk_tasks.postgres import autocommit, execute, fetch
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runs.publisher import close_publishers
+from cgk_tasks.runs.queues import pause_queue, resume_queue
 from cgk_tasks.schedules.schedule import EVERY_TENANT
 from cgk_tasks.schedules.table import SCHEDULES
 from cgk_tasks.tasks import jobs
@@ -82,7 +83,7 @@ class TestHealthCheck:
         close_publishers()
         assert (result["checks"]["database"]["healthy"], result["checks"]["broker"]["healthy"]) == (True, False)
 
-    def test_a_run_that_waits_too_long_is_named(self, tenant_id, check):
+    def test_a_run_that_waits_too_long_is_named_unless_its_queue_is_paused(self, tenant_id, check):
         with autocommit() as connection:
             execute(
                 connection,
@@ -91,8 +92,12 @@ class TestHealthCheck:
                 {"t": tenant_id},
             )
             problem = check("full")["checks"]["queues"]["problem"]
+            pause_queue("unserved")
+            while_paused = check("full")["checks"]["queues"]["problem"]
+            resume_queue("unserved")
             execute(connection, "DELETE FROM cgk.runs WHERE tenant_id = %(t)s", {"t": tenant_id})
         assert "in the queue unserved" in problem
+        assert while_paused is None
 
     def test_what_is_not_well_is_alerted_once(self, check, tenant_id):
         add_job(ALERT)

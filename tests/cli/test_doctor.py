@@ -10,6 +10,7 @@ from cgk_tasks.cli.doctor.broker import redis_version
 from cgk_tasks.cli.doctor.database import judge_clock, revision, rights, version
 from cgk_tasks.cli.doctor.work import dispatcher, workers
 from cgk_tasks.config import get_settings
+from cgk_tasks.runs.queues import pause_queue, resume_queue
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_until
@@ -73,6 +74,19 @@ def test_due_runs_in_a_queue_without_a_worker_fail_with_the_command_to_type(cgk,
     cancel_job(run.id)
     assert (code, finding["level"]) == (1, "FAIL")
     assert "nobody-listens" in finding["advice"]
+
+
+def test_a_paused_queue_is_a_warning_and_no_queue_that_lacks_a_worker(cgk, examined):
+    run = send_job(Behave(tenant_id="acme", action="echo"), queue="nobody-listens")
+    pause_queue("nobody-listens", by="ops")
+    try:
+        found, code = examined(), cgk("doctor").code
+    finally:
+        resume_queue("nobody-listens")
+        cancel_job(run.id)
+    assert (code, found["queues"]["level"], found["paused queues"]["level"]) == (0, "OK", "WARN")
+    assert "nobody-listens (by ops since " in found["paused queues"]["message"]
+    assert found["paused queues"]["advice"].endswith("cgk-tasks queues resume nobody-listens")
 
 
 def test_a_redis_that_may_evict_messages_fails(examined, services):

@@ -70,9 +70,9 @@ def make_night(closed_run, open_run):
             handed_over_at=at,
         )  # fmt: skip
     for number in range(6):
-        found["held"] = open_run("order.created", "globex", "held", {"orderId": f"o-{9000 + number}", "totalAmount": 5})
+        found["held"] = open_run("order.created", "globex", "held", {"orderId": f"o-{9000 + number}", "totalAmount": 5}, queue="orders")
     later = now + timedelta(hours=9)
-    found["scheduled"] = open_run("order.fulfilled", "acme", "scheduled", {"orderId": "o-9100", "fulfillmentId": "f-1"}, run_at=later)
+    found["scheduled"] = open_run("order.fulfilled", "acme", "scheduled", {"orderId": "o-9100", "fulfillmentId": "f-1"}, queue="orders", run_at=later)
     return found
 
 

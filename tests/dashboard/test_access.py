@@ -14,11 +14,12 @@ from tests.monitoring.exposition import free_port
 from tests.support.identity import CLIENT, CLIENT_SECRET, identity_provider
 
 ANY_ID = "01a20143-39c3-702f-a327-7b42b6a69ad6"
-OUR_PAGES = ["/runs", "/tenants", "/dead-letters", "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/audit"]
+OUR_PAGES = ["/runs", "/tenants", "/queues", "/dead-letters", "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/audit"]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay", "/tenants/acme/suspend", "/tenants/acme/resume",
-    "/dead-letters/action", "/dead-letters/actions/1/abort", "/dead-letters/actions/1/go-on", "/schedules/ops.dailyCleanup/pause",
+    "/queues/pause", "/queues/resume", "/dead-letters/action", "/dead-letters/actions/1/abort", "/dead-letters/actions/1/go-on",
+    "/schedules/ops.dailyCleanup/pause",
     "/schedules/ops.dailyCleanup/resume", "/schedules/ops.dailyCleanup/trigger", f"/schedules/of-tenants/{ANY_ID}/pause",
     f"/schedules/of-tenants/{ANY_ID}/resume",
 ]  # fmt: skip
@@ -131,7 +132,7 @@ def test_an_operator_stops_no_worker_and_sends_no_task(people, path):
     assert post(people["oscar"], path).status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/tenants/acme/suspend", *FLOWERS_CHANGES])
+@pytest.mark.parametrize("path", ["/tenants/acme/suspend", "/queues/pause", *FLOWERS_CHANGES])
 def test_a_request_without_the_token_changes_nothing(people, path):
     before = len(audit.lines())
     answer = people["ada"].post(f"{people['ada'].base}{path}", timeout=30)

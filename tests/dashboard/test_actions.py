@@ -8,6 +8,7 @@ from cgk_tasks import get_job_status
 from cgk_tasks.monitoring.dashboard import audit
 from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.postgres import autocommit
+from cgk_tasks.runs.queues import paused_queues, resume_queue
 from cgk_tasks.tenancy import registry
 from tests.support.waiting import wait_until
 
@@ -107,6 +108,36 @@ def test_a_tenant_is_suspended_by_name_and_resumed(oscar):
     oscar.submit(page, "/tenants/initech/resume")
     assert registry._find("initech").status == "active"
     assert [line.action for line in audit.lines(limit=2)] == ["resume tenant", "suspend tenant"]
+
+
+@pytest.fixture
+def queue(open_run):
+    """A queue with a run, whose name no address could have."""
+    name = "mails / <slow> & quiet"
+    open_run(queue=name)
+    yield name
+    resume_queue(name)
+
+
+def test_a_queue_is_paused_by_name_with_a_reason_and_resumed(oscar, queue):
+    page = oscar.submit(oscar.open("/queues"), "/queues/pause", queue=queue, reason="no <b>mail</b> server")
+    assert "by oscar" in page.text
+    assert "no &lt;b&gt;mail&lt;/b&gt; server" in page.text
+    assert [(one.paused_by, one.reason) for one in paused_queues() if one.queue == queue] == [("oscar", "no <b>mail</b> server")]
+    line = last_line()
+    assert (line.who, line.action, line.subject, line.affected, line.outcome, line.message) == (
+        "oscar", "pause queue", queue, 1, "done", "no <b>mail</b> server",
+    )  # fmt: skip
+    oscar.submit(page, "/queues/resume", queue=queue)
+    assert queue not in [one.queue for one in paused_queues()]
+    assert [line.action for line in audit.lines(limit=2)] == ["resume queue", "pause queue"]
+
+
+def test_what_is_no_name_of_a_queue_is_refused(oscar, queue):
+    answer = oscar.submit(oscar.open("/queues"), "/queues/pause", queue="")
+    assert answer.status_code == 400
+    assert "must be a name of 1 to 200 printable characters" in answer.text
+    assert last_line().outcome == "refused"
 
 
 def test_a_group_is_counted_first_and_nothing_happens_before_the_button(oscar, empty_record, closed_run):

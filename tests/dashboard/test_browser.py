@@ -11,6 +11,7 @@ import pytest
 from cgk_tasks import cancel_job
 from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.postgres import autocommit
+from cgk_tasks.runs.queues import resume_queue
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.dashboard.dashboard_support import PASSWORDS
 from tests.dashboard.night import make_night
@@ -149,6 +150,25 @@ def test_the_tenants(night, visit, picture):
     picture(page, "tenants")
 
 
+def test_a_queue_is_paused_and_its_run_says_so(night, visit, picture):
+    page = visit()
+    page.goto("/queues")
+    page.fill("[aria-label='Why cgk is paused']", "the catalog's server is down")
+    page.click("[aria-label='Pause cgk']")
+    assert "nothing in it starts" in page.inner_text(".said")
+    try:
+        assert "by oscar" in page.inner_text("tr:has([aria-label='Resume cgk'])")
+        page.locator(".said").evaluate("said => said.remove()")
+        picture(page, "queues")
+        page.goto(f"/runs/{night['flood']}")
+        assert "Its queue 'cgk' is paused by oscar" in page.inner_text(".why")
+        page.goto("/queues")
+        page.click("[aria-label='Resume cgk']")
+        assert "is active" in page.inner_text(".said")
+    finally:
+        resume_queue("cgk")
+
+
 def test_a_group_of_dead_letters_from_the_count_to_the_end(night, visit, picture):
     page = visit()
     page.goto("/dead-letters")
@@ -220,7 +240,7 @@ def test_it_is_dark_where_the_reader_wants_it_dark(night, visit, picture):
 def test_on_a_phone_nothing_sticks_out(night, visit):
     page = visit()
     page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("/runs", f"/runs/{night['failed']}", "/tenants", "/dead-letters", "/schedules"):
+    for path in ("/runs", f"/runs/{night['failed']}", "/tenants", "/queues", "/dead-letters", "/schedules"):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 

@@ -1,5 +1,6 @@
 """Why an open run does not go on: one test for each gate."""
 
+import json
 import os
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -10,9 +11,10 @@ from cgk_tasks import cancel_job, schedule_job, send_job
 from cgk_tasks.config import use_settings
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.postgres import autocommit
+from cgk_tasks.runs.queues import pause_queue, resume_queue
 from cgk_tasks.runs.why import why
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
-from tests.support.jobs import Behave
+from tests.support.jobs import Behave, OneAtATime
 from tests.support.waiting import wait_closed, wait_state, wait_until
 from tests.support.workers import running_worker
 
@@ -111,9 +113,101 @@ def test_a_retrying_run_tells_its_error_and_the_next_attempt(run, listening):
     assert gate.text.startswith("Attempt 1 failed with HTTP_502; the next one is due ")
 
 
-def test_a_run_that_its_job_put_off_says_that_no_attempt_was_used(run, listening):
+def put_off(run, code, reason):
+    due = datetime.now(UTC) + timedelta(minutes=5)
+    change(run, state="retrying", put_off=json.dumps({"code": code, "reason": reason}), run_at=due)
+    return due
+
+
+def test_a_run_that_its_job_put_off_tells_the_jobs_reason(run, listening):
+    due = put_off(run, "RETRY_LATER", "the bank opens at nine")
+    (gate,) = why(run).gates
+    assert (gate.code, gate.until, gate.hint) == ("waits_for_retry", due, "")
+    assert gate.text.startswith("Its job put it off (the bank opens at nine); it tries again ")
+    assert gate.text.endswith("(in 5 minutes), and no attempt is used.")
+
+
+def test_a_run_that_a_limit_put_off_names_the_limit_and_its_number(run, listening):
+    due = put_off(run, "LIMIT_REACHED", "rate limit 'stripe' of tenant acme: 25 in 1 s")
+    (gate,) = why(run).gates
+    assert (gate.code, gate.until) == ("limit", due)
+    assert gate.text.startswith("It is over a limit (rate limit 'stripe' of tenant acme: 25 in 1 s); it tries again ")
+    assert gate.hint.startswith("It goes on by itself. To let more through, raise the limit")
+
+
+def test_a_run_that_was_put_off_after_an_attempt_failed_tells_what_came_last(run, listening):
+    change(run, attempt=1, errors='[{"attempt": 1, "code": "HTTP_502", "message": "away"}]')
+    put_off(run, "RETRY_LATER", "")
+    assert why(run).gates[0].text.startswith("Its job put it off; ")
+
+
+def test_a_reason_that_quotes_personal_data_is_told_without_it(database, listening):
+    run = send_job("customer.created", {"tenantId": "acme", "customerId": "c-1", "email": "ada@example.org"}).id
+    put_off(run, "RETRY_LATER", "no mail to ada@example.org today")
+    (gate,) = why(run).gates
+    cancel_job(run)
+    assert "ada@example.org" not in gate.text
+    assert "today" in gate.text
+
+
+def test_a_retrying_run_of_which_nothing_is_told_says_when_it_goes_on(run, listening):
     change(run, state="retrying", run_at=datetime.now(UTC) + timedelta(minutes=5))
-    assert "without using an attempt" in why(run).gates[0].text
+    (gate,) = why(run).gates
+    assert gate.text.startswith("It is tried again ")
+    assert gate.text.endswith("(in 5 minutes).")
+
+
+def test_a_retrying_run_that_is_due_waits_for_the_dispatcher(run, listening):
+    put_off(run, "RETRY_LATER", "")
+    change(run, run_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert codes(run) == ["not_handed_over"]
+
+
+@pytest.fixture
+def paused(database):
+    """This module's queue."""
+    name = os.environ["CGK_DEFAULT_QUEUE"]
+    pause_queue(name, by="ops", reason="the mail server is down")
+    yield name
+    resume_queue(name)
+
+
+@pytest.mark.parametrize("state", ["scheduled", "pending", "held", "retrying"])
+def test_a_run_in_a_paused_queue_tells_by_whom_since_when_and_why(run, listening, paused, state):
+    change(run, state=state)
+    gate = why(run).gates[0]
+    assert gate.code == "queue_paused"
+    assert gate.text.startswith(f"Its queue {paused!r} is paused by ops since ")
+    assert gate.text.endswith(": the mail server is down.")
+    assert gate.hint == f"Resume it: cgk-tasks queues resume {paused}"
+
+
+def test_a_queue_that_nobody_in_particular_paused_is_told_so(run, listening, paused):
+    resume_queue(paused)
+    pause_queue(paused)
+    assert f"{paused!r} is paused since " in why(run).gates[0].text
+
+
+def test_a_queue_whose_name_has_spaces_is_quoted_in_the_hint(run, listening):
+    change(run, queue="slow mail")
+    pause_queue("slow mail")
+    try:
+        assert why(run).gates[0].hint == "Resume it: cgk-tasks queues resume 'slow mail'"
+    finally:
+        resume_queue("slow mail")
+
+
+def test_a_running_run_does_not_mind_a_pause(run, listening, paused):
+    change(run, state="running", attempt=1, worker_id=listening, worker_pid=4711, started_at=datetime.now(UTC))
+    assert codes(run) == ["running"]
+
+
+def test_a_held_run_that_nothing_holds_any_more_is_being_released(run, listening):
+    change(run, state="held")
+    (gate,) = why(run).gates
+    assert (gate.code, gate.text) == (
+        "being_released", "Nothing holds it any more; the dispatcher releases it within a second or two.",
+    )  # fmt: skip
 
 
 def test_a_running_run_names_its_worker_and_process(run, listening):
@@ -139,15 +233,94 @@ def test_after_a_crash_of_postgresql_the_missing_worker_is_named(run, listening)
     assert "after_a_crash" in codes(run)
 
 
+def test_a_run_of_a_tenant_that_is_gone_says_how_to_register_it(run, listening):
+    change(run, tenant_id="umbrella")
+    gate = why(run).gates[0]
+    assert (gate.code, gate.text) == ("unknown_tenant", "There is no tenant 'umbrella', so the run will fail.")
+    assert gate.hint == "Register it: cgk-tasks tenants add umbrella"
+
+
+def test_a_run_that_is_being_cancelled_says_so_first(run, listening):
+    change(
+        run, state="running", attempt=1, worker_id=listening, worker_pid=1, started_at=datetime.now(UTC),
+        cancel_requested_at=datetime.now(UTC),
+    )  # fmt: skip
+    gates = why(run).gates
+    assert [gate.code for gate in gates] == ["being_cancelled", "running"]
+    assert "its worker interrupts the job within a second or two" in gates[0].text
+
+
+def test_what_a_missing_listener_needs_is_in_the_hint(run, listening):
+    change(run, queue="emails")
+    (gate, _place) = why(run).gates
+    assert (gate.code, gate.text) == (
+        "no_listener", "No worker listens to its queue 'emails' (1 running worker listens to others).",
+    )  # fmt: skip
+    assert gate.hint == "Start one: celery -A cgk_tasks worker -Q emails, or add it to CGK_QUEUES of the workers"
+
+
+def test_a_run_that_was_handed_over_again_says_how_often(run, listening):
+    change(run, hand_overs=3)
+    assert why(run).gates[0].text.endswith("It was handed over 2 times more, because it seemed lost.")
+
+
+def close(run_id, state, **columns):
+    """As if its worker had."""
+    names = "".join(f", {name}" for name in columns)
+    with autocommit() as connection:
+        connection.execute(
+            f"WITH gone AS (DELETE FROM cgk.runs WHERE id = %s RETURNING *) "
+            f"INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, run_at{names}) "
+            f"SELECT id, tenant_id, event, %s, queue, priority, payload, run_at{', %s' * len(columns)} FROM gone",
+            [run_id, state, *columns.values()],
+        )
+
+
+def closed_gate(run_id):
+    (gate,) = why(run_id).gates
+    return gate
+
+
 def test_a_closed_run_is_held_by_nothing(run):
     cancel_job(run)
-    assert codes(run) == ["closed"]
+    gate = closed_gate(run)
+    assert (gate.code, gate.hint) == ("closed", "")
+    assert gate.text.startswith("It closed as cancelled at ")
+
+
+def test_a_failed_run_says_where_its_errors_are(run):
+    close(run, "failed", error_code="HTTP_502")
+    gate = closed_gate(run)
+    assert gate.text.startswith("It closed as failed at ")
+    assert gate.hint == f"Its errors: cgk-tasks runs show {run}"
+
+
+def test_an_unhandled_run_says_how_to_get_it_handled(run):
+    close(run, "unhandled", error_code="NO_JOB")
+    assert closed_gate(run).hint == (
+        "Its worker had no job for order.created. Define one, name its module in CGK_JOB_MODULES, start the workers anew, "
+        f"and: cgk-tasks runs retry {run}"
+    )
 
 
 def test_an_unknown_run_is_an_error(database):
     for run_id in (str(uuid.uuid4()), "nonsense"):
         with pytest.raises(UnknownRunError):
             why(run_id)
+
+
+def test_a_limit_of_a_real_job_is_named_with_its_number(database, tmp_path):
+    with running_worker(["tests.support.jobs"]):
+        runs = [send_job(OneAtATime(tenant_id="acme", path=str(tmp_path))).id for _ in range(6)]
+
+        def limited():
+            return [gate for run_id in runs for gate in why(run_id).gates if gate.code == "limit"]
+
+        gate = wait_until(limited)[0]
+        for run_id in runs:
+            wait_closed(run_id)
+    assert gate.text.startswith("It is over a limit (rate limit 'test-one' of tenant acme: 1 at once); it tries again ")
+    assert gate.until is not None
 
 
 def test_with_a_real_worker_the_run_names_it(database, tmp_path):

@@ -11,6 +11,7 @@ from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.monitoring.alerts import AlertWatch
 from cgk_tasks.postgres import autocommit, execute, fetch, transaction
 from cgk_tasks.runs import recovery, store
+from cgk_tasks.runs.queues import pause_queue, resume_queue
 from cgk_tasks.schedules.health import SQL as SCHEDULES
 from tests.monitoring.alert_jobs import Behave
 from tests.support.waiting import wait_closed, wait_until
@@ -150,6 +151,22 @@ def test_wherever_a_run_waits_its_age_is_seen(setting, change):
         execute(connection, f"UPDATE cgk.runs SET run_at = now() - interval '90 s', {change} WHERE queue = 'b-second'")
     assert AlertWatch().look() == 1
     assert alerts("queue_age")[0]["metadata"]["queue"] == "b-second"
+
+
+@pytest.mark.parametrize("change", ["priority = 5", "handed_over_at = NULL", "state = 'retrying'", "state = 'held'"])
+def test_what_waits_in_a_paused_queue_is_not_told_and_hides_nothing(setting, change):
+    setting(CGK_ALERTS="queue_age", CGK_ALERT_QUEUE_AGE_SECONDS="60")
+    for queue in ("is-paused", "goes-on"):
+        send_job("order.created", {"tenantId": "acme", "orderId": "o", "totalAmount": 1.0}, queue=queue)
+    with transaction() as connection:
+        execute(connection, f"UPDATE cgk.runs SET run_at = now() - interval '2 hours', {change} WHERE queue = 'is-paused'")
+        execute(connection, "UPDATE cgk.runs SET run_at = now() - interval '1 hour', handed_over_at = NULL WHERE queue = 'goes-on'")
+    pause_queue("is-paused")
+    try:
+        AlertWatch().look()
+    finally:
+        resume_queue("is-paused")
+    assert [alert["metadata"]["queue"] for alert in alerts("queue_age")] == ["goes-on"]
 
 
 def test_a_delayed_run_is_not_old(setting):

@@ -15,6 +15,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.monitoring import exporter, open_runs
 from cgk_tasks.monitoring.catalog import EXPORTER
 from cgk_tasks.postgres import execute, fetch, transaction
+from cgk_tasks.runs.queues import pause_queue, resume_queue
 from cgk_tasks.tenancy import add_tenant, resume_tenant, suspend_tenant
 from tests.monitoring.exposition import free_port, names, samples
 from tests.support.waiting import wait_until
@@ -87,6 +88,21 @@ def test_a_run_of_a_suspended_tenant_is_held_by_that(database, served):
         assert waiting(read(), served, "tenant_suspended") == 2
     finally:
         resume_tenant("paused")
+
+
+def test_a_run_in_a_paused_queue_is_held_by_that_with_a_worker_or_without(database, served, queue):
+    names = (served, f"{queue}-without")
+    for name in names:
+        send(name)
+        pause_queue(name)
+    try:
+        found = read()
+        assert [waiting(found, name, "queue_paused") for name in names] == [1, 1]
+        assert [waiting(found, name, gate) for name in names for gate in ("none", "no_worker")] == [0] * 4
+    finally:
+        for name in names:
+            resume_queue(name)
+    assert waiting(read(), served, "none") == 1
 
 
 def test_a_run_in_a_queue_without_a_worker_is_held_by_that(database, queue):

@@ -43,6 +43,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.PermanentError("gone", "ACCOUNT_NOT_FOUND"),
     errors.TransientError("later", retry_after=timedelta(minutes=2)),
     errors.RetryLater(60, "the bank is closed"),
+    errors.LimitReached(1, "limit 'stripe' of tenant acme: 25 in 1 s"),
     errors.JobTimeoutError(5),
     errors.RunCancelledError("run-1"),
 ]

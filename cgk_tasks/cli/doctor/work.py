@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
@@ -9,6 +10,7 @@ from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.runs.dispatcher import LEASE
+from cgk_tasks.runs.queues import Pause, paused_queues
 
 SQL = statements("doctor")
 _START = "Start one: celery -A cgk_tasks worker, or cgk-tasks dev"
@@ -23,11 +25,13 @@ def check(settings: Settings) -> list[Finding]:
         alive = [row for row in known if row["silent_seconds"] < settings.worker_timeout_seconds]
         served = sorted({queue for row in alive for queue in row["queues"]})
         unserved = fetch(connection, SQL["unserved_queues"], {"queues": served})
+        paused = paused_queues(connection)
     return [
         tenants(counted),
         workers(known, alive),
         dispatcher(lease[0] if lease else None, workers_alive=bool(alive)),
         queues(unserved, served),
+        *pauses(paused),
     ]
 
 
@@ -77,6 +81,16 @@ def queues(unserved: Sequence[Row], served: Sequence[str]) -> Finding:
             f"Start a worker: celery -A cgk_tasks worker -Q {names}",
         )
     return ok("queues", f"workers listen to {', '.join(served)}" if served else "no run waits")
+
+
+def pauses(paused: Sequence[Pause]) -> list[Finding]:
+    """A line where a queue is paused: somebody may have forgotten it."""
+    if not paused:
+        return []
+    told = ", ".join(
+        f"{one.queue} (by {one.paused_by or 'somebody'} since {one.paused_at.astimezone():%Y-%m-%d %H:%M})" for one in paused
+    )
+    return [warn("paused queues", f"Nothing new starts in {told}.", f"When that is over: cgk-tasks queues resume {shlex.quote(paused[0].queue)}")]
 
 
 def jobs() -> Finding:

@@ -14,6 +14,7 @@ from cgk_tasks.events.redaction import REDACTED
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.monitoring.dashboard.access.roles import Person
 from cgk_tasks.monitoring.dashboard.audit import recorded
+from cgk_tasks.runs import queues
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import RunHandle
 from cgk_tasks.runs.replay import closed_run, replay
@@ -96,6 +97,19 @@ def resume_tenant(person: Person, tenant_id: str) -> None:
     with recorded(person, "resume tenant", subject=tenant_id, tenant_id=tenant_id) as entry:
         registry.resume_tenant(tenant_id)
         entry.affected = 1
+
+
+def pause_queue(person: Person, name: str, reason: str = "") -> None:
+    """Hold a queue's runs. Raises InvalidOptionError."""
+    with recorded(person, "pause queue", subject=name) as entry:
+        queues.pause_queue(name, by=person.name, reason=reason)
+        entry.affected, entry.message = 1, reason
+
+
+def resume_queue(person: Person, name: str) -> None:
+    """Let a queue's runs go on. A queue that is not paused stays as it is."""
+    with recorded(person, "resume queue", subject=name) as entry:
+        entry.affected = int(queues.resume_queue(name))
 
 
 def enable_schedule(person: Person, name: str, *, enabled: bool) -> None:

@@ -12,7 +12,16 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.monitoring.dashboard.access.entrance import Entrance
 from cgk_tasks.monitoring.dashboard.access.guard import guarded
 from cgk_tasks.monitoring.dashboard.display import STATIC, STATIC_PATH
-from cgk_tasks.monitoring.dashboard.pages import audit_log, dead_letters, login, run, runs, schedules, tenants
+from cgk_tasks.monitoring.dashboard.pages import (
+    audit_log,
+    dead_letters,
+    login,
+    queues,
+    run,
+    runs,
+    schedules,
+    tenants,
+)
 from cgk_tasks.monitoring.dashboard.templates import Templates
 
 _ID: Final = "([0-9a-fA-F-]{32,36})"
@@ -27,6 +36,9 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/tenants", tenants.TenantsPage),
     (f"/tenants/{_NAME}/suspend", tenants.SuspendTenant),
     (f"/tenants/{_NAME}/resume", tenants.ResumeTenant),
+    ("/queues", queues.QueuesPage),
+    ("/queues/pause", queues.PauseQueue),
+    ("/queues/resume", queues.ResumeQueue),
     ("/dead-letters", dead_letters.DeadLettersPage),
     ("/dead-letters/group", dead_letters.GroupPage),
     ("/dead-letters/action", dead_letters.GroupActionPage),

@@ -19,6 +19,7 @@ STATIC_PATH: Final = "/dashboard-static"
 PAGES: Final = (
     ("/runs", "Runs"),
     ("/tenants", "Tenants"),
+    ("/queues", "Queues"),
     ("/dead-letters", "Dead letters"),
     ("/schedules", "Schedules"),
     ("/audit", "Audit"),

@@ -111,7 +111,7 @@ def _attempts(row: Row, errors: list[dict[str, Any]]) -> Iterator[Moment]:
         yield Moment(datetime.fromisoformat(str(error["at"])), state, what)
     if row["state"] == "held":
         at = max(filter(None, (row["created_at"], row["handed_over_at"], row["started_at"])))
-        yield Moment(at, "held", "Held, because its tenant is suspended.")
+        yield Moment(at, "held", "Held, because its tenant is suspended or its queue is paused.")
     elif row["handed_over_at"] is not None:
         again = f", for the {row['hand_overs']}. time" if row["hand_overs"] > 1 else ""
         yield Moment(row["handed_over_at"], "pending", f"Handed over to queue {row['queue']}{again}.")
