@@ -34,6 +34,7 @@ class RunTimes:
         self._known: dict[str, float] = {}
         self._known_until = 0.0
         self._measured: dict[str, tuple[int, float]] = {}
+        self._warm: set[str] = set()
         self._note_at = time.monotonic() + _NOTE_SECONDS / 5
 
     def mean_seconds(self, event: str) -> float | None:
@@ -49,8 +50,11 @@ class RunTimes:
         return self._known.get(event)
 
     def measured(self, event: str, runs: int, seconds: float) -> None:
-        """Count `runs` that took `seconds` together."""
+        """Count `runs` that took `seconds` together. Not the first ones of a process: they wait for imports and connections."""
         with self._lock:
+            if event not in self._warm:
+                self._warm.add(event)
+                return
             known, total = self._measured.get(event, (0, 0.0))
             self._measured[event] = known + runs, total + seconds
 

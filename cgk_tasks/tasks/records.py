@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ class Records:
         self._logs: list[logs.RunLog] = []
         self._logs_again: list[logs.RunLog] = []
         self._patience = get_settings().database_patience_seconds
+        self.disk_seconds = 0.0
+        """How long single runs waited for the disk, which those of a packet do together."""
 
     def record(self, task: TenantTask, job: Job, run: Claimed, ctx: JobContext[Any], outcome: Outcome) -> Outcome:
         """Record an outcome; returns what really happened (a commit can fail, a run can be cancelled meanwhile)."""
@@ -90,8 +93,11 @@ class Records:
                 raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
             canvas.follow(task, run, outcome)
             canvas.follow_closed(closed)
+        committing = time.monotonic()
         session.commit()
         self._is_flushed &= not later
+        if not later:
+            self.disk_seconds += time.monotonic() - committing
         publish(unit.accepted)
 
     def save_cursor(self, run: Claimed, cursor: Any, session: TenantSession | None) -> None:
