@@ -123,3 +123,24 @@ def test_what_a_packet_has_no_time_for_goes_back_and_costs_no_attempt(send_packe
     runs = send_packet(*(do("sleep", "0.1", queue=HASTY, max_attempts=1) for _ in range(3)))
     statuses = [wait_closed(run) for run in runs]
     assert [(one.state, one.attempt) for one in statuses] == [("completed", 1)] * 3
+
+
+@pytest.fixture
+def times(database, monkeypatch):
+    """What a new process measures, written at once."""
+    monkeypatch.setattr(packets, "_NOTE_SECONDS", 0.0)
+    return packets.RunTimes()
+
+
+def test_a_processs_first_runs_do_not_make_packets_short(times):
+    times.measured("test.warm", 1, 2.0)
+    times.measured("test.warm", 10, 0.02)
+    times.note_now_and_then()
+    assert times.mean_seconds("test.warm") == pytest.approx(0.002)
+
+
+def test_a_slow_run_makes_packets_short_at_once(times):
+    for seconds in (0.001, 0.001, 2.0):
+        times.measured("test.slower", 1, seconds)
+        times.note_now_and_then()
+    assert times.mean_seconds("test.slower") == pytest.approx(2.0)
