@@ -19,6 +19,8 @@ from cgk_tasks.testing import LocalJobs, run_job
 from tests.support.mail_server import mail_server
 from tests.support.waiting import wait_closed
 
+pytestmark = pytest.mark.usefixtures("database")
+
 (JOB,) = JOBS
 
 ADDRESS = "ada@customer.example"

@@ -28,6 +28,8 @@ from cgk_tasks.tenancy import tenant_context
 from cgk_tasks.testing import LocalJobs, run_job
 from tests.support.receiver import in_turn, status
 
+pytestmark = pytest.mark.usefixtures("database")
+
 (ALERT,), (CLEANUP,), (HEALTH,), (RECOVERY,) = alert.JOBS, cleanup.JOBS, health.JOBS, sync_recovery.JOBS
 
 

@@ -29,7 +29,8 @@ def crash_and_forget(run_id):
 def test_a_run_whose_claim_was_forgotten_is_running_again_as_it_was_and_completes_once(tmp_path):
     release = tmp_path / "release"
     handle = send_job(Behave(tenant_id="acme", action="wait_for_file", argument=str(release)))
-    before = wait_state(handle.id, "running")
+    wait_until((tmp_path / "release.started").exists)  # no crash is so quick that the worker could not note its claim
+    before = get_job_status(handle.id)
     crash_and_forget(handle.id)
     after = wait_state(handle.id, "running")
     release.touch()

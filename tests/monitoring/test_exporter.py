@@ -20,6 +20,8 @@ from cgk_tasks.tenancy import add_tenant, resume_tenant, suspend_tenant
 from tests.monitoring.exposition import free_port, names, samples
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 @pytest.fixture
 def queue():
