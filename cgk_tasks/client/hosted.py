@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import structlog
 
+from cgk_tasks.client.hosted_http import Connection
 from cgk_tasks.client.hosted_memory import Key, SentKeys, SentRuns, key_of
-from cgk_tasks.client.provider import Health, blame_item
+from cgk_tasks.client.provider import Health, checked_runs
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
     CgkTasksError,
@@ -72,14 +73,7 @@ class HostedProvider(ABC):
                 f"needs the celery provider: {self.title} would have the event even if your transaction is rolled back. "
                 "Leave session out, and send after the commit",
             )
-        runs: list[NewRun] = []
-        for position, (event, options) in enumerate(events):
-            try:
-                runs.append(self._checked(event, options))
-            except CgkTasksError as exc:
-                if len(events) > 1:
-                    blame_item(exc, position)
-                raise
+        runs = checked_runs(events, self._checked)
         return self._send_fresh(runs, [options for _event, options in events])
 
     def _send_fresh(self, runs: Sequence[NewRun], options: Sequence[SendOptions]) -> list[RunHandle]:
@@ -142,6 +136,16 @@ class HostedProvider(ABC):
                 f"not sent. Resume the tenant first: cgk-tasks tenants resume {tenant.id}"
             )
         return tenant
+
+    def _connect(self, base_url: str, *, key: str, key_name: str, url_name: str, secrets: Collection[str]) -> Connection:
+        """To an API of the system that takes and gives JSON. key: goes along as a bearer token; empty for none."""
+        headers = {"Content-Type": "application/json", "User-Agent": "cgk-tasks"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        return Connection(
+            system=self.title, base_url=base_url, headers=headers, key_name=key_name, url_name=url_name, secrets=secrets,
+            timeout_seconds=get_settings().provider_timeout_seconds,
+        )  # fmt: skip
 
     def register_handler(self, event: str, handler: Handler) -> NoReturn:
         """Refused: nothing would ever call the handler. Raises ConfigurationError."""

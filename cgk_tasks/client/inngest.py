@@ -169,21 +169,14 @@ class InngestProvider(HostedProvider):
 
     @cached_property
     def _events(self) -> Connection:
-        return self._connection(_base_url() or EVENTS, "INNGEST_EVENT_KEY", {})
+        return self._api_at(_base_url() or EVENTS, "INNGEST_EVENT_KEY")
 
     @cached_property
     def _api(self) -> Connection:
-        key = _signing_key()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return self._connection(_base_url() or API, "INNGEST_SIGNING_KEY", headers)
+        return self._api_at(_base_url() or API, "INNGEST_SIGNING_KEY", _signing_key())
 
-    def _connection(self, base_url: str, key_name: str, headers: Mapping[str, str]) -> Connection:
-        return Connection(
-            system=self.title, base_url=base_url, key_name=key_name, url_name="INNGEST_BASE_URL",
-            headers={"Content-Type": "application/json", "User-Agent": "cgk-tasks", **headers},
-            secrets=_known_secrets(),
-            timeout_seconds=get_settings().provider_timeout_seconds,
-        )  # fmt: skip
+    def _api_at(self, base_url: str, key_name: str, key: str = "") -> Connection:
+        return self._connect(base_url, key=key, key_name=key_name, url_name="INNGEST_BASE_URL", secrets=_known_secrets())
 
 
 def _event(run: NewRun) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
-from cgk_tasks.client.provider import Health, blame_item
+from cgk_tasks.client.provider import Health, checked_runs
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
     CgkTasksError,
@@ -120,17 +120,13 @@ class LocalProvider:
     ) -> list[RunHandle]:
         if session is not None:
             raise InvalidOptionError("session", "needs the celery provider: local runs are not in a database")
-        runs: list[NewRun] = []
-        for position, (event, options) in enumerate(events):
-            try:
-                wire = event.to_json().decode()
-                runs.append(new_run(event.event_name, event.tenant_id, wire, options, tenant=self._tenant(event)))
-            except CgkTasksError as exc:
-                if len(events) > 1:
-                    blame_item(exc, position)
-                raise
+        runs = checked_runs(events, self._checked)
         with self._changed:
             return self._accept(runs)
+
+    def _checked(self, event: TenantEvent, options: SendOptions) -> NewRun:
+        wire = event.to_json().decode()
+        return new_run(event.event_name, event.tenant_id, wire, options, tenant=self._tenant(event))
 
     def _tenant(self, event: TenantEvent) -> Tenant:
         tenant_id = validate_tenant_id(event.tenant_id)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cgk_tasks.errors import CgkTasksError, RunFailedError, WaitTimeoutError
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
 from cgk_tasks.runs.sender import NO_OPTIONS, SendOptions
 from cgk_tasks.tasks.jobs import Handler
 
@@ -68,6 +68,21 @@ def blame_item(exc: CgkTasksError, position: int) -> None:
     """Have the error say which item of the batch it is about."""
     exc.item = position
     exc.add_note(f"It was item {position} of the batch, counted from 0; nothing was sent.")
+
+
+def checked_runs(
+    events: Sequence[tuple[TenantEvent, SendOptions]], check: Callable[[TenantEvent, SendOptions], NewRun]
+) -> list[NewRun]:
+    """Make a run of each event of a batch. An error says which of several it is about."""
+    runs = []
+    for position, (event, options) in enumerate(events):
+        try:
+            runs.append(check(event, options))
+        except CgkTasksError as exc:
+            if len(events) > 1:
+                blame_item(exc, position)
+            raise
+    return runs
 
 
 class JobProvider(Protocol):

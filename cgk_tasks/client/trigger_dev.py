@@ -160,11 +160,9 @@ class TriggerDevProvider(HostedProvider):
     @cached_property
     def _api(self) -> Connection:
         key = _key()
-        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json", "User-Agent": "cgk-tasks"}
-        return Connection(
-            system=self.title, base_url=_url(), headers=headers, key_name="TRIGGER_SECRET_KEY", url_name="TRIGGER_API_URL",
-            secrets=(key,), timeout_seconds=get_settings().provider_timeout_seconds,
-        )  # fmt: skip
+        return self._connect(
+            _url(), key=key, key_name="TRIGGER_SECRET_KEY", url_name="TRIGGER_API_URL", secrets=(key,)
+        )
 
 
 def checked_secret_key(value: str) -> str:

@@ -53,7 +53,6 @@ def _mended(found: Found, questions: Questions) -> str:
     return _ask(questions)
 
 
-
 def _or(names: Iterable[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} or {last}"
