@@ -12,6 +12,9 @@ from cgk_tasks.tasks.jobs import remove_job
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 
 NAME = "subscription.dailyBilling"
+TASKS = "/django_celery_beat/periodictask/"
+NO_TASKS = {"periodictask_set-TOTAL_FORMS": "0", "periodictask_set-INITIAL_FORMS": "0"}
+"""A crontab's page has a table of its tasks, which stays empty."""
 
 
 @pytest.fixture(autouse=True)
@@ -129,18 +132,70 @@ def admin_pages():
     server.server_close()
 
 
-def test_the_admin_asks_for_a_login_and_then_shows_the_schedules(admin_pages):
-    import cgk_tasks.celery_app  # noqa: F401
+@pytest.fixture
+def operator(admin_pages):
+    """A browser that has logged in, and sends forms with the token that it was given."""
     from cgk_tasks.schedules.admin_server import ensure_login
 
-    password = ensure_login(reset=True)
-    with httpx.Client(base_url=admin_pages, follow_redirects=True) as browser:
-        page = browser.get("/admin/django_celery_beat/periodictask/")
-        assert "Log in" in page.text
-        token = browser.cookies["csrftoken"]
-        form = {"username": "admin", "password": password, "csrfmiddlewaretoken": token, "next": "/admin/django_celery_beat/periodictask/"}
-        page = browser.post("/admin/login/", data=form, headers={"Referer": f"{admin_pages}/admin/login/"})
-    assert "Select periodic task to change" in page.text
+    with httpx.Client(base_url=f"{admin_pages}/admin", follow_redirects=True) as browser:
+
+        def send(path, **fields):
+            headers = {"Referer": f"{admin_pages}/admin{path}"}
+            return browser.post(path, data={**fields, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}, headers=headers)
+
+        browser.send_form = send
+        assert "Log in" in browser.get(TASKS).text
+        send("/login/", username="admin", password=ensure_login(reset=True), next=f"/admin{TASKS}")
+        yield browser
+
+
+def test_the_admin_shows_the_schedules_after_a_login(operator):
+    assert "Select periodic task to change" in operator.get(TASKS).text
+
+
+def test_a_schedule_that_is_disabled_in_the_admin_is_paused(cgk, operator):
+    from django_celery_beat.models import PeriodicTask
+
+    from cgk_tasks import SCHEDULES
+    from cgk_tasks.schedules.engine import Engine
+
+    Engine(SCHEDULES).reload()
+    entry = PeriodicTask.objects.get(name=NAME)
+    operator.get(TASKS)
+    operator.send_form(TASKS, action="disable_tasks", _selected_action=str(entry.pk))
+    Engine(SCHEDULES).reload()
+    shown = cgk("schedules", "show", NAME, "--json").json
+    assert (shown["state"], shown["overridden"]) == ("paused", True)
+
+
+def filled_in(entry):
+    """The form of an entry, as its page shows it."""
+    from django.forms.models import model_to_dict
+
+    shown = {name: value for name, value in model_to_dict(entry).items() if value not in {None, False}}
+    return {name: "on" if value is True else str(value) for name, value in shown.items()}
+
+
+def test_a_schedule_that_gets_another_crontab_in_the_admin_is_moved(cgk, operator):
+    from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+    from cgk_tasks import SCHEDULES
+    from cgk_tasks.schedules.engine import Engine
+
+    Engine(SCHEDULES).reload()
+    operator.get("/django_celery_beat/crontabschedule/add/")
+    operator.send_form(
+        "/django_celery_beat/crontabschedule/add/", minute="30", hour="4", day_of_week="*", day_of_month="*",
+        month_of_year="*", timezone="Europe/Berlin", **NO_TASKS,
+    )  # fmt: skip
+    made = CrontabSchedule.objects.get(minute="30", hour="4")
+    entry = PeriodicTask.objects.get(name=NAME)
+    path = f"{TASKS}{entry.pk}/change/"
+    operator.get(path)
+    operator.send_form(path, **{**filled_in(entry), "crontab": str(made.pk)})
+    Engine(SCHEDULES).reload()
+    shown = cgk("schedules", "show", NAME, "--json").json
+    assert (shown["cron"], shown["timezone"], shown["overridden"]) == ("30 4 * * *", "Europe/Berlin", True)
 
 
 def test_the_password_is_made_once():
