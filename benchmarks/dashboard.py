@@ -108,7 +108,9 @@ def _paths() -> dict[str, str]:
 def _pages(folder: Path) -> float:
     log = folder / "log"
     with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-m", "cgk_tasks.cli", "dashboard", "--port", "0"], stderr=file, stdout=file, cwd=folder)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cgk_tasks.cli", "dashboard", "--port", "0"], stderr=file, stdout=file, cwd=folder
+        )
     try:
         give_up = time.monotonic() + 60
         while not (said := re.search(r"dashboard: (\S+)/runs ", log.read_text())):

@@ -250,10 +250,7 @@ def repeat(times: int, measured: Mapping[str, Callable[[], Sequence[float]]]) ->
                 print(f"  once more, {name}: {str(error).splitlines()[0]}", file=sys.stderr)
                 clear()
                 figures[name].append(measure())
-    return {
-        name: [statistics.median(column) for column in zip(*rows, strict=True)]
-        for name, rows in figures.items()
-    }
+    return {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in figures.items()}
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

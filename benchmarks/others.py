@@ -33,7 +33,9 @@ def measure(plan: Plan) -> Table:
             with environment(peer.environment):
                 figures[peer.name].append(once(peer, plan))
             print(f"  {peer.name}: {figures[peer.name][-1]}", file=sys.stderr, flush=True)
-    medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in figures.items()}
+    medians = {
+        name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in figures.items()
+    }
     plain = medians["plain Celery"][0]
     versions = sorted({package for peer in peers for package in peer.packages})
     return Table(

@@ -65,9 +65,7 @@ def _row(line: Line) -> str:
     plain = "" if line.plain is None else _figure(line.plain, line.unit)
     ratio = "" if line.ratio is None else f"{line.ratio:.2f} ×"  # noqa: RUF001
     within = {None: "", True: "yes", False: "**no**"}[line.within]
-    return (
-        f"| {line.what} | {plain} | {_figure(line.ours, line.unit)} | {ratio} | {_budget(line)} | {within} |"
-    )
+    return f"| {line.what} | {plain} | {_figure(line.ours, line.unit)} | {ratio} | {_budget(line)} | {within} |"
 
 
 def _budget(line: Line) -> str:
@@ -88,18 +86,12 @@ def machine() -> str:
 
 def versions() -> str:
     packages = ("celery", "kombu", "redis", "sqlalchemy", "psycopg")
-    return ", ".join(
-        [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
-    )
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 
 def _processor() -> str:
     file = Path("/proc/cpuinfo")
-    names = [
-        line.partition(":")[2].strip()
-        for line in file.read_text().splitlines()
-        if line.startswith("model name")
-    ]
+    names = [line.partition(":")[2].strip() for line in file.read_text().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
 

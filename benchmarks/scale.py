@@ -70,7 +70,9 @@ def measure(plan: Plan) -> Table:
         with autocommit() as connection:
             connection.execute(FILL_TENANTS, [count])
             connection.execute("ANALYZE cgk.tenants")
-        rows.append(_row(f"{count:,} tenant{'s' if count > 1 else ''}", *_measured(plan, lambda _: None, tenants=count)))
+        rows.append(
+            _row(f"{count:,} tenant{'s' if count > 1 else ''}", *_measured(plan, lambda _: None, tenants=count))
+        )
     with autocommit() as connection:
         connection.execute("DELETE FROM cgk.tenants WHERE id LIKE 'many-%'")
     rows.append(_row("an empty history", *_measured(plan, lambda _: None)))
@@ -103,9 +105,7 @@ def _live_an_hour(connection: Connection, per_second: int) -> None:
             connection.execute(statement, {name: value for name, value in values.items() if f"%({name})" in statement})
 
 
-def _measured(
-    plan: Plan, fill: Callable[[Connection], None], tenants: int = 0
-) -> tuple[float, float, tuple[int, int]]:
+def _measured(plan: Plan, fill: Callable[[Connection], None], tenants: int = 0) -> tuple[float, float, tuple[int, int]]:
     """Medians of runs drained and sent a second, and the sizes of the tables. Filled once, drained several times."""
     clear()
     with autocommit() as connection:

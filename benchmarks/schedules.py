@@ -27,7 +27,9 @@ def measure(plan: Plan) -> list[Line]:
     tenants = plan.bulk
     with autocommit() as connection:
         connection.execute(ADD_TENANTS, [tenants])
-        tenants = fetch(connection, "SELECT count(*) AS n FROM cgk.tenants WHERE status = 'active' AND source <> 'platform'")[0]["n"]
+        tenants = fetch(
+            connection, "SELECT count(*) AS n FROM cgk.tenants WHERE status = 'active' AND source <> 'platform'"
+        )[0]["n"]
 
     def plain() -> list[float]:
         task = app.tasks["do_nothing"]

@@ -56,7 +56,13 @@ PERMANENT_CODES = _PLATFORM_PERMANENT | {
 }
 """Codes of failures that no retry cures: the run fails at once."""
 
-TRANSIENT_CODES = _PLATFORM_TRANSIENT | {"TRANSIENT_ERROR", "RETRY_LATER", "QUEUE_FULL", "BROKER_ERROR", "ENCRYPTION_KEY_MISSING"}
+TRANSIENT_CODES = _PLATFORM_TRANSIENT | {
+    "TRANSIENT_ERROR",
+    "RETRY_LATER",
+    "QUEUE_FULL",
+    "BROKER_ERROR",
+    "ENCRYPTION_KEY_MISSING",
+}
 """Codes of failures that pass by themselves: the run is retried."""
 
 UNKNOWN_CODE = "UNKNOWN_ERROR"
@@ -246,9 +252,7 @@ def _classify_group(group: BaseExceptionGroup[BaseException]) -> Classification:
     found = by_kind.get("permanent") or by_kind.get("transient") or members[0]
     if found.kind != "transient":
         return found
-    return Classification(
-        "transient", found.code, max((m.retry_after for m in members if m.retry_after), default=None)
-    )
+    return Classification("transient", found.code, max((m.retry_after for m in members if m.retry_after), default=None))
 
 
 def _classify_steering(exc: BaseException) -> Classification | None:

@@ -204,9 +204,7 @@ class Settings(BaseSettings):
     metrics_top_tenants: NonNegativeInt = Field(
         default=20, description="So many tenants, those with the most open runs, have metrics of their own."
     )
-    tracing: bool = Field(
-        default=False, description="Trace runs with OpenTelemetry; needs the extra `otel`."
-    )
+    tracing: bool = Field(default=False, description="Trace runs with OpenTelemetry; needs the extra `otel`.")
 
     alerts: Annotated[tuple[AlertKind, ...], NoDecode, BeforeValidator(_split)] = Field(
         default=(),

@@ -351,8 +351,7 @@ class QueueFullError(SendError):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(
-            f"The local queue is full ({limit:,} runs). Send more slowly, raise its limit, "
-            "or use the celery provider."
+            f"The local queue is full ({limit:,} runs). Send more slowly, raise its limit, or use the celery provider."
         )
 
 
@@ -372,9 +371,7 @@ class UnknownRunError(RunError):
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        super().__init__(
-            f"There is no run {run_id}. Check the id; closed runs are removed when their retention ends."
-        )
+        super().__init__(f"There is no run {run_id}. Check the id; closed runs are removed when their retention ends.")
 
 
 class RunStateError(RunError):

@@ -261,7 +261,8 @@ def is_away(exc: BaseException) -> bool:
     if isinstance(cause := getattr(exc, "orig", None), BaseException):
         return is_away(cause)  # SQLAlchemy's exceptions carry the driver's
     return isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) and not isinstance(
-        exc, pg_errors.InvalidCatalogName | pg_errors.InvalidPassword | pg_errors.QueryCanceled | pg_errors.LockNotAvailable
+        exc,
+        pg_errors.InvalidCatalogName | pg_errors.InvalidPassword | pg_errors.QueryCanceled | pg_errors.LockNotAvailable,
     )
 
 

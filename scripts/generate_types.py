@@ -106,9 +106,7 @@ def payloads_module() -> str:
             f'    """{inspect.getdoc(model)}"""',
             "",
         ]
-        lines += [
-            f"    {wire_name(name, field)}: {entry_type(field)}" for name, field in model.model_fields.items()
-        ]
+        lines += [f"    {wire_name(name, field)}: {entry_type(field)}" for name, field in model.model_fields.items()]
     return joined(lines)
 
 
@@ -274,9 +272,7 @@ def out_of_step(root: Path = ROOT) -> list[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if a file is out of step")
     check = parser.parse_args().check
     stale = out_of_step()

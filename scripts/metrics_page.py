@@ -36,4 +36,3 @@ started count as `other`.
 
 def metrics_page() -> str:
     return _TEXT.format(exporter=page_table(EXPORTER), worker=page_table(WORKER))
-

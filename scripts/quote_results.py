@@ -39,7 +39,9 @@ IN_README = (
 OTHERS, SCALE = "Beside other queues", "The shape of the cost"
 
 _QUOTE = re.compile(r"(<!-- figures: scripts/quote_results.py -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-_SECTION = re.compile(r"(<!-- figures (\w+): scripts/quote_results.py -->\n).*?(<!-- end of figures \w+ -->)", re.DOTALL)
+_SECTION = re.compile(
+    r"(<!-- figures (\w+): scripts/quote_results.py -->\n).*?(<!-- end of figures \w+ -->)", re.DOTALL
+)
 
 
 def quoted(readme: str, results: str, wanted: tuple[str, ...] = IN_README) -> str:
@@ -86,7 +88,11 @@ def pictures(results: str) -> dict[str, str]:
             "No-ops with the same payload, on the same machine and servers, in one run",
             ("drained from a backlog", "sent in bulk"),
             others,
-            (("ours", "cgk_tasks, durable in PostgreSQL"), ("durable", "durable in PostgreSQL"), ("other", "in Redis only")),
+            (
+                ("ours", "cgk_tasks, durable in PostgreSQL"),
+                ("durable", "durable in PostgreSQL"),
+                ("other", "in Redis only"),
+            ),
         ),
         "performance-scale.svg": bars(
             "The same backlog in a larger system",
@@ -134,7 +140,9 @@ def main() -> int:
     behind = [file for file, text in wanted.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
         for file in behind:
-            print(f"{file.relative_to(ROOT)} is not in step with benchmarks/RESULTS.md. Run: python scripts/quote_results.py")
+            print(
+                f"{file.relative_to(ROOT)} is not in step with benchmarks/RESULTS.md. Run: python scripts/quote_results.py"
+            )
         return int(bool(behind))
     for file in behind:
         file.parent.mkdir(exist_ok=True)

@@ -28,7 +28,9 @@ last is made), `skip` (none) or `all`. *overlap*: what a tick does for a tenant 
 
 def schedules_page() -> str:
     table = [schedule for schedule in SCHEDULES.values() if not schedule.event.startswith("cron.")]
-    return joined([INTRO.format(count=len(table)).rstrip(), *(f"| {' | '.join(cells(schedule))} |" for schedule in table)])
+    return joined(
+        [INTRO.format(count=len(table)).rstrip(), *(f"| {' | '.join(cells(schedule))} |" for schedule in table)]
+    )
 
 
 def cells(schedule: Schedule) -> Iterator[str]:

@@ -28,7 +28,9 @@ class Huey(Peer):
     name = "huey"
     packages = ("huey",)
     how = "`huey_consumer -k process -w 2`"
-    guarantees = "In Redis only. At most once: a job leaves Redis before it runs, a kill loses it. No tenant, no history."
+    guarantees = (
+        "In Redis only. At most once: a job leaves Redis before it runs, a kill loses it. No tenant, no history."
+    )
 
     def mark(self, since: float) -> None:
         mark_start(since)

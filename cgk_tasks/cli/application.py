@@ -44,6 +44,4 @@ def load_jobs() -> None:
     try:
         import_job_modules()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - anything can happen in an application's module
-        say(
-            f"warning: CGK_JOB_MODULES cannot be imported, so the application's own events are missing: {error}"
-        )
+        say(f"warning: CGK_JOB_MODULES cannot be imported, so the application's own events are missing: {error}")

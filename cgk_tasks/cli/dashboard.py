@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 commands = typer.Typer(
     help="Serve the dashboard: Flower, with pages on runs, tenants, dead letters and schedules.",
     epilog=examples(
-        "cgk-tasks dashboard user add ada --role admin", "cgk-tasks dashboard", "cgk-tasks dashboard --port 9000",
+        "cgk-tasks dashboard user add ada --role admin",
+        "cgk-tasks dashboard",
+        "cgk-tasks dashboard --port 9000",
         more="It is the same as `celery -A cgk_tasks flower`. Flower's other options are variables: FLOWER_URL_PREFIX=ops",
     ),
     rich_markup_mode=None,
@@ -60,11 +62,20 @@ def _file() -> UsersFile:
 
 
 @users.command(
-    "add", epilog=examples("cgk-tasks dashboard user add ada --role operator", "pass show ops | cgk-tasks dashboard user add ada --role admin")
+    "add",
+    epilog=examples(
+        "cgk-tasks dashboard user add ada --role operator",
+        "pass show ops | cgk-tasks dashboard user add ada --role admin",
+    ),
 )
 def add(
     name: Name,
-    role: Annotated[str, typer.Option(metavar="ROLE", help="viewer looks; operator acts on runs, tenants and schedules; admin may do everything.")] = "viewer",
+    role: Annotated[
+        str,
+        typer.Option(
+            metavar="ROLE", help="viewer looks; operator acts on runs, tenants and schedules; admin may do everything."
+        ),
+    ] = "viewer",
 ) -> None:
     """Add a user, or give one a new role and password. The password is asked for, or read from a pipe."""
     from cgk_tasks.monitoring.dashboard.access.roles import as_role

@@ -110,9 +110,7 @@ def example(event: type[TenantEvent]) -> dict[str, Any] | None:
 
 def _example_object(model: type[BaseModel]) -> dict[str, Any]:
     return {
-        field.alias or name: field.examples[0]
-        if field.examples
-        else _example(name, _members(field.annotation)[0])
+        field.alias or name: field.examples[0] if field.examples else _example(name, _members(field.annotation)[0])
         for name, field in model.model_fields.items()
         if field.is_required()
     }

@@ -22,9 +22,7 @@ commands = typer.Typer(
 )
 
 
-@commands.command(
-    "list", epilog=examples("cgk-tasks events list --jobs", "cgk-tasks events list --category commerce")
-)
+@commands.command("list", epilog=examples("cgk-tasks events list --jobs", "cgk-tasks events list --category commerce"))
 def list_events(
     category: Annotated[str | None, typer.Option(help="Only this category's.")] = None,
     with_jobs: Annotated[bool, typer.Option("--jobs", help="Only those that have jobs here.")] = False,
@@ -61,9 +59,7 @@ def list_events(
     "show", epilog=examples("cgk-tasks events show order.created", "cgk-tasks events show email.send --json")
 )
 def show(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The event's name, or a second spelling of it.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The event's name, or a second spelling of it.")],
     as_json: AsJson = False,
 ) -> None:
     """Show an event's fields, a payload to start from, and the jobs that run for it."""
@@ -74,9 +70,7 @@ def show(
     if as_json:
         print_json(details)
         return
-    print_facts(
-        {key: details[key] for key in ("event", "class", "category", "durable", "meaning", "spellings")}
-    )
+    print_facts({key: details[key] for key in ("event", "class", "category", "durable", "meaning", "spellings")})
     print_heading("fields")
     print_table(details["fields"], ("wire", "python", "type", "required", "meaning"))
     print_heading("jobs")

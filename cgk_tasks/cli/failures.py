@@ -30,9 +30,7 @@ def known(error: Exception) -> CgkTasksError | None:
 
         explained: CgkTasksError = postgres.explain(error)
     elif _comes_from(error, "redis", "kombu"):
-        explained = BrokerError(
-            f"The broker refused or cannot be reached: {error}. Check it with: cgk-tasks doctor"
-        )
+        explained = BrokerError(f"The broker refused or cannot be reached: {error}. Check it with: cgk-tasks doctor")
     else:
         return None
     explained.__cause__ = error

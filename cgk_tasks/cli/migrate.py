@@ -24,13 +24,9 @@ def migrate(
     if as_json:
         print_json({"before": before, "revision": after, "newest": newest, "up_to_date": after == newest})
     elif after == newest:
-        typer.echo(
-            f"up to date, at revision {after}" if before == after else f"migrated from {before} to {after}"
-        )
+        typer.echo(f"up to date, at revision {after}" if before == after else f"migrated from {before} to {after}")
     else:
-        say(
-            f"The database is at revision {after}, this version of cgk_tasks needs {newest}. Run: cgk-tasks migrate"
-        )
+        say(f"The database is at revision {after}, this version of cgk_tasks needs {newest}. Run: cgk-tasks migrate")
     if after != newest:
         raise typer.Exit(exits.FAILED)
 
@@ -43,5 +39,7 @@ def bring_up_to_date() -> str | None:
     revision = migrations.migrate()
     migrate_django()
     if not uses_own_settings():
-        say("DJANGO_SETTINGS_MODULE is set: the tables of django-celery-beat are that project's. Run: manage.py migrate")
+        say(
+            "DJANGO_SETTINGS_MODULE is set: the tables of django-celery-beat are that project's. Run: manage.py migrate"
+        )
     return revision

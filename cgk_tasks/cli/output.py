@@ -91,9 +91,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> No
         wraps = name in _SENTENCES
         table.add_column(name, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis", min_width=whole)
     for row in rows:
-        table.add_row(
-            *(Text(shown(row.get(name)), STATE_STYLES.get(str(row.get(name)), "")) for name in filled)
-        )
+        table.add_row(*(Text(shown(row.get(name)), STATE_STYLES.get(str(row.get(name)), "")) for name in filled))
     out().print(table)
 
 

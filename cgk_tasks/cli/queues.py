@@ -64,7 +64,9 @@ def pause(
     if as_json:
         print_json(made)
     else:
-        typer.echo(f"{made.queue}: paused since {made.paused_at.astimezone():%Y-%m-%d %H:%M:%S %Z} by {made.paused_by or '?'}")
+        typer.echo(
+            f"{made.queue}: paused since {made.paused_at.astimezone():%Y-%m-%d %H:%M:%S %Z} by {made.paused_by or '?'}"
+        )
     known = {queue.queue: queue for queue in queues.list_queues()}
     here = known.pop(name, None)
     if here is not None and not (here.workers or here.waiting or here.running or here.held or here.later):

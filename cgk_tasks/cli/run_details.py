@@ -32,8 +32,7 @@ def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payloa
         details["payload"] = redacted(status.event, status.payload)
         details["result"], details["errors"] = hide.data(status.result), hide.errors(status.errors)
     details["children"] = [
-        {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code}
-        for child in children
+        {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code} for child in children
     ]
     return details
 
@@ -41,9 +40,7 @@ def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payloa
 def print_run(details: Mapping[str, Any]) -> None:
     """The details for people."""
     attempts = f"{details['attempt']} of {details['max_attempts']}" if details["max_attempts"] else details["attempt"]
-    print_facts(
-        {**{name: details[name] for name in _FACTS}, "attempt": attempts, "deaths": details["deaths"] or None}
-    )
+    print_facts({**{name: details[name] for name in _FACTS}, "attempt": attempts, "deaths": details["deaths"] or None})
     if details["errors"]:
         _print_errors(details["errors"])
     if details["children"]:

@@ -15,9 +15,7 @@ from cgk_tasks.runs.models import State
 
 commands = typer.Typer(
     help="List, show, cancel and retry runs; read what they logged.",
-    epilog=examples(
-        "cgk-tasks runs list --state failed", "cgk-tasks runs show ID", "cgk-tasks runs retry ID"
-    ),
+    epilog=examples("cgk-tasks runs list --state failed", "cgk-tasks runs show ID", "cgk-tasks runs retry ID"),
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -58,25 +56,17 @@ def list_runs(
     )
     if as_json:
         # A listing is without payloads and results; `runs show` has them.
-        print_json(
-            [{k: v for k, v in asdict(run).items() if k not in {"payload", "result"}} for run in found]
-        )
+        print_json([{k: v for k, v in asdict(run).items() if k not in {"payload", "result"}} for run in found])
     elif found:
-        print_table(
-            [asdict(run) | {"age": age(run.created_at) if run.created_at else ""} for run in found], _COLUMNS
-        )
+        print_table([asdict(run) | {"age": age(run.created_at) if run.created_at else ""} for run in found], _COLUMNS)
     else:
         say("No run matches.")
 
 
-@commands.command(
-    "show", epilog=examples("cgk-tasks runs show ID", "cgk-tasks runs show ID --show-payload --json")
-)
+@commands.command("show", epilog=examples("cgk-tasks runs show ID", "cgk-tasks runs show ID --show-payload --json"))
 def show(
     run_id: RunId,
-    show_payload: Annotated[
-        bool, typer.Option("--show-payload", help="Show personal data too.")
-    ] = False,
+    show_payload: Annotated[bool, typer.Option("--show-payload", help="Show personal data too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show everything about a run: its attempts' errors, children, payload and result.
@@ -111,9 +101,7 @@ def show_logs(run_id: RunId, as_json: AsJson = False) -> None:
         say("The run has logged nothing, or its lines were not kept (CGK_RUN_LOGS).")
 
 
-@commands.command(
-    "cancel", epilog=examples("cgk-tasks runs cancel ID", "cgk-tasks runs cancel ID ID --dry-run")
-)
+@commands.command("cancel", epilog=examples("cgk-tasks runs cancel ID", "cgk-tasks runs cancel ID ID --dry-run"))
 def cancel(run_ids: RunIds, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Cancel open runs: waiting ones at once, running ones within a second."""
     from cgk_tasks.errors import RunStateError

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 commands = typer.Typer(
     help="List, preview, pause and trigger schedules, and see which tenants a tick missed.",
     epilog=examples(
-        "cgk-tasks schedules list", "cgk-tasks schedules preview ab.dailySummary --days 7",
+        "cgk-tasks schedules list",
+        "cgk-tasks schedules preview ab.dailySummary --days 7",
         "cgk-tasks schedules coverage subscription.dailyBilling",
     ),
     no_args_is_help=True,
@@ -58,7 +59,9 @@ def list_schedules(as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table(rows, ("name", "cron", "timezone", "event", "jobs", "scope", "state", "overridden", "last_tick", "next_tick"))
+    print_table(
+        rows, ("name", "cron", "timezone", "event", "jobs", "scope", "state", "overridden", "last_tick", "next_tick")
+    )
     if not known:
         say("No beat has run here yet. Start one: celery -A cgk_tasks beat")
 
@@ -129,7 +132,9 @@ _TICK_COLUMNS = (
 )
 def preview(
     name: Name,
-    begin: Annotated[str | None, typer.Option("--from", help="First moment, ISO 8601 with a zone. Default: now.")] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", help="First moment, ISO 8601 with a zone. Default: now.")
+    ] = None,
     days: Annotated[float, typer.Option(min=0.001, max=3660, help="How many days to look ahead.")] = 30,
     as_json: AsJson = False,
 ) -> None:
@@ -182,7 +187,8 @@ def _set_enabled(name: str, *, enabled: bool) -> None:
 @commands.command(
     "trigger",
     epilog=examples(
-        "cgk-tasks schedules trigger subscription.dailyBilling --tenant acme", "cgk-tasks schedules trigger ops.dailyCleanup"
+        "cgk-tasks schedules trigger subscription.dailyBilling --tenant acme",
+        "cgk-tasks schedules trigger ops.dailyCleanup",
     ),
 )
 def trigger(

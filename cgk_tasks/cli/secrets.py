@@ -39,7 +39,9 @@ def rotate(dry_run: DryRun = False, as_json: AsJson = False) -> None:
         print_json({**asdict(done), "unreadable": [str(error) for error in done.unreadable]})
     else:
         would = "would be " if dry_run else ""
-        typer.echo(f"{done.rotated} with an older key, and {done.lifted} that were plain: {would}encrypted with the newest key")
+        typer.echo(
+            f"{done.rotated} with an older key, and {done.lifted} that were plain: {would}encrypted with the newest key"
+        )
         for error in done.unreadable:
             failures.report(error)
     if done.unreadable:

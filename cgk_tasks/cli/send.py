@@ -26,12 +26,8 @@ def send(
     payload: Annotated[str, typer.Argument(metavar="JSON", help="The payload; - reads it from stdin.")],
     tenant: Annotated[str | None, typer.Option(help="Fills tenantId.")] = None,
     delay: Annotated[str | None, typer.Option(metavar="DURATION", help="Run later: 90s, 15m, 1d2h.")] = None,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Run at a time: ISO 8601 with a time zone.")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Idempotency key: a second send makes no second run.")
-    ] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="Run at a time: ISO 8601 with a time zone.")] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key: a second send makes no second run.")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue, in place of the default one.")] = None,
     priority: Annotated[int | None, typer.Option(min=0, max=9, help="9 is urgent; the default is 5.")] = None,
     wait: Annotated[

@@ -20,9 +20,7 @@ commands = typer.Typer(
     rich_markup_mode=None,
 )
 
-TenantId = Annotated[
-    str, typer.Argument(metavar="ID", help="The tenant: lower-case letters, digits, _ and -.")
-]
+TenantId = Annotated[str, typer.Argument(metavar="ID", help="The tenant: lower-case letters, digits, _ and -.")]
 _COLUMNS = ("id", "status", "isolation", "schema_name", "role_name")
 
 
@@ -30,14 +28,10 @@ def _row(tenant: Tenant) -> dict[str, Any]:
     return {name: getattr(tenant, name) for name in _COLUMNS}
 
 
-@commands.command(
-    "add", epilog=examples("cgk-tasks tenants add acme", "cgk-tasks tenants add acme --schema shop_acme")
-)
+@commands.command("add", epilog=examples("cgk-tasks tenants add acme", "cgk-tasks tenants add acme --schema shop_acme"))
 def add(
     tenant_id: TenantId,
-    schema: Annotated[
-        str | None, typer.Option(help="Database schema; the default is CGK_TENANT_SCHEMA.")
-    ] = None,
+    schema: Annotated[str | None, typer.Option(help="Database schema; the default is CGK_TENANT_SCHEMA.")] = None,
     isolation: Annotated[
         Isolation | None,
         typer.Option(metavar="HOW", help="search_path, role or rls; the default is CGK_TENANT_ISOLATION."),
@@ -105,7 +99,10 @@ def set_setting(
     tenant_id: TenantId,
     name: SettingName,
     value: Annotated[
-        str | None, typer.Argument(metavar="[VALUE]", help="The value; - reads stdin. Left out, it is asked for unseen.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[VALUE]", help="The value; - reads stdin. Left out, it is asked for unseen.", show_default=False
+        ),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Let the platform's value hold again.")] = False,
 ) -> None:

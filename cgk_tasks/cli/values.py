@@ -26,9 +26,7 @@ def duration(text: str) -> timedelta:
         try:
             amounts = {"seconds": float(compact)}
         except ValueError:
-            raise typer.BadParameter(
-                f"{text!r} is not a duration. Write it like 90s, 15m, 1d2h or 2w."
-            ) from None
+            raise typer.BadParameter(f"{text!r} is not a duration. Write it like 90s, 15m, 1d2h or 2w.") from None
     try:
         return timedelta(**amounts)
     except (OverflowError, ValueError):
@@ -40,13 +38,9 @@ def time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a time. Write it like 2026-03-01T09:00:00+01:00."
-        ) from None
+        raise typer.BadParameter(f"{text!r} is not a time. Write it like 2026-03-01T09:00:00+01:00.") from None
     if moment.tzinfo is None:
-        raise typer.BadParameter(
-            f"{text!r} has no time zone. Add one: {text}Z is UTC, {text}+01:00 is an hour ahead."
-        )
+        raise typer.BadParameter(f"{text!r} has no time zone. Add one: {text}Z is UTC, {text}+01:00 is an hour ahead.")
     return moment
 
 
@@ -57,9 +51,7 @@ def json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(
-            f"it is not JSON: {error}. Put it in single quotes, or give - and pipe it."
-        ) from None
+        raise typer.BadParameter(f"it is not JSON: {error}. Put it in single quotes, or give - and pipe it.") from None
     if not isinstance(value, dict):
         raise typer.BadParameter(f"it must be a JSON object like {{...}}, not {text.strip()[:40]}")
     return value

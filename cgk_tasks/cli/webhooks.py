@@ -82,7 +82,10 @@ def list_endpoints(
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(rows, ("id", "tenant_id", "url", "topics", "state", "reason", "failing_since", "last_check", "old_secret_until"))
+        print_table(
+            rows,
+            ("id", "tenant_id", "url", "topics", "state", "reason", "failing_since", "last_check", "old_secret_until"),
+        )
     else:
         say("No webhook endpoint is registered. Add one: cgk-tasks webhooks add TENANT URL")
 
@@ -150,7 +153,8 @@ def deliveries(
         print_json(rows)
     elif rows:
         print_table(
-            rows, ("event_id", "topic", "endpoint_id", "state", "attempts", "status", "error", "attempted_at", "next_at")
+            rows,
+            ("event_id", "topic", "endpoint_id", "state", "attempts", "status", "error", "attempted_at", "next_at"),
         )
     else:
         say("No delivery is on record.")

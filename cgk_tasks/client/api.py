@@ -62,9 +62,7 @@ def send_jobs(items: Iterable[SendItem | TenantEvent], *, session: Session | Non
     return get_job_client().send_batch(items, session=session)
 
 
-def send_jobs_in_chunks(
-    items: Iterable[SendItem | TenantEvent], *, chunk_size: int = 1_000
-) -> Iterator[SentItem]:
+def send_jobs_in_chunks(items: Iterable[SendItem | TenantEvent], *, chunk_size: int = 1_000) -> Iterator[SentItem]:
     """Send any number of events, `chunk_size` in a transaction, while you take the results. Memory holds one chunk.
 
         for sent in send_jobs_in_chunks(orders()):

@@ -149,7 +149,9 @@ class JobClient:
         except TypeError:
             known = {one.name for one in fields(SendOptions)}
             unknown = next(name for name in given if name not in known)
-            raise InvalidOptionError(unknown, f"is not an option of a send. There are: {', '.join(sorted(known))}") from None
+            raise InvalidOptionError(
+                unknown, f"is not an option of a send. There are: {', '.join(sorted(known))}"
+            ) from None
 
     def _merged(self, options: SendOptions) -> SendOptions:
         if self.defaults is NO_OPTIONS:

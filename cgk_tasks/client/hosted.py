@@ -97,7 +97,9 @@ class HostedProvider(ABC):
         except ProviderError as exc:
             exc.accepted = tuple(handle.id for handle in handles.values())
             if len(runs) > 1:
-                exc.add_note(f"{len(handles)} of the {len(runs)} events were accepted before; `accepted` has their runs.")
+                exc.add_note(
+                    f"{len(handles)} of the {len(runs)} events were accepted before; `accepted` has their runs."
+                )
             raise
         found = []
         for position, run in enumerate(runs):
@@ -137,7 +139,9 @@ class HostedProvider(ABC):
             )
         return tenant
 
-    def _connect(self, base_url: str, *, key: str, key_name: str, url_name: str, secrets: Collection[str]) -> Connection:
+    def _connect(
+        self, base_url: str, *, key: str, key_name: str, url_name: str, secrets: Collection[str]
+    ) -> Connection:
         """To an API of the system that takes and gives JSON. key: goes along as a bearer token; empty for none."""
         headers = {"Content-Type": "application/json", "User-Agent": "cgk-tasks"}
         if key:
@@ -205,7 +209,9 @@ def checked_key(name: str, value: str, *, begins: Collection[str], where: str) -
     if not value:
         raise ConfigurationError(f"{name} is not set. {where}")
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise ConfigurationError(f"{name} has characters that no key has (spaces, line breaks, accents). Copy it again.")
+        raise ConfigurationError(
+            f"{name} has characters that no key has (spaces, line breaks, accents). Copy it again."
+        )
     if begins and not value.startswith(tuple(begins)):
         raise ConfigurationError(f"{name} does not begin with {' or '.join(begins)}. Is it another key? {where}")
     return value

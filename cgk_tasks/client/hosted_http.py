@@ -110,7 +110,13 @@ class Connection:
         return text[:_EXCERPT]
 
     def _try(
-        self, method: str, path: str, content: bytes, headers: Mapping[str, str], accept: Collection[int], give_up: float
+        self,
+        method: str,
+        path: str,
+        content: bytes,
+        headers: Mapping[str, str],
+        accept: Collection[int],
+        give_up: float,
     ) -> Answer | tuple[ProviderError, dict[Repeat, bool]]:
         # Two silent tries fit into the time that the request has.
         limit = max(0.05, min(self.timeout_seconds / 2, give_up - time.monotonic()))
@@ -140,7 +146,9 @@ class Connection:
             if time.monotonic() > give_up:
                 raise httpx.ReadTimeout("no complete answer in time")
             if len(read) > _LONGEST_ANSWER:
-                raise self._error(f"answered with more than {_LONGEST_ANSWER:,} bytes.", "INVALID_INPUT", response.status_code)
+                raise self._error(
+                    f"answered with more than {_LONGEST_ANSWER:,} bytes.", "INVALID_INPUT", response.status_code
+                )
         return bytes(read)
 
     def _json(self, response: httpx.Response, body: bytes) -> Any:
@@ -152,7 +160,9 @@ class Connection:
             if not response.is_success:
                 return None
             raise self._error(
-                f"answered with no JSON. Is {self.url_name} the address of its API?", "NOT_CONFIGURED", response.status_code
+                f"answered with no JSON. Is {self.url_name} the address of its API?",
+                "NOT_CONFIGURED",
+                response.status_code,
             ) from None
 
     def _unreachable(self, exc: httpx.TransportError) -> ProviderError:
@@ -175,7 +185,9 @@ class Connection:
                 "mean.", "INVALID_CREDENTIALS", status,
             )  # fmt: skip
         if response.is_redirect:
-            text = f"answered with a redirect ({status}), which is not followed. Set {self.url_name} to the final address."
+            text = (
+                f"answered with a redirect ({status}), which is not followed. Set {self.url_name} to the final address."
+            )
             return self._error(text, "NOT_CONFIGURED", status)
         if status == 429:
             waits = found.retry_after if "retry-after" in response.headers else None

@@ -78,7 +78,9 @@ class InngestProvider(HostedProvider):
                 status=200,
             )  # fmt: skip
         reason = self._events.masked(str(said))
-        return ProviderError(f"Inngest refused an event (400: {reason}). Correct what it names.", "INVALID_INPUT", status=400)
+        return ProviderError(
+            f"Inngest refused an event (400: {reason}). Correct what it names.", "INVALID_INPUT", status=400
+        )
 
     def _refuse_promises(self, run: NewRun) -> None:
         if run.expires_at is not None:
@@ -176,7 +178,9 @@ class InngestProvider(HostedProvider):
         return self._api_at(_base_url() or API, "INNGEST_SIGNING_KEY", _signing_key())
 
     def _api_at(self, base_url: str, key_name: str, key: str = "") -> Connection:
-        return self._connect(base_url, key=key, key_name=key_name, url_name="INNGEST_BASE_URL", secrets=_known_secrets())
+        return self._connect(
+            base_url, key=key, key_name=key_name, url_name="INNGEST_BASE_URL", secrets=_known_secrets()
+        )
 
 
 def _event(run: NewRun) -> str:
@@ -199,7 +203,9 @@ def checked_signing_key(value: str, *, own_server: bool) -> str:
     if own_server and (not value or _HEX.fullmatch(value)):
         return value
     if not value:
-        raise ConfigurationError(f"INNGEST_SIGNING_KEY is not set: runs cannot be read without it. {_WHERE_SIGNING_KEY}")
+        raise ConfigurationError(
+            f"INNGEST_SIGNING_KEY is not set: runs cannot be read without it. {_WHERE_SIGNING_KEY}"
+        )
     return checked_key("INNGEST_SIGNING_KEY", value, begins=("signkey-", "signkey_"), where=_WHERE_SIGNING_KEY)
 
 
@@ -230,7 +236,9 @@ def _data(answer: Answer) -> Any:
         return None
     status = answer.body.get("status")
     if isinstance(status, int) and status >= 500:
-        raise ProviderError(f"Inngest has a fault of its own ({status}). Try again later.", "SERVICE_UNAVAILABLE", status=status)
+        raise ProviderError(
+            f"Inngest has a fault of its own ({status}). Try again later.", "SERVICE_UNAVAILABLE", status=status
+        )
     return answer.body.get("data")
 
 

@@ -344,9 +344,7 @@ class LocalProvider:
             self._changed.notify_all()
 
     def _close(self, run: _Run, state: State, *, result: Any = None, error_code: str | None = None) -> None:
-        run.status = replace(
-            run.status, state=state, result=result, error_code=error_code, closed_at=datetime.now(UTC)
-        )
+        run.status = replace(run.status, state=state, result=result, error_code=error_code, closed_at=datetime.now(UTC))
         self._open -= 1
         self._closed_runs.append(run.status.id)
         if len(self._closed_runs) > self._max_closed_runs:

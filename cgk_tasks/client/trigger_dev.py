@@ -66,7 +66,9 @@ class TriggerDevProvider(HostedProvider):
     def _deliver(self, runs: Sequence[NewRun], options: Sequence[SendOptions]) -> Iterator[RunHandle]:
         if len(runs) == 1:
             path = f"/api/v1/tasks/{quote(runs[0].event, safe='')}/trigger"
-            body = self._api.post(path, f'{{"payload":{runs[0].payload},"options":{self._options(runs[0], options[0])}}}').body
+            body = self._api.post(
+                path, f'{{"payload":{runs[0].payload},"options":{self._options(runs[0], options[0])}}}'
+            ).body
             yield self._handle(runs[0], body)
             return
         items = [
@@ -106,7 +108,9 @@ class TriggerDevProvider(HostedProvider):
 
     def _refuse_promises(self, run: NewRun) -> None:
         if run.expires_at is not None and _seconds_to_start(run) <= 0:
-            raise InvalidOptionError("expires", "is over before the run is due. Give it time to start, or do not send it")
+            raise InvalidOptionError(
+                "expires", "is over before the run is due. Give it time to start, or do not send it"
+            )
 
     def _handle(self, run: NewRun, answer: Any) -> RunHandle:
         if isinstance(answer, dict) and isinstance(answer.get("id"), str):
@@ -160,9 +164,7 @@ class TriggerDevProvider(HostedProvider):
     @cached_property
     def _api(self) -> Connection:
         key = _key()
-        return self._connect(
-            _url(), key=key, key_name="TRIGGER_SECRET_KEY", url_name="TRIGGER_API_URL", secrets=(key,)
-        )
+        return self._connect(_url(), key=key, key_name="TRIGGER_SECRET_KEY", url_name="TRIGGER_API_URL", secrets=(key,))
 
 
 def checked_secret_key(value: str) -> str:

@@ -139,14 +139,10 @@ class _Watch:
                 raise DemoFailedError(f"{worker.name} ended with exit code {worker.exit_code}.")
         if failed:
             error = store.listing(event=self._event, state="failed", limit=1)[0].error or {}
-            raise DemoFailedError(
-                f"A run of {self._event} failed: {error.get('type')}: {error.get('message')}"
-            )
+            raise DemoFailedError(f"A run of {self._event} failed: {error.get('type')}: {error.get('message')}")
 
     def _count(self) -> Counter[tuple[str, str]]:
-        return Counter(
-            {(row["tenant_id"], row["state"]): row["runs"] for row in store.counts(event=self._event)}
-        )
+        return Counter({(row["tenant_id"], row["state"]): row["runs"] for row in store.counts(event=self._event)})
 
 
 def _show_result(console: Console, purchases: Sequence[Purchase], completed: Mapping[str, int]) -> bool:
@@ -156,26 +152,19 @@ def _show_result(console: Console, purchases: Sequence[Purchase], completed: Map
     totals: dict[str, Decimal] = {}
     for tenant_id in TENANTS:
         found[tenant_id], totals[tenant_id] = read_sums(tenant_id)
-    scheduled = sum(
-        row["runs"] for row in store.counts(event="review.reminder") if row["state"] == "scheduled"
-    )
+    scheduled = sum(row["runs"] for row in store.counts(event="review.reminder") if row["state"] == "scheduled")
     console.print(result_table(completed, found, wanted))
     console.print(f"Review reminders: {SOON} done, {scheduled} scheduled for next year.")
     wrong = [
         tenant_id
         for tenant_id, sums in wanted.items()
-        if (found[tenant_id], totals[tenant_id], completed.get(tenant_id))
-        != (sums, sums.revenue, sums.orders)
+        if (found[tenant_id], totals[tenant_id], completed.get(tenant_id)) != (sums, sums.revenue, sums.orders)
     ]
     if wrong:
-        console.print(
-            f"[bold red]Wrong:[/bold red] {', '.join(wrong)}: not what the file says. Please report this."
-        )
+        console.print(f"[bold red]Wrong:[/bold red] {', '.join(wrong)}: not what the file says. Please report this.")
         return False
     revenue = sum((sums.revenue for sums in found.values()), Decimal(0))
-    console.print(
-        f"[bold green]Right to the cent:[/bold green] {dollars(revenue)} $ in {len(found)} tenants."
-    )
+    console.print(f"[bold green]Right to the cent:[/bold green] {dollars(revenue)} $ in {len(found)} tenants.")
     return True
 
 

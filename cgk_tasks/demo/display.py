@@ -31,9 +31,7 @@ def progress(console: Console, totals: Mapping[str, int]) -> Iterator[Show]:
         return
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
-        ids: dict[str, TaskID] = {
-            tenant_id: bars.add_task(tenant_id, total=runs) for tenant_id, runs in totals.items()
-        }
+        ids: dict[str, TaskID] = {tenant_id: bars.add_task(tenant_id, total=runs) for tenant_id, runs in totals.items()}
 
         def show(completed: Mapping[str, int]) -> None:
             for tenant_id, bar in ids.items():
@@ -51,9 +49,7 @@ def _lines(console: Console, totals: Mapping[str, int]) -> Show:
         if done or time.monotonic() - last >= _LINE_EVERY_SECONDS:
             last = time.monotonic()
             console.print(
-                "  ".join(
-                    f"{tenant_id} {completed.get(tenant_id, 0)}/{runs}" for tenant_id, runs in totals.items()
-                )
+                "  ".join(f"{tenant_id} {completed.get(tenant_id, 0)}/{runs}" for tenant_id, runs in totals.items())
             )
 
     return show
@@ -63,9 +59,7 @@ def dollars(amount: Decimal) -> str:
     return f"{amount:,.2f}"
 
 
-def result_table(
-    completed: Mapping[str, int], found: Mapping[str, Sums], wanted: Mapping[str, Sums]
-) -> Table:
+def result_table(completed: Mapping[str, int], found: Mapping[str, Sums], wanted: Mapping[str, Sums]) -> Table:
     """A row for each tenant, with the file's revenue beside the tables' own, and the totals."""
     table = Table("tenant", show_footer=True)
     table.columns[0].footer = "total"

@@ -7,9 +7,7 @@ from sqlalchemy import text
 from cgk_tasks import JobContext, RetryLater, define_job
 from cgk_tasks.events import OrderCreated, ReviewReminder
 
-ADD_ORDER = text(
-    "INSERT INTO orders (order_id, customer_id, amount) VALUES (:order_id, :customer_id, :amount)"
-)
+ADD_ORDER = text("INSERT INTO orders (order_id, customer_id, amount) VALUES (:order_id, :customer_id, :amount)")
 
 ADD_TO_CUSTOMER = text("""
     INSERT INTO customers AS c (customer_id, orders, total) VALUES (:customer_id, 1, :amount)

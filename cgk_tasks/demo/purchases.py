@@ -55,7 +55,4 @@ def sums_by_tenant(purchases: Iterable[Purchase]) -> dict[str, Sums]:
         orders[purchase.tenant_id] += 1
         revenue[purchase.tenant_id] += purchase.amount
         customers[purchase.tenant_id].add(purchase.customer_id)
-    return {
-        tenant_id: Sums(orders[tenant_id], len(customers[tenant_id]), revenue[tenant_id])
-        for tenant_id in TENANTS
-    }
+    return {tenant_id: Sums(orders[tenant_id], len(customers[tenant_id]), revenue[tenant_id]) for tenant_id in TENANTS}

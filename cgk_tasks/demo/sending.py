@@ -36,9 +36,7 @@ def send_reminders(purchases: Sequence[Purchase]) -> None:
         for position, purchase in enumerate(first_orders[:SOON])
     ]
     next_year = SendOptions(run_at=datetime.now(UTC) + timedelta(days=365))
-    later = [
-        SendItem(_reminder(purchase), options=next_year) for purchase in first_orders[SOON : SOON + NEXT_YEAR]
-    ]
+    later = [SendItem(_reminder(purchase), options=next_year) for purchase in first_orders[SOON : SOON + NEXT_YEAR]]
     send_jobs([*soon, *later])
 
 

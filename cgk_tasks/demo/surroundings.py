@@ -45,9 +45,7 @@ def terminable() -> Iterator[None]:
 def own_settings(services: embedded.Services) -> Iterator[None]:
     """The settings of the demo, for this process and for those it starts; nothing of the caller's own application."""
     before = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("CGK_") or name in _PROVIDER_VARIABLES
+        name: value for name, value in os.environ.items() if name.startswith("CGK_") or name in _PROVIDER_VARIABLES
     }
     own = {
         "JOBS_PROVIDER": "celery",
@@ -80,9 +78,7 @@ def _replace(old: dict[str, str], new: dict[str, str]) -> None:
 
 
 @contextmanager
-def running_workers(
-    services: embedded.Services, workers: int, concurrency: int
-) -> Iterator[list[WorkerProcess]]:
+def running_workers(services: embedded.Services, workers: int, concurrency: int) -> Iterator[list[WorkerProcess]]:
     """Worker processes that have stopped when the block ends."""
     logs = services.folder / "logs"
     started: list[WorkerProcess] = []

@@ -74,9 +74,7 @@ def own_folder(path: Path, account: Account | None) -> None:
     status = path.lstat()
     allowed = {os.geteuid(), account.uid if account else os.geteuid()}
     if path.is_symlink() or status.st_uid not in allowed:
-        raise EmbeddedError(
-            f"{path} belongs to another user (uid {status.st_uid}). Remove it, or use another folder."
-        )
+        raise EmbeddedError(f"{path} belongs to another user (uid {status.st_uid}). Remove it, or use another folder.")
     path.chmod(0o700)
     if account is not None:
         os.chown(path, account.uid, account.gid)

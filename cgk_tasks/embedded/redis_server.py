@@ -46,9 +46,7 @@ class RedisServer(Server):
         if self._address is None:
             self._address = self._choose_address()
         elif not _is_free(int(self._address["port"])):
-            raise EmbeddedError(
-                f"Port {self._address['port']} of the private Redis is in use by another program."
-            )
+            raise EmbeddedError(f"Port {self._address['port']} of the private Redis is in use by another program.")
         _write_private(self.data / "redis.conf", self._configuration(self._address))
 
     def _command(self) -> list[str]:

@@ -73,9 +73,7 @@ class AttributionViewThroughSync(TenantEvent, event="attribution.viewThroughSync
     start_date: Timestamp | None = None
 
 
-class AttributionProcessUnattributed(
-    TenantEvent, event="attribution.processUnattributed", category="attribution"
-):
+class AttributionProcessUnattributed(TenantEvent, event="attribution.processUnattributed", category="attribution"):
     """Orders that nothing was credited for are to be tried again."""
 
     max_age_days: Days | None = None

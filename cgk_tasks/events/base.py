@@ -153,9 +153,7 @@ def _refuse_reserved_fields(cls: type[TenantEvent]) -> None:
 def _refuse_unnamed_variant(cls: type[TenantEvent]) -> None:
     event = getattr(cls, "event_name", None)
     if event is not None:
-        raise TypeError(
-            f"{_full_name(cls)} extends the event {event!r}: give it a name of its own with event='...'"
-        )
+        raise TypeError(f"{_full_name(cls)} extends the event {event!r}: give it a name of its own with event='...'")
 
 
 def _full_name(cls: type) -> str:

@@ -15,9 +15,7 @@ class BrandContextProcessDocument(TenantEvent, event="brandContext.processDocume
     document_type: Literal["pdf", "url", "text"]
 
 
-class BrandContextRefreshEmbeddings(
-    TenantEvent, event="brandContext.refreshEmbeddings", category="brandContext"
-):
+class BrandContextRefreshEmbeddings(TenantEvent, event="brandContext.refreshEmbeddings", category="brandContext"):
     """Embeddings are to be computed again, for one document or for all."""
 
     document_id: RecordId | None = None

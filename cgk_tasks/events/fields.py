@@ -94,9 +94,7 @@ Money = Annotated[
     PlainSerializer(_json_number, return_type=float, when_used="json"),
 ]
 Timestamp = Annotated[AwareDatetime, Strict(strict=False), BeforeValidator(_time_not_number)]
-JsonObject = Annotated[
-    dict[str, Any], GetPydanticSchema(lambda _source, handler: handler(dict[str, JsonValue]))
-]
+JsonObject = Annotated[dict[str, Any], GetPydanticSchema(lambda _source, handler: handler(dict[str, JsonValue]))]
 JsonArray = Annotated[list[Any], GetPydanticSchema(lambda _source, handler: handler(list[JsonValue]))]
 
 RecordId = Annotated[str, Searchable()]

@@ -66,11 +66,7 @@ def _reworded(detail: ErrorDetails) -> str:
         return f"is wrong: {message}"
     rule = message.removeprefix("Input should ")
     # "must be a finite number, not a number" would only confuse.
-    return (
-        f"must {rule}"
-        if found.removeprefix("a ") in rule or found == "Decimal"
-        else f"must {rule}, not {found}"
-    )
+    return f"must {rule}" if found.removeprefix("a ") in rule or found == "Decimal" else f"must {rule}, not {found}"
 
 
 def _unknown_field(event: type[BaseModel], loc: tuple[int | str, ...], path: str) -> str:

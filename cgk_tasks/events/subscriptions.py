@@ -44,9 +44,7 @@ class SubscriptionAnalytics(TenantEvent, event="subscription.analytics", categor
     snapshot_date: Timestamp | None = None
 
 
-class SubscriptionUpcomingReminders(
-    TenantEvent, event="subscription.upcomingReminders", category="subscriptions"
-):
+class SubscriptionUpcomingReminders(TenantEvent, event="subscription.upcomingReminders", category="subscriptions"):
     """Customers whose subscription renews soon are to be told."""
 
     days_ahead: Days | None = None

@@ -156,4 +156,3 @@ def closed_without_worker(connection: Connection, rows: list[Row], on_closed: Ru
     for run in closed:
         if run.canvas is not None and on_closed is not None:
             on_closed({"id": run.id})
-

@@ -34,9 +34,7 @@ class Following(BaseBackend):
 
     app: Any
 
-    def send_next(
-        self, signature: Any, args: tuple[Any, ...], request: Any, **options: Any
-    ) -> Exception | None:
+    def send_next(self, signature: Any, args: tuple[Any, ...], request: Any, **options: Any) -> Exception | None:
         """Send what follows a run. Returns the error if it cannot be sent; then nothing of it was."""
         inherited = self.app.conf.task_inherit_parent_priority and request.delivery_info
         try:
@@ -112,9 +110,7 @@ class Following(BaseBackend):
             linked = self._errbacks_of([callback])
         for task_id, errbacks in linked:
             unique = [link for at, link in enumerate(errbacks) if link not in errbacks[:at]]
-            request = Context(
-                id=task_id, errbacks=unique, task=callback.task, delivery_info={}, args=[], kwargs={}
-            )
+            request = Context(id=task_id, errbacks=unique, task=callback.task, delivery_info={}, args=[], kwargs={})
             self._call_task_errbacks(request, exc, None)
 
     def _errbacks_of(self, tasks: Iterable[Any]) -> list[tuple[str, list[Any]]]:

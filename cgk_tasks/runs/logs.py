@@ -37,7 +37,20 @@ _JOBS: Final = ("cgk_tasks.jobs", "celery.task")
 """Loggers of a framework that jobs are meant to use."""
 
 _OWN_FIELDS: Final = frozenset(
-    {"message", "level", "logger", "timestamp", "tenant", "run", "attempt", "job", "event", "trace_id", "_record", "_from_structlog"}
+    {
+        "message",
+        "level",
+        "logger",
+        "timestamp",
+        "tenant",
+        "run",
+        "attempt",
+        "job",
+        "event",
+        "trace_id",
+        "_record",
+        "_from_structlog",
+    }
 )
 """Of a line of structlog's: what is in the record already, or is kept apart."""
 

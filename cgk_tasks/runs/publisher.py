@@ -63,9 +63,7 @@ class RedisPublisher:
         except (redis.RedisError, OSError) as exc:
             raise BrokerError(f"Redis cannot be reached: {exc}") from exc
         try:
-            connection.send_packed_command(
-                connection.pack_commands([("LPUSH", key, *texts) for key, texts in pushes])
-            )
+            connection.send_packed_command(connection.pack_commands([("LPUSH", key, *texts) for key, texts in pushes]))
             for _ in pushes:
                 connection.read_response()
         except (redis.RedisError, OSError) as exc:

@@ -78,9 +78,7 @@ class RunResultBackend(Following):
             known: BaseException = self.exception_to_python(stored)
             return known
         code = row["error_code"] or error.get("code") or row["state"].upper()
-        return RunFailedError(
-            row["id"], code, error.get("message") or _REASONS.get(code, "it did not complete")
-        )
+        return RunFailedError(row["id"], code, error.get("message") or _REASONS.get(code, "it did not complete"))
 
     def exception_to_python(self, exc: Any) -> Any:
         """The exception again, of its own class even if that cannot be called with the arguments that it kept."""
@@ -147,20 +145,14 @@ class RunResultBackend(Following):
             self.chord_error_from_stack(body, ChordError(reasons[0]))
             return
         values = {row["run_id"]: decode(row["result"]) for row in ended.members}
-        error = self.send_next(
-            body, (_shaped(ended.tree, values) if ended.tree else list(values.values()),), request
-        )
+        error = self.send_next(body, (_shaped(ended.tree, values) if ended.tree else list(values.values()),), request)
         if error is not None:
             self.chord_error_from_stack(body, ChordError(f"Callback error: {error!r}"))
 
     def _tenant_of(self, request: Any) -> Any:
         """The tenant's context; a `durable=False` task's tenant is in its message only."""
         tenant_id = (request.headers or {}).get(TENANT_HEADER)
-        return (
-            nullcontext()
-            if tenant_id is None or find_current_tenant() is not None
-            else tenant_context(tenant_id)
-        )
+        return nullcontext() if tenant_id is None or find_current_tenant() is not None else tenant_context(tenant_id)
 
 
 _REASONS = {

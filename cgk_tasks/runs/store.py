@@ -144,9 +144,7 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
         _copy(connection, fresh)
     elif fresh:
         execute(connection, SQL["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
-    return [
-        RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
-    ]
+    return [RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs]
 
 
 def _reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:

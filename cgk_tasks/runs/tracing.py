@@ -164,7 +164,9 @@ def _export() -> None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over our name.
-    provider = TracerProvider(resource=Resource.create({"service.name": "cgk-tasks-worker"}).merge(OTELResourceDetector().detect()))
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": "cgk-tasks-worker"}).merge(OTELResourceDetector().detect())
+    )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
 

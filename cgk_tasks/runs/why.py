@@ -105,7 +105,9 @@ def _retrying(facts: Row) -> Iterator[Gate]:
             until=facts["run_at"],
         )  # fmt: skip
     else:
-        yield Gate("waits_for_retry", f"It is tried again {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
+        yield Gate(
+            "waits_for_retry", f"It is tried again {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"]
+        )
 
 
 def _put_off(facts: Row) -> Gate:
@@ -140,7 +142,9 @@ def _pending(facts: Row) -> Iterator[Gate]:
 def _running(facts: Row) -> Iterator[Gate]:
     if facts["worker_id"] is None:
         number = facts["children_open"]
-        yield Gate("waits_for_children", f"It waits for {number} child {'run' if number == 1 else 'runs'}, one for each job.")
+        yield Gate(
+            "waits_for_children", f"It waits for {number} child {'run' if number == 1 else 'runs'}, one for each job."
+        )
         return
     attempt = facts["attempt"] - facts["deaths"]
     doing = f"Attempt {attempt} has been running since {_time(facts['started_at'])}"

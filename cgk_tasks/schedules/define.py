@@ -45,7 +45,16 @@ def define_cron_job(
     """
     name = _own_event(job_id) if event is None else event if isinstance(event, str) else event.event_name
     entry = Schedule(
-        job_id, schedule, timezone, name, payload or {}, scope, misfire, overlap, as_seconds(spread), as_seconds(max_age)
+        job_id,
+        schedule,
+        timezone,
+        name,
+        payload or {},
+        scope,
+        misfire,
+        overlap,
+        as_seconds(spread),
+        as_seconds(max_age),
     )
     add_job = define_job(
         job_id, event=name, retry=retry, timeout=timeout, concurrency=concurrency, middleware=middleware
@@ -65,8 +74,15 @@ def _own_event(job_id: str) -> str:
     name = f"cron.{first[0].lower()}{first[1:]}{''.join(part[0].upper() + part[1:] for part in rest)}"
     if name not in EVENTS_BY_NAME:
         try:
-            model: Any = type(class_name(name), (TenantEvent,), {"__doc__": f"It is time for {job_id}.", "__module__": __name__}, event=name)
+            model: Any = type(
+                class_name(name),
+                (TenantEvent,),
+                {"__doc__": f"It is time for {job_id}.", "__module__": __name__},
+                event=name,
+            )
         except TypeError as exc:
-            raise ConfigurationError(f"No event can be named after the job {job_id!r} ({exc}). Give it one: event=...") from exc
+            raise ConfigurationError(
+                f"No event can be named after the job {job_id!r} ({exc}). Give it one: event=..."
+            ) from exc
         assert issubclass(model, TenantEvent)
     return name

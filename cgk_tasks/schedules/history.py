@@ -35,7 +35,9 @@ def last_coverage(schedule: Schedule) -> tuple[datetime | None, list[Row]]:
     """The last tick of the clock, and every tenant with its run or with the reason why it has none."""
     with autocommit() as connection:
         ticks = [
-            tick for tick in fetch(connection, SQL["ticks"], {"schedule": schedule.name, "limit": 100}) if not tick["by_hand"]
+            tick
+            for tick in fetch(connection, SQL["ticks"], {"schedule": schedule.name, "limit": 100})
+            if not tick["by_hand"]
         ]
         if not ticks:
             return None, []

@@ -116,4 +116,3 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
                 self._leadership.drop()
             except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
                 log.warning("beat_left_without_word", reason=str(exc).strip())
-

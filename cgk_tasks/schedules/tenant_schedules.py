@@ -118,14 +118,18 @@ def _checked(
 def list_schedules(tenant_id: str | None = None) -> list[TenantSchedule]:
     """The schedules made with `create_schedule`, of one tenant or of all."""
     with autocommit() as connection:
-        return [_schedule(row) for row in fetch(connection, SQL["tenant_schedules"], {"tenant_id": tenant_id, "id": None})]
+        return [
+            _schedule(row) for row in fetch(connection, SQL["tenant_schedules"], {"tenant_id": tenant_id, "id": None})
+        ]
 
 
 def get_schedule(schedule_id: str) -> TenantSchedule:
     """One of them. Raises UnknownScheduleError, also for another tenant's inside a tenant's context."""
     here = find_current_tenant()
     with autocommit() as connection:
-        found = fetch(connection, SQL["tenant_schedules"], {"tenant_id": here.id if here else None, "id": _uuid(schedule_id)})
+        found = fetch(
+            connection, SQL["tenant_schedules"], {"tenant_id": here.id if here else None, "id": _uuid(schedule_id)}
+        )
     if not found:
         raise UnknownScheduleError(schedule_id)
     return _schedule(found[0])

@@ -156,4 +156,3 @@ def event_task(event: type[TenantEvent]) -> type[EventTask]:
             "__doc__": event.__doc__,
         },
     )
-

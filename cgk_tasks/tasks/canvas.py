@@ -59,9 +59,7 @@ def kept(options: Mapping[str, Any]) -> str | None:
     if options.get("group_index") is not None:
         found["group_index"] = options["group_index"]  # the first member's is 0
     if stamped := options.get("stamped_headers"):
-        found["stamps"] = options.get("stamps") or {
-            name: options[name] for name in stamped if name in options
-        }
+        found["stamps"] = options.get("stamps") or {name: options[name] for name in stamped if name in options}
     task_id = options.get("task_id")
     if task_id and run_id_of(task_id) != task_id:
         found["task_id"] = task_id  # the task sees the id that it was sent with
@@ -126,9 +124,7 @@ def _follow(app: Celery, run: Claimed, action: Callable[[Context], None]) -> Non
     """Do what follows for the run's tenant. If that itself breaks, fail what waits for the run; never lose its end."""
     payload = decode(run.payload)
     plain = isinstance(payload, dict) and payload.keys() == {"args", "kwargs"}
-    request = request_of(
-        run, payload["args"] if plain else (), payload["kwargs"] if plain else payload, run.event
-    )
+    request = request_of(run, payload["args"] if plain else (), payload["kwargs"] if plain else payload, run.event)
     try:
         with _for_tenant(run.tenant_id):
             error = _guarded(run, lambda: action(request))

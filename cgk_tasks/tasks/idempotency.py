@@ -42,9 +42,7 @@ def idempotency_key(tenant_id: str, operation: str, entity: str, extra: str | No
         if not isinstance(part, str) or not part:
             raise IdempotencyKeyError(f"An idempotency key needs {name} as a non-empty text, not {part!r}.")
     if extra is not None and not isinstance(extra, str):
-        raise IdempotencyKeyError(
-            f"The extra part of an idempotency key must be a text or None, not {extra!r}."
-        )
+        raise IdempotencyKeyError(f"The extra part of an idempotency key must be a text or None, not {extra!r}.")
     parts = (tenant_id, operation, entity) if extra is None else (tenant_id, operation, entity, extra)
     return ":".join(quote(part, safe="", errors="surrogatepass") for part in parts)
 

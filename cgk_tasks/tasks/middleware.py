@@ -171,9 +171,7 @@ def with_timeout(seconds: float | timedelta) -> Middleware:
 def _positive(what: str, duration: float | timedelta) -> float:
     if isinstance(duration, (int, float, timedelta)) and 0 < as_seconds(duration) < float("inf"):
         return as_seconds(duration)
-    raise ConfigurationError(
-        f"{what}: the time must be more than 0 seconds, or a timedelta, not {duration!r}."
-    )
+    raise ConfigurationError(f"{what}: the time must be more than 0 seconds, or a timedelta, not {duration!r}.")
 
 
 def with_error_classification(ctx: JobContext[Any], call_next: CallNext) -> Any:  # noqa: ARG001
@@ -234,16 +232,12 @@ def with_idempotency(
         if key is None:
             return call_next()
         if not isinstance(key, str) or not key:
-            raise PermanentError(
-                f"get_key of job {ctx.job_id!r} gave {key!r}; return a text or None.", "INVALID_INPUT"
-            )
+            raise PermanentError(f"get_key of job {ctx.job_id!r} gave {key!r}; return a text or None.", "INVALID_INPUT")
         keep: IdempotencyStorage = storage if storage is not None else tenant_cache()
         name = idempotency_key(ctx.tenant_id, "result", ctx.job_id, key)
         kept = keep.get(name)
         if kept is not None:
-            log.info(
-                "job_skipped", job=ctx.job_id, reason="a run with the same idempotency key has completed"
-            )
+            log.info("job_skipped", job=ctx.job_id, reason="a run with the same idempotency key has completed")
             return decode(kept if isinstance(kept, str) else kept.decode())
         result = call_next()
         _after_commit(ctx, partial(_keep, keep, name, encode(result), keep_seconds))

@@ -72,9 +72,7 @@ def job_of(task: TenantTask) -> Job:
             raise put_off  # by `self.retry(throw=False)`
         return value
 
-    return Job(
-        id=task.name, event=task.name, handler=handler, retry=_ONE_ATTEMPT, timeout=task.soft_time_limit
-    )
+    return Job(id=task.name, event=task.name, handler=handler, retry=_ONE_ATTEMPT, timeout=task.soft_time_limit)
 
 
 def _error_arguments(task: TenantTask, args: list[Any]) -> list[Any]:

@@ -79,22 +79,16 @@ def _limits(
     name: str, max_concurrent: int | None, interval: float | timedelta | None, max_per_interval: int | None
 ) -> _Limits:
     if not isinstance(name, str) or not name or set(name) & set("{} \n"):
-        raise ConfigurationError(
-            f"Rate limiter: name must be a text without spaces and braces, not {name!r}."
-        )
+        raise ConfigurationError(f"Rate limiter: name must be a text without spaces and braces, not {name!r}.")
     if max_concurrent is None and max_per_interval is None:
         raise ConfigurationError(
             f"Rate limiter {name!r} limits nothing. Give max_concurrent, or interval and max_per_interval."
         )
     if (interval is None) != (max_per_interval is None):
-        raise ConfigurationError(
-            f"Rate limiter {name!r}: interval and max_per_interval need each other; give both."
-        )
+        raise ConfigurationError(f"Rate limiter {name!r}: interval and max_per_interval need each other; give both.")
     for option, value in (("max_concurrent", max_concurrent), ("max_per_interval", max_per_interval)):
         if value is not None and (type(value) is not int or value < 1):
-            raise ConfigurationError(
-                f"Rate limiter {name!r}: {option} must be a whole number from 1, not {value!r}."
-            )
+            raise ConfigurationError(f"Rate limiter {name!r}: {option} must be a whole number from 1, not {value!r}.")
     seconds = None if interval is None else _duration(name, "interval", interval)
     return _Limits(name, max_concurrent, seconds, max_per_interval)
 

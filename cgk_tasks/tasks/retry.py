@@ -83,9 +83,7 @@ def _number(name: str, value: object) -> float:
         seconds = as_seconds(value)
         if math.isfinite(seconds):
             return seconds
-    raise _invalid(
-        name, value, "a finite number" if name == "factor" else "a finite number of seconds or a timedelta"
-    )
+    raise _invalid(name, value, "a finite number" if name == "factor" else "a finite number of seconds or a timedelta")
 
 
 def _invalid(name: str, value: object, wanted: str) -> ConfigurationError:

@@ -120,9 +120,7 @@ def _celery_retry(exc: Retry, ctx: JobContext[Any]) -> Outcome:
     cause = exc.exc if isinstance(exc.exc, BaseException) else exc
     classification = classify_error(cause)
     error = error_record(cause, ctx.attempt, classification)
-    return Outcome(
-        "retry", delay_seconds=float(delay), error=error, error_code=classification.code, exception=exc
-    )
+    return Outcome("retry", delay_seconds=float(delay), error=error, error_code=classification.code, exception=exc)
 
 
 def error_record(exc: BaseException, attempt: int, classification: Classification) -> str:

@@ -158,7 +158,9 @@ def _setup_hook(settings: Settings) -> Callable[[Tenant, Connection], Any] | Non
     try:
         hook: Callable[[Tenant, Connection], Any] = getattr(import_module(module_name), function)
     except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigurationError(f"CGK_TENANT_SETUP={path!r} cannot be loaded ({exc}). Write it as module:function.") from exc
+        raise ConfigurationError(
+            f"CGK_TENANT_SETUP={path!r} cannot be loaded ({exc}). Write it as module:function."
+        ) from exc
     return hook
 
 

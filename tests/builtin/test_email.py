@@ -88,7 +88,9 @@ class TestTheMessage:
         setting(CGK_SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}")
         with LocalJobs() as jobs:
             jobs.client.register_handler("email.send", JOB.handler)
-            run = send_job("email.send", {"tenantId": "acme", "to": ADDRESS, "templateId": "welcome", "data": {"name": "A"}})
+            run = send_job(
+                "email.send", {"tenantId": "acme", "to": ADDRESS, "templateId": "welcome", "data": {"name": "A"}}
+            )
             jobs.wait_idle()
         assert mailbox.message["Message-ID"] == f"<{run.id}@shop.example>"
 
@@ -143,7 +145,9 @@ class TestTemplates:
 
 
 class TestAddresses:
-    @pytest.mark.parametrize("to", ["", "ada", "a@x.example, b@x.example", "a@x.example\nBcc: b@x.example", "@x.example"])
+    @pytest.mark.parametrize(
+        "to", ["", "ada", "a@x.example, b@x.example", "a@x.example\nBcc: b@x.example", "@x.example"]
+    )
     def test_what_is_not_one_address_fails_for_good_and_is_not_quoted(self, send, mailbox, to):
         with pytest.raises(PermanentError, match=r"The recipient \(to\) is not one email address\.") as error:
             send(to=to, name="Ada")
@@ -236,7 +240,11 @@ class TestTenants:
         setting(CGK_SMTP_URL="smtp://127.0.0.1:9")
         set_tenant_setting(tenant_id, "email_from", "Own <own@tenant.example>")
         set_tenant_setting(tenant_id, "smtp_url", f"smtp://127.0.0.1:{mailbox.port}")
-        run_job(JOB, {"tenantId": tenant_id, "to": ADDRESS, "templateId": "welcome", "data": {"name": "A"}}, tenant=tenant_id)
+        run_job(
+            JOB,
+            {"tenantId": tenant_id, "to": ADDRESS, "templateId": "welcome", "data": {"name": "A"}},
+            tenant=tenant_id,
+        )
         assert mailbox.message["From"] == "Own <own@tenant.example>"
 
     def test_without_any_server_the_run_fails_with_what_to_set(self, templates, setting, tenant_id):

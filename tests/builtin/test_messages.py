@@ -57,7 +57,9 @@ class TestJobs:
         ("job", "variable", "payload"),
         [("sms.send", "CGK_SMS_URL", SMS), ("push.notification", "CGK_PUSH_URL", {"tenantId": "acme", "userId": "u", "title": "t", "body": "b"})],
     )  # fmt: skip
-    def test_a_url_without_a_place_for_the_recipient_is_refused(self, service, setting, receiver, job, variable, payload):
+    def test_a_url_without_a_place_for_the_recipient_is_refused(
+        self, service, setting, receiver, job, variable, payload
+    ):
         setting(**{variable: service("/everybody")})
         with pytest.raises(PermanentError, match="no place for the recipient"):
             run_job(JOB_OF[job], payload)

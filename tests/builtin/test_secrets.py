@@ -46,7 +46,12 @@ def change(sql, **values):
 
 def store_plain(tenant_id, name, value):
     """As before there was encryption."""
-    change("INSERT INTO cgk.tenant_settings (tenant_id, name, value) VALUES (%(t)s, %(n)s, %(v)s)", t=tenant_id, n=name, v=value)
+    change(
+        "INSERT INTO cgk.tenant_settings (tenant_id, name, value) VALUES (%(t)s, %(n)s, %(v)s)",
+        t=tenant_id,
+        n=name,
+        v=value,
+    )
 
 
 def some_secrets(tenant_id):
@@ -73,7 +78,10 @@ class TestStoring:
         set_tenant_setting(tenant_id, "email_from", "hello@acme.example")
         assert settings_of(tenant_id, "email_from") == {"email_from": "hello@acme.example"}
 
-    @pytest.mark.parametrize("store", [lambda t: set_tenant_setting(t, "smtp_url", PLANTED), lambda t: add_endpoint(t, "http://127.0.0.1:9/")])
+    @pytest.mark.parametrize(
+        "store",
+        [lambda t: set_tenant_setting(t, "smtp_url", PLANTED), lambda t: add_endpoint(t, "http://127.0.0.1:9/")],
+    )
     def test_without_a_key_storing_a_secret_fails_with_what_to_do(self, tenant_id, keys, store):
         keys()
         with pytest.raises(ConfigurationError, match="cgk-tasks secrets key"):
@@ -111,7 +119,9 @@ class TestReading:
         with pytest.raises(SecretUnreadableError):
             settings_of(tenant_id, "sms_url")
 
-    @pytest.mark.parametrize("text", ["sealed:1:", "sealed:1:{id}:", "sealed:1:{id}:AAAA", "sealed:1:{id}:not base64", "{whole}A"])
+    @pytest.mark.parametrize(
+        "text", ["sealed:1:", "sealed:1:{id}:", "sealed:1:{id}:AAAA", "sealed:1:{id}:not base64", "{whole}A"]
+    )
     def test_a_text_that_was_altered_is_an_error_of_ours(self, text):
         whole = seal(PLANTED, tenant_id="acme", name="smtp_url")
         with pytest.raises(SecretUnreadableError):
@@ -122,7 +132,10 @@ class TestReading:
         keys(NEW)
         with pytest.raises(SecretUnreadableError) as failed:
             settings_of(tenant_id, "smtp_url")
-        assert all(text in str(failed.value) for text in ("smtp_url", tenant_id, "CGK_ENCRYPTION_KEYS", stored()[0].split(":")[2]))
+        assert all(
+            text in str(failed.value)
+            for text in ("smtp_url", tenant_id, "CGK_ENCRYPTION_KEYS", stored()[0].split(":")[2])
+        )
         assert not any(text in str(failed.value) for text in ("planted", "sealed", NEW))
         judged = classify_error(failed.value)
         assert (judged.kind, judged.code, judged.retry_after) == ("transient", "ENCRYPTION_KEY_MISSING", 60.0)

@@ -121,7 +121,9 @@ class TestAlert:
         """Set the channels: `channels(critical=["/a", "/b"])`."""
 
         def choose(**paths):
-            urls = {severity: [f"json://127.0.0.1:{receiver.port}{path}" for path in own] for severity, own in paths.items()}
+            urls = {
+                severity: [f"json://127.0.0.1:{receiver.port}{path}" for path in own] for severity, own in paths.items()
+            }
             setting(CGK_ALERT_URLS=json.dumps(urls))
 
         return choose
@@ -257,7 +259,9 @@ class TestCleanup:
     def test_files_in_the_tenants_tmp_folder_go_when_they_are_old(self, clean, tenant_id, setting, tmp_path):
         setting(CGK_STORAGE_ROOT=str(tmp_path))
         with tenant_context(tenant_id):
-            old, young, kept = (tenant_storage_path(*parts) for parts in (("tmp", "a", "old"), ("tmp", "young"), ("old",)))
+            old, young, kept = (
+                tenant_storage_path(*parts) for parts in (("tmp", "a", "old"), ("tmp", "young"), ("old",))
+            )
         for path in (old, young, kept):
             path.write_text("x")
         for path in (old, kept):

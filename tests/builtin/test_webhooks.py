@@ -314,7 +314,11 @@ class TestRotatingSecrets:
         before, endpoint = rotated(keep_old=3600 if ended == "by itself" else 0)
         if ended == "by itself":
             with autocommit() as connection:
-                execute(connection, "UPDATE cgk.webhook_endpoints SET old_secret_until = now() WHERE tenant_id = %(t)s", {"t": tenant_id})
+                execute(
+                    connection,
+                    "UPDATE cgk.webhook_endpoints SET old_secret_until = now() WHERE tenant_id = %(t)s",
+                    {"t": tenant_id},
+                )
         run("webhook.process")
         (request,) = receiver.requests
         assert Webhook(endpoint.secret.get_secret_value()).verify(request.body, request.headers)
@@ -357,10 +361,16 @@ class TestRotatingSecrets:
     def test_the_cleanup_deletes_what_has_ended(self, run, rotated, tenant_id):
         rotated()
         with autocommit() as connection:
-            execute(connection, "UPDATE cgk.webhook_endpoints SET old_secret_until = now() WHERE tenant_id = %(t)s", {"t": tenant_id})
+            execute(
+                connection,
+                "UPDATE cgk.webhook_endpoints SET old_secret_until = now() WHERE tenant_id = %(t)s",
+                {"t": tenant_id},
+            )
         run("webhook.cleanup")
         with autocommit() as connection:
-            (row,) = fetch(connection, "SELECT old_secret FROM cgk.webhook_endpoints WHERE tenant_id = %(t)s", {"t": tenant_id})
+            (row,) = fetch(
+                connection, "SELECT old_secret FROM cgk.webhook_endpoints WHERE tenant_id = %(t)s", {"t": tenant_id}
+            )
         assert row["old_secret"] is None
 
     def test_neither_secret_prints(self, rotated):

@@ -38,7 +38,11 @@ def test_a_user_is_added_listed_and_removed(cgk):
 @pytest.mark.parametrize(
     ("arguments", "given", "said"),
     [
-        (("add", "ada", "--role", "king"), "a-long-password\n", "There is no role 'king'. There are: viewer, operator, admin."),
+        (
+            ("add", "ada", "--role", "king"),
+            "a-long-password\n",
+            "There is no role 'king'. There are: viewer, operator, admin.",
+        ),
         (("add", "ada"), "short\n", "at least 10 characters"),
         (("remove", "ada"), "", "There is no user 'ada'"),
     ],

@@ -31,9 +31,7 @@ class Folder:
         self.path = path
         (path / "shop_jobs.py").write_text(JOBS)
         (path / ".env.local").write_text("CGK_JOB_MODULES=shop_jobs\n")
-        self._env = {
-            name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOBS_"))
-        }
+        self._env = {name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOBS_"))}
         self._seen = 0
         self.dev = None
 

@@ -152,9 +152,7 @@ def test_postgresql_must_be_15_or_newer(number, level):
     assert version({"version": "x", "version_number": number, "database": "shop"}).level == level
 
 
-@pytest.mark.parametrize(
-    ("found", "level"), [("6.2.0", "OK"), ("6.0.16", "FAIL"), ("7.2.4", "OK"), ("10.0.1", "OK")]
-)
+@pytest.mark.parametrize(("found", "level"), [("6.2.0", "OK"), ("6.0.16", "FAIL"), ("7.2.4", "OK"), ("10.0.1", "OK")])
 def test_redis_must_be_6_2_or_newer(found, level):
     assert redis_version({"redis_version": found}).level == level
 

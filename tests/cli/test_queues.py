@@ -46,7 +46,9 @@ def test_the_table_for_people_has_every_queue(cgk, queue):
 
 
 def test_a_queue_is_paused_with_who_and_why_and_resumed(cgk, listed, queue):
-    assert cgk("queues", "pause", queue, "--by", "ops", "--reason", "no mail server").out.startswith(f"{queue}: paused since ")
+    assert cgk("queues", "pause", queue, "--by", "ops", "--reason", "no mail server").out.startswith(
+        f"{queue}: paused since "
+    )
     paused = listed(queue)
     resumed = cgk("queues", "resume", queue)
     assert (paused["state"], paused["paused_by"], paused["reason"]) == ("paused", "ops", "no mail server")

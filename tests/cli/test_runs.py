@@ -85,17 +85,13 @@ def test_a_parent_is_shown_with_its_children(cgk):
 
 
 def test_personal_data_is_not_shown(cgk):
-    run_id = send_job(
-        CustomerCreated(tenant_id="acme", customer_id="c-1", email="ada@example.com"), delay=60
-    ).id
+    run_id = send_job(CustomerCreated(tenant_id="acme", customer_id="c-1", email="ada@example.com"), delay=60).id
     payload = cgk("runs", "show", run_id, "--json").json["payload"]
     assert payload == {"tenantId": "acme", "customerId": "c-1", "email": "[redacted]"}
 
 
 def test_personal_data_is_shown_when_asked_for(cgk):
-    run_id = send_job(
-        CustomerCreated(tenant_id="acme", customer_id="c-1", email="ada@example.com"), delay=60
-    ).id
+    run_id = send_job(CustomerCreated(tenant_id="acme", customer_id="c-1", email="ada@example.com"), delay=60).id
     assert "ada@example.com" in cgk("runs", "show", run_id, "--show-payload").out
 
 
@@ -126,7 +122,9 @@ def quoting():
 def test_personal_data_is_not_shown_where_results_and_errors_quote_it(cgk, quoting, options):
     shown = cgk("runs", "show", quoting, *options).out
     assert "ada@example.com" not in shown
-    assert ("no mail to [redacted]" in shown, "ValueError: <[redacted]>" in shown, "to [redacted]" in shown) == (True,) * 3
+    assert ("no mail to [redacted]" in shown, "ValueError: <[redacted]>" in shown, "to [redacted]" in shown) == (
+        True,
+    ) * 3
 
 
 def test_results_and_errors_are_whole_when_asked_for(cgk, quoting):

@@ -53,8 +53,14 @@ def test_an_unknown_name_is_an_error_that_offers_the_nearest(cgk):
 
 
 def test_a_preview_shows_local_and_utc_time_through_the_change_of_the_clocks(cgk):
-    lines = cgk("schedules", "preview", "ab.dailySummary", "--from", "2026-03-07T00:00:00Z", "--days", "3").out.splitlines()
-    assert [line.split("  ")[1] for line in lines] == ["2026-03-07T13:00:00Z", "2026-03-08T12:00:00Z", "2026-03-09T12:00:00Z"]
+    lines = cgk(
+        "schedules", "preview", "ab.dailySummary", "--from", "2026-03-07T00:00:00Z", "--days", "3"
+    ).out.splitlines()
+    assert [line.split("  ")[1] for line in lines] == [
+        "2026-03-07T13:00:00Z",
+        "2026-03-08T12:00:00Z",
+        "2026-03-09T12:00:00Z",
+    ]
 
 
 def test_a_paused_schedule_stays_paused_when_beat_comes(cgk):
@@ -141,7 +147,9 @@ def operator(admin_pages):
 
         def send(path, **fields):
             headers = {"Referer": f"{admin_pages}/admin{path}"}
-            return browser.post(path, data={**fields, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}, headers=headers)
+            return browser.post(
+                path, data={**fields, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}, headers=headers
+            )
 
         browser.send_form = send
         assert "Log in" in browser.get(TASKS).text

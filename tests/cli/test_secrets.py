@@ -44,7 +44,10 @@ def test_without_a_key_storing_a_secret_says_how_to_make_one(cgk, setting, tenan
 def test_rotating_says_how_many(cgk, setting, tenant_id):
     set_tenant_setting(tenant_id, "smtp_url", "smtp://planted@host")
     setting(CGK_ENCRYPTION_KEYS=f"{new_key()},{os.environ['CGK_ENCRYPTION_KEYS']}")
-    assert cgk("secrets", "rotate", "--dry-run").out == "1 with an older key, and 0 that were plain: would be encrypted with the newest key\n"
+    assert (
+        cgk("secrets", "rotate", "--dry-run").out
+        == "1 with an older key, and 0 that were plain: would be encrypted with the newest key\n"
+    )
     assert cgk("secrets", "rotate", "--json").json == {"rotated": 1, "lifted": 0, "unreadable": []}
     assert cgk("secrets", "rotate").out.startswith("0 with an older key")
 
@@ -53,7 +56,11 @@ def test_rotating_without_the_old_key_fails_and_names_the_secret(cgk, setting, t
     set_tenant_setting(tenant_id, "smtp_url", "smtp://planted@host")
     setting(CGK_ENCRYPTION_KEYS=new_key())
     outcome = cgk("secrets", "rotate")
-    assert (outcome.code, f'"smtp_url" of tenant "{tenant_id}"' in outcome.err, "planted" in outcome.err) == (1, True, False)
+    assert (outcome.code, f'"smtp_url" of tenant "{tenant_id}"' in outcome.err, "planted" in outcome.err) == (
+        1,
+        True,
+        False,
+    )
 
 
 def test_the_doctor_finds_secrets_that_the_present_keys_cannot_read(cgk, setting, tenant_id):

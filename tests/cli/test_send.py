@@ -48,23 +48,17 @@ def test_with_wait_a_run_that_takes_longer_fails_and_goes_on(cgk):
 
 
 def test_json_has_the_outcome_even_of_a_failed_run(cgk):
-    sent = cgk(
-        "send", "test.behave", payload("fail_permanently"), "--tenant", "acme", "--wait", "30", "--json"
-    )
+    sent = cgk("send", "test.behave", payload("fail_permanently"), "--tenant", "acme", "--wait", "30", "--json")
     assert (sent.code, sent.json["success"], sent.json["code"]) == (1, False, "ACCOUNT_NOT_FOUND")
 
 
 def test_a_payload_can_be_piped(cgk):
-    sent = cgk(
-        "send", "test.behave", "-", "--tenant", "globex", "--wait", "30", stdin=payload(argument="piped")
-    )
+    sent = cgk("send", "test.behave", "-", "--tenant", "globex", "--wait", "30", stdin=payload(argument="piped"))
     assert json.loads(sent.out) == "piped"
 
 
 def test_a_delay_makes_it_wait_in_the_record(cgk):
-    run = get_job_status(
-        cgk("send", "test.behave", payload(), "--tenant", "acme", "--delay", "1d2h").out.strip()
-    )
+    run = get_job_status(cgk("send", "test.behave", payload(), "--tenant", "acme", "--delay", "1d2h").out.strip())
     assert run.state == "scheduled"
     assert timedelta(hours=25, minutes=59) < run.run_at - datetime.now(UTC) <= timedelta(hours=26)
 

@@ -30,7 +30,13 @@ class Folder:
     def __init__(self, path):
         self.path = path
         kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
-        self._env = {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "TERM": "dumb", "CGK_PROVIDER_TIMEOUT_SECONDS": "2"}
+        self._env = {
+            **kept,
+            "PYTHONPATH": str(ROOT),
+            "NO_COLOR": "1",
+            "TERM": "dumb",
+            "CGK_PROVIDER_TIMEOUT_SECONDS": "2",
+        }
         self.file = path / ".env.local"
 
     def run(self, *command, **env):
@@ -145,7 +151,11 @@ def test_no_event_is_sent_to_verify(trigger_dev, inngest):
 def test_the_doctor_looks_at_the_hosted_system(folder, trigger_dev):
     settings = {"JOBS_PROVIDER": "trigger.dev", "TRIGGER_SECRET_KEY": TRIGGER_KEY, "TRIGGER_API_URL": trigger_dev.url}
     well = folder.run("doctor", **settings)
-    assert (well.returncode, "knows the key" in well.stdout, "No database is configured" in well.stdout) == (0, True, True)
+    assert (well.returncode, "knows the key" in well.stdout, "No database is configured" in well.stdout) == (
+        0,
+        True,
+        True,
+    )
     ill = folder.run("doctor", **settings | {"TRIGGER_SECRET_KEY": "tr_dev_wrong"})
     assert (ill.returncode, "refused TRIGGER_SECRET_KEY" in ill.stdout) == (1, True), ill.stdout
 

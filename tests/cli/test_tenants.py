@@ -20,9 +20,7 @@ def test_a_tenant_is_added_with_its_schema(cgk, new_id):
 
 
 def test_schema_and_isolation_can_be_chosen(cgk, new_id):
-    tenant = cgk(
-        "tenants", "add", new_id, "--schema", f"shop_{new_id}", "--isolation", "search_path", "--json"
-    ).json
+    tenant = cgk("tenants", "add", new_id, "--schema", f"shop_{new_id}", "--isolation", "search_path", "--json").json
     assert (tenant["schema_name"], tenant["isolation"]) == (f"shop_{new_id}", "search_path")
 
 

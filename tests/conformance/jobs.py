@@ -107,7 +107,9 @@ class RetryAfter(TenantEvent, event="conformance.retryAfter"):
     """Fails once, and says how long to wait."""
 
 
-@define_job("conformance-retry-after", event=RetryAfter, retry=RetryConfig(max_attempts=2, initial_delay=0, jitter=False))
+@define_job(
+    "conformance-retry-after", event=RetryAfter, retry=RetryConfig(max_attempts=2, initial_delay=0, jitter=False)
+)
 def retry_after(ctx: JobContext[RetryAfter]) -> str:
     if ctx.attempt == 1:
         raise TransientError("busy", retry_after=0.5)

@@ -217,7 +217,10 @@ def test_the_replay_of_a_child_runs_only_its_job(provider_client, wait_for, engi
 
 def test_a_scheduled_run_can_be_cancelled(provider_client):
     handle = provider_client.send(Act(tenant_id="acme", action="echo"), delay=60)
-    assert (provider_client.cancel(handle.id).state, provider_client.get_run_status(handle.id).attempt) == ("cancelled", 0)
+    assert (provider_client.cancel(handle.id).state, provider_client.get_run_status(handle.id).attempt) == (
+        "cancelled",
+        0,
+    )
 
 
 def test_a_run_that_runs_is_interrupted_when_it_is_cancelled(provider_client, wait_for, tmp_path):
@@ -276,7 +279,8 @@ def test_a_key_that_comes_again_with_another_payload_is_refused(provider_client)
 
 def test_a_key_belongs_to_one_tenant(provider_client):
     handles = [
-        provider_client.send(Act(tenant_id=tenant, action="echo"), idempotency_key="k-3") for tenant in ("acme", "globex")
+        provider_client.send(Act(tenant_id=tenant, action="echo"), idempotency_key="k-3")
+        for tenant in ("acme", "globex")
     ]
     assert [handle.deduplicated for handle in handles] == [False, False]
 
@@ -332,7 +336,13 @@ def test_a_chunk_with_a_wrong_item_is_not_sent_and_the_others_are(provider_clien
     good = Act(tenant_id="acme", action="echo")
     wrong = Act(tenant_id="nobody", action="echo")
     sent = list(provider_client.send_in_chunks([good, good, good, wrong, good], chunk_size=2))
-    assert [type(one.error) for one in sent] == [type(None), type(None), ChunkRefusedError, UnknownTenantError, type(None)]
+    assert [type(one.error) for one in sent] == [
+        type(None),
+        type(None),
+        ChunkRefusedError,
+        UnknownTenantError,
+        type(None),
+    ]
     assert sent[2].error.item == sent[3].error.item == 3
 
 

@@ -90,7 +90,9 @@ def open_run(database):
         }  # fmt: skip
         names = ", ".join(values)
         with autocommit() as connection:
-            connection.execute(f"INSERT INTO cgk.runs ({names}) VALUES ({', '.join(f'%({name})s' for name in values)})", values)
+            connection.execute(
+                f"INSERT INTO cgk.runs ({names}) VALUES ({', '.join(f'%({name})s' for name in values)})", values
+            )
         return str(values["id"])
 
     return make

@@ -8,7 +8,11 @@ from cgk_tasks.postgres import autocommit
 from cgk_tasks.runs.models import new_run_id
 
 EVENTS = (
-    ("order.created", "send-receipt", lambda n: {"orderId": f"o-{4100 + n}", "customerId": f"c-{n % 40}", "totalAmount": 59.97}),
+    (
+        "order.created",
+        "send-receipt",
+        lambda n: {"orderId": f"o-{4100 + n}", "customerId": f"c-{n % 40}", "totalAmount": 59.97},
+    ),
     ("order.fulfilled", "tell-customer", lambda n: {"orderId": f"o-{4100 + n}", "fulfillmentId": f"f-{n}"}),
     ("product.sync", "sync-product", lambda n: {"productId": f"p-{n % 90}"}),
     ("payout.completed", "book-payout", lambda n: {"payoutId": f"pay-{n}", "creatorId": f"cr-{n % 7}"}),
@@ -60,7 +64,12 @@ def make_night(closed_run, open_run):
                                 **common)  # fmt: skip
             found["failed"] = run_id
         elif bad_mail:
-            closed_run(event, message=f"the mail server said 550: no mailbox customer{number}@example.com", code="SMTP_550", **common)
+            closed_run(
+                event,
+                message=f"the mail server said 550: no mailbox customer{number}@example.com",
+                code="SMTP_550",
+                **common,
+            )
         else:
             found["completed"] = closed_run(event, state="completed", result={"ok": True}, **common)
     for number in range(90):
@@ -70,9 +79,18 @@ def make_night(closed_run, open_run):
             handed_over_at=at,
         )  # fmt: skip
     for number in range(6):
-        found["held"] = open_run("order.created", "globex", "held", {"orderId": f"o-{9000 + number}", "totalAmount": 5}, queue="orders")
+        found["held"] = open_run(
+            "order.created", "globex", "held", {"orderId": f"o-{9000 + number}", "totalAmount": 5}, queue="orders"
+        )
     later = now + timedelta(hours=9)
-    found["scheduled"] = open_run("order.fulfilled", "acme", "scheduled", {"orderId": "o-9100", "fulfillmentId": "f-1"}, queue="orders", run_at=later)
+    found["scheduled"] = open_run(
+        "order.fulfilled",
+        "acme",
+        "scheduled",
+        {"orderId": "o-9100", "fulfillmentId": "f-1"},
+        queue="orders",
+        run_at=later,
+    )
     return found
 
 

@@ -14,7 +14,16 @@ from tests.monitoring.exposition import free_port
 from tests.support.identity import CLIENT, CLIENT_SECRET, identity_provider
 
 ANY_ID = "01a20143-39c3-702f-a327-7b42b6a69ad6"
-OUR_PAGES = ["/runs", "/tenants", "/queues", "/dead-letters", "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/audit"]
+OUR_PAGES = [
+    "/runs",
+    "/tenants",
+    "/queues",
+    "/dead-letters",
+    "/schedules",
+    "/schedules/of-tenants",
+    "/schedules/ops.dailyCleanup",
+    "/audit",
+]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay", "/tenants/acme/suspend", "/tenants/acme/resume",
@@ -23,7 +32,12 @@ CHANGES = [
     "/schedules/ops.dailyCleanup/resume", "/schedules/ops.dailyCleanup/trigger", f"/schedules/of-tenants/{ANY_ID}/pause",
     f"/schedules/of-tenants/{ANY_ID}/resume",
 ]  # fmt: skip
-FLOWERS_CHANGES = ["/api/worker/pool/grow/w", "/api/task/revoke/x", "/api/task/rate-limit/x", "/api/worker/queue/add-consumer/w"]
+FLOWERS_CHANGES = [
+    "/api/worker/pool/grow/w",
+    "/api/task/revoke/x",
+    "/api/task/rate-limit/x",
+    "/api/worker/queue/add-consumer/w",
+]
 FOR_ADMINS = ["/api/worker/shutdown/w", "/api/task/send-task/x", "/api/task/async-apply/x", "/api/task/apply/x"]
 
 
@@ -42,7 +56,11 @@ def people(dashboard):
 
 
 def test_every_page_that_changes_something_is_in_the_lists_above():
-    changing = {path for path, page in PAGES if hasattr(page, "post") and page.post.__qualname__.partition(".")[0] != "RequestHandler"}
+    changing = {
+        path
+        for path, page in PAGES
+        if hasattr(page, "post") and page.post.__qualname__.partition(".")[0] != "RequestHandler"
+    }
     assert all(any(re.fullmatch(path, one) for one in CHANGES) for path in changing)
 
 
@@ -71,12 +89,22 @@ def test_a_wrong_password_is_refused_without_saying_what_was_wrong(start_dashboa
 def test_guessing_is_slowed_down(start_dashboard):
     person = start_dashboard().person()
     page = person.open("/login")
-    codes = [person.submit(page, "/login", name="ada", password=f"guess-{number}-long").status_code for number in range(6)]
+    codes = [
+        person.submit(page, "/login", name="ada", password=f"guess-{number}-long").status_code for number in range(6)
+    ]
     assert codes == [401] * 5 + [429]
     assert person.submit(page, "/login", name="ada", password=PASSWORDS["ada"]).status_code == 429
 
 
-@pytest.mark.parametrize(("target", "place"), [("/tenants", "/tenants"), ("https://evil.example", "/runs"), ("//evil.example", "/runs"), ("/\\evil.example", "/runs")])
+@pytest.mark.parametrize(
+    ("target", "place"),
+    [
+        ("/tenants", "/tenants"),
+        ("https://evil.example", "/runs"),
+        ("//evil.example", "/runs"),
+        ("/\\evil.example", "/runs"),
+    ],
+)
 def test_after_login_one_is_where_one_wanted_to_be_on_this_site_only(dashboard, target, place):
     person = dashboard.person()
     page = person.open("/login", params={"next": target})
@@ -178,7 +206,12 @@ def test_pages_come_with_a_policy_that_lets_no_foreign_script_run(people, path):
 
 
 def test_ours_have_the_strict_one(people):
-    assert people["viola"].open("/runs").headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert (
+        people["viola"]
+        .open("/runs")
+        .headers["Content-Security-Policy"]
+        .startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    )
 
 
 def test_liveness_is_told_to_everybody(dashboard):
@@ -207,7 +240,10 @@ def test_without_users_the_login_says_how_to_make_one(start_dashboard, tmp_path)
 
 def test_flowers_own_passwords_have_roles_by_rule(start_dashboard):
     dashboard = start_dashboard(options=("--port=0", "--basic_auth=ada:pw1,bo:pw2"), CGK_DASHBOARD_ROLES="ada=admin")
-    pages = {name: requests.get(f"{dashboard.url}/runs", auth=(name, pw), timeout=30).text for name, pw in (("ada", "pw1"), ("bo", "pw2"))}
+    pages = {
+        name: requests.get(f"{dashboard.url}/runs", auth=(name, pw), timeout=30).text
+        for name, pw in (("ada", "pw1"), ("bo", "pw2"))
+    }
     assert "ada <small>(admin)" in pages["ada"]
     assert "bo <small>(viewer)" in pages["bo"]
     assert requests.get(f"{dashboard.url}/runs", auth=("ada", "pw2"), timeout=30).status_code == 401

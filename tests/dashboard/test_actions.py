@@ -123,7 +123,9 @@ def test_a_queue_is_paused_by_name_with_a_reason_and_resumed(oscar, queue):
     page = oscar.submit(oscar.open("/queues"), "/queues/pause", queue=queue, reason="no <b>mail</b> server")
     assert "by oscar" in page.text
     assert "no &lt;b&gt;mail&lt;/b&gt; server" in page.text
-    assert [(one.paused_by, one.reason) for one in paused_queues() if one.queue == queue] == [("oscar", "no <b>mail</b> server")]
+    assert [(one.paused_by, one.reason) for one in paused_queues() if one.queue == queue] == [
+        ("oscar", "no <b>mail</b> server")
+    ]
     line = last_line()
     assert (line.who, line.action, line.subject, line.affected, line.outcome, line.message) == (
         "oscar", "pause queue", queue, 1, "done", "no <b>mail</b> server",
@@ -144,7 +146,9 @@ def test_a_group_is_counted_first_and_nothing_happens_before_the_button(oscar, e
     for number in range(12):
         closed_run(message=f"order {number}", tenant=("acme", "globex")[number % 2])
     group = dead_letter_groups()[0].group
-    page = oscar.open("/dead-letters/action", params={"event": group.event, "fingerprint": group.fingerprint, "kind": "discard"})
+    page = oscar.open(
+        "/dead-letters/action", params={"event": group.event, "fingerprint": group.fingerprint, "kind": "discard"}
+    )
     assert "12 runs of 2 tenants" in page.text
     assert dead_letter_groups()[0].runs == 12
     progress = oscar.submit(page, "/dead-letters/action", pace="1000")
@@ -157,7 +161,9 @@ def test_a_group_action_is_stopped_by_its_button(oscar, empty_record, closed_run
     for number in range(20):
         closed_run(message=f"order {number}")
     group = dead_letter_groups()[0].group
-    page = oscar.open("/dead-letters/action", params={"event": group.event, "fingerprint": group.fingerprint, "kind": "discard"})
+    page = oscar.open(
+        "/dead-letters/action", params={"event": group.event, "fingerprint": group.fingerprint, "kind": "discard"}
+    )
     progress = oscar.submit(page, "/dead-letters/action", pace="1")
     path = progress.url.removeprefix(oscar.base)
     oscar.submit(progress, f"{path}/abort")
@@ -178,10 +184,14 @@ def no_new_runs(database):
         connection.execute("DROP FUNCTION refuse CASCADE")
 
 
-def test_a_group_action_that_fails_leaves_no_payload_in_the_log(dashboard, oscar, empty_record, closed_run, no_new_runs):
+def test_a_group_action_that_fails_leaves_no_payload_in_the_log(
+    dashboard, oscar, empty_record, closed_run, no_new_runs
+):
     closed_run("customer.created", payload={"customerId": "c-1", "email": SECRET})
     group = dead_letter_groups()[0].group
-    page = oscar.open("/dead-letters/action", params={"event": group.event, "fingerprint": group.fingerprint, "kind": "retry"})
+    page = oscar.open(
+        "/dead-letters/action", params={"event": group.event, "fingerprint": group.fingerprint, "kind": "retry"}
+    )
     progress = oscar.submit(page, "/dead-letters/action", pace="1000")
     wait_until(lambda: "It failed." in oscar.get(progress.url, timeout=30).text, 20)
     wait_until(lambda: "group_action_failed" in dashboard.log, 20)
@@ -231,7 +241,9 @@ def test_what_people_did_is_on_the_runs_page_and_on_the_page_of_the_audit(oscar,
 
 def test_personal_data_is_shown_to_admins_where_it_is_allowed_and_each_look_is_recorded(start_dashboard, closed_run):
     dashboard = start_dashboard(CGK_DASHBOARD_SHOW_SENSITIVE="true")
-    run_id = closed_run("customer.created", payload={"customerId": "c-1", "email": SECRET}, message=f"no mail to {SECRET}")
+    run_id = closed_run(
+        "customer.created", payload={"customerId": "c-1", "email": SECRET}, message=f"no mail to {SECRET}"
+    )
     ada, oscar = dashboard.person("ada"), dashboard.person("oscar")
     assert SECRET not in ada.open(f"/runs/{run_id}").text
     assert SECRET not in oscar.open(f"/runs/{run_id}?show=personal").text
@@ -241,7 +253,9 @@ def test_personal_data_is_shown_to_admins_where_it_is_allowed_and_each_look_is_r
 
 
 def test_without_the_setting_nobody_sees_personal_data(dashboard, closed_run):
-    run_id = closed_run("customer.created", payload={"customerId": "c-1", "email": SECRET}, message=f"no mail to {SECRET}")
+    run_id = closed_run(
+        "customer.created", payload={"customerId": "c-1", "email": SECRET}, message=f"no mail to {SECRET}"
+    )
     assert SECRET not in dashboard.person("ada").open(f"/runs/{run_id}?show=personal").text
 
 

@@ -17,7 +17,9 @@ from tests.dashboard.dashboard_support import PASSWORDS
 from tests.dashboard.night import make_night
 from tests.support.workers import ROOT
 
-playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+playwright_api = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
@@ -179,7 +181,9 @@ def test_a_group_of_dead_letters_from_the_count_to_the_end(night, visit, picture
     picture(page, "dead-letters-dry-run")
     page.fill("#pace", "2")
     page.click("text=Retry them")
-    page.wait_for_function("() => { const bar = document.querySelector('progress'); return bar && 0 < bar.value && bar.value < 12 }")
+    page.wait_for_function(
+        "() => { const bar = document.querySelector('progress'); return bar && 0 < bar.value && bar.value < 12 }"
+    )
     picture(page, "dead-letters-progress")
     page.wait_for_selector("text=12 of 12 runs. Done.")
     assert [group.group.event for group in dead_letter_groups()] == ["customer.created"]

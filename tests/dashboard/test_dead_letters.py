@@ -38,7 +38,10 @@ def ended(number):
 
 def replays():
     with autocommit() as connection:
-        return {row["old"] for row in fetch(connection, "SELECT replay_of::text AS old FROM cgk.runs WHERE replay_of IS NOT NULL")}
+        return {
+            row["old"]
+            for row in fetch(connection, "SELECT replay_of::text AS old FROM cgk.runs WHERE replay_of IS NOT NULL")
+        }
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,11 @@ def test_the_groups_of_one_tenant(closed_run):
 
 
 def test_the_message_of_a_group_has_no_personal_data(closed_run):
-    closed_run("customer.created", message="no mail to ada@example.com", payload={"customerId": "c", "email": "ada@example.com"})
+    closed_run(
+        "customer.created",
+        message="no mail to ada@example.com",
+        payload={"customerId": "c", "email": "ada@example.com"},
+    )
     assert dead_letter_groups()[0].message == "no mail to [redacted]"
 
 
@@ -104,7 +111,12 @@ def test_retrying_a_group_runs_each_again_once_and_is_on_record(closed_run):
     closed_run(message="something else")
     group = next(one.group for one in dead_letter_groups() if one.runs == 25)
     line = ended(group_actions.begin_group_action(OSCAR, group, "retry", 1000))
-    assert (line.who, line.action, line.subject, line.outcome) == ("oscar", "retry dead letters", "order.created", "done")
+    assert (line.who, line.action, line.subject, line.outcome) == (
+        "oscar",
+        "retry dead letters",
+        "order.created",
+        "done",
+    )
     assert (line.expected, line.affected) == (25, 25)
     assert replays() == runs
     assert [one.runs for one in dead_letter_groups()] == [1]
@@ -156,9 +168,7 @@ def lost(closed_run):
     wait_until(lambda: audit.lines(action_id=number)[0].affected >= 2)
     audit.ask_to_abort(number)
     ended(number)
-    as_if_begun = (
-        "UPDATE cgk.audit SET outcome = 'begun', abort_requested_at = NULL, seen_at = now() - interval '2 minutes' WHERE id = %s"
-    )
+    as_if_begun = "UPDATE cgk.audit SET outcome = 'begun', abort_requested_at = NULL, seen_at = now() - interval '2 minutes' WHERE id = %s"
     with autocommit() as connection:
         connection.execute(as_if_begun, (number,))
     return audit.lines(action_id=number)[0]

@@ -35,7 +35,9 @@ def greet(ctx):
 def in_the_open(data):
     """What anybody who sees a message can read: also what is only written in base64."""
     text = data.decode(errors="replace") if isinstance(data, bytes) else str(data)
-    bodies = [base64.b64decode(body).decode(errors="replace") for body in re.findall(r'"body": ?"([A-Za-z0-9+/=]+)"', text)]
+    bodies = [
+        base64.b64decode(body).decode(errors="replace") for body in re.findall(r'"body": ?"([A-Za-z0-9+/=]+)"', text)
+    ]
     return " ".join([text, *bodies])
 
 
@@ -75,11 +77,15 @@ def night(start_dashboard, services, tmp_path_factory):
         bad = send_job(CustomerCreated(tenant_id="acme", customer_id="bad-1", email=SECRET)).id
         wait_closed(good)
         wait_closed(bad)
-        handles = send_jobs([SendItem(CustomerCreated(tenant_id="globex", customer_id=f"bad-{n}", email=SECRET)) for n in range(5)])
+        handles = send_jobs(
+            [SendItem(CustomerCreated(tenant_id="globex", customer_id=f"bad-{n}", email=SECRET)) for n in range(5)]
+        )
         for handle in handles:
             wait_closed(handle.id)
         wait_until(lambda: listener.listen() and good in ada.open("/api/tasks").text, 60, "Flower has the tasks")
-        wait_until(lambda: listener.listen() and '"FAILURE"' in ada.open("/api/tasks").text, 60, "Flower has the failure")
+        wait_until(
+            lambda: listener.listen() and '"FAILURE"' in ada.open("/api/tasks").text, 60, "Flower has the failure"
+        )
         yield {
             "ada": ada, "good": good, "bad": bad, "worker": worker, "heard": listener.listen(), "dashboard": dashboard,
             "metrics": f"http://127.0.0.1:{port}/metrics",
@@ -163,7 +169,9 @@ def test_a_foreign_clients_payload_is_not_shown(night, services):
 
     foreign = Celery("foreign", broker=services.broker_url, set_as_current=False)
     queue = os.environ["CGK_DEFAULT_QUEUE"]
-    sent = foreign.send_task("customer.created", kwargs={"tenantId": "acme", "customerId": "far-1", "email": SECRET}, queue=queue)
+    sent = foreign.send_task(
+        "customer.created", kwargs={"tenantId": "acme", "customerId": "far-1", "email": SECRET}, queue=queue
+    )
     ada = night["ada"]
     wait_closed_task(sent.id)
     wait_until(lambda: sent.id in ada.open("/api/tasks").text, 30)

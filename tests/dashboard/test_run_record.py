@@ -26,13 +26,28 @@ def test_a_waiting_run_was_accepted_and_handed_over(database):
     run_id = send_job("order.created", {"tenantId": "acme", "orderId": "o-1", "totalAmount": 1.5}).id
     assert states(run_id) == ["accepted", "pending"]
     cancel_job(run_id)
-    assert states(run_id) == ["accepted", "pending", "cancelled", "cancelling"] or states(run_id)[2:] == ["cancelling", "cancelled"]
+    assert states(run_id) == ["accepted", "pending", "cancelled", "cancelling"] or states(run_id)[2:] == [
+        "cancelling",
+        "cancelled",
+    ]
 
 
 def test_every_failed_attempt_is_in_the_timeline_with_its_reason(open_run):
     errors = [
-        {"attempt": 1, "kind": "transient", "code": "HTTP_502", "message": "away", "at": (NOW - timedelta(minutes=3)).isoformat()},
-        {"attempt": 2, "kind": "death", "code": "WORKER_DIED", "message": "killed", "at": (NOW - timedelta(minutes=2)).isoformat()},
+        {
+            "attempt": 1,
+            "kind": "transient",
+            "code": "HTTP_502",
+            "message": "away",
+            "at": (NOW - timedelta(minutes=3)).isoformat(),
+        },
+        {
+            "attempt": 2,
+            "kind": "death",
+            "code": "WORKER_DIED",
+            "message": "killed",
+            "at": (NOW - timedelta(minutes=2)).isoformat(),
+        },
     ]
     run_id = open_run(
         state="retrying", attempt=3, deaths=1, errors=json.dumps(errors), created_at=NOW - timedelta(minutes=4),
@@ -77,7 +92,9 @@ def test_personal_data_is_there_for_those_who_may(closed_run):
 def test_log_lines_that_quote_what_is_not_known_here_are_hidden(closed_run):
     run_id = closed_run("shop.unknown", payload={"args": [SECRET], "kwargs": {}})
     logged = RunLog(run_id, "acme", 1, None)
-    logged.add(logging.makeLogRecord({"msg": {"message": f"for {SECRET}", "to": SECRET}, "levelname": "INFO", "name": "shop"}))
+    logged.add(
+        logging.makeLogRecord({"msg": {"message": f"for {SECRET}", "to": SECRET}, "levelname": "INFO", "name": "shop"})
+    )
     write([logged])
     (line,) = log_lines(run_id, run_record(run_id).hide)
     assert (line["message"], line["fields"], line["level"]) == ("for [redacted]", {"to": "[redacted]"}, "info")
@@ -104,7 +121,14 @@ def test_the_figures_of_a_tenant(empty_record, closed_run, open_run):
     open_run(tenant="globex", run_at=ten_minutes_ago, created_at=ten_minutes_ago)
     open_run(tenant="globex", state="held")
     busiest = tenant_figures()[0]
-    assert (busiest.id, busiest.open, busiest.pending, busiest.held, busiest.closed, busiest.failed) == ("globex", 2, 1, 1, 4, 1)
+    assert (busiest.id, busiest.open, busiest.pending, busiest.held, busiest.closed, busiest.failed) == (
+        "globex",
+        2,
+        1,
+        1,
+        4,
+        1,
+    )
     assert busiest.failure_rate == 0.25
     assert busiest.waiting_seconds == pytest.approx(600, abs=60)
     assert {one.id for one in tenant_figures(busiest=False, after="acme")} >= {"globex", "initech"}

@@ -61,7 +61,10 @@ def test_poor_names_and_passwords_are_refused(file, name, password):
         file.add(name, "viewer", password)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"users": [{"name": "a"}]}', json.dumps({"users": [{"name": "a", "role": "king", "password": ""}]})])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", '{"users": [{"name": "a"}]}', json.dumps({"users": [{"name": "a", "role": "king", "password": ""}]})],
+)
 def test_a_file_that_cannot_be_read_lets_nobody_in_and_says_so(file, text):
     file.path.parent.mkdir()
     file.path.write_text(text)
@@ -75,7 +78,12 @@ def test_each_role_may_do_what_those_before_it_may():
 
 @pytest.mark.parametrize(
     ("name", "role"),
-    [("ada@example.com", "admin"), ("ADA@example.com", "admin"), ("bo@example.com", "operator"), ("bo@other.com", "viewer")],
+    [
+        ("ada@example.com", "admin"),
+        ("ADA@example.com", "admin"),
+        ("bo@example.com", "operator"),
+        ("bo@other.com", "viewer"),
+    ],
 )
 def test_the_first_rule_that_fits_gives_the_role(name, role):
     assert role_by_rules(name, ["ada@example.com=admin", "*@example.com=operator"]) == role
@@ -116,7 +124,9 @@ def test_the_way_in_follows_the_options(environment, options, open_on_loopback, 
     assert Entrance.choose(Settings(dashboard_open_on_loopback=open_on_loopback), Options(**options)).way == way
 
 
-@pytest.mark.parametrize("options", [{"address": ""}, {"address": "0.0.0.0"}, {"address": "10.1.2.3"}, {"unix_socket": "/tmp/x"}])
+@pytest.mark.parametrize(
+    "options", [{"address": ""}, {"address": "0.0.0.0"}, {"address": "10.1.2.3"}, {"unix_socket": "/tmp/x"}]
+)
 def test_open_is_refused_where_others_could_come_in(environment, options):
     with pytest.raises(ConfigurationError, match="CGK_DASHBOARD_OPEN_ON_LOOPBACK"):
         Entrance.choose(Settings(dashboard_open_on_loopback=True), Options(**options))

@@ -14,6 +14,7 @@ from tests.docs.pages import ROOT, blocks
 
 JOB, SENDING = (block.text for block in blocks(ROOT / "README.md", "python"))
 
+
 @pytest.fixture
 def job(database):
     namespace = {}

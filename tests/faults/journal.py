@@ -20,7 +20,9 @@ class Journal:
 
     def send(self, count: int, *, seconds: float = 0.0, writes: bool = True, **options) -> list[str]:
         """Send runs of `fault.work`, spread over the tenants. Returns their ids."""
-        items = [SendItem(self.work(number, seconds, writes), options=SendOptions(**options)) for number in range(count)]
+        items = [
+            SendItem(self.work(number, seconds, writes), options=SendOptions(**options)) for number in range(count)
+        ]
         return [handle.id for handle in send_jobs(items)]
 
     def work(self, number: int = 0, seconds: float = 0.0, writes: bool = True) -> Work:

@@ -67,9 +67,7 @@ def request_of(self, *_previous):
         "kwargs",
         "called_directly",
     )
-    return {name: getattr(self.request, name) for name in names} | {
-        "priority": self.request.delivery_info["priority"]
-    }
+    return {name: getattr(self.request, name) for name in names} | {"priority": self.request.delivery_info["priority"]}
 
 
 @app.task(bind=True)

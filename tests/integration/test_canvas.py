@@ -73,9 +73,7 @@ def test_a_countdown_inside_a_chain_is_kept_in_the_record():
 
 def test_a_chain_carries_its_tenant_into_every_link():
     with tenant_context_of("globex"):
-        result = (
-            tasks.whose.s() | tasks.whose.s() | group(tasks.whose.s(), tasks.whose.s()) | collect.s()
-        ).delay()
+        result = (tasks.whose.s() | tasks.whose.s() | group(tasks.whose.s(), tasks.whose.s()) | collect.s()).delay()
     assert get(result) == [["globex"] * 3, ["globex"] * 3]
 
 
@@ -132,10 +130,7 @@ def test_a_chord_leaves_nothing_behind():
     result = chord([add.s(1, 1), add.s(2, 2)])(collect.s())
     get(result)
     with autocommit() as connection:
-        assert (
-            connection.execute("SELECT id FROM cgk.groups WHERE id = %s", (result.parent.id,)).fetchall()
-            == []
-        )
+        assert connection.execute("SELECT id FROM cgk.groups WHERE id = %s", (result.parent.id,)).fetchall() == []
 
 
 def test_the_body_knows_the_last_member_as_its_parent():
@@ -212,9 +207,7 @@ def test_nested(name):
 
 def test_a_chord_carries_its_tenant_into_members_and_body():
     with tenant_context_of("globex"):
-        result = chord([tasks.whose.s(), tasks.whose.s() | tasks.whose.s()])(
-            group(tasks.whose.si(), collect.s())
-        )
+        result = chord([tasks.whose.s(), tasks.whose.s() | tasks.whose.s()])(group(tasks.whose.si(), collect.s()))
     assert get(result) == [["globex"], [["globex"], ["globex", "globex"]]]
 
 
@@ -284,6 +277,4 @@ def tenant_context_of(tenant):
 
 def runs_on_record():
     with autocommit() as connection:
-        return connection.execute(
-            "SELECT (SELECT count(*) FROM cgk.runs) + count(*) FROM cgk.run_history"
-        ).fetchone()
+        return connection.execute("SELECT (SELECT count(*) FROM cgk.runs) + count(*) FROM cgk.run_history").fetchone()

@@ -112,8 +112,6 @@ def groups_left_open(since):
 
 def test_effects_that_a_killed_process_left_unfinished_are_the_only_ones_that_repeat(tmp_path):
     path = str(tmp_path / "notes")
-    chained = chain(
-        tasks.note.s(path, "a"), tasks.die_once.si(1, str(tmp_path / "flag")), tasks.note.si(path, "b")
-    )
+    chained = chain(tasks.note.s(path, "a"), tasks.die_once.si(1, str(tmp_path / "flag")), tasks.note.si(path, "b"))
     get(chained.delay())
     assert Path(path).read_text().split() == ["a", "b"]

@@ -40,11 +40,7 @@ def runs_named(task, tenant="acme"):
 
 def lines(path, count=1):
     return wait_until(
-        lambda: (
-            found
-            if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count
-            else None
-        )
+        lambda: found if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count else None
     )
 
 
@@ -125,9 +121,7 @@ def test_an_error_link_runs_for_the_tenant_of_the_run_that_failed(tmp_path):
 
 
 def test_an_error_link_of_a_chain_is_called_once_for_the_link_that_failed(tmp_path):
-    result = (
-        (add.s(1, 1) | tasks.fail.si() | add.s(1)).on_error(tasks.old_errback.s(str(tmp_path / "f"))).delay()
-    )
+    result = (add.s(1, 1) | tasks.fail.si() | add.s(1)).on_error(tasks.old_errback.s(str(tmp_path / "f"))).delay()
     error_of(result)
     assert lines(tmp_path / "f") == [result.parent.id]
 

@@ -75,7 +75,9 @@ def connect(monkeypatch):
 def test_an_event_triggers_the_task_of_its_name(connect):
     client, server = connect(TriggerDev)
     due = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
-    client.send(HELLO, run_at=due, max_attempts=7, queue="mails", expires=due + timedelta(seconds=90), idempotency_key="k")
+    client.send(
+        HELLO, run_at=due, max_attempts=7, queue="mails", expires=due + timedelta(seconds=90), idempotency_key="k"
+    )
     method, path, headers, body = server.requests[0]
     assert (method, path, headers["authorization"]) == (
         "POST", "/api/v1/tasks/conformance.act/trigger", f"Bearer {TRIGGER_KEY}",
@@ -215,7 +217,9 @@ def test_a_task_that_trigger_dev_does_not_have_yet_is_held(connect):
 
 
 @BOTH
-@pytest.mark.parametrize("run_id", ["", "../runs", "run_1/../../x", "01HZZ", "run_ü", "0198c0de-0000-7000-8000-000000000000"])
+@pytest.mark.parametrize(
+    "run_id", ["", "../runs", "run_1/../../x", "01HZZ", "run_ü", "0198c0de-0000-7000-8000-000000000000"]
+)
 def test_an_id_of_another_form_is_unknown_and_never_sent(connect, kind, run_id):
     client, server = connect(kind)
     for action in (client.get_run_status, client.cancel, client.retry):
@@ -295,7 +299,11 @@ def test_a_wrong_key_is_named_and_not_shown(connect, kind, name, value):
     client, server = connect(kind, **{name: value})
     with pytest.raises(ProviderError, match=f"refused {name} \\(401") as caught:
         client.send(HELLO)
-    assert (classify_error(caught.value).kind, len(server.requests), value in str(caught.value)) == ("permanent", 1, False)
+    assert (classify_error(caught.value).kind, len(server.requests), value in str(caught.value)) == (
+        "permanent",
+        1,
+        False,
+    )
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,10 @@ def test_a_server_that_knows_the_keys_is_healthy(client):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("INNGEST_EVENT_KEY", "another-event-key"), ("INNGEST_SIGNING_KEY", "signkey-test-ffff0123456789abcdef0123456789ab")],
+    [
+        ("INNGEST_EVENT_KEY", "another-event-key"),
+        ("INNGEST_SIGNING_KEY", "signkey-test-ffff0123456789abcdef0123456789ab"),
+    ],
 )
 def test_a_wrong_key_is_named(client, monkeypatch, name, value):
     monkeypatch.setenv(name, value)

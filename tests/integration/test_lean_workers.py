@@ -26,9 +26,7 @@ def loaded():
     """The modules of a worker's process, imported as `celery worker` does, without the command's own."""
     urls = {"CGK_DATABASE_URL": "postgresql://nobody@localhost/none", "CGK_BROKER_URL": "redis://localhost/0"}
     plain = {name: value for name, value in os.environ.items() if not name.startswith("CGK_")}
-    done = subprocess.run(
-        [sys.executable, "-c", START], env=plain | urls, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", START], env=plain | urls, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 

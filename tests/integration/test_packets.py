@@ -76,9 +76,7 @@ def test_each_run_writes_in_its_own_tenants_schema_and_once(send_packet):
 
 
 def test_a_failed_runs_writes_are_rolled_back_and_its_neighbours_stay(send_packet):
-    runs = send_packet(
-        do("note", "kept 1"), do("write_and_fail", "lost", max_attempts=1), do("note", "kept 2")
-    )
+    runs = send_packet(do("note", "kept 1"), do("write_and_fail", "lost", max_attempts=1), do("note", "kept 2"))
     outcomes(runs)
     with autocommit() as connection:
         rows = fetch(connection, "SELECT note FROM tenant_acme.orders WHERE run_id = ANY(%(ids)s)", {"ids": runs})

@@ -51,7 +51,10 @@ def test_a_run_is_accepted_held_and_goes_on_when_the_queue_is_resumed(queue):
 
 def test_every_run_of_a_packet_is_held_and_goes_on(queue, monkeypatch):
     monkeypatch.setattr(packets, "packet_length", lambda _event, waiting: waiting)
-    runs = [handle.id for handle in send_jobs(SendItem(Behave(tenant_id="acme", action="echo", argument=str(n))) for n in range(30))]
+    runs = [
+        handle.id
+        for handle in send_jobs(SendItem(Behave(tenant_id="acme", action="echo", argument=str(n))) for n in range(30))
+    ]
     for run in runs:
         wait_state(run, "held")
     resume_queue(queue)
@@ -184,7 +187,9 @@ def test_a_look_for_runs_to_release_does_not_read_those_that_stay_held(queue, te
             [tenant, name],
         )
         connection.execute("VACUUM ANALYZE cgk.runs")
-        plan = fetch(connection, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements("dispatch")["release_held"])[0]["QUERY PLAN"]
+        plan = fetch(connection, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements("dispatch")["release_held"])[
+            0
+        ]["QUERY PLAN"]
         held = connection.execute("DELETE FROM cgk.runs WHERE queue = %s AND state = 'held'", [name]).rowcount
     resume_tenant("globex")
     assert held == 5000

@@ -39,11 +39,7 @@ def status_of(result):
 def lines(path, count):
     """The file's lines, once it has that many."""
     return wait_until(
-        lambda: (
-            found
-            if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count
-            else None
-        )
+        lambda: found if Path(path).exists() and len(found := Path(path).read_text().splitlines()) >= count else None
     )
 
 

@@ -59,7 +59,7 @@ def test_ids_as_long_as_allowed_that_differ_in_the_last_letter_stay_apart():
     tenants = [add_tenant("l" * 62 + last) for last in "ab"]
     for tenant in tenants:
         with transaction() as connection:
-            connection.execute(f'CREATE TABLE "{tenant.schema_name}".own AS SELECT \'{tenant.id[-1]}\' AS letter')
+            connection.execute(f"CREATE TABLE \"{tenant.schema_name}\".own AS SELECT '{tenant.id[-1]}' AS letter")
     assert [_letter(tenant) for tenant in tenants] == ["a", "b"]
 
 

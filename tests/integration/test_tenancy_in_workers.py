@@ -66,7 +66,9 @@ def test_a_job_reads_its_own_rows_by_an_unqualified_name(isolation):
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_one_pooled_connection_serves_tenants_in_turn_without_mixing_them(isolation):
     one, two = tenants_of(isolation)
-    handles = [(tenant, send_job(Probe(tenant_id=tenant, how="query", statement=SECRETS))) for tenant in [one, two] * 10]
+    handles = [
+        (tenant, send_job(Probe(tenant_id=tenant, how="query", statement=SECRETS))) for tenant in [one, two] * 10
+    ]
     assert [wait_closed(handle.id).result for _, handle in handles] == [[[tenant]] for tenant, _ in handles]
 
 

@@ -115,6 +115,8 @@ def report(tmp_path_factory):
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False).stdout
 
 
-@pytest.mark.parametrize("name", [line[4:].partition("(")[0] for line in TESTS.splitlines() if line.startswith("def test_")])
+@pytest.mark.parametrize(
+    "name", [line[4:].partition("(")[0] for line in TESTS.splitlines() if line.startswith("def test_")]
+)
 def test_in_an_application(report, name):
     assert f"test_shop.py::{name} PASSED" in report, report

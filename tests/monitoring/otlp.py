@@ -54,7 +54,9 @@ class Receiver:
 
     def of_run(self, run_id: str) -> list[Span]:
         """The spans of a run's attempts, in the order of the attempts."""
-        found = [span for span in self.spans if span.attributes.get("cgk.run") == run_id and span.name.startswith("run ")]
+        found = [
+            span for span in self.spans if span.attributes.get("cgk.run") == run_id and span.name.startswith("run ")
+        ]
         return sorted(found, key=lambda span: span.attributes["cgk.attempt"])
 
     def named(self, name: str) -> list[Span]:

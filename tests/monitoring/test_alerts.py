@@ -142,7 +142,9 @@ def test_a_run_that_waits_too_long_is_told_with_its_queue(setting):
     assert 90 <= alert["metadata"]["seconds"] < 120
 
 
-@pytest.mark.parametrize("change", ["handed_over_at = NULL", "state = 'retrying'", "handed_over_at = now(), priority = 9"])
+@pytest.mark.parametrize(
+    "change", ["handed_over_at = NULL", "state = 'retrying'", "handed_over_at = now(), priority = 9"]
+)
 def test_wherever_a_run_waits_its_age_is_seen(setting, change):
     setting(CGK_ALERTS="queue_age", CGK_ALERT_QUEUE_AGE_SECONDS="60")
     for queue in ("a-first", "b-second"):
@@ -159,8 +161,13 @@ def test_what_waits_in_a_paused_queue_is_not_told_and_hides_nothing(setting, cha
     for queue in ("is-paused", "goes-on"):
         send_job("order.created", {"tenantId": "acme", "orderId": "o", "totalAmount": 1.0}, queue=queue)
     with transaction() as connection:
-        execute(connection, f"UPDATE cgk.runs SET run_at = now() - interval '2 hours', {change} WHERE queue = 'is-paused'")
-        execute(connection, "UPDATE cgk.runs SET run_at = now() - interval '1 hour', handed_over_at = NULL WHERE queue = 'goes-on'")
+        execute(
+            connection, f"UPDATE cgk.runs SET run_at = now() - interval '2 hours', {change} WHERE queue = 'is-paused'"
+        )
+        execute(
+            connection,
+            "UPDATE cgk.runs SET run_at = now() - interval '1 hour', handed_over_at = NULL WHERE queue = 'goes-on'",
+        )
     pause_queue("is-paused")
     try:
         AlertWatch().look()

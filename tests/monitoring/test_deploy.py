@@ -12,7 +12,11 @@ from tests.docs.pages import ROOT
 DASHBOARD = json.loads((ROOT / "deploy/grafana/cgk-tasks.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 PROMETHEUS = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-RULES = [rule for group in yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"] for rule in group["rules"]]
+RULES = [
+    rule
+    for group in yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
 
 EXPRESSIONS = [
     *(pytest.param(target["expr"], id=panel["title"]) for panel in PANELS for target in panel["targets"]),
@@ -69,7 +73,9 @@ def test_an_alert_says_what_is_wrong_what_to_do_and_how_bad_it_is(rule):
 
 
 def test_every_metric_has_a_place_on_the_dashboard():
-    shown = {spec_of(name).name for panel in PANELS for one in panel["targets"] for name, _ in _SELECTOR.findall(one["expr"])}
+    shown = {
+        spec_of(name).name for panel in PANELS for one in panel["targets"] for name, _ in _SELECTOR.findall(one["expr"])
+    }
     assert {spec.name for spec in METRICS} == shown
 
 

@@ -39,7 +39,9 @@ def served(queue):
             {"name": queue},
         )
         # The presence that a real worker's first beat makes.
-        execute(connection, "INSERT INTO cgk.presence SELECT id FROM cgk.workers WHERE name = %(name)s", {"name": queue})
+        execute(
+            connection, "INSERT INTO cgk.presence SELECT id FROM cgk.workers WHERE name = %(name)s", {"name": queue}
+        )
     yield queue
     with transaction() as connection:
         execute(connection, "DELETE FROM cgk.workers WHERE name = %(name)s", {"name": queue})
@@ -47,7 +49,9 @@ def served(queue):
 
 
 def send(queue, tenant="acme", **options):
-    return send_job("order.created", {"tenantId": tenant, "orderId": "o1", "totalAmount": 1.0}, queue=queue, **options).id
+    return send_job(
+        "order.created", {"tenantId": tenant, "orderId": "o1", "totalAmount": 1.0}, queue=queue, **options
+    ).id
 
 
 def read():

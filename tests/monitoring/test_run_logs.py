@@ -150,13 +150,19 @@ def test_the_lines_of_a_failed_run_are_kept(worker):
 
 def test_the_lines_of_an_attempt_that_is_killed_are_kept_with_its_number(worker):
     run = send_job(Talk(tenant_id="acme", how="hangs", email=SECRET)).id
-    hanging = wait_until(lambda: [line for line in lines(run) if line.message == "hanging"], 20, "its lines, while it hangs")
+    hanging = wait_until(
+        lambda: [line for line in lines(run) if line.message == "hanging"], 20, "its lines, while it hangs"
+    )
 
     os.kill(hanging[0].fields["pid"], signal.SIGKILL)
     closed = wait_closed(run)
 
     assert closed.state == "completed"
-    assert [(line.message, line.attempt) for line in lines(run)] == [("about to hang", 1), ("hanging", 1), ("about to hang", 1)]
+    assert [(line.message, line.attempt) for line in lines(run)] == [
+        ("about to hang", 1),
+        ("hanging", 1),
+        ("about to hang", 1),
+    ]
     command = [sys.executable, "-m", "cgk_tasks.cli", "runs", "logs", run]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.count("hanging") == 1

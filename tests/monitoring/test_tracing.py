@@ -98,7 +98,9 @@ def test_the_error_code_of_a_run_that_failed_for_good_is_an_attribute(receiver):
 
 def test_the_jobs_own_spans_are_inside_the_attempts(receiver):
     *_ids, (attempt,) = sent(receiver, how="nothing")
-    own = wait_until(lambda: [span for span in receiver.named("the job's own span") if span.parent_id == attempt.span_id])
+    own = wait_until(
+        lambda: [span for span in receiver.named("the job's own span") if span.parent_id == attempt.span_id]
+    )
     assert own[0].trace_id == attempt.trace_id
 
 
@@ -117,7 +119,9 @@ def test_the_child_runs_of_an_event_with_several_jobs_are_below_their_parent(rec
     wait_closed(run)
     (parent,) = wait_until(lambda: receiver.of_run(run))
     children = wait_until(
-        lambda: found if len(found := [span for span in receiver.spans if span.parent_id == parent.span_id]) == 2 else None
+        lambda: (
+            found if len(found := [span for span in receiver.spans if span.parent_id == parent.span_id]) == 2 else None
+        )
     )
     assert {child.attributes["cgk.job"] for child in children} == {"test-left", "test-right"}
     (inside,) = receiver.named("in a coroutine")

@@ -49,7 +49,9 @@ def run_sql(statement, **values):
 
 
 def open_runs(schedule="test.tick"):
-    return rows("SELECT *, id::text AS id FROM cgk.runs WHERE schedule = %(s)s ORDER BY tenant_id, scheduled_for", s=schedule)
+    return rows(
+        "SELECT *, id::text AS id FROM cgk.runs WHERE schedule = %(s)s ORDER BY tenant_id, scheduled_for", s=schedule
+    )
 
 
 @pytest.fixture

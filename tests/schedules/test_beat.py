@@ -29,9 +29,7 @@ def start_beat(django):
 
 
 def ticks(schedule="test-each-second"):
-    found = rows(
-        "SELECT scheduled_for, runs FROM cgk.schedule_ticks WHERE schedule = %(s)s ORDER BY 1", s=schedule
-    )
+    found = rows("SELECT scheduled_for, runs FROM cgk.schedule_ticks WHERE schedule = %(s)s ORDER BY 1", s=schedule)
     return [row["scheduled_for"] for row in found]
 
 
@@ -106,7 +104,11 @@ def test_a_row_that_an_operator_made_is_sent_once_an_interval(start_beat):
     )
     start_beat(["tests.support.jobs"])
     sent = wait_until(
-        lambda: found if len(found := rows("SELECT idempotency_key FROM cgk.runs WHERE event = 'test.nobody'")) > 2 else None,
+        lambda: (
+            found
+            if len(found := rows("SELECT idempotency_key FROM cgk.runs WHERE event = 'test.nobody'")) > 2
+            else None
+        ),
         40.0,
     )
     assert all(row["idempotency_key"].startswith("beat:by hand:") for row in sent)
@@ -115,7 +117,9 @@ def test_a_row_that_an_operator_made_is_sent_once_an_interval(start_beat):
 def test_a_beat_whose_database_went_away_goes_on_when_it_is_back(start_beat):
     beat = start_beat()
     number = len(wait_for_ticks(2))
-    run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+    run_sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
     forget_own_connections()
     seen = wait_for_ticks(number + 3)
     assert beat.process.poll() is None

@@ -23,7 +23,9 @@ def local_ticks(cron, zone, day):
     """The ticks of a local day, as local times with their offsets."""
     begin = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone))
     end = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone)) + timedelta(days=1)
-    found = timing(cron, zone).ticks(begin.astimezone(UTC) - timedelta(microseconds=1), end.astimezone(UTC) - timedelta(microseconds=1))
+    found = timing(cron, zone).ticks(
+        begin.astimezone(UTC) - timedelta(microseconds=1), end.astimezone(UTC) - timedelta(microseconds=1)
+    )
     return [f"{tick.astimezone(ZoneInfo(zone)):%H:%M%z}" for tick in found]
 
 
@@ -58,7 +60,12 @@ def test_an_interval_runs_in_real_time(zone, spring, autumn, missing):
 
 
 def test_ticks_that_a_shift_moves_to_one_moment_are_one():
-    assert local_ticks("*/15 2,3 * * *", BERLIN, "2026-03-29") == ["03:00+0200", "03:15+0200", "03:30+0200", "03:45+0200"]
+    assert local_ticks("*/15 2,3 * * *", BERLIN, "2026-03-29") == [
+        "03:00+0200",
+        "03:15+0200",
+        "03:30+0200",
+        "03:45+0200",
+    ]
 
 
 def test_every_other_hour_ticks_at_the_shift_and_not_twice_in_the_repeated_hour():
@@ -82,7 +89,9 @@ def test_the_previous_tick_is_the_last_that_is_not_later():
     assert nine.previous(utc(2026, 3, 9, 12, 59)) == utc(2026, 3, 6, 14)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("every 30s", 30), ("every 5m", 300), ("every 2 h", 7200), ("every 0.5s", 0.5)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("every 30s", 30), ("every 5m", 300), ("every 2 h", 7200), ("every 0.5s", 0.5)]
+)
 def test_an_interval_counts_from_1970_so_that_a_restart_does_not_move_it(text, seconds):
     every = timing(text)
     assert isinstance(every, Every)
@@ -151,7 +160,12 @@ def test_next_and_previous_agree_with_the_list_of_ticks(cron, place):
         assert times.previous(later - timedelta(seconds=1)) == earlier
 
 
-NAMED = st.builds("{} {} {}".format, st.sampled_from(["0", "15", "30", "7,37"]), st.sampled_from(["1", "2", "3", "1,2,3", "0", "9,17"]), DAYS)
+NAMED = st.builds(
+    "{} {} {}".format,
+    st.sampled_from(["0", "15", "30", "7,37"]),
+    st.sampled_from(["1", "2", "3", "1,2,3", "0", "9,17"]),
+    DAYS,
+)
 EACH_HOUR = st.builds("{} {} {}".format, MINUTES, st.just("*"), DAYS)
 
 

@@ -154,7 +154,9 @@ def test_a_new_time_makes_up_for_nothing(beat):
 
 def test_a_change_of_the_table_reaches_the_rows_that_nobody_touched(beat):
     one = beat(cron="0 9 * * *")
-    one.schedules = {"test.tick": Schedule("test.tick", "0 7 * * *", "Europe/Berlin", "test.behave", {"action": "echo"})}
+    one.schedules = {
+        "test.tick": Schedule("test.tick", "0 7 * * *", "Europe/Berlin", "test.behave", {"action": "echo"})
+    }
     one.restart()
     assert (row_of().crontab.hour, str(row_of().crontab.timezone)) == ("7", "Europe/Berlin")
 
@@ -237,7 +239,9 @@ def test_a_schedule_that_does_not_tick_in_time_is_reported_as_late(beat):
 
 
 def test_one_schedule_that_cannot_tick_does_not_hold_up_the_others(beat, make_schedule):
-    run_sql("INSERT INTO cgk.tenants (id, isolation, schema_name) VALUES ('platform', 'search_path', 'tenant_platform')")
+    run_sql(
+        "INSERT INTO cgk.tenants (id, isolation, schema_name) VALUES ('platform', 'search_path', 'tenant_platform')"
+    )
     one = beat(cron="0 9 * * *")
     one.schedules["test.other"] = make_schedule("test.other", cron="0 9 * * *", scope="platform")
     one.restart()

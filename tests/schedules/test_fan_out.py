@@ -138,7 +138,9 @@ def test_an_old_run_that_gave_way_is_recorded_as_cancelled(make_schedule):
     fire(schedule, NINE, now=NINE)
     fire(schedule, NINE + timedelta(days=1), now=NINE + timedelta(days=1))
     closed = rows("SELECT state, error_code, scheduled_for FROM cgk.run_history")
-    assert {(run["state"], run["error_code"], run["scheduled_for"]) for run in closed} == {("cancelled", "OVERLAP", NINE)}
+    assert {(run["state"], run["error_code"], run["scheduled_for"]) for run in closed} == {
+        ("cancelled", "OVERLAP", NINE)
+    }
 
 
 def test_the_number_of_statements_does_not_grow_with_the_tenants(make_schedule, monkeypatch):

@@ -29,7 +29,10 @@ def worker(django):
 
 def test_runs_of_an_embedded_beat_run_and_are_told_their_nominal_time(worker):
     found = wait_until(
-        lambda: rows("SELECT id::text FROM cgk.run_history WHERE schedule = 'test-each-second' AND state = 'completed'"), 40.0
+        lambda: rows(
+            "SELECT id::text FROM cgk.run_history WHERE schedule = 'test-each-second' AND state = 'completed'"
+        ),
+        40.0,
     )
     status = get_job_status(found[0]["id"])
     assert datetime.fromisoformat(status.result) == status.scheduled_for
@@ -41,7 +44,9 @@ def test_runs_of_an_embedded_beat_run_and_are_told_their_nominal_time(worker):
 def test_the_child_runs_of_an_event_with_two_jobs_have_their_parents_nominal_time(worker):
     nine = datetime.fromisoformat("2026-03-02T09:00:00+00:00")
     fire(Schedule("test.two", "0 9 * * *", "UTC", "test.two"), nine, now=nine, tenant_id="acme")
-    parent = rows("SELECT id::text FROM cgk.runs WHERE schedule = 'test.two' UNION SELECT id::text FROM cgk.run_history WHERE schedule = 'test.two'")[0]
+    parent = rows(
+        "SELECT id::text FROM cgk.runs WHERE schedule = 'test.two' UNION SELECT id::text FROM cgk.run_history WHERE schedule = 'test.two'"
+    )[0]
     wait_closed(parent["id"])
     children = rows("SELECT scheduled_for FROM cgk.run_history WHERE parent_id = %(id)s", id=parent["id"])
     assert [child["scheduled_for"] for child in children] == [nine, nine]

@@ -72,7 +72,12 @@ def test_an_application_adds_a_job_with_its_schedule():
         return None
 
     entry, job = SCHEDULES["nightly-report"], find_job("nightly-report")
-    assert (entry.cron, entry.timezone, entry.event, entry.spread) == ("0 3 * * *", "Europe/Berlin", "cron.nightlyReport", 1800)
+    assert (entry.cron, entry.timezone, entry.event, entry.spread) == (
+        "0 3 * * *",
+        "Europe/Berlin",
+        "cron.nightlyReport",
+        1800,
+    )
     assert (job.event, job.handler) == (entry.event, nightly_report)
     remove_job("nightly-report")
     remove_schedule("nightly-report")

@@ -37,7 +37,11 @@ def made(tenant="acme", cron="every 1m", **options):
 def set_back(schedule, **pause):
     """As if the schedule had been made some time ago."""
     past = datetime.now(UTC) - timedelta(**pause)
-    run_sql("UPDATE cgk.tenant_schedules SET done_until = %(past)s, next_at = %(past)s WHERE id = %(id)s", past=past, id=schedule.id)
+    run_sql(
+        "UPDATE cgk.tenant_schedules SET done_until = %(past)s, next_at = %(past)s WHERE id = %(id)s",
+        past=past,
+        id=schedule.id,
+    )
 
 
 def runs_of(schedule):

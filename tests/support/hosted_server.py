@@ -192,7 +192,9 @@ class TriggerDev(HostedServer):
         delay = options.get("delay")
         ours = {"run_at": datetime.fromisoformat(delay)} if delay else {}
         if "ttl" in options:  # counts from when the run is due
-            ours["expires"] = max(0.0, (ours["run_at"] - datetime.now(UTC)).total_seconds() if delay else 0) + options["ttl"]
+            ours["expires"] = (
+                max(0.0, (ours["run_at"] - datetime.now(UTC)).total_seconds() if delay else 0) + options["ttl"]
+            )
         if "maxAttempts" in options:
             ours["max_attempts"] = options["maxAttempts"]
         run_id = self.add(self.engine.send(task, body["payload"], **ours).id, options)
@@ -344,4 +346,3 @@ def settings_of(server):
         "JOBS_PROVIDER": "inngest", "INNGEST_EVENT_KEY": EVENT_KEY, "INNGEST_SIGNING_KEY": SIGNING_KEY,
         "INNGEST_BASE_URL": server.url,
     }  # fmt: skip
-

@@ -94,7 +94,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def receiving(host: str = "127.0.0.1", wrap: Callable[[socket.socket], socket.socket] | None = None) -> Iterator[Receiver]:
+def receiving(
+    host: str = "127.0.0.1", wrap: Callable[[socket.socket], socket.socket] | None = None
+) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -47,9 +47,7 @@ assert_type(send_job("order.created", {"tenantId": "acme", "orderId": "1", "tota
 send_job("order.created", {"tenantId": "acme", "orderId": "1", "totalAmount": 20, "currency": None})
 send_job("order.delivered", {"tenantId": "acme", "orderId": "1", "deliveredAt": NOON})
 send_job("order.delivered", {"tenantId": "acme", "orderId": "1", "deliveredAt": "2026-01-31T12:00:00Z"})
-send_job(
-    "email.send", {"tenantId": "acme", "to": "a@b.c", "templateId": "t", "data": {"name": "Ann", "n": 1}}
-)
+send_job("email.send", {"tenantId": "acme", "to": "a@b.c", "templateId": "t", "data": {"name": "Ann", "n": 1}})
 send_job("review.reminder.scheduled", {"tenantId": "acme", "orderId": "1", "reminderNumber": 1})
 send_job(
     "googleFeed.imageOptimize",
@@ -74,9 +72,7 @@ ReviewModerated(
     reviewer_name=None,
     product_title=None,
 )
-GoogleFeedImageOptimize(
-    tenant_id="acme", product_id="p", image_url="u", options=ImageOptions(format="png", quality=80)
-)
+GoogleFeedImageOptimize(tenant_id="acme", product_id="p", image_url="u", options=ImageOptions(format="png", quality=80))
 
 # Waiting, runs, tasks
 assert_type(trigger_and_wait(order, timeout=5), WaitResult)

@@ -196,9 +196,7 @@ def test_psycopg2_is_judged_by_pgcode(sqlstate, kind, code):
 
 @pytest.mark.parametrize(("sqlstate", "kind", "code"), SQLSTATES)
 def test_sqlalchemy_is_judged_by_the_drivers_error(sqlstate, kind, code):
-    exc = sqlalchemy.exc.DBAPIError.instance(
-        "SELECT 1", {}, psycopg.errors.lookup(sqlstate)("x"), psycopg.Error
-    )
+    exc = sqlalchemy.exc.DBAPIError.instance("SELECT 1", {}, psycopg.errors.lookup(sqlstate)("x"), psycopg.Error)
     exc.__cause__ = None  # .orig alone must do
     assert kind_and_code(exc) == (kind, code)
 
@@ -458,9 +456,7 @@ def test_a_group_with_a_permanent_member_is_permanent():
 
 
 def test_a_group_waits_as_long_as_its_most_patient_member():
-    group = ExceptionGroup(
-        "x", [TypeError(), TimeoutError(), httpx_status_error(429), CodedError(status=503)]
-    )
+    group = ExceptionGroup("x", [TypeError(), TimeoutError(), httpx_status_error(429), CodedError(status=503)])
     assert classify_error(group) == Classification("transient", "TIMEOUT", 60.0)
 
 

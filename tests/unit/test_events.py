@@ -74,9 +74,7 @@ def test_a_model_is_taken_as_it_is() -> None:
 
 
 def test_a_second_spelling_means_the_events_own_name() -> None:
-    event = parse_event(
-        "review.reminder.scheduled", {"tenantId": "acme", "orderId": "1", "reminderNumber": 1}
-    )
+    event = parse_event("review.reminder.scheduled", {"tenantId": "acme", "orderId": "1", "reminderNumber": 1})
     assert event.event_name == "review.reminder"
 
 
@@ -95,9 +93,7 @@ def test_only_analytics_is_not_durable() -> None:
 
 def test_a_model_of_another_event_is_refused() -> None:
     delivered = OrderDelivered(tenant_id="acme", order_id="1")
-    assert problems_of("order.created", delivered) == [
-        "it must be OrderCreated, not OrderDelivered (order.delivered)"
-    ]
+    assert problems_of("order.created", delivered) == ["it must be OrderCreated, not OrderDelivered (order.delivered)"]
 
 
 def test_an_unknown_event_is_refused_with_the_nearest_name() -> None:
@@ -376,7 +372,5 @@ def test_a_field_cannot_hide_what_describes_the_event() -> None:
 def test_importing_the_events_imports_no_celery_no_database_no_redis() -> None:
     heavy = ["celery", "kombu", "sqlalchemy", "psycopg", "redis", "django"]
     script = f"import sys, cgk_tasks.events; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -44,17 +44,13 @@ def test_no_extra_and_an_empty_extra_are_told_apart():
     assert parse_idempotency_key(idempotency_key("acme", "pay", "1")).extra is None
 
 
-@pytest.mark.parametrize(
-    "bad", [("", "pay", "1"), ("acme", "", "1"), ("acme", "pay", ""), ("acme", "pay", 1)]
-)
+@pytest.mark.parametrize("bad", [("", "pay", "1"), ("acme", "", "1"), ("acme", "pay", ""), ("acme", "pay", 1)])
 def test_a_missing_part_is_refused(bad):
     with pytest.raises(IdempotencyKeyError, match="non-empty text"):
         idempotency_key(*bad)
 
 
-@pytest.mark.parametrize(
-    "bad", ["", "acme", "acme:pay", "a:b:c:d:e", "acme::1", "acme:pay:%ff", "acme:pay:a b", None]
-)
+@pytest.mark.parametrize("bad", ["", "acme", "acme:pay", "a:b:c:d:e", "acme::1", "acme:pay:%ff", "acme:pay:a b", None])
 def test_what_is_no_key_is_refused_with_an_error_that_names_it(bad):
     with pytest.raises(IdempotencyKeyError, match="is no idempotency key") as caught:
         parse_idempotency_key(bad)

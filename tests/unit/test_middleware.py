@@ -46,9 +46,7 @@ GLOBEX = Tenant("globex", "active", "search_path", "tenant_globex")
 
 
 def context(tenant=ACME, payload=None, **fields):
-    return JobContext(
-        job_id="charge", run_id="run-1", event="order.created", tenant=tenant, payload=payload, **fields
-    )
+    return JobContext(job_id="charge", run_id="run-1", event="order.created", tenant=tenant, payload=payload, **fields)
 
 
 def raising(error):
@@ -95,9 +93,7 @@ def test_a_middleware_may_change_the_result():
 def test_a_middleware_may_refuse_the_run():
     ran = []
     with pytest.raises(PermanentError):
-        compose_middleware(lambda ctx, call_next: raising(PermanentError("no"))())(
-            context(), lambda: ran.append(1)
-        )
+        compose_middleware(lambda ctx, call_next: raising(PermanentError("no"))())(context(), lambda: ran.append(1))
     assert ran == []
 
 
@@ -571,6 +567,4 @@ def test_a_created_handler_can_run_many_times_at_once():
     handler = create_job_handler(job)
     with ThreadPoolExecutor(4) as threads:
         tenants = [ACME, GLOBEX, ACME, GLOBEX]
-        assert list(threads.map(lambda tenant: handler(context(tenant)), tenants)) == [
-            one.id for one in tenants
-        ]
+        assert list(threads.map(lambda tenant: handler(context(tenant)), tenants)) == [one.id for one in tenants]

@@ -192,10 +192,23 @@ class TestData:
 
     def test_numbers_are_hidden_and_other_values_stay_what_they_are(self, hide):
         event = booked(pin=4711, income=Decimal("19.90"))
-        assert hide(event).data([4711, 19.9, 4712, True, None, 1.5]) == ["[redacted]", "[redacted]", 4712, True, None, 1.5]
+        assert hide(event).data([4711, 19.9, 4712, True, None, 1.5]) == [
+            "[redacted]",
+            "[redacted]",
+            4712,
+            True,
+            None,
+            1.5,
+        ]
 
     def test_of_an_error_time_and_kind_stay_whatever_the_payload_holds(self):
-        error = {"attempt": 1, "at": "2026-01-01T00:00:00+00:00", "kind": "transient", "code": "HTTP_502", "type": "OSError"}
+        error = {
+            "attempt": 1,
+            "at": "2026-01-01T00:00:00+00:00",
+            "kind": "transient",
+            "code": "HTTP_502",
+            "type": "OSError",
+        }
         hide = Redaction("shop.unknown", {"at": 2026, "kind": "transient", "message": "some text"})
         (shown,) = hide.errors([{**error, "message": "on some text in 2026", "args": ["some text"]}])
         assert shown == {**error, "message": "on [redacted] in [redacted]", "args": ["[redacted]"]}

@@ -88,9 +88,7 @@ def test_a_backoff_before_the_first_failure_is_refused():
 
 
 def test_delays_may_be_timedeltas():
-    retry = RetryConfig(
-        initial_delay=timedelta(minutes=1), max_delay=timedelta(hours=1), max_elapsed=timedelta(days=1)
-    )
+    retry = RetryConfig(initial_delay=timedelta(minutes=1), max_delay=timedelta(hours=1), max_elapsed=timedelta(days=1))
     assert (retry.initial_delay, retry.max_delay, retry.max_elapsed) == (60.0, 3600.0, 86_400.0)
 
 

@@ -96,9 +96,7 @@ def _connect(server: Server) -> smtplib.SMTP:
     context = ssl.create_default_context()
     try:
         if server.security == "tls":
-            session: smtplib.SMTP = smtplib.SMTP_SSL(
-                server.host, server.port, timeout=TIMEOUT_SECONDS, context=context
-            )
+            session: smtplib.SMTP = smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_SECONDS, context=context)
         else:
             session = smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_SECONDS)
     except smtplib.SMTPException as exc:
@@ -112,7 +110,9 @@ def _connect(server: Server) -> smtplib.SMTP:
         session.close()
         if exc.smtp_code >= 500:
             raise PermanentError(f"The SMTP server {server.host} refuses the login.", "INVALID_CREDENTIALS") from None
-        raise TransientError(f"The SMTP server {server.host} cannot check the login now.", "SERVICE_UNAVAILABLE") from None
+        raise TransientError(
+            f"The SMTP server {server.host} cannot check the login now.", "SERVICE_UNAVAILABLE"
+        ) from None
     except smtplib.SMTPNotSupportedError as exc:
         session.close()
         raise PermanentError(f"The SMTP server {server.host} cannot do it: {exc}", "NOT_CONFIGURED") from None

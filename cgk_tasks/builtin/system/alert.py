@@ -44,7 +44,5 @@ def alert(ctx: JobContext[SystemAlert]) -> dict[str, Any]:
 
 
 JOBS: Final = (
-    builtin_job(
-        "system.alert", alert, retry=RetryConfig(max_attempts=8, initial_delay=0.5, max_delay=60), timeout=120
-    ),
+    builtin_job("system.alert", alert, retry=RetryConfig(max_attempts=8, initial_delay=0.5, max_delay=60), timeout=120),
 )

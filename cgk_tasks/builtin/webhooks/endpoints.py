@@ -110,7 +110,9 @@ def add_endpoint(
 def list_endpoints(tenant_id: str | None = None) -> list[Endpoint]:
     """The endpoints of one tenant, or of all; those that are switched off too."""
     with autocommit() as connection:
-        return [_endpoint(row) for row in fetch(connection, SQL["list_endpoints"], {"tenant_id": tenant_id, "id": None})]
+        return [
+            _endpoint(row) for row in fetch(connection, SQL["list_endpoints"], {"tenant_id": tenant_id, "id": None})
+        ]
 
 
 def get_endpoint(tenant_id: str, endpoint_id: str) -> Endpoint:
@@ -153,7 +155,9 @@ def rotate_secret(
     if keep_seconds < 0:
         raise InvalidOptionError("keep_old", "it is negative. Give how long the old secret still holds; 0 ends it now.")
     stored = _stored_secret(tenant_id, endpoint_id, secret)
-    _change("rotate_secret", tenant_id, endpoint_id, secret=stored, keep_seconds=min(keep_seconds, _LONGEST_KEEP_SECONDS))
+    _change(
+        "rotate_secret", tenant_id, endpoint_id, secret=stored, keep_seconds=min(keep_seconds, _LONGEST_KEEP_SECONDS)
+    )
     return get_endpoint(tenant_id, endpoint_id)
 
 

@@ -38,9 +38,7 @@ _SLACK_SECONDS: Final = 0.5
 def receive(ctx: JobContext[WebhookReceived]) -> dict[str, Any]:
     """Put the call on record and send `webhook.process` for it, once however often the call comes."""
     call = ctx.payload
-    deliveries.keep_message(
-        ctx.tenant_id, call.webhook_event_id, source=call.source, topic=call.topic, body=call.body
-    )
+    deliveries.keep_message(ctx.tenant_id, call.webhook_event_id, source=call.source, topic=call.topic, body=call.body)
     following = WebhookProcess(
         tenant_id=ctx.tenant_id, webhook_event_id=call.webhook_event_id, source=call.source, topic=call.topic
     )
@@ -51,9 +49,7 @@ def receive(ctx: JobContext[WebhookReceived]) -> dict[str, Any]:
 def process(ctx: JobContext[WebhookProcess]) -> dict[str, Any]:
     """Deliver the message to every endpoint of the tenant that wants its topic."""
     call = ctx.payload
-    deliveries.keep_message(
-        ctx.tenant_id, call.webhook_event_id, source=call.source, topic=call.topic, body=call.body
-    )
+    deliveries.keep_message(ctx.tenant_id, call.webhook_event_id, source=call.source, topic=call.topic, body=call.body)
     kept = _find(ctx.tenant_id, call.webhook_event_id)
     deliveries.open_deliveries(ctx.tenant_id, kept)
     return _deliver(ctx, kept, call.webhook_event_id, attempt=1)
@@ -71,7 +67,8 @@ def _find(tenant_id: str, event_id: str) -> deliveries.KeptMessage:
     kept = deliveries.find_message(tenant_id, event_id)
     if kept is None:
         raise PermanentError(
-            "There is no webhook message with this webhookEventId: it was never sent, or cleaned up.", "RECORD_NOT_FOUND"
+            "There is no webhook message with this webhookEventId: it was never sent, or cleaned up.",
+            "RECORD_NOT_FOUND",
         )
     return kept
 

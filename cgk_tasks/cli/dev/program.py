@@ -48,9 +48,7 @@ class Program:
                 self._reloading = False
                 self._wake.clear()
                 continue
-            how = (
-                f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
-            )
+            how = f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
             if not self._restarts:
                 self._lines.show(self.name, f"{how}. Stop with Ctrl-C and start again to have it back.")
                 return

@@ -19,9 +19,7 @@ async def changes(folder: Path) -> AsyncIterator[str]:
         say("warning: no reload on change: install watchfiles, it comes with pip install 'cgk-tasks[dev]'")
         return
     # The filter leaves out hidden folders of tools, virtual environments and __pycache__ by itself.
-    async for changed in awatch(
-        folder, watch_filter=PythonFilter(ignore_paths=[folder / ".cgk"]), recursive=True
-    ):
+    async for changed in awatch(folder, watch_filter=PythonFilter(ignore_paths=[folder / ".cgk"]), recursive=True):
         paths = sorted({Path(path).relative_to(folder).as_posix() for _kind, path in changed})
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         yield f"{paths[0]}{more}"

@@ -32,9 +32,7 @@ def servers(lines: Lines) -> Iterator[embedded.Services | None]:
         if needs_database and not settings.encryption_keys and services.encryption_key:
             os.environ["CGK_ENCRYPTION_KEYS"] = services.encryption_key
             use_settings(None)
-        started = [
-            title for title, wanted in (("PostgreSQL", needs_database), ("Redis", needs_broker)) if wanted
-        ]
+        started = [title for title, wanted in (("PostgreSQL", needs_database), ("Redis", needs_broker)) if wanted]
         lines.show("services", f"{' and '.join(started)} ready, data in {services.folder}")
         if len(started) == 1:
             # A second terminal finds private services only where both are.

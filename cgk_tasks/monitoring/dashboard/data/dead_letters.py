@@ -75,7 +75,9 @@ def _figures(row: Row, example: Row, tenant_id: str) -> GroupFigures:
     )  # fmt: skip
 
 
-def dead_letters(group: Group, before: Key | None = None, limit: int = PAGE_SIZE) -> tuple[list[DeadLetter], Key | None]:
+def dead_letters(
+    group: Group, before: Key | None = None, limit: int = PAGE_SIZE
+) -> tuple[list[DeadLetter], Key | None]:
     """The runs of a group, the newest failure first, and the key of the next page."""
     values = group.values | {
         "before_at": before.sent_at if before else None, "before_id": before.run_id if before else None,

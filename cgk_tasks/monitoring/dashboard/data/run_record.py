@@ -95,7 +95,13 @@ def _timeline(row: Row, errors: list[dict[str, Any]], discarded: list[Row]) -> I
 
 def _begin(row: Row) -> Iterator[Moment]:
     source = f" by schedule {row['schedule']}" if row["schedule"] else ""
-    again = ", to run an earlier one again" if row["replay_of"] else ", as the child of another run" if row["parent_id"] else ""
+    again = (
+        ", to run an earlier one again"
+        if row["replay_of"]
+        else ", as the child of another run"
+        if row["parent_id"]
+        else ""
+    )
     yield Moment(row["created_at"], "accepted", f"Sent{source}{again}.")
 
 

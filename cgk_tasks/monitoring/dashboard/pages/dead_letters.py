@@ -53,7 +53,9 @@ class GroupPage(_GroupPage):
     async def get(self) -> None:
         letters, following = await self.ask(dead_letters, self.group, Key.parse(self.field("before")))
         runs, tenants = await self.ask(count_group, self.group)
-        self.show("dead_letter_group.html", group=self.group, letters=letters, next=following, runs=runs, tenants=tenants)
+        self.show(
+            "dead_letter_group.html", group=self.group, letters=letters, next=following, runs=runs, tenants=tenants
+        )
 
 
 class GroupActionPage(_GroupPage):

@@ -11,7 +11,12 @@ from cgk_tasks.monitoring.dashboard.data.searching import Key, RunFilter, as_sta
 from cgk_tasks.monitoring.dashboard.pages.page import Page
 from cgk_tasks.runs.models import State
 
-SPANS: Final = {"1h": ("last hour", 1), "24h": ("last 24 hours", 24), "7d": ("last 7 days", 168), "30d": ("last 30 days", 720)}
+SPANS: Final = {
+    "1h": ("last hour", 1),
+    "24h": ("last 24 hours", 24),
+    "7d": ("last 7 days", 168),
+    "30d": ("last 30 days", 720),
+}
 
 
 class RunsPage(Page):
@@ -22,7 +27,8 @@ class RunsPage(Page):
         page = await self.ask(find_runs, wanted, Key.parse(self.field("before")))
         counts = await self.ask(count_open)
         query = {
-            name: self.field(name) for name in ("tenant", "event", "job", "state", "error", "text", "within", "since", "until")
+            name: self.field(name)
+            for name in ("tenant", "event", "job", "state", "error", "text", "within", "since", "until")
         }
         self.show(
             "runs.html", page=page, counts=counts, query=query, states=get_args(State), spans=SPANS,

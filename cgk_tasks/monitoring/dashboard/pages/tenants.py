@@ -37,4 +37,6 @@ class ResumeTenant(Page):
 
     async def post(self, tenant_id: str) -> None:
         await self.ask(actions.resume_tenant, self.person, tenant_id)
-        self.go("/tenants", f"{tenant_id} is active again: what was held is released within a second or two.", id=tenant_id)
+        self.go(
+            "/tenants", f"{tenant_id} is active again: what was held is released within a second or two.", id=tenant_id
+        )
