@@ -1,1 +1,1 @@
-cgk_tasks/schedules/table.py
+cgk_tasks/catalog/schedules.py

@@ -23,7 +23,7 @@ from filled_record import fill
 from cgk_tasks import embedded
 from cgk_tasks.config import use_settings
 from cgk_tasks.migrations import migrate
-from cgk_tasks.postgres import autocommit, execute, fetch
+from cgk_tasks.sql.postgres import autocommit, execute, fetch
 
 BUDGET_MS = 300.0
 REPEATS = 15

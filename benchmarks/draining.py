@@ -8,7 +8,7 @@ from celery import Celery
 from harness import OURS, TENANT, Worker, wait_for_marks
 
 from cgk_tasks import SendItem, TenantEvent, send_jobs
-from cgk_tasks.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit
 
 COMPLETED = """
 SELECT count(*), extract(epoch FROM max(closed_at) - min(started_at))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from cgk_tasks.postgres import autocommit, execute
-from cgk_tasks.runs import history
+from cgk_tasks.runs import partitions
+from cgk_tasks.sql.postgres import autocommit, execute
 
 DAYS = 30
 
@@ -65,7 +65,7 @@ def fill(closed: int, open_runs: int = 0) -> None:
     """Put so many closed runs into the last month, and so many open ones into the last hour."""
     today = datetime.now(UTC).date()
     for days in range(DAYS, -1, -7):
-        history.make_partitions(today - timedelta(days=days))
+        partitions.make_partitions(today - timedelta(days=days))
     with autocommit() as connection:
         connection.execute(TENANTS)
         execute(connection, CLOSED, {"runs": closed, "span": DAYS * 86_400 - 60})

@@ -19,7 +19,7 @@ from shared import MARKS, PLAIN_QUEUE, PLAIN_WITH_RESULTS_QUEUE, REDIS_URL, clie
 
 from cgk_tasks import embedded
 from cgk_tasks.config import use_settings
-from cgk_tasks.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit
 
 FOLDER = Path(__file__).parent
 TENANT = "bench"

@@ -11,7 +11,7 @@ from shared import MARKS, client, import_what_jobs_need
 
 from cgk_tasks import JobContext, define_job
 from cgk_tasks.events import OrderCreated, TenantEvent
-from cgk_tasks.postgres import Connection
+from cgk_tasks.sql.postgres import Connection
 from cgk_tasks.tenancy import Tenant
 
 if TYPE_CHECKING:

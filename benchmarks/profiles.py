@@ -24,7 +24,7 @@ from draining import COMPLETED
 from harness import FOLDER, OURS, PACKETS, Worker, clear, servers, setting
 
 from cgk_tasks import send_jobs
-from cgk_tasks.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit
 
 PAGE = FOLDER.parent / "docs" / "explanation" / "performance.md"
 RATE = 100
@@ -47,8 +47,8 @@ WAITS = {
 STEPS = (
     # The first of these with one of its functions in the stack; without any, Celery and we are busy with the message.
     ("claim", ("claim (cgk_tasks/runs/store.py",)),
-    ("finish", ("flush (cgk_tasks/tasks/records.py", "finish (cgk_tasks/runs/store.py")),
-    ("run", ("_run_one (cgk_tasks/tasks/execution.py",)),
+    ("finish", ("flush (cgk_tasks/worker/records.py", "finish (cgk_tasks/runs/store.py")),
+    ("run", ("_run_one (cgk_tasks/worker/pipeline.py",)),
 )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness import Line, Measured, Plan, Table
 from shared import client
 
-from cgk_tasks.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit
 
 
 def page(measured: Sequence[Measured], plan: Plan, seconds: float, load: float) -> str:

@@ -12,8 +12,8 @@ from harness import OURS, PACKETS, TENANT, Plan, Table, Worker, clear, setting
 from throughput import learn_run_times
 
 from cgk_tasks import SendItem, send_jobs
-from cgk_tasks.postgres import Connection, autocommit
-from cgk_tasks.runs import history
+from cgk_tasks.runs import partitions
+from cgk_tasks.sql.postgres import Connection, autocommit
 from cgk_tasks.tenancy.registry import forget_known
 
 # Runs that wait for a day next month: open, and in nobody's way.
@@ -61,7 +61,7 @@ SELECT (SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits WH
 
 def measure(plan: Plan) -> Table:
     learn_run_times()
-    history.keep_house()
+    partitions.run_housekeeping()
     rows: list[list[str]] = []
     for count in plan.open_runs:
         fill = _filler(FILL_OPEN, {"tenant": TENANT, "count": count})

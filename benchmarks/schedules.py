@@ -12,8 +12,8 @@ from plain_app import app
 from sends import plain_order
 
 from cgk_tasks import Schedule
-from cgk_tasks.postgres import autocommit, fetch
 from cgk_tasks.schedules import fan_out
+from cgk_tasks.sql.postgres import autocommit, fetch
 
 ADD_TENANTS = """
 INSERT INTO cgk.tenants (id, isolation, schema_name)

@@ -9,8 +9,8 @@ from draining import drain_ours, drain_plain
 from harness import OURS, PACKETS, PLAIN, PLAIN_WITH_RESULTS, Line, Plan, Worker, repeat, setting
 from sends import ours_order, plain_order, send_ours
 
-from cgk_tasks.postgres import autocommit
-from cgk_tasks.runs import packets
+from cgk_tasks.broker import packets
+from cgk_tasks.sql.postgres import autocommit
 
 
 def measure(plan: Plan) -> list[Line]:

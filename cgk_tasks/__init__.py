@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from cgk_tasks.moved import forward_old_imports
+
 _HOMES = {
     "cgk_tasks.celery_app": ("app", "create_app"),
     "cgk_tasks.client": (
@@ -25,7 +27,7 @@ _HOMES = {
         "get_job_client", "get_job_status", "reset_job_client", "retry_job", "schedule_job", "send_job", "send_jobs",
         "send_jobs_in_chunks", "set_job_client", "trigger_and_wait",
     ),
-    "cgk_tasks.classification": ("Classification", "classify_error"),
+    "cgk_tasks.jobs.classification": ("Classification", "classify_error"),
     "cgk_tasks.config": ("Settings", "get_settings"),
     "cgk_tasks.errors": (
         "CgkTasksError", "PermanentError", "RetryLater", "TransientError", "create_permanent_error",
@@ -35,25 +37,25 @@ _HOMES = {
         "EVENT_CATEGORIES", "TOTAL_EVENT_COUNT", "JobEvent", "JobPayload", "TenantEvent", "validate_tenant_id",
     ),
     "cgk_tasks.runs.models": ("RunHandle", "RunStatus"),
-    "cgk_tasks.runs.sender": ("SendOptions",),
+    "cgk_tasks.flow.accept": ("SendOptions",),
     "cgk_tasks.schedules.define": ("define_cron_job",),
     "cgk_tasks.schedules.health": ("late_schedules",),
     "cgk_tasks.schedules.overrides": ("override_schedule", "reset_schedule"),
     "cgk_tasks.schedules.schedule": ("Schedule",),
-    "cgk_tasks.schedules.table": ("SCHEDULES",),
+    "cgk_tasks.schedules.lookup": ("SCHEDULES",),
     "cgk_tasks.schedules.tenant_schedules": (
         "TenantSchedule", "create_schedule", "delete_schedule", "get_schedule", "list_schedules", "pause_schedule",
         "resume_schedule", "update_schedule",
     ),
-    "cgk_tasks.tasks.context": ("JobContext",),
-    "cgk_tasks.tasks.idempotency": ("generate_idempotency_key", "idempotency_key", "parse_idempotency_key"),
-    "cgk_tasks.tasks.jobs": ("define_job",),
-    "cgk_tasks.tasks.middleware": (
+    "cgk_tasks.jobs.context": ("JobContext",),
+    "cgk_tasks.jobs.idempotency": ("generate_idempotency_key", "idempotency_key", "parse_idempotency_key"),
+    "cgk_tasks.jobs.registry": ("define_job",),
+    "cgk_tasks.jobs.middleware": (
         "compose_middleware", "create_job_handler", "with_error_classification", "with_idempotency", "with_logging",
         "with_rate_limit", "with_tenant_context", "with_timeout", "with_timing",
     ),
-    "cgk_tasks.tasks.rate_limit": ("create_rate_limiter",),
-    "cgk_tasks.tasks.retry": ("RetryConfig",),
+    "cgk_tasks.jobs.rate_limit": ("create_rate_limiter",),
+    "cgk_tasks.jobs.retry": ("RetryConfig",),
     "cgk_tasks.tenancy": (
         "Tenant", "active_tenants", "current_tenant", "platform_context", "tenant_cache", "tenant_context",
         "tenant_session", "tenant_storage_path",
@@ -61,11 +63,15 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
+forward_old_imports()
+
 __version__ = "0.1.0"
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605 - the table above is the list
 
 
 def __getattr__(name: str) -> Any:
+    if name == "tasks":
+        return import_module("cgk_tasks.tasks")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'cgk_tasks' has no attribute {name!r}")

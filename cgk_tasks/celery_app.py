@@ -14,23 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
 
+from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
+from cgk_tasks.celery_tasks import adapter, canvas, groups
+from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
+from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, TenantMissingError
-from cgk_tasks.events.base import EVENTS_BY_NAME
-from cgk_tasks.events.registry import ALIASES, parse_event
+from cgk_tasks.events.registry import all_events, event_name, find_event, parse_event
+from cgk_tasks.flow.accept import Origin, SendOptions, new_run
+from cgk_tasks.jobs.registry import hard_limit_seconds, import_job_modules
 from cgk_tasks.monitoring.flower import take_over_flower_command
 from cgk_tasks.monitoring.logging import configure_logging
-from cgk_tasks.runs import groups
-from cgk_tasks.runs.envelope import TENANT_HEADER
 from cgk_tasks.runs.models import run_id_of
-from cgk_tasks.runs.sender import Origin, SendOptions, new_run
-from cgk_tasks.tasks import canvas, plain
-from cgk_tasks.tasks.base import EventTask, TenantTask, event_task
-from cgk_tasks.tasks.execution import current_run
-from cgk_tasks.tasks.jobs import hard_limit_seconds, import_job_modules
-from cgk_tasks.tasks.worker import StewardStep
 from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.worker.pipeline import current_run
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -44,7 +42,7 @@ class CgkCelery(Celery[TenantTask]):
     """
 
     task_cls = TenantTask  # type: ignore[assignment]  # celery-types allows the dotted name only
-    control_cls = "cgk_tasks.tasks.control:RunControl"
+    control_cls = "cgk_tasks.celery_tasks.control:RunControl"
 
     def send_task(  # type: ignore[override]  # the rest of Celery's options by keyword
         self,
@@ -62,7 +60,7 @@ class CgkCelery(Celery[TenantTask]):
         Raises TenantMissingError when no tenant is in the payload, the headers or the context, and what `send_job`
         raises.
         """
-        name = ALIASES.get(name, name)
+        name = event_name(name)
         task = self.tasks.get(name)
         if task is not None and not getattr(task, "durable", False):
             headers = self._headers_with_tenant(name, kwargs, options.pop("headers", None))
@@ -76,12 +74,12 @@ class CgkCelery(Celery[TenantTask]):
             # `self.retry()` publishes the same id again; here the runner puts the run back instead.
             return self.AsyncResult(task_id)
         send_options = _send_options(countdown, eta, expires, options)
-        if name in EVENTS_BY_NAME:
+        if find_event(name) is not None:
             event = parse_event(name, dict(kwargs or {}))
             tenant_id, payload = event.tenant_id, event.to_json().decode()
         else:
             tenant_id = self._headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
-            payload = plain.payload_of(args or (), kwargs or {})
+            payload = adapter.payload_of(args or (), kwargs or {})
         options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
         origin = Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(self._lineage(options)))
         handle = groups.send(new_run(name, tenant_id, payload, send_options, origin))
@@ -101,7 +99,7 @@ class CgkCelery(Celery[TenantTask]):
         """The headers with the tenant in them: given, of the payload, or of the context."""
         here = find_current_tenant()
         tenant_id = (headers or {}).get(TENANT_HEADER)
-        if tenant_id is None and name in EVENTS_BY_NAME:
+        if tenant_id is None and find_event(name) is not None:
             tenant_id = (kwargs or {}).get("tenantId") or (kwargs or {}).get("tenant_id")
         if tenant_id is None and here is not None:
             tenant_id = here.id
@@ -167,7 +165,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
     """A Celery app with a task for every event. `cgk_tasks.app` is made by this."""
     celery = CgkCelery(name, set_as_current=True)
     _load_settings(celery)
-    celery.steps["worker"].add(StewardStep)
+    celery.steps["worker"].add(SupervisorStep)
     if get_settings().metrics_port:
         from cgk_tasks.monitoring.worker_metrics import MetricsStep
 
@@ -176,7 +174,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
         from cgk_tasks.monitoring.alert_step import AlertStep
 
         celery.steps["worker"].add(AlertStep)
-    for event in list(EVENTS_BY_NAME.values()):
+    for event in all_events():
         celery.register_task(event_task(event)())
     return celery
 
@@ -198,7 +196,7 @@ def _import_jobs(**_arguments: Any) -> None:
 
 def register_application_events() -> None:
     """Give every event that was defined since the app was made its task."""
-    for event in list(EVENTS_BY_NAME.values()):
+    for event in all_events():
         if event.event_name not in app.tasks:
             app.register_task(event_task(event)())
 

@@ -6,8 +6,8 @@ them, write `from cgk_tasks.celeryconfig import *` on its first line.
 
 from kombu import Queue
 
+from cgk_tasks.broker.publisher import amqp_queue, is_redis
 from cgk_tasks.config import get_settings
-from cgk_tasks.runs.publisher import amqp_queue, is_redis
 
 _settings = get_settings()
 _redis = _settings.broker_url is None or is_redis(_settings.broker)
@@ -19,7 +19,7 @@ broker_url = _settings.broker if _settings.broker_url is not None else "memory:/
 
 # Redis: our transport pops messages without acknowledging them, because PostgreSQL knows what was claimed, and
 # survives the moment in which Redis goes away. RabbitMQ: Kombu's own.
-broker_transport = "cgk_tasks.runs.transport:Transport" if _redis and _settings.broker_url is not None else None
+broker_transport = "cgk_tasks.broker.transport:Transport" if _redis and _settings.broker_url is not None else None
 
 broker_transport_options = (
     {
@@ -84,7 +84,7 @@ worker_soft_shutdown_timeout = 10
 # ---- results --------------------------------------------------------------------------------------------------------
 
 # AsyncResult reads the record of runs; workers write no second copy of a result.
-result_backend = "cgk_tasks.runs.result_backend:RunResultBackend"
+result_backend = "cgk_tasks.celery_tasks.result_backend:RunResultBackend"
 
 # ---- schedules ------------------------------------------------------------------------------------------------------
 

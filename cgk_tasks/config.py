@@ -115,6 +115,10 @@ class Settings(BaseSettings):
         default=15.0, description="How long a request to Inngest or Trigger.dev may take, with its repeats."
     )
     key_prefix: str = Field(default="", description="Put before every key and queue in Redis, per deployment.")
+    catalog: str = Field(
+        default="cgk_tasks.catalog",
+        description="The module with the platform's events and schedules; `none` for none, or a module of your own.",
+    )
     job_modules: Names = Field(
         default=(), description="Modules with @define_job, imported by the worker; separated by commas."
     )
@@ -155,13 +159,15 @@ class Settings(BaseSettings):
     dispatch_interval_seconds: PositiveFloat = Field(
         default=0.25, description="How often the dispatcher looks for due runs."
     )
-    dispatch_batch: PositiveInt = Field(default=1000, description="Runs handed over by one statement.")
-    hand_over_patience_seconds: PositiveFloat = Field(
-        default=5.0, description="How old an unclaimed hand-over must be before it is suspected lost."
+    dispatch_batch: PositiveInt = Field(default=1000, description="Runs dispatched by one statement.")
+    dispatch_patience_seconds: PositiveFloat = Field(
+        validation_alias=AliasChoices("CGK_DISPATCH_PATIENCE_SECONDS", "CGK_HAND_OVER_PATIENCE_SECONDS"),
+        default=5.0,
+        description="How old an unclaimed dispatch must be before it is suspected lost.",
     )
     heartbeat_seconds: PositiveFloat = Field(default=5.0, description="Interval of a worker's heartbeat.")
     worker_timeout_seconds: PositiveFloat = Field(
-        default=30.0, description="Silence after which a worker counts as dead and its runs are taken back."
+        default=30.0, description="Silence after which a worker counts as dead and its runs are reclaimed."
     )
     max_deaths: PositiveInt = Field(default=3, description="A run that killed its process this often is failed.")
     packet_budget_seconds: PositiveFloat = Field(
@@ -351,7 +357,7 @@ def _unknown(variables: Iterable[str], model: type[Settings]) -> Iterator[tuple[
 
 
 # Read by a test or by the worker itself, not settings of the application.
-_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID"}
+_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID", "CGK_HAND_OVER_PATIENCE_SECONDS"}
 
 
 def _embedded_settings(settings: Settings) -> dict[str, Any]:

@@ -38,7 +38,7 @@
 
 Each text says what happened and what to change. The data is in attributes, and ``code`` names the kind of
 failure for machines: it is stored with the run, and decides whether a retry can help
-(:mod:`cgk_tasks.classification`). All of them pickle, so they cross process borders unharmed.
+(:mod:`cgk_tasks.jobs.classification`). All of them pickle, so they cross process borders unharmed.
 """
 
 from collections.abc import Sequence

@@ -38,7 +38,7 @@ left out of logs and dashboards.
 
 A type checker knows every payload. mypy's message about a wrong `send_job("order.created", {{...}})` lists all events; to
 be told the exact field, make the model first, or give the dict its type: `payload: OrderCreatedPayload = {{...}}`, from
-`cgk_tasks.events.payloads`.
+`cgk_tasks.catalog.payloads`.
 """
 
 

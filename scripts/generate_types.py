@@ -166,7 +166,7 @@ def api_stub() -> str:
         "from cgk_tasks.events import (",
         *(f"    {name}," for name in sorted([*(event.__name__ for event in CATALOG), "TenantEvent"])),
         ")",
-        "from cgk_tasks.events.payloads import (",
+        "from cgk_tasks.catalog.payloads import (",
         *(f"    {name}Payload," for name in sorted(event.__name__ for event in CATALOG)),
         ")",
         "from cgk_tasks.runs.models import RunHandle, RunStatus",
@@ -227,7 +227,7 @@ def catalog_stub() -> str:
         "from celery.app.task import Task",
         "from celery.result import AsyncResult",
         "",
-        f"from cgk_tasks.events.payloads import {', '.join(f'{model.__name__}Payload' for model in nested_models())}",
+        f"from cgk_tasks.catalog.payloads import {', '.join(f'{model.__name__}Payload' for model in nested_models())}",
         "",
         '_P = ParamSpec("_P")',
         '_Fields = TypeVar("_Fields")',
@@ -253,10 +253,10 @@ def catalog_stub() -> str:
 def generated_files() -> dict[Path, str]:
     """Every generated file, by its path in the repository, as it should be."""
     return {
-        Path("cgk_tasks/events/names.py"): names_module(),
-        Path("cgk_tasks/events/payloads.py"): payloads_module(),
+        Path("cgk_tasks/catalog/names.py"): names_module(),
+        Path("cgk_tasks/catalog/payloads.py"): payloads_module(),
         Path("cgk_tasks/client/api.pyi"): api_stub(),
-        Path("cgk_tasks/tasks/catalog.pyi"): catalog_stub(),
+        Path("cgk_tasks/tasks.pyi"): catalog_stub(),
         Path("docs/reference/events.md"): reference_page(),
         Path("docs/reference/metrics.md"): metrics_page(),
         Path("docs/reference/schedules.md"): schedules_page(),

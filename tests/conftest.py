@@ -22,7 +22,7 @@ TENANTS = ("acme", "globex", "initech")
 QUICK = {
     "CGK_HEARTBEAT_SECONDS": "0.3",
     "CGK_WORKER_TIMEOUT_SECONDS": "3",
-    "CGK_HAND_OVER_PATIENCE_SECONDS": "1",
+    "CGK_DISPATCH_PATIENCE_SECONDS": "1",
     "CGK_DISPATCH_INTERVAL_SECONDS": "0.1",
     "CGK_HARD_TIMEOUT_GRACE_SECONDS": "1",
     "CGK_TENANTS_REFRESH_SECONDS": "0.5",
@@ -100,7 +100,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 def prepare_database() -> None:
     """Migrate, and give each tenant its orders table."""
     from cgk_tasks.migrations import migrate
-    from cgk_tasks.postgres import transaction
+    from cgk_tasks.sql.postgres import transaction
     from cgk_tasks.tenancy import add_tenant
 
     migrate()
@@ -114,7 +114,7 @@ def prepare_database() -> None:
 def own_database(services: embedded.Services, source: str) -> Iterator[str]:
     """The URL of a database that is a copy of another, and is the one of the settings meanwhile."""
     from cgk_tasks import reset_job_client
-    from cgk_tasks.postgres import close_pools
+    from cgk_tasks.sql.postgres import close_pools
     from cgk_tasks.tenancy import registry
 
     name = f"db_{os.urandom(4).hex()}"

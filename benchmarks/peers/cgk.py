@@ -8,7 +8,7 @@ from harness import OURS, PACKETS, celery_worker
 from sends import mark_ours, ours_order, send_ours
 
 from cgk_tasks import send_jobs
-from cgk_tasks.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit
 from peers.peer import Peer
 
 

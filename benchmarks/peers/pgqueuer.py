@@ -18,7 +18,7 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 from shared import MARKS, client
 
-from cgk_tasks.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit
 from peers.peer import Peer, database_url, order
 
 _BULK = 1_000

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Final
 
 from cgk_tasks.config import Settings, get_settings
-from cgk_tasks.tasks.jobs import Job, add_job
+from cgk_tasks.jobs.registry import Job, add_job
 
 __all__ = ["register_builtin_jobs"]
 

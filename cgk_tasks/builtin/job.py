@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cgk_tasks.tasks.jobs import Handler, Job
-from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.jobs.registry import Handler, Job
+from cgk_tasks.jobs.retry import RetryConfig
 
 
 def builtin_job(event: str, handler: Handler, *, retry: RetryConfig, timeout: float) -> Job:

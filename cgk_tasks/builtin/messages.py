@@ -8,10 +8,10 @@ from typing import Any, Final
 from cgk_tasks.builtin.channels import fill_in, notify
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.builtin.tenant_settings import required, settings_of
+from cgk_tasks.catalog.notifications import PushNotification, SlackNotify, SmsSend
 from cgk_tasks.errors import PermanentError
-from cgk_tasks.events.notifications import PushNotification, SlackNotify, SmsSend
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.retry import RetryConfig
 
 _PHONE: Final = re.compile(r"\+?[0-9][0-9 ()./-]{3,24}")
 

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, PermanentError
-from cgk_tasks.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
 from cgk_tasks.tenancy import registry
 
 SQL = statements("tenant_settings")

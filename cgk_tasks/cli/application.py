@@ -39,7 +39,7 @@ def load_jobs() -> None:
     register_builtin_jobs()
     if not get_settings().job_modules:
         return
-    from cgk_tasks.tasks.jobs import import_job_modules
+    from cgk_tasks.jobs.registry import import_job_modules
 
     try:
         import_job_modules()

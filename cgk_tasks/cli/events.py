@@ -29,11 +29,11 @@ def list_events(
     as_json: AsJson = False,
 ) -> None:
     """List the events that can be sent: the catalog's, and those that CGK_JOB_MODULES define."""
-    from cgk_tasks.events.base import EVENTS_BY_NAME
-    from cgk_tasks.tasks.jobs import jobs_for
+    from cgk_tasks.events.registry import all_events
+    from cgk_tasks.jobs.registry import jobs_for
 
     application.load_jobs()
-    known = list(EVENTS_BY_NAME.values())
+    known = all_events()
     categories = list(dict.fromkeys(event.category for event in known))
     if category is not None and category not in categories:
         raise typer.BadParameter(
@@ -103,7 +103,7 @@ def _details(event: type[TenantEvent]) -> dict[str, Any]:
 
 
 def _jobs(event: str) -> list[dict[str, Any]]:
-    from cgk_tasks.tasks.jobs import jobs_for
+    from cgk_tasks.jobs.registry import jobs_for
 
     return [
         {

@@ -26,7 +26,7 @@ def known(error: Exception) -> CgkTasksError | None:
     if isinstance(error, CgkTasksError):
         return error
     if _comes_from(error, "psycopg", "sqlalchemy"):
-        from cgk_tasks import postgres
+        from cgk_tasks.sql import postgres
 
         explained: CgkTasksError = postgres.explain(error)
     elif _comes_from(error, "redis", "kombu"):

@@ -10,7 +10,7 @@ import typer
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from cgk_tasks.runs.queues import Queue
+    from cgk_tasks.flow.queues import Queue
 
 commands = typer.Typer(
     help="See what waits in each queue; pause and resume queues.",
@@ -41,7 +41,7 @@ def list_queues(as_json: AsJson = False) -> None:
     oldest_seconds: since when the oldest of its waiting and held runs has been due. later: runs that are scheduled, or wait
     for their next attempt. workers: those alive that listen to it.
     """
-    from cgk_tasks.runs import queues
+    from cgk_tasks.flow import queues
 
     rows = [_row(queue) for queue in queues.list_queues()]
     if as_json:
@@ -58,7 +58,7 @@ def pause(
     as_json: AsJson = False,
 ) -> None:
     """Hold a queue's runs: nothing new starts, on any worker; what is sent waits until it is resumed."""
-    from cgk_tasks.runs import queues
+    from cgk_tasks.flow import queues
 
     made = queues.pause_queue(name, by=by, reason=reason or "")
     if as_json:
@@ -77,7 +77,7 @@ def pause(
 @commands.command("resume", epilog=examples("cgk-tasks queues resume emails"))
 def resume(name: Name) -> None:
     """Let a paused queue's runs go on. Those of suspended tenants stay held."""
-    from cgk_tasks.runs import queues
+    from cgk_tasks.flow import queues
 
     was_paused = queues.resume_queue(name)
     typer.echo(f"{name}: active")

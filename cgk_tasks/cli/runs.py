@@ -44,12 +44,12 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs, open and closed, the newest first."""
-    from cgk_tasks.events.registry import ALIASES
+    from cgk_tasks.events.registry import event_name
     from cgk_tasks.runs import store
 
     found = store.listing(
         tenant_id=tenant,
-        event=ALIASES.get(event, event) if event else None,
+        event=event_name(event) if event else None,
         job=job,
         state=state,
         limit=limit,

@@ -51,11 +51,11 @@ def list_schedules(as_json: AsJson = False) -> None:
     (CGK_SCHEDULES_NEED_JOBS). `overridden`: an operator changed its times or paused it, in the admin or here.
     """
     from cgk_tasks.schedules.history import known_schedules
-    from cgk_tasks.schedules.table import SCHEDULES
+    from cgk_tasks.schedules.lookup import all_schedules
 
     application.load_jobs()
     known = known_schedules()
-    rows = [_row(schedule, known.get(schedule.name)) for schedule in SCHEDULES.values()]
+    rows = [_row(schedule, known.get(schedule.name)) for schedule in all_schedules().values()]
     if as_json:
         print_json(rows)
         return
@@ -67,8 +67,8 @@ def list_schedules(as_json: AsJson = False) -> None:
 
 
 def _row(schedule: Schedule, known: dict[str, Any] | None) -> dict[str, Any]:
+    from cgk_tasks.jobs.registry import jobs_for
     from cgk_tasks.schedules.cron import timing
-    from cgk_tasks.tasks.jobs import jobs_for
 
     cron, timezone = (known["cron"], known["timezone"]) if known else (schedule.cron, schedule.timezone)
     enabled = known is None or known["is_enabled"]

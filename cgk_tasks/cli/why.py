@@ -20,7 +20,7 @@ def why(
 
     The most important reason comes first, each with what to do about it.
     """
-    from cgk_tasks.runs.why import why as find_out
+    from cgk_tasks.monitoring.why import why as find_out
 
     found = find_out(run_id)
     if as_json:

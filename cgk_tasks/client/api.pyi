@@ -149,7 +149,7 @@ from cgk_tasks.events import (
     WorkflowTimeElapsed,
     WorkflowTriggered,
 )
-from cgk_tasks.events.payloads import (
+from cgk_tasks.catalog.payloads import (
     AbMetricsAggregatePayload,
     AbOptimizationSummaryPayload,
     AbOptimizePayload,

@@ -1,4 +1,4 @@
-"""The real provider: runs in PostgreSQL, handed over to Celery workers."""
+"""The real provider: runs in PostgreSQL, dispatched to Celery workers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from cgk_tasks import postgres
+from cgk_tasks.broker.envelope import payload_message
+from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.celery_tasks.control import cancel_run
 from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.flow.accept import SendOptions, accept, new_run
+from cgk_tasks.flow.replay import replay
+from cgk_tasks.jobs.registry import Handler, Job, add_job
 from cgk_tasks.runs import store
-from cgk_tasks.runs.envelope import payload_message
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
-from cgk_tasks.runs.publisher import get_publisher
-from cgk_tasks.runs.replay import replay
-from cgk_tasks.runs.sender import SendOptions, accept, new_run
-from cgk_tasks.tasks.control import cancel_run
-from cgk_tasks.tasks.jobs import Handler, Job, add_job
+from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy import registry
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
+from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
+from cgk_tasks.jobs.registry import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
-from cgk_tasks.runs.sender import NO_OPTIONS, SendOptions
-from cgk_tasks.tasks.jobs import Handler
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -28,9 +28,9 @@ from cgk_tasks.errors import (
     TenantContextError,
 )
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
+from cgk_tasks.flow.accept import SendOptions, new_run
+from cgk_tasks.jobs.registry import Handler
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
-from cgk_tasks.runs.sender import SendOptions, new_run
-from cgk_tasks.tasks.jobs import Handler
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.models import Tenant, presumed
 

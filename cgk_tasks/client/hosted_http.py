@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 
 import httpx
 
-from cgk_tasks.classification import classify_error
+from cgk_tasks.client.httpx_logging import quiet_requests
 from cgk_tasks.errors import ProviderError
-from cgk_tasks.quiet_requests import quiet_requests
+from cgk_tasks.jobs.classification import classify_error
 
 Repeat = Literal["always", "if_not_received"]
 

@@ -30,8 +30,8 @@ from cgk_tasks.errors import (
     RunStateError,
     UnknownRunError,
 )
+from cgk_tasks.flow.accept import SendOptions
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
-from cgk_tasks.runs.sender import SendOptions
 
 EVENTS = "https://inn.gs"
 API = "https://api.inngest.com"

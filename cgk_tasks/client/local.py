@@ -33,15 +33,15 @@ from cgk_tasks.errors import (
     UnknownTenantError,
 )
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
+from cgk_tasks.flow.accept import SendOptions, new_run
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.registry import Handler, Job, find_job, jobs_for
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
-from cgk_tasks.runs.sender import SendOptions, new_run
-from cgk_tasks.tasks import cancellation
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.jobs import Handler, Job, find_job, jobs_for
-from cgk_tasks.tasks.runner import Outcome, perform, permanent_failure, typed_payload
 from cgk_tasks.tenancy.context import tenant_context
 from cgk_tasks.tenancy.models import Tenant, presumed
+from cgk_tasks.worker import cancellation
+from cgk_tasks.worker.attempt import Outcome, perform, permanent_failure, typed_payload
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -105,7 +105,7 @@ class LocalProvider:
         self._closed = False
         self._slots = threading.Semaphore(concurrency)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="cgk-local")
-        self._timer = threading.Thread(target=self._hand_over_due, name="cgk-local-timer", daemon=True)
+        self._timer = threading.Thread(target=self._dispatch_due, name="cgk-local-timer", daemon=True)
         self._timer.start()
 
     @property
@@ -224,7 +224,7 @@ class LocalProvider:
         self._timer.join()
         self._pool.shutdown(wait=True)
 
-    def _hand_over_due(self) -> None:
+    def _dispatch_due(self) -> None:
         """The timer thread: gives each due run to the pool when a place in it is free."""
         while True:
             self._slots.acquire()
@@ -262,7 +262,7 @@ class LocalProvider:
         try:
             self._execute(run_id)
         except Exception:
-            log.exception("local_provider_stumbled", run=run_id)
+            log.exception("local_run_failed", run=run_id)
         finally:
             self._slots.release()
 

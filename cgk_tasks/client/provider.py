@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cgk_tasks.errors import CgkTasksError, RunFailedError, WaitTimeoutError
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
+from cgk_tasks.jobs.registry import Handler
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
-from cgk_tasks.runs.sender import NO_OPTIONS, SendOptions
-from cgk_tasks.tasks.jobs import Handler
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -18,8 +18,8 @@ from cgk_tasks.client.hosted import HostedProvider, checked_key, checked_url, ch
 from cgk_tasks.client.hosted_http import Connection
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, ProviderError, RunStateError, UnknownRunError
+from cgk_tasks.flow.accept import SendOptions
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
-from cgk_tasks.runs.sender import SendOptions
 
 CLOUD = "https://api.trigger.dev"
 _WHERE = "Copy the secret key of an environment from your project's page API keys in Trigger.dev."

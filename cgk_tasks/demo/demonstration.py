@@ -12,10 +12,10 @@ from rich.markup import escape
 
 from cgk_tasks import embedded
 from cgk_tasks.demo.display import Show, dollars, progress, result_table
+from cgk_tasks.demo.environment import Terminated, own_settings, running_workers, terminable
 from cgk_tasks.demo.purchases import TENANTS, Purchase, Sums, read_purchases, sums_by_tenant
 from cgk_tasks.demo.sending import NEXT_YEAR, SOON, send_orders, send_reminders
 from cgk_tasks.demo.shops import read_sums
-from cgk_tasks.demo.surroundings import Terminated, own_settings, running_workers, terminable
 from cgk_tasks.demo.worker import WorkerProcess
 from cgk_tasks.migrations import migrate
 from cgk_tasks.runs import store

@@ -7,7 +7,7 @@ from decimal import Decimal
 from sqlalchemy import text
 
 from cgk_tasks.demo.purchases import Sums
-from cgk_tasks.postgres import Connection
+from cgk_tasks.sql.postgres import Connection
 from cgk_tasks.tenancy import Tenant, tenant_context, tenant_session
 
 TABLES = """

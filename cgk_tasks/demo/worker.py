@@ -34,8 +34,8 @@ class WorkerProcess:
         self.name = name
         self.log = log
         command = [
-            # On a leash: a demo that is killed leaves no worker behind.
-            *(sys.executable, "-P", str(files("cgk_tasks") / "leash.py"), str(os.getpid())),
+            # It ends with its parent: a demo that is killed leaves no worker behind.
+            *(sys.executable, "-P", str(files("cgk_tasks.embedded") / "parent_death.py"), str(os.getpid())),
             *(sys.executable, "-m", "celery", "-A", "cgk_tasks", "worker"),
             *("--concurrency", str(concurrency), "--hostname", f"{name}@%h"),
             *("--without-gossip", "--without-mingle"),  # nobody to talk to

@@ -1,342 +1,40 @@
-"""The catalog: every event of the platform as a typed model, one module a category.
+"""Typed events: their base, their fields and their registry; and by name those of the catalog in charge.
+
+    from cgk_tasks.events import OrderCreated, TenantEvent
 
 Nothing here needs Celery, SQLAlchemy or Redis: an application can import the types alone.
 """
 
-from cgk_tasks.events.ab_testing import (
-    AbMetricsAggregate,
-    AbOptimizationSummary,
-    AbOptimize,
-    AbOrderReconcile,
-    AbScheduleTests,
-    AbSyncCounters,
-    AbTestCreated,
-    AbTestEnded,
-    AbTestStarted,
-)
-from cgk_tasks.events.analytics import (
-    AnalyticsAggregate,
-    AnalyticsPageView,
-    AnalyticsTrack,
-)
-from cgk_tasks.events.attribution import (
-    AttributionAggregate,
-    AttributionExport,
-    AttributionExportDue,
-    AttributionOrderReconcile,
-    AttributionProcessUnattributed,
-    AttributionProcessWebhooks,
-    AttributionRecalculate,
-    AttributionSync,
-    AttributionTrainModel,
-    AttributionViewThroughSync,
-    ConversionAttributed,
-    TouchpointRecorded,
-)
-from cgk_tasks.events.base import (
-    TenantEvent,
-    WireModel,
-    searchable_fields,
-    sensitive_fields,
-    validate_tenant_id,
-)
-from cgk_tasks.events.brand_context import (
-    AgentMemoryDecay,
-    BrandContextCleanup,
-    BrandContextProcessDocument,
-    BrandContextRefreshEmbeddings,
-    BrandContextStaleDetection,
-    BriSync,
-)
-from cgk_tasks.events.commerce import (
-    CollectionSync,
-    CustomerCreated,
-    CustomerSync,
-    CustomerUpdated,
-    InventorySync,
-    OrderCancelled,
-    OrderCreated,
-    OrderDelivered,
-    OrderFulfilled,
-    OrderReconcile,
-    OrderRefunded,
-    ProductSync,
-)
-from cgk_tasks.events.creators import (
-    CreatorApplied,
-    CreatorApprovalReminders,
-    CreatorApproved,
-    CreatorEmailProcessQueue,
-    CreatorEmailQueued,
-    CreatorEmailRetryFailed,
-    CreatorFileUploaded,
-    CreatorMetricsAggregate,
-    CreatorRejected,
-    CreatorReminder,
-    CreatorSendReminders,
-    CreatorSetupComplete,
-    CreatorShipmentSync,
-    CreatorSlackNotification,
-    CreatorWelcomeCallReminders,
-    OnboardingCheck,
-    ProjectCreated,
-    ProjectDeadlineApproaching,
-    ProjectStatusChanged,
-)
-from cgk_tasks.events.fields import JsonArray, JsonObject, Money, Searchable, Sensitive, Timestamp
-from cgk_tasks.events.google_feed import (
-    GoogleFeedImageOptimize,
-    GoogleFeedProductUpdate,
-    GoogleFeedSync,
-    ImageOptions,
-)
-from cgk_tasks.events.media import (
-    DamAssetUploaded,
-    DamBulkIngest,
-    DamExport,
-    DamFaceDetection,
-    DamFaceScan,
-    DamGdriveSync,
-    DamRightsExpiry,
-    VideoAiGenerated,
-    VideoTranscriptionCompleted,
-    VideoTranscriptionStarted,
-    VideoUploadCompleted,
-)
-from cgk_tasks.events.names import JobEvent, JobPayload
-from cgk_tasks.events.naming import class_name, task_attribute
-from cgk_tasks.events.notifications import (
-    DigestSend,
-    EmailReviewRequest,
-    EmailSend,
-    PushNotification,
-    SlackNotify,
-    SmsSend,
-)
-from cgk_tasks.events.payouts import (
-    CommissionCheckMatured,
-    CommissionMatured,
-    ExpenseSync,
-    PaymentAvailable,
-    PayoutCheckAvailable,
-    PayoutCheckPending,
-    PayoutCompleted,
-    PayoutFailed,
-    PayoutMonthlySummary,
-    PayoutProcessing,
-    PayoutProfitSnapshot,
-    PayoutRequested,
-    TreasuryApproval,
-    TreasuryCheckBalance,
-    TreasuryLowBalance,
-    TreasuryTopup,
-)
-from cgk_tasks.events.recovery import (
-    RecoveryCheckAbandoned,
-    RecoveryCheckoutUpdated,
-    RecoveryEmailScheduled,
-    RecoveryEmailSent,
-    RecoveryExpireOld,
-    RecoveryProcessQueue,
-)
-from cgk_tasks.events.registry import (
-    ALIASES,
-    EVENT_CATEGORIES,
-    TOTAL_EVENT_COUNT,
-    get_event,
-    parse_event,
-    parse_event_json,
-)
-from cgk_tasks.events.reviews import (
-    ReviewEmailCheckDeliveries,
-    ReviewEmailProcessQueue,
-    ReviewEmailQueued,
-    ReviewEmailRetryFailed,
-    ReviewEmailSent,
-    ReviewModerated,
-    ReviewReminder,
-    ReviewSubmitted,
-    SurveyDigest,
-    SurveyLowNps,
-    SurveyResponse,
-)
-from cgk_tasks.events.subscriptions import (
-    SubscriptionAnalytics,
-    SubscriptionBilling,
-    SubscriptionCancelled,
-    SubscriptionCreated,
-    SubscriptionRenewal,
-    SubscriptionRetryFailed,
-    SubscriptionUpcomingReminders,
-)
-from cgk_tasks.events.system import SystemAlert, SystemCleanup, SystemHealthCheck, SystemSyncRecovery
-from cgk_tasks.events.webhooks import (
-    WebhookCleanup,
-    WebhookHealthCheck,
-    WebhookProcess,
-    WebhookReceived,
-    WebhookRetry,
-)
-from cgk_tasks.events.workflows import (
-    EscalationCheck,
-    WorkflowAction,
-    WorkflowCleanup,
-    WorkflowScheduledAction,
-    WorkflowTimeElapsed,
-    WorkflowTriggered,
-)
+from typing import Any
 
-__all__ = [
-    "ALIASES",
-    "EVENT_CATEGORIES",
-    "TOTAL_EVENT_COUNT",
-    "AbMetricsAggregate",
-    "AbOptimizationSummary",
-    "AbOptimize",
-    "AbOrderReconcile",
-    "AbScheduleTests",
-    "AbSyncCounters",
-    "AbTestCreated",
-    "AbTestEnded",
-    "AbTestStarted",
-    "AgentMemoryDecay",
-    "AnalyticsAggregate",
-    "AnalyticsPageView",
-    "AnalyticsTrack",
-    "AttributionAggregate",
-    "AttributionExport",
-    "AttributionExportDue",
-    "AttributionOrderReconcile",
-    "AttributionProcessUnattributed",
-    "AttributionProcessWebhooks",
-    "AttributionRecalculate",
-    "AttributionSync",
-    "AttributionTrainModel",
-    "AttributionViewThroughSync",
-    "BrandContextCleanup",
-    "BrandContextProcessDocument",
-    "BrandContextRefreshEmbeddings",
-    "BrandContextStaleDetection",
-    "BriSync",
-    "CollectionSync",
-    "CommissionCheckMatured",
-    "CommissionMatured",
-    "ConversionAttributed",
-    "CreatorApplied",
-    "CreatorApprovalReminders",
-    "CreatorApproved",
-    "CreatorEmailProcessQueue",
-    "CreatorEmailQueued",
-    "CreatorEmailRetryFailed",
-    "CreatorFileUploaded",
-    "CreatorMetricsAggregate",
-    "CreatorRejected",
-    "CreatorReminder",
-    "CreatorSendReminders",
-    "CreatorSetupComplete",
-    "CreatorShipmentSync",
-    "CreatorSlackNotification",
-    "CreatorWelcomeCallReminders",
-    "CustomerCreated",
-    "CustomerSync",
-    "CustomerUpdated",
-    "DamAssetUploaded",
-    "DamBulkIngest",
-    "DamExport",
-    "DamFaceDetection",
-    "DamFaceScan",
-    "DamGdriveSync",
-    "DamRightsExpiry",
-    "DigestSend",
-    "EmailReviewRequest",
-    "EmailSend",
-    "EscalationCheck",
-    "ExpenseSync",
-    "GoogleFeedImageOptimize",
-    "GoogleFeedProductUpdate",
-    "GoogleFeedSync",
-    "ImageOptions",
-    "InventorySync",
-    "JobEvent",
-    "JobPayload",
+from cgk_tasks.events.base import TenantEvent as TenantEvent
+from cgk_tasks.events.base import WireModel as WireModel
+from cgk_tasks.events.base import searchable_fields as searchable_fields
+from cgk_tasks.events.base import sensitive_fields as sensitive_fields
+from cgk_tasks.events.base import validate_tenant_id as validate_tenant_id
+from cgk_tasks.events.catalog import catalog
+from cgk_tasks.events.fields import JsonArray as JsonArray
+from cgk_tasks.events.fields import JsonObject as JsonObject
+from cgk_tasks.events.fields import Money as Money
+from cgk_tasks.events.fields import Searchable as Searchable
+from cgk_tasks.events.fields import Sensitive as Sensitive
+from cgk_tasks.events.fields import Timestamp as Timestamp
+from cgk_tasks.events.naming import class_name as class_name
+from cgk_tasks.events.naming import task_attribute as task_attribute
+from cgk_tasks.events.registry import get_event as get_event
+from cgk_tasks.events.registry import parse_event as parse_event
+from cgk_tasks.events.registry import parse_event_json as parse_event_json
+
+_OF_THE_REGISTRY = ("ALIASES", "EVENT_CATEGORIES", "TOTAL_EVENT_COUNT")
+_MECHANISM = (
     "JsonArray",
     "JsonObject",
     "Money",
-    "OnboardingCheck",
-    "OrderCancelled",
-    "OrderCreated",
-    "OrderDelivered",
-    "OrderFulfilled",
-    "OrderReconcile",
-    "OrderRefunded",
-    "PaymentAvailable",
-    "PayoutCheckAvailable",
-    "PayoutCheckPending",
-    "PayoutCompleted",
-    "PayoutFailed",
-    "PayoutMonthlySummary",
-    "PayoutProcessing",
-    "PayoutProfitSnapshot",
-    "PayoutRequested",
-    "ProductSync",
-    "ProjectCreated",
-    "ProjectDeadlineApproaching",
-    "ProjectStatusChanged",
-    "PushNotification",
-    "RecoveryCheckAbandoned",
-    "RecoveryCheckoutUpdated",
-    "RecoveryEmailScheduled",
-    "RecoveryEmailSent",
-    "RecoveryExpireOld",
-    "RecoveryProcessQueue",
-    "ReviewEmailCheckDeliveries",
-    "ReviewEmailProcessQueue",
-    "ReviewEmailQueued",
-    "ReviewEmailRetryFailed",
-    "ReviewEmailSent",
-    "ReviewModerated",
-    "ReviewReminder",
-    "ReviewSubmitted",
     "Searchable",
     "Sensitive",
-    "SlackNotify",
-    "SmsSend",
-    "SubscriptionAnalytics",
-    "SubscriptionBilling",
-    "SubscriptionCancelled",
-    "SubscriptionCreated",
-    "SubscriptionRenewal",
-    "SubscriptionRetryFailed",
-    "SubscriptionUpcomingReminders",
-    "SurveyDigest",
-    "SurveyLowNps",
-    "SurveyResponse",
-    "SystemAlert",
-    "SystemCleanup",
-    "SystemHealthCheck",
-    "SystemSyncRecovery",
     "TenantEvent",
     "Timestamp",
-    "TouchpointRecorded",
-    "TreasuryApproval",
-    "TreasuryCheckBalance",
-    "TreasuryLowBalance",
-    "TreasuryTopup",
-    "VideoAiGenerated",
-    "VideoTranscriptionCompleted",
-    "VideoTranscriptionStarted",
-    "VideoUploadCompleted",
-    "WebhookCleanup",
-    "WebhookHealthCheck",
-    "WebhookProcess",
-    "WebhookReceived",
-    "WebhookRetry",
     "WireModel",
-    "WorkflowAction",
-    "WorkflowCleanup",
-    "WorkflowScheduledAction",
-    "WorkflowTimeElapsed",
-    "WorkflowTriggered",
     "class_name",
     "get_event",
     "parse_event",
@@ -345,4 +43,21 @@ __all__ = [
     "sensitive_fields",
     "task_attribute",
     "validate_tenant_id",
-]
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return __dir__()
+    if name in _OF_THE_REGISTRY:
+        from cgk_tasks.events import registry
+
+        return getattr(registry, name)
+    module = None if name.startswith("_") else catalog()
+    if module is None or name not in getattr(module, "__all__", vars(module)):
+        raise AttributeError(f"module 'cgk_tasks.events' has no attribute {name!r}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*_MECHANISM, *_OF_THE_REGISTRY, *getattr(catalog(), "__all__", ())})

@@ -18,7 +18,8 @@ from urllib.parse import quote, quote_plus
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json, to_jsonable_python
 
-from cgk_tasks.events.base import EVENTS_BY_NAME, marked_fields, searchable_fields, sensitive_fields
+from cgk_tasks.events.base import marked_fields, searchable_fields, sensitive_fields
+from cgk_tasks.events.registry import find_event
 
 REDACTED: Final = "[redacted]"
 
@@ -45,7 +46,7 @@ def redacted(event: str, payload: Any) -> Any:
 
 def summary(event: str, payload: Any) -> dict[str, Any]:
     """The payload's searchable fields that have a value: what a list shows of a run."""
-    model = EVENTS_BY_NAME.get(event)
+    model = find_event(event)
     if model is None or not isinstance(payload, Mapping):
         return {}
     return {name: payload[name] for name in searchable_fields(model, by_alias=True) if payload.get(name) is not None}
@@ -98,7 +99,7 @@ class Redaction:
 
     @cached_property
     def _names(self) -> frozenset[str]:
-        model = type(self.payload) if isinstance(self.payload, BaseModel) else EVENTS_BY_NAME.get(self.event)
+        model = type(self.payload) if isinstance(self.payload, BaseModel) else find_event(self.event)
         if model is not None:
             return sensitive_fields(model) | sensitive_fields(model, by_alias=True)
         return _hidden_names(self.event, self.payload) if isinstance(self.payload, Mapping) else frozenset()
@@ -121,7 +122,7 @@ class Redaction:
 
 
 def _hidden_names(event: str, payload: Mapping[str, Any]) -> frozenset[str]:
-    model = EVENTS_BY_NAME.get(event)
+    model = find_event(event)
     return frozenset(payload) - {"tenantId"} if model is None else sensitive_fields(model, by_alias=True)
 
 
@@ -139,7 +140,7 @@ def _sensitive_values(event: str, payload: Any) -> Iterator[Any]:
 
 def _read(event: str, payload: Mapping[str, Any]) -> BaseModel | None:
     """The event, which knows what is marked in the objects in it. None if it is not known, or has changed since."""
-    model = EVENTS_BY_NAME.get(event)
+    model = find_event(event)
     try:
         return None if model is None else model.model_validate_json(to_json(payload))
     except ValidationError:

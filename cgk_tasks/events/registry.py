@@ -2,85 +2,69 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from types import MappingProxyType, ModuleType
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any
 
 from pydantic import ValidationError
 
 from cgk_tasks.errors import PayloadInvalidError, UnknownEventError
-from cgk_tasks.events import (
-    ab_testing,
-    analytics,
-    attribution,
-    brand_context,
-    commerce,
-    creators,
-    google_feed,
-    media,
-    notifications,
-    payouts,
-    recovery,
-    reviews,
-    subscriptions,
-    system,
-    webhooks,
-    workflows,
-)
 from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent
+from cgk_tasks.events.catalog import catalog
 from cgk_tasks.events.problems import payload_error
 
-ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "review.reminder.scheduled": "review.reminder",
-        "video.upload.completed": "video.uploadCompleted",
-        "video.transcription.started": "video.transcriptionStarted",
-        "video.transcription.completed": "video.transcriptionCompleted",
-        "video.ai.generated": "video.aiGenerated",
-        "dam.asset.uploaded": "dam.assetUploaded",
-        "dam.gdrive.sync.requested": "dam.gdriveSync",
-        "dam.rights.expiry.check": "dam.rightsExpiry",
-        "dam.export.requested": "dam.export",
-    }
-)
+ALIASES: Mapping[str, str]
 """Second spellings that senders use, each with the event's own name."""
 
-_CATALOG: Final = (
-    commerce,
-    reviews,
-    creators,
-    payouts,
-    attribution,
-    ab_testing,
-    media,
-    subscriptions,
-    notifications,
-    system,
-    workflows,
-    brand_context,
-    google_feed,
-    webhooks,
-    recovery,
-    analytics,
-)
+EVENT_CATEGORIES: Mapping[str, tuple[str, ...]]
+"""The names of the catalog's events by category. An application's own events are not in it."""
+
+TOTAL_EVENT_COUNT: int
+"""How many events the catalog has."""
 
 
-def _events_of(module: ModuleType) -> list[type[TenantEvent]]:
-    return [event for event in EVENTS_BY_NAME.values() if event.__module__ == module.__name__]
+def __getattr__(name: str) -> Any:
+    """What the catalog says is found out when it is first asked for."""
+    if name == "ALIASES":
+        value: Any = MappingProxyType(dict(getattr(catalog(), "ALIASES", {})))
+    elif name == "EVENT_CATEGORIES":
+        value = MappingProxyType(_by_category())
+    elif name == "TOTAL_EVENT_COUNT":
+        value = sum(len(events) for events in _by_category().values())
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def _by_category() -> dict[str, tuple[str, ...]]:
-    names: dict[str, list[str]] = {}
-    for module in _CATALOG:
-        for event in _events_of(module):
+    module = catalog()
+    if module is None:
+        return {}
+    names: dict[str, list[str]] = {category: [] for category in getattr(module, "CATEGORY_ORDER", ())}
+    for event in EVENTS_BY_NAME.values():
+        if f"{event.__module__}.".startswith(f"{module.__name__}."):
             names.setdefault(event.category, []).append(event.event_name)
-    return {category: tuple(events) for category, events in names.items()}
+    return {category: tuple(events) for category, events in names.items() if events}
 
 
-EVENT_CATEGORIES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(_by_category())
-"""The names of the catalog's events by category. An application's own events are not in it."""
+def event_name(name: str) -> str:
+    """The event's own name, if `name` is a second spelling of it."""
+    aliases: Mapping[str, str] = getattr(catalog(), "ALIASES", {})
+    return aliases.get(name, name)
 
-TOTAL_EVENT_COUNT: Final = sum(len(events) for events in EVENT_CATEGORIES.values())
-"""How many events the catalog has."""
+
+def all_events() -> list[type[TenantEvent]]:
+    """Every registered event: the catalog's, and those that the application has defined so far."""
+    catalog()
+    return list(EVENTS_BY_NAME.values())
+
+
+def find_event(name: str) -> type[TenantEvent] | None:
+    """The model of the event called `name`; None if there is no such event."""
+    event = EVENTS_BY_NAME.get(name)
+    if event is None:
+        event = EVENTS_BY_NAME.get(event_name(name))  # which has imported the catalog
+    return event
 
 
 def get_event(name: str) -> type[TenantEvent]:
@@ -88,9 +72,9 @@ def get_event(name: str) -> type[TenantEvent]:
 
     Raises UnknownEventError, with the nearest known name, if there is no such event.
     """
-    event = EVENTS_BY_NAME.get(ALIASES.get(name, name))
+    event = find_event(name)
     if event is None:
-        near = get_close_matches(name, [*EVENTS_BY_NAME, *ALIASES], n=1)
+        near = get_close_matches(name, [*EVENTS_BY_NAME, *getattr(catalog(), "ALIASES", ())], n=1)
         raise UnknownEventError(name, near[0] if near else None)
     return event
 

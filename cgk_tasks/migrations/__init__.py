@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from cgk_tasks.sqlalchemy_engine import engine
+from cgk_tasks.sql.sqlalchemy_engine import engine
 
 SCHEMA = "cgk"
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import context
 
 from cgk_tasks.migrations import SCHEMA
-from cgk_tasks.sqlalchemy_engine import engine
+from cgk_tasks.sql.sqlalchemy_engine import engine
 
 MIGRATION_LOCK = 4_216_201_001
 

@@ -9,10 +9,10 @@ import psycopg
 import structlog
 from celery import bootsteps
 
+from cgk_tasks.celery_tasks.bootsteps import SupervisorStep, supervisor_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.monitoring.alerts import AlertWatch
-from cgk_tasks.tasks.worker import StewardStep, steward_of
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
@@ -21,9 +21,9 @@ log = structlog.get_logger("cgk_tasks.alerts")
 
 
 class AlertStep(bootsteps.StartStopStep):
-    """Starts after the steward and stops before it. Added where CGK_ALERTS names something."""
+    """Starts after the supervisor and stops before it. Added where CGK_ALERTS names something."""
 
-    requires = (StewardStep,)
+    requires = (SupervisorStep,)
 
     def __init__(self, parent: WorkController, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -47,12 +47,12 @@ class AlertStep(bootsteps.StartStopStep):
     def _watch(self, worker: WorkController) -> None:
         watch = AlertWatch()
         while not self._stopping.wait(get_settings().alert_interval_seconds):
-            steward = steward_of(worker.app)
-            if steward is None or not steward.leads:
+            supervisor = supervisor_of(worker.app)
+            if supervisor is None or not supervisor.leads:
                 continue
             try:
                 watch.look()
             except (psycopg.Error, CgkTasksError) as exc:
-                log.warning("alerts_cannot_look", reason=str(exc).strip())
+                log.warning("alerts_unavailable", reason=str(exc).strip())
             except Exception:
-                log.exception("alerts_stumbled")
+                log.exception("alerts_failed")

@@ -9,14 +9,14 @@ from typing import Any, Final, Literal
 
 import structlog
 
+from cgk_tasks.catalog.system import SystemAlert
 from cgk_tasks.client.api import send_job
 from cgk_tasks.config import AlertKind, get_settings
 from cgk_tasks.errors import IdempotencyConflictError
-from cgk_tasks.events.system import SystemAlert
-from cgk_tasks.postgres import autocommit, fetch, statements
-from cgk_tasks.runs.recovery import lost_workers
 from cgk_tasks.schedules.health import late_schedules, leading_beat
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT, ensure_platform_tenant
+from cgk_tasks.worker.recovery import lost_workers
 
 SQL = statements("metrics")
 log = structlog.get_logger("cgk_tasks.alerts")
@@ -135,7 +135,7 @@ def _lost_workers() -> Iterator[Alert]:
         name = lost_workers[0]
         yield Alert(
             "worker_lost", name, "error", f"The worker {name} is lost",
-            "It fell silent. Its runs were taken back and go on elsewhere.", {"worker": name},
+            "It fell silent. Its runs were reclaimed and go on elsewhere.", {"worker": name},
         )  # fmt: skip
         lost_workers.popleft()  # once it is told: an error on the way leaves it for the next look
 

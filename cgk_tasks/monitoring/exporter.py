@@ -15,11 +15,11 @@ from prometheus_client.registry import Collector
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, ConfigurationError
-from cgk_tasks.monitoring.catalog import BY_NAME
+from cgk_tasks.monitoring.metric_names import BY_NAME
 from cgk_tasks.monitoring.open_runs import OpenRunsCounter
-from cgk_tasks.postgres import autocommit, fetch, statements
-from cgk_tasks.runs.dispatcher import LEASE
 from cgk_tasks.schedules.health import late_schedules, leading_beat
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.worker.dispatcher import LEASE
 
 SQL = statements("metrics")
 log = structlog.get_logger("cgk_tasks.metrics")
@@ -37,7 +37,7 @@ class ExporterCollector(Collector):
         try:
             found = [*self._figures(), *self._open_runs(), *_schedules()]
         except (psycopg.Error, CgkTasksError) as exc:
-            log.warning("exporter_cannot_read", reason=str(exc).strip())
+            log.warning("exporter_unavailable", reason=str(exc).strip())
             yield _family("cgk_database_up", [((), 0)])
             return
         yield _family("cgk_database_up", [((), 1)])

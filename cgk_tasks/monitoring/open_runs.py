@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
 SQL = statements("metrics")
 

@@ -1,4 +1,4 @@
-"""A worker's own metrics over HTTP: what its processes have counted in shared memory (`cgk_tasks.runs.figures`)."""
+"""A worker's own metrics over HTTP: what its processes have counted in shared memory (`cgk_tasks.worker.counters`)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from cgk_tasks import postgres
 from cgk_tasks.config import get_settings
-from cgk_tasks.monitoring.catalog import BY_NAME
-from cgk_tasks.runs import figures
-from cgk_tasks.runs.figures import BUCKETS, Figures
+from cgk_tasks.monitoring.metric_names import BY_NAME
+from cgk_tasks.sql import postgres
+from cgk_tasks.worker import counters
+from cgk_tasks.worker.counters import BUCKETS, Counters
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
@@ -30,7 +30,7 @@ _SPARE_PROCESSES = 32  # for `pool_grow`
 class WorkerCollector(Collector):
     """Reads the shared memory at each scrape."""
 
-    def __init__(self, counted: Figures) -> None:
+    def __init__(self, counted: Counters) -> None:
         self._counted = counted
 
     def collect(self) -> Iterator[Metric]:
@@ -90,10 +90,10 @@ class MetricsStep(bootsteps.StartStopStep):
         options = vars(worker)
         processes = max(int(options.get("concurrency") or 1), int(options.get("max_concurrency") or 1))
         events = [name for name in worker.app.tasks if not name.startswith("celery.")]
-        figures.share(events, processes + _SPARE_PROCESSES)
+        counters.share(events, processes + _SPARE_PROCESSES)
 
     def start(self, worker: WorkController) -> None:  # noqa: ARG002
-        counted = figures.shared()
+        counted = counters.shared()
         assert counted is not None
         registry = CollectorRegistry()
         registry.register(WorkerCollector(counted))

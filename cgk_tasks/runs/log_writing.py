@@ -17,7 +17,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.postgres import Connection, autocommit, execute, statements
+from cgk_tasks.sql.postgres import Connection, autocommit, execute, statements
 
 if TYPE_CHECKING:
     from cgk_tasks.runs.logs import RunLog

@@ -22,8 +22,8 @@ from pydantic import BaseModel
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.events.redaction import Redaction
-from cgk_tasks.postgres import autocommit, fetch, statements
 from cgk_tasks.runs import log_writing
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
 SQL = statements("logs")
 

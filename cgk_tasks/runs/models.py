@@ -28,7 +28,7 @@ CLOSED_STATES: frozenset[State] = frozenset({"completed", "failed", "cancelled",
 DEFAULT_PRIORITY = 5
 """Priorities go from 0 (can wait) to 9 (urgent), on every broker."""
 
-_FOREIGN_IDS = uuid.UUID("6f1d3f3e-6d2a-4d0c-9a0e-5f3f5a1c7e21")
+_EXTERNAL_IDS = uuid.UUID("6f1d3f3e-6d2a-4d0c-9a0e-5f3f5a1c7e21")
 
 
 def new_run_id() -> str:
@@ -41,7 +41,7 @@ def run_id_of(task_id: str) -> str:
     try:
         return str(uuid.UUID(task_id))
     except ValueError:
-        return str(uuid.uuid5(_FOREIGN_IDS, task_id))
+        return str(uuid.uuid5(_EXTERNAL_IDS, task_id))
 
 
 class NewRun(NamedTuple):
@@ -68,7 +68,7 @@ class NewRun(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """As of a HandOver: a new run may travel with others."""
+        """As of a Dispatch: a new run may travel with others."""
         return False
 
 
@@ -121,7 +121,7 @@ class RunStatus:
         return self.errors[-1] if self.errors else None
 
 
-class HandOver(NamedTuple):
+class Dispatch(NamedTuple):
     """What the broker needs to know of a run. A NewRun says it too."""
 
     id: str

@@ -15,7 +15,9 @@ import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
-from cgk_tasks.postgres import (
+from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
+from cgk_tasks.sql.postgres import (
     AnyConnection,
     Connection,
     Row,
@@ -26,8 +28,6 @@ from cgk_tasks.postgres import (
     statements,
     transaction,
 )
-from cgk_tasks.runs.codec import decode
-from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
 from cgk_tasks.tenancy.models import Tenant
 
 SQL = statements("runs")
@@ -185,9 +185,9 @@ def already_closed(connection: AnyConnection, ids: Sequence[str]) -> set[str]:
     return {row["id"] for row in fetch(connection, SQL["closed_ids"], {"ids": list(ids)})}
 
 
-def forget_hand_over(ids: Sequence[str]) -> None:
+def forget_dispatch(ids: Sequence[str]) -> None:
     with autocommit() as connection:
-        execute(connection, SQL["forget_hand_over"], {"ids": list(ids)})
+        execute(connection, SQL["forget_dispatch"], {"ids": list(ids)})
 
 
 def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:

@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from cgk_tasks.errors import ConfigurationError, as_seconds
-from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent
+from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.naming import class_name
+from cgk_tasks.events.registry import find_event
+from cgk_tasks.jobs.registry import Middleware, define_job
+from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.schedules.schedule import EVERY_TENANT, Misfire, Overlap, Schedule, Scope, add_schedules
-from cgk_tasks.tasks.jobs import Middleware, define_job
-from cgk_tasks.tasks.retry import RetryConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,7 +73,7 @@ def _own_event(job_id: str) -> str:
     """The event of a job that names none, made once."""
     first, *rest = [part for part in job_id.replace("_", "-").replace(".", "-").split("-") if part]
     name = f"cron.{first[0].lower()}{first[1:]}{''.join(part[0].upper() + part[1:] for part in rest)}"
-    if name not in EVENTS_BY_NAME:
+    if find_event(name) is None:
         try:
             model: Any = type(
                 class_name(name),

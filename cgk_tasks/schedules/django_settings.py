@@ -8,7 +8,7 @@ import secrets
 from typing import Any
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.sqlalchemy_engine import sqlalchemy_url
+from cgk_tasks.sql.sqlalchemy_engine import sqlalchemy_url
 
 SCHEMA = "cgk_beat"
 

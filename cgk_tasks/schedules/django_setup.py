@@ -9,7 +9,7 @@ from django.apps import apps
 from django.conf import settings
 
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.postgres import autocommit, fetch
+from cgk_tasks.sql.postgres import autocommit, fetch
 
 _MIGRATION_LOCK = 4_216_201_003
 

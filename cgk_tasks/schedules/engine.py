@@ -10,14 +10,14 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.postgres import autocommit, execute, statements
+from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.schedules import periodic_tasks
 from cgk_tasks.schedules.fan_out import fire
 from cgk_tasks.schedules.reconcile import Entry, reconcile
 from cgk_tasks.schedules.schedule import Schedule
 from cgk_tasks.schedules.tenant_ticks import fire_tenant_schedules, next_tenant_tick
 from cgk_tasks.schedules.ticks import due
-from cgk_tasks.tasks.jobs import jobs_for
+from cgk_tasks.sql.postgres import autocommit, execute, statements
 
 SQL = statements("schedules")
 log = structlog.get_logger("cgk_tasks.schedules")

@@ -15,11 +15,11 @@ from typing import Any
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.postgres import Connection, Row, execute, fetch, statements, transaction
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver
-from cgk_tasks.runs.sender import hand_over
+from cgk_tasks.flow.accept import dispatch
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch
 from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
 from cgk_tasks.schedules.ticks import is_late
+from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements, transaction
 from cgk_tasks.tenancy import sync
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 
@@ -55,7 +55,7 @@ def fire(
     by_hand: bool = False,
     given_up: int = 0,
 ) -> Tick:
-    """Make the runs of one tick, and hand over those that are due.
+    """Make the runs of one tick, and dispatch those that are due.
 
     tenant_id: for this tenant only. given_up: missed ticks that this one stands for, for the record. A broker that is
     down is no error. Raises psycopg.Error; then nothing was made, and the tick can be tried again.
@@ -76,7 +76,7 @@ def fire(
         execute(connection, SQL["end_tick"], {**values, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
         if not by_hand:
             execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
-    _hand_over(schedule, row)
+    _dispatch(schedule, row)
     counts = _counts(row)
     log.info("schedule_ticked", schedule=schedule.name, scheduled_for=scheduled_for.isoformat(), **counts)
     return Tick(schedule.name, scheduled_for, is_new=True, given_up=given_up, **counts)
@@ -124,15 +124,15 @@ def cancel_old(connection: Connection, schedule: str, tenant_id: str | None) -> 
     fetch(connection, SQL["cancel_old_waiting"], values)
 
 
-def _hand_over(schedule: Schedule, row: Row) -> None:
-    """Publish the runs that are due, a batch at a time. What the broker does not take, the dispatcher hands over."""
+def _dispatch(schedule: Schedule, row: Row) -> None:
+    """Publish the runs that are due, a batch at a time. What the broker does not take, the dispatcher dispatches."""
     settings = get_settings()
     queue = schedule.queue or settings.default_queue
     priority = DEFAULT_PRIORITY if schedule.priority is None else schedule.priority
     pairs = list(zip(row["due_ids"], row["due_tenants"], strict=True))
     for begin in range(0, len(pairs), settings.dispatch_batch):
         batch = pairs[begin : begin + settings.dispatch_batch]
-        hand_over([HandOver(run_id, tenant, schedule.event, queue, priority) for run_id, tenant in batch])
+        dispatch([Dispatch(run_id, tenant, schedule.event, queue, priority) for run_id, tenant in batch])
 
 
 def with_timing(schedule: Schedule, cron: str, timezone: str) -> Schedule:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.postgres import autocommit, fetch, statements
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.leadership import LEASE
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
 SQL = statements("schedules")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cgk_tasks.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.schedules.schedule import PLATFORM, Schedule
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
 SQL = statements("schedules")
 

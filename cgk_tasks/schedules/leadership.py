@@ -7,7 +7,7 @@ import uuid
 
 import structlog
 
-from cgk_tasks.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.schedules")
@@ -34,9 +34,9 @@ class Leadership:
             taken = bool(fetch(connection, SQL["take_lease"], values))
         self._until = asked_at + LEASE_SECONDS if taken else 0.0
         if taken and not led:
-            log.info("beat_leads", holder=self.holder)
+            log.info("beat_elected", holder=self.holder)
         elif led and not taken:
-            log.warning("beat_follows", holder=self.holder)
+            log.warning("beat_standby", holder=self.holder)
         return taken
 
     def drop(self) -> None:

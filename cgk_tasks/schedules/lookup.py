@@ -1,18 +1,36 @@
-"""Finding an entry of SCHEDULES by its name."""
+"""Every known schedule, and finding one by its name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from cgk_tasks.errors import UnknownScheduleError
-from cgk_tasks.schedules.schedule import Schedule
-from cgk_tasks.schedules.table import SCHEDULES
+from cgk_tasks.events.catalog import catalog_schedules
+from cgk_tasks.schedules.schedule import ALL_SCHEDULES, Schedule
+
+SCHEDULES: Mapping[str, Schedule]
+"""What `all_schedules` returns; the catalog is imported when it is first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "SCHEDULES":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return all_schedules()
+
+
+def all_schedules() -> Mapping[str, Schedule]:
+    """The catalog's schedules and those that the application has defined, by name."""
+    catalog_schedules()
+    return ALL_SCHEDULES
 
 
 def find_schedule(name: str) -> Schedule:
-    """The entry called `name`. Raises UnknownScheduleError, with the nearest known name."""
-    schedule = SCHEDULES.get(name)
+    """The schedule called `name`. Raises UnknownScheduleError, with the nearest known name."""
+    known = all_schedules()
+    schedule = known.get(name)
     if schedule is None:
-        near = get_close_matches(name, SCHEDULES, n=1)
+        near = get_close_matches(name, known, n=1)
         raise UnknownScheduleError(name, near[0] if near else None)
     return schedule

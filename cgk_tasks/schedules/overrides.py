@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from cgk_tasks.errors import InvalidOptionError, as_seconds
-from cgk_tasks.postgres import autocommit, execute, fetch, statements
 from cgk_tasks.schedules.lookup import find_schedule
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
 from cgk_tasks.tenancy import registry
 
 SQL = statements("schedules")
@@ -30,7 +30,7 @@ def override_schedule(
 ) -> ScheduleOverride:
     """Switch an entry of SCHEDULES off for one tenant, or start its runs later (seconds or timedelta, up to 31 days).
 
-    `ctx.scheduled_for` stays the tick's. Replaces what was set before; `reset_schedule` takes it back.
+    `ctx.scheduled_for` stays the tick's. Replaces what was set before; `reset_schedule` reclaims it.
     Raises UnknownScheduleError, UnknownTenantError, InvalidOptionError.
     """
     schedule = find_schedule(name)

@@ -14,11 +14,11 @@ from typing import Any
 import structlog
 
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.schedules import periodic_tasks
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.periodic_tasks import Stored
 from cgk_tasks.schedules.schedule import Schedule
+from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements
 
 SQL = statements("schedules")
 log = structlog.get_logger("cgk_tasks.schedules")

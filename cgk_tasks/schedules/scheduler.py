@@ -26,7 +26,7 @@ from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry  # noqa:
 
 from cgk_tasks.schedules.engine import Engine  # noqa: E402
 from cgk_tasks.schedules.leadership import Leadership  # noqa: E402
-from cgk_tasks.schedules.table import SCHEDULES  # noqa: E402
+from cgk_tasks.schedules.lookup import all_schedules  # noqa: E402
 
 log = structlog.get_logger("cgk_tasks.schedules")
 
@@ -42,7 +42,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._leadership = Leadership()
-        self._engine = Engine(SCHEDULES)
+        self._engine = Engine(all_schedules())
         self._leads = False
         self._reload_at = 0.0
         super().__init__(*args, **kwargs)
@@ -63,9 +63,9 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
             others: float = super().tick(*args, **kwargs)
             return min(pause, others, _LONGEST_PAUSE_SECONDS)
         except (psycopg.Error, sa.exc.SQLAlchemyError, DatabaseError, InterfaceError) as exc:
-            log.warning("beat_cannot_work", reason=str(exc).strip(), hint="Is PostgreSQL up, and migrated?")
+            log.warning("beat_unavailable", reason=str(exc).strip(), hint="Is PostgreSQL up, and migrated?")
         except CgkTasksError as exc:
-            log.warning("beat_cannot_work", reason=str(exc))
+            log.warning("beat_unavailable", reason=str(exc))
         self._reload_at = 0.0
         return _AFTER_ERROR_SECONDS
 
@@ -99,7 +99,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
 
         All of them, not only those of the coming hours: a beat that was away must find what it missed.
         """
-        return self.Model.objects.enabled().exclude(name__in=list(SCHEDULES))
+        return self.Model.objects.enabled().exclude(name__in=list(all_schedules()))
 
     def apply_async(self, entry: ModelEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         task = self.app.tasks.get(entry.task)
@@ -115,4 +115,4 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
             try:
                 self._leadership.drop()
             except (psycopg.Error, sa.exc.SQLAlchemyError) as exc:
-                log.warning("beat_left_without_word", reason=str(exc).strip())
+                log.warning("beat_not_deregistered", reason=str(exc).strip())

@@ -14,11 +14,11 @@ from typing import Any, get_args
 from cgk_tasks.errors import InvalidOptionError, TenantContextError, UnknownScheduleError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
-from cgk_tasks.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.schedule import Misfire, Overlap, payload_text
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
 

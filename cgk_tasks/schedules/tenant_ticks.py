@@ -9,12 +9,12 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver
-from cgk_tasks.runs.sender import hand_over
+from cgk_tasks.flow.accept import dispatch
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
 from cgk_tasks.schedules.ticks import due, is_late
+from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 
 SQL = statements("schedules")
 log = structlog.get_logger("cgk_tasks.schedules")
@@ -56,7 +56,7 @@ def _fire_batch(now: datetime) -> tuple[int, int]:
         execute(connection, SQL["advance_tenant_schedules"], advance)
     queue = get_settings().default_queue
     if made:
-        hand_over([HandOver(run["id"], run["tenant_id"], run["event"], queue, DEFAULT_PRIORITY) for run in made])
+        dispatch([Dispatch(run["id"], run["tenant_id"], run["event"], queue, DEFAULT_PRIORITY) for run in made])
         log.info("tenant_schedules_ticked", schedules=len(schedules), runs=len(made))
     return len(schedules), len(made)
 

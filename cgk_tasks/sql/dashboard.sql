@@ -19,7 +19,7 @@ SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(4
  WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
  ORDER BY r.id DESC LIMIT %(limit)s
 
--- name: open_foreign_runs
+-- name: open_external_runs
 -- Ids that tell no time, from other producers' messages.
 SELECT r.id, created_at AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, NULL::timestamptz AS closed_at,
@@ -29,7 +29,7 @@ SELECT r.id, created_at AS sent_at,
    AND r.created_at >= %(since)s {where}
  ORDER BY r.created_at DESC, r.id DESC LIMIT %(limit)s
 
--- name: closed_foreign_runs
+-- name: closed_external_runs
 SELECT r.id, created_at AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at,
        error_code, payload::text AS payload, parent_id::text, replay_of::text

@@ -1,4 +1,4 @@
--- name: hand_over_due
+-- name: dispatch_due
 -- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
 WITH due AS (
     SELECT id FROM cgk.runs
@@ -13,7 +13,7 @@ UPDATE cgk.runs r
  WHERE r.id = due.id
 RETURNING r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state;
 
--- name: hand_over_unpublished
+-- name: dispatch_unpublished
 -- Runs whose publish failed, that a worker gave back or whose tenant or queue was resumed.
 WITH waiting AS (
     SELECT id FROM cgk.runs
@@ -25,7 +25,7 @@ UPDATE cgk.runs r SET handed_over_at = clock_timestamp(), hand_overs = least(r.h
 RETURNING r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state;
 
 -- name: unclaimed_lists
--- The oldest hand-over of each queue and priority, if it is not claimed after some time. Jumps from list to list in the
+-- The oldest dispatch of each queue and priority, if it is not claimed after some time. Jumps from list to list in the
 -- index, so that it costs the same with a hundred runs waiting and with a million.
 WITH RECURSIVE lists AS (
     (SELECT queue, priority, handed_over_at AS oldest FROM cgk.runs
@@ -39,7 +39,7 @@ WITH RECURSIVE lists AS (
 )
 SELECT queue, priority, oldest FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
 
--- name: hand_over_lost
+-- name: dispatch_lost
 -- Handed over before the oldest message that is still in their list, and not claimed: the broker lost them, or a
 -- worker keeps them waiting. Handed over again, less often each time; a needless message is harmless.
 WITH lost AS (
@@ -148,7 +148,7 @@ SELECT DISTINCT r.worker_id::text FROM cgk.runs r
    AND r.started_at < now() - make_interval(secs => %(timeout)s)
    AND NOT EXISTS (SELECT FROM cgk.workers w WHERE w.id = r.worker_id);
 
--- name: take_back
+-- name: reclaim
 -- Runs whose process died: pending again, or failed when cancelled meanwhile or after too many deaths.
 -- ids: NULL for all runs of the worker. deaths: 0 where the worker stopped them itself.
 UPDATE cgk.runs

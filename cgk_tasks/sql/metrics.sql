@@ -63,8 +63,8 @@ SELECT event, floor(extract(epoch FROM closed_at) / %(window)s)::bigint AS slot,
 
 -- name: waiting_longest
 -- Queues, but not paused ones, in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
--- of what is handed over, so that it costs the same with a hundred runs waiting and with a million; then what no broker
--- has taken, and what is due and not handed over.
+-- of what is dispatched, so that it costs the same with a hundred runs waiting and with a million; then what no broker
+-- has taken, and what is due and not dispatched.
 WITH RECURSIVE lists AS (
     (SELECT queue, priority, run_at FROM cgk.runs
       WHERE state = 'pending' AND handed_over_at IS NOT NULL

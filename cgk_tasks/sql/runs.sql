@@ -13,7 +13,7 @@ SELECT %(id)s::uuid, %(tenant_id)s, %(event)s, %(job)s, %(state)s::text, %(queue
 ON CONFLICT (id) DO NOTHING;
 
 -- name: insert_runs
--- One statement for thousands. A run that is due is inserted as handed over: the sender
+-- One statement for thousands. A run that is due is inserted as dispatched: the sender
 -- publishes it right after the commit, and if that fails the dispatcher notices.
 INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, max_attempts,
                       run_at, expires_at, handed_over_at, hand_overs, parent_id, replay_of, idempotency_key, canvas,
@@ -60,7 +60,7 @@ SELECT k.tenant_id, k.event, k.key, k.run_id::text, k.payload_hash
   JOIN unnest(%(tenant_id)s::text[], %(event)s::text[], %(key)s::text[]) AS wanted (tenant_id, event, key)
  USING (tenant_id, event, key);
 
--- name: forget_hand_over
+-- name: forget_dispatch
 -- The publish failed: the dispatcher hands these over as soon as the broker is back.
 UPDATE cgk.runs SET handed_over_at = NULL WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending';
 

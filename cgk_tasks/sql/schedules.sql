@@ -6,7 +6,7 @@ ON CONFLICT (schedule, scheduled_for) DO NOTHING
 RETURNING schedule;
 
 -- name: make_runs
--- One run for each tenant, with its idempotency key, in one statement. Those that are due are handed over after the
+-- One run for each tenant, with its idempotency key, in one statement. Those that are due are dispatched after the
 -- commit, those with an offset wait in the record. starts_at: when the first of them starts.
 WITH candidates AS MATERIALIZED (
     SELECT t.id AS tenant_id, cgk.tick_run_id(%(schedule)s, t.id, %(scheduled_for)s) AS run_id,

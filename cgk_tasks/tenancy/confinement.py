@@ -9,7 +9,7 @@ from psycopg import sql
 
 from cgk_tasks.config import Isolation, Settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.postgres import Connection, fetch, statements
+from cgk_tasks.sql.postgres import Connection, fetch, statements
 from cgk_tasks.tenancy.models import Tenant
 
 SQL = statements("tenants")

@@ -15,8 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from cgk_tasks.errors import TenantContextError
-from cgk_tasks.postgres import AnyConnection, execute, fetch, script, statements
-from cgk_tasks.sqlalchemy_engine import engine
+from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, script, statements
+from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import current_tenant, find_current_tenant
 from cgk_tasks.tenancy.models import Tenant

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
 
 SQL = statements("tenants")
 

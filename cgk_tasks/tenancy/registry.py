@@ -15,7 +15,7 @@ from psycopg import sql
 from cgk_tasks.config import Isolation, Settings, get_settings
 from cgk_tasks.errors import ConfigurationError, UnknownTenantError
 from cgk_tasks.events.base import validate_tenant_id
-from cgk_tasks.postgres import Connection, Row, autocommit, execute, explain, fetch, statements, transaction
+from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, explain, fetch, statements, transaction
 from cgk_tasks.tenancy import confinement, sync
 from cgk_tasks.tenancy.models import Tenant
 
@@ -170,7 +170,7 @@ def suspend_tenant(tenant_id: str, by: str = "") -> Tenant:
 
 
 def resume_tenant(tenant_id: str) -> Tenant:
-    """Let the tenant's held runs go on; the dispatcher hands them over within a second. Raises UnknownTenantError."""
+    """Let the tenant's held runs go on; the dispatcher dispatches them within a second. Raises UnknownTenantError."""
     return _set_status(tenant_id, "active", "")
 
 

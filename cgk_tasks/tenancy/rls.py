@@ -7,7 +7,7 @@ from psycopg import errors as pg_errors
 from psycopg import sql
 
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.postgres import AnyConnection, Connection, Row, fetch, statements
+from cgk_tasks.sql.postgres import AnyConnection, Connection, Row, fetch, statements
 from cgk_tasks.tenancy.confinement import SHARED_ROLE, ensure_role, let_in
 
 SQL = statements("tenants")

@@ -13,7 +13,7 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantError, StoreError
 from cgk_tasks.events.base import validate_tenant_id
-from cgk_tasks.postgres import autocommit, execute, explain, is_away, statements, transaction
+from cgk_tasks.sql.postgres import autocommit, execute, explain, is_away, statements, transaction
 from cgk_tasks.tenancy import registry
 
 SQL = statements("tenants")
@@ -81,7 +81,7 @@ def _sync_and_log(max_age_seconds: float) -> None:
     except CgkTasksError as exc:
         log.warning("tenants_query_failed", reason=str(exc))
     except Exception:
-        log.exception("tenants_query_stumbled")
+        log.exception("tenants_query_error")
 
 
 def _listed(query: str) -> dict[str, str | None]:

@@ -11,12 +11,12 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, TenantContextError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.registry import Handler, Job, all_jobs, find_job
 from cgk_tasks.runs.models import new_run_id
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.jobs import Handler, Job, all_jobs, find_job
-from cgk_tasks.tasks.runner import Outcome, perform
 from cgk_tasks.tenancy import Tenant, tenant_context
 from cgk_tasks.tenancy.models import presumed
+from cgk_tasks.worker.attempt import Outcome, perform
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self
 from cgk_tasks.client import JobClient, reset_job_client, set_job_client
 from cgk_tasks.client.local import LocalProvider
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.flow.accept import SendOptions
 from cgk_tasks.runs.models import RunHandle, RunStatus
-from cgk_tasks.runs.sender import SendOptions
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cgk_tasks import embedded
+from cgk_tasks.broker.publisher import close_publishers
 from cgk_tasks.client import reset_job_client
 from cgk_tasks.config import use_settings
 from cgk_tasks.migrations import migrate
-from cgk_tasks.postgres import close_pools
-from cgk_tasks.runs.publisher import close_publishers
+from cgk_tasks.sql.postgres import close_pools
 from cgk_tasks.tenancy.registry import forget_known
 
 

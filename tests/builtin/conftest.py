@@ -5,7 +5,7 @@ import os
 import pytest
 
 from cgk_tasks.builtin import register_builtin_jobs
-from cgk_tasks.tasks.jobs import all_jobs, remove_job
+from cgk_tasks.jobs.registry import all_jobs, remove_job
 from cgk_tasks.tenancy import add_tenant
 from tests.support.receiver import receiving
 

@@ -13,8 +13,8 @@ from cgk_tasks import PermanentError, TransientError, send_job
 from cgk_tasks.builtin.email.jobs import JOBS
 from cgk_tasks.builtin.email.smtp import parse_url
 from cgk_tasks.builtin.tenant_settings import set_tenant_setting
-from cgk_tasks.classification import classify_error
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.jobs.classification import classify_error
 from cgk_tasks.testing import LocalJobs, run_job
 from tests.support.mail_server import mail_server
 from tests.support.waiting import wait_closed

@@ -3,7 +3,7 @@
 import pytest
 
 from cgk_tasks import define_job, send_job
-from cgk_tasks.tasks.jobs import jobs_for, remove_job
+from cgk_tasks.jobs.registry import jobs_for, remove_job
 from cgk_tasks.testing import LocalJobs
 
 WEBHOOKS = {"webhook.received", "webhook.process", "webhook.retry", "webhook.healthCheck", "webhook.cleanup"}

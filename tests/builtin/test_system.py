@@ -15,15 +15,15 @@ from cgk_tasks import (
     tenant_cache,
     tenant_storage_path,
 )
+from cgk_tasks.broker.publisher import close_publishers
 from cgk_tasks.builtin.system import alert, cleanup, health, sync_recovery
-from cgk_tasks.postgres import autocommit, execute, fetch
+from cgk_tasks.flow.queues import pause_queue, resume_queue
+from cgk_tasks.jobs import registry
+from cgk_tasks.jobs.registry import add_job, remove_job
 from cgk_tasks.runs.models import new_run_id
-from cgk_tasks.runs.publisher import close_publishers
-from cgk_tasks.runs.queues import pause_queue, resume_queue
+from cgk_tasks.schedules.lookup import SCHEDULES
 from cgk_tasks.schedules.schedule import EVERY_TENANT
-from cgk_tasks.schedules.table import SCHEDULES
-from cgk_tasks.tasks import jobs
-from cgk_tasks.tasks.jobs import add_job, remove_job
+from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from cgk_tasks.tenancy import tenant_context
 from cgk_tasks.testing import LocalJobs, run_job
 from tests.support.receiver import in_turn, status
@@ -110,7 +110,7 @@ class TestHealthCheck:
         assert (sent["payload"]["severity"], "workers" in sent["payload"]["title"]) == ("critical", True)
 
     def test_without_a_job_for_alerts_none_is_sent(self, check, tenant_id, monkeypatch):
-        monkeypatch.setitem(jobs._by_event, "system.alert", ())  # other tests may have defined one
+        monkeypatch.setitem(registry._by_event, "system.alert", ())  # other tests may have defined one
         check("full")
         assert open_runs(tenant_id, "system.alert") == []
 

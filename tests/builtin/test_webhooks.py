@@ -20,7 +20,7 @@ from cgk_tasks.builtin.webhooks import (
 from cgk_tasks.builtin.webhooks.jobs import JOBS
 from cgk_tasks.encryption_keys import new_key
 from cgk_tasks.errors import InvalidOptionError, PermanentError, UnknownEndpointError, UnknownTenantError
-from cgk_tasks.postgres import autocommit, execute, fetch
+from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from cgk_tasks.testing import run_job
 from tests.support.receiver import in_turn, status
 

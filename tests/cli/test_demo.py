@@ -1,4 +1,4 @@
-"""`cgk-tasks demo` hands over to the demo, whose own tests are elsewhere."""
+"""`cgk-tasks demo` dispatches to the demo, whose own tests are elsewhere."""
 
 import pytest
 

@@ -10,7 +10,7 @@ from cgk_tasks.cli.doctor.broker import redis_version
 from cgk_tasks.cli.doctor.database import judge_clock, revision, rights, version
 from cgk_tasks.cli.doctor.work import dispatcher, workers
 from cgk_tasks.config import get_settings
-from cgk_tasks.runs.queues import pause_queue, resume_queue
+from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_until
@@ -41,7 +41,7 @@ def healthy(start_worker, setting):
     """A worker that leads, with jobs."""
     setting(CGK_JOB_MODULES="tests.support.jobs")
     worker = start_worker(["tests.support.jobs"])
-    wait_until(lambda: "dispatcher_leads" in worker.log)
+    wait_until(lambda: "dispatcher_elected" in worker.log)
     yield worker
     worker.stop()
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cgk_tasks.postgres import autocommit, close_pools
+from cgk_tasks.sql.postgres import autocommit, close_pools
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from cgk_tasks import cancel_job, send_job
-from cgk_tasks.runs.queues import resume_queue
+from cgk_tasks.flow.queues import resume_queue
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -7,9 +7,9 @@ import pytest
 
 from cgk_tasks import get_job_status, send_job
 from cgk_tasks.events import CustomerCreated
-from cgk_tasks.postgres import autocommit, execute
 from cgk_tasks.runs import log_writing, logs
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.sql.postgres import autocommit, execute
 from tests.support.jobs import Behave, TwoJobs
 from tests.support.waiting import wait_closed
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from cgk_tasks import define_job
-from cgk_tasks.postgres import autocommit
-from cgk_tasks.tasks.jobs import remove_job
+from cgk_tasks.jobs.registry import remove_job
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 
 NAME = "subscription.dailyBilling"

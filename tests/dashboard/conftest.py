@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cgk_tasks.monitoring.dashboard.access.users import UsersFile
-from cgk_tasks.postgres import autocommit
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.sql.postgres import autocommit
 from tests.dashboard.dashboard_support import PASSWORDS, ROLES, Dashboard
 
 

@@ -4,8 +4,8 @@ import random
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from cgk_tasks.postgres import autocommit
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.sql.postgres import autocommit
 
 EVENTS = (
     (
@@ -20,7 +20,7 @@ EVENTS = (
 )
 TENANTS = ("acme", "globex", "initech", "umbrella", "wayne")
 TRACEBACK = """Traceback (most recent call last):
-  File "/app/cgk_tasks/tasks/runner.py", line 87, in _call
+  File "/app/cgk_tasks/worker/attempt.py", line 87, in _call
     value = job.handler(ctx)
   File "/app/shop/jobs/payouts.py", line 41, in book_payout
     account = ledger.account_of(ctx.payload.creator_id)

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from cgk_tasks import get_job_status
+from cgk_tasks.flow.queues import paused_queues, resume_queue
 from cgk_tasks.monitoring.dashboard import audit
 from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
-from cgk_tasks.postgres import autocommit
-from cgk_tasks.runs.queues import paused_queues, resume_queue
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import registry
 from tests.support.waiting import wait_until
 

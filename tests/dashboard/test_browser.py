@@ -9,9 +9,9 @@ import shutil
 import pytest
 
 from cgk_tasks import cancel_job
+from cgk_tasks.flow.queues import resume_queue
 from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
-from cgk_tasks.postgres import autocommit
-from cgk_tasks.runs.queues import resume_queue
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.dashboard.dashboard_support import PASSWORDS
 from tests.dashboard.night import make_night

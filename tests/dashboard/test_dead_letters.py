@@ -13,7 +13,7 @@ from cgk_tasks.monitoring.dashboard.data.dead_letters import (
     dead_letters,
 )
 from cgk_tasks.monitoring.dashboard.data.searching import RunFilter, find_runs
-from cgk_tasks.postgres import autocommit, fetch
+from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("empty_record")

@@ -116,10 +116,10 @@ def test_a_profile_tells_waiting_from_working(load):
 
 def test_a_profile_knows_the_step_of_a_run(load):
     profiles = load(ROOT / "benchmarks/profiles.py")
-    packet = "run_packet (/x/cgk_tasks/tasks/execution.py)"
+    packet = "run_packet (/x/cgk_tasks/worker/pipeline.py)"
     assert profiles.step_of(f"{packet};claim (/x/cgk_tasks/runs/store.py)") == "claim"
-    assert profiles.step_of(f"{packet};Records.flush (/x/cgk_tasks/tasks/records.py)") == "finish"
-    assert profiles.step_of(f"{packet};_run_one (/x/cgk_tasks/tasks/execution.py)") == "run"
+    assert profiles.step_of(f"{packet};Records.flush (/x/cgk_tasks/worker/records.py)") == "finish"
+    assert profiles.step_of(f"{packet};_run_one (/x/cgk_tasks/worker/pipeline.py)") == "run"
     assert profiles.step_of(packet) == "message"
 
 

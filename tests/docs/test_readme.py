@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from cgk_tasks import cancel_job, tenant_context, tenant_session
+from cgk_tasks.jobs.registry import remove_job
 from cgk_tasks.runs import store
-from cgk_tasks.tasks.jobs import remove_job
 from cgk_tasks.testing import run_job
 from tests.docs.pages import ROOT, blocks
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from cgk_tasks.celery_tasks.result_backend import CELERY_STATES
 from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES
-from cgk_tasks.runs.result_backend import CELERY_STATES
 from tests.docs.pages import ROOT
 from tests.docs.settings_table import rows
 

@@ -9,9 +9,9 @@ import pytest
 from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryTestSetup, CeleryWorkerCluster
 
 from cgk_tasks import embedded, reset_job_client
+from cgk_tasks.broker.publisher import close_publishers
 from cgk_tasks.config import use_settings
-from cgk_tasks.postgres import autocommit, close_pools, fetch
-from cgk_tasks.runs.publisher import close_publishers
+from cgk_tasks.sql.postgres import autocommit, close_pools, fetch
 from cgk_tasks.tenancy import registry
 from tests.conftest import QUICK, prepare_database
 from tests.faults.journal import Journal
@@ -20,7 +20,7 @@ from tests.support.rabbitmq import RabbitServer, find_rabbitmq
 from tests.support.workers import Worker
 
 MODULES = ["tests.faults.jobs"]
-RESULTS = "cgk_tasks.runs.result_backend:RunResultBackend"
+RESULTS = "cgk_tasks.celery_tasks.result_backend:RunResultBackend"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from cgk_tasks import SendItem, SendOptions, send_jobs
-from cgk_tasks.postgres import autocommit, fetch
+from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.conftest import TENANTS
 from tests.faults.jobs import Work
 from tests.support.waiting import wait_until

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from cgk_tasks import send_job, send_jobs
+from cgk_tasks.broker import packets
 from cgk_tasks.errors import StoreError
-from cgk_tasks.postgres import autocommit, execute, fetch
-from cgk_tasks.runs import packets
+from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from tests.faults.journal import once, rows_written, wait_completed
 from tests.faults.proxy import Proxy
 from tests.support.nodes import WorkerNode

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cgk_tasks import cancel_job, get_job_status, send_jobs
-from cgk_tasks.postgres import autocommit, fetch
+from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.faults.jobs import Poison
 from tests.faults.journal import is_alive, once, rows_written, states, wait_completed
 from tests.support.waiting import wait_closed, wait_until

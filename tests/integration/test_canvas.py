@@ -5,7 +5,7 @@ from celery import chain, chord, group
 from celery.result import AsyncResult, GroupResult
 
 from cgk_tasks import get_job_status, send_job
-from cgk_tasks.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import tenant_context
 from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import add, collect, total

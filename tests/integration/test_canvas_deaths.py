@@ -9,8 +9,8 @@ from celery import chain, chord, group
 from sqlalchemy import text
 
 from cgk_tasks import get_job_status
-from cgk_tasks.postgres import autocommit
 from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import tenant_context, tenant_session
 from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import add, collect, total

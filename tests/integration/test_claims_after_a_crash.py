@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from cgk_tasks import get_job_status, send_job
-from cgk_tasks.postgres import autocommit, transaction
+from cgk_tasks.sql.postgres import autocommit, transaction
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_closed, wait_state, wait_until
 

@@ -14,7 +14,6 @@ from structlog.testing import capture_logs
 
 import tests.conformance.jobs  # noqa: F401 - the stand-ins run them
 from cgk_tasks import SendItem, SendOptions, create_job_client
-from cgk_tasks.classification import classify_error
 from cgk_tasks.config import use_settings
 from cgk_tasks.errors import (
     ConfigurationError,
@@ -25,6 +24,7 @@ from cgk_tasks.errors import (
     UnknownRunError,
     UnknownTenantError,
 )
+from cgk_tasks.jobs.classification import classify_error
 from tests.conformance.jobs import Act, Nobody
 from tests.support.hosted_server import (
     EVENT_KEY,

@@ -3,8 +3,9 @@
 import pytest
 
 from cgk_tasks import SendItem, SendOptions, cancel_job, get_job_status, send_jobs
-from cgk_tasks.postgres import autocommit, fetch
-from cgk_tasks.runs import packets, sender
+from cgk_tasks.broker import packets
+from cgk_tasks.flow import accept
+from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.support.jobs import Behave, Slow
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
@@ -19,9 +20,9 @@ def worker(start_worker):
 @pytest.fixture
 def messages(monkeypatch):
     """How many runs each message of this test carried."""
-    sent, as_it_is = [], sender.packet_message
+    sent, as_it_is = [], accept.packet_message
     monkeypatch.setattr(packets, "packet_length", lambda _event, waiting: waiting)
-    monkeypatch.setattr(sender, "packet_message", lambda packet: sent.append(len(packet)) or as_it_is(packet))
+    monkeypatch.setattr(accept, "packet_message", lambda packet: sent.append(len(packet)) or as_it_is(packet))
     return sent
 
 

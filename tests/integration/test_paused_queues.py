@@ -7,11 +7,12 @@ import uuid
 import pytest
 
 from cgk_tasks import SendItem, cancel_job, get_job_status, send_job, send_jobs
+from cgk_tasks.broker import packets
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.postgres import autocommit, fetch, statements
-from cgk_tasks.runs import packets, store
-from cgk_tasks.runs.queues import list_queues, pause_queue, paused_queues, resume_queue
-from cgk_tasks.runs.why import why
+from cgk_tasks.flow.queues import list_queues, pause_queue, paused_queues, resume_queue
+from cgk_tasks.monitoring.why import why
+from cgk_tasks.runs import store
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_closed, wait_state, wait_until

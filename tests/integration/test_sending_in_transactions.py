@@ -1,4 +1,4 @@
-"""`session=`: a run belongs to the caller's transaction, and is handed over when that has committed."""
+"""`session=`: a run belongs to the caller's transaction, and is dispatched when that has committed."""
 
 import asyncio
 import uuid
@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from cgk_tasks import SendItem, asend_job, get_job_status, send_job, send_jobs
+from cgk_tasks.broker.publisher import NOTHING_WAITS, get_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
 from cgk_tasks.runs.models import DEFAULT_PRIORITY
-from cgk_tasks.runs.publisher import NOTHING_WAITS, get_publisher
-from cgk_tasks.sqlalchemy_engine import engine, sqlalchemy_url
+from cgk_tasks.sql.sqlalchemy_engine import engine, sqlalchemy_url
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("database")

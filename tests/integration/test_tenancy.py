@@ -17,7 +17,7 @@ from cgk_tasks.errors import (
     UnknownTenantError,
 )
 from cgk_tasks.events import OrderCreated
-from cgk_tasks.postgres import autocommit, transaction
+from cgk_tasks.sql.postgres import autocommit, transaction
 from cgk_tasks.tenancy import (
     active_tenants,
     add_tenant,

@@ -21,7 +21,7 @@ from cgk_tasks.errors import (
     TenantMissingError,
     UnknownTenantError,
 )
-from cgk_tasks.postgres import transaction
+from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import (
     add_tenant,
     protect_table,
@@ -232,7 +232,7 @@ def test_protecting_a_table_again_is_harmless(shared_table):
 
 
 def test_a_table_can_be_protected_from_an_alembic_migration(shared_table):
-    from cgk_tasks.sqlalchemy_engine import engine
+    from cgk_tasks.sql.sqlalchemy_engine import engine
 
     with engine().connect() as connection:
         protect_table(connection, "invoices")

@@ -3,7 +3,7 @@
 import pytest
 
 from cgk_tasks import send_job, tenant_cache, tenant_context
-from cgk_tasks.postgres import transaction
+from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import add_tenant, protect_table
 from tests.support.tenancy_jobs import AsyncProbe, Probe, ProbeTelemetry
 from tests.support.waiting import wait_closed, wait_until

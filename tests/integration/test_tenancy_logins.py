@@ -11,8 +11,8 @@ from cgk_tasks.config import get_settings, use_settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events import OrderCreated
 from cgk_tasks.migrations import migrate
-from cgk_tasks.postgres import autocommit, close_pools, transaction
 from cgk_tasks.runs import store
+from cgk_tasks.sql.postgres import autocommit, close_pools, transaction
 from cgk_tasks.tenancy import add_tenant, protect_table, registry, tenant_session
 from cgk_tasks.tenancy.database import TenantSession, enter_tenant, leave_tenant
 

@@ -10,9 +10,9 @@ import pytest
 from cgk_tasks import cancel_job, schedule_job, send_job
 from cgk_tasks.config import use_settings
 from cgk_tasks.errors import UnknownRunError
-from cgk_tasks.postgres import autocommit
-from cgk_tasks.runs.queues import pause_queue, resume_queue
-from cgk_tasks.runs.why import why
+from cgk_tasks.flow.queues import pause_queue, resume_queue
+from cgk_tasks.monitoring.why import why
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.support.jobs import Behave, OneAtATime
 from tests.support.waiting import wait_closed, wait_state, wait_until
@@ -261,7 +261,7 @@ def test_what_a_missing_listener_needs_is_in_the_hint(run, listening):
 
 def test_a_run_that_was_handed_over_again_says_how_often(run, listening):
     change(run, hand_overs=3)
-    assert why(run).gates[0].text.endswith("It was handed over 2 times more, because it seemed lost.")
+    assert why(run).gates[0].text.endswith("It was dispatched 2 times more, because it seemed lost.")
 
 
 def close(run_id, state, **columns):

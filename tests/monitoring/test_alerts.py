@@ -8,11 +8,12 @@ import pytest
 from cgk_tasks import get_job_status, send_job
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.monitoring.alerts import AlertWatch
-from cgk_tasks.postgres import autocommit, execute, fetch, transaction
-from cgk_tasks.runs import recovery, store
-from cgk_tasks.runs.queues import pause_queue, resume_queue
+from cgk_tasks.runs import store
 from cgk_tasks.schedules.health import SQL as SCHEDULES
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, transaction
+from cgk_tasks.worker import recovery
 from tests.monitoring.alert_jobs import Behave
 from tests.support.waiting import wait_closed, wait_until
 

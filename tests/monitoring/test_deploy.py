@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from cgk_tasks.monitoring.catalog import BY_NAME, METRICS
+from cgk_tasks.monitoring.metric_names import BY_NAME, METRICS
 from tests.docs.pages import ROOT
 
 DASHBOARD = json.loads((ROOT / "deploy/grafana/cgk-tasks.json").read_text())

@@ -12,10 +12,10 @@ import pytest
 
 from cgk_tasks import send_job
 from cgk_tasks.config import get_settings
+from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.monitoring import exporter, open_runs
-from cgk_tasks.monitoring.catalog import EXPORTER
-from cgk_tasks.postgres import execute, fetch, transaction
-from cgk_tasks.runs.queues import pause_queue, resume_queue
+from cgk_tasks.monitoring.metric_names import EXPORTER
+from cgk_tasks.sql.postgres import execute, fetch, transaction
 from cgk_tasks.tenancy import add_tenant, resume_tenant, suspend_tenant
 from tests.monitoring.exposition import free_port, names, samples
 from tests.support.waiting import wait_until
@@ -144,7 +144,7 @@ def test_a_due_run_that_nobody_hands_over_is_the_dispatchers_lag(database, queue
     assert read()["cgk_dispatcher_lag_seconds",] >= 300
     with transaction() as connection:
         execute(connection, "UPDATE cgk.runs SET state = 'pending' WHERE id = %(id)s", {"id": run})
-    assert read()["cgk_dispatcher_lag_seconds",] >= 300  # not handed over either
+    assert read()["cgk_dispatcher_lag_seconds",] >= 300  # not dispatched either
     with transaction() as connection:
         execute(connection, "DELETE FROM cgk.runs WHERE id = %(id)s", {"id": run})
 

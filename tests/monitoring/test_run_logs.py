@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cgk_tasks import cancel_job, send_job, send_jobs
-from cgk_tasks.postgres import autocommit, execute, fetch, transaction
-from cgk_tasks.runs import history
+from cgk_tasks.runs import partitions
 from cgk_tasks.runs.logs import lines
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, transaction
 from tests.monitoring.log_jobs import Talk, Text
 from tests.support.waiting import wait_closed, wait_until
 
@@ -191,10 +191,10 @@ def test_nothing_is_kept_when_it_is_switched_off(worker, start_worker):
 
 
 def test_old_lines_go_with_their_day(database):
-    table = history.DAILY_TABLES[1]
+    table = partitions.DAILY_TABLES[1]
     today = datetime.now(UTC).date()
     old = today - timedelta(days=400)
-    history.make_partitions(old, table)
+    partitions.make_partitions(old, table)
     with transaction() as connection:
         execute(
             connection,
@@ -202,14 +202,14 @@ def test_old_lines_go_with_their_day(database):
             " VALUES (gen_random_uuid(), 'acme', 1, %(at)s, 2, '[]')",
             {"at": datetime(old.year, old.month, old.day, 12, tzinfo=UTC)},
         )
-    dropped = history.drop_partitions(today - timedelta(days=90), table)
+    dropped = partitions.drop_partitions(today - timedelta(days=90), table)
     assert f"run_logs_{old:%Y%m%d}" in dropped
 
 
 def test_the_housekeeping_makes_the_partitions_of_the_coming_days(worker):
     def is_made():
         with autocommit() as connection:
-            made = {row["name"] for row in fetch(connection, history.SQL["partitions"], {"table": "cgk.run_logs"})}
+            made = {row["name"] for row in fetch(connection, partitions.SQL["partitions"], {"table": "cgk.run_logs"})}
         return f"run_logs_{datetime.now(UTC).date() + timedelta(days=7):%Y%m%d}" in made
 
     wait_until(is_made)

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from cgk_tasks import send_job, send_jobs, trigger_and_wait
 from cgk_tasks.config import get_settings, use_settings
-from cgk_tasks.postgres import autocommit, fetch
 from cgk_tasks.runs import tracing
+from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.monitoring.otlp import Receiver
 from tests.monitoring.trace_jobs import Both, Traced
 from tests.support.waiting import wait_closed, wait_until
@@ -191,7 +191,7 @@ def test_nothing_is_kept_with_a_run_while_tracing_is_off(monkeypatch):
 
 OFF = """
 import sys
-import cgk_tasks.celery_app, cgk_tasks.tasks.execution
+import cgk_tasks.celery_app, cgk_tasks.worker.pipeline
 # redis-py imports the part for metrics wherever OpenTelemetry is installed.
 assert not [name for name in sys.modules if name.startswith(("opentelemetry.sdk.trace", "opentelemetry.exporter"))]
 """

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cgk_tasks.postgres import autocommit, execute, fetch
+from cgk_tasks.catalog import schedules as _entries  # noqa: F401 - there before a test adds its own
 from cgk_tasks.schedules import schedule as registry
-from cgk_tasks.schedules import table as _entries  # noqa: F401 - there before a test adds its own
 from cgk_tasks.schedules.schedule import Schedule, add_schedules
+from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from tests.support import jobs  # noqa: F401 - the events test.behave and test.nobody
 
 TABLES = "runs, run_history, idempotency_keys, schedules, schedule_ticks, schedule_overrides, tenant_schedules, leases"

@@ -76,7 +76,7 @@ def test_a_beat_that_is_stopped_lets_another_lead_at_once(start_beat):
     second = start_beat()
     wait_until(lambda: "beat: Starting..." in second.log or "beat_" in second.log, 30.0, "the second beat is up")
     assert first.stop() == 0
-    wait_until(lambda: "beat_leads" in second.log, 15.0, "the second beat leads")
+    wait_until(lambda: "beat_elected" in second.log, 15.0, "the second beat leads")
 
 
 def test_an_operators_pause_and_new_time_reach_a_running_beat(start_beat):
@@ -130,7 +130,7 @@ def forget_own_connections():
     """This process's connections were cut as well."""
     from django.db import connection
 
-    from cgk_tasks.postgres import close_pools
+    from cgk_tasks.sql.postgres import close_pools
 
     connection.close()
     close_pools()

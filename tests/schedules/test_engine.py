@@ -6,8 +6,8 @@ import pytest
 
 from cgk_tasks import define_job, late_schedules
 from cgk_tasks.config import get_settings, use_settings
+from cgk_tasks.jobs.registry import remove_job
 from cgk_tasks.schedules.schedule import Schedule
-from cgk_tasks.tasks.jobs import remove_job
 from tests.schedules.conftest import open_runs, rows, run_sql
 
 START = datetime(2026, 3, 2, 8, 30, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pytest
 
 from cgk_tasks import SCHEDULES, Schedule, define_cron_job
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.jobs.registry import find_job, remove_job
 from cgk_tasks.schedules.schedule import PLATFORM, remove_schedule
-from cgk_tasks.tasks.jobs import find_job, remove_job
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from cgk_tasks import create_job_client
-from cgk_tasks.tasks.jobs import jobs_for
+from cgk_tasks.jobs.registry import jobs_for
 
 TRIGGER_KEY = "tr_dev_0123456789abcdef"
 EVENT_KEY = "event-key-0123456789"

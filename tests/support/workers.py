@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.postgres import autocommit, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent.parent

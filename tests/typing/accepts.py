@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import assert_type
 
+from cgk_tasks.catalog.payloads import OrderCreatedPayload
 from cgk_tasks.client.api import (
     asend_job,
     atrigger_and_wait,
@@ -28,9 +29,8 @@ from cgk_tasks.events import (
     get_event,
     parse_event,
 )
-from cgk_tasks.events.payloads import OrderCreatedPayload
 from cgk_tasks.runs.models import RunHandle, RunStatus
-from cgk_tasks.tasks.catalog import order_created, survey_low_nps
+from cgk_tasks.tasks import order_created, survey_low_nps
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

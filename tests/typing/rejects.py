@@ -3,10 +3,10 @@
 from decimal import Decimal
 from typing import Final, Literal
 
+from cgk_tasks.catalog.payloads import OrderCreatedPayload
 from cgk_tasks.client.api import asend_job, schedule_job, send_job, trigger_and_wait
 from cgk_tasks.events import JobEvent, OrderCreated, OrderDelivered, ReviewModerated, TenantEvent
-from cgk_tasks.events.payloads import OrderCreatedPayload
-from cgk_tasks.tasks.catalog import order_created
+from cgk_tasks.tasks import order_created
 
 PRICE: Final = Decimal("19.99")
 

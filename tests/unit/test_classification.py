@@ -25,7 +25,7 @@ import sqlalchemy.exc
 import urllib3
 
 from cgk_tasks import errors
-from cgk_tasks.classification import (
+from cgk_tasks.jobs.classification import (
     PERMANENT_CODES,
     TRANSIENT_CODES,
     Classification,

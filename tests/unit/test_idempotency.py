@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.tasks.idempotency import (
+from cgk_tasks.jobs.idempotency import (
     IdempotencyKey,
     IdempotencyKeyError,
     MemoryStorage,

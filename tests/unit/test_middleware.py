@@ -23,9 +23,9 @@ from cgk_tasks.errors import (
     TenantMissingError,
     TransientError,
 )
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.idempotency import MemoryStorage
-from cgk_tasks.tasks.middleware import (
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.idempotency import MemoryStorage
+from cgk_tasks.jobs.middleware import (
     compose_middleware,
     create_job_handler,
     with_error_classification,
@@ -36,7 +36,7 @@ from cgk_tasks.tasks.middleware import (
     with_timeout,
     with_timing,
 )
-from cgk_tasks.tasks.rate_limit import create_rate_limiter
+from cgk_tasks.jobs.rate_limit import create_rate_limiter
 from cgk_tasks.tenancy.context import current_tenant, find_current_tenant, tenant_context
 from cgk_tasks.tenancy.database import TenantSession
 from cgk_tasks.tenancy.models import Tenant

@@ -14,19 +14,17 @@ import pytest
 import redis
 
 from cgk_tasks.config import Settings, use_settings
+from cgk_tasks.embedded.redis_server import redis_binary
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.tasks.rate_limit import create_rate_limiter, shared_rate_limiter
+from cgk_tasks.jobs.rate_limit import create_rate_limiter, shared_rate_limiter
 
 
 @pytest.fixture(scope="module")
 def redis_socket():
-    server = shutil.which("redis-server") or shutil.which("valkey-server")
-    if server is None:
-        pytest.skip("neither redis-server nor valkey-server is on PATH")
     folder = Path(tempfile.mkdtemp(prefix="cgk-redis-"))
     socket = folder / "redis.sock"
     options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([server, *options], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([redis_binary(), *options], stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(unix_socket_path=str(socket)) as client:
             until(lambda: answers(client))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgk_tasks.classification import Classification
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.tasks.retry import (
+from cgk_tasks.jobs.classification import Classification
+from cgk_tasks.jobs.retry import (
     PLATFORM_DEFAULT,
     TASK_RUNNER_DEFAULT,
     RetryConfig,

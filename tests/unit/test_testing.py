@@ -24,7 +24,7 @@ from cgk_tasks.client.local import LocalProvider
 from cgk_tasks.config import use_settings
 from cgk_tasks.errors import ConfigurationError, JobTimeoutError, PayloadInvalidError, TenantContextError
 from cgk_tasks.events import OrderCancelled, OrderCreated
-from cgk_tasks.tasks.jobs import add_job, jobs_for, remove_job
+from cgk_tasks.jobs.registry import add_job, jobs_for, remove_job
 from cgk_tasks.testing import LocalJobs, run_job
 
 ORDER = OrderCreated(tenant_id="acme", order_id="o-1", total_amount=Decimal("59.97"))

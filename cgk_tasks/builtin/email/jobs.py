@@ -12,10 +12,10 @@ from cgk_tasks.builtin.email import smtp
 from cgk_tasks.builtin.email.templates import Rendered, render
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.builtin.tenant_settings import required, settings_of
+from cgk_tasks.catalog.notifications import EmailSend
 from cgk_tasks.errors import PermanentError
-from cgk_tasks.events.notifications import EmailSend
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.retry import RetryConfig
 
 _IMPORTANCE: Final = {"high": "high", "low": "low"}
 

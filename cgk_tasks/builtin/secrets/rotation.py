@@ -7,7 +7,7 @@ from typing import Final
 
 from cgk_tasks.builtin.secrets.sealing import is_sealed, newest_prefix, seal, unseal
 from cgk_tasks.errors import SecretUnreadableError
-from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements
 
 SQL = statements("secrets")
 

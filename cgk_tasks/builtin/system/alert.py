@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from cgk_tasks.builtin.channels import Kind, notify
 from cgk_tasks.builtin.job import builtin_job
+from cgk_tasks.catalog.system import SystemAlert
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import TransientError
-from cgk_tasks.events.system import SystemAlert
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.retry import RetryConfig
 
 _KINDS: Final[dict[str, Kind]] = {"critical": "failure", "error": "failure", "warning": "warning", "info": "info"}
 

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import redis
 
+from cgk_tasks.broker.publisher import redis_py_url
 from cgk_tasks.builtin.job import builtin_job
+from cgk_tasks.catalog.system import SystemCleanup
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import PermanentError
-from cgk_tasks.events.system import SystemCleanup
-from cgk_tasks.postgres import autocommit, execute, statements
-from cgk_tasks.runs.publisher import redis_py_url
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.sql.postgres import autocommit, execute, statements
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 
 SQL = statements("housekeeping")

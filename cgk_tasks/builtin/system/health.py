@@ -11,18 +11,18 @@ import psycopg
 import sqlalchemy as sa
 import structlog
 
+from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.builtin.job import builtin_job
+from cgk_tasks.catalog.system import SystemAlert, SystemHealthCheck
 from cgk_tasks.client import send_job
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.events.system import SystemAlert, SystemHealthCheck
-from cgk_tasks.postgres import autocommit, fetch, statements
-from cgk_tasks.runs.dispatcher import LEASE
-from cgk_tasks.runs.publisher import get_publisher
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.registry import jobs_for
+from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.schedules.health import late_schedules
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.jobs import jobs_for
-from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.worker.dispatcher import LEASE
 
 SQL = statements("housekeeping")
 log = structlog.get_logger("cgk_tasks.health")

@@ -11,16 +11,16 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from cgk_tasks.builtin.job import builtin_job
+from cgk_tasks.catalog.system import SystemSyncRecovery
 from cgk_tasks.client import retry_job
 from cgk_tasks.errors import PermanentError
-from cgk_tasks.events.base import EVENTS_BY_NAME
-from cgk_tasks.events.system import SystemSyncRecovery
-from cgk_tasks.postgres import autocommit, fetch, statements
+from cgk_tasks.events.registry import all_events, find_event
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.schedules.fan_out import fire
+from cgk_tasks.schedules.lookup import all_schedules
 from cgk_tasks.schedules.schedule import PLATFORM, Schedule
-from cgk_tasks.schedules.table import SCHEDULES
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 
 SQL = statements("housekeeping")
@@ -32,12 +32,12 @@ _MOST_RUNS: Final = 1000
 def recover(ctx: JobContext[SystemSyncRecovery]) -> dict[str, Any]:
     """`sync_type` is the name of a schedule or of an event. Safe to repeat: what was repeated once is left alone."""
     name = ctx.payload.sync_type
-    schedule = SCHEDULES.get(name)
+    schedule = all_schedules().get(name)
     if schedule is not None:
         return _tick(ctx, schedule)
-    if name in EVENTS_BY_NAME:
+    if find_event(name) is not None:
         return _repeat(ctx, name)
-    near = get_close_matches(name, [*SCHEDULES, *EVENTS_BY_NAME], n=1)
+    near = get_close_matches(name, [*all_schedules(), *(event.event_name for event in all_events())], n=1)
     hint = f' Did you mean "{near[0]}"?' if near else ""
     raise PermanentError(f"syncType {name!r} is neither a schedule nor an event.{hint}", "INVALID_INPUT")
 

@@ -14,10 +14,10 @@ from cgk_tasks.builtin.webhooks.endpoints import SQL, Target
 from cgk_tasks.builtin.webhooks.post import Answer, Message, message, new_client, post
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import SecretUnreadableError
-from cgk_tasks.postgres import Row, autocommit, execute, fetch
+from cgk_tasks.jobs.event_loop import run_coroutine
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
-from cgk_tasks.tasks.event_loop import run_coroutine
+from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch
 
 log = structlog.get_logger("cgk_tasks.webhooks")
 
@@ -141,7 +141,7 @@ def _note(delivery: Row, answer: Answer) -> None:
         off = next((row["switched_off_reason"] for row in endpoints), None)
         if off is not None:
             execute(connection, SQL["fail_waiting_of_endpoint"], {"endpoint_id": delivery["endpoint_id"]})
-            log.warning("webhook_endpoint_switched_off", endpoint=delivery["endpoint_id"], reason=off)
+            log.warning("webhook_endpoint_disabled", endpoint=delivery["endpoint_id"], reason=off)
 
 
 def _delay(attempts: int, answer: Answer, delays: tuple[float, ...]) -> float | None:

@@ -17,8 +17,8 @@ from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.builtin.webhooks.addresses import check_url, refuse_private
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, UnknownEndpointError, as_seconds
-from cgk_tasks.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.tenancy import registry
 
 SQL = statements("webhooks")

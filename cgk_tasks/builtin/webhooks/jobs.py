@@ -16,20 +16,20 @@ from cgk_tasks.builtin.webhooks.endpoints import (
     list_endpoints,
 )
 from cgk_tasks.builtin.webhooks.post import Answer, message, new_client
-from cgk_tasks.client import send_job
-from cgk_tasks.errors import PermanentError, RetryLater
-from cgk_tasks.events.webhooks import (
+from cgk_tasks.catalog.webhooks import (
     WebhookCleanup,
     WebhookHealthCheck,
     WebhookProcess,
     WebhookReceived,
     WebhookRetry,
 )
-from cgk_tasks.postgres import autocommit, execute
+from cgk_tasks.client import send_job
+from cgk_tasks.errors import PermanentError, RetryLater
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.event_loop import run_coroutine
+from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.runs.models import new_run_id
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.event_loop import run_coroutine
-from cgk_tasks.tasks.retry import RetryConfig
+from cgk_tasks.sql.postgres import autocommit, execute
 
 _DAYS: Final = 30
 _SLACK_SECONDS: Final = 0.5

@@ -16,10 +16,10 @@ import httpx
 from standardwebhooks import Webhook
 
 from cgk_tasks.builtin.webhooks.addresses import check_url, host_of, resolve
-from cgk_tasks.classification import classify_error
+from cgk_tasks.client.httpx_logging import quiet_requests
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import AddressRefusedError
-from cgk_tasks.quiet_requests import quiet_requests
+from cgk_tasks.jobs.classification import classify_error
 
 EXCERPT_BYTES = 1000
 _GONE = 410

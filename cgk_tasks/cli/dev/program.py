@@ -15,7 +15,7 @@ from cgk_tasks.cli.dev.lines import Lines
 STOP_SECONDS = 10.0
 """A program that is asked to stop has so long; then it is killed."""
 
-_LEASH = files("cgk_tasks") / "leash.py"
+_PARENT_DEATH = files("cgk_tasks.embedded") / "parent_death.py"
 _LONGEST_LINE = 1024 * 1024
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -59,7 +59,7 @@ class Program:
 
     async def _once(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", str(_LEASH), str(os.getpid()), sys.executable, *self._arguments,
+            sys.executable, "-P", str(_PARENT_DEATH), str(os.getpid()), sys.executable, *self._arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             start_new_session=True, limit=_LONGEST_LINE,
         )  # fmt: skip

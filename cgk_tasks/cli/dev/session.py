@@ -11,13 +11,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgk_tasks import embedded, postgres
+from cgk_tasks import embedded
 from cgk_tasks.cli.dev.lines import Lines
 from cgk_tasks.cli.dev.program import Program
 from cgk_tasks.cli.dev.reload import changes
 from cgk_tasks.cli.dev.services import servers
 from cgk_tasks.cli.migrate import bring_up_to_date
 from cgk_tasks.config import get_settings
+from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 from cgk_tasks.tenancy.registry import all_tenants
 

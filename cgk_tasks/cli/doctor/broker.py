@@ -9,10 +9,10 @@ from typing import Any
 import redis
 from kombu import Connection
 
+from cgk_tasks.broker.publisher import get_publisher, is_redis, redis_py_url
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings
 from cgk_tasks.errors import BrokerError
-from cgk_tasks.runs.publisher import get_publisher, is_redis, redis_py_url
 
 OLDEST_REDIS = (6, 2)
 OLDEST_RABBITMQ = (3, 10)

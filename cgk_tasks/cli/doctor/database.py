@@ -10,7 +10,7 @@ from cgk_tasks import migrations
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
 SQL = statements("doctor")
 

@@ -7,7 +7,7 @@ from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok, warn
 from cgk_tasks.cli.failures import in_two
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.postgres import autocommit, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
 SQL = statements("doctor")
 

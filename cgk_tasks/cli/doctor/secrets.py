@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cgk_tasks.builtin.secrets.sealing import key_ids
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
-from cgk_tasks.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
 SQL = statements("secrets")
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.postgres import Row, autocommit, fetch, statements
-from cgk_tasks.runs.dispatcher import LEASE
-from cgk_tasks.runs.queues import Pause, paused_queues
+from cgk_tasks.flow.queues import Pause, paused_queues
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.worker.dispatcher import LEASE
 
 SQL = statements("doctor")
 _START = "Start one: celery -A cgk_tasks worker, or cgk-tasks dev"
@@ -63,7 +63,7 @@ def dispatcher(lease: Row | None, *, workers_alive: bool) -> Finding:
     return fail(
         "dispatcher",
         "Workers are alive, but none of them leads: delayed runs and retries wait.",
-        "It takes a starting worker a second. If this stays, look for steward_cannot_work in the workers' logs.",
+        "It takes a starting worker a second. If this stays, look for supervisor_unavailable in the workers' logs.",
     )
 
 
@@ -98,7 +98,7 @@ def pauses(paused: Sequence[Pause]) -> list[Finding]:
 
 def jobs() -> Finding:
     """Whether a worker that starts in this folder would find the application's jobs."""
-    from cgk_tasks.tasks.jobs import all_jobs, import_job_modules
+    from cgk_tasks.jobs.registry import all_jobs, import_job_modules
 
     try:
         names = get_settings().job_modules

@@ -31,8 +31,8 @@ class Draft:
 
     def try_out(self, name: str, value: str) -> None:
         """Have a value in force for this process only."""
-        from cgk_tasks.postgres import close_pools
-        from cgk_tasks.runs.publisher import close_publishers
+        from cgk_tasks.broker.publisher import close_publishers
+        from cgk_tasks.sql.postgres import close_pools
 
         close_publishers()
         close_pools()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.tasks.context import JobContext
-from cgk_tasks.tasks.jobs import define_job
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.registry import define_job
 
 
 class SetupTried(TenantEvent, event="setup.tried", category="setup"):

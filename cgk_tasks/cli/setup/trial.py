@@ -21,10 +21,10 @@ from cgk_tasks.cli.setup.servers import PRIVATE_FOLDER
 from cgk_tasks.client import JobClient, create_job_client
 from cgk_tasks.config import get_settings
 from cgk_tasks.demo.worker import WorkerProcess
-from cgk_tasks.events.base import EVENTS_BY_NAME
+from cgk_tasks.events.registry import find_event
+from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import RunStatus
-from cgk_tasks.tasks.jobs import jobs_for
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT, ensure_platform_tenant
 
 PATIENCE_SECONDS = 60.0
@@ -93,7 +93,7 @@ def try_this_process() -> None:
 def _test_event() -> str:
     """That of the starter module, where the application still has it."""
     application.load_jobs()
-    if starter.EVENT in EVENTS_BY_NAME and jobs_for(starter.EVENT):
+    if find_event(starter.EVENT) is not None and jobs_for(starter.EVENT):
         return starter.EVENT
     from cgk_tasks.cli.setup.probe import SetupTried
 

@@ -9,15 +9,14 @@ from typing import Any
 
 from cgk_tasks.client import JobClient, create_job_client
 from cgk_tasks.errors import PayloadInvalidError, TenantContextError
-from cgk_tasks.events.base import EVENTS_BY_NAME
 from cgk_tasks.events.redaction import REDACTED
-from cgk_tasks.events.registry import parse_event
+from cgk_tasks.events.registry import find_event, parse_event
+from cgk_tasks.flow import queues
+from cgk_tasks.flow.replay import closed_run, replay
 from cgk_tasks.monitoring.dashboard.access.roles import Person
 from cgk_tasks.monitoring.dashboard.audit import recorded
-from cgk_tasks.runs import queues
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import RunHandle
-from cgk_tasks.runs.replay import closed_run, replay
 from cgk_tasks.schedules import tenant_schedules
 from cgk_tasks.schedules.fan_out import Tick, fire
 from cgk_tasks.schedules.lookup import find_schedule
@@ -71,7 +70,7 @@ def _edited(event: str, tenant_id: str, before: Mapping[str, Any], text: str) ->
         raise PayloadInvalidError(event, ["it must be an object with named fields"])
     merged = {name: before.get(name) if value == REDACTED else value for name, value in given.items()}
     changed = sorted(name for name in {*merged, *before} if merged.get(name) != before.get(name))
-    if event not in EVENTS_BY_NAME:
+    if find_event(event) is None:
         # A plain Celery task: its arguments, which only the task itself can judge.
         if (
             set(merged) != {"args", "kwargs"}

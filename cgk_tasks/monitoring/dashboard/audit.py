@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.monitoring.dashboard.access.roles import Person, Role
-from cgk_tasks.postgres import AnyConnection, Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import AnyConnection, Row, autocommit, fetch, statements
 
 SQL = statements("dashboard")
 

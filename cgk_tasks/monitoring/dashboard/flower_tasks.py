@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from cgk_tasks.events.redaction import summary
 from cgk_tasks.monitoring.dashboard.data.reading import SQL
 from cgk_tasks.monitoring.dashboard.display import fields
-from cgk_tasks.postgres import autocommit, fetch
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.sql.postgres import autocommit, fetch
 
 COLUMNS = "name,uuid,state,args,received,runtime,worker"
 

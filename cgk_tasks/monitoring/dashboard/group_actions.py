@@ -15,13 +15,13 @@ from typing import Final, Literal
 import structlog
 
 from cgk_tasks.errors import CgkTasksError, InvalidOptionError
+from cgk_tasks.flow.accept import accept, publish, unit_of_work
+from cgk_tasks.flow.replay import replay_of
 from cgk_tasks.monitoring.dashboard import audit
 from cgk_tasks.monitoring.dashboard.access.roles import Person
 from cgk_tasks.monitoring.dashboard.data.dead_letters import Group, count_group
-from cgk_tasks.postgres import Connection, Row, execute, fetch, statements, transaction
 from cgk_tasks.runs.models import NewRun
-from cgk_tasks.runs.replay import replay_of
-from cgk_tasks.runs.sender import accept, publish, unit_of_work
+from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements, transaction
 
 SQL = statements("dashboard")
 log = structlog.get_logger("cgk_tasks.dashboard")

@@ -10,8 +10,8 @@ from typing import Any
 from cgk_tasks.events.redaction import Redaction, summary
 from cgk_tasks.monitoring.dashboard.data.reading import SQL, reading
 from cgk_tasks.monitoring.dashboard.data.searching import Key
-from cgk_tasks.postgres import Row, fetch
 from cgk_tasks.runs.codec import decode
+from cgk_tasks.sql.postgres import Row, fetch
 
 MOST_GROUPS = 500
 PAGE_SIZE = 50

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from psycopg import errors as pg_errors
 
 from cgk_tasks.errors import StoreError
-from cgk_tasks.postgres import Connection, fetch, statements, transaction
+from cgk_tasks.sql.postgres import Connection, fetch, statements, transaction
 
 SQL = statements("dashboard")
 

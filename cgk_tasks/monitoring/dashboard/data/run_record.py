@@ -11,9 +11,9 @@ from typing import Any
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.monitoring.dashboard.data.reading import SQL, reading
-from cgk_tasks.postgres import Row, fetch
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State
+from cgk_tasks.sql.postgres import Row, fetch
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
-from cgk_tasks.events.base import EVENTS_BY_NAME, searchable_fields
+from cgk_tasks.events.base import searchable_fields
 from cgk_tasks.events.redaction import summary
-from cgk_tasks.events.registry import ALIASES
+from cgk_tasks.events.registry import all_events, event_name
 from cgk_tasks.monitoring.dashboard.data.reading import SQL, reading
-from cgk_tasks.postgres import Row, fetch
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES, State
+from cgk_tasks.sql.postgres import Row, fetch
 
 PAGE_SIZE = 50
 
@@ -88,7 +88,7 @@ class RunPage:
 
 def find_runs(wanted: RunFilter, before: Key | None = None, limit: int = PAGE_SIZE) -> RunPage:
     """A page of the runs that match, open and closed. Raises TooSlowError."""
-    wanted = replace(wanted, event=ALIASES.get(wanted.event, wanted.event))
+    wanted = replace(wanted, event=event_name(wanted.event))
     values = _values(wanted, before) | {"limit": limit + 1}
     statement = SQL["merged_runs"].replace("{branches}", " UNION ALL ".join(_branches(wanted)))
     with reading() as connection:
@@ -123,9 +123,9 @@ def _branches(wanted: RunFilter) -> list[str]:
     ]
     parts = []
     if wanted.state is None or wanted.state in OPEN_STATES:
-        parts += [(name, "where_error_open") for name in ("open_runs", "open_foreign_runs")]
+        parts += [(name, "where_error_open") for name in ("open_runs", "open_external_runs")]
     if wanted.state is None or wanted.state in CLOSED_STATES:
-        parts += [(name, "where_error_closed") for name in ("closed_runs", "closed_foreign_runs")]
+        parts += [(name, "where_error_closed") for name in ("closed_runs", "closed_external_runs")]
     branches = []
     for name, by_error in parts:
         conditions = [SQL[condition] for condition in (*common, *([by_error] if wanted.error_code else []))]
@@ -142,9 +142,9 @@ def _values(wanted: RunFilter, before: Key | None) -> dict[str, Any]:
         is_v7 = uuid.UUID(before.run_id).version == 7
         before_v7 = before.run_id if is_v7 else _first_id(before.sent_at, after=True)
     searchable = [
-        (name, field)
-        for name, model in EVENTS_BY_NAME.items()
-        if wanted.text and wanted.event in {"", name}
+        (model.event_name, field)
+        for model in all_events()
+        if wanted.text and wanted.event in {"", model.event_name}
         for field in searchable_fields(model, by_alias=True)
     ]
     return {

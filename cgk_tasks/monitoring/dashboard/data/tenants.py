@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cgk_tasks.monitoring.dashboard.data.reading import SQL, reading
-from cgk_tasks.postgres import fetch
+from cgk_tasks.sql.postgres import fetch
 
 PAGE_SIZE = 100
 

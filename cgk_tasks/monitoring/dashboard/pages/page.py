@@ -12,7 +12,6 @@ import sqlalchemy as sa
 import structlog
 from tornado.web import HTTPError
 
-from cgk_tasks import postgres
 from cgk_tasks.errors import (
     CgkTasksError,
     InvalidTenantError,
@@ -24,6 +23,7 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.monitoring.dashboard.access.guard import STRICT_POLICY, Guard
 from cgk_tasks.monitoring.dashboard.display import fields, namespace
+from cgk_tasks.sql import postgres
 
 log = structlog.get_logger("cgk_tasks.dashboard")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from cgk_tasks.flow.queues import Queue, list_queues
 from cgk_tasks.monitoring.dashboard import actions
 from cgk_tasks.monitoring.dashboard.data.reading import reading
 from cgk_tasks.monitoring.dashboard.pages.page import Page
-from cgk_tasks.runs.queues import Queue, list_queues
 
 
 def _queues() -> list[Queue]:

@@ -9,7 +9,7 @@ from cgk_tasks.monitoring.dashboard.data.log_lines import log_lines
 from cgk_tasks.monitoring.dashboard.data.run_record import RunRecord, run_record
 from cgk_tasks.monitoring.dashboard.display import as_json
 from cgk_tasks.monitoring.dashboard.pages.page import Page
-from cgk_tasks.runs.why import Why, why
+from cgk_tasks.monitoring.why import Why, why
 
 
 class RunPage(Page):

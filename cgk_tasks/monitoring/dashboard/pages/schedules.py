@@ -8,15 +8,14 @@ from typing import Any
 
 from cgk_tasks.monitoring.dashboard import actions
 from cgk_tasks.monitoring.dashboard.pages.page import Page
-from cgk_tasks.postgres import Row
 from cgk_tasks.schedules.fan_out import with_timing
 from cgk_tasks.schedules.health import late_schedules, leading_beat
 from cgk_tasks.schedules.history import known_schedules, last_coverage, last_ticks
-from cgk_tasks.schedules.lookup import find_schedule
+from cgk_tasks.schedules.lookup import all_schedules, find_schedule
 from cgk_tasks.schedules.overrides import list_overrides
 from cgk_tasks.schedules.schedule import Schedule
-from cgk_tasks.schedules.table import SCHEDULES
 from cgk_tasks.schedules.tenant_schedules import list_schedules
+from cgk_tasks.sql.postgres import Row
 
 _MOST_OF_TENANTS = 500
 
@@ -37,7 +36,9 @@ def listed_schedules() -> list[ListedSchedule]:
     """Every entry; its next tick is None while it is paused."""
     known = known_schedules()
     late = {one.name: one.seconds_late for one in late_schedules()}
-    return [_listed(schedule, known.get(schedule.name), late.get(schedule.name)) for schedule in SCHEDULES.values()]
+    return [
+        _listed(schedule, known.get(schedule.name), late.get(schedule.name)) for schedule in all_schedules().values()
+    ]
 
 
 def _listed(schedule: Schedule, known: Row | None, late_seconds: float | None) -> ListedSchedule:

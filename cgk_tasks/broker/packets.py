@@ -1,0 +1,102 @@
+"""How many runs travel in one message: many when they are short and wait in numbers, else one.
+
+A claim and a finish cost a statement each, whatever they are about, so short runs share them. A packet should take
+half of its time budget: what it has not begun by then goes back, which costs a statement too.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import psycopg
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.runs.models import Dispatch, NewRun
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
+
+SQL = statements("dispatch")
+
+MAX_LENGTH = 100
+_PACKETS_AT_LEAST = 16
+"""A backlog is cut into no fewer packets than this, so that all the processes have something to do."""
+
+_TRUST_SECONDS = 10.0
+_NOTE_SECONDS = 5.0
+
+
+class RunTimes:
+    """The mean run time of each event: measured by the workers, read by whoever dispatches. One object a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[str, float] = {}
+        self._known_until = 0.0
+        self._measured: dict[str, tuple[int, float]] = {}
+        self._warm: set[str] = set()
+        self._note_at = time.monotonic() + _NOTE_SECONDS / 5
+
+    def mean_seconds(self, event: str) -> float | None:
+        """The event's mean run time as of some seconds ago; None if no run was measured yet."""
+        now = time.monotonic()
+        if now >= self._known_until:
+            self._known_until = now + _TRUST_SECONDS
+            try:
+                with autocommit() as connection:
+                    self._known = {row["event"]: row["mean_seconds"] for row in fetch(connection, SQL["run_times"])}
+            except psycopg.Error:
+                return None
+        return self._known.get(event)
+
+    def measured(self, event: str, runs: int, seconds: float) -> None:
+        """Count `runs` that took `seconds` together. Not the first ones of a process: they wait for imports and connections."""
+        with self._lock:
+            if event not in self._warm:
+                self._warm.add(event)
+                return
+            known, total = self._measured.get(event, (0, 0.0))
+            self._measured[event] = known + runs, total + seconds
+
+    def note_now_and_then(self) -> None:
+        """Write what was measured, at most every 5 s: one statement for thousands of runs. Losing it harms nobody."""
+        now = time.monotonic()
+        if now < self._note_at:
+            return
+        self._note_at = now + _NOTE_SECONDS
+        with self._lock:
+            measured, self._measured = self._measured, {}
+        if not measured:
+            return
+        # In one order everywhere, so that two processes cannot lock each other out.
+        events = sorted(measured)
+        values = {"event": events, "mean_seconds": [measured[event][1] / measured[event][0] for event in events]}
+        try:
+            with autocommit() as connection:
+                execute(connection, SQL["note_run_times"], values)
+        except psycopg.Error:
+            return
+
+
+run_times = RunTimes()
+
+
+def packet_length(event: str, waiting: int) -> int:
+    """How many of `waiting` runs of an event go into one message."""
+    if waiting < 2 * _PACKETS_AT_LEAST:
+        return 1
+    mean = run_times.mean_seconds(event)
+    if mean is None:
+        return 1
+    in_budget = int(get_settings().packet_budget_seconds / 2 / max(mean, 1e-6))
+    return max(1, min(MAX_LENGTH, in_budget, waiting // _PACKETS_AT_LEAST))
+
+
+def packets(runs: Iterable[Dispatch | NewRun]) -> Iterator[Sequence[Dispatch | NewRun]]:
+    """Cut runs into packets of one event, queue and priority. A run whose process died before travels alone."""
+    kinds: dict[tuple[str, str, int, bool], list[Dispatch | NewRun]] = {}
+    for run in runs:
+        kinds.setdefault((run.event, run.queue, run.priority, run.alone), []).append(run)
+    for (event, _queue, _priority, alone), members in kinds.items():
+        length = 1 if alone else packet_length(event, len(members))
+        yield from (members[at : at + length] for at in range(0, len(members), length))

@@ -1,0 +1,174 @@
+"""What a Celery worker of ours does beside running tasks: its supervisor, and how its children live and die."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import billiard.pool
+import structlog
+from celery import Celery, bootsteps, signals
+from celery.worker import state
+
+from cgk_tasks.celery_tasks import canvas
+from cgk_tasks.celery_tasks.packet_request import PacketRequest
+from cgk_tasks.celery_tasks.timed_out import record_timed_out
+from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
+from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.runs import tracing
+from cgk_tasks.sql import postgres
+from cgk_tasks.sql.postgres import Row
+from cgk_tasks.worker import cancellation, identity, process_state
+from cgk_tasks.worker.supervisor import Pool, Supervisor
+
+if TYPE_CHECKING:
+    from celery.worker import WorkController
+
+log = structlog.get_logger("cgk_tasks.worker")
+
+_PR_SET_PDEATHSIG = 1
+_CLAIM_SLACK_SECONDS = 2.0
+_supervisors: dict[int, Supervisor] = {}
+_main_pid = 0
+"""The worker's main process, as its children know it: it may die before they have come so far as to ask."""
+
+
+def supervisor_of(app: Celery) -> Supervisor | None:
+    """The supervisor of the worker that this process is the main process of."""
+    return _supervisors.get(id(app))
+
+
+class SupervisorStep(bootsteps.StartStopStep):
+    """Starts the supervisor after the pool and an embedded beat, which are forked from a process without threads: so no child
+    inherits a lock that nobody will release.
+    """
+
+    requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
+
+    def __init__(self, parent: WorkController, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self.supervisor: Supervisor | None = None
+
+    def create(self, worker: WorkController) -> None:  # noqa: ARG002
+        global _main_pid  # noqa: PLW0603 - one worker a process
+        _refuse_idle_worker()
+        _main_pid = os.getpid()
+        identity.new_worker_id()
+        process_state.share()
+        # What is there now stays for good: the children share it with their parent instead of copying it piece by piece.
+        gc.collect()
+        gc.freeze()
+
+    def start(self, worker: WorkController) -> None:
+        self.supervisor = Supervisor(identity.worker_id(), _pool(worker))
+        _supervisors[id(worker.app)] = self.supervisor
+        self.supervisor.start()
+
+    def stop(self, worker: WorkController) -> None:
+        # The running jobs end first, while the heartbeat goes on: without it others would take their runs.
+        pool: Any = worker.pool
+        pool.stop()
+        self._leave(worker)
+
+    def terminate(self, worker: WorkController) -> None:
+        pool: Any = worker.pool
+        pool.terminate()
+        self._leave(worker)
+
+    def _leave(self, worker: WorkController) -> None:
+        _supervisors.pop(id(worker.app), None)
+        if self.supervisor is not None:
+            self.supervisor.stop()
+            self.supervisor = None
+        cancellation.forget()
+        postgres.close_pools()
+
+
+def _refuse_idle_worker() -> None:
+    """Jobs run in Inngest or Trigger.dev, and no database holds runs of an earlier provider: there is nothing to do."""
+    settings = get_settings()
+    if settings.provider in HOSTED_PROVIDERS and settings.database_url is None:
+        try:
+            _ = settings.database
+        except ConfigurationError as exc:
+            raise SystemExit(f"error: {exc}") from None
+
+
+def _pool(worker: WorkController) -> Pool:
+    def on_closed(row: Row) -> None:
+        canvas.closed_without_worker(worker.app, row)
+
+    def on_timed_out(run_ids: list[str], seconds: float) -> None:
+        record_timed_out(worker.app, run_ids, seconds)
+
+    def is_at_work(row: Row) -> bool:
+        if row["worker_pid"] == os.getpid():  # a pool of threads
+            return row["id"] in _active_run_ids()
+        busy = process_state.shared().busy_seconds(row["worker_pid"])
+        return busy is None or row["seconds"] < busy + _CLAIM_SLACK_SECONDS
+
+    return Pool(
+        name=str(vars(worker)["hostname"]),
+        queues=lambda: list(worker.app.amqp.queues.consume_from),
+        is_at_work=is_at_work,
+        held=lambda: process_state.shared().held(),
+        interrupt=cancellation.request,
+        fence=lambda: _fence(worker),
+        unfence=lambda: setattr(process_state.shared(), "fenced", False),
+        on_timed_out=on_timed_out,
+        on_closed=on_closed,
+    )
+
+
+def _active_run_ids() -> list[str]:
+    # Celery adds to this weak set in another thread meanwhile; a list of its references is made in one step.
+    requests = [reference() for reference in list(vars(state.active_requests)["data"])]
+    return [run_id for request in requests if isinstance(request, PacketRequest) for run_id in request.run_ids]
+
+
+def _fence(worker: WorkController) -> None:
+    process_state.shared().fenced = True  # first: a child that is started now must not claim either
+    for process in list(getattr(getattr(worker.pool, "_pool", None), "_pool", None) or []):
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+@signals.worker_process_init.connect
+def prepare_child(**_arguments: Any) -> None:
+    """In every child of the pool: it must not outlive its parent, and it can be interrupted."""
+    die_with_parent(_main_pid or os.getppid())
+    cancellation.listen()
+    process_state.shared().end()
+    # At shutdown a child waits 30 s for its parent to count the last results, which it sometimes never does: Celery
+    # has dropped the messages that it did not see begin. Ours are on record by then.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 5
+
+
+@signals.worker_process_shutdown.connect
+def end_child(**_arguments: Any) -> None:
+    """In a child of the pool that ends in order."""
+    tracing.flush()
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when its parent has died: a job must not run on while another worker repeats it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="cgk-parent-watch", daemon=True).start()

@@ -1,0 +1,182 @@
+"""Celery's canvas on runs: links, chains, groups and chords are kept with the run and go on when it closes.
+
+Everything here happens inside the transaction that closes the run, so a worker that dies loses no link. The run's own
+end stands whatever happens to what follows: a signature that cannot be sent is recorded as a failed run (NOT_SENT),
+and the rest of its chain and its chord fail instead of waiting for ever.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from celery import current_app
+from celery.app.task import Context
+from celery.canvas import Signature, maybe_signature
+from celery.exceptions import Ignore, TaskRevokedError
+
+from cgk_tasks.celery_tasks import groups
+from cgk_tasks.celery_tasks.adapter import as_json, request_of
+from cgk_tasks.celery_tasks.upstream_failed import NOT_SENT
+from cgk_tasks.errors import JobTimeoutError, RunCancelledError, UnknownTenantError
+from cgk_tasks.flow.accept import current_unit
+from cgk_tasks.runs import store
+from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.runs.store import Claimed, Closed
+from cgk_tasks.sql import postgres
+from cgk_tasks.tenancy.context import find_current_tenant, platform_context, tenant_context
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from cgk_tasks.celery_tasks.result_backend import RunResultBackend
+    from cgk_tasks.celery_tasks.task import TenantTask
+    from cgk_tasks.sql.postgres import Row
+    from cgk_tasks.worker.attempt import Outcome
+
+log = structlog.get_logger("cgk_tasks.canvas")
+
+_KEPT = (
+    "link", "link_error", "chain", "chord", "group_id", "root_id", "parent_id", "headers",
+    "stamped_headers", "replaced_task_nesting", "errback",
+)  # fmt: skip
+
+
+class Replaced(Ignore):
+    """`self.replace(signature)`: the run goes on as the signature, under its own id."""
+
+    def __init__(self, signature: Signature[Any]) -> None:
+        super().__init__("Replaced by new task")
+        self.signature = signature
+
+
+def kept(options: Mapping[str, Any]) -> str | None:
+    """What a signature's options ask for beyond the run itself, as JSON; None if nothing."""
+    found = {name: _listed(name, options[name]) for name in _KEPT if options.get(name)}
+    if options.get("group_index") is not None:
+        found["group_index"] = options["group_index"]  # the first member's is 0
+    if stamped := options.get("stamped_headers"):
+        found["stamps"] = options.get("stamps") or {name: options[name] for name in stamped if name in options}
+    task_id = options.get("task_id")
+    if task_id and run_id_of(task_id) != task_id:
+        found["task_id"] = task_id  # the task sees the id that it was sent with
+    return encode(found) if found else None
+
+
+def _listed(name: str, value: Any) -> Any:
+    if name in {"link", "link_error"} and not isinstance(value, list | tuple):
+        value = [value]
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else as_json(value)
+
+
+def follow(task: TenantTask, run: Claimed, outcome: Outcome) -> None:
+    """Send what follows a run that a worker closed.
+
+    Completed: its links, the next task of its chain, the body of its chord. Not completed: its error links, and the
+    failure of the chain's rest and of the chord. A run that raised Ignore: nothing, as in Celery, but its chord counts
+    it with null.
+    """
+    if run.canvas is None:
+        return
+    backend: Any = task.backend
+    error = outcome.exception
+    if outcome.kind != "completed":
+        cause = error if error and outcome.kind != "cancelled" else TaskRevokedError("cancelled")
+        _follow(task.app, run, lambda request: _failed(backend, request, cause))
+    elif error is None:
+        _follow(task.app, run, lambda request: _completed(backend, request, outcome.value))
+    else:
+        _follow(task.app, run, lambda request: backend.mark_as_done(request.id, None, request))
+
+
+def closed_without_worker(app: Celery, row: Row) -> None:
+    """Send what follows a run that closed without a worker of its own.
+
+    Expired, cancelled while it waited, a poison pill; or the parent of an event's several jobs, when the last one ended.
+    """
+    unit = current_unit()
+    found = store.find(row["id"], unit.connection if unit else None)
+    if found is None or found["canvas"] is None:
+        return
+    values: dict[str, Any] = {name: found.get(name) for name in _CLAIMED}
+    run, backend = Claimed(**values), cast("RunResultBackend", app.backend)
+    if found["state"] == "completed":
+        _follow(app, run, lambda request: _completed(backend, request, decode(found["result"])))
+    else:
+        error = backend.error_of(found)
+        _follow(app, run, lambda request: _failed(backend, request, error))
+
+
+_CLAIMED = Claimed._fields
+
+
+def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> None:
+    """Send what follows those of these runs that say they have a canvas: parents, and runs that were cancelled."""
+    for run in closed:
+        if run.canvas is not None:
+            closed_without_worker(app or current_app, {"id": run.id})
+
+
+def _follow(app: Celery, run: Claimed, action: Callable[[Context], None]) -> None:
+    """Do what follows for the run's tenant. If that itself breaks, fail what waits for the run; never lose its end."""
+    payload = decode(run.payload)
+    plain = isinstance(payload, dict) and payload.keys() == {"args", "kwargs"}
+    request = request_of(run, payload["args"] if plain else (), payload["kwargs"] if plain else payload, run.event)
+    try:
+        with _for_tenant(run.tenant_id):
+            error = _guarded(run, lambda: action(request))
+            if error is not None:
+                _guarded(run, lambda: _failed(cast("RunResultBackend", app.backend), request, error))
+    except UnknownTenantError:
+        log.exception("continuation_without_tenant", run=run.id, tenant=run.tenant_id)
+
+
+def _guarded(run: Claimed, action: Callable[[], None]) -> Exception | None:
+    try:
+        with groups.savepoint():
+            action()
+    except (RunCancelledError, JobTimeoutError):
+        raise
+    except Exception as exc:
+        if postgres.is_away(exc):
+            raise
+        log.exception("continuation_failed", run=run.id, event=run.event)
+        return exc
+    return None
+
+
+@contextmanager
+def _for_tenant(tenant_id: str) -> Iterator[None]:
+    """The tenant's context, whatever context the supervisor, or who cancels a run, is in."""
+    here = find_current_tenant()
+    if here is not None and here.id == tenant_id:
+        yield
+        return
+    with platform_context(), tenant_context(tenant_id):
+        yield
+
+
+def _completed(backend: RunResultBackend, request: Context, value: Any) -> None:
+    for link in request.callbacks or ():
+        signature: Any = maybe_signature(link, app=backend.app)
+        error = backend.send_next(signature, (value,), request)
+        if error is not None:
+            backend.fail_upstream(signature.clone((value,)), error, code=NOT_SENT)
+    if request.chain:
+        *rest, following = cast("list[Any]", request.chain)
+        signature = maybe_signature(following, app=backend.app)
+        error = backend.send_next(signature, (value,), request, chain=rest)
+        if error is not None:
+            backend.fail_upstream(signature.clone((value,)), error, code=NOT_SENT)
+            backend._fail_chain(rest, error)  # noqa: SLF001 - Celery names it so
+    backend.mark_as_done(str(request.id), value, request)
+
+
+def _failed(backend: RunResultBackend, request: Context, error: Any) -> None:
+    trace = "".join(traceback.format_exception(error))
+    cancelled = isinstance(error, TaskRevokedError) and error.args == ("cancelled",)
+    backend.mark_as_failure(str(request.id), error, trace, request, call_errbacks=not cancelled)

@@ -1,0 +1,183 @@
+"""Celery's groups on record: sent all or none, and counted in the transaction that closes their members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from cgk_tasks.flow.accept import accept, current_unit, publish, unit_of_work
+from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.models import NewRun, RunHandle
+from cgk_tasks.runs.store import Claimed
+from cgk_tasks.sql import postgres
+from cgk_tasks.sql.postgres import AnyConnection, Row, execute, fetch, statements
+
+SQL = statements("groups")
+
+
+@contextmanager
+def joined() -> Iterator[AnyConnection]:
+    """The connection of the unit of work that is open here, or else a transaction of its own.
+
+    Runs that are sent inside join it, and are published when it has committed. Raises StoreError where the
+    transaction is its own.
+    """
+    unit = current_unit()
+    if unit is not None:
+        yield unit.connection
+        return
+    try:
+        with postgres.transaction() as connection, unit_of_work(connection) as own:
+            yield connection
+    except psycopg.Error as exc:
+        raise postgres.explain(exc) from exc
+    publish(own.accepted)
+
+
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """What the block writes and sends is reclaimed when it raises; the transaction around it goes on."""
+    unit = current_unit()
+    if unit is None:
+        yield
+        return
+    sent = len(unit.accepted)
+    connection = unit.connection
+    try:
+        with connection.transaction() if isinstance(connection, psycopg.Connection) else connection.begin_nested():
+            yield
+    except BaseException:
+        del unit.accepted[sent:]
+        raise
+
+
+@dataclass
+class _Together:
+    runs: dict[str, NewRun] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+_together: ContextVar[_Together | None] = ContextVar("cgk_sent_together", default=None)
+
+
+@contextmanager
+def sent_together() -> Iterator[None]:
+    """Runs that are sent inside are accepted at the end of the block: all or none, with one statement."""
+    if _together.get() is not None:
+        yield
+        return
+    together = _Together()
+    token = _together.set(together)
+    try:
+        yield
+    finally:
+        _together.reset(token)
+    if together.sizes:
+        with joined() as connection:
+            _write_sizes(connection, together)
+            accept(list(together.runs.values()))
+    elif together.runs:
+        accept(list(together.runs.values()))
+
+
+def send(run: NewRun) -> RunHandle:
+    """Accept a run, at once or with the others of its group."""
+    together = _together.get()
+    if together is None or run.idempotency_key is not None:
+        return accept([run])[0]
+    together.runs.setdefault(run.id, run)  # a frozen signature that is named twice is one run
+    return RunHandle(run.id)
+
+
+def set_size(group_id: str, size: int) -> None:
+    """Say how many members a group has. Celery does so before it sends the last one."""
+    together = _together.get()
+    if together is not None:
+        together.sizes[group_id] = size
+        return
+    with joined() as connection:
+        _write_sizes(connection, _Together(sizes={group_id: size}))
+
+
+def write_sizes() -> None:
+    """Call this before a message leaves at once (`durable=False`): its run may end before the rest is accepted."""
+    together = _together.get()
+    if together is not None and together.sizes:
+        with joined() as connection:
+            _write_sizes(connection, together)
+
+
+def _write_sizes(connection: AnyConnection, together: _Together) -> None:
+    for group_id, size in together.sizes.items():
+        execute(connection, SQL["set_size"], {"group_id": group_id, "size": size})
+    together.sizes.clear()
+
+
+def add_member(group_id: str) -> None:
+    """One more member than its sender has said."""
+    with joined() as connection:
+        execute(connection, SQL["add_member"], {"group_id": group_id})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run of a group that has closed: with its result as JSON, or with what went wrong."""
+
+    group_id: str
+    run_id: str
+    position: int | None = None
+    result: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A group whose members have all closed, in their order. `tree`: Celery's tuple of a nested group's results."""
+
+    members: list[Row]
+    tree: Any = None
+
+
+def close_member(connection: AnyConnection, member: Member) -> Ended | None:
+    """Count a member. Returns the group when it was the last one; a member that comes twice counts once."""
+    execute(connection, SQL["open_group"], {"group_id": member.group_id})
+    values = {
+        "group_id": member.group_id, "run_id": member.run_id, "position": member.position, "result": member.result,
+        "error": member.error,
+    }  # fmt: skip
+    rows = fetch(connection, SQL["close_member"], values)
+    if not rows or not rows[0]["complete"]:
+        return None
+    members = fetch(connection, SQL["members"], {"group_id": member.group_id})
+    execute(connection, SQL["end_group"], {"group_id": member.group_id})
+    return Ended(members, decode(rows[0]["results"]))
+
+
+def give_up(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
+    """Remove a claimed run that another one replaces under its id. False if the attempt no longer owns it."""
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
+    return bool(fetch(connection, SQL["give_up"], values))
+
+
+def save_results(group_id: str, tree: Any) -> None:
+    """Keep the ids of a group's members, as Celery's tuple."""
+    with joined() as connection:
+        execute(connection, SQL["save_results"], {"group_id": group_id, "results": encode(tree)})
+
+
+def find_results(group_id: str) -> Any:
+    """What `save_results` kept, or None."""
+    with joined() as connection:
+        rows = fetch(connection, SQL["get_results"], {"group_id": group_id})
+    return decode(rows[0]["results"]) if rows else None
+
+
+def drop(group_id: str) -> None:
+    """Forget a group and the count of its members."""
+    with joined() as connection:
+        execute(connection, SQL["drop_group"], {"group_id": group_id})

@@ -1,0 +1,52 @@
+"""A message in the worker's main process: which runs it carries, and what happens when its time limit kills it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.worker.request import Request
+
+from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
+from cgk_tasks.runs.models import run_id_of
+
+
+class PacketRequest(Request):
+    """Celery's request, which also tells the supervisor of a hard time limit: the child cannot report its own death."""
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs of this message."""
+        if PACKET_HEADER in self.request_dict:
+            ids: list[str] = self.args[0]
+            return ids
+        return [run_id_of(self.id)]
+
+    @property
+    def argsrepr(self) -> str:
+        """What events and logs show of the arguments. A message of another producer may have its payload in there."""
+        headers = self.request_dict
+        if PACKET_HEADER in headers:
+            return str(headers.get("argsrepr", ""))
+        return f"(tenant={headers[TENANT_HEADER]})" if headers.get(TENANT_HEADER) else "()"
+
+    @property
+    def kwargsrepr(self) -> str:
+        return "{}"
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
+        """Events go to the broker and into Flower: without texts that may quote a payload. The record has them whole."""
+        if "exception" in fields:
+            fields["exception"] = str(fields["exception"]).partition("(")[0] + "()"
+        for name in ("traceback", "result"):
+            if name in fields:
+                fields[name] = ""
+        super().send_event(type, **fields)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            from cgk_tasks.celery_tasks.bootsteps import supervisor_of
+
+            supervisor = supervisor_of(self.task.app)
+            if supervisor is not None:
+                supervisor.timed_out(self.run_ids, timeout)
+        super().on_timeout(soft, timeout)

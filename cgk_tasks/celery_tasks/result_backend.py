@@ -1,0 +1,187 @@
+"""Celery's result backend on the record of runs: `AsyncResult(id).get()` reads the run, chords count in PostgreSQL.
+
+Workers store no second copy of a result. A chord's members are counted in the transaction that closes them.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from typing import Any
+
+from celery import states
+from celery.canvas import maybe_signature
+from celery.exceptions import ChordError, TaskRevokedError
+from celery.result import GroupResult, result_from_tuple
+
+from cgk_tasks.broker.envelope import TENANT_HEADER
+from cgk_tasks.celery_tasks import groups
+from cgk_tasks.celery_tasks.continuations import Following
+from cgk_tasks.errors import CgkTasksError, RunFailedError
+from cgk_tasks.flow.accept import current_unit
+from cgk_tasks.runs import store
+from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.models import State, run_id_of
+from cgk_tasks.sql.postgres import Row
+from cgk_tasks.tenancy.context import find_current_tenant, tenant_context
+
+CELERY_STATES: dict[State, str] = {
+    "scheduled": states.PENDING,
+    "pending": states.PENDING,
+    "held": states.PENDING,
+    "running": states.STARTED,
+    "retrying": states.RETRY,
+    "completed": states.SUCCESS,
+    "failed": states.FAILURE,
+    "expired": states.FAILURE,
+    "unhandled": states.FAILURE,
+    "cancelled": states.REVOKED,
+}
+
+
+class RunResultBackend(Following):
+    """Reads runs; stores nothing of its own but the groups that are open."""
+
+    persistent = True
+
+    # ---- reading ---------------------------------------------------------------------------------------------------
+
+    def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        unit = current_unit()
+        row = store.find(run_id_of(task_id), unit.connection if unit else None)
+        if row is None:
+            return {"status": states.PENDING, "result": None, "task_id": task_id, "children": []}
+        status = CELERY_STATES[row["state"]]
+        errors = row["errors"]
+        return {
+            "status": status,
+            "result": self.error_of(row) if status in states.EXCEPTION_STATES else decode(row["result"]),
+            "traceback": errors[-1].get("traceback") if errors else None,
+            "task_id": task_id,
+            "name": row["event"],
+            "date_done": row["closed_at"],
+            "children": [],
+        }
+
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Any:
+        """The state and result of a run. Not cached while a transaction is open that may still roll back."""
+        return super().get_task_meta(task_id, cache and current_unit() is None)
+
+    def error_of(self, row: Row) -> BaseException:
+        """Why a run did not complete, or its last attempt failed: the original exception where its class is known."""
+        if row["state"] == "cancelled":
+            return TaskRevokedError("cancelled")
+        if row["state"] == "expired":
+            return TaskRevokedError("expired")
+        error = row["errors"][-1] if row["errors"] else {}
+        if "args" in error:
+            stored = {"exc_type": error["type"], "exc_module": error["module"], "exc_message": error["args"]}
+            known: BaseException = self.exception_to_python(stored)
+            return known
+        code = row["error_code"] or error.get("code") or row["state"].upper()
+        return RunFailedError(row["id"], code, error.get("message") or _REASONS.get(code, "it did not complete"))
+
+    def exception_to_python(self, exc: Any) -> Any:
+        """The exception again, of its own class even if that cannot be called with the arguments that it kept."""
+        known = super().exception_to_python(exc)
+        if isinstance(exc, dict) and (
+            isinstance(known, CgkTasksError) or type(known).__qualname__ != exc.get("exc_type")
+        ):
+            return _without_constructor(exc) or known
+        return known
+
+    # ---- writing: the record of runs has it all --------------------------------------------------------------------
+
+    def _store_result(self, *_arguments: Any, **_options: Any) -> None:
+        """Nothing: runs are closed by the worker, and `durable=False` tasks leave no trace."""
+
+    def _forget(self, task_id: str) -> None:
+        """Nothing: the history of runs is kept for CGK_HISTORY_DAYS."""
+
+    # ---- groups ----------------------------------------------------------------------------------------------------
+
+    def _save_group(self, group_id: str, result: GroupResult) -> GroupResult:
+        groups.save_results(group_id, result.as_tuple())
+        return result
+
+    def _restore_group(self, group_id: str) -> dict[str, Any] | None:
+        tree = groups.find_results(group_id)
+        return {"result": result_from_tuple(tree, app=self.app)} if tree is not None else None
+
+    def _delete_group(self, group_id: str) -> None:
+        groups.drop(group_id)
+
+    def set_chord_size(self, group_id: str, chord_size: int) -> None:
+        groups.set_size(group_id, chord_size)
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:  # noqa: ARG002 - Celery's signature
+        groups.add_member(chord_id)
+
+    def apply_chord(self, header_result_args: Any, body: Any, **_options: Any) -> None:  # noqa: ARG002
+        """Keep the shape of a nested header: the body gets the results in that shape."""
+        group_id, results = header_result_args
+        if type(results) is list and any(isinstance(result, GroupResult) for result in results):
+            groups.save_results(group_id, GroupResult(group_id, results).as_tuple())
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **_options: Any) -> None:
+        """Count a chord's member; after the last one send the body, or fail it if a member failed."""
+        if not request.group or not request.id:
+            return
+        failed = state in states.PROPAGATE_STATES
+        member = groups.Member(
+            request.group,
+            run_id_of(request.id),
+            request.group_index,
+            None if failed else encode(result),
+            f"Dependency {request.id} raised {result!r}" if failed else None,
+        )
+        with self._tenant_of(request), groups.joined() as connection:
+            ended = groups.close_member(connection, member)
+            if ended is not None:
+                self._finish_chord(ended, maybe_signature(request.chord, app=self.app), request)
+
+    def _finish_chord(self, ended: groups.Ended, body: Any, request: Any) -> None:
+        reasons = [row["error"] for row in ended.members if row["error"] is not None]
+        if reasons:
+            self.chord_error_from_stack(body, ChordError(reasons[0]))
+            return
+        values = {row["run_id"]: decode(row["result"]) for row in ended.members}
+        error = self.send_next(body, (_shaped(ended.tree, values) if ended.tree else list(values.values()),), request)
+        if error is not None:
+            self.chord_error_from_stack(body, ChordError(f"Callback error: {error!r}"))
+
+    def _tenant_of(self, request: Any) -> Any:
+        """The tenant's context; a `durable=False` task's tenant is in its message only."""
+        tenant_id = (request.headers or {}).get(TENANT_HEADER)
+        return nullcontext() if tenant_id is None or find_current_tenant() is not None else tenant_context(tenant_id)
+
+
+_REASONS = {
+    "POISON_PILL": "it ended its process too many times",
+    "NO_JOB": "no job is registered for this event",
+    "CHILD_NOT_COMPLETED": "one of its jobs did not complete",
+}
+
+
+def _without_constructor(stored: dict[str, Any]) -> BaseException | None:
+    """An exception whose class is known here, made without its constructor; None if it does not work so."""
+    found: Any = sys.modules.get(stored.get("exc_module") or "")
+    for name in stored["exc_type"].split("."):
+        found = getattr(found, name, None)
+    if not isinstance(found, type) or not issubclass(found, BaseException):
+        return None
+    try:
+        exc: BaseException = found.__new__(found)
+        exc.args = tuple(stored["exc_message"])
+        str(exc), repr(exc)
+    except Exception:  # noqa: BLE001 - its text needs what the constructor would have set
+        return None
+    return exc
+
+
+def _shaped(tree: Any, values: dict[str, Any]) -> Any:
+    """The members' results in the shape of a nested group: Celery's tuple is ((id, parent), children or None)."""
+    (task_id, _parent), children = tree
+    if children is None:
+        return values.get(run_id_of(task_id))
+    return [_shaped(child, values) for child in children]

@@ -1,0 +1,159 @@
+"""`TenantTask`: joins Celery to the record of runs. One per event, and the base of an application's own tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from billiard.einfo import ExceptionInfo
+from celery import Task
+from celery._state import _task_stack  # type: ignore[attr-defined]  # celery-types does not know it
+from celery.app.task import Context
+from celery.app.trace import TraceInfo, trace_ok_t
+from celery.exceptions import Retry
+from celery.utils.serialization import get_pickleable_exception
+
+from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
+from cgk_tasks.celery_tasks import external_messages
+from cgk_tasks.celery_tasks.canvas import Replaced
+from cgk_tasks.errors import CgkTasksError, TenantMissingError
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.registry import parse_event
+from cgk_tasks.jobs.registry import jobs_for
+from cgk_tasks.tenancy.context import tenant_context
+from cgk_tasks.worker import pipeline
+from cgk_tasks.worker.attempt import inline
+
+if TYPE_CHECKING:
+    from celery import Signature
+    from celery.result import AsyncResult
+
+Tracer = Callable[..., trace_ok_t]
+
+
+class TenantTask(Task[Any, Any]):
+    """Base class of every task in an app made by cgk_tasks.
+
+    `durable`: True, a record in PostgreSQL for every run; False, the payload travels with the message and Celery's own
+    rules apply, still for a tenant. A worker hands our packets to `pipeline.run_packet` in place of Celery's tracer,
+    because a packet holds several runs and each has its own request, hooks and signals.
+    """
+
+    abstract = True
+    durable: ClassVar[bool] = True
+    is_adapted: ClassVar[bool] = True
+    Request = "cgk_tasks.celery_tasks.packet_request:PacketRequest"
+
+    _stock_trace: Tracer | None = None
+
+    @property
+    def __trace__(self) -> Tracer | None:
+        return self._trace_packet if self.durable else self._stock_trace
+
+    @__trace__.setter
+    def __trace__(self, tracer: Tracer | None) -> None:
+        self._stock_trace = tracer
+
+    def retry(self, *args: Any, **options: Any) -> Any:
+        """Put the run back, as `Task.retry` in Celery. With `throw=False` this happens when the function returns."""
+        put_off = super().retry(*args, **options)
+        self.request.put_off = put_off  # type: ignore[attr-defined]  # the request has room for it
+        return put_off
+
+    def on_replace(self, sig: Signature[Any]) -> Any:
+        """What `self.replace(signature)` does in the end: the run goes on as the signature, under its own id."""
+        if self.request.is_eager or not self.durable:
+            return super().on_replace(sig)
+        raise Replaced(sig)
+
+    def _trace_packet(
+        self,
+        uuid: str,  # noqa: ARG002 - Celery's tracers have these arguments
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        request: Mapping[str, Any] | None = None,
+    ) -> trace_ok_t:
+        """Run the runs of one message. In Celery's terms: returns (result, info, seconds, repr of the result)."""
+        begun = time.monotonic()
+        context = Context(dict(request or {}), args=args, kwargs=kwargs, called_directly=False)
+        _task_stack.push(self)
+        self.request_stack.push(context)
+        try:
+            try:
+                ids = args[0] if PACKET_HEADER in (request or {}) else external_messages.adopt(self, context)
+                error = pipeline.run_packet(self, ids)
+            except Exception as exc:  # noqa: BLE001 - Celery reports it as the message's failure
+                error = exc
+        finally:
+            self.request_stack.pop()
+            _task_stack.pop()
+        seconds = time.monotonic() - begun
+        if error is None:
+            return trace_ok_t(None, None, seconds, "None")
+        return trace_ok_t(_exception_info(error), TraceInfo(_state_of(error), error), seconds, repr(error))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Called by Celery for telemetry (`durable=False`) and eager runs, and by code that calls the task directly."""
+        request = self.request
+        if request.called_directly:
+            return super().__call__(*args, **kwargs)
+        tenant_id = (request.headers or {}).get(TENANT_HEADER) or kwargs.get("tenantId") or kwargs.get("tenant_id")
+        if tenant_id is None and not request.is_eager:
+            raise TenantMissingError(self.name)
+        if tenant_id is None:
+            return self.run(*args, **kwargs)
+        with tenant_context(tenant_id):
+            return self.run(*args, **kwargs)
+
+
+class EventTask(TenantTask):
+    """The Celery task of an event. Its name is the event's; its arguments are the event's fields."""
+
+    abstract = True
+    is_adapted: ClassVar[bool] = False
+    event: ClassVar[type[TenantEvent]]
+    typing = False  # the event's model checks the arguments, with better messages
+    ignore_result = True
+
+    def run(self, **fields: Any) -> Any:
+        """Run the event's jobs here and now, without a record: what eager mode and direct calls do."""
+        payload = parse_event(self.event.event_name, fields)
+        with tenant_context(payload.tenant_id) as tenant:
+            values = [inline(job, payload, tenant) for job in jobs_for(self.event.event_name)]
+        return values[0] if len(values) == 1 else values
+
+    def apply_async(  # type: ignore[override]  # the rest of Celery's options by keyword
+        self, args: Any = None, kwargs: Any = None, **options: Any
+    ) -> AsyncResult[Any]:
+        """Send the event: `order_created.apply_async(kwargs={"tenant_id": ..., "order_id": ...}, countdown=60)`."""
+        if args:
+            raise CgkTasksError(f"{self.name} takes its fields by keyword: .delay(tenant_id=..., ...)")
+        return super().apply_async(args, kwargs, **options)
+
+
+def _state_of(error: BaseException) -> str:
+    return "RETRY" if isinstance(error, Retry) else "FAILURE"
+
+
+def _exception_info(error: BaseException) -> ExceptionInfo:
+    """The error as Celery's main process expects it: something that pickles, whatever the job raised."""
+    try:
+        raise get_pickleable_exception(error)  # type: ignore[arg-type]  # any exception will do
+    except BaseException:  # noqa: BLE001
+        return ExceptionInfo()
+
+
+def event_task(event: type[TenantEvent]) -> type[EventTask]:
+    """The task class of an event."""
+    return type(
+        event.__name__,
+        (EventTask,),
+        {
+            "name": event.event_name,
+            "event": event,
+            "durable": event.durable,
+            "__module__": __name__,
+            "__doc__": event.__doc__,
+        },
+    )

@@ -1,0 +1,70 @@
+"""Runs that will never be made, because what comes before them failed: on record as failed from the start.
+
+So nobody waits for ever for the end of a chain, and a replay can run what was left out.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from celery.canvas import Signature
+
+from cgk_tasks.celery_tasks.groups import SQL, joined
+from cgk_tasks.config import get_settings
+from cgk_tasks.events.registry import find_event
+from cgk_tasks.runs.codec import encode
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, new_run_id, run_id_of
+from cgk_tasks.sql.postgres import execute
+
+NOT_SENT = "NOT_SENT"
+"""Error code: the run could not be sent after the one before it had completed."""
+
+PREDECESSOR_FAILED = "PREDECESSOR_FAILED"
+"""Error code: an earlier link of the chain, or a member of the chord, did not complete."""
+
+_MAX_MESSAGE = 2_000
+
+
+def record_upstream_failed(signature: Signature[Any], tenant_id: str, error: BaseException, code: str) -> str:
+    """Record a signature's run as failed, unless its id has a run already. Returns the run's id."""
+    task_id = signature.options.get("task_id")
+    queue = signature.options.get("queue")
+    arguments = {"args": list(signature.args), "kwargs": dict(signature.kwargs)}
+    values = {
+        "id": run_id_of(task_id) if task_id else new_run_id(),
+        "tenant_id": tenant_id,
+        "event": signature.task,
+        "queue": getattr(queue, "name", queue) or get_settings().default_queue,
+        "priority": signature.options.get("priority") or DEFAULT_PRIORITY,
+        "payload": encode(arguments if find_event(str(signature.task)) is None else arguments["kwargs"]),
+        "canvas": None,
+        "errors": json.dumps([_entry(error, code)]).replace("\\u0000", ""),
+        "error_code": code,
+    }
+    with joined() as connection:
+        execute(connection, SQL["insert_upstream_failed"], values)
+    return str(values["id"])
+
+
+def _entry(error: BaseException, code: str) -> dict[str, Any]:
+    message = str(error)[:_MAX_MESSAGE]
+    return {
+        "attempt": 0,
+        "kind": "permanent",
+        "code": code,
+        "type": type(error).__qualname__,
+        "module": type(error).__module__,
+        "message": message,
+        "args": _json_args(error, message),
+        "at": datetime.now(UTC).isoformat(),
+    }
+
+
+def _json_args(error: BaseException, message: str) -> list[Any]:
+    try:
+        args: list[Any] = json.loads(json.dumps(list(error.args)))
+    except (TypeError, ValueError, RecursionError):
+        return [message]
+    return args if len(str(args)) <= _MAX_MESSAGE else [message]

@@ -1,0 +1,46 @@
+"""Which catalog of events is in charge: the module that CGK_CATALOG names."""
+
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import ConfigurationError
+
+NONE = "none"
+
+
+@cache
+def catalog() -> ModuleType | None:
+    """The catalog, imported at first use; None where the application leaves it out.
+
+    Raises ConfigurationError if CGK_CATALOG names no module.
+    """
+    name = get_settings().catalog
+    return None if name == NONE else _imported(name)
+
+
+@cache
+def catalog_schedules() -> ModuleType | None:
+    """The module `schedules` of the catalog, which has made its schedules known; None if there is none."""
+    module = catalog()
+    if module is None:
+        return None
+    try:
+        return import_module(f"{module.__name__}.schedules")
+    except ModuleNotFoundError as exc:
+        if exc.name in {module.__name__, f"{module.__name__}.schedules"}:
+            return None
+        raise
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
+            raise ConfigurationError(
+                f"CGK_CATALOG names {name!r}, but there is no such module. Check the spelling and PYTHONPATH, "
+                f"or set CGK_CATALOG={NONE} to do without a catalog."
+            ) from exc
+        raise

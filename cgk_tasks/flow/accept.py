@@ -1,0 +1,337 @@
+"""Accepting runs: options to a `NewRun`, the insert, and the publish after the commit.
+
+Everything that makes runs goes through `accept`: the client, Celery's `delay`, fan-out, canvas and replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+import structlog
+
+from cgk_tasks.broker.envelope import packet_message
+from cgk_tasks.broker.packets import packets
+from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError, TenantContextError
+from cgk_tasks.runs import store, tracing
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
+from cgk_tasks.sql import postgres
+from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.context import find_current_tenant
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, SessionTransaction
+
+    from cgk_tasks.tenancy.models import Tenant
+
+log = structlog.get_logger("cgk_tasks.sender")
+
+_LONGEST_DELAY = timedelta(days=366 * 100)
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """How a run is sent. Durations are seconds or timedelta; datetimes must be aware."""
+
+    delay: float | timedelta | None = None
+    run_at: datetime | None = None
+    idempotency_key: str | None = None
+    max_attempts: int | None = None
+    queue: str | None = None
+    priority: int | None = None
+    expires: float | timedelta | datetime | None = None
+
+
+NO_OPTIONS = SendOptions()
+"""As most runs are sent. The same object, so that it is known at a glance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a run comes from, if not from a plain send."""
+
+    run_id: str | None = None
+    job: str | None = None
+    parent_id: str | None = None
+    replay_of: str | None = None
+    canvas: str | None = None
+    scheduled_for: datetime | None = None
+    """The nominal time: a child has its parent's, a replay that of the run it repeats."""
+    trace: str | None = None
+
+
+_NOWHERE = Origin()
+
+
+def new_run(
+    event: str,
+    tenant_id: str,
+    payload: str,
+    options: SendOptions,
+    origin: Origin | None = None,
+    tenant: Tenant | None = None,
+) -> NewRun:
+    """Check the options and make the run. `tenant`: as known already; None asks the registry.
+
+    Raises InvalidOptionError, PayloadTooLargeError, UnknownTenantError, and TenantContextError for a send that names
+    another tenant than the one whose work runs now.
+    """
+    settings = get_settings()
+    here = find_current_tenant()
+    if here is not None and here.id != tenant_id:
+        raise TenantContextError(
+            f"{event} was sent for tenant {tenant_id!r} in the context of tenant {here.id!r}. "
+            "Is it the right tenant? Code that works for several uses platform_context()."
+        )
+    origin = origin or _NOWHERE
+    # A character is up to four bytes: most payloads need not be encoded to be known as small enough.
+    if 4 * len(payload) > settings.max_payload_bytes and (size := len(payload.encode())) > settings.max_payload_bytes:
+        raise PayloadTooLargeError(event, size, settings.max_payload_bytes)
+    tenant = tenant or registry.require(tenant_id)
+    state: State = "held" if tenant.status == "suspended" else "pending"
+    run_id = origin.run_id or new_run_id()
+    trace = origin.trace or tracing.sent(event, tenant_id, run_id)
+    if options is NO_OPTIONS:
+        return NewRun(
+            run_id, tenant_id, event, payload, settings.default_queue, DEFAULT_PRIORITY, state, origin.job, None, None,
+            None, None, origin.parent_id, origin.replay_of, origin.canvas, origin.scheduled_for, trace,
+        )  # fmt: skip
+    now = datetime.now(UTC)
+    run_at = due_time(options.delay, options.run_at, now)
+    if state == "pending" and run_at is not None and run_at > now:
+        state = "scheduled"
+    return NewRun(
+        id=run_id,
+        tenant_id=tenant_id,
+        event=event,
+        payload=payload,
+        queue=settings.default_queue if options.queue is None else queue_name(options.queue),
+        priority=_priority(options.priority),
+        state=state,
+        job=origin.job,
+        max_attempts=_max_attempts(options.max_attempts),
+        run_at=run_at,
+        expires_at=_expiry(options.expires, now),
+        idempotency_key=_key(options.idempotency_key),
+        parent_id=origin.parent_id,
+        replay_of=origin.replay_of,
+        canvas=origin.canvas,
+        scheduled_for=origin.scheduled_for,
+        trace=trace,
+    )
+
+
+def due_time(delay: float | timedelta | None, run_at: datetime | None, now: datetime) -> datetime | None:
+    """When a run is due: None for at once. Raises InvalidOptionError."""
+    if delay is not None and run_at is not None:
+        raise InvalidOptionError("delay", "was given together with run_at. Give one of them")
+    if run_at is not None:
+        return _aware("run_at", run_at)
+    if delay is None:
+        return None
+    pause = _duration("delay", delay)
+    if pause > _LONGEST_DELAY:
+        raise InvalidOptionError("delay", "is more than a hundred years")
+    return now + pause if pause else None
+
+
+def _duration(option: str, value: object) -> timedelta:
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+        raise InvalidOptionError(option, f"must be seconds or a timedelta, not {type(value).__name__}")
+    try:
+        duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    except (OverflowError, ValueError):
+        raise InvalidOptionError(option, f"cannot be {value} seconds") from None
+    if duration < timedelta(0):
+        raise InvalidOptionError(option, f"is negative ({duration.total_seconds():g} s). Leave it out to run at once")
+    return duration
+
+
+def _aware(option: str, value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise InvalidOptionError(option, f"must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is None:
+        raise InvalidOptionError(
+            option, "has no time zone. Use an aware datetime, for instance datetime.now(UTC) + timedelta(days=1)"
+        )
+    return value
+
+
+def _expiry(value: float | timedelta | datetime | None, now: datetime) -> datetime | None:
+    if value is None:
+        return None
+    return _aware("expires", value) if isinstance(value, datetime) else now + _duration("expires", value)
+
+
+def _priority(value: int | None) -> int:
+    if value is None:
+        return DEFAULT_PRIORITY
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
+        raise InvalidOptionError("priority", f"must be a whole number from 0 (can wait) to 9 (urgent), not {value!r}")
+    return value
+
+
+def _max_attempts(value: int | None) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000):
+        raise InvalidOptionError("max_attempts", f"must be a whole number from 1 to 10000, not {value!r}")
+    return value
+
+
+def queue_name(value: str) -> str:
+    """The name, if it can be that of a queue. Raises InvalidOptionError."""
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200:
+        raise InvalidOptionError("queue", f"must be a name of 1 to 200 printable characters, not {value!r}")
+    return value
+
+
+def _key(value: str | None) -> str | None:
+    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 500 or "\0" in value):
+        raise InvalidOptionError("idempotency_key", "must be a text of 1 to 500 characters")
+    return value
+
+
+@dataclass
+class UnitOfWork:
+    """A transaction that other code opened: runs accepted inside it are published when it has committed."""
+
+    connection: postgres.AnyConnection
+    accepted: list[NewRun] = field(default_factory=list)
+
+
+_unit: ContextVar[UnitOfWork | None] = ContextVar("cgk_unit_of_work", default=None)
+
+
+@contextmanager
+def unit_of_work(connection: postgres.AnyConnection) -> Iterator[UnitOfWork]:
+    """Sends inside the block join the transaction of `connection`. Call `publish(unit.accepted)` after its commit."""
+    unit = UnitOfWork(connection)
+    token = _unit.set(unit)
+    try:
+        yield unit
+    finally:
+        _unit.reset(token)
+
+
+def current_unit() -> UnitOfWork | None:
+    """The transaction that sends join here, if there is one."""
+    return _unit.get()
+
+
+def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHandle]:
+    """Insert the runs in one transaction, all or none, and publish those that are due after it has committed.
+
+    With `session`, that is the caller's own transaction. A broker that is down does not fail a send.
+    Raises IdempotencyConflictError, StoreError.
+    """
+    if not runs:
+        return []
+    hashes = {run.id: hashlib.sha256(run.payload.encode()).digest() for run in runs if run.idempotency_key}
+    unit = _unit.get()
+    try:
+        if session is not None:
+            from cgk_tasks.tenancy.database import outside_tenant
+
+            with outside_tenant(session) as own:
+                handles = store.insert(own, runs, hashes)
+            _publish_after_commit(session, _accepted(runs, handles))
+        elif unit is not None:
+            handles = store.insert(unit.connection, runs, hashes)
+            unit.accepted += _accepted(runs, handles)
+        elif len(runs) == 1 and not hashes:
+            return [_accept_one(runs[0])]
+        else:
+            with postgres.transaction() if hashes else postgres.autocommit() as connection:
+                handles = store.insert(connection, runs, hashes)
+            publish(_accepted(runs, handles))
+    except psycopg.Error as exc:
+        if unit is not None:
+            raise  # the owner of the transaction must see it
+        raise postgres.explain(exc) from exc
+    return handles
+
+
+def _accept_one(run: NewRun) -> RunHandle:
+    """The message goes out while the disk still writes: the run exists, and this returns when it is there for good."""
+    with postgres.autocommit() as connection:
+        store.insert_unflushed(connection, run)
+        with postgres.flushing(connection):
+            publish([run])
+    return RunHandle(run.id)
+
+
+def _accepted(runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> list[NewRun]:
+    return [run for run, handle in zip(runs, handles, strict=True) if not handle.deduplicated]
+
+
+def publish(runs: Sequence[NewRun]) -> None:
+    """Dispatch accepted runs that are due. If the broker is down, the dispatcher does it later."""
+    due = [run for run in runs if run.state == "pending"]
+    if due:
+        dispatch(due)
+
+
+def dispatch(due: Sequence[Dispatch | NewRun]) -> bool:
+    """Publish runs that are marked as dispatched; takes the mark back when the broker does not take them."""
+    try:
+        get_publisher().publish([packet_message(packet) for packet in packets(due)])
+    except BrokerError as exc:
+        log.warning("dispatch_postponed", runs=len(due), reason=str(exc))
+        try:
+            store.forget_dispatch([run.id for run in due])
+        except psycopg.Error as also:
+            # The dispatcher finds them without the mark too, some seconds later.
+            log.warning("dispatch_mark_kept", reason=str(also))
+        return False
+    return True
+
+
+_OUTBOX = "cgk_tasks_outbox"
+
+
+def _publish_after_commit(session: Session, runs: list[NewRun]) -> None:
+    from sqlalchemy import event as sa_event
+
+    outbox: list[tuple[NewRun, list[SessionTransaction]]] | None = session.info.get(_OUTBOX)
+    if outbox is None:
+        outbox = session.info[_OUTBOX] = []
+        sa_event.listen(session, "after_commit", _committed)
+        sa_event.listen(session, "after_soft_rollback", _rolled_back)
+    savepoints = _open_savepoints(session)
+    outbox += [(run, savepoints) for run in runs]
+
+
+def _open_savepoints(session: Session) -> list[SessionTransaction]:
+    """The savepoints around what is written now: if one of them is rolled back, it is gone."""
+    savepoints = []
+    transaction = session.get_nested_transaction()
+    while transaction is not None and transaction.nested:
+        savepoints.append(transaction)
+        transaction = transaction.parent
+    return savepoints
+
+
+def _committed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint was released; nothing is durable yet
+    runs = [run for run, _savepoints in session.info[_OUTBOX]]
+    session.info[_OUTBOX].clear()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        publish(runs)
+    else:
+        loop.run_in_executor(None, publish, runs)
+
+
+def _rolled_back(session: Session, previous: SessionTransaction) -> None:
+    outbox = session.info[_OUTBOX]
+    outbox[:] = [entry for entry in outbox if previous.nested and previous not in entry[1]]

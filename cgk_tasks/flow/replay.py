@@ -1,0 +1,37 @@
+"""Replay: a closed run once more, as a new run that names the old one."""
+
+from __future__ import annotations
+
+from cgk_tasks.errors import RunStateError, UnknownRunError
+from cgk_tasks.flow.accept import Origin, SendOptions, accept, new_run
+from cgk_tasks.runs import store
+from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle
+from cgk_tasks.sql.postgres import Row
+
+
+def closed_run(run_id: str, action: str = "retry") -> Row:
+    """The record of a closed run. Raises UnknownRunError, and RunStateError if it is still open."""
+    row = store.find(run_id)
+    if row is None:
+        raise UnknownRunError(run_id)
+    if row["state"] not in CLOSED_STATES:
+        raise RunStateError(run_id, row["state"], action)
+    return row
+
+
+def replay_of(row: Row, payload: str | None = None) -> NewRun:
+    """The new run of a closed one: same event, tenant, queue, attempts and canvas; a child's has its one job.
+
+    payload: JSON text that takes the place of the old one's. Raises what `new_run` raises.
+    """
+    options = SendOptions(max_attempts=row["max_attempts"], queue=row["queue"], priority=row["priority"])
+    origin = Origin(
+        job=row["job"] if row["parent_id"] else None, replay_of=row["id"], canvas=row["canvas"],
+        scheduled_for=row["scheduled_for"],
+    )  # fmt: skip
+    return new_run(row["event"], row["tenant_id"], payload or row["payload"], options, origin)
+
+
+def replay(run_id: str, payload: str | None = None) -> RunHandle:
+    """Run a closed run again. Raises UnknownRunError, RunStateError, UnknownTenantError, StoreError."""
+    return accept([replay_of(closed_run(run_id), payload)])[0]

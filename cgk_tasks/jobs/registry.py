@@ -1,0 +1,175 @@
+"""Jobs: an application's handlers for events, registered with `@define_job`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib import import_module
+from typing import Any, Final, TypeVar
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import ConfigurationError, as_seconds
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.registry import get_event
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
+from cgk_tasks.jobs.rate_limit import job_rate_limiter
+from cgk_tasks.jobs.retry import RetryConfig
+
+Handler = Callable[[JobContext[Any]], Any]
+Middleware = Callable[[JobContext[Any], Callable[[], Any]], Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Job:
+    """A handler with its policy. `timeout`: soft limit in seconds, None for the setting's default, 0 for none."""
+
+    id: str
+    event: str
+    handler: Handler
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    timeout: float | None = None
+    around: Middleware | None = None
+    is_async: bool = False
+    is_builtin: bool = False
+    """One of cgk_tasks' own: it runs only while the application has no job for its event."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        return self.timeout if self.timeout is not None else get_settings().default_timeout_seconds
+
+
+_jobs: dict[str, Job] = {}
+_by_event: dict[str, tuple[Job, ...]] = {}
+_imported: Final[set[str]] = set()
+
+
+def define_job(
+    job_id: str,
+    *,
+    event: str | type[TenantEvent],
+    retry: RetryConfig | None = None,
+    timeout: float | timedelta | None = None,
+    concurrency: int | None = None,
+    middleware: Sequence[Middleware] = (),
+) -> Callable[[F], F]:
+    """Register the decorated function as a job: it runs for every run of `event`.
+
+        @define_job("send-receipt", event="order.created", retry=RetryConfig(max_attempts=5))
+        def send_receipt(ctx: JobContext[OrderCreated]) -> None:
+            ctx.db.execute(...)
+
+    The function may be `def` or `async def`. timeout: seconds or timedelta, after which JobTimeoutError is raised
+    inside the job. concurrency: how many runs of the job may be on at once for one tenant, over all workers; the others
+    come back later, which uses no attempt. middleware: the first is the outermost. Raises ConfigurationError for a job id that another function has, UnknownEventError.
+    """
+    name = event if isinstance(event, str) else event.event_name
+    model = get_event(name)
+    seconds = None if timeout is None else as_seconds(timeout)
+    if seconds is not None and seconds <= 0:
+        raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
+
+    around = tuple(middleware)
+    if concurrency is not None:
+        lease = None if seconds is None else seconds + 60.0  # longer than any grace after the soft limit
+        around = (with_rate_limit(job_rate_limiter(job_id, concurrency, lease)), *around)
+
+    def register(handler: F) -> F:
+        _check_handler(job_id, handler)
+        add_job(
+            Job(
+                id=job_id,
+                event=model.event_name,
+                handler=handler,
+                retry=retry or RetryConfig(),
+                timeout=seconds,
+                around=compose_middleware(*around) if around else None,
+                is_async=inspect.iscoroutinefunction(handler),
+            )
+        )
+        return handler
+
+    return register
+
+
+def _check_handler(job_id: str, handler: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(handler).bind(object())
+    except TypeError:
+        raise ConfigurationError(
+            f"Job {job_id!r}: its function must take one argument, the JobContext: def {_name(handler)}(ctx): ..."
+        ) from None
+
+
+def _name(handler: Callable[..., Any]) -> str:
+    return getattr(handler, "__qualname__", repr(handler))
+
+
+def _place(job: Job) -> tuple[str, str]:
+    return getattr(job.handler, "__module__", ""), _name(job.handler)
+
+
+def add_job(job: Job) -> None:
+    """Register a job. The same function again (a reloaded module) replaces itself."""
+    known = _jobs.get(job.id)
+    if known is not None and _place(known) != _place(job):
+        raise ConfigurationError(
+            f"Job id {job.id!r} is used twice: by {'.'.join(_place(known))} and by {'.'.join(_place(job))}. Rename one."
+        )
+    _jobs[job.id] = job
+    if known is not None and known.event != job.event:
+        _index(known.event)
+    _index(job.event)
+
+
+def remove_job(job_id: str) -> None:
+    """Forget a job; for tests."""
+    job = _jobs.pop(job_id, None)
+    if job is not None:
+        _index(job.event)
+
+
+def _index(event: str) -> None:
+    jobs = tuple(job for job in _jobs.values() if job.event == event)
+    _by_event[event] = tuple(job for job in jobs if not job.is_builtin) or jobs
+
+
+def jobs_for(event: str) -> tuple[Job, ...]:
+    """The jobs of an event in the order of their definition; the application's own replace a built-in one."""
+    return _by_event.get(event, ())
+
+
+def find_job(job_id: str) -> Job | None:
+    return _jobs.get(job_id)
+
+
+def hard_limit_seconds(event: str) -> float:
+    """After this time a message of the event is killed with its process: its jobs ignored their soft limits."""
+    settings = get_settings()
+    longest = max((job.timeout_seconds for job in jobs_for(event)), default=settings.default_timeout_seconds)
+    # The last run of a packet may begin when the packet's time is nearly up.
+    return longest + settings.hard_timeout_grace_seconds + settings.packet_budget_seconds
+
+
+def all_jobs() -> list[Job]:
+    return list(_jobs.values())
+
+
+def import_job_modules() -> None:
+    """Import the modules named in CGK_JOB_MODULES. Raises ConfigurationError that names the module."""
+    for name in get_settings().job_modules:
+        if name in _imported:
+            continue
+        try:
+            import_module(name)
+        except ModuleNotFoundError as exc:
+            if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
+                raise ConfigurationError(
+                    f"CGK_JOB_MODULES names {name!r}, but there is no such module. "
+                    "Check the spelling, and that its folder is the working folder or on PYTHONPATH."
+                ) from exc
+            raise
+        _imported.add(name)

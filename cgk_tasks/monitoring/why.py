@@ -1,0 +1,274 @@
+"""Why an open run does not go on: the gates that hold it, each with what to do about it."""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, UnknownRunError
+from cgk_tasks.events.redaction import Redaction
+from cgk_tasks.runs import store
+from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.models import State
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+
+SQL = statements("why")
+
+GateCode = Literal[
+    "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
+    "no_listener", "broker_down", "after_a_crash", "not_handed_over", "in_queue", "running", "worker_silent",
+    "waits_for_children", "being_cancelled", "being_released", "closed",
+]  # fmt: skip
+
+_COUNT_TO = 10_000
+
+_AFTER = {
+    "failed": "Its errors: cgk-tasks runs show {id}",
+    "unhandled": "Its worker had no job for {event}. Define one, name its module in CGK_JOB_MODULES, start the workers "
+    "anew, and: cgk-tasks runs retry {id}",
+}
+"""What to do about a run that closed so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One thing that holds a run. `hint`: what to do, empty if waiting is enough. `until`: when it opens, if known."""
+
+    code: GateCode
+    text: str
+    hint: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A run and what holds it, the most important first. A closed run has the one gate `closed`."""
+
+    run_id: str
+    state: State
+    gates: tuple[Gate, ...]
+
+
+def why(run_id: str) -> Why:
+    """What holds this run now. Raises UnknownRunError, and the driver's errors when PostgreSQL is away."""
+    try:
+        wanted = str(uuid.UUID(run_id))
+    except ValueError:
+        raise UnknownRunError(run_id) from None
+    with autocommit() as connection:
+        rows = fetch(connection, SQL["facts"], {"id": wanted, "timeout": get_settings().worker_timeout_seconds})
+        if rows:
+            ahead = _count_ahead(rows[0])
+            return Why(wanted, rows[0]["state"], tuple(_GATES[rows[0]["state"]](rows[0] | ahead)))
+        closed = store.find(wanted, connection)
+    if closed is None:
+        raise UnknownRunError(run_id)
+    hint = _AFTER.get(closed["state"], "").format(**closed)
+    ended = Gate("closed", f"It closed as {closed['state']} at {_time(closed['closed_at'])}.", hint)
+    return Why(wanted, closed["state"], (ended,))
+
+
+def _count_ahead(facts: Row) -> Row:
+    if facts["state"] != "pending" or facts["handed_over_at"] is None:
+        return {}
+    with autocommit() as connection:
+        before = fetch(connection, SQL["ahead"], facts | {"limit": _COUNT_TO + 1})[0]["runs"]
+        at_work = fetch(connection, SQL["at_work"], facts)[0]
+    return {"ahead": before, "at_work": at_work["runs"], "tenants_at_work": at_work["tenants"]}
+
+
+def _scheduled(facts: Row) -> Iterator[Gate]:
+    yield from _paused(facts)
+    if facts["run_at"] > facts["now"]:
+        yield Gate("not_due", f"It is not due until {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
+    else:
+        yield from _dispatch(facts)
+
+
+def _retrying(facts: Row) -> Iterator[Gate]:
+    yield from _paused(facts)
+    error = facts["last_error"]
+    if facts["run_at"] <= facts["now"]:
+        yield from _dispatch(facts)
+    elif facts["put_off"] is not None:
+        yield _put_off(facts)
+    elif error is not None and error.get("attempt") == facts["attempt"]:
+        failed = f"Attempt {facts['attempt'] - facts['deaths']} failed with {error.get('code')}"
+        yield Gate(
+            "waits_for_retry", f"{failed}; the next one is due {_when(facts['run_at'], facts['now'])}.",
+            until=facts["run_at"],
+        )  # fmt: skip
+    else:
+        yield Gate(
+            "waits_for_retry", f"It is tried again {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"]
+        )
+
+
+def _put_off(facts: Row) -> Gate:
+    """Its job put it off, or a limit did. The reason is the application's text, so it may quote the payload."""
+    reason = Redaction(facts["event"], decode(facts["payload"])).text(facts["put_off"]["reason"])
+    again = f"it tries again {_when(facts['run_at'], facts['now'])}, and no attempt is used."
+    if facts["put_off"]["code"] == LimitReached.code:
+        hint = "It goes on by itself. To let more through, raise the limit where the job is defined, and start the workers anew."
+        return Gate("limit", f"It is over a limit ({reason}); {again}", hint, facts["run_at"])
+    said = f" ({reason})" if reason else ""
+    return Gate("waits_for_retry", f"Its job put it off{said}; {again}", until=facts["run_at"])
+
+
+def _held(facts: Row) -> Iterator[Gate]:
+    gates = list(_paused(facts))
+    yield from gates
+    if not gates:
+        yield Gate("being_released", "Nothing holds it any more; the dispatcher releases it within a second or two.")
+        yield from _no_worker(facts)
+
+
+def _pending(facts: Row) -> Iterator[Gate]:
+    yield from _paused(facts)
+    if facts["handed_over_at"] is None:
+        yield from _dispatch(facts)
+        return
+    gates = [*_no_worker(facts), *_broker(), *_after_a_crash(facts)]
+    yield from gates
+    yield _place(facts)
+
+
+def _running(facts: Row) -> Iterator[Gate]:
+    if facts["worker_id"] is None:
+        number = facts["children_open"]
+        yield Gate(
+            "waits_for_children", f"It waits for {number} child {'run' if number == 1 else 'runs'}, one for each job."
+        )
+        return
+    attempt = facts["attempt"] - facts["deaths"]
+    doing = f"Attempt {attempt} has been running since {_time(facts['started_at'])}"
+    if facts["cancel_requested_at"] is not None:
+        asked = f"It was cancelled at {_time(facts['cancel_requested_at'])}"
+        yield Gate("being_cancelled", f"{asked}; its worker interrupts the job within a second or two.")
+    worker = facts["worker"]
+    timeout = get_settings().worker_timeout_seconds
+    silent = facts["worker_silent_seconds"]
+    if worker is None or silent > timeout / 2:
+        since = f"has been silent for {silent:.0f} s" if silent is not None else "is no longer on record"
+        yield Gate(
+            "worker_silent", f"Its worker {worker or facts['worker_id']} {since}.",
+            f"After {timeout:g} s of silence another worker takes the run back, if one lives.",
+        )  # fmt: skip
+        yield from _no_worker(facts)
+    yield Gate("running", f"{doing}, on {worker or facts['worker_id']} in process {facts['worker_pid']}.")
+
+
+_GATES: dict[State, Callable[[Row], Iterator[Gate]]] = {
+    "scheduled": _scheduled,
+    "retrying": _retrying,
+    "held": _held,
+    "pending": _pending,
+    "running": _running,
+}
+
+
+def _paused(facts: Row) -> Iterator[Gate]:
+    yield from _tenant(facts)
+    yield from _queue(facts)
+
+
+def _tenant(facts: Row) -> Iterator[Gate]:
+    tenant = facts["tenant_id"]
+    if not facts["has_tenant"]:
+        yield Gate(
+            "unknown_tenant", f"There is no tenant {tenant!r}, so the run will fail.",
+            f"Register it: cgk-tasks tenants add {tenant}",
+        )  # fmt: skip
+    elif facts["tenant_status"] == "suspended":
+        by = f" by {facts['suspended_by']}" if facts["suspended_by"] else ""
+        since = f" since {_time(facts['suspended_at'])}" if facts["suspended_at"] else ""
+        yield Gate(
+            "tenant_suspended", f"Its tenant {tenant} is suspended{by}{since}.",
+            f"Resume it: cgk-tasks tenants resume {tenant}",
+        )  # fmt: skip
+
+
+def _queue(facts: Row) -> Iterator[Gate]:
+    if facts["paused_at"] is not None:
+        queue = facts["queue"]
+        by = f" by {facts['paused_by']}" if facts["paused_by"] else ""
+        reason = f": {facts['pause_reason']}" if facts["pause_reason"] else ""
+        yield Gate(
+            "queue_paused", f"Its queue {queue!r} is paused{by} since {_time(facts['paused_at'])}{reason}.",
+            f"Resume it: cgk-tasks queues resume {shlex.quote(queue)}",
+        )  # fmt: skip
+
+
+def _dispatch(facts: Row) -> Iterator[Gate]:
+    """Due, and not in the broker: the dispatcher's turn, which needs a living worker and the broker."""
+    gates = [*_no_worker(facts), *_broker()]
+    if not gates and not facts["has_dispatcher"]:
+        gates = [Gate("not_handed_over", "No worker leads the dispatcher just now; one takes over within seconds.")]
+    yield from gates or [Gate("not_handed_over", "It is due, and is dispatched to the broker within a second or two.")]
+
+
+def _no_worker(facts: Row) -> Iterator[Gate]:
+    queue = facts["queue"]
+    start = f"Start one: celery -A cgk_tasks worker -Q {queue}"
+    if not facts["workers"]:
+        yield Gate("no_worker", "No worker is running.", start)
+    elif not facts["listening"]:
+        number = facts["workers"]
+        others = f"{number} running {'worker listens' if number == 1 else 'workers listen'} to others"
+        yield Gate(
+            "no_listener", f"No worker listens to its queue {queue!r} ({others}).",
+            f"{start}, or add it to CGK_QUEUES of the workers",
+        )  # fmt: skip
+
+
+def _broker() -> Iterator[Gate]:
+    try:
+        get_publisher().ping()
+    except (BrokerError, ConfigurationError) as exc:
+        yield Gate(
+            "broker_down", f"The broker cannot be reached from here: {exc}",
+            "Nothing is lost: runs are dispatched when it is back. Check it with: cgk-tasks doctor",
+        )  # fmt: skip
+
+
+def _after_a_crash(facts: Row) -> Iterator[Gate]:
+    if facts["claims_barred"]:
+        yield Gate(
+            "after_a_crash", "PostgreSQL restarted after a crash, and a worker has not yet said what it is running.",
+            f"It is cleared up within {get_settings().worker_timeout_seconds:g} s.",
+        )  # fmt: skip
+
+
+def _place(facts: Row) -> Gate:
+    queue, ahead = facts["queue"], facts["ahead"]
+    number = f"more than {_COUNT_TO:,}" if ahead > _COUNT_TO else f"{ahead:,}"
+    behind = f"behind {number} {'run' if ahead == 1 else 'runs'}" if ahead else "at the head"
+    at_work = facts["at_work"]
+    busy = f"; {at_work:,} of the queue {'is' if at_work == 1 else 'are'} running" if at_work else ""
+    text = f"It was dispatched at {_time(facts['handed_over_at'])} and waits in queue {queue!r} {behind}{busy}."
+    again = facts["hand_overs"] - 1
+    if again > 0:
+        text += f" It was dispatched {again} {'time' if again == 1 else 'times'} more, because it seemed lost."
+    return Gate("in_queue", text)
+
+
+def _when(moment: datetime, now: datetime) -> str:
+    return f"{_time(moment)} (in {_span(moment - now)})"
+
+
+def _span(length: timedelta) -> str:
+    seconds = max(length.total_seconds(), 0)
+    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"

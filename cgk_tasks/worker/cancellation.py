@@ -1,0 +1,97 @@
+"""Interrupting runs that are cancelled while they run.
+
+The worker's main process knows which runs are cancelled; the child that holds them is another process. So it names
+them in a file and signals the child, which raises RunCancelledError in the job if it is one of them, and skips those
+of its packet that it has not begun. In a pool of threads the error is raised in the job's thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Collection
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from types import FrameType
+
+from cgk_tasks.errors import RunCancelledError
+from cgk_tasks.worker.identity import worker_id
+
+SIGNAL = signal.SIGUSR2
+
+_cancelled: set[str] = set()
+_running: dict[str, int] = {}
+"""Runs whose job is on right now in this process, and the thread it is on in."""
+
+
+class _Interrupt(Exception):  # noqa: N818 - raised without arguments by the interpreter, then replaced
+    pass
+
+
+class interruptible(AbstractContextManager[None]):  # noqa: N801 - used like a function
+    """Around a job, and nothing else: RunCancelledError is raised here, never while an outcome is written."""
+
+    __slots__ = ("_run_id",)
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+
+    def __enter__(self) -> None:
+        if self._run_id in _cancelled:
+            _cancelled.discard(self._run_id)
+            raise RunCancelledError(self._run_id)
+        _running[self._run_id] = threading.get_ident()
+
+    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
+        _running.pop(self._run_id, None)
+        _cancelled.discard(self._run_id)
+        if kind is _Interrupt:
+            raise RunCancelledError(self._run_id) from None
+
+
+def request(pid: int, run_ids: Collection[str]) -> None:
+    """Called in the main process: interrupt these runs, which the process `pid` holds."""
+    if pid == os.getpid():
+        _cancelled.update(run_ids)
+        for run_id in run_ids:
+            thread = _running.get(run_id)
+            if thread is not None:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Interrupt))
+        return
+    path = _note_for(pid)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    half = path.with_suffix(".half")
+    half.write_text(json.dumps(sorted(run_ids)), encoding="ascii")
+    half.replace(path)
+    with suppress(ProcessLookupError):
+        os.kill(pid, SIGNAL)
+
+
+def _note_for(pid: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"cgk-cancelled-{worker_id()}" / str(pid)
+
+
+def listen() -> None:
+    """Called once in each child of the pool, in its main thread."""
+    signal.signal(SIGNAL, _on_signal)
+
+
+def _on_signal(_signal: int, _frame: FrameType | None) -> None:
+    with suppress(OSError, ValueError):
+        _cancelled.update(json.loads(_note_for(os.getpid()).read_text(encoding="ascii")))
+    for run_id in _running:
+        if run_id in _cancelled:
+            raise _Interrupt
+
+
+def forget() -> None:
+    """Called when the worker stops: remove the notes."""
+    folder = _note_for(0).parent
+    for note in folder.glob("*") if folder.is_dir() else ():
+        note.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()

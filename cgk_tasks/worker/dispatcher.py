@@ -1,0 +1,159 @@
+"""The dispatcher: the leader among the workers hands runs to the broker that no sender will.
+
+Due and retried runs, runs whose publish failed, runs that the broker lost, runs whose tenant was resumed; and it closes
+runs whose time to live has passed. Every statement is safe to run twice or by two leaders for a moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from cgk_tasks.broker.publisher import NOTHING_WAITS, get_publisher
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import BrokerError
+from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
+from cgk_tasks.runs import partitions, store
+from cgk_tasks.runs.models import Dispatch
+from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.tenancy.sync import sync_in_background
+from cgk_tasks.worker import counters
+
+SQL = statements("dispatch")
+log = structlog.get_logger("cgk_tasks.dispatcher")
+
+LEASE = "dispatcher"
+_HOUSEKEEPING_SECONDS = 3600.0
+_LOOK_FOR_LOST_SECONDS = 1.0
+
+RunClosed = Callable[[Row], None]
+"""Called with the id of a run with a canvas that was closed without a worker, inside the transaction."""
+
+
+class Dispatcher:
+    """One tick after another, as long as this worker holds the lease."""
+
+    def __init__(self, holder: str, on_closed: RunClosed | None = None) -> None:
+        self._holder = holder
+        self._on_closed = on_closed
+        self._lease_seconds = get_settings().worker_timeout_seconds / 3
+        self._leads_until = 0.0
+        self._look_for_lost_at = 0.0
+        self._housekeeping_at = 0.0
+
+    @property
+    def leads(self) -> bool:
+        return time.monotonic() < self._leads_until
+
+    def take_lease(self) -> bool:
+        """Become or stay the leader. Another worker takes over a lease that was not renewed for a third of its timeout."""
+        if self._leads_until - time.monotonic() > self._lease_seconds / 2:
+            return True
+        asked_at = time.monotonic()
+        values = {"name": LEASE, "holder": self._holder, "seconds": self._lease_seconds}
+        with autocommit() as connection:
+            taken = bool(fetch(connection, SQL["take_lease"], values))
+        if taken and not self.leads:
+            log.info("dispatcher_elected")
+        self._leads_until = asked_at + self._lease_seconds if taken else 0.0
+        return taken
+
+    def drop_lease(self) -> None:
+        self._leads_until = 0.0
+        with autocommit() as connection:
+            execute(connection, SQL["drop_lease"], {"name": LEASE, "holder": self._holder})
+
+    def tick(self) -> int:
+        """Dispatch what is due. Returns how many runs were dispatched."""
+        handed = self._dispatch("dispatch_due") + self._dispatch("dispatch_unpublished")
+        now = time.monotonic()
+        if now >= self._look_for_lost_at:
+            self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
+            self._expire()  # a claim refuses what has expired, so this may be late
+            with autocommit() as connection:
+                execute(connection, SQL["release_held"])
+            handed += self._dispatch_lost()
+            if get_settings().tenants_query:
+                sync_in_background(get_settings().tenants_refresh_seconds)
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
+            partitions.run_housekeeping()
+        return handed
+
+    def _dispatch(self, statement: str, values: dict[str, Any] | None = None) -> int:
+        limit = get_settings().dispatch_batch
+        handed = 0
+        while True:
+            with autocommit() as connection:
+                rows = fetch(connection, SQL[statement], {"limit": limit, **(values or {})})
+            due = dispatches(rows)
+            if due and not dispatch(due):
+                return handed  # the broker is down; the next tick tries again
+            handed += len(due)
+            if len(rows) < limit:
+                return handed
+
+    def _dispatch_lost(self) -> int:
+        """A run that was dispatched before the oldest message still in its list, and not claimed, was lost."""
+        patience = get_settings().dispatch_patience_seconds
+        with autocommit() as connection:
+            lists = fetch(connection, SQL["unclaimed_lists"], {"patience": patience})
+        handed = 0
+        for row in lists:
+            try:
+                since = get_publisher().waiting_since(row["queue"], row["priority"])
+            except BrokerError:
+                return handed
+            before = _before(since, patience)
+            if row["oldest"] < before:
+                found = self._dispatch(
+                    "dispatch_lost",
+                    {"queue": row["queue"], "priority": row["priority"], "before": before, "patience": patience},
+                )
+                if found:
+                    log.warning("runs_dispatched_again", runs=found, queue=row["queue"])
+                handed += found
+        return handed
+
+    def _expire(self) -> None:
+        with transaction() as connection, unit_of_work(connection) as unit:
+            rows = fetch(connection, SQL["expire"], {"limit": get_settings().dispatch_batch})
+            closed_without_worker(connection, rows, self._on_closed)
+        publish(unit.accepted)
+
+
+def _before(waiting_since: float | None, patience: float) -> datetime:
+    """Dispatches before this time are not in the broker any more."""
+    now = datetime.now(UTC)
+    if waiting_since is None:
+        # This broker cannot show its oldest message: only a long silence is suspicious.
+        return datetime.fromtimestamp(now.timestamp() - 60 * patience, UTC)
+    if waiting_since == NOTHING_WAITS:
+        return now
+    # A message is stamped by its sender's clock, after its run was marked by the database's: allow for the time between.
+    return datetime.fromtimestamp(waiting_since - patience, UTC)
+
+
+def dispatches(rows: list[Row]) -> list[Dispatch]:
+    return [
+        Dispatch(row["id"], row["tenant_id"], row["event"], row["queue"], row["priority"], alone=row["deaths"] > 0)
+        for row in rows
+        if row["state"] == "pending"
+    ]
+
+
+def closed_without_worker(connection: Connection, rows: list[Row], on_closed: RunClosed | None) -> None:
+    """What follows when runs close that no worker holds: their parents, and what Celery's canvas linked to them."""
+    if not rows:
+        return
+    if counted := counters.shared():
+        for row in rows:
+            counted.ended(row["event"], row["state"])
+    closed = store.closed_of(rows) + store.close_parents(connection, store.closed_of(rows))
+    for run in closed:
+        if run.canvas is not None and on_closed is not None:
+            on_closed({"id": run.id})

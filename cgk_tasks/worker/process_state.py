@@ -1,0 +1,123 @@
+"""What the processes of a prefork pool do right now, in memory that they share with the worker's main process.
+
+Celery's own knowledge of it (`state.active_requests`) comes over pipes and loses entries when a connection to the
+broker breaks or the worker stops. Taking a run back on that evidence would run it twice at once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from billiard.process import current_process
+
+from cgk_tasks.broker.packets import MAX_LENGTH
+
+_SLOTS = 4096
+_HEAD = struct.Struct("=qdi")  # the process's pid; since when it works on a message (monotonic), or 0; runs it holds
+_RUN = struct.Struct("=16si")  # a run's id and the attempt that was claimed
+_SLOT_BYTES = _HEAD.size + MAX_LENGTH * _RUN.size  # pages that nobody writes to take no memory
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A run that a process of this worker has claimed and not yet recorded the end of."""
+
+    id: str
+    attempt: int
+    pid: int
+
+
+def _own_slot() -> int | None:
+    """Where this child of a prefork pool writes; None in a pool of threads."""
+    index = getattr(current_process(), "index", None)  # the place in the pool, which a successor takes over
+    return index + 1 if isinstance(index, int) and 0 <= index < _SLOTS - 1 else None
+
+
+class ProcessState:
+    """Made by the main process before it forks; children write their slot, the main process reads all of them."""
+
+    def __init__(self) -> None:
+        # The first slot is the main process's: its second number says whether the worker is fenced.
+        self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
+        self._threads: dict[int, list[Held]] = {}
+
+    def begin(self) -> None:
+        """Note that this process starts on a message. Call it before the claim: no run it holds is older."""
+        self._write(time.monotonic())
+
+    def hold(self, runs: Sequence[tuple[str, int]]) -> None:
+        """These runs (id, attempt) were claimed by this process, or by this thread of it."""
+        slot = _own_slot()
+        if slot is None:
+            self._threads[threading.get_ident()] = [Held(run_id, attempt, os.getpid()) for run_id, attempt in runs]
+            return
+        kept = runs[:MAX_LENGTH]
+        at = slot * _SLOT_BYTES
+        for position, (run_id, attempt) in enumerate(kept):
+            id_bytes = bytes.fromhex(run_id.replace("-", ""))  # four times as fast as uuid.UUID
+            _RUN.pack_into(self._memory, at + _HEAD.size + position * _RUN.size, id_bytes, attempt)
+        pid, since, _count = _HEAD.unpack_from(self._memory, at)
+        _HEAD.pack_into(self._memory, at, pid, since, len(kept))
+
+    def held(self) -> list[Held]:
+        """The runs that the whole worker holds now."""
+        found = [one for runs in list(self._threads.values()) for one in runs]
+        for slot in range(1, _SLOTS):
+            at = slot * _SLOT_BYTES
+            pid, since, count = _HEAD.unpack_from(self._memory, at)
+            if pid == 0:
+                break  # slots are taken in order, when a child starts
+            if since:
+                rows = (_RUN.unpack_from(self._memory, at + _HEAD.size + n * _RUN.size) for n in range(count))
+                found += [Held(str(uuid.UUID(bytes=run_id)), attempt, pid) for run_id, attempt in rows]
+        return found
+
+    def end(self) -> None:
+        self._threads.pop(threading.get_ident(), None)
+        self._write(0.0)
+
+    def _write(self, since: float) -> None:
+        slot = _own_slot()
+        if slot is not None:
+            _HEAD.pack_into(self._memory, slot * _SLOT_BYTES, os.getpid(), since, 0)
+
+    def busy_seconds(self, pid: int) -> float | None:
+        """How long a child has been working on its message: 0 when it has none, None if that is not known."""
+        for slot in range(1, _SLOTS):
+            known, since, _count = _HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)
+            if known == 0:
+                return None  # slots are taken in order, when a child starts
+            if known == pid:
+                return time.monotonic() - since if since else 0.0
+        return None
+
+    @property
+    def fenced(self) -> bool:
+        """Whether the worker is out of touch with the record for so long that it must not claim runs."""
+        return bool(_HEAD.unpack_from(self._memory, 0)[1])
+
+    @fenced.setter
+    def fenced(self, value: bool) -> None:
+        _HEAD.pack_into(self._memory, 0, 0, float(value), 0)
+
+
+_state: ProcessState | None = None
+
+
+def share() -> ProcessState:
+    """New shared memory for a worker; called by its main process before the first fork."""
+    global _state  # noqa: PLW0603 - one worker a process
+    _state = ProcessState()
+    return _state
+
+
+def shared() -> ProcessState:
+    """The memory of the worker that this process belongs to; its own where there is none."""
+    return _state or share()

@@ -1,0 +1,206 @@
+"""The supervisor: a thread in every worker's main process that keeps its word.
+
+It reclaims runs of children that died, interrupts cancelled runs, and dispatches while it leads. Its heartbeat is in
+threads of its own: a long turn here must not look like a dead worker.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import psycopg
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.worker import recovery
+from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
+from cgk_tasks.worker.heartbeat import Heartbeat
+
+SQL = statements("dispatch")
+log = structlog.get_logger("cgk_tasks.supervisor")
+
+_LOOK_SECONDS = 0.5
+_FORGOTTEN_LOOKS = 4
+
+
+class Holding(Protocol):
+    """A run with the attempt that was claimed, and the process that works on it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What the supervisor must know of, and may do to, the worker's pool."""
+
+    name: str
+    queues: Callable[[], Collection[str]]
+    is_at_work: Callable[[Row], bool]
+    """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
+    held: Callable[[], Sequence[Holding]]
+    """The runs that the pool has claimed and not yet recorded the end of."""
+    interrupt: Callable[[int, Collection[str]], None]
+    """Raise RunCancelledError in these runs, which the child with this pid holds."""
+    fence: Callable[[], None]
+    """Kill every child at once, and claim nothing more."""
+    unfence: Callable[[], None]
+    """Claim runs again."""
+    on_timed_out: Callable[[list[str], float], None]
+    """Record that runs were killed by their hard time limit (seconds)."""
+    on_closed: RunClosed
+
+
+class Supervisor(threading.Thread):
+    """Start with `start()`, end with `stop()`. Survives anything that PostgreSQL or the broker does."""
+
+    def __init__(self, worker_id: str, pool: Pool) -> None:
+        super().__init__(name="cgk-supervisor", daemon=True)
+        self._id = worker_id
+        self._pool = pool
+        self._settings = get_settings()
+        self._dispatcher = Dispatcher(worker_id, pool.on_closed)
+        self._stopping = threading.Event()
+        self._timed_out: queue.SimpleQueue[tuple[list[str], float]] = queue.SimpleQueue()
+        self._look_at = 0.0
+        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.unfence)
+        self._was_present = False
+        self._not_active: dict[str, int] = {}
+        self._interrupted: set[str] = set()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this worker is the dispatcher now."""
+        return self._dispatcher.leads
+
+    def timed_out(self, run_ids: list[str], seconds: float) -> None:
+        """Called from the main thread: these runs' child is being killed for running too long."""
+        self._timed_out.put((run_ids, seconds))
+
+    def start(self) -> None:
+        super().start()
+        self._heartbeat.start()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except (psycopg.Error, CgkTasksError) as exc:
+                log.warning("supervisor_unavailable", reason=str(exc).strip())
+            except Exception:
+                log.exception("supervisor_failed")
+            self._stopping.wait(self._settings.dispatch_interval_seconds)
+
+    def stop(self) -> None:
+        """End the thread and leave the record: no other worker has to wait for a silence."""
+        self._stopping.set()
+        self.join(timeout=10)
+        self._heartbeat.stop(timeout=5)
+        try:
+            self._dispatcher.drop_lease()
+            with autocommit() as connection:
+                execute(connection, SQL["leave"], {"id": self._id})
+        except psycopg.Error as exc:
+            log.warning("worker_not_deregistered", reason=str(exc).strip())
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        self._handle_timed_out()
+        if now >= self._look_at:
+            self._look_after_runs()
+            self._look_at = now + _LOOK_SECONDS
+        if self._dispatcher.take_lease():
+            if self._heartbeat.may_judge:
+                recovery.reclaim_from_dead_workers(self._pool.on_closed)
+            self._dispatcher.tick()
+
+    def _beat(self) -> None:
+        values = {"id": self._id, "name": self._pool.name, "pid": os.getpid(), "queues": sorted(self._pool.queues())}
+        with transaction() as connection:
+            is_new = bool(fetch(connection, SQL["be_present"], {"id": self._id}))
+            if is_new and self._was_present:
+                self._assert_claims(connection)
+            execute(connection, SQL["beat"], values)
+        self._was_present = True
+
+    def _assert_claims(self, connection: Connection) -> None:
+        """PostgreSQL crashed: say again what runs here, because it may have forgotten the latest claims."""
+        held = self._pool.held()
+        values = {
+            "worker_id": self._id,
+            "ids": [run.id for run in held],
+            "attempts": [run.attempt for run in held],
+            "pids": [run.pid for run in held],
+        }
+        forgotten = fetch(connection, SQL["assert_claims"], values)
+        log.warning("claims_asserted_after_a_crash", held=len(held), forgotten=len(forgotten))
+
+    def _handle_timed_out(self) -> None:
+        while True:
+            try:
+                run_ids, seconds = self._timed_out.get_nowait()
+            except queue.Empty:
+                return
+            self._pool.on_timed_out(run_ids, seconds)
+
+    def _look_after_runs(self) -> None:
+        with autocommit() as connection:
+            held = fetch(connection, SQL["held_by_worker"], {"id": self._id})
+        dead = [row["id"] for row in held if not _is_alive(row["worker_pid"])]
+        if dead:
+            # A fresh look at the hard time limits first: a killed child may be one of those.
+            self._handle_timed_out()
+            recovery.reclaim(self._id, dead, reason="its process died", on_closed=self._pool.on_closed)
+        self._reclaim_forgotten([row for row in held if row["id"] not in dead])
+        self._interrupt_cancelled(held)
+
+    def _reclaim_forgotten(self, held: list[Row]) -> None:
+        """Runs that we hold on record but nobody here works on: PostgreSQL forgot their end, or their claim's answer."""
+        idle = [row["id"] for row in held if not self._pool.is_at_work(row)]
+        self._not_active = {run_id: self._not_active.get(run_id, 0) + 1 for run_id in idle}
+        forgotten = [run_id for run_id, looks in self._not_active.items() if looks >= _FORGOTTEN_LOOKS]
+        if forgotten:
+            recovery.reclaim(
+                self._id, forgotten, reason="nobody works on it", on_closed=self._pool.on_closed, counts_as_death=False
+            )
+
+    def _interrupt_cancelled(self, held: list[Row]) -> None:
+        cancelled: dict[int, set[str]] = {}
+        for row in held:
+            if row["cancel_requested"]:
+                cancelled.setdefault(row["worker_pid"], set()).add(row["id"])
+        for pid, run_ids in cancelled.items():
+            if not run_ids <= self._interrupted:
+                self._pool.interrupt(pid, run_ids)
+        self._interrupted = set().union(*cancelled.values())
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """A child that was killed but not yet waited for still has its pid."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123
+            return stat.read().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except (OSError, IndexError):
+        return False
