@@ -51,11 +51,12 @@ _HOMES = {
     "cgk_tasks.jobs.idempotency": ("generate_idempotency_key", "idempotency_key", "parse_idempotency_key"),
     "cgk_tasks.jobs.registry": ("define_job",),
     "cgk_tasks.jobs.middleware": (
-        "compose_middleware", "create_job_handler", "with_error_classification", "with_idempotency", "with_logging",
+        "compose_middleware", "with_error_classification", "with_idempotency", "with_logging",
         "with_rate_limit", "with_tenant_context", "with_timeout", "with_timing",
     ),
     "cgk_tasks.jobs.rate_limit": ("create_rate_limiter",),
     "cgk_tasks.jobs.retry": ("RetryConfig",),
+    "cgk_tasks.worker.handler": ("create_job_handler",),
     "cgk_tasks.tenancy": (
         "Tenant", "active_tenants", "current_tenant", "platform_context", "tenant_cache", "tenant_context",
         "tenant_session", "tenant_storage_path",

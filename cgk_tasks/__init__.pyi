@@ -50,7 +50,6 @@ from cgk_tasks.jobs.idempotency import generate_idempotency_key as generate_idem
 from cgk_tasks.jobs.idempotency import idempotency_key as idempotency_key
 from cgk_tasks.jobs.idempotency import parse_idempotency_key as parse_idempotency_key
 from cgk_tasks.jobs.middleware import compose_middleware as compose_middleware
-from cgk_tasks.jobs.middleware import create_job_handler as create_job_handler
 from cgk_tasks.jobs.middleware import with_error_classification as with_error_classification
 from cgk_tasks.jobs.middleware import with_idempotency as with_idempotency
 from cgk_tasks.jobs.middleware import with_logging as with_logging
@@ -85,5 +84,6 @@ from cgk_tasks.tenancy import tenant_cache as tenant_cache
 from cgk_tasks.tenancy import tenant_context as tenant_context
 from cgk_tasks.tenancy import tenant_session as tenant_session
 from cgk_tasks.tenancy import tenant_storage_path as tenant_storage_path
+from cgk_tasks.worker.handler import create_job_handler as create_job_handler
 
 __version__: str

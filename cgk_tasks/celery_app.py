@@ -16,7 +16,8 @@ from celery import Celery, signals
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
-from cgk_tasks.celery_tasks import adapter, canvas, groups
+from cgk_tasks.celery_tasks import canvas, groups
+from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
 from cgk_tasks.config import get_settings
@@ -79,7 +80,7 @@ class CgkCelery(Celery[TenantTask]):
             tenant_id, payload = event.tenant_id, event.to_json().decode()
         else:
             tenant_id = self._headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
-            payload = adapter.payload_of(args or (), kwargs or {})
+            payload = payload_of(args or (), kwargs or {})
         options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
         origin = Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(self._lineage(options)))
         handle = groups.send(new_run(name, tenant_id, payload, send_options, origin))

@@ -34,6 +34,7 @@
        ├─ RetryLater               try again, this uses no attempt
        │  └─ LimitReached          a limit of runs at once, or in an interval, has no room
        ├─ JobTimeoutError          the job took too long
+       ├─ OutcomeNotRecordedError  the job ended, but PostgreSQL refused to record how
        └─ RunCancelledError        the run was cancelled while the job ran
 
 Each text says what happened and what to change. The data is in attributes, and ``code`` names the kind of
@@ -54,9 +55,13 @@ def as_seconds(duration: float | timedelta) -> float:
     return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
 
 
+LONGEST_WAIT_SECONDS = 100 * 365.25 * 86_400
+"""A wait is stored as a date. A century is as long as for ever."""
+
+
 def _wait_seconds(delay: float | timedelta) -> float:
-    # A wait is stored as a date: negative counts as 0, and a century is as long as for ever.
-    return min(max(0.0, as_seconds(delay)), 100 * 365.25 * 86_400)
+    seconds = as_seconds(delay)
+    return min(max(0.0, seconds), LONGEST_WAIT_SECONDS) if seconds == seconds else 0.0  # noqa: PLR0124 - not a number
 
 
 def _restore(cls: type["CgkTasksError"], args: tuple[Any, ...], state: dict[str, Any]) -> "CgkTasksError":
@@ -473,6 +478,19 @@ class JobTimeoutError(JobError):
         super().__init__(
             f"The job took longer than its timeout of {timeout_seconds:g} s. "
             "Make it shorter, split it, or raise its timeout in define_job(..., timeout=)."
+        )
+
+
+class OutcomeNotRecordedError(JobError):
+    """The attempt ended, and PostgreSQL refused what was to be recorded of it. The worker's log has the traceback."""
+
+    code = "OUTCOME_NOT_RECORDED"
+
+    def __init__(self, cause: BaseException) -> None:
+        self.cause = type(cause).__qualname__
+        super().__init__(
+            f"The attempt ended, but its outcome could not be recorded ({self.cause}). The worker's log says why, with "
+            "the event outcome_not_recorded."
         )
 
 

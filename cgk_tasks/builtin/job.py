@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cgk_tasks.jobs.registry import Handler, Job
+from cgk_tasks.jobs.registry import Job
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.jobs.types import Handler
 
 
 def builtin_job(event: str, handler: Handler, *, retry: RetryConfig, timeout: float) -> Job:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import billiard.pool
 import structlog
-from celery import Celery, bootsteps, signals
+from celery import bootsteps, signals
 from celery.worker import state
 
 from cgk_tasks.celery_tasks import canvas
 from cgk_tasks.celery_tasks.packet_request import PacketRequest
+from cgk_tasks.celery_tasks.supervisors import set_supervisor
 from cgk_tasks.celery_tasks.timed_out import record_timed_out
 from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
 from cgk_tasks.errors import ConfigurationError
@@ -34,14 +35,8 @@ log = structlog.get_logger("cgk_tasks.worker")
 
 _PR_SET_PDEATHSIG = 1
 _CLAIM_SLACK_SECONDS = 2.0
-_supervisors: dict[int, Supervisor] = {}
 _main_pid = 0
 """The worker's main process, as its children know it: it may die before they have come so far as to ask."""
-
-
-def supervisor_of(app: Celery) -> Supervisor | None:
-    """The supervisor of the worker that this process is the main process of."""
-    return _supervisors.get(id(app))
 
 
 class SupervisorStep(bootsteps.StartStopStep):
@@ -67,7 +62,7 @@ class SupervisorStep(bootsteps.StartStopStep):
 
     def start(self, worker: WorkController) -> None:
         self.supervisor = Supervisor(identity.worker_id(), _pool(worker))
-        _supervisors[id(worker.app)] = self.supervisor
+        set_supervisor(worker.app, self.supervisor)
         self.supervisor.start()
 
     def stop(self, worker: WorkController) -> None:
@@ -82,7 +77,7 @@ class SupervisorStep(bootsteps.StartStopStep):
         self._leave(worker)
 
     def _leave(self, worker: WorkController) -> None:
-        _supervisors.pop(id(worker.app), None)
+        set_supervisor(worker.app, None)
         if self.supervisor is not None:
             self.supervisor.stop()
             self.supervisor = None

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from celery import current_app
 from celery.app.task import Context
-from celery.canvas import Signature, maybe_signature
-from celery.exceptions import Ignore, TaskRevokedError
+from celery.canvas import maybe_signature
+from celery.exceptions import TaskRevokedError
 
 from cgk_tasks.celery_tasks import groups
-from cgk_tasks.celery_tasks.adapter import as_json, request_of
+from cgk_tasks.celery_tasks.arguments import as_json
+from cgk_tasks.celery_tasks.request import request_of
 from cgk_tasks.celery_tasks.upstream_failed import NOT_SENT
 from cgk_tasks.errors import JobTimeoutError, RunCancelledError, UnknownTenantError
 from cgk_tasks.flow.accept import current_unit
@@ -34,9 +35,8 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from cgk_tasks.celery_tasks.result_backend import RunResultBackend
-    from cgk_tasks.celery_tasks.task import TenantTask
     from cgk_tasks.sql.postgres import Row
-    from cgk_tasks.worker.attempt import Outcome
+    from cgk_tasks.worker.outcome import Outcome
 
 log = structlog.get_logger("cgk_tasks.canvas")
 
@@ -44,14 +44,6 @@ _KEPT = (
     "link", "link_error", "chain", "chord", "group_id", "root_id", "parent_id", "headers",
     "stamped_headers", "replaced_task_nesting", "errback",
 )  # fmt: skip
-
-
-class Replaced(Ignore):
-    """`self.replace(signature)`: the run goes on as the signature, under its own id."""
-
-    def __init__(self, signature: Signature[Any]) -> None:
-        super().__init__("Replaced by new task")
-        self.signature = signature
 
 
 def kept(options: Mapping[str, Any]) -> str | None:
@@ -73,7 +65,20 @@ def _listed(name: str, value: Any) -> Any:
     return [as_json(item) for item in value] if isinstance(value, list | tuple) else as_json(value)
 
 
-def follow(task: TenantTask, run: Claimed, outcome: Outcome) -> None:
+class CanvasFollow:
+    """What follows in Celery's canvas from the runs that a worker ends; for the recorder."""
+
+    def __init__(self, app: Celery[Any]) -> None:
+        self._app = app
+
+    def run(self, run: Claimed, outcome: Outcome) -> None:
+        follow(self._app, run, outcome)
+
+    def closed(self, closed: Iterable[Closed]) -> None:
+        follow_closed(closed, self._app)
+
+
+def follow(app: Celery[Any], run: Claimed, outcome: Outcome) -> None:
     """Send what follows a run that a worker closed.
 
     Completed: its links, the next task of its chain, the body of its chord. Not completed: its error links, and the
@@ -82,15 +87,15 @@ def follow(task: TenantTask, run: Claimed, outcome: Outcome) -> None:
     """
     if run.canvas is None:
         return
-    backend: Any = task.backend
+    backend: Any = app.backend
     error = outcome.exception
     if outcome.kind != "completed":
         cause = error if error and outcome.kind != "cancelled" else TaskRevokedError("cancelled")
-        _follow(task.app, run, lambda request: _failed(backend, request, cause))
+        _follow(app, run, lambda request: _failed(backend, request, cause))
     elif error is None:
-        _follow(task.app, run, lambda request: _completed(backend, request, outcome.value))
+        _follow(app, run, lambda request: _completed(backend, request, outcome.value))
     else:
-        _follow(task.app, run, lambda request: backend.mark_as_done(request.id, None, request))
+        _follow(app, run, lambda request: backend.mark_as_done(request.id, None, request))
 
 
 def closed_without_worker(app: Celery, row: Row) -> None:

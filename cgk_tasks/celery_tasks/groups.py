@@ -13,7 +13,6 @@ import psycopg
 from cgk_tasks.flow.accept import accept, current_unit, publish, unit_of_work
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import NewRun, RunHandle
-from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection, Row, execute, fetch, statements
 
@@ -156,12 +155,6 @@ def close_member(connection: AnyConnection, member: Member) -> Ended | None:
     members = fetch(connection, SQL["members"], {"group_id": member.group_id})
     execute(connection, SQL["end_group"], {"group_id": member.group_id})
     return Ended(members, decode(rows[0]["results"]))
-
-
-def give_up(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
-    """Remove a claimed run that another one replaces under its id. False if the attempt no longer owns it."""
-    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
-    return bool(fetch(connection, SQL["give_up"], values))
 
 
 def save_results(group_id: str, tree: Any) -> None:

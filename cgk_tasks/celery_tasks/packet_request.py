@@ -7,6 +7,7 @@ from typing import Any
 from celery.worker.request import Request
 
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
+from cgk_tasks.celery_tasks.supervisors import supervisor_of
 from cgk_tasks.runs.models import run_id_of
 
 
@@ -44,8 +45,6 @@ class PacketRequest(Request):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:
-            from cgk_tasks.celery_tasks.bootsteps import supervisor_of
-
             supervisor = supervisor_of(self.task.app)
             if supervisor is not None:
                 supervisor.timed_out(self.run_ids, timeout)

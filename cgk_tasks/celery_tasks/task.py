@@ -16,14 +16,16 @@ from celery.utils.serialization import get_pickleable_exception
 
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
 from cgk_tasks.celery_tasks import external_messages
-from cgk_tasks.celery_tasks.canvas import Replaced
+from cgk_tasks.celery_tasks.adapter import adapter_of
+from cgk_tasks.celery_tasks.exceptions import Replaced
 from cgk_tasks.errors import CgkTasksError, TenantMissingError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.jobs.registry import jobs_for
+from cgk_tasks.runs.text import text_of
 from cgk_tasks.tenancy.context import tenant_context
 from cgk_tasks.worker import pipeline
-from cgk_tasks.worker.attempt import inline
+from cgk_tasks.worker.attempt import run_inline
 
 if TYPE_CHECKING:
     from celery import Signature
@@ -36,7 +38,7 @@ class TenantTask(Task[Any, Any]):
     """Base class of every task in an app made by cgk_tasks.
 
     `durable`: True, a record in PostgreSQL for every run; False, the payload travels with the message and Celery's own
-    rules apply, still for a tenant. A worker hands our packets to `pipeline.run_packet` in place of Celery's tracer,
+    rules apply, still for a tenant. A worker hands our packets to `worker.pipeline.run_packet` in place of Celery's tracer,
     because a packet holds several runs and each has its own request, hooks and signals.
     """
 
@@ -58,7 +60,7 @@ class TenantTask(Task[Any, Any]):
     def retry(self, *args: Any, **options: Any) -> Any:
         """Put the run back, as `Task.retry` in Celery. With `throw=False` this happens when the function returns."""
         put_off = super().retry(*args, **options)
-        self.request.put_off = put_off  # type: ignore[attr-defined]  # the request has room for it
+        self.request.retry_at_return = put_off  # type: ignore[attr-defined]  # the request has room for it
         return put_off
 
     def on_replace(self, sig: Signature[Any]) -> Any:
@@ -82,16 +84,17 @@ class TenantTask(Task[Any, Any]):
         try:
             try:
                 ids = args[0] if PACKET_HEADER in (request or {}) else external_messages.adopt(self, context)
-                error = pipeline.run_packet(self, ids)
+                error = pipeline.run_packet(adapter_of(self), ids)
             except Exception as exc:  # noqa: BLE001 - Celery reports it as the message's failure
                 error = exc
+            reported = _reported(error)
         finally:
             self.request_stack.pop()
             _task_stack.pop()
         seconds = time.monotonic() - begun
-        if error is None:
+        if reported is None:
             return trace_ok_t(None, None, seconds, "None")
-        return trace_ok_t(_exception_info(error), TraceInfo(_state_of(error), error), seconds, repr(error))
+        return trace_ok_t(_exception_info(reported), TraceInfo(_state_of(reported), reported), seconds, repr(reported))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Called by Celery for telemetry (`durable=False`) and eager runs, and by code that calls the task directly."""
@@ -120,7 +123,7 @@ class EventTask(TenantTask):
         """Run the event's jobs here and now, without a record: what eager mode and direct calls do."""
         payload = parse_event(self.event.event_name, fields)
         with tenant_context(payload.tenant_id) as tenant:
-            values = [inline(job, payload, tenant) for job in jobs_for(self.event.event_name)]
+            values = [run_inline(job, payload, tenant) for job in jobs_for(self.event.event_name)]
         return values[0] if len(values) == 1 else values
 
     def apply_async(  # type: ignore[override]  # the rest of Celery's options by keyword
@@ -130,6 +133,22 @@ class EventTask(TenantTask):
         if args:
             raise CgkTasksError(f"{self.name} takes its fields by keyword: .delay(tenant_id=..., ...)")
         return super().apply_async(args, kwargs, **options)
+
+
+def _reported(error: BaseException | None) -> Exception | None:
+    """The error as Celery's main process may hear of it.
+
+    It would end with a SystemExit, and an exception whose text cannot be made would end what is done with it.
+    """
+    if error is None:
+        return None
+    try:
+        if isinstance(error, Exception):
+            repr(error), str(error)
+            return error
+    except Exception:  # noqa: BLE001, S110 - whatever an application's __repr__ raises
+        pass
+    return CgkTasksError(f"{type(error).__qualname__}: {text_of(error)}")
 
 
 def _state_of(error: BaseException) -> str:

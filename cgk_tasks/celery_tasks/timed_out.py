@@ -4,45 +4,40 @@ from __future__ import annotations
 
 from celery import Celery
 
-from cgk_tasks.celery_tasks import adapter
+from cgk_tasks.celery_tasks.adapter import adapter_of
+from cgk_tasks.celery_tasks.canvas import CanvasFollow
 from cgk_tasks.celery_tasks.task import TenantTask
 from cgk_tasks.errors import JobTimeoutError
 from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Job, find_job, jobs_for
 from cgk_tasks.runs import store
+from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
-from cgk_tasks.worker.attempt import failure
+from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.pipeline import count_attempt
-from cgk_tasks.worker.records import Records
+from cgk_tasks.worker.recorder import Recorder
 
 
 def record_timed_out(app: Celery, run_ids: list[str], seconds: float) -> None:
     """Fail the attempt of each of these runs that still runs: retried with backoff, or failed for good."""
-    records = Records(worker_id())
+    recorder = Recorder(worker_id(), CanvasFollow(app))
     with postgres.autocommit() as connection:
         runs = store.running(connection, run_ids, worker_id())
     for run in runs:
-        task = app.tasks.get(run.event)
-        job = _job(task, run)
-        if not isinstance(task, TenantTask) or job is None or run.tenant is None:
-            continue
-        ctx: JobContext[None] = JobContext(
-            job_id=job.id, run_id=run.id, event=run.event, tenant=run.tenant, payload=None,
-            attempt=run.attempt - run.deaths,
-        )  # fmt: skip
-        outcome = failure(
-            job, ctx, JobTimeoutError(seconds), max_attempts=run.max_attempts, trying_since=run.trying_since
-        )
-        outcome = records.record(task, job, run, ctx, outcome)
-        count_attempt(run, outcome, seconds)
-    records.flush()
+        attempt = _attempt(app.tasks.get(run.event), run, recorder)
+        if attempt is not None:
+            outcome = recorder.record(run, attempt, attempt.failed(JobTimeoutError(seconds)))
+            count_attempt(run, outcome, seconds)
+    recorder.flush()
 
 
-def _job(task: object, run: store.Claimed) -> Job | None:
-    if isinstance(task, TenantTask) and task.is_adapted:
-        return adapter.job_of(task)
-    if run.job is not None:
-        return find_job(run.job)
-    jobs = jobs_for(run.event)
-    return jobs[0] if len(jobs) == 1 else None
+def _attempt(task: object, run: Claimed, recorder: Recorder) -> Attempt | None:
+    """The attempt that was killed; None for a parent of several runs, and where nobody knows its job."""
+    jobs = adapter_of(task).jobs(run) if isinstance(task, TenantTask) else ()
+    if len(jobs) != 1 or run.tenant is None:
+        return None
+    ctx: JobContext[None] = JobContext(
+        job_id=jobs[0].id, run_id=run.id, event=run.event, tenant=run.tenant, payload=None,
+        attempt=run.attempt - run.deaths,
+    )  # fmt: skip
+    return Attempt(jobs[0], ctx, recorder.end_of(run), run.max_attempts, run.trying_since)

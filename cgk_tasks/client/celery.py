@@ -19,7 +19,8 @@ from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.accept import SendOptions, accept, new_run
 from cgk_tasks.flow.replay import replay
-from cgk_tasks.jobs.registry import Handler, Job, add_job
+from cgk_tasks.jobs.registry import Job, add_job
+from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
 from cgk_tasks.sql import postgres

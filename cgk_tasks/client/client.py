@@ -24,7 +24,7 @@ from cgk_tasks.errors import (
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
-from cgk_tasks.jobs.registry import Handler
+from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
 from cgk_tasks.client.provider import Health, checked_runs
 from cgk_tasks.config import get_settings
@@ -33,15 +34,17 @@ from cgk_tasks.errors import (
     UnknownTenantError,
 )
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
+from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.flow.accept import SendOptions, new_run
 from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Handler, Job, find_job, jobs_for
+from cgk_tasks.jobs.registry import Job, find_job, jobs_for
+from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
-from cgk_tasks.tenancy.context import tenant_context
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import cancellation
-from cgk_tasks.worker.attempt import Outcome, perform, permanent_failure, typed_payload
+from cgk_tasks.worker.attempt import Attempt, commit, run_attempt
+from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -305,7 +308,7 @@ class LocalProvider:
         settings = get_settings()
         tenant = presumed(status.tenant_id)
         try:
-            payload = typed_payload(status.event, run.payload)
+            payload = parse_event_json(status.event, run.payload)
         except CgkTasksError as exc:  # the event's model was changed since
             return permanent_failure(exc, status.attempt)
         ctx: JobContext[Any] = JobContext(
@@ -315,17 +318,7 @@ class LocalProvider:
             started_at=status.started_at, has_database=settings.database_url is not None,
             cursor=run.cursor, save_cursor=partial(_save_cursor, run),
         )  # fmt: skip
-        with (
-            tenant_context(tenant),
-            structlog.contextvars.bound_contextvars(_event=status.event, run=status.id, attempt=status.attempt),
-        ):
-            try:
-                outcome = perform(job, ctx, max_attempts=status.max_attempts, trying_since=_trying_since(status))
-                if outcome.kind == "completed" and ctx.opened_session is not None:
-                    ctx.opened_session.commit()
-                return outcome
-            finally:
-                ctx.close_session()
+        return run_attempt(Attempt(job, ctx, commit, status.max_attempts, _trying_since(status), interpret=interpret))
 
     def _record(self, run: _Run, job: Job, outcome: Outcome) -> None:
         errors = [*run.status.errors, decode(outcome.error)] if outcome.error else run.status.errors

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,9 +41,9 @@ from cgk_tasks.errors import (
     as_seconds,
 )
 from cgk_tasks.jobs.classification import classify_error
-from cgk_tasks.jobs.event_loop import run_coroutine
 from cgk_tasks.jobs.idempotency import IdempotencyStorage, idempotency_key
 from cgk_tasks.jobs.time_limit import deadline
+from cgk_tasks.jobs.types import CallNext, Middleware
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.tenancy.cache import tenant_cache
 from cgk_tasks.tenancy.context import tenant_context
@@ -52,11 +52,8 @@ from cgk_tasks.tenancy.models import Tenant
 if TYPE_CHECKING:
     from cgk_tasks.jobs.context import JobContext
     from cgk_tasks.jobs.rate_limit import RateLimiter
-    from cgk_tasks.jobs.registry import Middleware
 
 log = structlog.get_logger("cgk_tasks.jobs")
-
-CallNext = Callable[[], Any]
 
 
 def compose_middleware(*middleware: Middleware) -> Middleware:
@@ -159,7 +156,7 @@ def with_timeout(seconds: float | timedelta) -> Middleware:
     For a shorter limit of a part of the chain; the job's own is `define_job(..., timeout=)`. Raises
     ConfigurationError unless it is more than 0.
     """
-    limit = _positive("with_timeout", seconds)
+    limit = positive_seconds("with_timeout", seconds)
 
     def timeout(ctx: JobContext[Any], call_next: CallNext) -> Any:  # noqa: ARG001
         with deadline(limit):
@@ -168,7 +165,8 @@ def with_timeout(seconds: float | timedelta) -> Middleware:
     return timeout
 
 
-def _positive(what: str, duration: float | timedelta) -> float:
+def positive_seconds(what: str, duration: float | timedelta) -> float:
+    """The duration in seconds. Raises ConfigurationError unless it is more than 0; `what`: who was given it."""
     if isinstance(duration, (int, float, timedelta)) and 0 < as_seconds(duration) < float("inf"):
         return as_seconds(duration)
     raise ConfigurationError(f"{what}: the time must be more than 0 seconds, or a timedelta, not {duration!r}.")
@@ -225,7 +223,7 @@ def with_idempotency(
         raise ConfigurationError(
             "with_idempotency needs a function: with_idempotency(lambda ctx: ctx.payload.order_id)."
         )
-    keep_seconds = _positive("with_idempotency", seconds)
+    keep_seconds = positive_seconds("with_idempotency", seconds)
 
     def idempotency(ctx: JobContext[Any], call_next: CallNext) -> Any:
         key = get_key(ctx)
@@ -285,30 +283,3 @@ def with_rate_limit(limiter: RateLimiter) -> Middleware:
             limiter.release(permit)
 
     return rate_limit
-
-
-def create_job_handler(
-    handler: Callable[[JobContext[Any]], Any],
-    *,
-    timeout: float | timedelta | None = None,
-    skip_tenant_context: bool = False,
-    middleware: Sequence[Middleware] = (),
-) -> Callable[[JobContext[Any]], Any]:
-    """Wrap a handler as workers do, for tests and runners of your own: call the result with a JobContext.
-
-    From the outside: tenant context, logging, timing, error classification, timeout, then `middleware`. Handlers
-    may be `def` or `async def`. What the handler did with `ctx.db` is the caller's to commit
-    (`ctx.opened_session.commit()`) and to close (`ctx.close_session()`).
-
-    timeout: seconds or a timedelta, None for no limit. skip_tenant_context: for work that belongs to no tenant.
-    """
-    chain: list[Middleware] = [] if skip_tenant_context else [with_tenant_context]
-    chain += [with_logging, with_timing(), with_error_classification]
-    chain += [] if timeout is None else [with_timeout(timeout)]
-    around = compose_middleware(*chain, *middleware)
-
-    def call(ctx: JobContext[Any]) -> Any:
-        value = handler(ctx)
-        return run_coroutine(value) if inspect.iscoroutine(value) else value
-
-    return lambda ctx: around(ctx, partial(call, ctx))

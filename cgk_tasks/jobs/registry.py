@@ -13,13 +13,11 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
-from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.jobs.types import Handler, Middleware
 
-Handler = Callable[[JobContext[Any]], Any]
-Middleware = Callable[[JobContext[Any], Callable[[], Any]], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -9,7 +9,8 @@ import psycopg
 import structlog
 from celery import bootsteps
 
-from cgk_tasks.celery_tasks.bootsteps import SupervisorStep, supervisor_of
+from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
+from cgk_tasks.celery_tasks.supervisors import supervisor_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.monitoring.alerts import AlertWatch

@@ -6,28 +6,69 @@ Everything that is stored goes through here, so that encryption with a key per t
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError, to_json
 
 from cgk_tasks.errors import PermanentError
+from cgk_tasks.runs.text import text_of
+
+MAX_RESULT_BYTES: Final = 256 * 1024
+
+_DIGITS = re.compile(r"\d{4300}")
+"""Python reads no longer integers back (`sys.set_int_max_str_digits`)."""
 
 
-def encode(value: Any) -> str:
+def encode(value: Any, what: str = "Return") -> str:
     """JSON text of a value; models, dataclasses, dates, decimals and UUIDs are written as JSON.
 
-    Raises PermanentError (INVALID_RESULT) for what JSON cannot say.
+    what: how the advice to whoever made the value begins. Raises PermanentError (INVALID_RESULT) for what JSON cannot say.
     """
     if value is None:
         return "null"
     try:
         text = to_json(value, inf_nan_mode="strings").decode()
+        if len(text) >= 4300 and _DIGITS.search(text):
+            json.loads(text)
     except (PydanticSerializationError, ValueError, RecursionError) as exc:
         raise PermanentError(
-            f"A {type(value).__name__} cannot be stored as JSON: {exc}. Return a dict, list, string, number or model.",
+            f"A {text_of(type(value).__name__)} cannot be stored as JSON: {text_of(exc)}. "
+            f"{what} a dict, list, string, number or model.",
             code="INVALID_RESULT",
         ) from exc
     return text
+
+
+def encode_result(value: Any) -> tuple[Any, str]:
+    """A job's value, and its JSON text. A generator is run here, and its items are the value.
+
+    Raises PermanentError (INVALID_RESULT) for what JSON cannot say, and for more than 256 KB.
+    """
+    if isinstance(value, Iterator):
+        value = _items(value)
+    text = encode(value)
+    size = len(text)
+    if size > MAX_RESULT_BYTES // 4 and not text.isascii():
+        size = len(text.encode())
+    if size > MAX_RESULT_BYTES:
+        raise PermanentError(
+            f"The result has {size} bytes, more than {MAX_RESULT_BYTES}. Store it and return a reference.",
+            code="INVALID_RESULT",
+        )
+    return value, text
+
+
+def _items(values: Iterator[Any]) -> list[Any]:
+    items = list(islice(values, MAX_RESULT_BYTES // 2 + 1))
+    if len(items) > MAX_RESULT_BYTES // 2:  # each takes two bytes at least
+        raise PermanentError(
+            f"The job returned a generator of more than {MAX_RESULT_BYTES // 2} items. Store them and return a reference.",
+            code="INVALID_RESULT",
+        )
+    return items
 
 
 def decode(text: str | None) -> Any:

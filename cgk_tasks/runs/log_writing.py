@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import psycopg
 import structlog
@@ -19,13 +19,20 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, statements
 
-if TYPE_CHECKING:
-    from cgk_tasks.runs.logs import RunLog
-
 SQL = statements("logs")
 log = structlog.get_logger("cgk_tasks.run_logs")
 
 EVERY_SECONDS: Final = 1.0
+
+
+class RunLog(Protocol):
+    """The lines of one attempt: those that are not written yet, and how many were left out."""
+
+    run_id: str
+    tenant_id: str
+    attempt: int
+    lines: list[str] | None
+    left_out: int
 
 
 class _Writer:

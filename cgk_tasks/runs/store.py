@@ -269,6 +269,12 @@ def put_back(connection: AnyConnection, worker_id: str, runs: Sequence[PutBack])
     return {row["id"] for row in fetch(connection, SQL["put_back"], values)}
 
 
+def give_up(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
+    """Remove a claimed run that another one replaces under its id. False if the attempt no longer owns it."""
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
+    return bool(fetch(connection, SQL["give_up"], values))
+
+
 def cancel_requested(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
     """Whether the run is this attempt's, and somebody has cancelled it."""
     values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}

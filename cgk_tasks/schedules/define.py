@@ -10,8 +10,9 @@ from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.naming import class_name
 from cgk_tasks.events.registry import find_event
-from cgk_tasks.jobs.registry import Middleware, define_job
+from cgk_tasks.jobs.registry import define_job
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.jobs.types import Middleware
 from cgk_tasks.schedules.schedule import EVERY_TENANT, Misfire, Overlap, Schedule, Scope, add_schedules
 
 F = TypeVar("F", bound=Callable[..., Any])

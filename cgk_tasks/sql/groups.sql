@@ -49,10 +49,3 @@ SELECT %(id)s::uuid, %(tenant_id)s, %(event)s, 'failed', %(queue)s, %(priority)s
        %(canvas)s::json, %(errors)s::jsonb, %(error_code)s
  WHERE NOT EXISTS (SELECT FROM cgk.runs WHERE id = %(id)s::uuid)
    AND NOT EXISTS (SELECT FROM cgk.run_history WHERE id = %(id)s::uuid);
-
--- name: give_up
--- The run is replaced by another signature that takes its id: only the attempt that owns it may do that.
-DELETE FROM cgk.runs
- WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND worker_id = %(worker_id)s::uuid
-   AND cancel_requested_at IS NULL
-RETURNING id::text;

@@ -283,3 +283,10 @@ SELECT r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.
 UPDATE cgk.runs SET cursor = %(cursor)s::json
  WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid
 RETURNING id;
+
+-- name: give_up
+-- The run is replaced by another signature that takes its id: only the attempt that owns it may do that.
+DELETE FROM cgk.runs
+ WHERE id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND worker_id = %(worker_id)s::uuid
+   AND cancel_requested_at IS NULL
+RETURNING id::text;

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, TenantContextError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Handler, Job, all_jobs, find_job
+from cgk_tasks.jobs.registry import Job, all_jobs, find_job
+from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy import Tenant, tenant_context
 from cgk_tasks.tenancy.models import presumed
-from cgk_tasks.worker.attempt import Outcome, perform
+from cgk_tasks.worker.attempt import Attempt, commit, run_attempt, value_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -61,11 +63,9 @@ def run_job(
         cursor=cursor,
     )
     ctx.given_session = db
+    made = Attempt(found, ctx, commit, ctx.max_attempts, ctx.started_at, interpret=interpret)
     with tenant_context(ctx.tenant):
-        outcome = _attempt(found, ctx)
-    if outcome.exception is not None:
-        raise outcome.exception
-    return outcome.value
+        return value_of(run_attempt(made))
 
 
 class _Context(JobContext[TenantEvent]):
@@ -76,16 +76,6 @@ class _Context(JobContext[TenantEvent]):
     @property
     def db(self) -> Session:
         return self.given_session if self.given_session is not None else super().db
-
-
-def _attempt(job: Job, ctx: JobContext[TenantEvent]) -> Outcome:
-    try:
-        outcome = perform(job, ctx, max_attempts=ctx.max_attempts, trying_since=ctx.started_at)
-        if outcome.kind == "completed" and ctx.opened_session is not None:
-            ctx.opened_session.commit()
-        return outcome
-    finally:
-        ctx.close_session()
 
 
 def _find(job: Handler | Job | str, payload: TenantEvent | Mapping[str, Any]) -> Job:

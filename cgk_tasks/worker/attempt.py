@@ -1,169 +1,239 @@
-"""One attempt: the middleware chain around a job, and what follows from how it ended. Shared by all providers."""
+"""One attempt of a job, the same for everybody who runs jobs.
+
+Workers, the local provider, eager runs, `testing.run_job` and `create_job_handler` all call `run_attempt`. They differ in
+the `end` alone: what becomes of the outcome. What is built in is a list of steps, the outermost first:
+
+    in_context      the run's tenant, and its names on each log line
+    logged          a line at the start and one at the end
+    timed           how long it took
+    observed        hooks of the task: `self.request`, Celery's signals and its `on_success` and the like
+    recorded        the end: the outcome goes on record, with what the job wrote
+    classified      an exception becomes an outcome: another attempt, failed, cancelled, put off
+    limited         the time limit, and the interrupt of a run that is cancelled
+
+Inside of them come the middleware of the job, the first of them the outermost, and the job itself.
+"""
 
 from __future__ import annotations
 
-import json
-import traceback
+import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
-from celery.exceptions import Ignore, Retry
 
-from cgk_tasks.errors import PermanentError, RetryLater, RunCancelledError
-from cgk_tasks.events.registry import parse_event_json
-from cgk_tasks.jobs.classification import Classification, classify_error
+from cgk_tasks.config import get_settings
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.event_loop import run_coroutine
-from cgk_tasks.jobs.registry import Job
-from cgk_tasks.jobs.retry import next_delay
 from cgk_tasks.jobs.time_limit import deadline
-from cgk_tasks.runs.codec import encode
+from cgk_tasks.runs.codec import encode_result
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
 from cgk_tasks.worker.cancellation import interruptible
+from cgk_tasks.worker.outcome import Outcome, failure, outcome_of
 
 if TYPE_CHECKING:
     from cgk_tasks.events.base import TenantEvent
+    from cgk_tasks.jobs.registry import Job
     from cgk_tasks.tenancy.models import Tenant
 
 log = structlog.get_logger("cgk_tasks.runs")
+_stdlib_log = logging.getLogger("cgk_tasks.runs")
 
-MAX_RESULT_BYTES = 256 * 1024
-_MAX_MESSAGE = 2_000
-_MAX_TRACEBACK = 16_000
+End = Callable[["Attempt", Outcome], Outcome]
+"""Does what is to be done with an outcome. Returns what really happened: a commit can fail, a run be cancelled meanwhile."""
 
+Interpreter = Callable[["Attempt", BaseException], Outcome | None]
+"""What an exception of another framework means; None where it means nothing special."""
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt ended. `delay_seconds` for retry and snooze; `error` is JSON for the record."""
-
-    kind: Literal["completed", "retry", "snooze", "failed", "cancelled"]
-    value: Any = None
-    result: str | None = None
-    delay_seconds: float = 0.0
-    error: str | None = None
-    error_code: str | None = None
-    exception: BaseException | None = None
+Next = Callable[["Attempt"], Any]
 
 
-def perform(job: Job, ctx: JobContext[Any], *, max_attempts: int | None, trying_since: datetime | None) -> Outcome:
-    """Run one attempt of a job. Never raises for what the job does."""
+class Step(Protocol):
+    """What is around an attempt: calls the next step, and returns what that gave or something in its place."""
+
+    def __call__(self, attempt: Attempt, call_next: Next) -> Any: ...
+
+
+class Hooks(Protocol):
+    """What a task wants to be told of an attempt."""
+
+    def begin(self, attempt: Attempt) -> None: ...
+    def ended(self, outcome: Outcome) -> None: ...
+    def leave(self) -> None:
+        """Called last, whatever happened."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A job with what it is given, and what is to happen around it.
+
+    max_attempts, trying_since: of the run, for its retry policy; None for the job's own, and for no limit of the time.
+    has_tenant: False for a job of no tenant, which runs in whatever context there is.
+    seconds: how long it took; known to the steps outside of `timed`.
+    """
+
+    job: Job
+    ctx: JobContext[Any]
+    end: End
+    max_attempts: int | None = None
+    trying_since: datetime | None = None
+    interpret: Interpreter | None = None
+    hooks: Hooks | None = None
+    has_tenant: bool = True
+    seconds: float = 0.0
+
+    def failed(self, exc: BaseException) -> Outcome:
+        """What follows when the attempt fails with this exception."""
+        return failure(exc, self.job, self.ctx, max_attempts=self.max_attempts, trying_since=self.trying_since)
+
+
+def in_context(attempt: Attempt, call_next: Next) -> Any:
+    ctx = attempt.ctx
+    if not attempt.has_tenant:
+        return call_next(attempt)
+    token = set_current_tenant(ctx.tenant)
+    bound = structlog.contextvars.bind_contextvars(
+        tenant=ctx.tenant.id, _event=ctx.event, run=ctx.run_id, attempt=ctx.attempt
+    )
     try:
-        value = _call(job, ctx)
-        result = encode(value)
-        if len(result) > MAX_RESULT_BYTES:
-            raise PermanentError(
-                f"The result has {len(result)} bytes, more than {MAX_RESULT_BYTES}. Store it and return a reference.",
-                code="INVALID_RESULT",
+        return call_next(attempt)
+    finally:
+        structlog.contextvars.reset_contextvars(**bound)
+        reset_current_tenant(token)
+
+
+def logged(attempt: Attempt, call_next: Next) -> Any:
+    if _stdlib_log.isEnabledFor(logging.DEBUG):  # asked here, because structlog asks late
+        log.debug("run_started")
+    outcome: Outcome = call_next(attempt)
+    seconds = round(attempt.seconds, 4)
+    error = type(outcome.exception).__name__
+    if outcome.kind == "completed":
+        if _stdlib_log.isEnabledFor(logging.INFO):
+            log.info("run_completed", seconds=seconds)
+    elif outcome.kind == "retry":
+        delay = round(outcome.delay_seconds, 3)
+        log.warning("run_will_retry", seconds=seconds, code=outcome.error_code, delay_seconds=delay, error=error)
+    elif outcome.kind == "failed":
+        traceback = outcome.exception if get_settings().tracebacks_in_log else None
+        log.error("run_failed", seconds=seconds, code=outcome.error_code, error=error, exc_info=traceback)
+    elif outcome.kind == "snooze":
+        log.info("run_snoozed", seconds=seconds, delay_seconds=outcome.delay_seconds)
+    else:
+        log.info("run_cancelled", seconds=seconds)
+    return outcome
+
+
+def timed(attempt: Attempt, call_next: Next) -> Any:
+    begun = time.perf_counter()
+    try:
+        return call_next(attempt)
+    finally:
+        attempt.seconds = time.perf_counter() - begun
+
+
+def observed(attempt: Attempt, call_next: Next) -> Any:
+    hooks = attempt.hooks
+    if hooks is None:
+        return call_next(attempt)
+    hooks.begin(attempt)
+    try:
+        outcome: Outcome = call_next(attempt)
+        hooks.ended(outcome)
+    finally:
+        hooks.leave()
+    return outcome
+
+
+def recorded(attempt: Attempt, call_next: Next) -> Any:
+    return attempt.end(attempt, call_next(attempt))
+
+
+def classified(attempt: Attempt, call_next: Next) -> Any:
+    try:
+        value, result = call_next(attempt)
+    except BaseException as exc:  # noqa: BLE001 - also SystemExit and the like: a job fails, its process goes on
+        outcome = attempt.interpret(attempt, exc) if attempt.interpret is not None else None
+        if outcome is None:
+            outcome = outcome_of(
+                exc, attempt.job, attempt.ctx, max_attempts=attempt.max_attempts, trying_since=attempt.trying_since
             )
-    except RetryLater as exc:
-        return Outcome("snooze", delay_seconds=exc.delay_seconds, exception=exc)
-    except RunCancelledError as exc:
-        return Outcome("cancelled", exception=exc)
-    except Retry as exc:
-        return _celery_retry(exc, ctx)
-    except Ignore as exc:
-        return Outcome("completed", result="null", exception=exc)
-    except Exception as exc:  # noqa: BLE001 - whatever a job raises becomes its outcome
-        return failure(job, ctx, exc, max_attempts=max_attempts, trying_since=trying_since)
+        return outcome
     return Outcome("completed", value=value, result=result)
 
 
+def limited(attempt: Attempt, call_next: Next) -> Any:
+    with interruptible(attempt.ctx.run_id), deadline(attempt.job.timeout_seconds):
+        return call_next(attempt)
+
+
+def call_job(attempt: Attempt) -> Any:
+    """The job with its middleware. Returns its value, and that as JSON text."""
+    job, ctx = attempt.job, attempt.ctx
+    value = _call(job, ctx) if job.around is None else job.around(ctx, partial(_call, job, ctx))
+    return encode_result(value)  # within the time limit: a generator's work is done here
+
+
 def _call(job: Job, ctx: JobContext[Any]) -> Any:
-    def call_handler() -> Any:
-        value = job.handler(ctx)
-        return run_coroutine(value) if job.is_async else value
-
-    with interruptible(ctx.run_id), deadline(job.timeout_seconds):
-        return call_handler() if job.around is None else job.around(ctx, call_handler)
+    value = job.handler(ctx)
+    return run_coroutine(value) if job.is_async else value
 
 
-def failure(
-    job: Job,
-    ctx: JobContext[Any],
-    exc: BaseException,
-    *,
-    max_attempts: int | None,
-    trying_since: datetime | None,
-) -> Outcome:
-    """What follows from an exception: another attempt after a pause, or the end."""
-    classification = classify_error(exc)
-    elapsed = (datetime.now(UTC) - trying_since).total_seconds() if trying_since else 0.0
-    delay = next_delay(
-        job.retry,
-        ctx.attempt,
-        max_attempts=max_attempts or job.retry.max_attempts,
-        elapsed_seconds=elapsed,
-        classification=classification,
-    )
-    error = error_record(exc, ctx.attempt, classification)
-    if delay is None:
-        return Outcome("failed", error=error, error_code=classification.code, exception=exc)
-    return Outcome("retry", delay_seconds=delay, error=error, error_code=classification.code, exception=exc)
+BUILT_IN: Final[tuple[Step, ...]] = (in_context, logged, timed, observed, recorded, classified, limited)
+"""What is around every job, the outermost first."""
 
 
-def permanent_failure(exc: BaseException, attempt: int) -> Outcome:
-    """The outcome of a run that cannot even begin: bad payload, unknown tenant."""
-    classification = classify_error(exc)
-    error = error_record(exc, attempt, classification)
-    return Outcome("failed", error=error, error_code=classification.code, exception=exc)
+def compose(steps: tuple[Step, ...], innermost: Next) -> Next:
+    """One function of the steps. It is made once: what belongs to an attempt is in its object alone."""
+    composed = innermost
+    for step in reversed(steps):
+        composed = partial(step, call_next=composed)
+    return composed
 
 
-def _celery_retry(exc: Retry, ctx: JobContext[Any]) -> Outcome:
-    """`self.retry(...)` in a plain Celery task: the delay is the task's own."""
-    options = getattr(getattr(exc, "sig", None), "options", None) or {}
-    delay = options.get("countdown") or 0.0
-    eta = options.get("eta")
-    if isinstance(eta, datetime):
-        delay = max(0.0, (eta.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-    cause = exc.exc if isinstance(exc.exc, BaseException) else exc
-    classification = classify_error(cause)
-    error = error_record(cause, ctx.attempt, classification)
-    return Outcome("retry", delay_seconds=float(delay), error=error, error_code=classification.code, exception=exc)
+_run: Final = compose(BUILT_IN, call_job)
 
 
-def error_record(exc: BaseException, attempt: int, classification: Classification) -> str:
-    """The entry of an attempt's error in the record: what Celery's AsyncResult and people need."""
-    text = "".join(traceback.format_exception(exc))
-    record = {
-        "attempt": attempt,
-        "kind": classification.kind,
-        "code": classification.code,
-        "type": type(exc).__qualname__,
-        "module": type(exc).__module__,
-        "message": str(exc)[:_MAX_MESSAGE],
-        "args": _plain_args(exc),
-        "traceback": text[-_MAX_TRACEBACK:],
-        "at": datetime.now(UTC).isoformat(),
-    }
-    return json.dumps(record).replace("\\u0000", "")
+def run_attempt(attempt: Attempt) -> Outcome:
+    """Run one attempt of a job. Never raises for what the job does: that is in the outcome."""
+    outcome: Outcome = _run(attempt)
+    return outcome
 
 
-def _plain_args(exc: BaseException) -> list[Any]:
-    """The exception's arguments if JSON can hold them, so that `AsyncResult.get()` can raise it again."""
+def commit(attempt: Attempt, outcome: Outcome) -> Outcome:
+    """The end of an attempt that nobody keeps a record of: what the job wrote with `ctx.db` is committed if it completed."""
     try:
-        args = json.loads(json.dumps(list(exc.args)))
-    except (TypeError, ValueError, RecursionError):
-        return [str(exc)[:_MAX_MESSAGE]]
-    return args if len(str(args)) <= _MAX_MESSAGE else [str(exc)[:_MAX_MESSAGE]]
+        if outcome.kind == "completed" and attempt.ctx.opened_session is not None:
+            attempt.ctx.opened_session.commit()
+    except Exception as exc:  # noqa: BLE001 - its own writes failed, and so did the attempt
+        return attempt.failed(exc)
+    finally:
+        attempt.ctx.close_session()
+    return outcome
 
 
-def typed_payload(event: str, payload: str) -> Any:
-    """The event model of a stored payload. Raises PayloadInvalidError."""
-    return parse_event_json(event, payload)
+def leave_open(attempt: Attempt, outcome: Outcome) -> Outcome:  # noqa: ARG001 - an End
+    """The end of an attempt whose caller commits and closes `ctx.db` itself."""
+    return outcome
 
 
-def inline(job: Job, payload: TenantEvent, tenant: Tenant) -> Any:
+def value_of(outcome: Outcome) -> Any:
+    """What the job returned. Raises what it raised."""
+    if outcome.exception is not None:
+        raise outcome.exception
+    return outcome.value
+
+
+def run_inline(job: Job, payload: TenantEvent, tenant: Tenant) -> Any:
     """Run a job here and now, without a record; its database session commits at the end. Raises what the job raises."""
+    now = datetime.now(UTC)
     ctx: JobContext[Any] = JobContext(
         job_id=job.id, run_id=new_run_id(), event=job.event, tenant=tenant, payload=payload,
-        max_attempts=job.retry.max_attempts, queued_at=datetime.now(UTC), started_at=datetime.now(UTC),
+        max_attempts=job.retry.max_attempts, queued_at=now, started_at=now,
     )  # fmt: skip
-    try:
-        value = _call(job, ctx)
-        if ctx.opened_session is not None:
-            ctx.opened_session.commit()
-    finally:
-        ctx.close_session()
-    return value
+    return value_of(run_attempt(Attempt(job, ctx, commit)))

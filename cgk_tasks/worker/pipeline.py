@@ -1,87 +1,96 @@
-"""The worker's side of a run: claim a packet, run each run for its tenant, record how it ended."""
+"""The way of a packet through a worker's process, from top to bottom.
+
+    claim         the runs of the packet become this worker's
+    run_one       tenant, payload and job of a run; an event with several jobs becomes a parent of one run for each
+    attempt       the job's context, and the attempt itself (worker/attempt.py), which ends on record (worker/recorder.py)
+    flush         what is left to be written of the packet
+
+Whatever goes wrong with one run costs the others of its packet nothing.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import structlog
 
 from cgk_tasks.broker.packets import run_times
-from cgk_tasks.celery_tasks import adapter, canvas
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import CgkTasksError, RunFailedError, StoreError, UnknownTenantError
+from cgk_tasks.errors import RunFailedError, StoreError, UnknownTenantError
 from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Job, find_job, jobs_for
+from cgk_tasks.jobs.registry import Job
 from cgk_tasks.jobs.time_limit import kept_alarm
 from cgk_tasks.runs import logs, store, tracing
 from cgk_tasks.runs.codec import decode
-from cgk_tasks.runs.store import Claimed, Closing
+from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
-from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
 from cgk_tasks.worker import counters, process_state
-from cgk_tasks.worker.attempt import Outcome, perform, permanent_failure, typed_payload
+from cgk_tasks.worker.attempt import Attempt, Hooks, Interpreter, run_attempt
 from cgk_tasks.worker.identity import worker_id
-from cgk_tasks.worker.records import Records
-
-if TYPE_CHECKING:
-    from cgk_tasks.celery_tasks.task import TenantTask
+from cgk_tasks.worker.outcome import Outcome, permanent_failure
+from cgk_tasks.worker.recorder import Follow, Recorder
 
 log = structlog.get_logger("cgk_tasks.runs")
-_stdlib_log = logging.getLogger("cgk_tasks.runs")
 
 current_run: ContextVar[Claimed | None] = ContextVar("cgk_current_run", default=None)
 
 
-def run_packet(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
-    """Claim and run a packet. Returns the error of a single run that did not complete, for Celery to report."""
-    now = process_state.shared()
-    if now.fenced:
+class Task(Protocol):
+    """What the pipeline must know of the task that a packet is for."""
+
+    @property
+    def follow(self) -> Follow: ...
+    @property
+    def interpret(self) -> Interpreter: ...
+    def jobs(self, run: Claimed) -> Sequence[Job]:
+        """The jobs of the run: none, one, or several, which become a run each."""
+
+    def payload(self, run: Claimed) -> Any:
+        """What the job is given. Raises what is wrong with it."""
+
+    def hooks(self, run: Claimed) -> Hooks: ...
+
+
+def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
+    """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it."""
+    state = process_state.shared()
+    if state.fenced:
         return StoreError("This worker is out of touch with PostgreSQL. The run waits and will be dispatched again.")
-    now.begin()
+    state.begin()
     try:
         with kept_alarm():
-            return _run_claimed(task, ids)
+            runs = claim(ids)
+            recorder = Recorder(worker_id(), task.follow, share_flush=len(runs) > 1)
+            try:
+                error = run_each(task, runs, recorder)
+            finally:
+                recorder.flush()
+        run_times.note_now_and_then()
     finally:
-        now.end()
-
-
-def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
-    settings = get_settings()
-    me = worker_id()
-    claimed = postgres.retry_while_unavailable(
-        lambda: store.claim(ids, me, os.getpid()), settings.worker_timeout_seconds
-    )
-    if not claimed:
-        claimed = _claim_after_a_crash(ids, me, settings.worker_timeout_seconds)
-    process_state.shared().hold([(run.id, run.attempt) for run in claimed])
-    _count_packet(len(claimed))
-    records = Records(me, share_flush=len(claimed) > 1)
-    error: BaseException | None = None
-    begun, seconds, done = time.monotonic(), 0.0, 0
-    for run in claimed:
-        if seconds > settings.packet_budget_seconds:
-            records.give_back(claimed[done:])
-            break
-        if done and run.expires_at is not None and run.expires_at < datetime.now(UTC):
-            records.give_back([run])  # the dispatcher closes it, and does what follows
-        else:
-            error = _run_one(task, run, records)
-        seconds, done = time.monotonic() - begun, done + 1
-    if done:
-        run_times.measured(claimed[0].event, done, seconds - records.disk_seconds)
-    records.flush()
-    run_times.note_now_and_then()
+        state.end()
     return error if len(ids) == 1 else None
 
 
-def _claim_after_a_crash(ids: Sequence[str], me: str, patience: float) -> list[Claimed]:
+def claim(ids: Sequence[str]) -> list[Claimed]:
+    """The packet's runs that are ours now, in its order. Waits while PostgreSQL is away."""
+    patience = get_settings().worker_timeout_seconds
+    runs = _claim(ids, patience) or _claim_after_a_crash(ids, patience)
+    process_state.shared().hold([(run.id, run.attempt) for run in runs])
+    _count_packet(len(runs))
+    return runs
+
+
+def _claim(ids: Sequence[str], patience: float) -> list[Claimed]:
+    return postgres.retry_while_unavailable(lambda: store.claim(ids, worker_id(), os.getpid()), patience)
+
+
+def _claim_after_a_crash(ids: Sequence[str], patience: float) -> list[Claimed]:
     """Nothing came back from a claim: wait, if nobody may claim just now because PostgreSQL has crashed."""
     give_up = time.monotonic() + patience
     barred = False
@@ -90,115 +99,105 @@ def _claim_after_a_crash(ids: Sequence[str], me: str, patience: float) -> list[C
         if time.monotonic() > give_up:
             return []  # the dispatcher dispatches them again
         time.sleep(0.1)
-    return postgres.retry_while_unavailable(lambda: store.claim(ids, me, os.getpid()), patience) if barred else []
+    return _claim(ids, patience) if barred else []
 
 
-def _run_one(task: TenantTask, run: Claimed, records: Records) -> BaseException | None:
-    if run.tenant is None:
-        error = UnknownTenantError(run.tenant_id)
-        records.close_failed(run, None, permanent_failure(error, run.attempt))
-        _count_end(run, "failed")
-        return error
-    token, tenant_token = current_run.set(run), set_current_tenant(run.tenant)
-    bound = structlog.contextvars.bind_contextvars(
-        tenant=run.tenant_id, _event=run.event, run=run.id, attempt=run.attempt - run.deaths
-    )
+def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:
+    """Run the packet's runs one after another, as long as its time lasts. Returns the error of the last one."""
+    budget = get_settings().packet_budget_seconds
+    error: BaseException | None = None
+    begun, seconds, done = time.monotonic(), 0.0, 0
+    for run in runs:
+        if seconds > budget:
+            recorder.requeue(runs[done:])
+            break
+        if done and run.expires_at is not None and run.expires_at < datetime.now(UTC):
+            recorder.requeue([run])  # the dispatcher closes it, and does what follows
+        else:
+            error = guarded(task, run, recorder)
+        seconds, done = time.monotonic() - begun, done + 1
+    if done:
+        run_times.measured(runs[0].event, done, seconds - recorder.disk_seconds)
+    return error
+
+
+def guarded(task: Task, run: Claimed, recorder: Recorder) -> BaseException | None:
+    """Run one run. What breaks outside its job fails it, and nothing else."""
+    token = current_run.set(run)
     try:
-        if tracing.is_on():
-            with tracing.attempt(run):
-                return _for_its_tenant(task, run, records)
-        return _for_its_tenant(task, run, records)
+        with tracing.attempt(run):
+            return run_one(task, run, recorder)
+    except Exception as exc:
+        log.exception("attempt_failed_outside_its_job", run=run.id, tenant=run.tenant_id)
+        if not postgres.is_away(exc):  # else it is reclaimed, once PostgreSQL is back and nobody works on it
+            recorder.close_broken(run, exc)
+        return exc
     finally:
         logs.current.set(None)
-        structlog.contextvars.reset_contextvars(**bound)
-        reset_current_tenant(tenant_token)
         current_run.reset(token)
 
 
-def _for_its_tenant(task: TenantTask, run: Claimed, records: Records) -> BaseException | None:
-    if task.is_adapted:
-        return _attempt(adapter.job_of(task), adapter.arguments(run), run, records, task)
-    jobs: Sequence[Job] = jobs_for(run.event)
-    if run.job is not None:
-        job = find_job(run.job)
-        jobs = (job,) if job is not None else ()
+def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | None:
+    """Find the run's tenant, job and payload, and run it. Without one of them, it is closed."""
+    if run.tenant is None:
+        return _close_failed(run, None, UnknownTenantError(run.tenant_id), recorder)
+    jobs = task.jobs(run)
     if not jobs:
-        log.warning("run_unhandled", hint="No job is registered for this event. Is its module in CGK_JOB_MODULES?")
-        reason = RunFailedError(run.id, "NO_JOB", "no job is registered for this event")
-        closing = Closing(run.id, run.attempt, "unhandled", run.job, error_code="NO_JOB")
-        records.close(run, closing, task, Outcome("failed", exception=reason))
-        _count_end(run, "unhandled")
+        _close_unhandled(run, recorder)
         return None
     if len(jobs) > 1:
-        records.fan_out(run, jobs)
+        recorder.fan_out(run, jobs)
         return None
     try:
-        payload = typed_payload(run.event, run.payload)
-    except CgkTasksError as exc:
-        records.close_failed(run, jobs[0].id, permanent_failure(exc, run.attempt), task)
-        _count_end(run, "failed")
-        return exc
-    return _attempt(jobs[0], payload, run, records, task)
-
-
-def _attempt(job: Job, payload: Any, run: Claimed, records: Records, task: TenantTask) -> BaseException | None:
-    assert run.tenant is not None
+        payload, cursor = task.payload(run), decode(run.cursor)
+    except Exception as exc:  # noqa: BLE001 - the event's model was changed, or what is stored is damaged
+        return _close_failed(run, jobs[0].id, exc, recorder)
     ctx: JobContext[Any] = JobContext(
-        job_id=job.id,
+        job_id=jobs[0].id,
         run_id=run.id,
         event=run.event,
         tenant=run.tenant,
         payload=payload,
         attempt=run.attempt - run.deaths,
-        max_attempts=run.max_attempts or job.retry.max_attempts,
+        max_attempts=run.max_attempts or jobs[0].retry.max_attempts,
         queued_at=run.created_at,
         started_at=run.started_at,
         scheduled_for=run.scheduled_for,
-        cursor=decode(run.cursor),
-        save_cursor=partial(records.save_cursor, run),
+        cursor=cursor,
+        save_cursor=partial(recorder.save_cursor, run),
     )
-    begun = time.perf_counter()
-    if _stdlib_log.isEnabledFor(logging.DEBUG):
-        log.debug("run_started")
-    run_log = logs.RunLog(run.id, run.tenant_id, ctx.attempt, payload)
+    return attempt(task, run, jobs[0], ctx, recorder)
+
+
+def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: Recorder) -> BaseException | None:
+    """One attempt of the run's job, with its log lines and its place in the counters. Returns its error."""
+    run_log = logs.RunLog(run.id, run.tenant_id, ctx.attempt, ctx.payload)
     logs.current.set(run_log)
-    adapter.begins(task, run, payload)
-    try:
-        outcome = perform(job, ctx, max_attempts=run.max_attempts, trying_since=run.trying_since)
-        outcome = records.record(task, job, run, ctx, outcome)
-        adapter.ended(task, outcome)
-    finally:
-        task.request_stack.pop()
-        ctx.close_session()
-    seconds = time.perf_counter() - begun
-    _log_end(outcome, seconds)
+    made = Attempt(
+        job, ctx, recorder.end_of(run), run.max_attempts, run.trying_since, task.interpret, task.hooks(run)
+    )  # fmt: skip
+    outcome = run_attempt(made)
     tracing.ended(job.id, outcome.kind, outcome.exception, outcome.error_code)
-    count_attempt(run, outcome, seconds)
+    count_attempt(run, outcome, made.seconds)
     if run_log.lines is not None or run_log.left_out:
         # By the record's own number: an attempt whose process died has one too, and may have left lines.
-        records.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze"} and run.attempt == 1)
+        recorder.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze"} and run.attempt == 1)
     return None if outcome.kind == "completed" else outcome.exception
 
 
-def _log_end(outcome: Outcome, seconds: float) -> None:
-    took = round(seconds, 4)
-    if outcome.kind == "completed":
-        if _stdlib_log.isEnabledFor(logging.INFO):  # asked here, because structlog asks late
-            log.info("run_completed", seconds=took)
-    elif outcome.kind == "retry":
-        log.warning(
-            "run_will_retry", seconds=took, code=outcome.error_code, delay_seconds=round(outcome.delay_seconds, 3),
-            error=type(outcome.exception).__name__,
-        )  # fmt: skip
-    elif outcome.kind == "failed":
-        log.error(
-            "run_failed", seconds=took, code=outcome.error_code, error=type(outcome.exception).__name__,
-            exc_info=outcome.exception if get_settings().tracebacks_in_log else None,
-        )  # fmt: skip
-    elif outcome.kind == "snooze":
-        log.info("run_snoozed", seconds=took, delay_seconds=outcome.delay_seconds)
-    else:
-        log.info("run_cancelled", seconds=took)
+def _close_failed(run: Claimed, job_id: str | None, exc: Exception, recorder: Recorder) -> Exception:
+    """A run that cannot even begin."""
+    recorder.close_failed(run, job_id, permanent_failure(exc, run.attempt))
+    _count_end(run, "failed")
+    return exc
+
+
+def _close_unhandled(run: Claimed, recorder: Recorder) -> None:
+    hint = "No job is registered for this event. Is its module in CGK_JOB_MODULES?"
+    log.warning("run_unhandled", _event=run.event, run=run.id, tenant=run.tenant_id, hint=hint)
+    reason = RunFailedError(run.id, "NO_JOB", "no job is registered for this event")
+    recorder.close_unhandled(run, reason, "NO_JOB")
+    _count_end(run, "unhandled")
 
 
 def _count_packet(runs: int) -> None:
@@ -212,7 +211,7 @@ def count_attempt(run: Claimed, outcome: Outcome, seconds: float) -> None:
     """Count an attempt for the worker's metrics, and the end of its run if it was the last one."""
     if counted := counters.shared():
         counted.attempt(run.event, outcome.kind, seconds)
-        if outcome.kind in counters.ENDS and not isinstance(outcome.exception, canvas.Replaced):
+        if outcome.kind in counters.ENDS and outcome.send_replacement is None:
             counted.ended(run.event, outcome.kind)
 
 

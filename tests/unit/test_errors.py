@@ -45,6 +45,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.RetryLater(60, "the bank is closed"),
     errors.LimitReached(1, "limit 'stripe' of tenant acme: 25 in 1 s"),
     errors.JobTimeoutError(5),
+    errors.OutcomeNotRecordedError(ValueError("no")),
     errors.RunCancelledError("run-1"),
 ]
 by_class = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)

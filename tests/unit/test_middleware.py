@@ -27,7 +27,6 @@ from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.idempotency import MemoryStorage
 from cgk_tasks.jobs.middleware import (
     compose_middleware,
-    create_job_handler,
     with_error_classification,
     with_idempotency,
     with_logging,
@@ -40,6 +39,7 @@ from cgk_tasks.jobs.rate_limit import create_rate_limiter
 from cgk_tasks.tenancy.context import current_tenant, find_current_tenant, tenant_context
 from cgk_tasks.tenancy.database import TenantSession
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.worker.handler import create_job_handler
 
 ACME = Tenant("acme", "active", "search_path", "tenant_acme")
 GLOBEX = Tenant("globex", "active", "search_path", "tenant_globex")

@@ -1,0 +1,76 @@
+"""What Celery's exceptions mean for a run: `self.retry`, `Ignore`, `self.replace`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from billiard import common as billiard_common
+from celery import Signature
+from celery.exceptions import Ignore, Retry
+
+from cgk_tasks.celery_tasks.arguments import payload_of
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError
+from cgk_tasks.worker.attempt import Attempt
+from cgk_tasks.worker.outcome import Outcome, retry_after
+
+
+class Replaced(Ignore):
+    """`self.replace(signature)`: the run goes on as the signature, under its own id."""
+
+    def __init__(self, signature: Signature[Any]) -> None:
+        super().__init__("Replaced by new task")
+        self.signature = signature
+
+
+def interpret(attempt: Attempt, exc: BaseException) -> Outcome | None:
+    """The outcome of an attempt that one of Celery's exceptions ended; None for any other exception.
+
+    Raises the SystemExit of a process that was told to end: that is no doing of the job's.
+    """
+    if isinstance(exc, SystemExit) and _told_to_end():
+        raise exc
+    if isinstance(exc, Retry):
+        return _retry(attempt, exc)
+    if isinstance(exc, Replaced):
+        return Outcome("completed", result="null", exception=exc, send_replacement=exc.signature.delay)
+    if isinstance(exc, Ignore):
+        return Outcome("completed", result="null", exception=exc)
+    return None
+
+
+def _told_to_end() -> bool:
+    """Whether this process of a pool got SIGTERM: billiard's handler notes that, and raises SystemExit."""
+    noted: list[bool] = vars(billiard_common)["_should_have_exited"]
+    return noted[0]
+
+
+def _retry(attempt: Attempt, exc: Retry) -> Outcome:
+    """The pause is the task's own choice, and so are the next attempt's arguments."""
+    signature = getattr(exc, "sig", None)
+    try:
+        delay = _delay_seconds(getattr(signature, "options", None) or {})
+        payload = payload_of(signature.args or (), signature.kwargs or {}) if signature is not None else None
+    except Exception as wrong:  # noqa: BLE001 - a time or an argument that no run can have: the attempt fails with it
+        return attempt.failed(wrong)
+    cause = exc.exc if isinstance(exc.exc, BaseException) else exc
+    return retry_after(exc, cause, attempt.ctx.attempt, delay, payload)
+
+
+def _delay_seconds(options: dict[str, Any]) -> float:
+    """How long `self.retry(countdown=, eta=)` says to wait. Raises InvalidOptionError."""
+    eta = options.get("eta")
+    if isinstance(eta, datetime):
+        aware = eta if eta.tzinfo else eta.replace(tzinfo=UTC)  # as Celery reads it
+        return _bounded("eta", (aware - datetime.now(UTC)).total_seconds())
+    return _bounded("countdown", options.get("countdown") or 0.0)
+
+
+def _bounded(option: str, value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidOptionError(option, "of self.retry() must be a number of seconds up to a hundred years") from None
+    if not seconds <= LONGEST_WAIT_SECONDS:
+        raise InvalidOptionError(option, "of self.retry() is more than a hundred years")
+    return max(0.0, seconds)

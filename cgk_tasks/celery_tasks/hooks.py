@@ -1,0 +1,84 @@
+"""What a Celery task is told of its runs: `self.request`, its own hooks, and Celery's signals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from billiard.einfo import ExceptionInfo
+from celery import Task, signals
+from celery.exceptions import Retry
+
+from cgk_tasks.celery_tasks.request import request_of
+from cgk_tasks.runs.store import Claimed
+from cgk_tasks.worker.attempt import Attempt
+from cgk_tasks.worker.outcome import Outcome
+
+log = structlog.get_logger("cgk_tasks.runs")
+
+_AT_THE_END = (signals.task_success, signals.task_failure, signals.task_retry, signals.task_postrun)
+
+
+class TaskHooks:
+    """Of one attempt of a run. calls_hooks: whether the task may have hooks of its own; an event's has none."""
+
+    __slots__ = ("_calls_hooks", "_run", "_task")
+
+    def __init__(self, task: Task[Any, Any], run: Claimed, *, calls_hooks: bool) -> None:
+        self._task, self._run, self._calls_hooks = task, run, calls_hooks
+
+    def begin(self, attempt: Attempt) -> None:
+        """Make `task.request` speak of this run while its job runs; send `task_prerun`."""
+        task = self._task
+        args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), {})
+        context = request_of(self._run, args, kwargs, str(task.name))
+        task.request_stack.push(context)
+        if signals.task_prerun.receivers:
+            signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)
+
+    def leave(self) -> None:
+        self._task.request_stack.pop()
+
+    def ended(self, outcome: Outcome) -> None:
+        """Call the task's hooks and Celery's signals for how the run ended. Their errors are logged: the record stands."""
+        if not self._calls_hooks and not any(signal.receivers for signal in _AT_THE_END):
+            return
+        task = self._task
+        request: Any = task.request
+        args, kwargs = tuple(request.args or ()), request.kwargs or {}
+        error: Any = outcome.exception
+        state, value = _celery_state(outcome), outcome.value if error is None else error
+        try:
+            if state == "SUCCESS":
+                task.on_success(value, request.id, args, kwargs)
+                signals.task_success.send(sender=task, result=value)
+            elif state == "FAILURE":
+                task.on_failure(error, request.id, args, kwargs, _info(error))
+                signals.task_failure.send(
+                    sender=task, task_id=request.id, exception=error, args=args, kwargs=kwargs,
+                    traceback=error.__traceback__, einfo=_info(error),
+                )  # fmt: skip
+            elif outcome.kind == "retry":
+                reason = error.exc if isinstance(error, Retry) and error.exc else error
+                task.on_retry(reason, request.id, args, kwargs, _info(error))
+                signals.task_retry.send(sender=task, request=request, reason=error, einfo=_info(error))
+            if state in {"SUCCESS", "FAILURE"}:
+                no_info: Any = None  # what Celery itself passes
+                task.after_return(state, value, request.id, args, kwargs, no_info)
+        except Exception:
+            log.exception("task_hook_failed", task=task.name)
+        finally:
+            if signals.task_postrun.receivers:
+                signals.task_postrun.send(
+                    sender=task, task_id=request.id, task=task, args=args, kwargs=kwargs, retval=value, state=state
+                )
+
+
+def _celery_state(outcome: Outcome) -> str:
+    if outcome.kind == "completed":
+        return "SUCCESS" if outcome.exception is None else "IGNORED"
+    return {"failed": "FAILURE", "cancelled": "REVOKED"}.get(outcome.kind, "RETRY")
+
+
+def _info(error: BaseException) -> ExceptionInfo:
+    return ExceptionInfo((type(error), error, error.__traceback__))

@@ -1,0 +1,138 @@
+"""What follows from how an attempt ended: the run completes, goes on later, or fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from cgk_tasks.errors import RetryLater, RunCancelledError
+from cgk_tasks.jobs.classification import UNKNOWN_CODE, Classification, classify_error
+from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.registry import Job
+from cgk_tasks.jobs.retry import next_delay
+from cgk_tasks.runs.text import storable, storable_json, text_of, traceback_of
+
+_MAX_MESSAGE = 2_000
+_MAX_TRACEBACK = 16_000
+_MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended. `delay_seconds` for retry and snooze; `error` and `deferral` are JSON for the record.
+
+    payload: JSON text that takes the place of the run's payload in the next attempt. send_replacement: sends what takes
+    the run's place, under its own id.
+    """
+
+    kind: Literal["completed", "retry", "snooze", "failed", "cancelled"]
+    value: Any = None
+    result: str | None = None
+    delay_seconds: float = 0.0
+    error: str | None = None
+    error_code: str | None = None
+    exception: BaseException | None = None
+    deferral: str | None = None
+    payload: str | None = None
+    send_replacement: Callable[[], object] | None = None
+
+
+def outcome_of(
+    exc: BaseException,
+    job: Job,
+    ctx: JobContext[Any],
+    *,
+    max_attempts: int | None = None,
+    trying_since: datetime | None = None,
+) -> Outcome:
+    """What an exception that left the job means for its run. Never raises."""
+    if isinstance(exc, RetryLater):
+        deferral = json.dumps({"code": storable(str(exc.code)), "reason": text_of(exc.reason)[:_MAX_REASON]})
+        return Outcome("snooze", delay_seconds=exc.delay_seconds, exception=exc, deferral=deferral)
+    if isinstance(exc, RunCancelledError):
+        return Outcome("cancelled", exception=exc)
+    return failure(exc, job, ctx, max_attempts=max_attempts, trying_since=trying_since)
+
+
+def failure(
+    exc: BaseException,
+    job: Job,
+    ctx: JobContext[Any],
+    *,
+    max_attempts: int | None = None,
+    trying_since: datetime | None = None,
+) -> Outcome:
+    """What follows from a failed attempt: another one after a pause, or the end."""
+    classification = _classified(exc)
+    elapsed = (datetime.now(UTC) - trying_since).total_seconds() if trying_since else 0.0
+    delay = next_delay(
+        job.retry,
+        max(ctx.attempt, 1),
+        max_attempts=max_attempts or job.retry.max_attempts,
+        elapsed_seconds=elapsed,
+        classification=classification,
+    )
+    error = error_record(exc, ctx.attempt, classification)
+    if delay is None:
+        return Outcome("failed", error=error, error_code=classification.code, exception=exc)
+    return Outcome("retry", delay_seconds=delay, error=error, error_code=classification.code, exception=exc)
+
+
+def permanent_failure(exc: BaseException, attempt: int) -> Outcome:
+    """The outcome of a run that cannot even begin: bad payload, unknown tenant."""
+    classification = _classified(exc)
+    error = error_record(exc, attempt, classification)
+    return Outcome("failed", error=error, error_code=classification.code, exception=exc)
+
+
+def retry_after(
+    exc: BaseException, cause: BaseException, attempt: int, delay_seconds: float, payload: str | None = None
+) -> Outcome:
+    """Another attempt after a pause that the job itself has chosen. `cause`: what goes on record as its error."""
+    classification = _classified(cause)
+    error = error_record(cause, attempt, classification)
+    return Outcome(
+        "retry",
+        delay_seconds=delay_seconds,
+        error=error,
+        error_code=classification.code,
+        exception=exc,
+        payload=payload,
+    )
+
+
+def _classified(exc: BaseException) -> Classification:
+    try:
+        return classify_error(exc)
+    except Exception:  # noqa: BLE001 - fields of an application's exception may raise
+        return Classification("unknown", UNKNOWN_CODE)
+
+
+def error_record(exc: BaseException, attempt: int, classification: Classification) -> str:
+    """The entry of an attempt's error in the record: what Celery's AsyncResult and people need. Never raises."""
+    return storable_json(
+        {
+            "attempt": attempt,
+            "kind": classification.kind,
+            "code": classification.code,
+            "type": type(exc).__qualname__,
+            "module": type(exc).__module__,
+            "message": text_of(exc)[:_MAX_MESSAGE],
+            "args": _arguments(exc),
+            "traceback": traceback_of(exc)[-_MAX_TRACEBACK:],
+            "at": datetime.now(UTC).isoformat(),
+        }
+    )
+
+
+def _arguments(exc: BaseException) -> list[Any]:
+    """The exception's arguments if JSON can hold them, so that `AsyncResult.get()` can raise it again."""
+    try:
+        text = storable_json(json.loads(json.dumps(list(exc.args))))
+        arguments: list[Any] = json.loads(text)
+    except Exception:  # noqa: BLE001 - an argument that is no JSON, or whose text cannot be made
+        return [text_of(exc)[:_MAX_MESSAGE]]
+    return arguments if len(text) <= _MAX_MESSAGE else [text_of(exc)[:_MAX_MESSAGE]]

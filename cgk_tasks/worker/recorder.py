@@ -1,0 +1,331 @@
+"""How runs ended, written to the record: at once, together at the end of a packet, or with what the job wrote."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import psycopg
+import structlog
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import OutcomeNotRecordedError, RunCancelledError, StoreError
+from cgk_tasks.flow.accept import publish, unit_of_work
+from cgk_tasks.runs import log_writing, logs, store, tracing
+from cgk_tasks.runs.codec import encode
+from cgk_tasks.runs.models import NewRun, new_run_id
+from cgk_tasks.runs.store import Claimed, Closed, Closing, PutBack
+from cgk_tasks.sql import postgres
+from cgk_tasks.worker.attempt import Attempt
+from cgk_tasks.worker.outcome import Outcome, permanent_failure
+
+if TYPE_CHECKING:
+    from cgk_tasks.jobs.registry import Job
+    from cgk_tasks.tenancy.database import TenantSession
+
+log = structlog.get_logger("cgk_tasks.runs")
+
+_MOST_NOT_RECORDED = 3
+"""An attempt whose outcome the record refuses has failed. After so many the run is closed, whatever its policy says."""
+
+
+class LostRunError(StoreError):
+    """The run was taken from this attempt while it ran: what it wrote with ctx.db is rolled back."""
+
+
+class Follow(Protocol):
+    """What follows from the end of a run, in the transaction that closes it."""
+
+    def run(self, run: Claimed, outcome: Outcome) -> None:
+        """A run that this worker ended: its links, its chain, its chord."""
+
+    def closed(self, closed: Iterable[Closed]) -> None:
+        """Runs that were closed with it: parents whose last child it was."""
+
+
+class Recorder:
+    """Writes how the runs of a packet ended. Completions without `ctx.db` are gathered and written with one statement.
+
+    Those with it commit one by one, each with what its job wrote. In a packet they do not each wait for the disk: it
+    is flushed once, at the end. What PostgreSQL forgets in a crash before that, it forgets whole, writes and completion
+    together, and the run runs again.
+
+    An outcome that the record refuses is a failed attempt; nothing that a job says costs the other runs anything.
+    """
+
+    def __init__(self, worker_id: str, follow: Follow, *, share_flush: bool = False) -> None:
+        self._worker_id = worker_id
+        self._follow = follow
+        self._share_flush = share_flush
+        self._is_flushed = True
+        self._gathered: list[Closing] = []
+        self._has_children = False
+        self._logs: list[logs.RunLog] = []
+        self._logs_again: list[logs.RunLog] = []
+        self._patience = get_settings().database_patience_seconds
+        self.disk_seconds = 0.0
+        """How long single runs waited for the disk, which those of a packet do together."""
+
+    def end_of(self, run: Claimed) -> Callable[[Attempt, Outcome], Outcome]:
+        """The end of this run's attempt."""
+        return lambda attempt, outcome: self.record(run, attempt, outcome)
+
+    def record(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """Record an outcome; returns what really happened (a commit can fail, a run can be cancelled meanwhile).
+
+        Raises psycopg.Error when PostgreSQL was away for longer than CGK_DATABASE_PATIENCE_SECONDS.
+        """
+        try:
+            if outcome.kind == "completed":
+                outcome = self._complete(run, attempt, outcome)
+            return outcome if outcome.kind == "completed" else self._record_other(run, attempt, outcome)
+        except Exception as exc:
+            if postgres.is_away(exc):
+                raise
+            log.exception("outcome_not_recorded", outcome=outcome.kind)
+            return self._record_other(run, attempt, self._refused(attempt, exc))
+        finally:
+            attempt.ctx.close_session()
+
+    def _complete(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """The attempt's success with what it wrote; or its failure, if that cannot be committed."""
+        try:
+            if outcome.send_replacement is not None:
+                return self._replace(run, attempt, outcome, outcome.send_replacement)
+            if attempt.ctx.opened_session is None:
+                self.close(run, _completed(run, attempt, outcome), outcome)
+            else:
+                self._commit(run, attempt, outcome, attempt.ctx.opened_session)
+        except Exception as exc:  # noqa: BLE001 - the commit of the job's own writes failed: the attempt failed
+            attempt.ctx.close_session()
+            return attempt.failed(exc)
+        return outcome
+
+    def _commit(self, run: Claimed, attempt: Attempt, outcome: Outcome, session: TenantSession) -> None:
+        from cgk_tasks.tenancy.database import leave_tenant
+
+        session.flush()
+        connection = session.driver_connection()
+        leave_tenant(connection)
+        # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
+        later = self._share_flush and run.canvas is None and not session.is_listened_to
+        with unit_of_work(connection) as unit:
+            closed = store.finish(connection, self._worker_id, [_completed(run, attempt, outcome)], flush=not later)
+            if not closed:
+                raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
+            self._follow.run(run, outcome)
+            self._follow.closed(closed)
+        committing = time.monotonic()
+        session.commit()
+        self._is_flushed &= not later
+        if not later:
+            self.disk_seconds += time.monotonic() - committing
+        publish(unit.accepted)
+
+    def _record_other(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
+        attempt.ctx.close_session()
+        if outcome.kind == "failed":
+            self.close_failed(run, attempt.job.id, outcome)
+            return outcome
+        return self._go_on_later(run, attempt, outcome)
+
+    def _refused(self, attempt: Attempt, exc: Exception) -> Outcome:
+        """The outcome of an attempt whose own the record refuses. What it says is the framework's, so it can be stored."""
+        refused = OutcomeNotRecordedError(exc)
+        limit = min(attempt.max_attempts or attempt.job.retry.max_attempts, _MOST_NOT_RECORDED)
+        return replace(attempt, max_attempts=limit).failed(refused)
+
+    def save_cursor(self, run: Claimed, cursor: Any, session: TenantSession | None) -> None:
+        """Commit what the job wrote so far together with how far it came."""
+        text = encode(cursor, "Give checkpoint()")
+        if session is None:
+            with postgres.autocommit() as connection:
+                owned = store.save_cursor(connection, self._worker_id, run, text)
+        else:
+            from cgk_tasks.tenancy.database import leave_tenant
+
+            session.flush()
+            leave_tenant(session.connection())
+            owned = store.save_cursor(session.connection(), self._worker_id, run, text)
+        if not owned:
+            raise LostRunError("This attempt no longer owns its run; what it wrote since the last checkpoint is lost.")
+        if session is not None:
+            session.commit()
+
+    def close(self, run: Claimed, closing: Closing, outcome: Outcome) -> None:
+        """Close a run; at once if something follows from it (canvas), else with the rest of the packet."""
+        if run.canvas is None:
+            self._gathered.append(closing)
+            self._has_children |= run.parent_id is not None
+            return
+
+        def write() -> None:
+            with postgres.transaction() as connection, unit_of_work(connection) as unit:
+                closed = store.finish(connection, self._worker_id, [closing])
+                if closed:
+                    self._follow.run(run, outcome)
+                    self._follow.closed(closed)
+            publish(unit.accepted)
+
+        postgres.retry_while_unavailable(write, self._patience)
+
+    def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome) -> None:
+        closing = Closing(run.id, run.attempt, "failed", job_id, None, outcome.error, outcome.error_code)
+        self.close(run, closing, outcome)
+
+    def close_unhandled(self, run: Claimed, reason: Exception, code: str) -> None:
+        closing = Closing(run.id, run.attempt, "unhandled", run.job, error_code=code)
+        self.close(run, closing, Outcome("failed", exception=reason))
+
+    def close_broken(self, run: Claimed, exc: Exception) -> None:
+        """Close a run whose attempt broke off outside its job: in what is around it, or in its recording."""
+        try:
+            self.close_failed(run, run.job, permanent_failure(OutcomeNotRecordedError(exc), run.attempt))
+        except psycopg.Error:
+            log.exception("outcome_not_recorded", run=run.id)  # reclaimed: nobody works on it any more
+
+    def _replace(self, run: Claimed, attempt: Attempt, outcome: Outcome, send: Callable[[], object]) -> Outcome:
+        """Give the run up and send its replacement under the same id, in one transaction."""
+
+        def write() -> bool:
+            with postgres.transaction() as connection, unit_of_work(connection) as unit:
+                owned = store.give_up(connection, self._worker_id, run)
+                if owned:
+                    send()
+            publish(unit.accepted)
+            return owned
+
+        if postgres.retry_while_unavailable(write, self._patience):
+            return outcome
+        return self._not_ours(run, attempt, outcome)
+
+    def _go_on_later(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
+        back = PutBack(run.id, run.attempt, "retrying", job=attempt.job.id)
+        if outcome.kind == "retry":
+            back = replace(
+                back,
+                delay_seconds=outcome.delay_seconds,
+                error=outcome.error,
+                payload=outcome.payload if outcome.payload != run.payload else None,
+            )
+        elif outcome.kind == "snooze":
+            back = replace(back, refund=1, delay_seconds=outcome.delay_seconds, put_off=outcome.deferral)
+        elif outcome.kind == "cancelled":
+            # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
+            back = replace(back, state="pending", refund=1)
+        return outcome if self._put_back([back]) else self._not_ours(run, attempt, outcome)
+
+    def _not_ours(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """The record did not let the run go on: it was cancelled, or it is not this attempt's as things stand.
+
+        That may be because PostgreSQL has crashed and forgotten the claim. Then the run is nobody's business here: it
+        waits, or the supervisor reclaims it once it sees that no process works on it.
+        """
+
+        def is_cancelled() -> bool:
+            with postgres.autocommit() as connection:
+                return store.cancel_requested(connection, self._worker_id, run)
+
+        if not postgres.retry_while_unavailable(is_cancelled, self._patience):
+            log.warning("run_not_owned", hint="It was reclaimed, or PostgreSQL has crashed. It is run again.")
+            return outcome
+        cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
+        self.close(run, Closing(run.id, run.attempt, "cancelled", attempt.job.id, error=outcome.error), cancelled)
+        return cancelled
+
+    def requeue(self, runs: Sequence[Claimed]) -> None:
+        """Runs of a packet that were not begun: pending again, without costing an attempt."""
+        self._put_back([PutBack(run.id, run.attempt, "pending", refund=1) for run in runs])
+
+    def _put_back(self, backs: Sequence[PutBack]) -> set[str]:
+        def write() -> set[str]:
+            with postgres.autocommit() as connection:
+                return store.put_back(connection, self._worker_id, backs)
+
+        return postgres.retry_while_unavailable(write, self._patience)
+
+    def fan_out(self, parent: Claimed, jobs: Sequence[Job]) -> None:
+        """One child run for each job of the event; the parent closes when the last child has."""
+        trace = tracing.sent(parent.event, parent.tenant_id, parent.id)
+        children = [
+            NewRun(
+                id=new_run_id(), tenant_id=parent.tenant_id, event=parent.event, payload=parent.payload,
+                queue=parent.queue, priority=parent.priority, job=job.id, max_attempts=parent.max_attempts,
+                parent_id=parent.id, scheduled_for=parent.scheduled_for, trace=trace,
+            )
+            for job in jobs
+        ]  # fmt: skip
+
+        def write() -> bool:
+            with postgres.transaction() as connection:
+                return store.fan_out(connection, self._worker_id, parent, children)
+
+        if postgres.retry_while_unavailable(write, self._patience):
+            publish(children)
+
+    def keep_log(self, run_log: logs.RunLog, *, is_last: bool) -> None:
+        """Write these lines with the rest of the packet. is_last: the run had and will have no other attempt."""
+        self._logs.append(run_log)
+        if not is_last:
+            self._logs_again.append(run_log)
+
+    def flush(self) -> None:
+        """Write what was logged, so that whoever sees a run's end finds its lines; then the gathered closings; and see
+        that the others are on disk.
+        """
+        log_writing.write(self._logs, self._logs_again)
+        if not self._is_flushed:
+            self._flush_to_disk()
+        closings, self._gathered = self._gathered, []
+        if not closings:
+            return
+        try:
+            self._close_gathered(closings)
+        except Exception as exc:
+            if not postgres.is_away(exc):
+                for closing in closings:
+                    self._close_alone(closing)
+            else:
+                # The supervisor sees that nobody runs these any more and reclaims them.
+                log.exception("outcomes_not_recorded", runs=[closing.id for closing in closings])
+
+    def _close_gathered(self, closings: Sequence[Closing]) -> None:
+        def write() -> None:
+            if not self._has_children:
+                with postgres.autocommit() as connection:
+                    store.finish(connection, self._worker_id, closings)
+                return
+            # A child's end counts on its parent, and something may follow from that: all in one transaction.
+            with postgres.transaction() as connection, unit_of_work(connection) as unit:
+                self._follow.closed(store.finish(connection, self._worker_id, closings))
+            publish(unit.accepted)
+
+        postgres.retry_while_unavailable(write, self._patience)
+
+    def _close_alone(self, closing: Closing) -> None:
+        """Close a run by itself; as failed, with a record of the framework's own, where that is refused too."""
+        try:
+            self._close_gathered([closing])
+            return
+        except Exception as exc:
+            log.exception("outcome_not_recorded", run=closing.id, outcome=closing.state)
+            failed = permanent_failure(OutcomeNotRecordedError(exc), closing.attempt)
+        minimal = replace(closing, state="failed", result=None, error=failed.error, error_code=failed.error_code)
+        try:
+            self._close_gathered([minimal])
+        except Exception:
+            log.exception("outcome_not_recorded", run=closing.id, outcome="failed")
+
+    def _flush_to_disk(self) -> None:
+        try:
+            with postgres.autocommit() as connection:
+                postgres.flush(connection)
+        except psycopg.Error as exc:
+            # What a crash took back with it runs again; what is still there has ended.
+            log.warning("flush_failed", reason=str(exc).strip())
+
+
+def _completed(run: Claimed, attempt: Attempt, outcome: Outcome) -> Closing:
+    return Closing(run.id, run.attempt, "completed", attempt.job.id, outcome.result)
