@@ -107,6 +107,14 @@ class TestTheMessage:
         assert mailbox.message["Bcc"] is None
         assert mailbox.message["Subject"] == "Welcome, Ada Bcc: eve@evil.example"
 
+    @pytest.mark.parametrize(
+        "word", ["=?utf-8?q?Ada=0D=0ABcc=3A_eve=40evil.example?=", "=?utf-8?b?QWRhDQoNCkJ1eSBub3c=?="]
+    )
+    def test_a_line_break_in_an_encoded_word_fails_for_good_and_nothing_is_sent(self, send, mailbox, word):
+        with pytest.raises(PermanentError, match="The subject cannot be the header Subject"):
+            send(name=word)
+        assert mailbox.messages == []
+
 
 class TestTemplates:
     def test_a_tenants_own_file_comes_before_the_common_one(self, send, templates, mailbox):
