@@ -1,6 +1,8 @@
 """Webhooks: signed, delivered to each endpoint that wants them, retried, and given up."""
 
 import os
+import socket
+import threading
 
 import pytest
 from pydantic import SecretStr
@@ -225,6 +227,27 @@ class TestOneEndpointsFault:
         self.alter(endpoint, old_secret="sealed:1:00000000:AAAA")
         assert run("webhook.process") == {"delivered": 1, "failed": 0, "waiting": 0}
         Webhook(endpoint.secret.get_secret_value()).verify(receiver.requests[0].body, receiver.requests[0].headers)
+
+    def test_a_name_server_that_does_not_answer_holds_up_no_other_delivery(self, run, receiver, tenant_id, monkeypatch):
+        answers = threading.Event()
+        real = socket.getaddrinfo
+
+        def look_up(host, *args, **kwargs):
+            if host == "slow.test":
+                answers.wait(30)
+                raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+            return real(host, *args, **kwargs)
+
+        slow = [add_endpoint(tenant_id, receiver.url("/slow")) for _ in range(2 * (os.cpu_count() or 1) + 8)]
+        add_endpoint(tenant_id, receiver.url("/well"))
+        for endpoint in slow:
+            self.alter(endpoint, url="https://slow.test/")
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        try:
+            result = run("webhook.process")
+        finally:
+            answers.set()
+        assert (result["delivered"], result["waiting"]) == (1, len(slow))
 
     @pytest.mark.parametrize("url", ["https://example.com:99999/", "https://a..b/", "", "nonsense"])
     def test_the_health_check_asks_the_others_too(self, run, receiver, tenant_id, url):
