@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     )
     dispatch_batch: PositiveInt = Field(default=1000, description="Runs dispatched by one statement.")
     dispatch_patience_seconds: PositiveFloat = Field(
-        validation_alias=AliasChoices("CGK_DISPATCH_PATIENCE_SECONDS", "CGK_HAND_OVER_PATIENCE_SECONDS"),
+        validation_alias=AliasChoices("CGK_DISPATCH_PATIENCE_SECONDS", "CGK_DISPATCH_PATIENCE_SECONDS"),
         default=5.0,
         description="How old an unclaimed dispatch must be before it is suspected lost.",
     )
@@ -357,7 +357,7 @@ def _unknown(variables: Iterable[str], model: type[Settings]) -> Iterator[tuple[
 
 
 # Read by a test or by the worker itself, not settings of the application.
-_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID", "CGK_HAND_OVER_PATIENCE_SECONDS"}
+_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID", "CGK_DISPATCH_PATIENCE_SECONDS"}
 
 
 def _embedded_settings(settings: Settings) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from contextvars import ContextVar
 from typing import Final, Literal
 from urllib.parse import quote
 
+from cgk_tasks.builtin.library_errors import LIBRARY_ERRORS
 from cgk_tasks.errors import PermanentError, TransientError
 
 Kind = Literal["info", "warning", "failure"]
 
 _STATUS = re.compile(r"error=(\d{3})\b")
+_SCHEME: Final = re.compile(r"([a-z][a-z0-9.+-]{0,19})://", re.IGNORECASE)
 _PASSING: Final = {408, 425, 429}
 
 _apprise_log = logging.getLogger("apprise")
@@ -25,9 +27,15 @@ _statuses: ContextVar[list[int] | None] = ContextVar("cgk_apprise_statuses", def
 
 
 def fill_in(url: str, **values: str) -> str:
-    """The URL with values in its places: `{to}`, `{channel}`, `{user_id}`. A value can name nothing but itself."""
+    """The URL with values in its places: `{to}`, `{channel}`, `{user_id}`. A value can name nothing but itself.
+
+    Raises PermanentError for a value that names nothing, or another folder.
+    """
     for name, value in values.items():
-        url = url.replace(f"{{{name}}}", quote(value, safe=""))
+        place = f"{{{name}}}"
+        if place in url and not value.strip("."):
+            raise PermanentError(f"The recipient ({name}) is empty or only dots.", "INVALID_INPUT")
+        url = url.replace(place, quote(value, safe="", errors="replace"))
     return url
 
 
@@ -39,28 +47,41 @@ def notify(url: str, body: str, *, title: str = "", kind: Kind = "info") -> None
     """
     import apprise  # half a second: only where a message is sent
 
+    service_name = _service_name(url)
     service = apprise.Apprise()
-    service_name = url.partition(":")[0]
-    if not service.add(url):
-        raise PermanentError(
-            f"apprise cannot read the {service_name}:// URL. Compare it with https://github.com/caronc/apprise/wiki.",
-            "NOT_CONFIGURED",
-        )
     found: list[int] = []
     token = _statuses.set(found)
     try:
-        sent = service.notify(
+        is_known = service.add(url)
+        sent = is_known and service.notify(
             body=body, title=title, notify_type=apprise.NotifyType(kind), body_format=apprise.NotifyFormat.TEXT
         )
+    except LIBRARY_ERRORS as exc:  # their texts may quote the URL
+        raise PermanentError(
+            f"apprise cannot use {service_name}, or send this message to it ({type(exc).__name__}).", "INVALID_INPUT"
+        ) from None
+    except OSError as exc:
+        raise TransientError(f"{service_name} cannot be reached ({type(exc).__name__}).", "NETWORK_ERROR") from None
     finally:
         _statuses.reset(token)
+    if not is_known:
+        raise PermanentError(
+            f"apprise cannot read {service_name}. Compare it with https://github.com/caronc/apprise/wiki.",
+            "NOT_CONFIGURED",
+        )
     if sent:
         return
     status = next(iter(found), None)
     if status is not None and 400 <= status < 500 and status not in _PASSING:
-        raise PermanentError(f"{service_name}:// refuses the message for good (HTTP {status}).", "INVALID_INPUT")
+        raise PermanentError(f"{service_name} refuses the message for good (HTTP {status}).", "INVALID_INPUT")
     answer = f"HTTP {status}" if status else "no answer"
-    raise TransientError(f"{service_name}:// did not take the message ({answer}).", "SERVICE_UNAVAILABLE")
+    raise TransientError(f"{service_name} did not take the message ({answer}).", "SERVICE_UNAVAILABLE")
+
+
+def _service_name(url: str) -> str:
+    """What a text may tell of a URL: its scheme, and nothing of one that has none."""
+    scheme = _SCHEME.match(url)
+    return f"the {scheme[1]}:// URL" if scheme else "the URL, which must begin like slack://"
 
 
 class _ReadStatuses(logging.Handler):

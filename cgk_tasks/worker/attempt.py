@@ -134,7 +134,7 @@ def timed(attempt: Attempt, call_next: Next) -> Any:
     try:
         return call_next(attempt)
     finally:
-        attempt.seconds = time.perf_counter() - begun
+        attempt.seconds = attempt.ctx.extra["seconds"] = time.perf_counter() - begun
 
 
 def observed(attempt: Attempt, call_next: Next) -> Any:

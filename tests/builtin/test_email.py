@@ -1,13 +1,18 @@
 """`email.send`: templates, senders and SMTP servers of tenants, TLS, and what is retried."""
 
+import base64
 import json
 import os
 import ssl
+import traceback
 from email.utils import parsedate_to_datetime
+from urllib.parse import quote
 
 import pytest
 import redis
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cgk_tasks import PermanentError, TransientError, send_job
 from cgk_tasks.builtin.email.jobs import JOBS
@@ -16,7 +21,7 @@ from cgk_tasks.builtin.tenant_settings import set_tenant_setting
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.jobs.classification import classify_error
 from cgk_tasks.testing import LocalJobs, run_job
-from tests.support.mail_server import mail_server
+from tests.support.mail_server import echoing_server, mail_server
 from tests.support.waiting import wait_closed
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -106,6 +111,14 @@ class TestTheMessage:
         send(name="Ada\r\nBcc: eve@evil.example")
         assert mailbox.message["Bcc"] is None
         assert mailbox.message["Subject"] == "Welcome, Ada Bcc: eve@evil.example"
+
+    @pytest.mark.parametrize(
+        "word", ["=?utf-8?q?Ada=0D=0ABcc=3A_eve=40evil.example?=", "=?utf-8?b?QWRhDQoNCkJ1eSBub3c=?="]
+    )
+    def test_a_line_break_in_an_encoded_word_fails_for_good_and_nothing_is_sent(self, send, mailbox, word):
+        with pytest.raises(PermanentError, match="The subject cannot be the header Subject"):
+            send(name=word)
+        assert mailbox.messages == []
 
 
 class TestTemplates:
@@ -233,6 +246,48 @@ class TestServers:
         with pytest.raises(ConfigurationError) as error:
             parse_url(url)
         assert "secret" not in str(error.value)
+
+
+SMTP_URLS = st.sampled_from(
+    ["smtp://{}:{}@127.0.0.1:9", "smtps://{}:{}@mail.example", "smtp+starttls://{}:{}@mail.example:587", "smtp://{}:{}@mail.example",
+     "smtps://{}:{}@", "{}:{}@mail.example", "smtps://{}:{}", "smtps://{}@mail.example/{}", "smtps://{}:{}@mail.example:port", "{}://{}"]
+)  # fmt: skip
+
+
+class TestErrorsQuoteNoLogin:
+    @given(form=SMTP_URLS, user=st.text(max_size=8), password=st.text(max_size=8), is_quoted=st.booleans())
+    @settings(deadline=None, max_examples=300)
+    def test_a_url_of_any_kind(self, form, user, password, is_quoted):
+        secrets = [f"us3r{user}", f"w0rd{password}"]
+        url = form.format(*(quote(secret, safe="") if is_quoted else secret for secret in secrets))
+        try:
+            told = repr(parse_url(url)).replace(form, "")
+        except ConfigurationError as exc:
+            told = "".join(traceback.format_exception(exc))
+        assert "w0rd" not in told
+        assert "us3r" not in told or "@" not in form
+
+    @pytest.mark.parametrize("user", ["us/er", "us?er", "us#er"])
+    def test_a_character_that_ends_the_host_is_said_to_need_quoting(self, user):
+        with pytest.raises(ConfigurationError, match="%2F, %3F and %23"):
+            parse_url(f"smtps://{user}:word@mail.example")
+
+    @pytest.mark.parametrize("host", ["a..b", "a" * 64, "[::1", "mail.example:99999"])
+    def test_a_host_or_port_that_is_none_fails_for_good(self, host):
+        with pytest.raises(ConfigurationError) as error:
+            parse_url(f"smtps://{host}")
+        assert classify_error(error.value).kind == "permanent"
+
+    @pytest.mark.parametrize("step", ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "end"])
+    @pytest.mark.parametrize("code", ["421", "454", "500", "535", "600", "junk"])
+    def test_a_server_that_answers_with_what_it_was_told(self, templates, setting, step, code):
+        with echoing_server(step, code) as port:
+            setting(CGK_SMTP_URL=f"smtp://planted-user:planted-word@127.0.0.1:{port}")
+            with pytest.raises((PermanentError, TransientError)) as error:
+                run_job(JOB, {"tenantId": "acme", "to": ADDRESS, "templateId": "welcome", "data": {"name": "Ada"}})
+        told = "".join(traceback.format_exception(error.value))
+        for secret in ("planted", base64.b64encode(b"\0planted-user\0planted-word").decode(), ADDRESS):
+            assert secret not in told
 
 
 class TestTenants:

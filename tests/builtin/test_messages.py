@@ -1,8 +1,12 @@
 """`sms.send`, `slack.notify`, `push.notification`: through apprise, to a real receiver."""
 
 import json
+import traceback
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cgk_tasks import PermanentError, TransientError, send_job
 from cgk_tasks.builtin.channels import fill_in, notify
@@ -83,6 +87,11 @@ class TestChannels:
         assert "/" not in fill_in("{to}", to=value).replace("json://", "")
         assert not set("?#@ ") & set(fill_in("{to}", to=value))
 
+    @pytest.mark.parametrize("value", ["", ".", ".."])
+    def test_a_recipient_that_names_nothing_or_another_folder_is_refused(self, value):
+        with pytest.raises(PermanentError, match="empty or only dots"):
+            fill_in("json://host/{to}/send", to=value)
+
     @pytest.mark.parametrize("code", [400, 401, 404])
     def test_a_refusal_for_good_is_not_retried(self, receiver, service, code):
         receiver.answers["/"] = status(code)
@@ -103,6 +112,25 @@ class TestChannels:
         with pytest.raises(PermanentError, match="apprise cannot read the nonsense:// URL") as error:
             notify("nonsense://secret", "text")
         assert "secret" not in str(error.value)
+
+
+URLS = st.sampled_from(
+    ["json://{}:{}@127.0.0.1:9/", "json://{}:{}@127.0.0.1:port", "jsons://{}:{}@[127.0.0.1", "slack://{}/{}/", "twilio://{}:{}@+49151",
+     "{}:{}@127.0.0.1", "{}{}", "mailto://{}:{}@127.0.0.1:9", "json://127.0.0.1:9/{}?x={}", "{}://{}", "discord://{}/{}", "nonsense://{}:{}"]
+)  # fmt: skip
+
+
+@given(form=URLS, user=st.text(max_size=8), password=st.text(max_size=8), is_quoted=st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_no_error_quotes_what_a_url_holds(form, user, password, is_quoted):
+    secrets = [f"us3r{user}", f"w0rd{password}"]
+    url = form.format(*(quote(secret, safe="") if is_quoted else secret for secret in secrets))
+    try:
+        notify(url, "text")
+    except (PermanentError, TransientError) as exc:
+        told = "".join(traceback.format_exception(exc))
+        assert "w0rd" not in told
+        assert "us3r" not in told or form.startswith("{}://")
 
 
 def test_in_a_worker_a_message_is_retried_and_no_recipient_reaches_the_log(start_worker, receiver, service):

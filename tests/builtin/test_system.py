@@ -3,6 +3,8 @@
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -85,6 +87,12 @@ class TestHealthCheck:
         close_publishers()
         assert (result["checks"]["database"]["healthy"], result["checks"]["broker"]["healthy"]) == (True, False)
 
+    def test_a_check_that_stumbles_is_unwell_without_its_text_and_the_others_are_made(self, check, monkeypatch):
+        monkeypatch.setitem(health.FULL, "broker", lambda: urlsplit("redis://user:plan/ted@127.0.0.1").port)
+        result = check("full")
+        assert (result["checks"]["database"]["healthy"], result["checks"]["broker"]["problem"]) == (True, "ValueError")
+        assert "schedules" in result["checks"]
+
     def test_a_run_that_waits_too_long_is_named_unless_its_queue_is_paused(self, tenant_id, check):
         with autocommit() as connection:
             execute(
@@ -162,6 +170,16 @@ class TestAlert:
         with pytest.raises(TransientError, match="1 of 2 channels"):
             run_job(ALERT, self.payload("error"))
         assert len(receiver.at("/well")) == 1
+
+    @pytest.mark.parametrize(
+        "url", ["", "nonsense", "planted-7://x", "json://[planted-7", "json://planted-7:x@127.0.0.1:99999/"]
+    )
+    def test_a_channel_whose_url_is_wrong_does_not_keep_it_from_the_others(self, setting, receiver, url):
+        setting(CGK_ALERT_URLS=json.dumps({"default": [url, f"json://127.0.0.1:{receiver.port}/well"]}))
+        with pytest.raises(TransientError, match="1 of 2 channels") as error:
+            run_job(ALERT, self.payload("error"))
+        assert len(receiver.at("/well")) == 1
+        assert "planted-7" not in str(error.value).replace("planted-7://", "")
 
     def test_a_channel_that_has_it_does_not_get_it_again(self, channels, receiver):
         channels(default=["/broken", "/well"])
@@ -268,6 +286,23 @@ class TestCleanup:
             os.utime(path, (0, 0))
         assert (clean("temp"), old.exists(), young.exists(), kept.exists()) == (1, False, True, True)
 
+    def test_a_file_that_cannot_be_deleted_keeps_no_others(self, clean, tenant_id, setting, tmp_path, monkeypatch):
+        setting(CGK_STORAGE_ROOT=str(tmp_path))
+        with tenant_context(tenant_id):
+            paths = [tenant_storage_path("tmp", name) for name in ("a", "b", "c")]
+        for path in paths:
+            path.write_text("x")
+            os.utime(path, (0, 0))
+        real = Path.unlink
+
+        def unlink(path, *args):
+            if path.name == "b":
+                raise PermissionError(1, "Operation not permitted", str(path))
+            real(path, *args)
+
+        monkeypatch.setattr(Path, "unlink", unlink)
+        assert (clean("temp"), [path.exists() for path in paths]) == (2, [False, True, False])
+
     def test_a_link_is_not_followed(self, clean, tenant_id, setting, tmp_path):
         setting(CGK_STORAGE_ROOT=str(tmp_path / "storage"))
         outside = tmp_path / "outside"
@@ -307,6 +342,16 @@ class TestSyncRecovery:
         close_run(tenant_id, "completed")
         assert recover("order.created")["runs"] == 2
         assert [run["replay_of"] for run in open_runs(tenant_id, "order.created")] == dead
+
+    def test_a_run_that_cannot_be_repeated_keeps_no_others(self, recover, tenant_id, setting):
+        large = {"tenantId": tenant_id, "orderId": "o" * 300, "totalAmount": 5}
+        odd = close_run(tenant_id, "failed", days_ago=0.3, payload=json.dumps(large))
+        well = close_run(tenant_id, "failed", days_ago=0.1)
+        setting(CGK_MAX_PAYLOAD_BYTES="250")
+        assert recover("order.created") == {
+            "runs": 1, "more": False, "refused": 1, "refusals": [{"run": odd, "code": "PAYLOAD_TOO_LARGE"}],
+        }  # fmt: skip
+        assert [run["replay_of"] for run in open_runs(tenant_id, "order.created")] == [well]
 
     def test_only_those_since_the_last_success(self, recover, tenant_id):
         close_run(tenant_id, "failed", days_ago=3)

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cgk_tasks.builtin.webhooks import post as posting
-from cgk_tasks.builtin.webhooks.addresses import check_url, is_public, refuse_private
+from cgk_tasks.builtin.webhooks.addresses import check_url, host_of, refuse_private
 from cgk_tasks.builtin.webhooks.post import message, new_client, post
+from cgk_tasks.builtin.webhooks.public_addresses import is_public
 from cgk_tasks.errors import AddressRefusedError
 from tests.support.receiver import receiving
 
@@ -44,21 +47,49 @@ def dns(monkeypatch):
     return names
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+PUBLIC = ["8.8.8.8", "192.0.1.1", "100.63.255.255", "198.20.0.1", "2606:4700:4700::1111", "2001:200::1", "2a00::1"]
+# IANA's registries of special-purpose addresses for IPv4 and IPv6, and multicast. By their entries, not by our list.
+SPECIAL = """
+    0.0.0.0/8 0.0.0.0/32 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.0.0/29
+    192.0.0.8/32 192.0.0.9/32 192.0.0.10/32 192.0.0.170/32 192.0.0.171/32 192.0.2.0/24 192.31.196.0/24 192.52.193.0/24
+    192.88.99.0/24 192.88.99.2/32 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4
+    240.0.0.0/4 255.255.255.255/32
+    ::1/128 ::/128 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001::/32 2001:1::1/128 2001:1::2/128 2001:1::3/128
+    2001:2::/48 2001:3::/32 2001:4:112::/48 2001:10::/28 2001:20::/28 2001:30::/28 2001:db8::/32 2620:4f:8000::/48
+    3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8 ::/96
+""".split()  # noqa: SIM905 - as the registries list them
+EMBEDDINGS = {"::ffff:0:0": 0, "64:ff9b::": 0, "2002::": 80}
+
+
+def embedded(prefix, address):
+    """The IPv6 address that leads to an IPv4 address."""
+    return ipaddress.IPv6Address(
+        int(ipaddress.IPv6Address(prefix)) | int(ipaddress.IPv4Address(address)) << EMBEDDINGS[prefix]
+    )
+
+
+@pytest.mark.parametrize("address", PUBLIC)
 def test_an_address_of_the_open_internet_is_public(address):
     assert is_public(ipaddress.ip_address(address))
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-        "240.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1",
-        "ff02::1", "::ffff:10.0.0.1", "::10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2001:db8::1",
-    ],
-)  # fmt: skip
-def test_any_other_address_is_not(address):
-    assert not is_public(ipaddress.ip_address(address))
+@pytest.mark.parametrize("network", SPECIAL)
+def test_a_special_range_is_not_public_from_end_to_end(network):
+    found = ipaddress.ip_network(network)
+    middle = found[found.num_addresses // 2]
+    assert not any(is_public(address) for address in (found[0], middle, found[-1]))
+
+
+@pytest.mark.parametrize("prefix", EMBEDDINGS)
+def test_an_address_that_leads_to_ipv4_is_as_public_as_what_is_inside(prefix):
+    special = [ipaddress.ip_network(network) for network in SPECIAL if "." in network]
+    assert not any(is_public(embedded(prefix, network[-1])) for network in special)
+    assert all(is_public(embedded(prefix, address)) for address in PUBLIC if "." in address)
+
+
+@given(st.ip_addresses())
+def test_nothing_that_python_thinks_private_is_public(address):
+    assert not (is_public(address) and (address.is_private or address.is_loopback or address.is_link_local))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +100,23 @@ def test_any_other_address_is_not(address):
         ("https:///hook", "must be like https://host/path"),
         ("shop.example/hook", "must be like https://host/path"),
         ("https://user:word@shop.example/", "must not hold a user"),
-        ("https://shop.example:port/", "cannot be read"),
+        ("https://shop.example:port/", "its port is wrong"),
+        ("https://shop.example:99999/", "port of the webhook URL is 99999"),
+        ("https://shop.example:0/", "port of the webhook URL is 0"),
+        ("https://shop.example:-1/", "port of the webhook URL is -1"),
+        ("https://a..b/", r"host of the webhook URL, 'a\.\.b'"),
+        ("https://.example/", "host of the webhook URL"),
+        ("https://exa mple.com/", "host of the webhook URL"),
+        ("https://a%2fb.example/", "host of the webhook URL"),
+        ("https://a\\b.example/", "host of the webhook URL"),
+        ("https://-a.example/", "host of the webhook URL"),
+        (f"https://{'a' * 64}.example/", "host of the webhook URL"),
+        (f"https://{'a.' * 130}example/", "host of the webhook URL"),
+        ("https://[::1.example/", "its (host|port) is wrong"),
+        ("https://\ud800.example/", "its host is wrong"),
+        ("https://☃☃.example:x/", "is wrong"),
+        ("https://shop.example/\n", "its character is wrong"),
+        (f"https://shop.example/{'a' * 2000}", "at most 2,000"),
     ],
 )
 def test_a_url_of_another_form_is_refused(url, problem):
@@ -77,12 +124,26 @@ def test_a_url_of_another_form_is_refused(url, problem):
         check_url(url, ())
 
 
+@given(
+    st.text(st.characters(exclude_categories=()), max_size=30),
+    st.sampled_from(["https://{}", "https://{}/", "https://x:{}/", "{}"]),
+)
+@settings(deadline=None)
+def test_any_url_is_taken_or_refused(text, form):
+    try:
+        url = check_url(form.replace("{}", text), ())
+    except AddressRefusedError:
+        return
+    assert host_of(url).encode("idna")  # as a look-up does
+    assert url.port is None or 0 < url.port < 65536
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://127.0.0.1/", "https://localhost/", "https://2130706433/", "https://0x7f.1/", "https://[::1]/", "https://[::ffff:127.0.0.1]/"],
 )  # fmt: skip
 def test_loopback_is_refused_however_it_is_written(url):
-    with pytest.raises(AddressRefusedError, match="private address"):
+    with pytest.raises(AddressRefusedError, match="not all of its addresses are of the open internet"):
         refuse_private(check_url(url, ()), ())
 
 
@@ -90,13 +151,37 @@ def test_a_name_that_resolves_to_a_private_address_gets_nothing(receiver, settin
     dns["shop.test"] = [["127.0.0.1"]]
     setting(CGK_WEBHOOK_PRIVATE_HOSTS="other.test")
     answer = send(f"https://shop.test:{receiver.port}/")
-    assert "private address 127.0.0.1" in answer.error
+    assert "Webhooks do not go to shop.test" in answer.error
     assert receiver.requests == []
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse(dns):
-    dns["shop.test"] = [["203.0.113.7", "10.0.0.7"]]
-    assert "private address" in send("https://shop.test/").error
+    dns["shop.test"] = [["8.8.8.8", "10.0.0.7"]]
+    assert "Webhooks do not go to shop.test" in send("https://shop.test/").error
+
+
+def test_a_refusal_does_not_tell_the_address(dns, capsys):
+    dns["inside.test"] = [["10.98.76.54"]]
+    with pytest.raises(AddressRefusedError) as error:
+        refuse_private(check_url("https://inside.test/", ()), ())
+    told = [str(error.value), send("https://inside.test/").error, *capsys.readouterr()]
+    assert "inside.test" in told[0]
+    assert not [text for text in told if "10.98" in text]
+
+
+def test_a_connection_that_is_refused_does_not_tell_the_address(setting, dns):
+    dns["inside.test"] = [["127.0.0.9"]]
+    setting(CGK_WEBHOOK_PRIVATE_HOSTS="inside.test")
+    assert "127.0.0.9" not in send("http://inside.test:9/").error
+
+
+@pytest.mark.parametrize(
+    "text", ["[Errno 111] Connect call failed ('10.98.7.6', 443)", "Connect call failed ('fd00::98:7', 443, 0, 0)"]
+)
+def test_what_the_system_says_of_a_connection_is_told_without_addresses(text):
+    told = posting._told(OSError(text))
+    assert "Connect call failed" in told
+    assert "98" not in told
 
 
 def test_the_address_that_was_checked_is_the_one_that_is_connected_to(receiver, setting, dns):

@@ -1,6 +1,8 @@
 """Webhooks: signed, delivered to each endpoint that wants them, retried, and given up."""
 
 import os
+import socket
+import threading
 
 import pytest
 from pydantic import SecretStr
@@ -19,7 +21,13 @@ from cgk_tasks.builtin.webhooks import (
 )
 from cgk_tasks.builtin.webhooks.jobs import JOBS
 from cgk_tasks.encryption_keys import new_key
-from cgk_tasks.errors import InvalidOptionError, PermanentError, UnknownEndpointError, UnknownTenantError
+from cgk_tasks.errors import (
+    AddressRefusedError,
+    InvalidOptionError,
+    PermanentError,
+    UnknownEndpointError,
+    UnknownTenantError,
+)
 from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from cgk_tasks.testing import run_job
 from tests.support.receiver import in_turn, status
@@ -165,6 +173,94 @@ class TestWhoGetsIt:
         run("webhook.process")
         run("webhook.process")
         assert len(receiver.requests) == 1
+
+
+class TestOneEndpointsFault:
+    """What is on record may be wrong in any way: by an older version, or by hand."""
+
+    @staticmethod
+    def alter(endpoint, **columns):
+        (column,) = columns
+        with autocommit() as connection:
+            execute(
+                connection,
+                f"UPDATE cgk.webhook_endpoints SET {column} = %(value)s WHERE id = %(id)s::uuid",
+                {"value": columns[column], "id": endpoint.id},
+            )
+
+    @pytest.mark.parametrize(
+        "url",
+        ["https://example.com:99999/", "https://a..b/", "https://a..b:99999/", "", "https://", "https://[::1", "nonsense",
+         "https://" + "a" * 300, "https://" + "\u0660" * 3000, "http://127.0.0.1:99999/", "http://127.0.0.1:0/", "file:///etc/passwd",
+         "https://user:word@example.com/", "http://127.0.0.1:9/", "https://%00/", "https://ab.invalid/"],
+    )  # fmt: skip
+    def test_a_url_that_is_wrong_stops_no_other_delivery(self, run, receiver, tenant_id, url):
+        bad = add_endpoint(tenant_id, receiver.url("/bad"))
+        for path in ("/one", "/two"):
+            add_endpoint(tenant_id, receiver.url(path))
+        self.alter(bad, url=url)
+        assert run("webhook.process") == {"delivered": 2, "failed": 0, "waiting": 1}
+        (row,) = list_deliveries(tenant_id, bad.id)
+        assert (row["state"], bool(row["error"])) == ("waiting", True)
+
+    @pytest.mark.parametrize(
+        "secret",
+        [
+            "",
+            "whsec_",
+            "whsec_%%%",
+            "nonsense",
+            "sealed:1:",
+            "sealed:1:00000000:AAAA",
+            "\udcff".encode(errors="replace").decode(),
+        ],
+    )
+    def test_a_secret_that_is_wrong_stops_no_other_delivery(self, run, receiver, tenant_id, secret):
+        bad = add_endpoint(tenant_id, receiver.url("/bad"))
+        add_endpoint(tenant_id, receiver.url("/well"))
+        self.alter(bad, secret=secret)
+        run("webhook.process")
+        assert len(receiver.at("/well")) == 1
+
+    def test_an_old_secret_that_cannot_be_read_leaves_the_signature_of_the_new_one(self, run, receiver, tenant_id):
+        endpoint = rotate_secret(tenant_id, add_endpoint(tenant_id, receiver.url()).id)
+        self.alter(endpoint, old_secret="sealed:1:00000000:AAAA")
+        assert run("webhook.process") == {"delivered": 1, "failed": 0, "waiting": 0}
+        Webhook(endpoint.secret.get_secret_value()).verify(receiver.requests[0].body, receiver.requests[0].headers)
+
+    def test_a_name_server_that_does_not_answer_holds_up_no_other_delivery(self, run, receiver, tenant_id, monkeypatch):
+        answers = threading.Event()
+        real = socket.getaddrinfo
+
+        def look_up(host, *args, **kwargs):
+            if host == "slow.test":
+                answers.wait(30)
+                raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+            return real(host, *args, **kwargs)
+
+        slow = [add_endpoint(tenant_id, receiver.url("/slow")) for _ in range(2 * (os.cpu_count() or 1) + 8)]
+        add_endpoint(tenant_id, receiver.url("/well"))
+        for endpoint in slow:
+            self.alter(endpoint, url="https://slow.test/")
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        try:
+            result = run("webhook.process")
+        finally:
+            answers.set()
+        assert (result["delivered"], result["waiting"]) == (1, len(slow))
+
+    @pytest.mark.parametrize("url", ["https://example.com:99999/", "https://a..b/", "", "nonsense"])
+    def test_the_health_check_asks_the_others_too(self, run, receiver, tenant_id, url):
+        bad = add_endpoint(tenant_id, receiver.url("/bad"))
+        add_endpoint(tenant_id, receiver.url("/well"))
+        self.alter(bad, url=url)
+        assert [one["healthy"] for one in run("webhook.healthCheck")["endpoints"]] == [False, True]
+
+    @pytest.mark.parametrize(("url", "part"), [("https://example.com:99999/", "port"), ("https://a..b/", "host")])
+    def test_it_is_refused_when_it_is_added(self, tenant_id, url, part):
+        with pytest.raises(AddressRefusedError, match=f"The {part} of the webhook URL"):
+            add_endpoint(tenant_id, url)
+        assert list_endpoints(tenant_id) == []
 
 
 class TestWhatIsRecorded:

@@ -2,6 +2,8 @@
 
 import email
 import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,3 +83,40 @@ def mail_server(tls=None, *, implicit: bool = False, login: bool = False) -> Ite
         yield mailbox
     finally:
         controller.stop()
+
+
+@contextmanager
+def echoing_server(step: str, code: str) -> Iterator[int]:
+    """An SMTP server that answers to one step (`EHLO`, `AUTH`, `MAIL`, `RCPT`, `DATA`, `end` of the message) with a code of the
+    test's and all that it was told, the login in the clear too. Yields its port."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.wfile.write(b"220 hello\r\n")
+            told = "planted-user planted-word"
+            while line := self.rfile.readline().decode(errors="replace").strip():
+                command = line[:4].upper()
+                told += f" {line}"
+                if command == step.upper():
+                    self.wfile.write(f"{code} {told}\r\n".encode())
+                elif command == "EHLO":
+                    self.wfile.write(b"250-hello\r\n250 AUTH PLAIN\r\n")
+                elif command == "AUTH":
+                    self.wfile.write(b"235 welcome\r\n")
+                elif command == "DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    while self.rfile.readline() not in {b".\r\n", b""}:
+                        pass
+                    self.wfile.write(f"{code} {told}\r\n".encode())
+                else:
+                    self.wfile.write(b"250 OK\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP as SMTP_POLICY
 from typing import Final
 
 from cgk_tasks.builtin.email import smtp
-from cgk_tasks.builtin.email.templates import Rendered, render
+from cgk_tasks.builtin.email.message import compose, one_address
+from cgk_tasks.builtin.email.templates import render
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.builtin.tenant_settings import required, settings_of
 from cgk_tasks.catalog.notifications import EmailSend
-from cgk_tasks.errors import PermanentError
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.retry import RetryConfig
 
@@ -29,48 +26,19 @@ def send(ctx: JobContext[EmailSend]) -> dict[str, str]:
     email = ctx.payload
     settings = settings_of(ctx.tenant_id, "smtp_url", "email_from")
     server = smtp.parse_url(required(settings, "smtp_url", ctx.tenant_id))
-    sender = _one_address(required(settings, "email_from", ctx.tenant_id), "The sender (email_from)")
-    recipient = _one_address(email.to, "The recipient (to)")
-    rendered = render(ctx.tenant_id, email.template_id, email.data)
+    sender = one_address(required(settings, "email_from", ctx.tenant_id), "The sender (email_from)")
+    recipient = one_address(email.to, "The recipient (to)")
     message_id = f"<{ctx.run_id}@{sender.domain}>"
-    message = _compose(rendered, sender, recipient, message_id, ctx.queued_at)
-    if email.priority in _IMPORTANCE:
-        message["Importance"] = _IMPORTANCE[email.priority]
-    smtp.send(server, message, sender=sender.addr_spec, recipient=recipient.addr_spec)
+    content = compose(
+        render(ctx.tenant_id, email.template_id, email.data),
+        sender,
+        recipient,
+        message_id=message_id,
+        at=ctx.queued_at or datetime.now(UTC),
+        importance=_IMPORTANCE.get(email.priority or ""),
+    )
+    smtp.send(server, content, sender=sender.addr_spec, recipient=recipient.addr_spec)
     return {"messageId": message_id}
-
-
-def _compose(
-    rendered: Rendered, sender: Address, recipient: Address, message_id: str, at: datetime | None
-) -> EmailMessage:
-    message = EmailMessage(policy=SMTP_POLICY)
-    message["From"] = sender
-    message["To"] = recipient
-    message["Subject"] = rendered.subject
-    message["Date"] = at or datetime.now(UTC)
-    message["Message-ID"] = message_id
-    if rendered.text is not None:
-        message.set_content(rendered.text)
-    if rendered.html is not None:
-        if rendered.text is None:
-            message.set_content(rendered.html, subtype="html")
-        else:
-            message.add_alternative(rendered.html, subtype="html")
-    return message
-
-
-def _one_address(text: str, what: str) -> Address:
-    """The one address in a text, with or without a name. Raises PermanentError that does not quote it."""
-    header = EmailMessage(policy=SMTP_POLICY)
-    try:
-        header["To"] = text
-        addresses: tuple[Address, ...] = header["To"].addresses
-        faultless = not header["To"].defects
-    except (ValueError, IndexError, AttributeError):  # line breaks, and what the parser stumbles over
-        addresses, faultless = (), False
-    if not faultless or len(addresses) != 1 or not addresses[0].username or not addresses[0].domain:
-        raise PermanentError(f"{what} is not one email address.", "INVALID_INPUT")
-    return addresses[0]
 
 
 # Greylisting wants minutes.

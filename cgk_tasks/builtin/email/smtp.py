@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from email.message import EmailMessage
 from typing import Final, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -30,22 +29,32 @@ class Server:
     host: str
     port: int
     security: Security
-    user: str | None = None
+    user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
 
 def parse_url(url: str) -> Server:
-    """The server that a URL names. Raises ConfigurationError, which never quotes the URL."""
+    """The server that a URL names. Raises ConfigurationError, which quotes nothing of the URL but its host."""
     try:
         parts = urlsplit(url)
         security, port = _SECURITY[parts.scheme], parts.port
+        (parts.hostname or "").encode("idna")
     except (KeyError, ValueError):
         raise ConfigurationError(
             "An smtp_url must be like smtp+starttls://user:password@host:587, smtps://user:password@host or smtp://host."
         ) from None
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        # What stands before an unescaped / would be taken for the host, and it is the user or the password.
+        raise ConfigurationError(
+            "An smtp_url ends with the host or the port. Write /, ? and # in a user or a password as %2F, %3F and %23."
+        )
     if not parts.hostname:
         raise ConfigurationError("An smtp_url names no host. Write it like smtps://user:password@host.")
     user, password = _login(parts)
+    if not ((user or "") + (password or "")).isascii():
+        raise ConfigurationError(
+            "The user and the password of an smtp_url must be ASCII: logins by SMTP know no other."
+        )
     if user is not None and security == "none" and parts.hostname not in _LOOPBACK:
         raise ConfigurationError(
             f"The smtp_url of {parts.hostname} would send its password in the clear. "
@@ -60,15 +69,21 @@ def _login(parts: SplitResult) -> tuple[str | None, str | None]:
     return unquote(parts.username), unquote(parts.password or "")
 
 
-def send(server: Server, message: EmailMessage, *, sender: str, recipient: str) -> None:
+def send(server: Server, content: bytes, *, sender: str, recipient: str) -> None:
     """Hand a message over: when this returns, the server has taken it.
 
     Raises PermanentError for what the server refuses for good, TransientError or OSError for what may pass. None of
-    them quotes the message or its recipient.
+    them quotes the message, its recipient or the login.
     """
+    options = () if (sender + recipient).isascii() else ("SMTPUTF8", "BODY=8BITMIME")
     with _session(server) as session:
         try:
-            session.send_message(message, from_addr=sender, to_addrs=[recipient])
+            session.ehlo_or_helo_if_needed()
+            if options and not session.has_extn("smtputf8"):
+                raise PermanentError(
+                    f"An address is not ASCII, and the SMTP server {server.host} knows no SMTPUTF8.", "INVALID_INPUT"
+                )
+            session.sendmail(sender, [recipient], content, options)
         except smtplib.SMTPRecipientsRefused as exc:
             code, _text = exc.recipients[recipient]
             raise _refusal(code, "the recipient") from None
@@ -76,8 +91,8 @@ def send(server: Server, message: EmailMessage, *, sender: str, recipient: str) 
             raise _refusal(exc.smtp_code, "the sender") from None
         except smtplib.SMTPResponseException as exc:
             raise _refusal(exc.smtp_code, "the message") from None
-        except smtplib.SMTPNotSupportedError as exc:
-            raise PermanentError(f"The SMTP server lacks something: {exc}", "INVALID_INPUT") from None
+        except smtplib.SMTPException as exc:
+            raise _broken_off(server, exc) from None
 
 
 @contextmanager
@@ -116,10 +131,20 @@ def _connect(server: Server) -> smtplib.SMTP:
     except smtplib.SMTPNotSupportedError as exc:
         session.close()
         raise PermanentError(f"The SMTP server {server.host} cannot do it: {exc}", "NOT_CONFIGURED") from None
-    except (smtplib.SMTPException, OSError):
+    except smtplib.SMTPException as exc:
+        session.close()
+        raise _broken_off(server, exc) from None
+    except OSError:
         session.close()
         raise
     return session
+
+
+def _broken_off(server: Server, exc: smtplib.SMTPException) -> TransientError:
+    """Without the exception's text: a server may answer with what it was told, a login too."""
+    return TransientError(
+        f"The SMTP server {server.host} broke the session off ({type(exc).__name__}).", "SERVICE_UNAVAILABLE"
+    )
 
 
 def _refusal(code: int, what: str) -> CgkTasksError:

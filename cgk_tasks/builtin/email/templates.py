@@ -17,14 +17,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError, TemplateNotFound
 
+from cgk_tasks.builtin.email.sandbox import TENANTS, Sandbox, TenantLoader
+from cgk_tasks.builtin.library_errors import LIBRARY_ERRORS
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import PermanentError
 
 _TEMPLATE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_TENANTS: Final = "tenants"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,23 @@ def render(tenant_id: str, template_id: str, data: Mapping[str, Any]) -> Rendere
     Raises PermanentError: RECORD_NOT_FOUND without such a template, INVALID_INPUT where it cannot be filled in.
     """
     folder = get_settings().email_templates
-    if not _TEMPLATE_ID.fullmatch(template_id) or template_id == _TENANTS:
+    if not _TEMPLATE_ID.fullmatch(template_id) or template_id.casefold() == TENANTS:
         raise PermanentError(f"{template_id!r} is no template id: letters, digits, _, . and - only.", "INVALID_INPUT")
-    environment = _environment(folder, tenant_id)
+    sandbox = _sandbox(folder, tenant_id)
     values = {**data, "tenant_id": tenant_id}
+    reason, cause = "", None
     try:
-        subject = _part(environment, f"{template_id}/subject.txt", values)
-        text = _part(environment, f"{template_id}/body.txt", values)
-        html = _part(environment, f"{template_id}/body.html", values)
-    except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as exc:
-        raise PermanentError(
-            f"The template {template_id!r} cannot be filled in: {type(exc).__name__}: {exc}", "INVALID_INPUT"
-        ) from exc
+        subject = _part(sandbox, f"{template_id}/subject.txt", values)
+        text = _part(sandbox, f"{template_id}/body.txt", values)
+        html = _part(sandbox, f"{template_id}/body.html", values)
+    except MemoryError:
+        reason = "it needs more memory than there is"
+    except RecursionError:
+        reason = "it includes or calls itself without end, or is too deep"
+    except (TemplateError, *LIBRARY_ERRORS) as exc:
+        reason, cause = f"{type(exc).__name__}: {exc}", exc
+    if reason:  # outside of the except: nothing that the template has made is kept alive by a traceback
+        raise PermanentError(f"The template {template_id!r} cannot be filled in: {reason}", "INVALID_INPUT") from cause
     if subject is None or (text is None and html is None):
         raise PermanentError(
             f"There is no template {template_id!r}: it needs {folder / template_id}/subject.txt, and body.txt or "
@@ -63,23 +68,15 @@ def render(tenant_id: str, template_id: str, data: Mapping[str, Any]) -> Rendere
     return Rendered(" ".join(subject.split()), text, html)
 
 
-def _part(environment: ImmutableSandboxedEnvironment, name: str, values: Mapping[str, Any]) -> str | None:
+def _part(sandbox: Sandbox, name: str, values: dict[str, Any]) -> str | None:
     try:
-        template = environment.get_template(name)
+        return sandbox.fill_in(name, values)
     except TemplateNotFound as exc:
         if exc.name == name:
             return None
         raise
-    return template.render(values)
 
 
 @lru_cache(maxsize=256)
-def _environment(folder: Path, tenant_id: str) -> ImmutableSandboxedEnvironment:
-    """The tenant's own files first. Undefined names are errors: nobody should be greeted as an empty space."""
-    return ImmutableSandboxedEnvironment(
-        loader=FileSystemLoader([folder / _TENANTS / tenant_id, folder]),
-        autoescape=lambda name: name is not None and name.endswith(".html"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _sandbox(folder: Path, tenant_id: str) -> Sandbox:
+    return Sandbox(TenantLoader(folder, tenant_id))

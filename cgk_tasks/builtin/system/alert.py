@@ -8,7 +8,7 @@ from cgk_tasks.builtin.channels import Kind, notify
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.catalog.system import SystemAlert
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import TransientError
+from cgk_tasks.errors import JobError, PermanentError, TransientError
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.retry import RetryConfig
 
@@ -25,13 +25,13 @@ def alert(ctx: JobContext[SystemAlert]) -> dict[str, Any]:
     urls = channels.get(severity, channels.get("default", ()))
     body = f"{ctx.payload.message}\n\ntenant {ctx.tenant_id}, run {ctx.run_id}"
     taken: list[int] = list(ctx.cursor or [])
-    failures: list[Exception] = []
+    failures: list[JobError] = []
     for position, url in enumerate(urls):
         if position in taken:
             continue
         try:
             notify(url.get_secret_value(), body, title=f"[{severity}] {ctx.payload.title}", kind=_KINDS[severity])
-        except Exception as exc:  # noqa: BLE001 - one broken channel must not keep an alert from the others
+        except (PermanentError, TransientError) as exc:  # one broken channel does not keep the alert from the others
             failures.append(exc)
         else:
             taken.append(position)

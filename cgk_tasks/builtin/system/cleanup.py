@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import redis
+import structlog
 
 from cgk_tasks.broker.publisher import redis_py_url
 from cgk_tasks.builtin.job import builtin_job
@@ -22,6 +23,7 @@ from cgk_tasks.sql.postgres import autocommit, execute, statements
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 
 SQL = statements("housekeeping")
+log = structlog.get_logger("cgk_tasks.cleanup")
 
 DEFAULT_DAYS: Final = 30
 TEMPORARY: Final = "tmp"
@@ -92,8 +94,13 @@ def _temporary_files(tenant_id: str | None, days: int) -> int:
     before = time.time() - days * _DAY_SECONDS
     deleted = 0
     for path in _old_files(root, tenant_id, before):
-        with suppress(FileNotFoundError):
+        try:
             path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as exc:  # one that cannot be deleted keeps no others
+            log.warning("file_not_deleted", path=str(path), reason=exc.strerror)
+        else:
             deleted += 1
     return deleted
 
@@ -103,16 +110,30 @@ def _old_files(root: Path, tenant_id: str | None, before: float) -> Iterator[Pat
     tenants = [root / tenant_id] if tenant_id else ([*root.iterdir()] if root.is_dir() else [])
     for tenant in tenants:
         folder = tenant / TEMPORARY
-        if tenant.is_symlink() or folder.is_symlink() or not folder.is_dir():
+        if tenant.is_symlink() or not _is_folder(folder):
             continue
-        for parent, _folders, names in os.walk(folder):
+        for parent, _folders, names in os.walk(folder, onerror=_log_unreadable):
             yield from (path for name in names if _changed_at(path := Path(parent, name)) < before)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as exc:
+        _log_unreadable(exc)
+        return False
+
+
+def _log_unreadable(exc: OSError) -> None:
+    log.warning("folder_not_read", path=str(exc.filename), reason=exc.strerror)
 
 
 def _changed_at(path: Path) -> float:
     try:
         return path.lstat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return float("inf")
 
 

@@ -8,15 +8,18 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import psycopg
+import redis
 import sqlalchemy as sa
 import structlog
+from kombu.exceptions import KombuError
 
 from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.builtin.job import builtin_job
+from cgk_tasks.builtin.library_errors import LIBRARY_ERRORS
 from cgk_tasks.catalog.system import SystemAlert, SystemHealthCheck
 from cgk_tasks.client import send_job
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.errors import CgkTasksError, JobTimeoutError, RunCancelledError
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.jobs.retry import RetryConfig
@@ -93,8 +96,12 @@ def _examine(check: Check) -> dict[str, Any]:
     begun = time.monotonic()
     try:
         problem = check()
+    except (JobTimeoutError, RunCancelledError):  # of this run, not of what it looks at
+        raise
     except (CgkTasksError, psycopg.Error, sa.exc.SQLAlchemyError, OSError) as exc:
         problem = f"{type(exc).__name__}: {exc}"
+    except (redis.RedisError, KombuError, *LIBRARY_ERRORS) as exc:
+        problem = type(exc).__name__  # without its text: of a setting that cannot be read it may quote a password
     return {"healthy": problem is None, "seconds": round(time.monotonic() - begun, 4), "problem": problem}
 
 

@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Final
 
+import structlog
+
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.catalog.system import SystemSyncRecovery
 from cgk_tasks.client import retry_job
-from cgk_tasks.errors import PermanentError
+from cgk_tasks.errors import BrokerError, CgkTasksError, JobError, PermanentError, StoreError
 from cgk_tasks.events.registry import all_events, find_event
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.retry import RetryConfig
@@ -24,9 +26,13 @@ from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 
 SQL = statements("housekeeping")
+log = structlog.get_logger("cgk_tasks.recovery")
 
 _DEFAULT_LOOK_BACK: Final = timedelta(days=1)
 _MOST_RUNS: Final = 1000
+_MOST_LOOKED_AT: Final = 20 * _MOST_RUNS
+"""Runs that can never be repeated stay the oldest: those behind them are reached all the same."""
+_MOST_REFUSALS_SHOWN: Final = 20
 
 
 def recover(ctx: JobContext[SystemSyncRecovery]) -> dict[str, Any]:
@@ -53,12 +59,25 @@ def _tick(ctx: JobContext[Any], schedule: Schedule) -> dict[str, Any]:
 
 def _repeat(ctx: JobContext[SystemSyncRecovery], event: str) -> dict[str, Any]:
     since = ctx.payload.last_success_at or datetime.now(UTC) - _DEFAULT_LOOK_BACK
-    values = {"tenant_id": ctx.tenant_id, "event": event, "since": since, "limit": _MOST_RUNS}
+    values = {"tenant_id": ctx.tenant_id, "event": event, "since": since, "limit": _MOST_LOOKED_AT}
     with autocommit() as connection:
-        ids = [row["id"] for row in fetch(connection, SQL["runs_to_recover"], values)]
-    for run_id in ids:
-        retry_job(run_id)
-    return {"runs": len(ids), "more": len(ids) == _MOST_RUNS}
+        left = [row["id"] for row in fetch(connection, SQL["runs_to_recover"], values)]
+    repeated, refused = 0, []
+    while left and repeated < _MOST_RUNS:
+        run_id = left.pop(0)
+        try:
+            retry_job(run_id)
+        except (StoreError, BrokerError, JobError):
+            raise
+        except (
+            CgkTasksError
+        ) as exc:  # this run's fault: its payload no longer fits the event, it was repeated meanwhile
+            log.warning("run_not_recovered", run=run_id, code=exc.code)
+            refused.append({"run": run_id, "code": exc.code})
+        else:
+            repeated += 1
+    result = {"runs": repeated, "more": bool(left)}
+    return {**result, "refused": len(refused), "refusals": refused[:_MOST_REFUSALS_SHOWN]} if refused else result
 
 
 JOBS: Final = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,19 +103,29 @@ async def _attempt_all(kept: KeptMessage, due: list[Row]) -> None:
         # At once, not when the slowest has ended: what was delivered must be on record if this process dies.
         await asyncio.to_thread(_note, delivery, answer)
 
-    async with new_client() as client, asyncio.TaskGroup() as attempts:
-        for delivery in due:
-            attempts.create_task(attempt(delivery))
+    async with new_client() as client:
+        # Each to its end: if one cannot be noted, the others that are under way are.
+        ends = await asyncio.gather(*(attempt(delivery) for delivery in due), return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
 
 
 async def post_signed(client: AsyncClient, target: Target, content: Message) -> Answer:
-    """Sign and post a message. Never raises for a secret that cannot be read, as for what the receiver does."""
+    """Sign and post a message. Never raises: one endpoint's fault, of whatever kind, is its own."""
     try:
         secrets = target.secrets()
     except SecretUnreadableError as exc:
         log.error("webhook_not_signed", endpoint=target.endpoint_id, code=exc.code, reason=str(exc))  # noqa: TRY400
         return Answer(0.0, error=str(exc), is_ours=True)
-    return await post(client, target.url, secrets, content)
+    try:
+        return await post(client, target.url, secrets, content)
+    except Exception as exc:  # noqa: BLE001 - in the loop's thread, where no time limit and no cancellation arrives
+        # Without the exception's text, which may quote the URL or an address.
+        where = traceback.extract_tb(exc.__traceback__)[-1]
+        kind = type(exc).__name__
+        log.error("webhook_not_posted", endpoint=target.endpoint_id, type=kind, at=f"{where.filename}:{where.lineno}")  # noqa: TRY400
+        return Answer(0.0, error=f"it could not be posted ({kind}); the worker's log says where", is_ours=True)
 
 
 def _note(delivery: Row, answer: Answer) -> None:

@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, Self
 
+import structlog
 from pydantic import SecretStr
 
 from cgk_tasks.builtin.secrets.rotation import webhook_secret_name
 from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.builtin.webhooks.addresses import check_url, refuse_private
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import InvalidOptionError, UnknownEndpointError, as_seconds
+from cgk_tasks.errors import InvalidOptionError, SecretUnreadableError, UnknownEndpointError, as_seconds
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.tenancy import registry
 
 SQL = statements("webhooks")
+log = structlog.get_logger("cgk_tasks.webhooks")
 
 DeliveryState = Literal["waiting", "delivered", "failed"]
 
@@ -78,8 +80,15 @@ class Target:
         return cls(tenant_id, endpoint_id, url, (secret,) if old_secret is None else (secret, old_secret))
 
     def secrets(self) -> list[str]:
-        """Raises SecretUnreadableError."""
-        return [_plain_secret(self.tenant_id, self.endpoint_id, stored) for stored in self.stored_secrets]
+        """What messages are signed with: not with an old secret that cannot be read. Raises SecretUnreadableError."""
+        newest, *old = self.stored_secrets
+        found = [_plain_secret(self.tenant_id, self.endpoint_id, newest)]
+        for stored in old:
+            try:
+                found.append(_plain_secret(self.tenant_id, self.endpoint_id, stored))
+            except SecretUnreadableError as exc:
+                log.warning("webhook_not_signed_with_old_secret", endpoint=self.endpoint_id, code=exc.code)
+        return found
 
 
 def add_endpoint(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from ssl import SSLContext
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from standardwebhooks import Webhook
@@ -23,6 +24,7 @@ from cgk_tasks.jobs.classification import classify_error
 
 EXCERPT_BYTES = 1000
 _GONE = 410
+_ADDRESS: Final = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b|[0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7}[0-9a-f.]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ async def post(client: httpx.AsyncClient, url: str, secrets: Sequence[str], mess
     except AddressRefusedError as exc:
         return Answer(time.monotonic() - begun, error=str(exc))
     except (httpx.HTTPError, OSError) as exc:
-        return Answer(time.monotonic() - begun, error=f"{classify_error(exc).code}: {exc}"[:EXCERPT_BYTES])
+        return Answer(time.monotonic() - begun, error=_told(exc))
     seconds = time.monotonic() - begun
     if response.is_success:
         return Answer(seconds, response.status_code, excerpt)
@@ -96,6 +98,12 @@ async def post(client: httpx.AsyncClient, url: str, secrets: Sequence[str], mess
     waits = classify_error(httpx.HTTPStatusError("", request=response.request, response=response)).retry_after
     retry_after = waits if "retry-after" in response.headers else None
     return Answer(seconds, response.status_code, excerpt, problem, retry_after)
+
+
+def _told(exc: Exception) -> str:
+    """What went wrong, for the endpoint's owner: without addresses, of which some are the platform's own."""
+    text = _ADDRESS.sub("the address", str(exc)).replace("\0", "").encode(errors="replace").decode()
+    return f"{classify_error(exc).code}: {text}"[:EXCERPT_BYTES]
 
 
 async def _exchange(
