@@ -161,7 +161,7 @@ def close_member(connection: AnyConnection, member: Member) -> Ended | None:
 def give_up(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
     """Remove a claimed run that another one replaces under its id. False if the attempt no longer owns it."""
     values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
-    return bool(fetch(connection, SQL["give_up"], values))
+    return bool(fetch(connection, statements("transitions")["replace"], values))
 
 
 def save_results(group_id: str, tree: Any) -> None:
