@@ -22,20 +22,17 @@ _COMMENT: Final = re.compile(r"^--.*\n?", re.MULTILINE)
 class Statement(str):
     """The text of a statement, which knows where it comes from."""
 
-    __slots__ = ("file", "name")
+    __slots__ = ("file", "label", "name")
 
     file: str
     name: str
+    label: str
+    """The name among all files, as metrics and traces show it."""
 
     def __new__(cls, file: str, name: str, text: str) -> Self:
         made = super().__new__(cls, text)
-        made.file, made.name = file, name
+        made.file, made.name, made.label = file, name, f"{file}.{name}"
         return made
-
-    @property
-    def label(self) -> str:
-        """The name among all files, as metrics and traces show it."""
-        return f"{self.file}.{self.name}"
 
 
 @cache

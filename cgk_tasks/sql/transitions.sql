@@ -32,8 +32,8 @@ r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state
 id::text, parent_id::text, state, canvas::text AS canvas, tenant_id, event
 
 -- fragment: durability
--- `off` where the caller waits for the disk itself, or needs not.
-(SELECT set_config('synchronous_commit', %(durability)s, true)) AS flush
+-- `off` where the caller waits for the disk itself, or needs not. A condition, which is looked at once and not for each row.
+(SELECT set_config('synchronous_commit', %(durability)s, true)) IS NOT NULL
 
 -- fragment: errors_with(error)
 -- A run's errors after one more, if there is one: the first and the last 20. All of them would be read and written again
@@ -68,8 +68,8 @@ NULL::uuid AS replay_of, NULL::json AS canvas, NULL::text AS trace
                %(payload)s::json AS payload, %(max_attempts)s::int AS max_attempts, %(run_at)s::timestamptz AS run_at,
                %(expires_at)s::timestamptz AS expires_at, %(parent_id)s::uuid AS parent_id,
                %(replay_of)s::uuid AS replay_of, %(idempotency_key)s::text AS idempotency_key, %(canvas)s::json AS canvas,
-               %(scheduled_for)s::timestamptz AS scheduled_for, %(trace)s::text AS trace, NULL::text AS schedule) AS new,
-       {{durability}})}};
+               %(scheduled_for)s::timestamptz AS scheduled_for, %(trace)s::text AS trace, NULL::text AS schedule) AS new
+ WHERE {{durability}})}};
 
 -- name: insert_runs
 -- Thousands at once.
@@ -386,8 +386,8 @@ SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, can
 -- its own: a finish that PostgreSQL forgets in a crash means running again, and the worker notices that it runs nothing
 -- of the kind.
 {{close((SELECT %(state)s::text, %(error_code)s::text, NULL::timestamptz, %(job)s::text, %(result)s::json,
-                  %(error)s::jsonb) AS o {{end}}, {{durability}}
-     WHERE r.id = %(id)s::uuid AND r.state = 'running' AND r.attempt = %(attempt)s
+                  %(error)s::jsonb) AS o {{end}}
+     WHERE {{durability}} AND r.id = %(id)s::uuid AND r.state = 'running' AND r.attempt = %(attempt)s
        AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid)}}
 RETURNING id::text, parent_id::text, state;
 
@@ -396,8 +396,8 @@ RETURNING id::text, parent_id::text, state;
              FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(job)s::text[], %(state)s::text[], %(result)s::text[],
                          %(error)s::text[], %(error_code)s::text[])
                   AS given (id, attempt, job, state, result, error, error_code))
-            AS o (state, error_code, cancelled_at, job, result, error, id, attempt), {{durability}}
-     WHERE r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
+            AS o (state, error_code, cancelled_at, job, result, error, id, attempt)
+     WHERE {{durability}} AND r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
        AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid)}}
 RETURNING id::text, parent_id::text, state;
 
