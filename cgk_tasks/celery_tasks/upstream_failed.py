@@ -11,12 +11,12 @@ from typing import Any
 
 from celery.canvas import Signature
 
-from cgk_tasks.celery_tasks.groups import SQL, joined
+from cgk_tasks.celery_tasks.groups import joined
 from cgk_tasks.config import get_settings
 from cgk_tasks.events.registry import find_event
+from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import encode
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, new_run_id, run_id_of
-from cgk_tasks.sql.postgres import execute
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, new_run_id, run_id_of
 
 NOT_SENT = "NOT_SENT"
 """Error code: the run could not be sent after the one before it had completed."""
@@ -32,20 +32,17 @@ def record_upstream_failed(signature: Signature[Any], tenant_id: str, error: Bas
     task_id = signature.options.get("task_id")
     queue = signature.options.get("queue")
     arguments = {"args": list(signature.args), "kwargs": dict(signature.kwargs)}
-    values = {
-        "id": run_id_of(task_id) if task_id else new_run_id(),
-        "tenant_id": tenant_id,
-        "event": signature.task,
-        "queue": getattr(queue, "name", queue) or get_settings().default_queue,
-        "priority": signature.options.get("priority") or DEFAULT_PRIORITY,
-        "payload": encode(arguments if find_event(str(signature.task)) is None else arguments["kwargs"]),
-        "canvas": None,
-        "errors": json.dumps([_entry(error, code)]).replace("\\u0000", ""),
-        "error_code": code,
-    }
+    run = NewRun(
+        id=run_id_of(task_id) if task_id else new_run_id(),
+        tenant_id=tenant_id,
+        event=str(signature.task),
+        queue=getattr(queue, "name", queue) or get_settings().default_queue,
+        priority=signature.options.get("priority") or DEFAULT_PRIORITY,
+        payload=encode(arguments if find_event(str(signature.task)) is None else arguments["kwargs"]),
+    )
     with joined() as connection:
-        execute(connection, SQL["insert_upstream_failed"], values)
-    return str(values["id"])
+        store.insert_failed(connection, run, code, json.dumps(_entry(error, code)).replace("\\u0000", ""))
+    return run.id
 
 
 def _entry(error: BaseException, code: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def print_run(details: Mapping[str, Any]) -> None:
     attempts = f"{details['attempt']} of {details['max_attempts']}" if details["max_attempts"] else details["attempt"]
     print_facts({**{name: details[name] for name in _FACTS}, "attempt": attempts, "deaths": details["deaths"] or None})
     if details["errors"]:
-        _print_errors(details["errors"])
+        _print_errors(details["errors"], details["errors_left_out"])
     if details["children"]:
         print_heading("children")
         print_table(details["children"], ("id", "job", "state", "error_code"))
@@ -53,9 +53,11 @@ def print_run(details: Mapping[str, Any]) -> None:
         _print_data(details["result"])
 
 
-def _print_errors(errors: Sequence[Mapping[str, Any]]) -> None:
+def _print_errors(errors: Sequence[Mapping[str, Any]], left_out: int) -> None:
     print_heading("errors")
     print_table(errors, ("attempt", "at", "kind", "code", "type", "message"))
+    if left_out:
+        typer.echo(f"{left_out} more, between the first and the second of these, are not kept.")
     if trace := errors[-1].get("traceback"):
         print_heading("traceback of the last one")
         typer.echo(str(trace).rstrip())

@@ -55,8 +55,9 @@ def list_runs(
         limit=limit,
     )
     if as_json:
-        # A listing is without payloads and results; `runs show` has them.
-        print_json([{k: v for k, v in asdict(run).items() if k not in {"payload", "result"}} for run in found])
+        # A listing is without what may be long; `runs show` has it.
+        left_out = {"payload", "result", "errors", "errors_left_out"}
+        print_json([{k: v for k, v in asdict(run).items() if k not in left_out} for run in found])
     elif found:
         print_table([asdict(run) | {"age": age(run.created_at) if run.created_at else ""} for run in found], _COLUMNS)
     else:

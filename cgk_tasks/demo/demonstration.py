@@ -138,7 +138,7 @@ class _Watch:
             if worker.exit_code is not None:
                 raise DemoFailedError(f"{worker.name} ended with exit code {worker.exit_code}.")
         if failed:
-            error = store.listing(event=self._event, state="failed", limit=1)[0].error or {}
+            error = store.get(store.listing(event=self._event, state="failed", limit=1)[0].id).error or {}
             raise DemoFailedError(f"A run of {self._event} failed: {error.get('type')}: {error.get('message')}")
 
     def _count(self) -> Counter[tuple[str, str]]:

@@ -41,6 +41,9 @@ WORKER: Final = (
     MetricSpec("cgk_run_deaths_total", "counter", (), "Runs that this worker took back because their process had died."),
     MetricSpec("cgk_packets_total", "counter", (), "Messages whose runs were claimed."),
     MetricSpec("cgk_packet_runs_total", "counter", (), "Runs that were claimed. By cgk_packets_total: runs in a packet."),
+    MetricSpec("cgk_sql_statement_duration_seconds", "histogram", ("statement",),
+               "Statements of SQL on cgk_tasks' own tables, by how long each took with its way to PostgreSQL and back. "
+               "statement: its file and name in cgk_tasks/sql."),
     MetricSpec("cgk_database_connections", "gauge", (), "Connections to PostgreSQL that the worker's processes hold open."),
     MetricSpec("cgk_database_connections_limit", "gauge", (), "Connections that one process may open."),
     MetricSpec("cgk_workers_lost_total", "counter", (), "Silent workers whose runs this worker took back, as the leader."),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from math import inf
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,8 +16,10 @@ from prometheus_client.registry import Collector
 from cgk_tasks.config import get_settings
 from cgk_tasks.monitoring.metric_names import BY_NAME
 from cgk_tasks.sql import postgres
+from cgk_tasks.sql.door import observe
+from cgk_tasks.sql.statements import Statement, every_statement
 from cgk_tasks.worker import counters
-from cgk_tasks.worker.counters import BUCKETS, Counters
+from cgk_tasks.worker.counters import BUCKETS, STATEMENT_BUCKETS, Counters
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
@@ -35,6 +37,7 @@ class WorkerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._attempts()
+        yield self._statements()
         ended: Any = BY_NAME["cgk_runs_ended_total"].family()
         for event, state, number in self._counted.ends():
             ended.add_metric([event, state], number)
@@ -54,18 +57,32 @@ class WorkerCollector(Collector):
         durations: Any = BY_NAME["cgk_attempt_duration_seconds"].family()
         retries: Counter[str] = Counter()
         for one in self._counted.durations():
-            buckets, below = [], 0
-            for bound, count in zip((*BUCKETS, inf), one.counts, strict=True):
-                below += count
-                buckets.append(("+Inf" if bound == inf else str(bound), below))
-            durations.add_metric([one.event, one.outcome], buckets, one.seconds)
+            durations.add_metric([one.event, one.outcome], _buckets(BUCKETS, one.counts), one.seconds)
             if one.outcome == "retry":
-                retries[one.event] += below
+                retries[one.event] += sum(one.counts)
         yield durations
         family: Any = BY_NAME["cgk_retries_total"].family()
         for event, number in retries.items():
             family.add_metric([event], number)
         yield family
+
+    def _statements(self) -> Metric:
+        family: Any = BY_NAME["cgk_sql_statement_duration_seconds"].family()
+        for one in self._counted.statement_durations():
+            family.add_metric([one.statement], _buckets(STATEMENT_BUCKETS, one.counts), one.seconds)
+        made: Metric = family
+        return made
+
+
+def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, int]]:
+    """As Prometheus has them: each counts what is at most its bound."""
+    names = (*map(str, bounds), "+Inf")
+    return list(zip(names, accumulate(counts), strict=True))
+
+
+def _count_statement(statement: Statement, seconds: float, _error: BaseException | None) -> None:
+    if counted := counters.shared():
+        counted.statement(statement.label, seconds)
 
 
 def _single(name: str, value: float) -> Metric:
@@ -90,7 +107,8 @@ class MetricsStep(bootsteps.StartStopStep):
         options = vars(worker)
         processes = max(int(options.get("concurrency") or 1), int(options.get("max_concurrency") or 1))
         events = [name for name in worker.app.tasks if not name.startswith("celery.")]
-        counters.share(events, processes + _SPARE_PROCESSES)
+        counters.share(events, processes + _SPARE_PROCESSES, [one.label for one in every_statement()])
+        observe(_count_statement)
 
     def start(self, worker: WorkController) -> None:  # noqa: ARG002
         counted = counters.shared()

@@ -82,7 +82,10 @@ class RunHandle:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run as it stands in the record. Times are aware datetimes in UTC; `errors` has one entry per failed attempt."""
+    """A run as it stands in the record. Times are aware datetimes in UTC.
+
+    `errors` has one entry per failed attempt, the first and the last 20; `errors_left_out` counts those between.
+    """
 
     id: str
     tenant_id: str
@@ -98,6 +101,7 @@ class RunStatus:
     result: Any = None
     error_code: str | None = None
     errors: list[Mapping[str, Any]] = field(default_factory=list)
+    errors_left_out: int = 0
     run_at: datetime | None = None
     expires_at: datetime | None = None
     created_at: datetime | None = None

@@ -1,14 +1,14 @@
-"""Every read and write of runs. The statements are in `cgk_tasks/sql/runs.sql`, each with a word on what it locks."""
+"""Every read and write of runs. The statements are in `cgk_tasks/sql/transitions.sql` and `runs.sql`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, cast
 
 import psycopg
@@ -22,15 +22,16 @@ from cgk_tasks.sql.postgres import (
     Connection,
     Row,
     autocommit,
+    copy,
     execute,
     fetch,
-    fetch_tuples,
+    fetch_as,
     statements,
     transaction,
 )
 from cgk_tasks.tenancy.models import Tenant
 
-SQL = statements("runs")
+SQL, TRANSITIONS = statements("runs"), statements("transitions")
 
 _NEW_RUN_COLUMNS = NewRun._fields
 _COPY_FROM = 20
@@ -38,7 +39,7 @@ _STATUS_FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
 
 
 class Claimed(NamedTuple):
-    """A run that this worker owns now, with everything needed to run it. In the order of the columns of `claim`."""
+    """A run that this worker owns now, with everything needed to run it."""
 
     id: str
     tenant_id: str
@@ -113,22 +114,20 @@ def _columns(items: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
 def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
     """Many runs by COPY: a third of the cost of an INSERT from arrays."""
     now = fetch(connection, SQL["clock"])[0]["now"]
-    with connection.cursor() as cursor, cursor.copy(SQL["copy_runs"]) as copy:
-        for run in runs:
-            due = run.state == "pending"
-            copy.write_row(
-                (
-                    run.id, run.tenant_id, run.event, run.job, run.state, run.queue, run.priority, run.payload,
-                    run.max_attempts, run.run_at or now, run.expires_at, now if due else None, int(due),
-                    run.parent_id, run.replay_of, run.idempotency_key, run.canvas, run.scheduled_for,
-                    run.trace,
-                )
-            )  # fmt: skip
+    copy(connection, TRANSITIONS["copy_runs"], (_copied(run, now, run.state == "pending") for run in runs))
+
+
+def _copied(run: NewRun, now: datetime, due: bool) -> tuple[Any, ...]:
+    return (
+        run.id, run.tenant_id, run.event, run.job, run.state, run.queue, run.priority, run.payload, run.max_attempts,
+        run.expires_at, run.parent_id, run.replay_of, run.idempotency_key, run.canvas, run.scheduled_for, run.trace,
+        None, run.run_at or now, now if due else None, int(due),
+    )  # fmt: skip
 
 
 def insert_unflushed(connection: Connection, run: NewRun) -> None:
     """Accept one run without an idempotency key, in a transaction of its own that does not wait for the disk."""
-    execute(connection, SQL["insert_run"], run._asdict() | {"durability": "off"})
+    execute(connection, TRANSITIONS["insert_run"], run._asdict() | {"durability": "off"})
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
@@ -139,11 +138,11 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
     earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
     fresh = [run for run in runs if run.id not in earlier]
     if len(fresh) == 1:
-        execute(connection, SQL["insert_run"], fresh[0]._asdict() | {"durability": "on"})
+        execute(connection, TRANSITIONS["insert_run"], fresh[0]._asdict() | {"durability": "on"})
     elif len(fresh) >= _COPY_FROM and isinstance(connection, psycopg.Connection):
         _copy(connection, fresh)
     elif fresh:
-        execute(connection, SQL["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
+        execute(connection, TRANSITIONS["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
     return [RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs]
 
 
@@ -187,7 +186,7 @@ def already_closed(connection: AnyConnection, ids: Sequence[str]) -> set[str]:
 
 def forget_dispatch(ids: Sequence[str]) -> None:
     with autocommit() as connection:
-        execute(connection, SQL["forget_dispatch"], {"ids": list(ids)})
+        execute(connection, TRANSITIONS["forget_dispatch"], {"ids": list(ids)})
 
 
 def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
@@ -195,29 +194,44 @@ def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
     values: dict[str, Any] = {"worker_id": worker_id, "pid": pid}
     with autocommit() as connection:
         if len(ids) == 1:
-            rows = fetch_tuples(connection, SQL["claim_one"], values | {"id": ids[0]})
+            runs = fetch_as(connection, TRANSITIONS["claim_one"], values | {"id": ids[0]}, _claimed_or_held)
         else:
-            rows = fetch_tuples(connection, SQL["claim"], values | {"ids": list(ids)})
-    claimed = {row[1]: _claimed(row) for row in rows if row[0] == "running"}
+            runs = fetch_as(connection, TRANSITIONS["claim"], values | {"ids": list(ids)}, _claimed_or_held)
+    claimed = {run.id: run for run in runs if run is not None}
     return [claimed[run_id] for run_id in ids if run_id in claimed]
 
 
 def claims_barred() -> bool:
     """Whether nobody may claim now: PostgreSQL crashed, and some worker has not yet said what it is running."""
     with autocommit() as connection:
-        return bool(fetch(connection, SQL["claims_barred"])[0]["barred"])
+        return bool(fetch(connection, TRANSITIONS["claims_barred"])[0]["barred"])
 
 
 def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> list[Claimed]:
     """The runs among these that the worker holds."""
-    rows = fetch_tuples(connection, SQL["running"], {"ids": list(ids), "worker_id": worker_id})
-    return [_claimed(row) for row in rows]
+    values = {"ids": list(ids), "worker_id": worker_id}
+    runs = fetch_as(connection, TRANSITIONS["running"], values, _claimed_or_held)
+    return [run for run in runs if run is not None]
 
 
-def _claimed(row: tuple[Any, ...]) -> Claimed:
-    """A row of `claim` or `running`: the state, the columns of Claimed up to the tenant, the rest, and the tenant's."""
-    tenant = _tenant(*row[21:]) if row[21] is not None else None
-    return Claimed._make((*row[1:16], tenant, *row[16:21]))
+def _claimed_or_held(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Claimed | None]:
+    """Reads a row of `claim` or `running`; None where the run is held instead. The tenant's columns come with it."""
+
+    def of(names: Sequence[str]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+        return itemgetter(*map(columns.index, names))
+
+    place = Claimed._fields.index("tenant")
+    before, after = of(Claimed._fields[:place]), of(Claimed._fields[place + 1 :])
+    of_tenant = of(("tenant", "status", "isolation", "schema_name", "role_name"))
+    state, tenant_id = columns.index("state"), columns.index("tenant")
+
+    def read(row: tuple[Any, ...]) -> Claimed | None:
+        if row[state] != "running":
+            return None
+        tenant = _tenant(*of_tenant(row)) if row[tenant_id] is not None else None
+        return Claimed._make((*before(row), tenant, *after(row)))
+
+    return read
 
 
 _tenant = lru_cache(maxsize=1024)(Tenant)
@@ -237,24 +251,28 @@ def finish(
     values: dict[str, Any] = {"worker_id": worker_id, "durability": "on" if flush else "off"}
     if len(closings) == 1:
         one = {name: getattr(closings[0], name) for name in _CLOSING}
-        rows = fetch_tuples(connection, SQL["finish_one"], values | one)
+        closed = fetch_as(connection, TRANSITIONS["finish_one"], values | one, _closed)
     else:
-        rows = fetch_tuples(connection, SQL["finish"], values | _columns(closings, _CLOSING))
-    closed = [Closed(*row) for row in rows]
+        closed = fetch_as(connection, TRANSITIONS["finish"], values | _columns(closings, _CLOSING), _closed)
     if any(run.parent_id for run in closed):
         closed += close_parents(connection, closed)
     return closed
+
+
+def _closed(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Closed]:
+    wanted = itemgetter(*map(columns.index, ("id", "parent_id", "state")))
+    return lambda row: Closed(*wanted(row))
 
 
 def close_parents(connection: AnyConnection, closed: Sequence[Closed]) -> list[Closed]:
     """Count closed children off their parents, and close the parents that have none left, up to the root."""
     all_closed: list[Closed] = []
     while parents := [run.parent_id for run in closed if run.parent_id]:
-        rows = fetch(connection, SQL["child_closed"], {"parents": parents})
+        rows = fetch(connection, TRANSITIONS["count_down_children"], {"parents": parents})
         closed = []
         for row in rows:
             if row["children_open"] <= 0:
-                closed += closed_of(fetch(connection, SQL["close_parent"], {"id": row["id"]}))
+                closed += closed_of(fetch(connection, TRANSITIONS["close_parent"], {"id": row["id"]}))
         all_closed += closed
     return all_closed
 
@@ -266,34 +284,52 @@ def closed_of(rows: Iterable[Row]) -> list[Closed]:
 def put_back(connection: AnyConnection, worker_id: str, runs: Sequence[PutBack]) -> set[str]:
     """Running → retrying or pending. Returns the ids that were put back; a missing one is cancelled or not ours."""
     values = _columns(runs, _PUT_BACK) | {"worker_id": worker_id}
-    return {row["id"] for row in fetch(connection, SQL["put_back"], values)}
+    values["deferral"] = values.pop("put_off")
+    return {row["id"] for row in fetch(connection, TRANSITIONS["release"], values)}
 
 
-def give_up(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
-    """Remove a claimed run that another one replaces under its id. False if the attempt no longer owns it."""
+def close_waiting(
+    connection: AnyConnection, ids: Sequence[str], state: State, error_code: str | None, error: str | None = None
+) -> list[Row]:
+    """Close runs that no worker holds. error: JSON, one more for their record."""
+    values = {"ids": list(ids), "state": state, "error_code": error_code, "error": error}
+    return fetch(connection, TRANSITIONS["close_waiting"], values)
+
+
+def insert_failed(connection: AnyConnection, run: NewRun, error_code: str, error: str) -> None:
+    """Record a run that is not to be made, as failed from the start. Nothing if there is one of this id."""
+    if already_closed(connection, [run.id]):
+        return
+    values = run._asdict() | {"state": "scheduled", "durability": "on"}
+    if execute(connection, TRANSITIONS["insert_run"], values):
+        close_waiting(connection, [run.id], "failed", error_code, error)
+
+
+def replace(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
+    """Remove a claimed run, whose place another one takes under its id. False if the attempt no longer owns it."""
     values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
-    return bool(fetch(connection, SQL["give_up"], values))
+    return bool(fetch(connection, TRANSITIONS["replace"], values))
 
 
 def cancel_requested(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
     """Whether the run is this attempt's, and somebody has cancelled it."""
     values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
-    return bool(fetch(connection, SQL["cancel_requested"], values))
+    return bool(fetch(connection, TRANSITIONS["cancel_requested"], values))
 
 
 def fan_out(connection: AnyConnection, worker_id: str, parent: Claimed, children: Sequence[NewRun]) -> bool:
     """Make a claimed run the parent of `children`. False if the run is no longer ours."""
     values = {"id": parent.id, "attempt": parent.attempt, "worker_id": worker_id, "children": len(children)}
-    if not fetch(connection, SQL["fan_out"], values):
+    if not fetch(connection, TRANSITIONS["fan_out"], values):
         return False
-    execute(connection, SQL["insert_runs"], _columns(children, _NEW_RUN_COLUMNS))
+    execute(connection, TRANSITIONS["insert_runs"], _columns(children, _NEW_RUN_COLUMNS))
     return True
 
 
 def save_cursor(connection: AnyConnection, worker_id: str, run: Claimed, cursor: str) -> bool:
     """Keep how far a run has come. False if the attempt no longer owns the run."""
     values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id, "cursor": cursor}
-    return bool(fetch(connection, SQL["save_cursor"], values))
+    return bool(fetch(connection, TRANSITIONS["save_cursor"], values))
 
 
 def find(run_id: str, connection: AnyConnection | None = None) -> Row | None:
@@ -315,9 +351,7 @@ def get(run_id: str) -> RunStatus:
 
 def status_of(row: Row) -> RunStatus:
     values = {name: value for name, value in row.items() if name in _STATUS_FIELDS}
-    values["payload"] = decode(row["payload"])
-    values["result"] = decode(row["result"])
-    return RunStatus(**values)
+    return RunStatus(**values | {"payload": decode(row.get("payload")), "result": decode(row.get("result"))})
 
 
 def listing(
@@ -329,7 +363,7 @@ def listing(
     parent_id: str | None = None,
     limit: int = 50,
 ) -> list[RunStatus]:
-    """Runs that match, the newest first, without payloads and results."""
+    """Runs that match, the newest first, without payloads, results and errors; `error_code` is the last error's."""
     values = {
         "tenant_id": tenant_id, "event": event, "job": job, "state": state, "parent_id": parent_id, "limit": limit,
     }  # fmt: skip
@@ -349,7 +383,7 @@ def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
     Returns the runs that were closed at once, in the caller's transaction if it hands one over.
     """
     with transaction() if connection is None else nullcontext(connection) as used:
-        closed = closed_of(fetch(used, SQL["cancel_waiting"], {"id": run_id}))
+        closed = closed_of(fetch(used, TRANSITIONS["cancel"], {"id": run_id}))
         closed += close_parents(used, [run for run in closed if run.parent_id and run.parent_id != run_id])
-        fetch(used, SQL["request_cancel"], {"id": run_id})
+        fetch(used, TRANSITIONS["request_cancel"], {"id": run_id})
     return closed

@@ -7,6 +7,7 @@ and nothing of OpenTelemetry imported, unless CGK_TRACING is on.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -18,6 +19,8 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.sql.door import observe
+from cgk_tasks.sql.statements import Statement
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -55,6 +58,7 @@ def sent(event: str, tenant_id: str, run_id: str) -> str | None:
         return None
     from opentelemetry import trace
 
+    observe(_statement_ended)
     here = trace.get_current_span().get_span_context()
     if here.is_valid:
         return _text(here)
@@ -81,6 +85,7 @@ def _attempt(run: Claimed) -> Iterator[None]:
     from opentelemetry import trace
 
     tracer = _worker_tracer()
+    observe(_statement_ended)
     attributes = _attributes(run.event, run.tenant_id, run.id) | {
         "cgk.attempt": run.attempt - run.deaths,
         "messaging.destination.name": run.queue,
@@ -109,6 +114,27 @@ def ended(job: str, kind: str, error: BaseException | None, code: str | None) ->
         if code is not None:
             span.set_attribute("cgk.error_code", code)
         span.set_status(trace.StatusCode.ERROR, code)
+
+
+def _statement_ended(statement: Statement, seconds: float, error: BaseException | None) -> None:
+    """A span for a statement of SQL below the one that is open here, if one is. Never with its parameters."""
+    if not get_settings().tracing:
+        return
+    from opentelemetry import trace
+
+    if not trace.get_current_span().is_recording():
+        return
+    now = time.time_ns()
+    span = trace.get_tracer(_NAME).start_span(
+        statement.label,
+        kind=trace.SpanKind.CLIENT,
+        attributes={"db.system": "postgresql", "db.operation.name": statement.label},
+        start_time=now - int(seconds * 1e9),
+    )
+    if error is not None:
+        span.set_attribute("error.type", type(error).__qualname__)
+        span.set_status(trace.StatusCode.ERROR)
+    span.end(now)
 
 
 def _attributes(event: str, tenant_id: str, run_id: str) -> dict[str, str | int]:

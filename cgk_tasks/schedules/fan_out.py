@@ -23,7 +23,7 @@ from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements, 
 from cgk_tasks.tenancy import sync
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 
-SQL = statements("schedules")
+SQL, TRANSITIONS = statements("schedules"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.schedules")
 
 
@@ -72,7 +72,9 @@ def fire(
             overlap = "allow"  # every missed tick was asked for, and they all come at once
         if overlap == "cancel_old":
             cancel_old(connection, schedule.name, tenant_id)
-        row = fetch(connection, SQL["make_runs"], _values(schedule, scheduled_for, now, tenant_id, overlap))[0]
+        row = fetch(
+            connection, TRANSITIONS["insert_runs_of_tick"], _values(schedule, scheduled_for, now, tenant_id, overlap)
+        )[0]
         execute(connection, SQL["end_tick"], {**values, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
         if not by_hand:
             execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
@@ -120,8 +122,8 @@ def _counts(row: Row) -> dict[str, int]:
 def cancel_old(connection: Connection, schedule: str, tenant_id: str | None) -> None:
     """Cancel the schedule's open runs: at once where no worker holds them, else within a second."""
     values = {"schedule": schedule, "tenant_id": tenant_id}
-    fetch(connection, SQL["cancel_old_running"], values)
-    fetch(connection, SQL["cancel_old_waiting"], values)
+    fetch(connection, TRANSITIONS["request_cancel_of_schedule"], values)
+    fetch(connection, TRANSITIONS["cancel_of_schedule"], values)
 
 
 def _dispatch(schedule: Schedule, row: Row) -> None:

@@ -16,7 +16,7 @@ from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
 from cgk_tasks.schedules.ticks import due, is_late
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 
-SQL = statements("schedules")
+SQL, TRANSITIONS = statements("schedules"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.schedules")
 
 _BATCH = 1000
@@ -102,4 +102,4 @@ def _make_runs(connection: Connection, wanted: list[dict[str, Any]], now: dateti
         "priority": DEFAULT_PRIORITY,
         "key_seconds": settings.idempotency_seconds,
     }
-    return fetch(connection, SQL["make_tenant_runs"], values)
+    return fetch(connection, TRANSITIONS["insert_runs_of_tenant_schedules"], values)

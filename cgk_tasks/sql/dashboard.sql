@@ -77,14 +77,14 @@ SELECT state, count(*) AS runs FROM cgk.runs GROUP BY state;
 SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text AS payload, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id::text, worker_pid,
        parent_id::text, children_open, replay_of::text, idempotency_key, cancel_requested_at,
-       canvas IS NOT NULL AS has_canvas, cursor::text AS cursor, errors, schedule, scheduled_for,
+       canvas IS NOT NULL AS has_canvas, cursor::text AS cursor, errors, errors_left_out, schedule, scheduled_for,
        NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
 (SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
         run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id::text, worker_pid,
         parent_id::text, children_open, replay_of::text, idempotency_key, cancel_requested_at,
-        canvas IS NOT NULL, cursor::text, errors, schedule, scheduled_for, closed_at, result::text, error_code
+        canvas IS NOT NULL, cursor::text, errors, errors_left_out, schedule, scheduled_for, closed_at, result::text, error_code
    FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1;
 

@@ -41,11 +41,3 @@ DELETE FROM cgk.groups WHERE id = %(group_id)s AND results IS NULL;
 
 -- name: drop_group
 DELETE FROM cgk.groups WHERE id = %(group_id)s;
-
--- name: insert_upstream_failed
--- A run that will not be made, because what comes before it failed: closed from the start. Nothing if it has a run.
-INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, run_at, canvas, errors, error_code)
-SELECT %(id)s::uuid, %(tenant_id)s, %(event)s, 'failed', %(queue)s, %(priority)s, %(payload)s::json, now(),
-       %(canvas)s::json, %(errors)s::jsonb, %(error_code)s
- WHERE NOT EXISTS (SELECT FROM cgk.runs WHERE id = %(id)s::uuid)
-   AND NOT EXISTS (SELECT FROM cgk.run_history WHERE id = %(id)s::uuid);

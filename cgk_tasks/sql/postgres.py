@@ -1,7 +1,7 @@
-"""The connections to PostgreSQL of this process, and the SQL statements by name.
+"""The connections to PostgreSQL of this process.
 
-Every statement lives in a `.sql` file under `cgk_tasks/sql/`, in blocks that begin with `-- name: NAME`.
-SQLAlchemy is not imported here: workers and senders that do not use it need not load it.
+The statements are in `cgk_tasks.sql.statements`, and run through `cgk_tasks.sql.door`; what most callers need of both is
+here as well. SQLAlchemy is not imported here: workers and senders that do not use it need not load it.
 """
 
 from __future__ import annotations
@@ -12,46 +12,38 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg import generators
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import ExecStatus, TransactionStatus
-from psycopg.rows import dict_row
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, StoreError
+from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as
+from cgk_tasks.sql.statements import statements
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
     from psycopg.pq.abc import PGresult
 
-Row = dict[str, Any]
-Connection = psycopg.Connection[Any]
-AnyConnection = Union[Connection, "sa.Connection"]
+__all__ = [
+    "CONNECTIONS_LIMIT", "AnyConnection", "Connection", "Row", "autocommit", "close_pools", "close_with_pools", "copy",
+    "execute", "explain", "fetch", "fetch_as", "flush", "flushing", "is_away", "is_open", "open_connections",
+    "parameters", "retry_while_unavailable", "script", "statements", "transaction",
+]  # fmt: skip
+
 T = TypeVar("T")
 
-_BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://(.*)", re.DOTALL)
 
 _KEPT_IDLE = 5
 CONNECTIONS_LIMIT = 45
 """So many connections one process may have; those above the first few are closed after use."""
 _WAIT_SECONDS = 30.0
-
-
-@cache
-def statements(file: str) -> Mapping[str, str]:
-    """The named statements of one `.sql` file."""
-    text = files("cgk_tasks.sql").joinpath(f"{file}.sql").read_text(encoding="utf-8")
-    parts = _BLOCK.split(text)
-    return {name: body.strip().rstrip(";") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def parameters(url: str) -> dict[str, Any]:
@@ -225,35 +217,6 @@ def flushing(connection: Connection) -> Iterator[None]:
         yield
     finally:
         _results(connection)
-
-
-def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> list[Row]:
-    """Run one statement and return its rows as dictionaries.
-
-    The connection is one of ours, or the SQLAlchemy connection under a caller's session (sync, or an
-    AsyncSession inside `run_sync`).
-    """
-    if not isinstance(connection, psycopg.Connection):
-        result = connection.exec_driver_sql(statement, dict(values or {}))
-        return [dict(row) for row in result.mappings()] if result.returns_rows else []
-    with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-
-def fetch_tuples(connection: AnyConnection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Like `fetch`, for the statements of every run: no dictionary, and no look at the columns' names."""
-    if not isinstance(connection, psycopg.Connection):
-        return [tuple(row) for row in connection.exec_driver_sql(statement, dict(values))]
-    with connection.cursor() as cursor:
-        return cursor.execute(statement, values).fetchall()
-
-
-def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> int:
-    """Run one statement and return how many rows it touched."""
-    if not isinstance(connection, psycopg.Connection):
-        return connection.exec_driver_sql(statement, dict(values or {})).rowcount
-    return connection.execute(statement, values).rowcount
 
 
 def is_away(exc: BaseException) -> bool:

@@ -5,52 +5,6 @@ VALUES (%(schedule)s, %(scheduled_for)s, %(by_hand)s, %(given_up)s)
 ON CONFLICT (schedule, scheduled_for) DO NOTHING
 RETURNING schedule;
 
--- name: make_runs
--- One run for each tenant, with its idempotency key, in one statement. Those that are due are dispatched after the
--- commit, those with an offset wait in the record. starts_at: when the first of them starts.
-WITH candidates AS MATERIALIZED (
-    SELECT t.id AS tenant_id, cgk.tick_run_id(%(schedule)s, t.id, %(scheduled_for)s) AS run_id,
-           '{"tenantId":"' || t.id || %(payload)s AS payload,
-           greatest(%(scheduled_for)s::timestamptz + make_interval(secs => coalesce(o.shift_seconds, 0)), %(starts_at)s)
-               + cgk.spread_offset(%(schedule)s, t.id, %(spread)s) AS run_at,
-           CASE WHEN t.status <> 'active' THEN 'suspended'
-                WHEN o.is_off THEN 'switched_off'
-                WHEN %(overlap)s = 'skip' AND EXISTS (
-                    SELECT FROM cgk.runs r WHERE r.schedule = %(schedule)s AND r.tenant_id = t.id) THEN 'overlapping'
-           END AS reason
-      FROM cgk.tenants t
-      LEFT JOIN cgk.schedule_overrides o ON o.schedule = %(schedule)s AND o.tenant_id = t.id
-     WHERE (t.source = 'platform') = %(for_platform)s
-       AND (%(tenant_id)s::text IS NULL OR t.id = %(tenant_id)s)
-), keys AS (
-    INSERT INTO cgk.idempotency_keys (tenant_id, event, key, run_id, payload_hash, expires_at)
-    SELECT tenant_id, %(event)s, %(key)s, run_id, sha256(convert_to(payload, 'UTF8')),
-           now() + make_interval(secs => %(key_seconds)s)
-      FROM candidates WHERE reason IS NULL
-    ON CONFLICT (tenant_id, event, key) DO NOTHING
-    RETURNING run_id
-), made AS (
-    INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, run_at, handed_over_at, hand_overs,
-                          idempotency_key, schedule, scheduled_for)
-    SELECT run_id, tenant_id, %(event)s, CASE WHEN run_at <= %(now)s THEN 'pending' ELSE 'scheduled' END, %(queue)s,
-           %(priority)s, payload::json, run_at, CASE WHEN run_at <= %(now)s THEN clock_timestamp() END,
-           (run_at <= %(now)s)::int, %(key)s, %(schedule)s, %(scheduled_for)s
-      FROM candidates JOIN keys USING (run_id)
-    ON CONFLICT (id) DO NOTHING
-    RETURNING id, tenant_id, state
-), noted AS (
-    SELECT (SELECT count(*) FROM made) AS runs,
-           count(*) FILTER (WHERE reason = 'suspended') AS suspended,
-           count(*) FILTER (WHERE reason = 'switched_off') AS switched_off,
-           count(*) FILTER (WHERE reason = 'overlapping') AS overlapping,
-           coalesce(jsonb_agg(tenant_id) FILTER (WHERE reason = 'overlapping'), '[]') AS overlapped
-      FROM candidates
-)
-SELECT noted.*, coalesce(array_agg(made.id::text) FILTER (WHERE made.state = 'pending'), '{}') AS due_ids,
-       coalesce(array_agg(made.tenant_id) FILTER (WHERE made.state = 'pending'), '{}') AS due_tenants
-  FROM noted LEFT JOIN made ON true
- GROUP BY noted.runs, noted.suspended, noted.switched_off, noted.overlapping, noted.overlapped;
-
 -- name: end_tick
 UPDATE cgk.schedule_ticks
    SET runs = %(runs)s, suspended = %(suspended)s, switched_off = %(switched_off)s, overlapping = %(overlapping)s,
@@ -59,36 +13,6 @@ UPDATE cgk.schedule_ticks
 
 -- name: done_until
 UPDATE cgk.schedules SET done_until = %(until)s WHERE name = %(schedule)s AND done_until < %(until)s;
-
--- name: cancel_old_waiting
--- Closes the earlier runs of a schedule that no worker holds, with their children.
-WITH old AS (
-    SELECT r.id FROM cgk.runs r JOIN cgk.tenants t ON t.id = r.tenant_id
-     WHERE r.schedule = %(schedule)s AND t.status = 'active'
-       AND (%(tenant_id)s::text IS NULL OR r.tenant_id = %(tenant_id)s)
-), gone AS (
-    DELETE FROM cgk.runs r USING old
-     WHERE (r.id = old.id OR r.parent_id = old.id) AND (r.state <> 'running' OR r.worker_id IS NULL)
-    RETURNING r.*
-)
-INSERT INTO cgk.run_history
-SELECT id, tenant_id, event, job, 'cancelled', queue, priority, payload, max_attempts, attempt, deaths,
-       run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id,
-       children_open, replay_of, idempotency_key, clock_timestamp(), canvas, cursor, errors,
-       clock_timestamp(), NULL::json, 'OVERLAP', schedule, scheduled_for
-  FROM gone
-RETURNING id::text;
-
--- name: cancel_old_running
--- The worker sees this within a second and interrupts the job.
-WITH old AS (
-    SELECT r.id FROM cgk.runs r JOIN cgk.tenants t ON t.id = r.tenant_id
-     WHERE r.schedule = %(schedule)s AND t.status = 'active'
-       AND (%(tenant_id)s::text IS NULL OR r.tenant_id = %(tenant_id)s)
-)
-UPDATE cgk.runs r SET cancel_requested_at = coalesce(r.cancel_requested_at, now())
-  FROM old WHERE (r.id = old.id OR r.parent_id = old.id) AND r.state = 'running'
-RETURNING r.id::text;
 
 -- name: list_schedules
 SELECT s.*, t.scheduled_for AS last_tick, t.fired_at AS last_fired_at, t.runs AS last_runs,
@@ -195,31 +119,6 @@ SELECT s.id::text, s.tenant_id, s.event, s.payload::text AS payload, s.cron, s.t
 
 -- name: next_tenant_schedule
 SELECT min(next_at) AS next_at FROM cgk.tenant_schedules WHERE NOT is_paused;
-
--- name: make_tenant_runs
--- One run for each due tick of schedules that tenants made, with its idempotency key.
-WITH wanted AS MATERIALIZED (
-    SELECT w.*, cgk.tick_run_id(w.schedule, w.tenant_id, w.scheduled_for) AS run_id
-      FROM unnest(%(schedule)s::text[], %(tenant_id)s::text[], %(event)s::text[], %(payload)s::text[],
-                  %(scheduled_for)s::timestamptz[], %(key)s::text[], %(overlap)s::text[])
-           AS w (schedule, tenant_id, event, payload, scheduled_for, key, overlap)
-     WHERE w.overlap <> 'skip'
-        OR NOT EXISTS (SELECT FROM cgk.runs r WHERE r.schedule = w.schedule AND r.tenant_id = w.tenant_id)
-), keys AS (
-    INSERT INTO cgk.idempotency_keys (tenant_id, event, key, run_id, payload_hash, expires_at)
-    SELECT tenant_id, event, key, run_id, sha256(convert_to(payload, 'UTF8')),
-           now() + make_interval(secs => %(key_seconds)s)
-      FROM wanted
-    ON CONFLICT (tenant_id, event, key) DO NOTHING
-    RETURNING run_id
-)
-INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, run_at, handed_over_at, hand_overs,
-                      idempotency_key, schedule, scheduled_for)
-SELECT run_id, tenant_id, event, 'pending', %(queue)s, %(priority)s, payload::json, greatest(scheduled_for, %(now)s),
-       clock_timestamp(), 1, key, schedule, scheduled_for
-  FROM wanted JOIN keys USING (run_id)
-ON CONFLICT (id) DO NOTHING
-RETURNING id::text, tenant_id, event;
 
 -- name: advance_tenant_schedules
 UPDATE cgk.tenant_schedules s SET done_until = n.done_until, next_at = n.next_at

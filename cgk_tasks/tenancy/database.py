@@ -84,7 +84,7 @@ def _confines(tenant: Tenant) -> dict[str, str]:
 @lru_cache(maxsize=1024)
 def _begin_for(tenant: Tenant, encoding: str) -> bytes:
     """BEGIN and `enter_tenant` as one text: PostgreSQL takes several statements at once only without parameters."""
-    entering = SQL["enter_tenant"]
+    entering: str = SQL["enter_tenant"]
     for name, value in _confines(tenant).items():
         entering = entering.replace(f"%({name})s", sql.Literal(value).as_string(None))
     return f"BEGIN; {entering}".encode(encoding)

@@ -26,6 +26,11 @@ BUCKETS: Final = (
 )  # fmt: skip
 """Upper bounds of the durations, in seconds; longer ones fall above the last."""
 
+STATEMENT_BUCKETS: Final = (
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+)  # fmt: skip
+"""The same for statements of SQL."""
+
 OTHER: Final = "other"
 """Counts for events that the worker did not know when it started."""
 
@@ -35,6 +40,7 @@ _ATTEMPTS = len(ATTEMPT_OUTCOMES) * (_COUNTS + 1)
 _END = {name: _ATTEMPTS + place for place, name in enumerate(ENDS)}
 _ROW = _ATTEMPTS + len(ENDS)
 _COUNTER = {name: place for place, name in enumerate(COUNTERS)}
+_STATEMENT_COUNTS = len(STATEMENT_BUCKETS) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +53,25 @@ class Durations:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class StatementDurations:
+    """How often a statement of SQL took how long, as in Durations."""
+
+    statement: str
+    counts: Sequence[int]
+    seconds: float
+
+
 class Counters:
     """Made by the main process before it forks. A process writes its slot; the main process reads all of them."""
 
-    def __init__(self, events: Iterable[str], processes: int) -> None:
+    def __init__(self, events: Iterable[str], processes: int, statements: Iterable[str] = ()) -> None:
         self._events = list(dict.fromkeys([OTHER, *events]))
         self._row = {event: len(COUNTERS) + place * _ROW for place, event in enumerate(self._events)}
         self._slots = processes + 1  # the first one is the main process's
-        self._slot_length = len(COUNTERS) + len(self._events) * _ROW
+        begin = len(COUNTERS) + len(self._events) * _ROW
+        self._statement = {name: begin + place * (_STATEMENT_COUNTS + 1) for place, name in enumerate(statements)}
+        self._slot_length = begin + len(self._statement) * (_STATEMENT_COUNTS + 1)
         # Pages that nobody writes to take no memory.
         self._numbers = memoryview(mmap.mmap(-1, self._slots * self._slot_length * 8)).cast("d")
         self._lock = threading.Lock()  # for the threads of the main process: only those share a slot
@@ -63,6 +80,11 @@ class Counters:
         """Count one attempt."""
         at = self._row.get(event, len(COUNTERS)) + _OUTCOME[outcome]
         self._add((at + bisect_left(BUCKETS, seconds), 1.0), (at + _COUNTS, seconds))
+
+    def statement(self, name: str, seconds: float) -> None:
+        """Count a statement of SQL that has run; one that was not known at the start is not counted."""
+        if (at := self._statement.get(name)) is not None:
+            self._add((at + bisect_left(STATEMENT_BUCKETS, seconds), 1.0), (at + _STATEMENT_COUNTS, seconds))
 
     def ended(self, event: str, state: str) -> None:
         """Count a run that was closed."""
@@ -102,6 +124,13 @@ class Counters:
                 if any(counts):
                     yield Durations(event, outcome, counts, self._sum(at + _COUNTS))
 
+    def statement_durations(self) -> Iterator[StatementDurations]:
+        """Of every statement that has run."""
+        for name, at in self._statement.items():
+            if seconds := self._sum(at + _STATEMENT_COUNTS):
+                counts = [int(self._sum(at + place)) for place in range(_STATEMENT_COUNTS)]
+                yield StatementDurations(name, counts, seconds)
+
     def ends(self) -> Iterator[tuple[str, str, int]]:
         """Event, state and number of the runs that were closed."""
         for event in self._events:
@@ -119,10 +148,10 @@ class Counters:
 _figures: Counters | None = None
 
 
-def share(events: Iterable[str], processes: int) -> Counters:
+def share(events: Iterable[str], processes: int, statements: Iterable[str] = ()) -> Counters:
     """Begin to count; called by a worker's main process before the first fork."""
     global _figures  # noqa: PLW0603 - one worker a process
-    _figures = Counters(events, max(processes, 1))
+    _figures = Counters(events, max(processes, 1), statements)
     return _figures
 
 

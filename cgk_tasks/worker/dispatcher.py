@@ -23,7 +23,7 @@ from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, 
 from cgk_tasks.tenancy.sync import sync_in_background
 from cgk_tasks.worker import counters
 
-SQL = statements("dispatch")
+SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.dispatcher")
 
 LEASE = "dispatcher"
@@ -75,7 +75,7 @@ class Dispatcher:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
             self._expire()  # a claim refuses what has expired, so this may be late
             with autocommit() as connection:
-                execute(connection, SQL["release_held"])
+                execute(connection, TRANSITIONS["release_held"])
             handed += self._dispatch_lost()
             if get_settings().tenants_query:
                 sync_in_background(get_settings().tenants_refresh_seconds)
@@ -89,7 +89,7 @@ class Dispatcher:
         handed = 0
         while True:
             with autocommit() as connection:
-                rows = fetch(connection, SQL[statement], {"limit": limit, **(values or {})})
+                rows = fetch(connection, TRANSITIONS[statement], {"limit": limit, **(values or {})})
             due = dispatches(rows)
             if due and not dispatch(due):
                 return handed  # the broker is down; the next tick tries again
@@ -121,7 +121,7 @@ class Dispatcher:
 
     def _expire(self) -> None:
         with transaction() as connection, unit_of_work(connection) as unit:
-            rows = fetch(connection, SQL["expire"], {"limit": get_settings().dispatch_batch})
+            rows = fetch(connection, TRANSITIONS["expire"], {"limit": get_settings().dispatch_batch})
             closed_without_worker(connection, rows, self._on_closed)
         publish(unit.accepted)
 

@@ -191,7 +191,7 @@ class Recorder:
 
         def write() -> bool:
             with postgres.transaction() as connection, unit_of_work(connection) as unit:
-                owned = store.give_up(connection, self._worker_id, run)
+                owned = store.replace(connection, self._worker_id, run)
                 if owned:
                     send()
             publish(unit.accepted)

@@ -9,11 +9,13 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.flow.accept import publish, unit_of_work
+from cgk_tasks.runs import store
+from cgk_tasks.runs.models import State
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch, statements, transaction
 from cgk_tasks.worker import counters
 from cgk_tasks.worker.dispatcher import RunClosed, closed_without_worker
 
-SQL = statements("dispatch")
+SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.recovery")
 
 POISON_PILL = "POISON_PILL"
@@ -42,7 +44,7 @@ def reclaim(
         "reason": reason,
     }
     with transaction() as connection, unit_of_work(connection) as unit:
-        rows = fetch(connection, SQL["reclaim"], values)
+        rows = fetch(connection, TRANSITIONS["reclaim"], values)
         cancelled = [row["id"] for row in rows if row["cancel_requested"]]
         poison = [
             row["id"] for row in rows if row["deaths"] >= get_settings().max_deaths and not row["cancel_requested"]
@@ -58,10 +60,10 @@ def reclaim(
 
 
 def _close(
-    connection: Connection, ids: Sequence[str], state: str, error_code: str | None, on_closed: RunClosed | None
+    connection: Connection, ids: Sequence[str], state: State, error_code: str | None, on_closed: RunClosed | None
 ) -> None:
     if ids:
-        rows = fetch(connection, SQL["close_waiting"], {"ids": list(ids), "state": state, "error_code": error_code})
+        rows = store.close_waiting(connection, ids, state, error_code)
         closed_without_worker(connection, rows, on_closed)
 
 
@@ -74,7 +76,7 @@ def reclaim_from_dead_workers(on_closed: RunClosed | None = None) -> int:
     for row in dead:
         taken += reclaim(row["id"], None, reason=f"its worker was silent for {timeout:g} s", on_closed=on_closed)
         with autocommit() as connection:
-            gone = fetch(connection, SQL["forget_worker"], {"id": row["id"], "timeout": timeout})
+            gone = fetch(connection, SQL["deregister_silent_worker"], {"id": row["id"], "timeout": timeout})
         for worker in gone:
             _note_lost(worker["name"])
     return taken

@@ -24,7 +24,7 @@ from cgk_tasks.worker import recovery
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.worker.heartbeat import Heartbeat
 
-SQL = statements("dispatch")
+SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
 _LOOK_SECONDS = 0.5
@@ -111,7 +111,7 @@ class Supervisor(threading.Thread):
         try:
             self._dispatcher.drop_lease()
             with autocommit() as connection:
-                execute(connection, SQL["leave"], {"id": self._id})
+                execute(connection, SQL["deregister_worker"], {"id": self._id})
         except psycopg.Error as exc:
             log.warning("worker_not_deregistered", reason=str(exc).strip())
 
@@ -129,10 +129,10 @@ class Supervisor(threading.Thread):
     def _beat(self) -> None:
         values = {"id": self._id, "name": self._pool.name, "pid": os.getpid(), "queues": sorted(self._pool.queues())}
         with transaction() as connection:
-            is_new = bool(fetch(connection, SQL["be_present"], {"id": self._id}))
+            is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))
             if is_new and self._was_present:
                 self._assert_claims(connection)
-            execute(connection, SQL["beat"], values)
+            execute(connection, SQL["heartbeat"], values)
         self._was_present = True
 
     def _assert_claims(self, connection: Connection) -> None:
@@ -144,7 +144,7 @@ class Supervisor(threading.Thread):
             "attempts": [run.attempt for run in held],
             "pids": [run.pid for run in held],
         }
-        forgotten = fetch(connection, SQL["assert_claims"], values)
+        forgotten = fetch(connection, TRANSITIONS["assert_claims"], values)
         log.warning("claims_asserted_after_a_crash", held=len(held), forgotten=len(forgotten))
 
     def _handle_timed_out(self) -> None:
@@ -157,7 +157,7 @@ class Supervisor(threading.Thread):
 
     def _look_after_runs(self) -> None:
         with autocommit() as connection:
-            held = fetch(connection, SQL["held_by_worker"], {"id": self._id})
+            held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
         dead = [row["id"] for row in held if not _is_alive(row["worker_pid"])]
         if dead:
             # A fresh look at the hard time limits first: a killed child may be one of those.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.monitoring.dashboard.access.roles import Person, Role
-from cgk_tasks.sql.postgres import AnyConnection, Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import AnyConnection, Row, autocommit, execute, fetch, statements
 
 SQL = statements("dashboard")
 
@@ -73,7 +73,7 @@ def end(entry: Entry, outcome: Outcome, message: str = "") -> None:
     """Write how it ended."""
     values = {"id": entry.id, "outcome": outcome, "message": message[:2000], "affected": entry.affected}
     with autocommit() as connection:
-        connection.execute(SQL["end_action"], values)
+        execute(connection, SQL["end_action"], values)
 
 
 @contextmanager

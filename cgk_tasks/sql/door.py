@@ -1,0 +1,162 @@
+"""The one door to PostgreSQL for the statements of the `.sql` files: it knows their names.
+
+Whoever wants to know how long statements take adds an observer. While there is none, a statement costs one look more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Union
+
+import psycopg
+from psycopg.rows import tuple_row
+
+from cgk_tasks.sql import far_times
+from cgk_tasks.sql.statements import Statement
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+Row = dict[str, Any]
+Connection = psycopg.Connection[Any]
+AnyConnection = Union[Connection, "sa.Connection"]
+T = TypeVar("T")
+
+Observer = Callable[[Statement, float, BaseException | None], None]
+"""Called after each statement, with the seconds that it took and the exception that it raised, if it did."""
+
+Reading = Callable[[Sequence[str]], Callable[[tuple[Any, ...]], T]]
+"""Given the names of a statement's columns, returns what makes an object of each row."""
+
+_observers: list[Observer] = []
+_readers: Final[dict[tuple[str, Reading[Any]], Callable[[tuple[Any, ...]], Any]]] = {}
+
+
+def observe(observer: Observer) -> None:
+    """Have `observer` called after each statement of this process, and of those that it forks. Twice is once."""
+    if observer not in _observers:
+        _observers.append(observer)
+
+
+def forget_observer(observer: Observer) -> None:
+    """Call it no more."""
+    if observer in _observers:
+        _observers.remove(observer)
+
+
+def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> list[Row]:
+    """Run one statement and return its rows as dictionaries.
+
+    The connection is one of ours, or the SQLAlchemy connection under a caller's session (sync, or an
+    AsyncSession inside `run_sync`).
+    """
+    if _observers:
+        with _observed(statement):
+            columns, rows = _run(connection, statement, values)
+    else:
+        columns, rows = _run(connection, statement, values)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def fetch_as(
+    connection: AnyConnection, statement: str, values: Mapping[str, Any] | None, reading: Reading[T]
+) -> list[T]:
+    """Like `fetch`, for the statements of every run: no dictionary, and the columns' names are looked at once."""
+    if _observers:
+        with _observed(statement):
+            return _run_as(connection, statement, values, reading)
+    return _run_as(connection, statement, values, reading)
+
+
+def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> int:
+    """Run one statement and return how many rows it touched."""
+    if _observers:
+        with _observed(statement):
+            return _execute(connection, statement, values)
+    return _execute(connection, statement, values)
+
+
+def copy(connection: Connection, statement: str, rows: Iterator[Sequence[Any]]) -> None:
+    """Write rows by a statement COPY … FROM STDIN."""
+    with _observed(statement), connection.cursor() as cursor, cursor.copy(statement) as copying:
+        for row in rows:
+            copying.write_row(row)
+
+
+@contextmanager
+def _observed(statement: str) -> Iterator[None]:
+    if not isinstance(statement, Statement):
+        yield
+        return
+    error: BaseException | None = None
+    begun = time.perf_counter()
+    try:
+        yield
+    except BaseException as exc:
+        error = exc
+        raise
+    finally:
+        seconds = time.perf_counter() - begun
+        for observer in _observers:
+            observer(statement, seconds, error)
+
+
+def _execute(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None) -> int:
+    if not isinstance(connection, psycopg.Connection):
+        return connection.exec_driver_sql(statement, dict(values or {})).rowcount
+    return connection.execute(statement, values).rowcount
+
+
+def _run_as(
+    connection: AnyConnection, statement: str, values: Mapping[str, Any] | None, reading: Reading[T]
+) -> list[T]:
+    if not isinstance(connection, psycopg.Connection):
+        columns, rows = _run(connection, statement, values)
+        return list(map(reading(columns), rows))
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(statement, values)
+        read = _readers.get((statement, reading))
+        if read is None:
+            read = _readers[statement, reading] = reading(_columns(cursor))
+        return list(map(read, _rows(cursor)))
+
+
+def _run(
+    connection: AnyConnection, statement: str, values: Mapping[str, Any] | None
+) -> tuple[Sequence[str], Sequence[tuple[Any, ...]]]:
+    if not isinstance(connection, psycopg.Connection):
+        return _run_in_session(connection, statement, values)
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(statement, values)
+        return (_columns(cursor), _rows(cursor)) if cursor.description else ((), ())
+
+
+def _run_in_session(
+    connection: sa.Connection, statement: str, values: Mapping[str, Any] | None
+) -> tuple[Sequence[str], Sequence[tuple[Any, ...]]]:
+    result = connection.exec_driver_sql(statement, dict(values or {}))
+    if not result.returns_rows:
+        return (), ()
+    cursor = result.cursor
+    columns = list(result.keys())
+    if isinstance(cursor, psycopg.Cursor):
+        try:
+            return columns, _rows(cursor)
+        finally:
+            result.close()
+    return columns, [tuple(row) for row in result]  # an AsyncSession's, which has read the rows already
+
+
+def _columns(cursor: psycopg.Cursor[Any]) -> list[str]:
+    return [column.name for column in cursor.description or ()]
+
+
+def _rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
+    try:
+        return cursor.fetchall()
+    except psycopg.DataError:
+        if cursor.pgresult is None:
+            raise
+        return far_times.rows(cursor.pgresult, cursor.connection)

@@ -1,0 +1,438 @@
+-- The state table of a run: every statement that makes a run, moves it to another state or closes it. Each transition has
+-- one text, whoever makes it; where one statement is for a single run and another for many, both are made of that text,
+-- because arrays of one would cost twice as much.
+
+-- fragment: new_run
+-- The columns of a run that its sender decides; run_at apart, which has a default.
+id, tenant_id, event, job, state, queue, priority, payload, max_attempts, expires_at, parent_id, replay_of,
+idempotency_key, canvas, scheduled_for, trace, schedule
+
+-- fragment: kept
+-- What closing a run takes from the open record into the history as it is.
+id, tenant_id, event, queue, priority, payload, max_attempts, attempt, deaths, run_at, expires_at, created_at,
+handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id, children_open, replay_of, idempotency_key,
+canvas, cursor, schedule, scheduled_for
+
+-- fragment: claimed
+-- What a worker gets to know of a run that it holds.
+r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload, r.max_attempts, r.attempt,
+r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text, r.canvas::text AS canvas, r.cursor::text AS cursor,
+(r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, r.scheduled_for, r.trace, r.expires_at, t.id AS tenant, t.status,
+t.isolation, t.schema_name, t.role_name
+
+-- fragment: owned
+-- The run that this attempt holds.
+id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid
+
+-- fragment: dispatched
+r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state
+
+-- fragment: closed
+-- What those who close runs that no worker holds need for what follows.
+id::text, parent_id::text, state, canvas::text AS canvas, tenant_id, event
+
+-- fragment: durability
+-- `off` where the caller waits for the disk itself, or needs not. A condition, which is looked at once and not for each row.
+(SELECT set_config('synchronous_commit', %(durability)s, true)) IS NOT NULL
+
+-- fragment: errors_with(error)
+-- A run's errors after one more, if there is one: the first and the last 20. All of them would be read and written again
+-- at each further attempt.
+CASE WHEN {error} IS NULL THEN errors
+     WHEN jsonb_array_length(errors) <= 20 THEN errors || {error}
+     ELSE jsonb_build_array(errors -> 0) || jsonb_path_query_array(errors, '$[last - 18 to last]') || {error} END
+
+-- fragment: errors_left_out_with(error)
+-- How many errors are left out then, between the first and the second of those that are kept.
+CASE WHEN {error} IS NULL OR jsonb_array_length(errors) <= 20 THEN errors_left_out
+     ELSE coalesce(errors_left_out, 0) + jsonb_array_length(errors) - 20 END
+
+-- fragment: insert(new)
+-- nothing → scheduled, held or pending. A run that is due is inserted as dispatched: the sender publishes it right after
+-- the commit, and if that fails the dispatcher notices.
+INSERT INTO cgk.runs ({{new_run}}, run_at, handed_over_at, hand_overs)
+SELECT {{new_run}}, coalesce(run_at, now()), CASE WHEN state = 'pending' THEN clock_timestamp() END,
+       (state = 'pending')::int
+  FROM {new}
+ON CONFLICT (id) DO NOTHING
+
+-- fragment: without_sender
+-- What a run has not that a schedule makes.
+NULL::text AS job, NULL::int AS max_attempts, NULL::timestamptz AS expires_at, NULL::uuid AS parent_id,
+NULL::uuid AS replay_of, NULL::json AS canvas, NULL::text AS trace
+
+-- name: insert_run
+-- Locks nothing but the new row.
+{{insert((SELECT %(id)s::uuid AS id, %(tenant_id)s::text AS tenant_id, %(event)s::text AS event, %(job)s::text AS job,
+               %(state)s::text AS state, %(queue)s::text AS queue, %(priority)s::smallint AS priority,
+               %(payload)s::json AS payload, %(max_attempts)s::int AS max_attempts, %(run_at)s::timestamptz AS run_at,
+               %(expires_at)s::timestamptz AS expires_at, %(parent_id)s::uuid AS parent_id,
+               %(replay_of)s::uuid AS replay_of, %(idempotency_key)s::text AS idempotency_key, %(canvas)s::json AS canvas,
+               %(scheduled_for)s::timestamptz AS scheduled_for, %(trace)s::text AS trace, NULL::text AS schedule) AS new
+ WHERE {{durability}})}};
+
+-- name: insert_runs
+-- Thousands at once.
+{{insert((SELECT id, tenant_id, event, job, state, queue, priority, payload::json AS payload, max_attempts, run_at,
+               expires_at, parent_id, replay_of, idempotency_key, canvas::json AS canvas, scheduled_for, trace,
+               NULL::text AS schedule
+          FROM unnest(%(id)s::uuid[], %(tenant_id)s::text[], %(event)s::text[], %(job)s::text[], %(state)s::text[],
+                      %(queue)s::text[], %(priority)s::smallint[], %(payload)s::text[], %(max_attempts)s::int[],
+                      %(run_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(parent_id)s::uuid[],
+                      %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(canvas)s::text[],
+                      %(scheduled_for)s::timestamptz[], %(trace)s::text[])
+               AS given (id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at,
+                         parent_id, replay_of, idempotency_key, canvas, scheduled_for, trace)) AS new)}};
+
+-- name: copy_runs
+-- The same without a plan: a third of the cost for many.
+COPY cgk.runs ({{new_run}}, run_at, handed_over_at, hand_overs) FROM STDIN;
+
+-- name: insert_runs_of_tick
+-- One run for each tenant, with its idempotency key, in one statement. Those that are due are dispatched after the
+-- commit, those with an offset wait in the record. starts_at: when the first of them starts.
+WITH candidates AS MATERIALIZED (
+    SELECT t.id AS tenant_id, cgk.tick_run_id(%(schedule)s, t.id, %(scheduled_for)s) AS run_id,
+           '{"tenantId":"' || t.id || %(payload)s AS payload,
+           greatest(%(scheduled_for)s::timestamptz + make_interval(secs => coalesce(o.shift_seconds, 0)), %(starts_at)s)
+               + cgk.spread_offset(%(schedule)s, t.id, %(spread)s) AS run_at,
+           CASE WHEN t.status <> 'active' THEN 'suspended'
+                WHEN o.is_off THEN 'switched_off'
+                WHEN %(overlap)s = 'skip' AND EXISTS (
+                    SELECT FROM cgk.runs r WHERE r.schedule = %(schedule)s AND r.tenant_id = t.id) THEN 'overlapping'
+           END AS reason
+      FROM cgk.tenants t
+      LEFT JOIN cgk.schedule_overrides o ON o.schedule = %(schedule)s AND o.tenant_id = t.id
+     WHERE (t.source = 'platform') = %(for_platform)s
+       AND (%(tenant_id)s::text IS NULL OR t.id = %(tenant_id)s)
+), keys AS (
+    INSERT INTO cgk.idempotency_keys (tenant_id, event, key, run_id, payload_hash, expires_at)
+    SELECT tenant_id, %(event)s, %(key)s, run_id, sha256(convert_to(payload, 'UTF8')),
+           now() + make_interval(secs => %(key_seconds)s)
+      FROM candidates WHERE reason IS NULL
+    ON CONFLICT (tenant_id, event, key) DO NOTHING
+    RETURNING run_id
+), made AS (
+    {{insert((SELECT run_id AS id, tenant_id, %(event)s::text AS event,
+                   CASE WHEN run_at <= %(now)s THEN 'pending' ELSE 'scheduled' END AS state, %(queue)s::text AS queue,
+                   %(priority)s::smallint AS priority, payload::json AS payload, run_at,
+                   %(key)s::text AS idempotency_key, %(scheduled_for)s::timestamptz AS scheduled_for,
+                   %(schedule)s::text AS schedule, {{without_sender}}
+              FROM candidates JOIN keys USING (run_id)) AS new)}}
+    RETURNING id, tenant_id, state
+), noted AS (
+    SELECT (SELECT count(*) FROM made) AS runs,
+           count(*) FILTER (WHERE reason = 'suspended') AS suspended,
+           count(*) FILTER (WHERE reason = 'switched_off') AS switched_off,
+           count(*) FILTER (WHERE reason = 'overlapping') AS overlapping,
+           coalesce(jsonb_agg(tenant_id) FILTER (WHERE reason = 'overlapping'), '[]') AS overlapped
+      FROM candidates
+)
+SELECT noted.*, coalesce(array_agg(made.id::text) FILTER (WHERE made.state = 'pending'), '{}') AS due_ids,
+       coalesce(array_agg(made.tenant_id) FILTER (WHERE made.state = 'pending'), '{}') AS due_tenants
+  FROM noted LEFT JOIN made ON true
+ GROUP BY noted.runs, noted.suspended, noted.switched_off, noted.overlapping, noted.overlapped;
+
+-- name: insert_runs_of_tenant_schedules
+-- One run for each due tick of schedules that tenants made, with its idempotency key.
+WITH wanted AS MATERIALIZED (
+    SELECT w.*, cgk.tick_run_id(w.schedule, w.tenant_id, w.scheduled_for) AS run_id
+      FROM unnest(%(schedule)s::text[], %(tenant_id)s::text[], %(event)s::text[], %(payload)s::text[],
+                  %(scheduled_for)s::timestamptz[], %(key)s::text[], %(overlap)s::text[])
+           AS w (schedule, tenant_id, event, payload, scheduled_for, key, overlap)
+     WHERE w.overlap <> 'skip'
+        OR NOT EXISTS (SELECT FROM cgk.runs r WHERE r.schedule = w.schedule AND r.tenant_id = w.tenant_id)
+), keys AS (
+    INSERT INTO cgk.idempotency_keys (tenant_id, event, key, run_id, payload_hash, expires_at)
+    SELECT tenant_id, event, key, run_id, sha256(convert_to(payload, 'UTF8')),
+           now() + make_interval(secs => %(key_seconds)s)
+      FROM wanted
+    ON CONFLICT (tenant_id, event, key) DO NOTHING
+    RETURNING run_id
+)
+{{insert((SELECT run_id AS id, tenant_id, event, 'pending' AS state, %(queue)s::text AS queue,
+               %(priority)s::smallint AS priority, payload::json AS payload,
+               greatest(scheduled_for, %(now)s) AS run_at, key AS idempotency_key, scheduled_for, schedule,
+               {{without_sender}}
+          FROM wanted JOIN keys USING (run_id)) AS new)}}
+RETURNING id::text, tenant_id, event;
+
+-- name: dispatch_due
+-- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
+WITH due AS (
+    SELECT id FROM cgk.runs
+     WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
+     ORDER BY run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE cgk.runs r
+   SET state = CASE WHEN t.status = 'suspended' OR q.queue IS NOT NULL THEN 'held' ELSE 'pending' END,
+       handed_over_at = clock_timestamp(), hand_overs = 1
+  FROM due JOIN cgk.runs d USING (id) LEFT JOIN cgk.tenants t ON t.id = d.tenant_id
+       LEFT JOIN cgk.paused_queues q ON q.queue = d.queue
+ WHERE r.id = due.id
+RETURNING {{dispatched}};
+
+-- fragment: dispatch_again(which)
+-- A pending run stays so, and gets another message.
+WITH waiting AS (
+    SELECT id FROM cgk.runs
+     WHERE state = 'pending' AND {which} LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+UPDATE cgk.runs r SET handed_over_at = clock_timestamp(), hand_overs = least(r.hand_overs + 1, 1000)
+  FROM waiting WHERE r.id = waiting.id
+RETURNING {{dispatched}}
+
+-- name: dispatch_unpublished
+-- Runs whose publish failed, that a worker gave back or whose tenant or queue was resumed.
+{{dispatch_again(handed_over_at IS NULL
+     ORDER BY priority DESC, run_at)}};
+
+-- name: dispatch_lost
+-- Dispatched before the oldest message that is still in their list, and not claimed: the broker lost them, or a
+-- worker keeps them waiting. Dispatched again, less often each time; a needless message is harmless.
+{{dispatch_again(queue = %(queue)s AND priority = %(priority)s
+       AND handed_over_at < %(before)s
+       AND handed_over_at < now() - make_interval(secs => %(patience)s * least(power(2, hand_overs - 1), 64))
+     ORDER BY handed_over_at)}};
+
+-- name: forget_dispatch
+-- The publish failed: the dispatcher dispatches these as soon as the broker is back.
+UPDATE cgk.runs SET handed_over_at = NULL WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending';
+
+-- name: release_held
+-- held → pending or scheduled, where the tenant is not suspended and the queue not paused (any more). Jumps in the index
+-- from queue to queue, and from tenant to tenant in those that are open: a look costs the same with a million runs held.
+-- A tenant that is gone holds nothing: its run fails once it is claimed, and says so.
+WITH RECURSIVE queues AS (
+    (SELECT queue FROM cgk.runs WHERE state = 'held' ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT following.queue FROM queues, LATERAL (
+        SELECT queue FROM cgk.runs WHERE state = 'held' AND queue > queues.queue ORDER BY queue LIMIT 1) AS following
+), parts AS (
+    SELECT queue, first.tenant_id FROM queues, LATERAL (
+        SELECT r.tenant_id FROM cgk.runs r
+         WHERE r.state = 'held' AND r.queue = queues.queue ORDER BY r.tenant_id LIMIT 1) AS first
+     WHERE NOT EXISTS (SELECT FROM cgk.paused_queues p WHERE p.queue = queues.queue)
+    UNION ALL
+    SELECT parts.queue, following.tenant_id FROM parts, LATERAL (
+        SELECT r.tenant_id FROM cgk.runs r
+         WHERE r.state = 'held' AND r.queue = parts.queue AND r.tenant_id > parts.tenant_id
+         ORDER BY r.tenant_id LIMIT 1) AS following
+), free AS (
+    SELECT held.id FROM parts LEFT JOIN cgk.tenants t ON t.id = parts.tenant_id, LATERAL (
+        SELECT r.id FROM cgk.runs r
+         WHERE r.state = 'held' AND r.queue = parts.queue AND r.tenant_id = parts.tenant_id OFFSET 0) AS held
+     WHERE t.status IS DISTINCT FROM 'suspended'
+)
+UPDATE cgk.runs r
+   SET state = CASE WHEN r.run_at > now() THEN 'scheduled' ELSE 'pending' END, handed_over_at = NULL
+  FROM free WHERE r.id = free.id AND r.state = 'held';
+
+-- fragment: is_barred
+-- PostgreSQL crashed, and some worker has not yet said what it is running.
+EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
+
+-- fragment: is_held
+t.status = 'suspended' OR waiting.queue = ANY(paused.queues)
+
+-- fragment: claim(which)
+-- pending → running. What does not come back is a duplicate, cancelled, expired or not due.
+-- A run of a suspended tenant, or in a paused queue, is held instead; the pauses are read once, which costs less than a
+-- join. Locks the rows of the packet, in id order by the primary key.
+-- Not flushed to disk: what a crash of PostgreSQL makes it forget, the workers assert again (assert_claims) before
+-- anybody claims, which the last condition sees to.
+UPDATE cgk.runs r
+   SET state = CASE WHEN {{is_held}} THEN 'held' ELSE 'running' END,
+       attempt = CASE WHEN {{is_held}} THEN r.attempt ELSE r.attempt + 1 END,
+       worker_id = CASE WHEN {{is_held}} THEN NULL ELSE %(worker_id)s::uuid END,
+       worker_pid = %(pid)s,
+       started_at = clock_timestamp()
+  FROM (SELECT ARRAY(SELECT queue FROM cgk.paused_queues) AS queues, set_config('synchronous_commit', 'off', true)) AS paused,
+       cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
+ WHERE {which} AND r.id = waiting.id
+   AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
+   AND NOT {{is_barred}}
+RETURNING {{claimed}}
+
+-- name: claim_one
+{{claim(waiting.id = %(id)s::uuid)}};
+
+-- name: claim
+{{claim(waiting.id = ANY(%(ids)s::uuid[]))}};
+
+-- name: claims_barred
+SELECT {{is_barred}} AS barred;
+
+-- name: assert_claims
+-- Claims that PostgreSQL forgot in a crash while their jobs run on: pending → running, as they were.
+UPDATE cgk.runs r
+   SET state = 'running', attempt = held.attempt, worker_id = %(worker_id)s::uuid, worker_pid = held.pid,
+       started_at = clock_timestamp()
+  FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(pids)s::int[]) AS held (id, attempt, pid)
+ WHERE r.id = held.id AND r.state = 'pending' AND r.attempt = held.attempt - 1
+RETURNING r.id::text;
+
+-- name: running
+-- The runs among these that a worker holds, as `claim` returned them.
+SELECT {{claimed}}
+  FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.state = 'running';
+
+-- name: save_cursor
+-- Only the attempt that owns the run may move its cursor.
+UPDATE cgk.runs SET cursor = %(cursor)s::json WHERE {{owned}} RETURNING id;
+
+-- name: fan_out
+-- A run whose event has several jobs becomes the parent of one child each. It stays running, owned by no worker.
+UPDATE cgk.runs SET worker_id = NULL, worker_pid = NULL, children_open = %(children)s WHERE {{owned}} RETURNING id;
+
+-- name: cancel_requested
+-- Whether a run that the attempt still owns is to be cancelled.
+SELECT 1 FROM cgk.runs WHERE {{owned}} AND cancel_requested_at IS NOT NULL;
+
+-- name: replace
+-- The run is replaced by another signature that takes its id: only the attempt that owns it may do that.
+DELETE FROM cgk.runs WHERE {{owned}} AND cancel_requested_at IS NULL RETURNING id::text;
+
+-- name: release
+-- running → retrying (after a failure or a snooze) or pending (a packet gives back what it has not begun).
+-- refund: 1 if the attempt is not used. deferral: why, where no error tells it. A cancelled run is not released.
+UPDATE cgk.runs r
+   SET state = o.state, attempt = r.attempt - o.refund,
+       run_at = CASE WHEN o.state = 'retrying' THEN now() + make_interval(secs => o.delay_seconds) ELSE r.run_at END,
+       payload = coalesce(o.payload::json, r.payload),
+       job = coalesce(o.job, r.job),
+       errors = {{errors_with(o.error::jsonb)}},
+       errors_left_out = {{errors_left_out_with(o.error::jsonb)}},
+       put_off = o.deferral::json,
+       worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
+  FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(state)s::text[], %(refund)s::int[], %(delay_seconds)s::float8[],
+              %(error)s::text[], %(payload)s::text[], %(job)s::text[], %(deferral)s::text[])
+       AS o (id, attempt, state, refund, delay_seconds, error, payload, job, deferral)
+ WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
+   AND r.cancel_requested_at IS NULL
+RETURNING r.id::text;
+
+-- name: reclaim
+-- Runs whose process died: running → pending. Its caller closes those that were cancelled meanwhile, or died too often.
+-- ids: NULL for all runs of the worker. deaths: 0 where the worker stopped them itself.
+WITH dead AS (
+    SELECT id, jsonb_build_object('attempt', attempt, 'code', 'WORKER_DIED', 'kind', 'death',
+                   'type', 'WorkerDied', 'message', %(reason)s::text, 'at', now()) AS error
+      FROM cgk.runs
+     WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
+       AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
+       FOR UPDATE
+)
+UPDATE cgk.runs r
+   SET state = 'pending', deaths = r.deaths + %(deaths)s, worker_id = NULL, worker_pid = NULL,
+       attempt = r.attempt - CASE WHEN %(deaths)s = 0 THEN 1 ELSE 0 END,
+       handed_over_at = NULL, hand_overs = 0,
+       errors = {{errors_with(error)}}, errors_left_out = {{errors_left_out_with(error)}}
+  FROM dead WHERE r.id = dead.id
+RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requested;
+
+-- name: count_down_children
+-- Counts a parent's children down; returns the parent when the last one has closed.
+UPDATE cgk.runs r SET children_open = r.children_open - done.children
+  FROM (SELECT id, count(*)::int AS children FROM unnest(%(parents)s::uuid[]) AS p (id) GROUP BY id) AS done
+ WHERE r.id = done.id AND r.state = 'running'
+RETURNING r.id::text, r.children_open;
+
+-- fragment: this_run
+(SELECT %(id)s::uuid AS id) AS root
+
+-- fragment: runs_of_schedule
+-- A schedule's open runs, of active tenants, or of one of them.
+(SELECT old.id FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
+  WHERE old.schedule = %(schedule)s AND t.status = 'active'
+    AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s)) AS root
+
+-- fragment: request_cancel(root)
+-- A run that a worker holds stays running: the worker sees this within a second and interrupts the job.
+UPDATE cgk.runs r SET cancel_requested_at = coalesce(r.cancel_requested_at, now())
+  FROM {root}
+ WHERE (r.id = root.id OR r.parent_id = root.id) AND r.state = 'running' AND r.worker_id IS NOT NULL
+RETURNING r.id::text
+
+-- name: request_cancel
+{{request_cancel({{this_run}})}};
+
+-- name: request_cancel_of_schedule
+{{request_cancel({{runs_of_schedule}})}};
+
+-- fragment: close(which)
+-- open → closed: moves runs into the history. `which` says how the runs end, as `o`, and WHERE which runs r they are. The
+-- condition on their state is part of it, so that a run that has moved on meanwhile stays.
+WITH gone AS (
+    DELETE FROM cgk.runs r USING {which}
+    RETURNING r.*, o.state AS closed_as, o.error_code, o.cancelled_at, o.job AS closed_by, o.result, o.error
+)
+INSERT INTO cgk.run_history ({{kept}}, job, state, cancel_requested_at, errors, errors_left_out, closed_at, result,
+                             error_code)
+SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, cancel_requested_at),
+       {{errors_with(error)}}, {{errors_left_out_with(error)}}, clock_timestamp(), result, error_code
+  FROM gone
+
+-- fragment: end
+(state, error_code, cancelled_at, job, result, error)
+
+-- fragment: alike(how)
+-- All of them end alike, and no job says how: state, error code, and when they were cancelled, if not before.
+(SELECT {how}, NULL::text, NULL::json, NULL::jsonb) AS o {{end}}
+
+-- name: finish_one
+-- running → completed, failed, cancelled or unhandled, only where the attempt still owns the run. Not flushed to disk on
+-- its own: a finish that PostgreSQL forgets in a crash means running again, and the worker notices that it runs nothing
+-- of the kind.
+{{close((SELECT %(state)s::text, %(error_code)s::text, NULL::timestamptz, %(job)s::text, %(result)s::json,
+                  %(error)s::jsonb) AS o {{end}}
+     WHERE {{durability}} AND r.id = %(id)s::uuid AND r.state = 'running' AND r.attempt = %(attempt)s
+       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid)}}
+RETURNING id::text, parent_id::text, state;
+
+-- name: finish
+{{close((SELECT state, error_code, NULL::timestamptz, job, result::json, error::jsonb, id, attempt
+             FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(job)s::text[], %(state)s::text[], %(result)s::text[],
+                         %(error)s::text[], %(error_code)s::text[])
+                  AS given (id, attempt, job, state, result, error, error_code))
+            AS o (state, error_code, cancelled_at, job, result, error, id, attempt)
+     WHERE {{durability}} AND r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
+       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid)}}
+RETURNING id::text, parent_id::text, state;
+
+-- name: close_parent
+-- running → completed, failed or cancelled, once no child is open.
+{{close((SELECT CASE WHEN bool_and(state = 'completed') THEN 'completed' WHEN bool_or(state = 'failed') THEN 'failed'
+                       ELSE 'cancelled' END,
+                  CASE WHEN NOT bool_and(state = 'completed') THEN coalesce(max(error_code), 'CHILD_NOT_COMPLETED') END,
+                  NULL::timestamptz, NULL::text, json_object_agg(coalesce(job, ''), result), NULL::jsonb
+             FROM cgk.run_history WHERE parent_id = %(id)s::uuid) AS o {{end}}
+     WHERE r.id = %(id)s::uuid AND r.state = 'running' AND r.children_open <= 0)}}
+RETURNING {{closed}};
+
+-- fragment: cancel(how)
+-- open → cancelled, at once: runs that no worker holds. A parent of child runs counts as such: its children end too.
+{{close({how} WHERE (r.id = root.id OR r.parent_id = root.id) AND (r.state <> 'running' OR r.worker_id IS NULL))}}
+RETURNING {{closed}}
+
+-- name: cancel
+{{cancel({{alike('cancelled', NULL::text, clock_timestamp())}}, {{this_run}})}};
+
+-- name: cancel_of_schedule
+{{cancel({{alike('cancelled', 'OVERLAP', clock_timestamp())}}, {{runs_of_schedule}})}};
+
+-- name: expire
+-- open → expired: their time to live passed before they started.
+{{close({{alike('expired', 'EXPIRED', NULL::timestamptz)}}
+     WHERE r.id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
+                     LIMIT %(limit)s FOR UPDATE SKIP LOCKED))}}
+RETURNING {{closed}};
+
+-- name: close_waiting
+-- open → failed or cancelled: poison pills, runs that were cancelled while their process died, and runs that are not to be
+-- made at all because what comes before them failed. error: NULL, or one more for their record.
+{{close((SELECT %(state)s::text, %(error_code)s::text, NULL::timestamptz, NULL::text, NULL::json, %(error)s::jsonb)
+            AS o {{end}}
+     WHERE r.id = ANY(%(ids)s::uuid[]) AND r.state <> 'running')}}
+RETURNING {{closed}};
