@@ -170,10 +170,6 @@ class Settings(BaseSettings):
     database_patience_seconds: PositiveFloat = Field(
         default=300.0, description="How long a worker keeps trying to record an outcome while PostgreSQL is away."
     )
-    schedules_need_jobs: bool = Field(
-        default=False,
-        description="Beat leaves out schedules whose event has no job in `CGK_JOB_MODULES`, where runs would be unhandled.",
-    )
     history_days: PositiveInt = Field(default=90, description="Closed runs are dropped after this many days.")
 
     log_format: Literal["auto", "json", "console"] = Field(

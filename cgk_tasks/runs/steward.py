@@ -23,6 +23,7 @@ from cgk_tasks.postgres import Connection, Row, autocommit, execute, fetch, stat
 from cgk_tasks.runs import recovery
 from cgk_tasks.runs.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.runs.heart import Heart
+from cgk_tasks.runs.job_events import note_job_events
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.steward")
@@ -48,6 +49,8 @@ class Pool:
 
     name: str
     queues: Callable[[], Collection[str]]
+    events: Callable[[], Collection[str]]
+    """The events that the worker has jobs for."""
     is_at_work: Callable[[Row], bool]
     """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
     held: Callable[[], Sequence[Holding]]
@@ -133,6 +136,7 @@ class Steward(threading.Thread):
             if is_new and self._was_present:
                 self._assert_claims(connection)
             execute(connection, SQL["beat"], values)
+            note_job_events(connection, self._pool.events())
         self._was_present = True
 
     def _assert_claims(self, connection: Connection) -> None:

@@ -142,6 +142,11 @@ def jobs_for(event: str) -> tuple[Job, ...]:
     return _by_event.get(event, ())
 
 
+def events_with_jobs() -> frozenset[str]:
+    """The events that this process has a job for: the application's, or a built-in one that is switched on."""
+    return frozenset(event for event, jobs in _by_event.items() if jobs)
+
+
 def find_job(job_id: str) -> Job | None:
     return _jobs.get(job_id)
 

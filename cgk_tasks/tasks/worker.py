@@ -23,6 +23,7 @@ from cgk_tasks.postgres import Row
 from cgk_tasks.runs import identity, tracing
 from cgk_tasks.runs.steward import Pool, Steward
 from cgk_tasks.tasks import activity, cancellation, canvas
+from cgk_tasks.tasks.jobs import events_with_jobs
 from cgk_tasks.tasks.request import PacketRequest
 from cgk_tasks.tasks.timed_out import record_timed_out
 
@@ -115,6 +116,7 @@ def _pool(worker: WorkController) -> Pool:
     return Pool(
         name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
+        events=events_with_jobs,
         is_at_work=is_at_work,
         held=lambda: activity.shared().held(),
         interrupt=cancellation.request,

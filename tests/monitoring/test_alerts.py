@@ -11,6 +11,7 @@ from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.monitoring.alerts import AlertWatch
 from cgk_tasks.postgres import autocommit, execute, fetch, transaction
 from cgk_tasks.runs import recovery, store
+from cgk_tasks.runs.job_events import note_job_events
 from cgk_tasks.runs.queues import pause_queue, resume_queue
 from cgk_tasks.schedules.health import SQL as SCHEDULES
 from tests.monitoring.alert_jobs import Behave
@@ -190,6 +191,7 @@ def late():
         "done_until": datetime.now(UTC) - timedelta(hours=1),
     }  # fmt: skip
     with transaction() as connection:
+        note_job_events(connection, ["order.created"])
         fetch(connection, SCHEDULES["save_schedule"], values)
     yield
     with transaction() as connection:

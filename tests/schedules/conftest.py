@@ -8,7 +8,7 @@ from cgk_tasks.schedules import table as _entries  # noqa: F401 - there before a
 from cgk_tasks.schedules.schedule import Schedule, add_schedules
 from tests.support import jobs  # noqa: F401 - the events test.behave and test.nobody
 
-TABLES = "runs, run_history, idempotency_keys, schedules, schedule_ticks, schedule_overrides, tenant_schedules, leases"
+TABLES = "runs, run_history, idempotency_keys, schedules, schedule_ticks, schedule_overrides, tenant_schedules, leases, job_events"
 
 
 @pytest.fixture

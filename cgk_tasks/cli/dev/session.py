@@ -67,9 +67,6 @@ def _tell_what_is_missing(lines: Lines) -> None:
 def _programs(plan: Plan, lines: Lines) -> list[Program]:
     """In the order in which they are stopped: first what sends, then what works, then what looks on."""
     os.environ.setdefault("CGK_LOG_FORMAT", "console")
-    if "schedules_need_jobs" not in get_settings().model_fields_set:
-        # A new project has jobs for few of the package's schedules; the others would fill its list of runs.
-        os.environ["CGK_SCHEDULES_NEED_JOBS"] = "true"
     celery = ["-m", "celery", "--quiet", "-A", "cgk_tasks"]
     worker = [
         *celery,

@@ -1,0 +1,21 @@
+"""Which events somebody has a job for: beat leaves the schedules of all others out."""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+TABLES = """
+-- A row for each event that a worker, or a beat that imports the job modules, has a job for. Workers renew the rows while
+-- they live. What no worker has renewed for a day, while others went on, is no longer counted.
+CREATE TABLE cgk.job_events (
+    event   text PRIMARY KEY,
+    seen_at timestamptz NOT NULL DEFAULT now()
+);
+"""
+
+
+def upgrade() -> None:
+    op.execute(TABLES)
