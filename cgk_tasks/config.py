@@ -147,7 +147,7 @@ class Settings(BaseSettings):
     )
     tenant_setup: str | None = Field(
         default=None,
-        description="module:function called by `tenants add` with the tenant and a connection in its schema.",
+        description="module:function called by `tenants add` and `tenants migrate` with the tenant and a connection in its schema.",
     )
     storage_root: Path = Field(default=Path(".cgk/storage"), description="Parent folder of the tenants' files.")
     cache_url: SecretStr | None = Field(default=None, description="Redis of the tenant cache. Unset: the broker.")

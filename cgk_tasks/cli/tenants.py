@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cgk_tasks.cli import tenants_migrate
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 from cgk_tasks.config import Isolation
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy import Tenant
 
 commands = typer.Typer(
-    help="Register, suspend and resume tenants.",
+    help="Register, suspend and resume tenants, and bring their tables up to date.",
     epilog=examples("cgk-tasks tenants add acme", "cgk-tasks tenants list", "cgk-tasks tenants suspend acme"),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -81,6 +82,9 @@ def resume(tenant_id: TenantId) -> None:
 
     tenant = resume_tenant(tenant_id)
     typer.echo(f"{tenant.id}: {tenant.status}")
+
+
+commands.command("migrate", epilog=tenants_migrate.EXAMPLES)(tenants_migrate.migrate)
 
 
 SettingName = Annotated[

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Collection
-from importlib import import_module
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Literal
 
 import psycopg
 from psycopg import errors as pg_errors
-from psycopg import sql
 
-from cgk_tasks.config import Isolation, Settings, get_settings
+from cgk_tasks.config import Isolation, get_settings
 from cgk_tasks.errors import ConfigurationError, UnknownTenantError
 from cgk_tasks.events.base import validate_tenant_id
 from cgk_tasks.postgres import Connection, Row, autocommit, execute, explain, fetch, statements, transaction
 from cgk_tasks.tenancy import confinement, sync
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.setup import find_hook, run_hook
 
 SQL = statements("tenants")
 
@@ -105,17 +104,15 @@ def add_tenant(
     """
     settings = get_settings()
     wanted = confinement.plan(validate_tenant_id(tenant_id), schema, isolation or settings.tenant_isolation, settings)
-    setup = _setup_hook(settings)
+    hook = find_hook(settings)
     try:
         with transaction() as connection:
             tenant = _register(connection, wanted, source)
             if schema is not None or isolation is not None:
                 _check_asked(tenant, schema, isolation)
             confinement.prepare(connection, tenant)
-            if setup is not None:
-                connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(tenant.schema_name)))
-                setup(tenant, connection)
-                confinement.grant(connection, tenant)
+            if hook is not None:
+                run_hook(hook, tenant, connection)
     except psycopg.OperationalError as exc:
         raise explain(exc) from exc
     _known.pop(tenant.id, None)
@@ -148,20 +145,6 @@ def _check_asked(tenant: Tenant, schema: str | None, isolation: Isolation | None
         f"Tenant {tenant.id!r} is registered with schema {tenant.schema_name!r} and isolation {tenant.isolation!r}. "
         "That is not changed by adding it again: leave these options out."
     )
-
-
-def _setup_hook(settings: Settings) -> Callable[[Tenant, Connection], Any] | None:
-    path = settings.tenant_setup
-    if not path:
-        return None
-    module_name, _, function = path.partition(":")
-    try:
-        hook: Callable[[Tenant, Connection], Any] = getattr(import_module(module_name), function)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigurationError(
-            f"CGK_TENANT_SETUP={path!r} cannot be loaded ({exc}). Write it as module:function."
-        ) from exc
-    return hook
 
 
 def suspend_tenant(tenant_id: str, by: str = "") -> Tenant:
