@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cgk_tasks.encryption_keys import key_bytes
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.nearest import nearest
 
 ProviderName = Literal["celery", "local", "inngest", "trigger.dev"]
 HOSTED_PROVIDERS = ("inngest", "trigger.dev")
@@ -169,6 +169,10 @@ class Settings(BaseSettings):
     )
     database_patience_seconds: PositiveFloat = Field(
         default=300.0, description="How long a worker keeps trying to record an outcome while PostgreSQL is away."
+    )
+    actor: str = Field(
+        default="",
+        description="Who acts, in the audit of changes by command line and Python; empty: the system's user.",
     )
     history_days: PositiveInt = Field(default=90, description="Closed runs are dropped after this many days.")
 
@@ -342,8 +346,8 @@ def _unknown(variables: Iterable[str], model: type[Settings]) -> Iterator[tuple[
     known = {f"CGK_{name.upper()}" for name in model.model_fields} | _OTHER_VARIABLES
     for variable in variables:
         if variable.upper().startswith("CGK_") and variable.upper() not in known:
-            nearest = difflib.get_close_matches(variable.upper(), known, n=1)
-            yield variable, f" Did you mean {nearest[0]}?" if nearest else ""
+            near = nearest(variable, known)
+            yield variable, f" Did you mean {near}?" if near else ""
 
 
 # Read by a test or by the worker itself, not settings of the application.

@@ -182,11 +182,15 @@ def _set_enabled(name: str, *, enabled: bool) -> None:
     from cgk_tasks.schedules.django_setup import set_up_django
 
     set_up_django()
+    from cgk_tasks.audit import note
+    from cgk_tasks.postgres import autocommit
     from cgk_tasks.schedules.periodic_tasks import set_enabled, store_entry
 
     if not set_enabled(schedule.name, enabled=enabled):
         # No beat has seeded it yet; beat takes a row that is there already as an operator's.
         store_entry(schedule, enabled=enabled, with_times=True)
+    with autocommit() as connection:
+        note(connection, "resume schedule" if enabled else "pause schedule", schedule.name)
     typer.echo(f"{schedule.name}: {'active' if enabled else 'paused'}")
 
 

@@ -10,7 +10,7 @@ from cgk_tasks.cli import exits
 from cgk_tasks.cli.output import AsJson, err, examples, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cgk_tasks.tenancy import Tenant
     from cgk_tasks.tenancy.setup import SetUp
@@ -42,6 +42,7 @@ def migrate(
     if not tenants:
         say("No tenant is active. Add one: cgk-tasks tenants add acme")
     done = list(_with_progress(set_up_tenants(tenants, jobs=jobs, keep_going=keep_going), len(tenants)))
+    _note(done)
     done.sort(key=lambda one: one.tenant)
     failed = [one for one in done if one.error is not None]
     skipped = [one.tenant for one in done if one.is_skipped]
@@ -69,6 +70,18 @@ def _chosen(only: list[str], *, with_suspended: bool) -> list[Tenant]:
     if with_suspended:
         return [tenant for tenant in registry.all_tenants() if tenant.id != PLATFORM_TENANT]
     return registry.active_tenants()
+
+
+def _note(done: Sequence[SetUp]) -> None:
+    from cgk_tasks.audit import note
+    from cgk_tasks.postgres import autocommit
+
+    failed = [one.tenant for one in done if one.error is not None]
+    with autocommit() as connection:
+        note(
+            connection, "migrate tenants", "", affected=sum(one.worked for one in done),
+            message=f"failed: {', '.join(failed)}" if failed else "",
+        )  # fmt: skip
 
 
 def _with_progress(ended: Iterable[SetUp], total: int) -> Iterator[SetUp]:

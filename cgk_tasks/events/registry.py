@@ -1,7 +1,6 @@
 """Finding events by name, and turning payloads into them."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from cgk_tasks.events import (
 )
 from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent
 from cgk_tasks.events.problems import payload_error
+from cgk_tasks.nearest import nearest
 
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -90,8 +90,7 @@ def get_event(name: str) -> type[TenantEvent]:
     """
     event = EVENTS_BY_NAME.get(ALIASES.get(name, name))
     if event is None:
-        near = get_close_matches(name, [*EVENTS_BY_NAME, *ALIASES], n=1)
-        raise UnknownEventError(name, near[0] if near else None)
+        raise UnknownEventError(name, nearest(name, [*EVENTS_BY_NAME, *ALIASES]))
     return event
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 from psycopg import sql
 
+from cgk_tasks.audit import forget_program_actions
 from cgk_tasks.config import get_settings
 from cgk_tasks.postgres import Connection, autocommit, execute, fetch, statements, transaction
 
@@ -42,6 +43,7 @@ def keep_house() -> None:
             pass
         execute(connection, SQL["forget_groups"], {"days": get_settings().history_days})
         execute(connection, SQL["forget_discarded"], {"days": get_settings().history_days})
+        forget_program_actions(connection, get_settings().history_days)
 
 
 def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from cgk_tasks.audit import note
 from cgk_tasks.config import get_settings
 from cgk_tasks.postgres import Connection, Row, execute, fetch, statements, transaction
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, HandOver
@@ -74,7 +75,9 @@ def fire(
             cancel_old(connection, schedule.name, tenant_id)
         row = fetch(connection, SQL["make_runs"], _values(schedule, scheduled_for, now, tenant_id, overlap))[0]
         execute(connection, SQL["end_tick"], {**values, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
-        if not by_hand:
+        if by_hand:
+            note(connection, "trigger schedule", schedule.name, tenant_id=tenant_id, affected=row["runs"])
+        else:
             execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
     _hand_over(schedule, row)
     counts = _counts(row)

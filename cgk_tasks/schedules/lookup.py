@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from cgk_tasks.errors import UnknownScheduleError
+from cgk_tasks.nearest import nearest
 from cgk_tasks.schedules.schedule import Schedule
 from cgk_tasks.schedules.table import SCHEDULES
 
@@ -13,6 +12,5 @@ def find_schedule(name: str) -> Schedule:
     """The entry called `name`. Raises UnknownScheduleError, with the nearest known name."""
     schedule = SCHEDULES.get(name)
     if schedule is None:
-        near = get_close_matches(name, SCHEDULES, n=1)
-        raise UnknownScheduleError(name, near[0] if near else None)
+        raise UnknownScheduleError(name, nearest(name, SCHEDULES))
     return schedule

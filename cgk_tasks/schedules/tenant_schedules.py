@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
+from cgk_tasks.audit import note
 from cgk_tasks.errors import InvalidOptionError, TenantContextError, UnknownScheduleError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
-from cgk_tasks.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.postgres import Row, autocommit, fetch, statements, transaction
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.schedules.cron import timing
@@ -190,8 +191,11 @@ def _change(known: TenantSchedule, wanted: dict[str, Any], *, is_paused: bool) -
         "done_until": now if times_change else None,
         "next_at": timing(wanted["cron"], wanted["timezone"]).next(now) if times_change else None,
     }
-    with autocommit() as connection:
+    with transaction() as connection:
         found = fetch(connection, SQL["change_tenant_schedule"], values)
+        if found and known.is_paused != is_paused:
+            action = "pause tenant's schedule" if is_paused else "resume tenant's schedule"
+            note(connection, action, known.id, tenant_id=known.tenant_id)
     if not found:
         raise UnknownScheduleError(known.id)
     return _schedule(found[0])

@@ -9,6 +9,7 @@ from celery import Celery
 from celery.app.control import Control
 
 from cgk_tasks import postgres
+from cgk_tasks.audit import note
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import OPEN_STATES, run_id_of
 from cgk_tasks.runs.sender import publish, unit_of_work
@@ -19,6 +20,7 @@ def cancel_run(run_id: str, app: Celery[Any]) -> None:
     """Cancel a run, and send what follows its end in Celery's canvas."""
     with postgres.transaction() as connection, unit_of_work(connection) as unit:
         canvas.follow_closed(store.cancel(run_id, connection), app)
+        note(connection, "cancel run", run_id)
     publish(unit.accepted)
 
 

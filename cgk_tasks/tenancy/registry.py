@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Collection
 from typing import Literal
@@ -10,9 +9,11 @@ from typing import Literal
 import psycopg
 from psycopg import errors as pg_errors
 
+from cgk_tasks.audit import note
 from cgk_tasks.config import Isolation, get_settings
 from cgk_tasks.errors import ConfigurationError, UnknownTenantError
 from cgk_tasks.events.base import validate_tenant_id
+from cgk_tasks.nearest import nearest
 from cgk_tasks.postgres import Connection, Row, autocommit, execute, explain, fetch, statements, transaction
 from cgk_tasks.tenancy import confinement, sync
 from cgk_tasks.tenancy.models import Tenant
@@ -40,8 +41,7 @@ def require(tenant_id: object) -> Tenant:
             sync.sync()
             tenant = _find(wanted)
         if tenant is None:
-            near = difflib.get_close_matches(wanted, [known.id for known in all_tenants()], n=1)
-            raise UnknownTenantError(wanted, near[0] if near else None)
+            raise UnknownTenantError(wanted, nearest(wanted, [known.id for known in all_tenants()]))
     except psycopg.Error as exc:
         raise explain(exc) from exc
     _known[wanted] = (time.monotonic() + get_settings().tenants_refresh_seconds, tenant)
@@ -127,7 +127,8 @@ def _register(connection: Connection, wanted: Tenant, source: Source) -> Tenant:
     }  # fmt: skip
     try:
         fetch(connection, SQL["lock_registry"])
-        execute(connection, SQL["add_tenant"], values)
+        if execute(connection, SQL["add_tenant"], values) and source == "hand":
+            note(connection, "add tenant", wanted.id, tenant_id=wanted.id)
     except pg_errors.UniqueViolation as exc:
         raise ConfigurationError(
             f"The schema {wanted.schema_name!r} belongs to another tenant, so {wanted.id!r} cannot have it. "
@@ -159,7 +160,9 @@ def resume_tenant(tenant_id: str) -> Tenant:
 
 def _set_status(tenant_id: str, status: str, by: str) -> Tenant:
     require(tenant_id)
-    with autocommit() as connection:
+    action = "suspend tenant" if status == "suspended" else "resume tenant"
+    with transaction() as connection:
         rows = fetch(connection, SQL["set_tenant_status"], {"id": tenant_id, "status": status, "by": by})
+        note(connection, action, tenant_id, tenant_id=tenant_id, by=by)
     _known.pop(tenant_id, None)
     return _tenant(rows[0])

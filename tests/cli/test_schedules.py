@@ -57,6 +57,17 @@ def test_an_unknown_name_is_an_error_that_offers_the_nearest(cgk):
     assert NAME in outcome.err
 
 
+def test_a_part_of_a_name_offers_the_name_that_has_it(cgk):
+    assert 'Did you mean "ab.nightlyReconciliation"?' in cgk("schedules", "show", "nightly").err
+
+
+def test_a_schedule_that_is_paused_by_command_is_in_the_audit(cgk):
+    cgk("schedules", "pause", NAME)
+    with autocommit() as connection:
+        row = connection.execute("SELECT via, action, subject FROM cgk.audit ORDER BY id DESC LIMIT 1").fetchone()
+    assert row == ("cli", "pause schedule", NAME)
+
+
 def test_a_preview_shows_local_and_utc_time_through_the_change_of_the_clocks(cgk):
     lines = cgk(
         "schedules", "preview", "ab.dailySummary", "--from", "2026-03-07T00:00:00Z", "--days", "3"

@@ -7,7 +7,6 @@ job since the last success.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import Any, Final
 
 from cgk_tasks.builtin.job import builtin_job
@@ -15,6 +14,7 @@ from cgk_tasks.client import retry_job
 from cgk_tasks.errors import PermanentError
 from cgk_tasks.events.base import EVENTS_BY_NAME
 from cgk_tasks.events.system import SystemSyncRecovery
+from cgk_tasks.nearest import did_you_mean
 from cgk_tasks.postgres import autocommit, fetch, statements
 from cgk_tasks.schedules.fan_out import fire
 from cgk_tasks.schedules.schedule import PLATFORM, Schedule
@@ -37,8 +37,7 @@ def recover(ctx: JobContext[SystemSyncRecovery]) -> dict[str, Any]:
         return _tick(ctx, schedule)
     if name in EVENTS_BY_NAME:
         return _repeat(ctx, name)
-    near = get_close_matches(name, [*SCHEDULES, *EVENTS_BY_NAME], n=1)
-    hint = f' Did you mean "{near[0]}"?' if near else ""
+    hint = did_you_mean(name, [*SCHEDULES, *EVENTS_BY_NAME])
     raise PermanentError(f"syncType {name!r} is neither a schedule nor an event.{hint}", "INVALID_INPUT")
 
 

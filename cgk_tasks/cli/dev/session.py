@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cgk_tasks import embedded, postgres
 from cgk_tasks.cli.dev.lines import Lines
+from cgk_tasks.cli.dev.only_session import only_session_of
 from cgk_tasks.cli.dev.program import Program
 from cgk_tasks.cli.dev.reload import changes
 from cgk_tasks.cli.dev.services import servers
@@ -47,6 +48,11 @@ class Plan:
 
 def run(plan: Plan) -> None:
     """Run the session until SIGINT, SIGTERM or SIGHUP. Nothing is left running, whatever happens."""
+    with only_session_of(Path.cwd()):
+        _run(plan)
+
+
+def _run(plan: Plan) -> None:
     lines = Lines()
     lines.plain(_HOW_TO_USE)
     with servers(lines) as services:

@@ -1,4 +1,4 @@
-"""Which events somebody has a job for: beat leaves the schedules of all others out."""
+"""Which events somebody has a job for, so that beat leaves the others out; and by which way an audited change was made."""
 
 from alembic import op
 
@@ -14,6 +14,9 @@ CREATE TABLE cgk.job_events (
     event   text PRIMARY KEY,
     seen_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- cli, python or dashboard. Lines of before are the dashboard's: nobody else wrote any.
+ALTER TABLE cgk.audit ADD COLUMN via text NOT NULL DEFAULT 'dashboard';
 """
 
 
