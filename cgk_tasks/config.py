@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import structlog
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -25,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cgk_tasks.encryption_keys import key_bytes
+from cgk_tasks.env_files import ENCODING, ENV_FILES, text_of, values_of
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.nearest import nearest
 
@@ -35,7 +35,6 @@ Isolation = Literal["search_path", "role", "rls"]
 AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age"]
 AlertChannel = Literal["critical", "error", "warning", "info", "default"]
 MAX_PAYLOAD_BYTES = 256 * 1024
-_ENV_FILES = (".env", ".env.local")
 
 log = structlog.get_logger("cgk_tasks.config")
 
@@ -63,7 +62,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="CGK_",
-        env_file=_ENV_FILES,
+        env_file=ENV_FILES,
+        env_file_encoding=ENCODING,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -335,9 +335,8 @@ def misspelt_in_files() -> list[str]:
     """
     return [
         f"{variable} in {file} is not a setting, and is ignored.{hint}"
-        for file in _ENV_FILES
-        if Path(file).is_file()
-        for variable, hint in _unknown(dotenv_values(file, interpolate=False), Settings)
+        for file in ENV_FILES
+        for variable, hint in _unknown(values_of(Path(file), interpolate=False), Settings)
     ]
 
 
@@ -387,6 +386,8 @@ def use_settings(settings: Settings | None) -> None:
 
 
 def _read_settings() -> Settings:
+    for file in ENV_FILES:
+        text_of(Path(file))  # names a file that is not UTF-8; pydantic's error would not
     try:
         settings = Settings()
         if settings.database_url is None and settings.broker_url is None and settings.provider in (None, "celery"):
