@@ -350,7 +350,7 @@ def _unknown(variables: Iterable[str], model: type[Settings]) -> Iterator[tuple[
 
 
 # Read by a test or by the worker itself, not settings of the application.
-_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID"}
+_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID", "CGK_DEV_LOADED_FILES"}
 
 
 def _embedded_settings(settings: Settings) -> dict[str, Any]:
