@@ -4,18 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent
 from cgk_tasks.events.naming import class_name
 from cgk_tasks.schedules.schedule import EVERY_TENANT, Misfire, Overlap, Schedule, Scope, add_schedules
-from cgk_tasks.tasks.jobs import Middleware, define_job
+from cgk_tasks.tasks.jobs import JobDecorator, Middleware, define_job
 from cgk_tasks.tasks.retry import RetryConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=TenantEvent)
 
 
+@overload
+def define_cron_job(
+    job_id: str,
+    *,
+    schedule: str,
+    timezone: str = ...,
+    event: type[E],
+    payload: Mapping[str, Any] | None = ...,
+    scope: Scope = ...,
+    misfire: Misfire = ...,
+    overlap: Overlap = ...,
+    spread: float | timedelta = ...,
+    max_age: float | timedelta = ...,
+    retry: RetryConfig | None = ...,
+    timeout: float | timedelta | None = ...,
+    concurrency: int | None = ...,
+    middleware: tuple[Middleware, ...] = ...,
+) -> JobDecorator[E]: ...
+@overload
+def define_cron_job(
+    job_id: str,
+    *,
+    schedule: str,
+    timezone: str = ...,
+    event: str | None = ...,
+    payload: Mapping[str, Any] | None = ...,
+    scope: Scope = ...,
+    misfire: Misfire = ...,
+    overlap: Overlap = ...,
+    spread: float | timedelta = ...,
+    max_age: float | timedelta = ...,
+    retry: RetryConfig | None = ...,
+    timeout: float | timedelta | None = ...,
+    concurrency: int | None = ...,
+    middleware: tuple[Middleware, ...] = ...,
+) -> Callable[[F], F]: ...
 def define_cron_job(
     job_id: str,
     *,
@@ -32,7 +69,7 @@ def define_cron_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     middleware: tuple[Middleware, ...] = (),
-) -> Callable[[F], F]:
+) -> Callable[..., Any]:
     """Register the decorated function as a job that runs by the clock, for every active tenant.
 
         @define_cron_job("nightly-report", schedule="0 3 * * *", timezone="Europe/Berlin", spread=1800)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, overload
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
@@ -21,6 +21,14 @@ from cgk_tasks.tasks.retry import RetryConfig
 Handler = Callable[[JobContext[Any]], Any]
 Middleware = Callable[[JobContext[Any], Callable[[], Any]], Any]
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=TenantEvent)
+R = TypeVar("R")
+
+
+class JobDecorator(Protocol[E]):
+    """What `define_job(event=Model)` gives: a decorator for functions that take a `JobContext` of that model."""
+
+    def __call__(self, handler: Callable[[JobContext[E]], R], /) -> Callable[[JobContext[E]], R]: ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,26 @@ _by_event: dict[str, tuple[Job, ...]] = {}
 _imported: Final[set[str]] = set()
 
 
+@overload
+def define_job(
+    job_id: str,
+    *,
+    event: type[E],
+    retry: RetryConfig | None = ...,
+    timeout: float | timedelta | None = ...,
+    concurrency: int | None = ...,
+    middleware: Sequence[Middleware] = ...,
+) -> JobDecorator[E]: ...
+@overload
+def define_job(
+    job_id: str,
+    *,
+    event: str,
+    retry: RetryConfig | None = ...,
+    timeout: float | timedelta | None = ...,
+    concurrency: int | None = ...,
+    middleware: Sequence[Middleware] = ...,
+) -> Callable[[F], F]: ...
 def define_job(
     job_id: str,
     *,
@@ -55,7 +83,7 @@ def define_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     middleware: Sequence[Middleware] = (),
-) -> Callable[[F], F]:
+) -> Callable[..., Any]:
     """Register the decorated function as a job: it runs for every run of `event`.
 
         @define_job("send-receipt", event="order.created", retry=RetryConfig(max_attempts=5))
