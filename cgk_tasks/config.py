@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import structlog
-from dotenv import dotenv_values
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -26,7 +24,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cgk_tasks.encryption_keys import key_bytes
+from cgk_tasks.env_files import ENCODING, ENV_FILES, text_of, values_of
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.nearest import nearest
 
 ProviderName = Literal["celery", "local", "inngest", "trigger.dev"]
 HOSTED_PROVIDERS = ("inngest", "trigger.dev")
@@ -35,7 +35,6 @@ Isolation = Literal["search_path", "role", "rls"]
 AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age"]
 AlertChannel = Literal["critical", "error", "warning", "info", "default"]
 MAX_PAYLOAD_BYTES = 256 * 1024
-_ENV_FILES = (".env", ".env.local")
 
 log = structlog.get_logger("cgk_tasks.config")
 
@@ -63,7 +62,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="CGK_",
-        env_file=_ENV_FILES,
+        env_file=ENV_FILES,
+        env_file_encoding=ENCODING,
         extra="ignore",
         frozen=True,
         populate_by_name=True,
@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     )
     tenant_setup: str | None = Field(
         default=None,
-        description="module:function called by `tenants add` with the tenant and a connection in its schema.",
+        description="module:function called by `tenants add` and `tenants migrate` with the tenant and a connection in its schema.",
     )
     storage_root: Path = Field(default=Path(".cgk/storage"), description="Parent folder of the tenants' files.")
     cache_url: SecretStr | None = Field(default=None, description="Redis of the tenant cache. Unset: the broker.")
@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     )
     dispatch_batch: PositiveInt = Field(default=1000, description="Runs dispatched by one statement.")
     dispatch_patience_seconds: PositiveFloat = Field(
-        validation_alias=AliasChoices("CGK_DISPATCH_PATIENCE_SECONDS", "CGK_DISPATCH_PATIENCE_SECONDS"),
+        validation_alias=AliasChoices("CGK_DISPATCH_PATIENCE_SECONDS", "CGK_HAND_OVER_PATIENCE_SECONDS"),
         default=5.0,
         description="How old an unclaimed dispatch must be before it is suspected lost.",
     )
@@ -176,9 +176,9 @@ class Settings(BaseSettings):
     database_patience_seconds: PositiveFloat = Field(
         default=300.0, description="How long a worker keeps trying to record an outcome while PostgreSQL is away."
     )
-    schedules_need_jobs: bool = Field(
-        default=False,
-        description="Beat leaves out schedules whose event has no job in `CGK_JOB_MODULES`, where runs would be unhandled.",
+    actor: str = Field(
+        default="",
+        description="Who acts, in the audit of changes by command line and Python; empty: the system's user.",
     )
     history_days: PositiveInt = Field(default=90, description="Closed runs are dropped after this many days.")
 
@@ -341,9 +341,8 @@ def misspelt_in_files() -> list[str]:
     """
     return [
         f"{variable} in {file} is not a setting, and is ignored.{hint}"
-        for file in _ENV_FILES
-        if Path(file).is_file()
-        for variable, hint in _unknown(dotenv_values(file, interpolate=False), Settings)
+        for file in ENV_FILES
+        for variable, hint in _unknown(values_of(Path(file), interpolate=False), Settings)
     ]
 
 
@@ -352,12 +351,12 @@ def _unknown(variables: Iterable[str], model: type[Settings]) -> Iterator[tuple[
     known = {f"CGK_{name.upper()}" for name in model.model_fields} | _OTHER_VARIABLES
     for variable in variables:
         if variable.upper().startswith("CGK_") and variable.upper() not in known:
-            nearest = difflib.get_close_matches(variable.upper(), known, n=1)
-            yield variable, f" Did you mean {nearest[0]}?" if nearest else ""
+            near = nearest(variable, known)
+            yield variable, f" Did you mean {near}?" if near else ""
 
 
 # Read by a test or by the worker itself, not settings of the application.
-_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID", "CGK_DISPATCH_PATIENCE_SECONDS"}
+_OTHER_VARIABLES = {"CGK_TRACEBACK", "CGK_WORKER_ID", "CGK_DEV_LOADED_FILES", "CGK_HAND_OVER_PATIENCE_SECONDS"}
 
 
 def _embedded_settings(settings: Settings) -> dict[str, Any]:
@@ -393,6 +392,8 @@ def use_settings(settings: Settings | None) -> None:
 
 
 def _read_settings() -> Settings:
+    for file in ENV_FILES:
+        text_of(Path(file))  # names a file that is not UTF-8; pydantic's error would not
     try:
         settings = Settings()
         if settings.database_url is None and settings.broker_url is None and settings.provider in (None, "celery"):

@@ -17,19 +17,19 @@ _CATALOG = (
 )  # fmt: skip
 
 MOVED: Final = {
-    "cgk_tasks.jobs.classification": "cgk_tasks.jobs.classification",
-    "cgk_tasks.sql.postgres": "cgk_tasks.sql.postgres",
-    "cgk_tasks.flow.queues": "cgk_tasks.flow.queues",
-    "cgk_tasks.flow.accept": "cgk_tasks.flow.accept",
-    "cgk_tasks.catalog.schedules": "cgk_tasks.catalog.schedules",
-    "cgk_tasks.sql.sqlalchemy_engine": "cgk_tasks.sql.sqlalchemy_engine",
+    "cgk_tasks.classification": "cgk_tasks.jobs.classification",
+    "cgk_tasks.postgres": "cgk_tasks.sql.postgres",
+    "cgk_tasks.runs.queues": "cgk_tasks.flow.queues",
+    "cgk_tasks.runs.sender": "cgk_tasks.flow.accept",
+    "cgk_tasks.schedules.table": "cgk_tasks.catalog.schedules",
+    "cgk_tasks.sqlalchemy_engine": "cgk_tasks.sql.sqlalchemy_engine",
     "cgk_tasks.tasks.catalog": "cgk_tasks.tasks",
-    "cgk_tasks.jobs.context": "cgk_tasks.jobs.context",
-    "cgk_tasks.jobs.idempotency": "cgk_tasks.jobs.idempotency",
-    "cgk_tasks.jobs.registry": "cgk_tasks.jobs.registry",
-    "cgk_tasks.jobs.middleware": "cgk_tasks.jobs.middleware",
-    "cgk_tasks.jobs.rate_limit": "cgk_tasks.jobs.rate_limit",
-    "cgk_tasks.jobs.retry": "cgk_tasks.jobs.retry",
+    "cgk_tasks.tasks.context": "cgk_tasks.jobs.context",
+    "cgk_tasks.tasks.idempotency": "cgk_tasks.jobs.idempotency",
+    "cgk_tasks.tasks.jobs": "cgk_tasks.jobs.registry",
+    "cgk_tasks.tasks.middleware": "cgk_tasks.jobs.middleware",
+    "cgk_tasks.tasks.rate_limit": "cgk_tasks.jobs.rate_limit",
+    "cgk_tasks.tasks.retry": "cgk_tasks.jobs.retry",
     **{f"cgk_tasks.events.{name}": f"cgk_tasks.catalog.{name}" for name in _CATALOG},
 }
 

@@ -6,7 +6,6 @@ Credentials are stored encrypted; a sender's address, which every recipient sees
 from __future__ import annotations
 
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Final
 
 from pydantic import SecretStr
@@ -14,8 +13,10 @@ from pydantic import SecretStr
 from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, PermanentError
-from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.nearest import nearest
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.audit import note
 
 SQL = statements("tenant_settings")
 
@@ -41,15 +42,19 @@ def set_tenant_setting(tenant_id: str, name: str, value: SecretStr | str) -> Non
     if _checked(name) != _PUBLIC:
         stored = seal(stored, tenant_id=tenant.id, name=name)
     values = {"tenant_id": tenant.id, "name": name, "value": stored}
-    with autocommit() as connection:
+    with transaction() as connection:
         execute(connection, SQL["set_setting"], values)
+        note(connection, "set tenant's setting", name, tenant_id=tenant.id)
 
 
 def remove_tenant_setting(tenant_id: str, name: str) -> bool:
     """Let the platform's value hold for a tenant again. Returns whether it had one of its own."""
     values = {"tenant_id": registry.require(tenant_id).id, "name": _checked(name)}
-    with autocommit() as connection:
-        return execute(connection, SQL["remove_setting"], values) > 0
+    with transaction() as connection:
+        had = execute(connection, SQL["remove_setting"], values) > 0
+        if had:
+            note(connection, "remove tenant's setting", name, tenant_id=values["tenant_id"])
+        return had
 
 
 def list_tenant_settings(tenant_id: str) -> dict[str, datetime]:
@@ -93,7 +98,7 @@ def required(settings: dict[str, str], name: str, tenant_id: str) -> str:
 
 def _checked(name: str) -> str:
     if name not in NAMES:
-        near = get_close_matches(name, NAMES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(name, NAMES)
+        hint = f" Did you mean {near}?" if near else ""
         raise InvalidOptionError(name, f"a tenant can have its own {', '.join(NAMES)}.{hint}")
     return name

@@ -22,6 +22,7 @@ from cgk_tasks.celery_tasks.supervisors import set_supervisor
 from cgk_tasks.celery_tasks.timed_out import record_timed_out
 from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.jobs.registry import events_with_jobs
 from cgk_tasks.runs import tracing
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import Row
@@ -111,6 +112,7 @@ def _pool(worker: WorkController) -> Pool:
     return Pool(
         name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
+        events=events_with_jobs,
         is_at_work=is_at_work,
         held=lambda: process_state.shared().held(),
         interrupt=cancellation.request,

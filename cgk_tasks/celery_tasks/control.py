@@ -13,12 +13,14 @@ from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import OPEN_STATES, run_id_of
 from cgk_tasks.sql import postgres
+from cgk_tasks.tenancy.audit import note
 
 
 def cancel_run(run_id: str, app: Celery[Any]) -> None:
     """Cancel a run, and send what follows its end in Celery's canvas."""
     with postgres.transaction() as connection, unit_of_work(connection) as unit:
         canvas.follow_closed(store.cancel(run_id, connection), app)
+        note(connection, "cancel run", run_id)
     publish(unit.accepted)
 
 

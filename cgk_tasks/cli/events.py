@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cgk_tasks.cli import application
-from cgk_tasks.cli.output import AsJson, examples, print_facts, print_heading, print_json, print_table, say
+from cgk_tasks.cli.output import (
+    AsJson,
+    examples,
+    print_facts,
+    print_heading,
+    print_json,
+    print_table,
+    say,
+)
+from cgk_tasks.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from cgk_tasks.events.base import TenantEvent
@@ -37,7 +46,8 @@ def list_events(
     categories = list(dict.fromkeys(event.category for event in known))
     if category is not None and category not in categories:
         raise typer.BadParameter(
-            f"There is no category {category!r}. There are: {', '.join(categories)}.", param_hint="--category"
+            f"there is no category {category!r}.{did_you_mean(category, categories)} There are: {', '.join(categories)}.",
+            param_hint="--category",
         )
     rows = [
         {

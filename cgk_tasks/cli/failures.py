@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -9,7 +10,7 @@ import traceback
 
 import typer
 
-from cgk_tasks.errors import BrokerError, CgkTasksError
+from cgk_tasks.errors import BrokerError, CgkTasksError, ConfigurationError
 
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+(?=[A-Z`])")
 _wants_traceback = False
@@ -31,10 +32,23 @@ def known(error: Exception) -> CgkTasksError | None:
         explained: CgkTasksError = postgres.explain(error)
     elif _comes_from(error, "redis", "kombu"):
         explained = BrokerError(f"The broker refused or cannot be reached: {error}. Check it with: cgk-tasks doctor")
+    elif isinstance(error, OSError) and error.filename is not None:
+        explained = ConfigurationError(_about_a_file(error))
     else:
         return None
     explained.__cause__ = error
     return explained
+
+
+def _about_a_file(error: OSError) -> str:
+    hints: dict[int | None, str] = {
+        errno.EACCES: " Run the command in a folder that you may write to, or as its owner.",
+        errno.EPERM: " Run the command in a folder that you may write to, or as its owner.",
+        errno.EROFS: " Run the command in a folder that can be written to.",
+        errno.ENOSPC: " Make room, and run it again.",
+    }
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
+    return f"{name}: {error.strerror}.{hints.get(error.errno, '')}"
 
 
 def _comes_from(error: Exception, *libraries: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +42,17 @@ STATE_STYLES: Mapping[str, str] = {
 }
 
 
+def write_in_any_locale() -> None:
+    """What stdout and stderr cannot encode is written with a backslash instead of ending the command; stdin is UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a test, or another program's console, may have put something else there
+            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+
+
 def examples(*lines: str, more: str = "") -> str:
     """The end of a help page, with its lines kept as they are."""
     shown = "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
@@ -67,7 +80,13 @@ def say(text: str) -> None:
 
 def print_json(data: Any) -> None:
     """Indented JSON; dataclasses and times are written as JSON objects and ISO 8601."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False, default=_plain))
+    typer.echo(json_text(data))
+
+
+def json_text(data: Any) -> str:
+    """Indented JSON; characters that stdout cannot write are escaped as JSON has it."""
+    only_ascii = codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8"
+    return json.dumps(data, indent=2, ensure_ascii=only_ascii, default=_plain)
 
 
 def _plain(value: Any) -> Any:
@@ -116,13 +135,13 @@ def print_heading(text: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as a person reads it; times in local time."""
+    """A value as a person reads it; times in local time, with the name of its zone."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
-        return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+        return f"{value.astimezone():%Y-%m-%d %H:%M:%S %Z}"
     return str(value)
 
 

@@ -7,6 +7,7 @@ To add a command: write `cgk_tasks/cli/NAME.py`, add one line to the tree below,
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ from cgk_tasks.cli import (
     webhooks,
     why,
 )
-from cgk_tasks.cli.output import examples, log_to_stderr
+from cgk_tasks.cli.output import examples, log_to_stderr, write_in_any_locale
 
 program = typer.Typer(
     name="cgk-tasks",
@@ -83,6 +84,7 @@ def _print_version(wanted: bool) -> None:
 
 @program.callback()
 def _options(
+    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
@@ -90,15 +92,21 @@ def _options(
 ) -> None:
     failures.show_tracebacks(verbose)
     log_to_stderr()
+    from cgk_tasks.tenancy.audit import by_command_line
+
+    context.with_resource(by_command_line())
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line (default: that of this process) and exit with its code."""
-    # Job modules live in the working folder, as for `celery -A`.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    write_in_any_locale()
     try:
+        # Job modules live in the working folder, as for `celery -A`.
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
         program(args=arguments, prog_name="cgk-tasks")
+    except BrokenPipeError:
+        _leave_closed_pipe()
     except Exception as error:
         known = failures.known(error)
         if known is None:
@@ -106,3 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         failures.report(known)
         sys.exit(exits.FAILED)
     sys.exit(exits.DONE)
+
+
+def _leave_closed_pipe() -> NoReturn:
+    """Whoever read our output (`| head`) has seen enough: end without a word, and without one at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(exits.FAILED)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
+from cgk_tasks.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from cgk_tasks.flow.queues import Queue
@@ -54,13 +55,14 @@ def list_queues(as_json: AsJson = False) -> None:
 def pause(
     name: Name,
     reason: Annotated[str | None, typer.Option(help="Why, for those who wonder later.")] = None,
-    by: Annotated[str, typer.Option(help="Who or what pauses it, for the record.")] = "cli",
+    by: Annotated[str | None, typer.Option(help="Who or what pauses it; default: CGK_ACTOR, or you.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold a queue's runs: nothing new starts, on any worker; what is sent waits until it is resumed."""
     from cgk_tasks.flow import queues
+    from cgk_tasks.tenancy.audit import actor
 
-    made = queues.pause_queue(name, by=by, reason=reason or "")
+    made = queues.pause_queue(name, by=by or actor(), reason=reason or "")
     if as_json:
         print_json(made)
     else:
@@ -70,8 +72,9 @@ def pause(
     known = {queue.queue: queue for queue in queues.list_queues()}
     here = known.pop(name, None)
     if here is not None and not (here.workers or here.waiting or here.running or here.held or here.later):
-        near = difflib.get_close_matches(name, known, n=1)
-        say(f"No worker listens to {name!r}, and no run is in it." + (f' Did you mean "{near[0]}"?' if near else ""))
+        hint = did_you_mean(name, known) or (f" There are: {', '.join(sorted(known))}." if known else "")
+        say(f"warning: no worker listens to {name!r}, and no run is in it.{hint}")
+        say(f"To take it back: cgk-tasks queues resume {shlex.quote(name)}")
 
 
 @commands.command("resume", epilog=examples("cgk-tasks queues resume emails"))

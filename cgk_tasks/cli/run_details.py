@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cgk_tasks.cli.output import print_facts, print_heading, print_table
+from cgk_tasks.cli.output import json_text, print_facts, print_heading, print_table
 
 if TYPE_CHECKING:
     from cgk_tasks.runs.logs import LogLine
@@ -66,11 +65,17 @@ def _print_errors(errors: Sequence[Mapping[str, Any]], left_out: int) -> None:
 def log_line(line: LogLine) -> str:
     """A line of a run's log as a person reads it; a traceback below it."""
     fields = {name: value for name, value in line.fields.items() if name != "exception"}
-    parts = [f"{line.at.astimezone():%Y-%m-%d %H:%M:%S.%f}"[:-3], f"[{line.level}]", f"#{line.attempt}", line.message]
+    at = line.at.astimezone()
+    parts = [
+        f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}{at:%z}",
+        f"[{line.level}]",
+        f"#{line.attempt}",
+        line.message,
+    ]
     parts += [f"{name}={value}" for name, value in fields.items()]
     trace = line.fields.get("exception")
     return " ".join(parts) + (f"\n{trace}".rstrip() if trace else "")
 
 
 def _print_data(data: Any) -> None:
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    typer.echo(json_text(data))

@@ -8,9 +8,10 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from cgk_tasks.cli import application, exits, failures
+from cgk_tasks.cli import application, exits, failures, values
 from cgk_tasks.cli.output import AsJson, DryRun, age, examples, print_json, print_table, say
 from cgk_tasks.cli.run_details import log_line, print_run, run_details
+from cgk_tasks.nearest import did_you_mean
 from cgk_tasks.runs.models import State
 
 commands = typer.Typer(
@@ -38,7 +39,12 @@ def list_runs(
     event: Annotated[str | None, typer.Option(help="Only of this event.")] = None,
     job: Annotated[str | None, typer.Option(help="Only of this job.")] = None,
     state: Annotated[
-        State | None, typer.Option(metavar="STATE", help=f"Only in this state: {', '.join(get_args(State))}.")
+        State | None,
+        typer.Option(
+            metavar="STATE",
+            help=f"Only in this state: {', '.join(get_args(State))}.",
+            parser=values.one_of(get_args(State)),
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
@@ -61,7 +67,26 @@ def list_runs(
     elif found:
         print_table([asdict(run) | {"age": age(run.created_at) if run.created_at else ""} for run in found], _COLUMNS)
     else:
-        say("No run matches.")
+        say(f"No run matches.{_unknown(tenant, event, job)}")
+
+
+def _unknown(tenant: str | None, event: str | None, job: str | None) -> str:
+    """A sentence for each name that was asked for and that nobody knows here."""
+    from cgk_tasks.events.base import EVENTS_BY_NAME
+    from cgk_tasks.events.registry import ALIASES
+    from cgk_tasks.jobs.registry import all_jobs
+    from cgk_tasks.tenancy.registry import all_tenants
+
+    application.load_jobs()
+    asked: list[tuple[str, str | None, list[str]]] = [
+        ("tenant", tenant, [one.id for one in all_tenants()]), ("event", event, [*EVENTS_BY_NAME, *ALIASES]),
+        ("job", job, [one.id for one in all_jobs()]),
+    ]  # fmt: skip
+    return "".join(
+        f" There is no {what} {name!r} here.{did_you_mean(name, known)}"
+        for what, name, known in asked
+        if name is not None and name not in known
+    )
 
 
 @commands.command("show", epilog=examples("cgk-tasks runs show ID", "cgk-tasks runs show ID --show-payload --json"))

@@ -12,6 +12,8 @@ from cgk_tasks.cli import application, exits, values
 from cgk_tasks.cli.output import AsJson, examples, print_facts, print_heading, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from cgk_tasks.schedules.schedule import Schedule
 
 commands = typer.Typer(
@@ -47,15 +49,17 @@ def _known(name: str) -> dict[str, Any] | None:
 def list_schedules(as_json: AsJson = False) -> None:
     """List every schedule with its times, its last tick and its next one.
 
-    `jobs`: how many of CGK_JOB_MODULES do its event; without one its runs end as `unhandled`, or beat leaves it out
-    (CGK_SCHEDULES_NEED_JOBS). `overridden`: an operator changed its times or paused it, in the admin or here.
+    `jobs`: how many of CGK_JOB_MODULES do its event. State `no job`: neither they nor the workers have one, so it does not
+    tick. `overridden`: an operator changed its times or paused it, in the admin or here.
     """
     from cgk_tasks.schedules.history import known_schedules
+    from cgk_tasks.schedules.job_events import handled_events
     from cgk_tasks.schedules.lookup import all_schedules
 
     application.load_jobs()
     known = known_schedules()
-    rows = [_row(schedule, known.get(schedule.name)) for schedule in all_schedules().values()]
+    handled = handled_events()
+    rows = [_row(schedule, known.get(schedule.name), handled) for schedule in all_schedules().values()]
     if as_json:
         print_json(rows)
         return
@@ -66,12 +70,13 @@ def list_schedules(as_json: AsJson = False) -> None:
         say("No beat has run here yet. Start one: celery -A cgk_tasks beat")
 
 
-def _row(schedule: Schedule, known: dict[str, Any] | None) -> dict[str, Any]:
+def _row(schedule: Schedule, known: dict[str, Any] | None, handled: Collection[str]) -> dict[str, Any]:
     from cgk_tasks.jobs.registry import jobs_for
     from cgk_tasks.schedules.cron import timing
 
     cron, timezone = (known["cron"], known["timezone"]) if known else (schedule.cron, schedule.timezone)
     enabled = known is None or known["is_enabled"]
+    has_job = schedule.event in handled
     return {
         "name": schedule.name,
         "cron": cron,
@@ -79,10 +84,10 @@ def _row(schedule: Schedule, known: dict[str, Any] | None) -> dict[str, Any]:
         "event": schedule.event,
         "jobs": len(jobs_for(schedule.event)),
         "scope": schedule.scope,
-        "state": "active" if enabled else "paused",
+        "state": "paused" if not enabled else "active" if has_job else "no job",
         "overridden": bool(known and known["is_overridden"]),
         "last_tick": known["last_tick"] if known else None,
-        "next_tick": timing(cron, timezone).next(datetime.now(UTC)) if enabled else None,
+        "next_tick": timing(cron, timezone).next(datetime.now(UTC)) if enabled and has_job else None,
     }
 
 
@@ -92,12 +97,13 @@ def show(name: Name, as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from cgk_tasks.schedules.history import last_ticks
+    from cgk_tasks.schedules.job_events import handled_events
     from cgk_tasks.schedules.overrides import list_overrides
 
     schedule = _find(name)
     known = _known(name)
     facts = {
-        **_row(schedule, known),
+        **_row(schedule, known, handled_events()),
         "payload": dict(schedule.payload),
         "misfire": schedule.misfire,
         "overlap": schedule.overlap,
@@ -177,10 +183,14 @@ def _set_enabled(name: str, *, enabled: bool) -> None:
 
     set_up_django()
     from cgk_tasks.schedules.periodic_tasks import set_enabled, store_entry
+    from cgk_tasks.sql.postgres import autocommit
+    from cgk_tasks.tenancy.audit import note
 
     if not set_enabled(schedule.name, enabled=enabled):
         # No beat has seeded it yet; beat takes a row that is there already as an operator's.
         store_entry(schedule, enabled=enabled, with_times=True)
+    with autocommit() as connection:
+        note(connection, "resume schedule" if enabled else "pause schedule", schedule.name)
     typer.echo(f"{schedule.name}: {'active' if enabled else 'paused'}")
 
 
@@ -200,9 +210,12 @@ def trigger(
     from dataclasses import asdict
 
     from cgk_tasks.schedules.fan_out import fire
+    from cgk_tasks.schedules.job_events import handled_events
     from cgk_tasks.tenancy import registry
 
     schedule = _find(name)
+    if schedule.event not in handled_events():
+        say(f"warning: nobody has a job for {schedule.event}, so what is made now ends as unhandled.")
     if tenant is not None:
         registry.require(tenant)
     tick = fire(schedule, datetime.now(UTC), tenant_id=tenant, by_hand=True)

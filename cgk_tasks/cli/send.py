@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cgk_tasks.cli import application, exits, values
-from cgk_tasks.cli.output import AsJson, examples, print_json, say
+from cgk_tasks.cli.output import AsJson, examples, json_text, print_json, say
 
 if TYPE_CHECKING:
     from cgk_tasks.client import WaitResult
@@ -97,7 +96,7 @@ def _print_result(result: WaitResult, *, as_json: bool) -> None:
         })  # fmt: skip
     elif result.success:
         say(f"run {result.run_id} completed")
-        typer.echo(json.dumps(result.data, indent=2, ensure_ascii=False))
+        typer.echo(json_text(result.data))
     if not result.success:
         result.unwrap()
         raise typer.Exit(exits.FAILED)

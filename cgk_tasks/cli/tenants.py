@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from cgk_tasks.cli import tenants_migrate, values
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 from cgk_tasks.config import Isolation
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy import Tenant
 
 commands = typer.Typer(
-    help="Register, suspend and resume tenants.",
+    help="Register, suspend and resume tenants, and bring their tables up to date.",
     epilog=examples("cgk-tasks tenants add acme", "cgk-tasks tenants list", "cgk-tasks tenants suspend acme"),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -34,7 +34,11 @@ def add(
     schema: Annotated[str | None, typer.Option(help="Database schema; the default is CGK_TENANT_SCHEMA.")] = None,
     isolation: Annotated[
         Isolation | None,
-        typer.Option(metavar="HOW", help="search_path, role or rls; the default is CGK_TENANT_ISOLATION."),
+        typer.Option(
+            metavar="HOW",
+            help="search_path, role or rls; the default is CGK_TENANT_ISOLATION.",
+            parser=values.one_of(get_args(Isolation)),
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,12 +69,13 @@ def list_tenants(as_json: AsJson = False) -> None:
 @commands.command("suspend", epilog=examples("cgk-tasks tenants suspend acme --by billing"))
 def suspend(
     tenant_id: TenantId,
-    by: Annotated[str, typer.Option(help="Who or what suspends it, for the record.")] = "cli",
+    by: Annotated[str | None, typer.Option(help="Who or what suspends it; default: CGK_ACTOR, or you.")] = None,
 ) -> None:
     """Hold a tenant's runs: nothing new starts; what is sent waits until it is resumed."""
     from cgk_tasks.tenancy import suspend_tenant
+    from cgk_tasks.tenancy.audit import actor
 
-    tenant = suspend_tenant(tenant_id, by=by)
+    tenant = suspend_tenant(tenant_id, by=by or actor())
     typer.echo(f"{tenant.id}: {tenant.status}")
 
 
@@ -81,6 +86,9 @@ def resume(tenant_id: TenantId) -> None:
 
     tenant = resume_tenant(tenant_id)
     typer.echo(f"{tenant.id}: {tenant.status}")
+
+
+commands.command("migrate", epilog=tenants_migrate.EXAMPLES)(tenants_migrate.migrate)
 
 
 SettingName = Annotated[
@@ -116,7 +124,7 @@ def set_setting(
     if value is None:
         value = typer.prompt(name, hide_input=True, err=True)
     elif value == "-":
-        value = sys.stdin.read()
+        value = values.stdin_text()
     set_tenant_setting(tenant_id, name, value)
     typer.echo(f"{tenant_id}: {name} set")
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import typer
+
+from cgk_tasks.nearest import did_you_mean
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _PART = re.compile(r"(\d+(?:\.\d+)?)([wdhms])")
@@ -44,10 +47,31 @@ def time(text: str) -> datetime:
     return moment
 
 
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """A parser for an option that takes one of these names. It raises typer.BadParameter, with the nearest of them."""
+
+    def read(text: str) -> str:
+        if text not in names:
+            raise typer.BadParameter(f"{text!r} is not one of: {', '.join(names)}.{did_you_mean(text, names)}")
+        return text
+
+    return read
+
+
+def stdin_text() -> str:
+    """All of stdin, which is UTF-8 whatever the locale says. Raises typer.BadParameter."""
+    try:
+        return sys.stdin.read().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(
+            f"what comes from stdin is not UTF-8 (byte {error.start + 1}). Convert it: iconv -t UTF-8"
+        ) from None
+
+
 def json_object(text: str) -> dict[str, Any]:
     """A JSON object; `-` reads stdin. Raises typer.BadParameter."""
     if text == "-":
-        text = sys.stdin.read()
+        text = stdin_text()
     try:
         value = json.loads(text)
     except ValueError as error:

@@ -4,7 +4,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, overload
+from typing import Literal, Protocol, TypeAlias, TypeVar, overload
 
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
@@ -291,6 +291,30 @@ from cgk_tasks.runs.models import RunHandle, RunStatus
 
 _Duration: TypeAlias = float | timedelta
 
+# For a call that fits no overload, mypy lists them all, unless one comes near when the arguments of generic types are left out
+# of the comparison. Then it says what is wrong with that one. This is the one: no dictionary fits it, and every one comes near.
+_Got_co = TypeVar("_Got_co", covariant=True)
+_Put_contra = TypeVar("_Put_contra", contravariant=True)
+class PayloadThatFits(Protocol[_Got_co, _Put_contra]):
+    def __getitem__(self, key: str, /) -> _Got_co: ...
+    def __setitem__(self, key: str, value: _Put_contra, /) -> None: ...
+class TheEvent: ...
+class OrItsModel: ...
+
+@overload
+def send_job(
+    event: TenantEvent, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def send_job(
+    event: str, payload: PayloadThatFits[TheEvent, OrItsModel], *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
 @overload
 def send_job(
     event: Literal["order.created"], payload: OrderCreatedPayload | OrderCreated, *,
@@ -1244,11 +1268,18 @@ def send_job(
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
 ) -> RunHandle: ...
 @overload
-def send_job(
+async def asend_job(
     event: TenantEvent, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
-    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def asend_job(
+    event: str, payload: PayloadThatFits[TheEvent, OrItsModel], *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
 ) -> RunHandle: ...
 @overload
 async def asend_job(
@@ -2203,11 +2234,18 @@ async def asend_job(
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
 ) -> RunHandle: ...
 @overload
-async def asend_job(
+def schedule_job(
     event: TenantEvent, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
-    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
+def schedule_job(
+    event: str, payload: PayloadThatFits[TheEvent, OrItsModel], *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
 ) -> RunHandle: ...
 @overload
 def schedule_job(
@@ -3162,11 +3200,18 @@ def schedule_job(
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
 ) -> RunHandle: ...
 @overload
-def schedule_job(
+async def aschedule_job(
     event: TenantEvent, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
     idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
-    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
+async def aschedule_job(
+    event: str, payload: PayloadThatFits[TheEvent, OrItsModel], *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
 ) -> RunHandle: ...
 @overload
 async def aschedule_job(
@@ -4121,12 +4166,17 @@ async def aschedule_job(
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
 ) -> RunHandle: ...
 @overload
-async def aschedule_job(
+def trigger_and_wait(
     event: TenantEvent, *,
-    delay: _Duration | None = None, run_at: datetime | None = None,
-    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
-    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
-) -> RunHandle: ...
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+def trigger_and_wait(
+    event: str, payload: PayloadThatFits[TheEvent, OrItsModel], *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
 @overload
 def trigger_and_wait(
     event: Literal["order.created"], payload: OrderCreatedPayload | OrderCreated, *,
@@ -4944,8 +4994,14 @@ def trigger_and_wait(
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
 @overload
-def trigger_and_wait(
+async def atrigger_and_wait(
     event: TenantEvent, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: str, payload: PayloadThatFits[TheEvent, OrItsModel], *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
@@ -5762,12 +5818,6 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["analytics.aggregate"], payload: AnalyticsAggregatePayload | AnalyticsAggregate, *,
-    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
-    queue: str | None = None, priority: int | None = None,
-) -> WaitResult: ...
-@overload
-async def atrigger_and_wait(
-    event: TenantEvent, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...

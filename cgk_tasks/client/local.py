@@ -158,7 +158,7 @@ class LocalProvider:
             id=new.id, tenant_id=new.tenant_id, event=new.event, state=new.state, job=job.id if job else new.job,
             max_attempts=new.max_attempts, queue=new.queue, priority=new.priority, payload=decode(new.payload),
             run_at=new.run_at or now, expires_at=new.expires_at, created_at=now, parent_id=new.parent_id,
-            replay_of=new.replay_of, idempotency_key=new.idempotency_key,
+            replay_of=new.replay_of, idempotency_key=new.idempotency_key, scheduled_for=new.scheduled_for,
         )  # fmt: skip
         run = self._runs[new.id] = _Run(status, new.payload, job)
         self._open += 1
@@ -202,6 +202,7 @@ class LocalProvider:
             again = NewRun(
                 id=new_run_id(), tenant_id=status.tenant_id, event=status.event, payload=run.payload,
                 queue=status.queue, priority=status.priority, max_attempts=status.max_attempts, replay_of=run_id,
+                scheduled_for=status.scheduled_for,
             )  # fmt: skip
             self._add(again, run.job if status.parent_id else None, datetime.now(UTC))
             return RunHandle(again.id)
@@ -300,6 +301,7 @@ class LocalProvider:
                 id=new_run_id(), tenant_id=parent.status.tenant_id, event=parent.status.event,
                 payload=parent.payload, queue=parent.status.queue, priority=parent.status.priority, job=job.id,
                 max_attempts=parent.status.max_attempts, parent_id=parent.status.id,
+                scheduled_for=parent.status.scheduled_for,
             )  # fmt: skip
             parent.children.append(self._add(child, job, now))
 
@@ -315,7 +317,7 @@ class LocalProvider:
             job_id=job.id, run_id=status.id, event=status.event, tenant=tenant,
             payload=payload, attempt=status.attempt,
             max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
-            started_at=status.started_at, has_database=settings.database_url is not None,
+            started_at=status.started_at, scheduled_for=status.scheduled_for, has_database=settings.database_url is not None,
             cursor=run.cursor, save_cursor=partial(_save_cursor, run),
         )  # fmt: skip
         return run_attempt(Attempt(job, ctx, commit, status.max_attempts, _trying_since(status), interpret=interpret))

@@ -1,7 +1,6 @@
 """Finding events by name, and turning payloads into them."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +10,7 @@ from cgk_tasks.errors import PayloadInvalidError, UnknownEventError
 from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent
 from cgk_tasks.events.catalog import catalog
 from cgk_tasks.events.problems import payload_error
+from cgk_tasks.nearest import nearest
 
 ALIASES: Mapping[str, str]
 """Second spellings that senders use, each with the event's own name."""
@@ -74,8 +74,7 @@ def get_event(name: str) -> type[TenantEvent]:
     """
     event = find_event(name)
     if event is None:
-        near = get_close_matches(name, [*EVENTS_BY_NAME, *getattr(catalog(), "ALIASES", ())], n=1)
-        raise UnknownEventError(name, near[0] if near else None)
+        raise UnknownEventError(name, nearest(name, [*EVENTS_BY_NAME, *getattr(catalog(), "ALIASES", ())]))
     return event
 
 

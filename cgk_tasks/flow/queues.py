@@ -10,7 +10,8 @@ from datetime import datetime
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.flow.accept import queue_name
-from cgk_tasks.sql.postgres import Connection, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import Connection, autocommit, fetch, statements, transaction
+from cgk_tasks.tenancy.audit import note
 
 SQL = statements("queues")
 
@@ -56,8 +57,10 @@ def pause_queue(name: str, *, by: str = "", reason: str = "") -> Pause:
     Raises InvalidOptionError for what is no name of a queue.
     """
     values = {"queue": queue_name(name), "by": by, "reason": reason}
-    with autocommit() as connection:
-        return Pause(**fetch(connection, SQL["pause_queue"], values)[0])
+    with transaction() as connection:
+        made = Pause(**fetch(connection, SQL["pause_queue"], values)[0])
+        note(connection, "pause queue", made.queue, by=by, message=reason)
+        return made
 
 
 def resume_queue(name: str) -> bool:
@@ -65,8 +68,11 @@ def resume_queue(name: str) -> bool:
 
     Those of suspended tenants stay held. Returns whether the queue was paused.
     """
-    with autocommit() as connection:
-        return bool(fetch(connection, SQL["resume_queue"], {"queue": name}))
+    with transaction() as connection:
+        was_paused = bool(fetch(connection, SQL["resume_queue"], {"queue": name}))
+        if was_paused:
+            note(connection, "resume queue", name)
+        return was_paused
 
 
 def paused_queues(connection: Connection | None = None) -> list[Pause]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import psycopg
+
 from cgk_tasks.errors import RunStateError, UnknownRunError
-from cgk_tasks.flow.accept import Origin, SendOptions, accept, new_run
+from cgk_tasks.flow.accept import Origin, SendOptions, UnitOfWork, accept, current_unit, new_run, publish, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle
-from cgk_tasks.sql.postgres import Row
+from cgk_tasks.sql.postgres import Row, explain, transaction
+from cgk_tasks.tenancy.audit import note
 
 
 def closed_run(run_id: str, action: str = "retry") -> Row:
@@ -34,4 +37,20 @@ def replay_of(row: Row, payload: str | None = None) -> NewRun:
 
 def replay(run_id: str, payload: str | None = None) -> RunHandle:
     """Run a closed run again. Raises UnknownRunError, RunStateError, UnknownTenantError, StoreError."""
-    return accept([replay_of(closed_run(run_id), payload)])[0]
+    again = replay_of(closed_run(run_id), payload)
+    unit = current_unit()
+    if unit is not None:  # in the transaction of whoever has one open
+        return _noted(run_id, again, unit)
+    try:
+        with transaction() as connection, unit_of_work(connection) as unit:
+            handle = _noted(run_id, again, unit)
+    except psycopg.Error as exc:
+        raise explain(exc) from exc
+    publish(unit.accepted)
+    return handle
+
+
+def _noted(run_id: str, again: NewRun, unit: UnitOfWork) -> RunHandle:
+    handle = accept([again])[0]
+    note(unit.connection, "retry run", run_id, tenant_id=again.tenant_id, message=f"new run {handle.id}")
+    return handle

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy.database import TenantSession
     from cgk_tasks.tenancy.models import Tenant
 
-P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 SaveCursor = Callable[[Any, "TenantSession | None"], None]
 
 
 @dataclass
-class JobContext(Generic[P]):
+class JobContext(Generic[P_co]):
     """One attempt of one run. `attempt` counts from 1 and says how many tries there were, this one included."""
 
     job_id: str
     run_id: str
     event: str
     tenant: Tenant
-    payload: P
+    payload: P_co
     attempt: int = 1
     max_attempts: int = 1
     queued_at: datetime | None = None

@@ -7,18 +7,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, overload
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
+from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.jobs.types import Handler, Middleware
 
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=TenantEvent)
+R = TypeVar("R")
+
+
+class JobDecorator(Protocol[E]):
+    """What `define_job(event=Model)` gives: a decorator for functions that take a `JobContext` of that model."""
+
+    def __call__(self, handler: Callable[[JobContext[E]], R], /) -> Callable[[JobContext[E]], R]: ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,26 @@ _by_event: dict[str, tuple[Job, ...]] = {}
 _imported: Final[set[str]] = set()
 
 
+@overload
+def define_job(
+    job_id: str,
+    *,
+    event: type[E],
+    retry: RetryConfig | None = ...,
+    timeout: float | timedelta | None = ...,
+    concurrency: int | None = ...,
+    middleware: Sequence[Middleware] = ...,
+) -> JobDecorator[E]: ...
+@overload
+def define_job(
+    job_id: str,
+    *,
+    event: str,
+    retry: RetryConfig | None = ...,
+    timeout: float | timedelta | None = ...,
+    concurrency: int | None = ...,
+    middleware: Sequence[Middleware] = ...,
+) -> Callable[[F], F]: ...
 def define_job(
     job_id: str,
     *,
@@ -53,7 +82,7 @@ def define_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     middleware: Sequence[Middleware] = (),
-) -> Callable[[F], F]:
+) -> Callable[..., Any]:
     """Register the decorated function as a job: it runs for every run of `event`.
 
         @define_job("send-receipt", event="order.created", retry=RetryConfig(max_attempts=5))
@@ -138,6 +167,11 @@ def _index(event: str) -> None:
 def jobs_for(event: str) -> tuple[Job, ...]:
     """The jobs of an event in the order of their definition; the application's own replace a built-in one."""
     return _by_event.get(event, ())
+
+
+def events_with_jobs() -> frozenset[str]:
+    """The events that this process has a job for: the application's, or a built-in one that is switched on."""
+    return frozenset(event for event, jobs in _by_event.items() if jobs)
 
 
 def find_job(job_id: str) -> Job | None:

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.tenancy.audit import forget_program_actions
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.history")
@@ -42,6 +43,7 @@ def run_housekeeping() -> None:
             pass
         execute(connection, SQL["forget_groups"], {"days": get_settings().history_days})
         execute(connection, SQL["forget_discarded"], {"days": get_settings().history_days})
+        forget_program_actions(connection, get_settings().history_days)
 
 
 def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:

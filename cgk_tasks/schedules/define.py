@@ -4,20 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.naming import class_name
 from cgk_tasks.events.registry import find_event
-from cgk_tasks.jobs.registry import define_job
+from cgk_tasks.jobs.registry import JobDecorator, define_job
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.jobs.types import Middleware
 from cgk_tasks.schedules.schedule import EVERY_TENANT, Misfire, Overlap, Schedule, Scope, add_schedules
 
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=TenantEvent)
 
 
+@overload
+def define_cron_job(
+    job_id: str,
+    *,
+    schedule: str,
+    timezone: str = ...,
+    event: type[E],
+    payload: Mapping[str, Any] | None = ...,
+    scope: Scope = ...,
+    misfire: Misfire = ...,
+    overlap: Overlap = ...,
+    spread: float | timedelta = ...,
+    max_age: float | timedelta = ...,
+    retry: RetryConfig | None = ...,
+    timeout: float | timedelta | None = ...,
+    concurrency: int | None = ...,
+    middleware: tuple[Middleware, ...] = ...,
+) -> JobDecorator[E]: ...
+@overload
+def define_cron_job(
+    job_id: str,
+    *,
+    schedule: str,
+    timezone: str = ...,
+    event: str | None = ...,
+    payload: Mapping[str, Any] | None = ...,
+    scope: Scope = ...,
+    misfire: Misfire = ...,
+    overlap: Overlap = ...,
+    spread: float | timedelta = ...,
+    max_age: float | timedelta = ...,
+    retry: RetryConfig | None = ...,
+    timeout: float | timedelta | None = ...,
+    concurrency: int | None = ...,
+    middleware: tuple[Middleware, ...] = ...,
+) -> Callable[[F], F]: ...
 def define_cron_job(
     job_id: str,
     *,
@@ -34,7 +71,7 @@ def define_cron_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     middleware: tuple[Middleware, ...] = (),
-) -> Callable[[F], F]:
+) -> Callable[..., Any]:
     """Register the decorated function as a job that runs by the clock, for every active tenant.
 
         @define_cron_job("nightly-report", schedule="0 3 * * *", timezone="Europe/Berlin", spread=1800)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,9 +10,9 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.schedules import periodic_tasks
 from cgk_tasks.schedules.fan_out import fire
+from cgk_tasks.schedules.job_events import handled_events, note_own_jobs
 from cgk_tasks.schedules.reconcile import Entry, reconcile
 from cgk_tasks.schedules.schedule import Schedule
 from cgk_tasks.schedules.tenant_ticks import fire_tenant_schedules, next_tenant_tick
@@ -38,31 +38,34 @@ class Engine:
         self._entries: list[Entry] = []
         self._stumbled = False
         self._keep_house_at: datetime | None = None
-        self._left_out: frozenset[str] = frozenset()
+        self._without_jobs: frozenset[str] = frozenset()
 
     def reload(self) -> None:
         """Seed the table's entries and read what operators changed."""
+        note_own_jobs()
         self._entries = reconcile(self._schedules, self._clock())
-        self._leave_out_those_without_jobs()
 
     def tick(self) -> float:
         """Make what is due. Returns the seconds until something is due next, at most an hour."""
         now = self._clock()
         self._stumbled = False
-        self._entries = [self._tick_entry(entry, now) if entry.is_enabled else entry for entry in self._entries]
-        fire_tenant_schedules(now)
+        handled = self._handled_events()
+        self._entries = [
+            self._tick_entry(entry, now, handled) if entry.is_enabled else entry for entry in self._entries
+        ]
+        fire_tenant_schedules(now, handled)
         if self._keep_house_at is None or (now - self._keep_house_at).total_seconds() > _HOUSEKEEPING_SECONDS:
             self._keep_house_at = now
             with autocommit() as connection:
                 execute(connection, SQL["forget_ticks"], {"days": get_settings().history_days})
         return self._seconds_until_next()
 
-    def _tick_entry(self, entry: Entry, now: datetime) -> Entry:
+    def _tick_entry(self, entry: Entry, now: datetime, handled: Collection[str]) -> Entry:
         schedule = entry.schedule
         found = due(schedule.timing, entry.done_until, now, schedule.misfire, schedule.max_age)
         if not found.ticks and not found.given_up:
             return entry
-        if schedule.name in self._left_out:
+        if schedule.event not in handled:
             return _pass_over(entry, now)
         given_up = found.given_up
         try:
@@ -80,13 +83,14 @@ class Engine:
             return _pass_over(entry, now)
         return replace(entry, done_until=found.ticks[-1])
 
-    def _leave_out_those_without_jobs(self) -> None:
-        if not get_settings().schedules_need_jobs:
-            return
-        before = self._left_out
-        self._left_out = frozenset(name for name, one in self._schedules.items() if not jobs_for(one.event))
-        if self._left_out != before:
-            log.info("schedules_without_jobs", left_out=len(self._left_out), of=len(self._schedules))
+    def _handled_events(self) -> frozenset[str]:
+        """Read anew for each look: a worker that starts with a new job is heard of at once."""
+        handled = handled_events()
+        without = frozenset(name for name, one in self._schedules.items() if one.event not in handled)
+        if without != self._without_jobs:
+            self._without_jobs = without
+            log.info("schedules_without_jobs", left_out=len(without), of=len(self._schedules))
+        return handled
 
     def _seconds_until_next(self) -> float:
         ticks = [entry.schedule.timing.next(entry.done_until) for entry in self._entries if entry.is_enabled]

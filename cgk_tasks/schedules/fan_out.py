@@ -21,6 +21,7 @@ from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_af
 from cgk_tasks.schedules.ticks import is_late
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements, transaction
 from cgk_tasks.tenancy import sync
+from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 
 SQL, TRANSITIONS = statements("schedules"), statements("transitions")
@@ -76,7 +77,9 @@ def fire(
             connection, TRANSITIONS["insert_runs_of_tick"], _values(schedule, scheduled_for, now, tenant_id, overlap)
         )[0]
         execute(connection, SQL["end_tick"], {**values, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
-        if not by_hand:
+        if by_hand:
+            note(connection, "trigger schedule", schedule.name, tenant_id=tenant_id, affected=row["runs"])
+        else:
             execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
     _dispatch(schedule, row)
     counts = _counts(row)

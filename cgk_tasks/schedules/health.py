@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.schedules.cron import timing
+from cgk_tasks.schedules.job_events import handled_events
 from cgk_tasks.schedules.leadership import LEASE
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
@@ -25,16 +26,17 @@ class LateSchedule:
 def late_schedules(tolerance_seconds: float = 120.0, *, now: datetime | None = None) -> list[LateSchedule]:
     """The enabled schedules whose last due tick was neither made nor given up, `tolerance_seconds` after its time.
 
-    Empty while all is well, and where no beat has ever run. With it: beat is down, or cannot make the tick.
+    Schedules without a job do not tick, and are never late. Empty while all is well, and where no beat has ever run. With it: beat is down, or cannot make the tick.
     """
     now = now or datetime.now(UTC)
     limit = now - timedelta(seconds=tolerance_seconds)
+    handled = handled_events()
     with autocommit() as connection:
         rows = fetch(connection, SQL["list_schedules"])
-        tenants_next = fetch(connection, SQL["next_tenant_schedule"])[0]["next_at"]
+        tenants_next = fetch(connection, SQL["next_tenant_schedule"], {"events": sorted(handled)})[0]["next_at"]
     late = []
     for row in rows:
-        if not row["is_enabled"]:
+        if not row["is_enabled"] or row["event"] not in handled:
             continue
         try:
             expected = timing(row["cron"], row["timezone"]).previous(limit)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from cgk_tasks.errors import UnknownScheduleError
 from cgk_tasks.events.catalog import catalog_schedules
+from cgk_tasks.nearest import nearest
 from cgk_tasks.schedules.schedule import ALL_SCHEDULES, Schedule
 
 SCHEDULES: Mapping[str, Schedule]
@@ -31,6 +31,5 @@ def find_schedule(name: str) -> Schedule:
     known = all_schedules()
     schedule = known.get(name)
     if schedule is None:
-        near = get_close_matches(name, known, n=1)
-        raise UnknownScheduleError(name, near[0] if near else None)
+        raise UnknownScheduleError(name, nearest(name, known))
     return schedule

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from cgk_tasks.errors import InvalidOptionError, as_seconds
 from cgk_tasks.schedules.lookup import find_schedule
-from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.audit import note
 
 SQL = statements("schedules")
 
@@ -42,15 +43,20 @@ def override_schedule(
             "tenant and give it a schedule of its own with create_schedule"
         )  # fmt: skip
     values = {"schedule": schedule.name, "tenant_id": tenant_id, "is_off": not enabled, "shift_seconds": seconds}
-    with autocommit() as connection:
+    with transaction() as connection:
         execute(connection, SQL["put_override"], values)
+        details = {"off": not enabled, "shift_seconds": seconds}
+        note(connection, "override schedule", schedule.name, tenant_id=tenant_id, details=details)
     return ScheduleOverride(schedule.name, tenant_id, not enabled, seconds)
 
 
 def reset_schedule(name: str, tenant_id: str) -> bool:
     """Forget what a tenant changed about an entry of SCHEDULES. Returns whether there was anything."""
-    with autocommit() as connection:
-        return execute(connection, SQL["drop_override"], {"schedule": name, "tenant_id": tenant_id}) > 0
+    with transaction() as connection:
+        had = execute(connection, SQL["drop_override"], {"schedule": name, "tenant_id": tenant_id}) > 0
+        if had:
+            note(connection, "reset schedule", name, tenant_id=tenant_id)
+        return had
 
 
 def list_overrides(name: str | None = None, tenant_id: str | None = None) -> list[ScheduleOverride]:

@@ -18,8 +18,9 @@ from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.schedule import Misfire, Overlap, payload_text
-from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements, transaction
 from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.context import find_current_tenant
 
 SQL = statements("schedules")
@@ -190,8 +191,11 @@ def _change(known: TenantSchedule, wanted: dict[str, Any], *, is_paused: bool) -
         "done_until": now if times_change else None,
         "next_at": timing(wanted["cron"], wanted["timezone"]).next(now) if times_change else None,
     }
-    with autocommit() as connection:
+    with transaction() as connection:
         found = fetch(connection, SQL["change_tenant_schedule"], values)
+        if found and known.is_paused != is_paused:
+            action = "pause tenant's schedule" if is_paused else "resume tenant's schedule"
+            note(connection, action, known.id, tenant_id=known.tenant_id)
     if not found:
         raise UnknownScheduleError(known.id)
     return _schedule(found[0])

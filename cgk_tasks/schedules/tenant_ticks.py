@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from cgk_tasks.flow.accept import dispatch
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
+from cgk_tasks.schedules.job_events import handled_events
 from cgk_tasks.schedules.ticks import due, is_late
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 
@@ -23,11 +25,15 @@ _BATCH = 1000
 _HOUR = timedelta(hours=1)
 
 
-def fire_tenant_schedules(now: datetime) -> int:
-    """Make the runs of every due tick. Returns how many runs there were."""
+def fire_tenant_schedules(now: datetime, handled: Collection[str] | None = None) -> int:
+    """Make the runs of every due tick whose event has a job. Returns how many runs there were.
+
+    handled: the events with jobs, None to look them up. Ticks of others are passed over.
+    """
+    handled = handled_events() if handled is None else handled
     made = 0
     while True:
-        seen, runs = _fire_batch(now)
+        seen, runs = _fire_batch(now, handled)
         made += runs
         if seen < _BATCH:
             return made
@@ -36,11 +42,11 @@ def fire_tenant_schedules(now: datetime) -> int:
 def next_tenant_tick() -> datetime | None:
     """When the next tenant's schedule ticks, if there is any."""
     with autocommit() as connection:
-        found: datetime | None = fetch(connection, SQL["next_tenant_schedule"])[0]["next_at"]
+        found: datetime | None = fetch(connection, SQL["next_tenant_schedule"], {"events": None})[0]["next_at"]
     return found
 
 
-def _fire_batch(now: datetime) -> tuple[int, int]:
+def _fire_batch(now: datetime, handled: Collection[str]) -> tuple[int, int]:
     with transaction() as connection:
         schedules = fetch(connection, SQL["due_tenant_schedules"], {"now": now, "limit": _BATCH})
         if not schedules:
@@ -48,7 +54,7 @@ def _fire_batch(now: datetime) -> tuple[int, int]:
         wanted: list[dict[str, Any]] = []
         advance: dict[str, list[Any]] = {"id": [], "done_until": [], "next_at": []}
         for schedule in schedules:
-            done_until, next_at = _collect(connection, schedule, now, wanted)
+            done_until, next_at = _collect(connection, schedule, now, handled, wanted)
             advance["id"].append(schedule["id"])
             advance["done_until"].append(done_until)
             advance["next_at"].append(next_at)
@@ -62,7 +68,7 @@ def _fire_batch(now: datetime) -> tuple[int, int]:
 
 
 def _collect(
-    connection: Connection, schedule: Row, now: datetime, wanted: list[dict[str, Any]]
+    connection: Connection, schedule: Row, now: datetime, handled: Collection[str], wanted: list[dict[str, Any]]
 ) -> tuple[datetime, datetime]:
     """Add a schedule's due ticks to `wanted`. Returns up to when it is done, and its next tick."""
     try:
@@ -73,7 +79,7 @@ def _collect(
         return schedule["done_until"], now.replace(minute=0, second=0, microsecond=0) + _HOUR
     found = due(times, schedule["done_until"], now, schedule["misfire"], schedule["max_age"])
     name = f"tenant:{schedule['id']}"
-    if schedule["status"] == "active" and found.ticks:
+    if schedule["status"] == "active" and schedule["event"] in handled and found.ticks:
         if schedule["overlap"] == "cancel_old":
             cancel_old(connection, name, schedule["tenant_id"])
         for tick in found.ticks:

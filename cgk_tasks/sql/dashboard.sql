@@ -209,6 +209,14 @@ INSERT INTO cgk.audit (who, role, action, subject, tenant_id, expected, details)
 VALUES (%(who)s, %(role)s, %(action)s, %(subject)s, %(tenant_id)s, %(expected)s, %(details)s::jsonb)
 RETURNING id, at;
 
+-- name: note_action
+INSERT INTO cgk.audit (who, role, via, action, subject, tenant_id, affected, outcome, message, details)
+VALUES (%(who)s, '', %(via)s, %(action)s, %(subject)s, %(tenant_id)s, %(affected)s, 'done', %(message)s, %(details)s::jsonb);
+
+-- name: forget_program_actions
+-- What people did is kept; what programs did, for as long as the runs that they did it to.
+DELETE FROM cgk.audit WHERE via = 'python' AND at < now() - make_interval(days => %(days)s);
+
 -- name: end_action
 UPDATE cgk.audit SET outcome = %(outcome)s, message = %(message)s, affected = %(affected)s, seen_at = clock_timestamp()
  WHERE id = %(id)s;
@@ -233,7 +241,7 @@ RETURNING at, action, subject, tenant_id, details;
 
 -- name: audit
 -- is_lost: begun, and nobody has said anything about it for a while, so its process is gone.
-SELECT id, at, who, role, action, subject, tenant_id, expected, affected, outcome, message, details, seen_at,
+SELECT id, at, who, role, via, action, subject, tenant_id, expected, affected, outcome, message, details, seen_at,
        abort_requested_at, outcome = 'begun' AND seen_at < clock_timestamp() - interval '60 seconds' AS is_lost
   FROM cgk.audit
  WHERE (%(before)s::bigint IS NULL OR id < %(before)s) AND (%(id)s::bigint IS NULL OR id = %(id)s)

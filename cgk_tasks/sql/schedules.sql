@@ -55,6 +55,20 @@ SELECT t.id AS tenant_id, coalesce(r.id, h.id)::text AS run_id, coalesce(r.state
  WHERE k.schedule = %(schedule)s AND k.scheduled_for = %(scheduled_for)s
  ORDER BY t.id;
 
+-- name: note_job_events
+-- Many workers say the same: what one has said in the last ten minutes costs the others a look.
+INSERT INTO cgk.job_events (event)
+SELECT e.event FROM unnest(%(events)s::text[]) AS e (event)
+ WHERE NOT EXISTS (SELECT FROM cgk.job_events k WHERE k.event = e.event AND k.seen_at > now() - interval '10 minutes')
+ ORDER BY e.event
+ON CONFLICT (event) DO UPDATE SET seen_at = now();
+
+-- name: job_events
+-- A day is counted back from the last word of any worker, not from now: workers that are all stopped over night, or for
+-- longer, leave their knowledge behind.
+SELECT event FROM cgk.job_events
+ WHERE seen_at > (SELECT max(seen_at) FROM cgk.job_events) - interval '1 day';
+
 -- name: leader
 SELECT holder::text, extract(epoch FROM expires_at - now())::float8 AS seconds_left
   FROM cgk.leases WHERE name = %(name)s;
@@ -118,7 +132,9 @@ SELECT s.id::text, s.tenant_id, s.event, s.payload::text AS payload, s.cron, s.t
  ORDER BY s.next_at LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED;
 
 -- name: next_tenant_schedule
-SELECT min(next_at) AS next_at FROM cgk.tenant_schedules WHERE NOT is_paused;
+-- events: only schedules of these, NULL for all.
+SELECT min(next_at) AS next_at FROM cgk.tenant_schedules
+ WHERE NOT is_paused AND (%(events)s::text[] IS NULL OR event = ANY(%(events)s::text[]));
 
 -- name: advance_tenant_schedules
 UPDATE cgk.tenant_schedules s SET done_until = n.done_until, next_at = n.next_at

@@ -19,6 +19,10 @@ ON CONFLICT (id) DO NOTHING;
 -- name: tenant_source
 SELECT source FROM cgk.tenants WHERE id = %(id)s;
 
+-- name: lock_schema
+-- Whoever changes a tenant's tables; tenants that share their tables share the lock. Ends with the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('cgk_tasks set-up of schema ' || %(schema)s, 0));
+
 -- name: lock_registry
 -- One tenant is added at a time: processes that add the same tenant, or make the same role, wait for each other.
 SELECT pg_advisory_xact_lock(4216201002);

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Callable, Collection
-from importlib import import_module
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Literal
 
 import psycopg
 from psycopg import errors as pg_errors
-from psycopg import sql
 
-from cgk_tasks.config import Isolation, Settings, get_settings
+from cgk_tasks.config import Isolation, get_settings
 from cgk_tasks.errors import ConfigurationError, UnknownTenantError
 from cgk_tasks.events.base import validate_tenant_id
+from cgk_tasks.nearest import nearest
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, explain, fetch, statements, transaction
 from cgk_tasks.tenancy import confinement, sync
+from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.setup import find_hook, run_hook
 
 SQL = statements("tenants")
 
@@ -41,8 +41,7 @@ def require(tenant_id: object) -> Tenant:
             sync.sync()
             tenant = _find(wanted)
         if tenant is None:
-            near = difflib.get_close_matches(wanted, [known.id for known in all_tenants()], n=1)
-            raise UnknownTenantError(wanted, near[0] if near else None)
+            raise UnknownTenantError(wanted, nearest(wanted, [known.id for known in all_tenants()]))
     except psycopg.Error as exc:
         raise explain(exc) from exc
     _known[wanted] = (time.monotonic() + get_settings().tenants_refresh_seconds, tenant)
@@ -105,17 +104,15 @@ def add_tenant(
     """
     settings = get_settings()
     wanted = confinement.plan(validate_tenant_id(tenant_id), schema, isolation or settings.tenant_isolation, settings)
-    setup = _setup_hook(settings)
+    hook = find_hook(settings)
     try:
         with transaction() as connection:
             tenant = _register(connection, wanted, source)
             if schema is not None or isolation is not None:
                 _check_asked(tenant, schema, isolation)
             confinement.prepare(connection, tenant)
-            if setup is not None:
-                connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(tenant.schema_name)))
-                setup(tenant, connection)
-                confinement.grant(connection, tenant)
+            if hook is not None:
+                run_hook(hook, tenant, connection)
     except psycopg.OperationalError as exc:
         raise explain(exc) from exc
     _known.pop(tenant.id, None)
@@ -130,7 +127,8 @@ def _register(connection: Connection, wanted: Tenant, source: Source) -> Tenant:
     }  # fmt: skip
     try:
         fetch(connection, SQL["lock_registry"])
-        execute(connection, SQL["add_tenant"], values)
+        if execute(connection, SQL["add_tenant"], values) and source == "hand":
+            note(connection, "add tenant", wanted.id, tenant_id=wanted.id)
     except pg_errors.UniqueViolation as exc:
         raise ConfigurationError(
             f"The schema {wanted.schema_name!r} belongs to another tenant, so {wanted.id!r} cannot have it. "
@@ -150,20 +148,6 @@ def _check_asked(tenant: Tenant, schema: str | None, isolation: Isolation | None
     )
 
 
-def _setup_hook(settings: Settings) -> Callable[[Tenant, Connection], Any] | None:
-    path = settings.tenant_setup
-    if not path:
-        return None
-    module_name, _, function = path.partition(":")
-    try:
-        hook: Callable[[Tenant, Connection], Any] = getattr(import_module(module_name), function)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigurationError(
-            f"CGK_TENANT_SETUP={path!r} cannot be loaded ({exc}). Write it as module:function."
-        ) from exc
-    return hook
-
-
 def suspend_tenant(tenant_id: str, by: str = "") -> Tenant:
     """Hold the tenant's runs: nothing new starts, sends are accepted and wait. Raises UnknownTenantError."""
     return _set_status(tenant_id, "suspended", by)
@@ -176,7 +160,9 @@ def resume_tenant(tenant_id: str) -> Tenant:
 
 def _set_status(tenant_id: str, status: str, by: str) -> Tenant:
     require(tenant_id)
-    with autocommit() as connection:
+    action = "suspend tenant" if status == "suspended" else "resume tenant"
+    with transaction() as connection:
         rows = fetch(connection, SQL["set_tenant_status"], {"id": tenant_id, "status": status, "by": by})
+        note(connection, action, tenant_id, tenant_id=tenant_id, by=by)
     _known.pop(tenant_id, None)
     return _tenant(rows[0])

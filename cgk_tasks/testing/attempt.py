@@ -32,6 +32,7 @@ def run_job(
     attempt: int = 1,
     max_attempts: int | None = None,
     cursor: Any = None,
+    scheduled_for: datetime | None = None,
     db: Session | None = None,
 ) -> Any:
     """Run one attempt of a job in this process, as a worker would: tenant context, middleware, time limit.
@@ -40,8 +41,9 @@ def run_job(
 
     job: the function under `@define_job`, its id, or a function that is no job yet. payload: the event, or for a
     registered job its fields as a mapping, checked as `send_job` would. tenant: the payload's, if not given.
-    attempt, max_attempts, cursor: what the job is told; the job's own limit if not given.
-    db: the session that `ctx.db` gives, which is left as it is: the test commits it or rolls it back. Without it,
+    attempt, max_attempts, cursor, scheduled_for: what the job is told; the job's own limit if not given.
+    db: the session that `ctx.db` gives, which is left as it is: the test commits it or rolls it back, and with it what
+    the job has sent with `session=ctx.db`. Without it,
     `ctx.db` is the tenant's own session, which commits when the job returns; only then is a database needed.
 
     Returns what the job returns. Raises what it raises, PermanentError (INVALID_RESULT) for a result that is not
@@ -61,6 +63,7 @@ def run_job(
         started_at=datetime.now(UTC),
         has_database=get_settings().database_url is not None,
         cursor=cursor,
+        scheduled_for=scheduled_for,
     )
     ctx.given_session = db
     made = Attempt(found, ctx, commit, ctx.max_attempts, ctx.started_at, interpret=interpret)

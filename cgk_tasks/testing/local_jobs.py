@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cgk_tasks.client import JobClient, reset_job_client, set_job_client
 from cgk_tasks.client.local import LocalProvider
+from cgk_tasks.client.provider import checked_runs
+from cgk_tasks.config import get_settings
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.registry import parse_event
 from cgk_tasks.flow.accept import SendOptions
-from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
+from cgk_tasks.testing.session_sends import SessionSends
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -44,6 +49,23 @@ class LocalJobs:
         """The run of each sent event as it stands now: state, result, errors, `run_at`."""
         return [self._provider.get_run_status(run_id) for _event, run_id in self._provider.recorded]
 
+    def send(
+        self,
+        event: str | TenantEvent,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        attempt: int = 1,
+        cursor: Any = None,
+        scheduled_for: datetime | None = None,
+        **options: Any,
+    ) -> RunHandle:
+        """`send_job`, with what the job is told: which attempt it is, where to go on, for which tick of a schedule.
+
+        attempt, cursor: for events with one job. options: those of `send_job`.
+        """
+        model = event if isinstance(event, TenantEvent) else parse_event(event, payload or {})
+        return self._provider.send_told(model, SendOptions(**options), attempt, cursor, scheduled_for)
+
     def wait_idle(self, timeout: float = 10.0) -> list[RunStatus]:
         """Wait until every run that is due within `timeout` seconds has closed, retries included. Returns `runs`.
 
@@ -64,6 +86,9 @@ class LocalJobs:
             set_job_client(self._before)
 
 
+_Send = tuple[TenantEvent, NewRun]
+
+
 class _Recording(LocalProvider):
     def __init__(self, *, concurrency: int) -> None:
         self.recorded: list[tuple[TenantEvent, str]] = []
@@ -72,14 +97,44 @@ class _Recording(LocalProvider):
     def send_batch(
         self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
     ) -> list[RunHandle]:
+        runs = checked_runs(events, self._checked)
+        sends = [(event, run) for (event, _options), run in zip(events, runs, strict=True)]
+        if session is None:
+            return self._take(sends)
+        waiting: SessionSends[_Send] = SessionSends.of(session, self._take)
+        with self._changed:
+            handles = self._expected([*waiting.waiting, *sends])[-len(sends) :] if sends else []
+        waiting.add(session, sends)
+        return handles
+
+    def send_told(
+        self, event: TenantEvent, options: SendOptions, attempt: int, cursor: Any, at: datetime | None
+    ) -> RunHandle:
+        """Send an event whose run begins with a later attempt, a cursor, or a schedule's time."""
+        with self._changed:  # it does not run before it has them
+            handle = self.send_batch([(event, options)])[0]
+            run = self._runs[handle.id]
+            if not handle.deduplicated:
+                run.cursor = cursor
+                run.status = replace(run.status, attempt=attempt - 1, scheduled_for=at)
+            return handle
+
+    def _take(self, sends: Sequence[_Send]) -> list[RunHandle]:
         with self._changed:  # before the first of them runs, and may send another
-            handles = super().send_batch(events, session)
+            handles = self._accept([run for _event, run in sends])
             self.recorded += [
                 (event, handle.id)
-                for (event, _options), handle in zip(events, handles, strict=True)
+                for (event, _run), handle in zip(sends, handles, strict=True)
                 if not handle.deduplicated
             ]
             return handles
+
+    def _expected(self, sends: Sequence[_Send]) -> list[RunHandle]:
+        """The handles that these will have; nothing is remembered. Raises IdempotencyConflictError."""
+        runs = [run for _event, run in sends]
+        earlier = self._keys.match(runs, datetime.now(UTC), get_settings().idempotency_seconds)
+        self._keys.forget([run for run in runs if run.id not in earlier])
+        return [RunHandle(earlier.get(run.id, run.id), deduplicated=run.id in earlier) for run in runs]
 
     def wait_idle(self, timeout: float) -> None:
         until = datetime.now(UTC) + timedelta(seconds=timeout)

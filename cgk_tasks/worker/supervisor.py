@@ -19,6 +19,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.runs.job_events import note_job_events
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
@@ -48,6 +49,8 @@ class Pool:
 
     name: str
     queues: Callable[[], Collection[str]]
+    events: Callable[[], Collection[str]]
+    """The events that the worker has jobs for."""
     is_at_work: Callable[[Row], bool]
     """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
     held: Callable[[], Sequence[Holding]]
@@ -133,6 +136,7 @@ class Supervisor(threading.Thread):
             if is_new and self._was_present:
                 self._assert_claims(connection)
             execute(connection, SQL["heartbeat"], values)
+            note_job_events(connection, self._pool.events())
         self._was_present = True
 
     def _assert_claims(self, connection: Connection) -> None:

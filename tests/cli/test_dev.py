@@ -156,6 +156,42 @@ def test_a_tenants_credential_is_stored_without_thinking_of_a_key(session):
     assert (finding["level"], finding["message"]) == ("OK", "1 stored, all can be read here")
 
 
+def test_a_changed_file_that_the_jobs_do_not_import_reloads_nothing(session):
+    (session.path / "notes.py").write_text("x = 1")
+    (session.path / "shop_jobs.py").write_text(JOBS)
+    session.after_a_restart("shop_jobs.py changed, reloading")
+    assert "notes.py changed" not in session.shown
+
+
+def test_a_file_that_a_function_imports_when_it_runs_reloads(session):
+    (session.path / "texts.py").write_text("TEXT = 'version 3'")
+    (session.path / "shop_jobs.py").write_text(JOBS.replace('return "version 1"', "import texts; return texts.TEXT"))
+    session.after_a_restart(" changed, reloading")
+    assert session.greeting() == "version 3"
+    (session.path / "texts.py").write_text("TEXT = 'version 4'")
+    session.after_a_restart("texts.py changed, reloading")
+    assert session.greeting() == "version 4"
+
+
+def test_a_run_that_a_reload_interrupts_runs_again_and_it_counts_as_no_death(session):
+    slow = JOBS.replace("def greet(ctx):", "def greet(ctx):\n    import time, pathlib; SLOW")
+    begun = session.path / "begun"
+    wait = f"pathlib.Path({str(begun)!r}).touch(); time.sleep(120)"
+    (session.path / "shop_jobs.py").write_text(slow.replace("SLOW", wait))
+    session.after_a_restart("shop_jobs.py changed, reloading")
+    run = session.cgk("send", "order.created", '{"orderId": "o-1", "totalAmount": 1}', "--tenant", "acme").strip()
+    wait_until(begun.exists, 40, "the job has begun")
+    (session.path / "shop_jobs.py").write_text(JOBS)
+    session.after_a_restart("1 run had not ended and will run again")
+
+    def record():
+        found = json.loads(session.cgk("runs", "show", run, "--json"))
+        return found if found["state"] == "completed" else None
+
+    ended = wait_until(record, 40, "the run has run again")
+    assert (ended["deaths"], ended["attempt"], ended["result"]) == (0, 1, "version 1")
+
+
 def test_changed_code_is_loaded(session):
     (session.path / "shop_jobs.py").write_text(JOBS.replace("version 1", "version 2"))
     session.after_a_restart("shop_jobs.py changed, reloading")

@@ -55,8 +55,17 @@ def test_each_option_narrows_the_list(cgk, option, value):
     assert {row[column] for row in rows} == {value}
 
 
-def test_a_state_that_there_is_not_is_wrong_usage(cgk):
-    assert cgk("runs", "list", "--state", "done").code == 2
+def test_a_state_that_there_is_not_is_wrong_usage_and_offers_the_nearest(cgk):
+    outcome = cgk("runs", "list", "--state", "faild")
+    assert (outcome.code, 'Did you mean "failed"?' in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "near"),
+    [("--tenant", "acmee", "acme"), ("--event", "test.behav", "test.behave"), ("--job", "test-behaved", "test-behave")],
+)
+def test_an_empty_list_says_which_name_nobody_knows(cgk, option, value, near):
+    assert f'There is no {option[2:]} {value!r} here. Did you mean "{near}"?' in cgk("runs", "list", option, value).err
 
 
 def test_the_table_has_the_whole_id_when_it_is_piped(cgk):

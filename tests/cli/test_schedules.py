@@ -8,6 +8,7 @@ import pytest
 
 from cgk_tasks import define_job
 from cgk_tasks.jobs.registry import remove_job
+from cgk_tasks.runs.job_events import note_job_events
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 
@@ -23,7 +24,9 @@ def clean(django_tables):
 
     PeriodicTask.objects.all().delete()
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.schedules, cgk.schedule_ticks, cgk.schedule_overrides, cgk.runs")
+        connection.execute(
+            "TRUNCATE cgk.schedules, cgk.schedule_ticks, cgk.schedule_overrides, cgk.runs, cgk.job_events"
+        )
 
 
 def test_the_list_shows_every_schedule_of_the_table(cgk):
@@ -36,9 +39,11 @@ def test_the_list_shows_every_schedule_of_the_table(cgk):
 
 def test_the_list_shows_which_schedules_have_a_job(cgk):
     define_job("bill", event="subscription.billing")(print)
-    rows = {row["name"]: row["jobs"] for row in cgk("schedules", "list", "--json").json}
+    rows = {row["name"]: row for row in cgk("schedules", "list", "--json").json}
     remove_job("bill")
-    assert (rows[NAME], rows["ab.hourlyMetrics"]) == (1, 0)
+    assert (rows[NAME]["jobs"], rows[NAME]["state"]) == (1, "active")
+    other = rows["ab.hourlyMetrics"]
+    assert (other["jobs"], other["state"], other["next_tick"]) == (0, "no job", None)
 
 
 def test_a_schedule_is_shown_with_its_policies(cgk):
@@ -50,6 +55,17 @@ def test_an_unknown_name_is_an_error_that_offers_the_nearest(cgk):
     outcome = cgk("schedules", "show", "subscription.dailyBiling")
     assert outcome.code == 1
     assert NAME in outcome.err
+
+
+def test_a_part_of_a_name_offers_the_name_that_has_it(cgk):
+    assert 'Did you mean "ab.nightlyReconciliation"?' in cgk("schedules", "show", "nightly").err
+
+
+def test_a_schedule_that_is_paused_by_command_is_in_the_audit(cgk):
+    cgk("schedules", "pause", NAME)
+    with autocommit() as connection:
+        row = connection.execute("SELECT via, action, subject FROM cgk.audit ORDER BY id DESC LIMIT 1").fetchone()
+    assert row == ("cli", "pause schedule", NAME)
 
 
 def test_a_preview_shows_local_and_utc_time_through_the_change_of_the_clocks(cgk):
@@ -81,7 +97,7 @@ def test_a_resumed_schedule_is_no_longer_overridden(cgk):
         cgk("schedules", action, NAME)
         Engine(SCHEDULES).reload()
     shown = cgk("schedules", "show", NAME, "--json").json
-    assert (shown["state"], shown["overridden"]) == ("active", False)
+    assert (shown["state"], shown["overridden"]) == ("no job", False)
 
 
 def test_a_triggered_schedule_makes_its_runs_at_once_for_one_tenant_or_all(cgk):
@@ -107,12 +123,29 @@ def test_coverage_names_the_tenants_without_a_run_and_why(cgk):
 
 def test_the_doctor_fails_while_a_schedule_is_late(cgk):
     with autocommit() as connection:
+        note_job_events(connection, ["system.cleanup"])
         connection.execute(
             """INSERT INTO cgk.schedules VALUES ('ops.dailyCleanup', 'system.cleanup', '* * * * *', 'UTC', true, true,
                                                  '* * * * *', 'UTC', true, now() - interval '1 hour')"""
         )
     findings = cgk("doctor", "--json").json
     assert [one["level"] for one in findings if one["check"] == "schedules"] == ["FAIL"]
+
+
+def test_the_doctor_counts_the_schedules_that_have_no_job_apart(cgk):
+    from cgk_tasks import SCHEDULES
+    from cgk_tasks.schedules.engine import Engine
+
+    Engine({NAME: SCHEDULES[NAME]}).reload()
+    with autocommit() as connection:
+        connection.execute("INSERT INTO cgk.leases VALUES ('beat', gen_random_uuid(), now() + interval '1 minute')")
+    findings = cgk("doctor", "--json").json
+    (schedules,) = [one for one in findings if one["check"] == "schedules"]
+    assert (schedules["level"], "1 do not" in schedules["message"]) == ("OK", True)
+
+
+def test_a_trigger_of_a_schedule_without_a_job_warns(cgk):
+    assert "nobody has a job for subscription.billing" in cgk("schedules", "trigger", NAME, "--tenant", "acme").err
 
 
 # The admin

@@ -20,6 +20,11 @@ def create_tables(tenant, connection):
 @define_job("record-order", event="order.fulfilled")
 def record_order(ctx):
     ctx.db.execute(text("INSERT INTO orders VALUES (:id)"), {"id": ctx.payload.order_id})
+
+
+@define_job("cancel-order", event="order.delivered")
+def cancel_order(ctx):
+    send_job("order.cancelled", {"tenantId": ctx.tenant_id, "orderId": ctx.payload.order_id}, session=ctx.db)
 """
 
 

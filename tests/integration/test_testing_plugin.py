@@ -33,7 +33,7 @@ from sqlalchemy import text
 
 from cgk_tasks import PermanentError, get_job_status, send_job, tenant_context, tenant_session
 from cgk_tasks.errors import UnknownTenantError
-from cgk_tasks.events import OrderCancelled, OrderCreated
+from cgk_tasks.events import OrderCancelled, OrderCreated, OrderDelivered
 from cgk_tasks.tenancy import TenantSession
 from cgk_tasks.testing import run_job
 
@@ -81,6 +81,79 @@ def test_a_job_that_runs_locally_sees_its_own_tenants_tables_only(tenant, local_
     send_job(OrderCancelled(tenant_id=acme.id, order_id="o-1"))
     (run,) = local_jobs.wait_idle()
     assert (run.state, run.error_code) == ("failed", "PERMISSION_DENIED")
+
+
+def send_with_the_job(ctx):
+    record_order(ctx)
+    return send_job(OrderCancelled(tenant_id=ctx.tenant_id, order_id="o-1"), session=ctx.db).id
+
+
+def send_and_fail(ctx):
+    send_with_the_job(ctx)
+    raise PermanentError("after the send")
+
+
+def names(local_jobs):
+    return [event.event_name for event in local_jobs.sent]
+
+
+def test_what_a_job_sends_with_its_session_runs_after_its_commit(tenant, local_jobs):
+    acme = tenant("acme")
+    seen = []
+    local_jobs.client.register_handler("order.cancelled", lambda ctx: seen.append(orders(acme)))
+    run_job(send_with_the_job, order(acme))
+    local_jobs.wait_idle()
+    assert (names(local_jobs), seen) == (["order.cancelled"], [["o-1"]])
+
+
+def test_what_a_job_sends_with_its_session_is_gone_when_it_raises(tenant, local_jobs):
+    with pytest.raises(PermanentError):
+        run_job(send_and_fail, order(tenant("acme")))
+    assert names(local_jobs) == []
+
+
+def test_jobs_that_run_locally_send_with_their_session_too(tenant, local_jobs):
+    local_jobs.client.register_handler("order.delivered", send_with_the_job)
+    acme = tenant("acme")
+    local_jobs.client.send(OrderDelivered(tenant_id=acme.id, order_id="o-1"))
+    assert [run.event for run in local_jobs.wait_idle()] == ["order.delivered", "order.cancelled"]
+
+
+def test_sends_join_the_session_of_the_test(tenant, local_jobs):
+    acme = tenant("acme")
+    with tenant_context(acme), TenantSession(acme) as session:
+        first = run_job(send_with_the_job, order(acme), db=session)
+        before = names(local_jobs)
+        session.rollback()
+        second = run_job(send_with_the_job, order(acme), db=session)
+        session.commit()
+    assert (before, [run.id for run in local_jobs.runs]) == ([], [second])
+
+
+def test_a_send_in_a_savepoint_goes_with_it(tenant, local_jobs):
+    acme = tenant("acme")
+    with tenant_context(acme), tenant_session() as session:
+        with session.begin_nested():
+            send_job(OrderCancelled(tenant_id=acme.id, order_id="kept"), session=session)
+        savepoint = session.begin_nested()
+        send_job(OrderCancelled(tenant_id=acme.id, order_id="gone"), session=session)
+        savepoint.rollback()
+    assert [event.order_id for event in local_jobs.sent] == ["kept"]
+
+
+def test_a_key_that_was_used_in_the_session_or_before_makes_no_second_run(tenant, local_jobs):
+    acme = tenant("acme")
+    event = OrderCancelled(tenant_id=acme.id, order_id="o-1")
+    with tenant_context(acme), tenant_session() as session:
+        first = send_job(event, session=session, idempotency_key="once")
+        second = send_job(event, session=session, idempotency_key="once")
+    third = send_job(event, idempotency_key="once")
+    assert (second.id, third.id, second.deduplicated, len(local_jobs.sent)) == (first.id, first.id, True, 1)
+
+
+def test_without_local_jobs_a_send_with_the_session_is_on_record_after_the_commit(tenant):
+    run = run_job(send_with_the_job, order(tenant("acme")))
+    assert get_job_status(run).state == "pending"
 
 
 def test_an_unregistered_tenant_gets_no_session(cgk_services):

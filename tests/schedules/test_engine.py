@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cgk_tasks import define_job, late_schedules
-from cgk_tasks.config import get_settings, use_settings
 from cgk_tasks.jobs.registry import remove_job
+from cgk_tasks.runs.job_events import note_job_events, noted_job_events
 from cgk_tasks.schedules.schedule import Schedule
+from cgk_tasks.sql.postgres import autocommit
 from tests.schedules.conftest import open_runs, rows, run_sql
 
 START = datetime(2026, 3, 2, 8, 30, tzinfo=UTC)
@@ -253,18 +254,42 @@ def test_one_schedule_that_cannot_tick_does_not_hold_up_the_others(beat, make_sc
 
 @pytest.fixture
 def without_job(beat):
-    before = get_settings()
-    use_settings(before.model_copy(update={"schedules_need_jobs": True}))
-    yield beat(cron="0 * * * *", event="inventory.sync")
-    use_settings(before)
+    return beat(cron="0 * * * *", event="inventory.sync")
 
 
-def test_a_schedule_without_a_job_is_left_out_where_schedules_need_jobs(without_job):
+def say_that_a_worker_has_jobs_for(*events, hours_ago=0):
+    with autocommit() as connection:
+        note_job_events(connection, events)
+        connection.execute(
+            "UPDATE cgk.job_events SET seen_at = now() - make_interval(hours => %s) WHERE event = ANY(%s)",
+            (hours_ago, list(events)),
+        )
+
+
+def test_a_schedule_without_a_job_does_not_tick(without_job):
     without_job.run_until(START + 3 * HOUR)
     assert (ticks(), open_runs()) == ([], [])
 
 
-def test_a_schedule_that_is_left_out_is_not_late(without_job):
+def test_a_schedule_ticks_whose_job_only_the_workers_know(without_job):
+    say_that_a_worker_has_jobs_for("inventory.sync")
+    without_job.run_until(START + HOUR)
+    assert len(ticks()) == 1
+
+
+def test_what_workers_had_jobs_for_is_known_while_all_of_them_are_stopped_for_long(clean):
+    say_that_a_worker_has_jobs_for("inventory.sync", hours_ago=24 * 7)
+    assert noted_events() == {"inventory.sync"}
+
+
+def test_a_job_that_no_worker_has_named_for_a_day_while_others_went_on_is_forgotten(clean):
+    say_that_a_worker_has_jobs_for("inventory.sync", hours_ago=25)
+    say_that_a_worker_has_jobs_for("order.created")
+    assert noted_events() == {"order.created"}
+
+
+def test_a_schedule_without_a_job_is_not_late(without_job):
+    assert late_schedules(now=without_job.now + 3 * HOUR) == []
     without_job.run_until(START + 3 * HOUR)
     assert late_schedules(now=without_job.now) == []
 
@@ -273,8 +298,17 @@ def test_a_schedule_that_gets_a_job_goes_on_from_then(without_job):
     without_job.run_until(START + 3 * HOUR)
     define_job("sync", event="inventory.sync")(print)
     try:
-        without_job.restart()
         without_job.run_until(START + 4 * HOUR)
     finally:
         remove_job("sync")
     assert ticks() == [START + 3 * HOUR + timedelta(minutes=30)]
+
+
+def test_a_beat_says_which_events_it_has_jobs_for(beat):
+    beat()
+    assert "test.behave" in noted_events()
+
+
+def noted_events():
+    with autocommit() as connection:
+        return noted_job_events(connection)

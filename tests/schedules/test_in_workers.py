@@ -34,6 +34,7 @@ def test_runs_of_an_embedded_beat_run_and_are_told_their_nominal_time(worker):
         ),
         40.0,
     )
+    assert rows("SELECT event FROM cgk.job_events WHERE event = 'test.twoSeconds'")
     status = get_job_status(found[0]["id"])
     assert datetime.fromisoformat(status.result) == status.scheduled_for
 

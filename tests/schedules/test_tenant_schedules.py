@@ -93,6 +93,14 @@ def test_a_deleted_schedule_is_gone():
         get_schedule(schedule.id)
 
 
+def test_a_schedule_whose_event_has_no_job_does_not_tick_and_is_not_late():
+    schedule = create_schedule("acme", "inventory.sync", "every 1h")
+    set_back(schedule, hours=3)
+    assert late_schedules() == []
+    assert fire_tenant_schedules(datetime.now(UTC)) == 0
+    assert get_schedule(schedule.id).next_at > datetime.now(UTC)
+
+
 def test_a_suspended_tenants_ticks_are_skipped():
     schedule = made()
     suspend_tenant("acme")

@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 
+from cgk_tasks import JobContext, define_cron_job, define_job
 from cgk_tasks.catalog.payloads import OrderCreatedPayload
 from cgk_tasks.client.api import (
     asend_job,
@@ -82,6 +83,42 @@ assert_type(retry_job("run"), RunHandle)
 order_created.delay(tenant_id="acme", order_id="1", total_amount=19.99)
 order_created.apply_async(kwargs={"tenant_id": "acme", "order_id": "1", "total_amount": 1}, countdown=5)
 survey_low_nps.delay(tenant_id="acme", response_id="r", survey_id="s", nps_score=3, customer_id=None)
+
+
+# Jobs
+@define_job("paid", event=InvoicePaid, timeout=30)
+def paid(ctx: JobContext[InvoicePaid]) -> str:
+    return ctx.payload.invoice_id
+
+
+@define_job("paid-async", event=InvoicePaid)
+async def paid_async(ctx: JobContext[InvoicePaid]) -> int:
+    return ctx.payload.days_late
+
+
+@define_job("of-several", event=OrderCreated)
+def of_several(ctx: JobContext[OrderCreated | OrderDelivered]) -> None: ...
+
+
+@define_job("of-any", event=OrderCreated)
+def of_any(ctx: JobContext[TenantEvent]) -> None: ...
+
+
+@define_job("untold", event=OrderCreated)
+def untold(ctx: JobContext[Any]) -> None: ...
+
+
+@define_job("by-name", event="order.created")
+def by_name(ctx: JobContext[OrderCreated]) -> None: ...
+
+
+@define_cron_job("nightly", schedule="0 3 * * *")
+def nightly(ctx: JobContext[Any]) -> None: ...
+
+
+@define_cron_job("daily", schedule="0 4 * * *", event=InvoicePaid, payload={"invoiceId": "7"})
+def daily(ctx: JobContext[InvoicePaid]) -> None: ...
+
 
 # The catalog
 name: JobEvent = "order.created"

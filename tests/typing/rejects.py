@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Final, Literal
 
+from cgk_tasks import JobContext, define_cron_job, define_job
 from cgk_tasks.catalog.payloads import OrderCreatedPayload
 from cgk_tasks.client.api import asend_job, schedule_job, send_job, trigger_and_wait
 from cgk_tasks.events import JobEvent, OrderCreated, OrderDelivered, ReviewModerated, TenantEvent
@@ -16,18 +17,20 @@ class InvoicePaid(TenantEvent, event="invoice.paid"):
 
 
 # Payloads in wire form
-send_job("order.created", {"orderId": "1", "totalAmount": 19.99})  # E: call-overload
-send_job("order.created", {"tenantId": "acme", "orderId": 1, "totalAmount": 19.99})  # E: call-overload
-send_job("order.created", {"tenantId": "acme", "orderId": "1", "totalAmount": "19.99"})  # E: call-overload
-send_job("order.created", {"tenantId": "a", "orderId": "1", "totalAmount": 1, "sum": 1})  # E: call-overload
-send_job("order.created", {"tenantId": "acme", "order_id": "1", "totalAmount": 1})  # E: call-overload
-send_job("order.create", {"tenantId": "acme", "orderId": "1", "totalAmount": 1})  # E: call-overload
+send_job("order.created", {"orderId": "1", "totalAmount": 19.99})  # E: arg-type
+send_job("order.created", {"tenantId": "acme", "orderId": 1, "totalAmount": 19.99})  # E: arg-type
+send_job("order.created", {"tenantId": "acme", "orderId": "1", "totalAmount": "19.99"})  # E: arg-type
+send_job("order.created", {"tenantId": "a", "orderId": "1", "totalAmount": 1, "sum": 1})  # E: arg-type
+send_job("order.created", {"tenantId": "acme", "order_id": "1", "totalAmount": 1})  # E: arg-type
+send_job("order.create", {"tenantId": "acme", "orderId": "1", "totalAmount": 1})  # E: arg-type
 send_job("order.created")  # E: call-overload
 send_job("ab.testStarted", {"tenantId": "acme", "testId": "t"}, delay="5 s")  # E: call-overload
 send_job("ab.testStarted", {"tenantId": "acme", "testId": "t"}, prio=1)  # E: call-overload
-send_job("survey.digest", {"tenantId": "acme", "frequency": "yearly"})  # E: call-overload
-schedule_job("order.created", {"orderId": "1", "totalAmount": 1}, delay=5)  # E: call-overload
-trigger_and_wait("order.created", {"orderId": "1", "totalAmount": 1})  # E: call-overload
+send_job("survey.digest", {"tenantId": "acme", "frequency": "yearly"})  # E: arg-type
+schedule_job("order.created", {"orderId": "1", "totalAmount": 1}, delay=5)  # E: arg-type
+trigger_and_wait("order.created", {"orderId": "1", "totalAmount": 1})  # E: arg-type
+send_job("order.created", {})  # E: arg-type
+send_job("invoice.paid", {"tenantId": "acme", "invoiceId": "7"})  # E: arg-type
 payload: OrderCreatedPayload = {"orderId": "1", "totalAmount": 1}  # E: typeddict-item
 
 # Models
@@ -49,10 +52,24 @@ order_created.delay(tenant_id="acme", order_id="1", total_amount=1, sum=1)  # E:
 order_created.delay("acme", "1", 1)  # E: call-arg
 order_created.apply_async(kwargs={"order_id": "1", "total_amount": 1})  # E: arg-type
 
+
+# Jobs
+@define_job("wrong", event=InvoicePaid)  # E: arg-type
+def wrong(ctx: JobContext[OrderCreated]) -> None: ...
+
+
+@define_job("wrong-too", event=OrderCreated)  # E: arg-type
+async def wrong_too(ctx: JobContext[OrderDelivered]) -> None: ...
+
+
+@define_cron_job("wrong-cron", schedule="0 3 * * *", event=InvoicePaid)  # E: arg-type
+def wrong_cron(ctx: JobContext[OrderCreated]) -> None: ...
+
+
 # The catalog
 name: JobEvent = "order.create"  # E: assignment
 other: Literal["order.create"] = OrderCreated.event_name  # E: assignment
 
 
 async def in_an_asyncio_application() -> None:
-    await asend_job("ab.testStarted", {"testId": "t"})  # E: call-overload
+    await asend_job("ab.testStarted", {"testId": "t"})  # E: arg-type

@@ -1,5 +1,7 @@
 """Names in `.env` files that are no settings are pointed out; in the environment they are refused."""
 
+import re
+
 import pytest
 import structlog
 
@@ -41,4 +43,34 @@ def test_reading_the_settings_warns_once_without_the_value(folder):
 def test_in_the_environment_it_is_an_error(folder, monkeypatch):
     monkeypatch.setenv("CGK_DATABSE_URL", "x")
     with pytest.raises(ConfigurationError, match="Did you mean CGK_DATABASE_URL"):
+        get_settings()
+
+
+WINDOWS = "CGK_DEFAULT_QUEUE=mail\r\nCGK_QUEUES=a,b\r\n"
+
+
+@pytest.mark.parametrize("name", [".env", ".env.local"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(folder, monkeypatch, name, encoding):
+    monkeypatch.delenv("CGK_DEFAULT_QUEUE", raising=False)
+    (folder / name).write_bytes(WINDOWS.encode(encoding))
+    settings = get_settings()
+    assert (settings.default_queue, settings.queues) == ("mail", ("a", "b"))
+    assert misspelt_in_files() == []
+
+
+@pytest.mark.parametrize("name", [".env", ".env.local"])
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ("CGK_DEFAULT_QUEUE=caf\u00e9".encode("cp1252"), "byte 22 is not"),
+        (WINDOWS.encode("utf-16"), "it looks like UTF-16"),
+        (WINDOWS.encode("utf-16-le"), "it looks like UTF-16"),
+        (WINDOWS.encode("utf-16-be"), "it looks like UTF-16"),
+    ],
+    ids=["cp1252", "utf-16", "utf-16-le", "utf-16-be"],
+)
+def test_a_file_that_is_not_utf_8_is_an_error_that_names_it_and_says_how_to_save_it(folder, name, data, why):
+    (folder / name).write_bytes(data)
+    with pytest.raises(ConfigurationError, match=rf"^{re.escape(name)} is not UTF-8: {why}.*with the encoding UTF-8"):
         get_settings()

@@ -22,7 +22,7 @@ def test_an_old_place_gives_the_module_of_the_new_one_and_warns(old):
 
 def test_an_old_import_works_before_anything_else_of_the_package_was_imported():
     code = (
-        "from cgk_tasks.jobs.middleware import with_logging; from cgk_tasks.catalog.payloads import OrderCreatedPayload"
+        "from cgk_tasks.tasks.middleware import with_logging; from cgk_tasks.events.payloads import OrderCreatedPayload"
     )
 
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

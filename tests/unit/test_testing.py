@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -27,6 +28,7 @@ from cgk_tasks.events import OrderCancelled, OrderCreated
 from cgk_tasks.jobs.registry import add_job, jobs_for, remove_job
 from cgk_tasks.testing import LocalJobs, run_job
 
+NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 ORDER = OrderCreated(tenant_id="acme", order_id="o-1", total_amount=Decimal("59.97"))
 
 
@@ -63,6 +65,13 @@ def defined():
 class TestRunJob:
     def test_returns_what_the_job_returns(self):
         assert run_job(lambda ctx: ctx.payload.order_id, ORDER) == "o-1"
+
+    def test_the_job_is_told_what_the_test_says(self):
+        def told(ctx):
+            return [ctx.attempt, ctx.max_attempts, ctx.cursor, ctx.scheduled_for.isoformat()]
+
+        options = {"attempt": 2, "max_attempts": 4, "cursor": 7, "scheduled_for": NINE}
+        assert run_job(told, ORDER, **options) == [2, 4, 7, NINE.isoformat()]
 
     def test_raises_the_very_error_that_the_job_raises(self):
         error = PermanentError("no such account")
@@ -171,6 +180,22 @@ class TestLocalJobs:
             send_job(ORDER)
             jobs.wait_idle()
         assert jobs.sent == [ORDER, follow_up]
+
+    def test_a_run_can_be_told_its_attempt_its_cursor_and_its_tick(self, defined):
+        defined("told", lambda ctx: [ctx.attempt, ctx.cursor, ctx.scheduled_for.isoformat()])
+        with LocalJobs() as jobs:
+            jobs.send(ORDER, attempt=3, cursor={"page": 2}, scheduled_for=NINE)
+            (run,) = jobs.wait_idle()
+        assert run.result == [3, {"page": 2}, NINE.isoformat()]
+        assert (run.attempt, run.scheduled_for) == (3, NINE)
+
+    def test_the_jobs_of_an_event_with_several_are_told_the_tick(self, defined):
+        for job_id in ("one", "two"):
+            defined(job_id, lambda ctx: ctx.scheduled_for.isoformat())
+        with LocalJobs() as jobs:
+            jobs.send("order.created", {"tenantId": "acme", "orderId": "o", "totalAmount": 1}, scheduled_for=NINE)
+            (run,) = jobs.wait_idle()
+        assert run.result == {"one": NINE.isoformat(), "two": NINE.isoformat()}
 
     def test_a_send_that_was_held_back_by_its_key_is_not_counted(self):
         with LocalJobs() as jobs:

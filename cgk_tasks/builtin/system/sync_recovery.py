@@ -7,7 +7,6 @@ job since the last success.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import Any, Final
 
 import structlog
@@ -19,6 +18,7 @@ from cgk_tasks.errors import BrokerError, CgkTasksError, JobError, PermanentErro
 from cgk_tasks.events.registry import all_events, find_event
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.nearest import did_you_mean
 from cgk_tasks.schedules.fan_out import fire
 from cgk_tasks.schedules.lookup import all_schedules
 from cgk_tasks.schedules.schedule import PLATFORM, Schedule
@@ -43,8 +43,7 @@ def recover(ctx: JobContext[SystemSyncRecovery]) -> dict[str, Any]:
         return _tick(ctx, schedule)
     if find_event(name) is not None:
         return _repeat(ctx, name)
-    near = get_close_matches(name, [*all_schedules(), *(event.event_name for event in all_events())], n=1)
-    hint = f' Did you mean "{near[0]}"?' if near else ""
+    hint = did_you_mean(name, [*all_schedules(), *(event.event_name for event in all_events())])
     raise PermanentError(f"syncType {name!r} is neither a schedule nor an event.{hint}", "INVALID_INPUT")
 
 

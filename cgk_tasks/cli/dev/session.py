@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgk_tasks import embedded
+from cgk_tasks.cli.dev import loaded
+from cgk_tasks.cli.dev.given_back import give_back_runs, worker_name
 from cgk_tasks.cli.dev.lines import Lines
+from cgk_tasks.cli.dev.only_session import only_session_of
 from cgk_tasks.cli.dev.program import Program
-from cgk_tasks.cli.dev.reload import changes
+from cgk_tasks.cli.dev.reload import LOADED_FILES, changes, watched_files
 from cgk_tasks.cli.dev.services import servers
 from cgk_tasks.cli.migrate import bring_up_to_date
 from cgk_tasks.config import get_settings
@@ -48,6 +51,11 @@ class Plan:
 
 def run(plan: Plan) -> None:
     """Run the session until SIGINT, SIGTERM or SIGHUP. Nothing is left running, whatever happens."""
+    with only_session_of(Path.cwd()):
+        _run(plan)
+
+
+def _run(plan: Plan) -> None:
     lines = Lines()
     lines.plain(_HOW_TO_USE)
     with servers(lines) as services:
@@ -68,9 +76,6 @@ def _tell_what_is_missing(lines: Lines) -> None:
 def _programs(plan: Plan, lines: Lines) -> list[Program]:
     """In the order in which they are stopped: first what sends, then what works, then what looks on."""
     os.environ.setdefault("CGK_LOG_FORMAT", "console")
-    if "schedules_need_jobs" not in get_settings().model_fields_set:
-        # A new project has jobs for few of the package's schedules; the others would fill its list of runs.
-        os.environ["CGK_SCHEDULES_NEED_JOBS"] = "true"
     celery = ["-m", "celery", "--quiet", "-A", "cgk_tasks"]
     worker = [
         *celery,
@@ -78,16 +83,21 @@ def _programs(plan: Plan, lines: Lines) -> list[Program]:
         "--concurrency",
         str(plan.concurrency),
         "--hostname",
-        f"dev-{os.getpid()}@%h",
+        worker_name(),
+        "-I",
+        loaded.__name__,
     ]
     worker += ["--without-gossip", "--without-mingle"]
+    os.environ[loaded.VARIABLE] = str(Path.cwd() / LOADED_FILES)
     programs = []
     if plan.beat:
         _SCHEDULE_FILE.parent.mkdir(exist_ok=True)
         beat = [*celery, "beat", "--schedule", str(_SCHEDULE_FILE), "--pidfile", ""]
         programs.append(Program("beat", beat, lines))
     # -E: events for Flower.
-    programs.append(Program("worker", [*worker, "-E"] if plan.flower else worker, lines, restarts=True))
+    on_killed = give_back_runs(lambda text: lines.show("worker", text))
+    command = [*worker, "-E"] if plan.flower else worker
+    programs.append(Program("worker", command, lines, restarts=True, on_killed=on_killed))
     if plan.flower:
         port = _free_port(plan.flower_port)
         # A session of one person on one machine. Where there are users, they log in all the same.
@@ -150,7 +160,8 @@ class _Session:
 
     async def _reload_on_change(self) -> None:
         worker = next(program for program in self._programs if program.name == "worker")
-        async for changed in changes(Path.cwd()):
+        folder = Path.cwd()
+        async for changed in changes(folder, lambda: watched_files(folder)):
             self._lines.show("worker", f"{changed} changed, reloading")
             await worker.reload()
 

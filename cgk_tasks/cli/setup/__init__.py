@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cgk_tasks.cli import failures
+from cgk_tasks.cli import failures, values
 from cgk_tasks.cli.output import examples, say
 from cgk_tasks.cli.setup.failure import INTERRUPTED, SERVER, SETTING, TRIAL, SetupFailure
 from cgk_tasks.errors import BrokerError, ConfigurationError, EmbeddedError, ProviderError, StoreError
@@ -38,9 +38,16 @@ class Provider(StrEnum):
     TRIGGER_DEV = "trigger.dev"
 
 
+def _provider(name: str) -> Provider:
+    return Provider(values.one_of([one.value for one in Provider])(name))
+
+
 @commands.command("jobs", epilog=EXAMPLES)
 def jobs(
-    provider: Annotated[Provider | None, typer.Option(help="Where jobs run.")] = None,
+    provider: Annotated[
+        Provider | None,
+        typer.Option(help="Where jobs run.", metavar="[celery|local|inngest|trigger.dev]", parser=_provider),
+    ] = None,
     verify_only: Annotated[
         bool, typer.Option("--verify-only", help="Ask nothing and write no file: check, and run a test event.")
     ] = False,

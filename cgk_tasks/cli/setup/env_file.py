@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
+from cgk_tasks.env_files import text_of
 from cgk_tasks.errors import ConfigurationError
 
 _PLAIN = re.compile(r"[\w.,:/@%+=-]*", re.ASCII)
@@ -30,14 +31,7 @@ def write(path: Path, changes: Mapping[str, str]) -> None:
     stays as it is, byte for byte. Raises ConfigurationError as :func:`changed`, and for a file that is not UTF-8.
     """
     target = path.resolve()  # a link stays a link
-    try:
-        with target.open(encoding="utf-8", newline="") as file:
-            text = file.read()
-    except FileNotFoundError:
-        text = ""
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8. Save it as UTF-8, or remove it.") from None
-    replace_file(target, changed(text, changes), mode=0o600)
+    replace_file(target, changed(text_of(target), changes), mode=0o600)
 
 
 def replace_file(target: Path, text: str, *, mode: int) -> None:

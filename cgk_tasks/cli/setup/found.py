@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotenv import dotenv_values
+from cgk_tasks.env_files import values_of
 
 ENV_LOCAL = Path(".env.local")
 ENVIRONMENT = "the environment"
@@ -48,7 +48,7 @@ def find(names: Sequence[str]) -> Found | None:
     in_files = {
         name.upper(): Found(name.upper(), value or "", file)
         for file in (".env", str(ENV_LOCAL))
-        for name, value in dotenv_values(file).items()
+        for name, value in values_of(Path(file)).items()
     }
     for place in (in_environment, in_files):
         for name in names:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from cgk_tasks.cli.doctor import database, work
 from cgk_tasks.cli.doctor.findings import FAIL, Finding
@@ -39,6 +41,8 @@ def run(options: Options) -> None:
     """Set up the jobs of the working folder. Raises SetupFailure, or another CgkTasksError."""
     for problem in misspelt_in_files():
         say(f"warning: {problem}")
+    if not options.verify_only:
+        _require_writable_folder()
     draft, questions = Draft(), Questions(may_ask=options.may_ask and not options.verify_only)
     provider = settle_provider(options.provider, questions, draft)
     get_settings()  # raises for whatever else is wrong
@@ -61,6 +65,19 @@ def run(options: Options) -> None:
         else:
             try_this_process()
     _tell_what_is_next(private=private, with_celery=provider == CELERY)
+
+
+def _require_writable_folder() -> None:
+    """Before the first question: the answers could not be kept."""
+    try:
+        with tempfile.TemporaryFile(dir=Path.cwd()):
+            pass
+    except OSError as exc:
+        raise SetupFailure(
+            SETTING,
+            f"Nothing can be written to {Path.cwd()}: {exc.strerror}. "
+            "Run it in a folder that you may write to; to check one that is set up, add --verify-only.",
+        ) from exc
 
 
 def _set_up_hosted(provider: str, draft: Draft, questions: Questions, options: Options) -> None:

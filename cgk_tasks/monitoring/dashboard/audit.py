@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.monitoring.dashboard.access.roles import Person, Role
 from cgk_tasks.sql.postgres import AnyConnection, Row, autocommit, execute, fetch, statements
+from cgk_tasks.tenancy.audit import Via, recorded_elsewhere
 
 SQL = statements("dashboard")
 
@@ -36,7 +37,8 @@ class Line:
     id: int
     at: datetime
     who: str
-    role: Role
+    role: Role | Literal[""]
+    via: Via
     action: str
     subject: str
     tenant_id: str | None
@@ -81,7 +83,8 @@ def recorded(person: Person, action: str, **about: Any) -> Iterator[Entry]:
     """An action in the audit from its beginning to its end. What it raises is its outcome, and goes on."""
     entry = begin(person, action, **about)
     try:
-        yield entry
+        with recorded_elsewhere():
+            yield entry
     except CgkTasksError as exc:
         end(entry, "refused", str(exc))
         raise

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal, get_args
 
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.nearest import did_you_mean
 
 Role = Literal["viewer", "operator", "admin"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -29,7 +30,9 @@ class Person:
 def as_role(text: str) -> Role:
     """The role of this name. Raises ConfigurationError."""
     if text not in ROLES:
-        raise ConfigurationError(f"There is no role {text!r}. There are: {', '.join(ROLES)}.")
+        raise ConfigurationError(
+            f"There is no role {text!r}. There are: {', '.join(ROLES)}.{did_you_mean(text, ROLES)}"
+        )
     return text
 
 

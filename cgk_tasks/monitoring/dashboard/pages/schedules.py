@@ -11,6 +11,7 @@ from cgk_tasks.monitoring.dashboard.pages.page import Page
 from cgk_tasks.schedules.fan_out import with_timing
 from cgk_tasks.schedules.health import late_schedules, leading_beat
 from cgk_tasks.schedules.history import known_schedules, last_coverage, last_ticks
+from cgk_tasks.schedules.job_events import handled_events
 from cgk_tasks.schedules.lookup import all_schedules, find_schedule
 from cgk_tasks.schedules.overrides import list_overrides
 from cgk_tasks.schedules.schedule import Schedule
@@ -27,27 +28,29 @@ class ListedSchedule:
     schedule: Schedule
     is_enabled: bool
     is_overridden: bool
+    has_job: bool
     late_seconds: float | None
     last: Row | None
     next_tick: datetime | None
 
 
 def listed_schedules() -> list[ListedSchedule]:
-    """Every entry; its next tick is None while it is paused."""
-    known = known_schedules()
+    """Every entry; its next tick is None while it is paused or has no job."""
+    known, handled = known_schedules(), handled_events()
     late = {one.name: one.seconds_late for one in late_schedules()}
     return [
-        _listed(schedule, known.get(schedule.name), late.get(schedule.name)) for schedule in all_schedules().values()
+        _listed(one, known.get(one.name), late.get(one.name), has_job=one.event in handled)
+        for one in all_schedules().values()
     ]
 
 
-def _listed(schedule: Schedule, known: Row | None, late_seconds: float | None) -> ListedSchedule:
-    if known is None:
-        return ListedSchedule(schedule, True, False, late_seconds, None, schedule.timing.next(datetime.now(UTC)))
-    in_force = with_timing(schedule, known["cron"], known["timezone"])
-    following = in_force.timing.next(datetime.now(UTC)) if known["is_enabled"] else None
-    last = known if known["last_tick"] else None
-    return ListedSchedule(in_force, known["is_enabled"], known["is_overridden"], late_seconds, last, following)
+def _listed(schedule: Schedule, known: Row | None, late_seconds: float | None, *, has_job: bool) -> ListedSchedule:
+    in_force = with_timing(schedule, known["cron"], known["timezone"]) if known else schedule
+    is_enabled = known is None or known["is_enabled"]
+    is_overridden = known is not None and known["is_overridden"]
+    last = known if known and known["last_tick"] else None
+    following = in_force.timing.next(datetime.now(UTC)) if is_enabled and has_job else None
+    return ListedSchedule(in_force, is_enabled, is_overridden, has_job, late_seconds, last, following)
 
 
 class SchedulesPage(Page):
@@ -77,12 +80,13 @@ def _everything(name: str) -> dict[str, Any]:
     is_enabled = known is None or known["is_enabled"]
     coming: list[datetime] = []
     moment = datetime.now(UTC)
-    while is_enabled and len(coming) < 5:
+    has_job = schedule.event in handled_events()
+    while is_enabled and has_job and len(coming) < 5:
         moment = in_force.timing.next(moment)
         coming.append(moment)
     covered_at, coverage = last_coverage(schedule)
     return {
-        "schedule": in_force, "is_enabled": is_enabled, "known": known, "coming": coming, "ticks": last_ticks(name, 20),
+        "schedule": in_force, "is_enabled": is_enabled, "has_job": has_job, "known": known, "coming": coming, "ticks": last_ticks(name, 20),
         "covered_at": covered_at, "reached": sum(row["run_id"] is not None for row in coverage), "tenants": len(coverage),
         "missed": [row for row in coverage if row["run_id"] is None][:200], "overrides": list_overrides(name)[:200],
     }  # fmt: skip
@@ -122,6 +126,7 @@ class TenantSchedulesPage(Page):
         schedules = await self.ask(list_schedules, tenant or None)
         self.show(
             "tenant_schedules.html", schedules=schedules[:_MOST_OF_TENANTS], total=len(schedules), tenant=tenant,
+            handled=await self.ask(handled_events),
         )  # fmt: skip
 
 
