@@ -16,10 +16,10 @@ from celery import Celery, signals
 
 from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.config import get_settings
+from cgk_tasks.dashboard.flower_command import replace_flower_command
 from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.base import EVENTS_BY_NAME
 from cgk_tasks.events.registry import ALIASES, parse_event
-from cgk_tasks.monitoring.flower import take_over_flower_command
 from cgk_tasks.monitoring.logging import configure_logging
 from cgk_tasks.runs import groups
 from cgk_tasks.runs.envelope import TENANT_HEADER
@@ -182,7 +182,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
 
 
 app = create_app()
-take_over_flower_command()
+replace_flower_command()
 
 
 @signals.import_modules.connect

@@ -11,7 +11,7 @@ from cgk_tasks.cli import application
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from cgk_tasks.monitoring.dashboard.access.users import UsersFile
+    from cgk_tasks.dashboard.access.users import UsersFile
 
 commands = typer.Typer(
     help="Serve the dashboard: Flower, with pages on runs, tenants, dead letters and schedules.",
@@ -48,7 +48,7 @@ def dashboard(
     if context.invoked_subcommand is not None:
         return
     import cgk_tasks.celery_app
-    from cgk_tasks.monitoring.dashboard.serving import serve
+    from cgk_tasks.dashboard.serving import serve
 
     application.load_jobs()
     serve(cgk_tasks.celery_app.app, [f"--port={port}", f"--address={address}", "--logging=warning"])
@@ -56,7 +56,7 @@ def dashboard(
 
 def _file() -> UsersFile:
     from cgk_tasks.config import get_settings
-    from cgk_tasks.monitoring.dashboard.access.users import UsersFile
+    from cgk_tasks.dashboard.access.users import UsersFile
 
     return UsersFile(get_settings().dashboard_users_file)
 
@@ -78,7 +78,7 @@ def add(
     ] = "viewer",
 ) -> None:
     """Add a user, or give one a new role and password. The password is asked for, or read from a pipe."""
-    from cgk_tasks.monitoring.dashboard.access.roles import as_role
+    from cgk_tasks.dashboard.access.roles import as_role
 
     wanted = as_role(role)
     if sys.stdin.isatty():

@@ -1,4 +1,4 @@
--- name: patience
+-- name: statement_timeout
 -- A page that would take longer than this many milliseconds gives up instead of keeping PostgreSQL busy.
 SELECT set_config('statement_timeout', %(milliseconds)s, true);
 
@@ -19,7 +19,7 @@ SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(4
  WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
  ORDER BY r.id DESC LIMIT %(limit)s
 
--- name: open_foreign_runs
+-- name: open_external_runs
 -- Ids that tell no time, from other producers' messages.
 SELECT r.id, created_at AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, NULL::timestamptz AS closed_at,
@@ -29,7 +29,7 @@ SELECT r.id, created_at AS sent_at,
    AND r.created_at >= %(since)s {where}
  ORDER BY r.created_at DESC, r.id DESC LIMIT %(limit)s
 
--- name: closed_foreign_runs
+-- name: closed_external_runs
 SELECT r.id, created_at AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at,
        error_code, payload::text AS payload, parent_id::text, replay_of::text
@@ -114,7 +114,7 @@ UNION ALL
 SELECT id::text, tenant_id, event, payload::text FROM cgk.run_history WHERE id = %(id)s::uuid
 LIMIT 1;
 
--- name: tenant_figures
+-- name: tenant_counts
 -- Open runs now, and what was closed in the last hours. Waiting: due, and not begun.
 WITH open AS (
     SELECT tenant_id, count(*) AS open,
@@ -217,7 +217,7 @@ UPDATE cgk.audit SET outcome = %(outcome)s, message = %(message)s, affected = %(
 UPDATE cgk.audit SET affected = %(affected)s, seen_at = clock_timestamp() WHERE id = %(id)s
 RETURNING abort_requested_at IS NOT NULL AS abort;
 
--- name: ask_to_abort
+-- name: request_abort
 UPDATE cgk.audit SET abort_requested_at = coalesce(abort_requested_at, clock_timestamp())
  WHERE id = %(id)s AND outcome = 'begun'
 RETURNING id;

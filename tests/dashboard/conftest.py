@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cgk_tasks.monitoring.dashboard.access.users import UsersFile
+from cgk_tasks.dashboard.access.users import UsersFile
 from cgk_tasks.postgres import autocommit
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id

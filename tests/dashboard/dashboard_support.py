@@ -1,4 +1,4 @@
-"""A real dashboard process, and a person with a browser's manners."""
+"""A real dashboard process, and a browser without a window."""
 
 import os
 import re
@@ -36,17 +36,17 @@ class Dashboard:
     def url(self):
         """Once it answers."""
 
-        def said():
+        def address():
             assert self.process.poll() is None, self.log
             return re.search(r"dashboard: (http://\S+)/runs ", self.log)
 
-        return wait_until(said, 60, "dashboard says its address").group(1)
+        return wait_until(address, 60, "dashboard says its address").group(1)
 
-    def person(self, name=None):
-        person = Person(self.url)
+    def browser(self, name=None):
+        browser = Browser(self.url)
         if name:
-            person.log_in(name)
-        return person
+            browser.log_in(name)
+        return browser
 
     def stop(self):
         self.process.terminate()
@@ -57,7 +57,7 @@ class Dashboard:
             self.process.wait()
 
 
-class Person(requests.Session):
+class Browser(requests.Session):
     """Follows links and sends forms: with the token that the form brought, as a browser would."""
 
     def __init__(self, url):

@@ -6,12 +6,12 @@ import stat
 import pytest
 
 from cgk_tasks.config import Settings
+from cgk_tasks.dashboard.access.authentication import Authentication
+from cgk_tasks.dashboard.access.login_limiter import LoginLimiter
+from cgk_tasks.dashboard.access.passwords import hash_password, verify_password
+from cgk_tasks.dashboard.access.roles import User, role_by_rules
+from cgk_tasks.dashboard.access.users import UsersFile
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.monitoring.dashboard.access.entrance import Entrance
-from cgk_tasks.monitoring.dashboard.access.passwords import fits, hash_password
-from cgk_tasks.monitoring.dashboard.access.roles import Person, role_by_rules
-from cgk_tasks.monitoring.dashboard.access.throttle import Throttle
-from cgk_tasks.monitoring.dashboard.access.users import UsersFile
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def file(tmp_path):
 
 def test_a_password_fits_its_own_hash_alone():
     kept = hash_password("correct horse")
-    assert fits("correct horse", kept)
-    assert not fits("correct horsE", kept)
+    assert verify_password("correct horse", kept)
+    assert not verify_password("correct horsE", kept)
     assert kept != hash_password("correct horse")
 
 
 @pytest.mark.parametrize("kept", ["", "plain", "md5$1$2$3$4$5", "scrypt$x$8$1$aa$bb", "scrypt$16384$8$1$!!$!!"])
 def test_what_is_no_hash_of_ours_fits_nothing(kept):
-    assert not fits("anything", kept)
+    assert not verify_password("anything", kept)
 
 
 def test_a_user_can_be_added_found_changed_and_removed(file):
@@ -36,7 +36,7 @@ def test_a_user_can_be_added_found_changed_and_removed(file):
     stamp = file.users()["ada"].stamp
     file.add("ada", "admin", "second-password")
     assert file.check("ada", "first-password") is None
-    assert file.check("ada", "second-password").person == Person("ada", "admin")
+    assert file.check("ada", "second-password").user == User("ada", "admin")
     assert file.users()["ada"].stamp != stamp
     file.remove("ada")
     assert file.check("ada", "second-password") is None
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_lets_nobody_in_and_says_so(file, text):
 
 
 def test_each_role_may_do_what_those_before_it_may():
-    assert [Person("x", "operator").may(role) for role in ("viewer", "operator", "admin")] == [True, True, False]
+    assert [User("x", "operator").may(role) for role in ("viewer", "operator", "admin")] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def test_a_rule_that_is_none_is_an_error(rule):
 
 def test_after_five_failures_a_name_waits_out_the_minute():
     now = 0.0
-    throttle = Throttle(lambda: now)
+    login_limiter = LoginLimiter(lambda: now)
     for _ in range(5):
-        assert throttle.wait_seconds("ada") == 0
-        throttle.failed("ada")
-    assert throttle.wait_seconds("ada") == 60
-    assert throttle.wait_seconds("bo") == 0
+        assert login_limiter.wait_seconds("ada") == 0
+        login_limiter.failed("ada")
+    assert login_limiter.wait_seconds("ada") == 60
+    assert login_limiter.wait_seconds("bo") == 0
     now = 61.0
-    assert throttle.wait_seconds("ada") == 0
+    assert login_limiter.wait_seconds("ada") == 0
 
 
 class Options:
@@ -116,12 +116,15 @@ class Options:
         vars(self).update(given)
 
 
-@pytest.mark.parametrize(("options", "open_on_loopback", "way"), [
+@pytest.mark.parametrize(("options", "open_on_loopback", "method"), [
     ({}, False, "users"), ({}, True, "open"), ({"auth": "*@example.com"}, True, "flower"), ({"basic_auth": ["a:b"]}, False, "flower"),
     ({"address": "0.0.0.0"}, False, "users"),
 ])  # fmt: skip
-def test_the_way_in_follows_the_options(environment, options, open_on_loopback, way):
-    assert Entrance.choose(Settings(dashboard_open_on_loopback=open_on_loopback), Options(**options)).way == way
+def test_the_login_method_follows_the_options(environment, options, open_on_loopback, method):
+    assert (
+        Authentication.choose(Settings(dashboard_open_on_loopback=open_on_loopback), Options(**options)).method
+        == method
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,4 +132,4 @@ def test_the_way_in_follows_the_options(environment, options, open_on_loopback, 
 )
 def test_open_is_refused_where_others_could_come_in(environment, options):
     with pytest.raises(ConfigurationError, match="CGK_DASHBOARD_OPEN_ON_LOOPBACK"):
-        Entrance.choose(Settings(dashboard_open_on_loopback=True), Options(**options))
+        Authentication.choose(Settings(dashboard_open_on_loopback=True), Options(**options))

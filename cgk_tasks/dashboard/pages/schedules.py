@@ -1,0 +1,144 @@
+"""Schedules: next ticks, coverage, pause, trigger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cgk_tasks.dashboard import actions
+from cgk_tasks.dashboard.pages.page import Page
+from cgk_tasks.postgres import Row
+from cgk_tasks.schedules.fan_out import with_timing
+from cgk_tasks.schedules.health import late_schedules, leading_beat
+from cgk_tasks.schedules.history import known_schedules, last_coverage, last_ticks
+from cgk_tasks.schedules.lookup import find_schedule
+from cgk_tasks.schedules.overrides import list_overrides
+from cgk_tasks.schedules.schedule import Schedule
+from cgk_tasks.schedules.table import SCHEDULES
+from cgk_tasks.schedules.tenant_schedules import list_schedules
+
+_MOST_OF_TENANTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSchedule:
+    """An entry of SCHEDULES as it is in force: an operator may have changed its times."""
+
+    schedule: Schedule
+    is_enabled: bool
+    is_overridden: bool
+    late_seconds: float | None
+    last: Row | None
+    next_tick: datetime | None
+
+
+def listed_schedules() -> list[ListedSchedule]:
+    """Every entry; its next tick is None while it is paused."""
+    known = known_schedules()
+    late = {one.name: one.seconds_late for one in late_schedules()}
+    return [_listed(schedule, known.get(schedule.name), late.get(schedule.name)) for schedule in SCHEDULES.values()]
+
+
+def _listed(schedule: Schedule, known: Row | None, late_seconds: float | None) -> ListedSchedule:
+    if known is None:
+        return ListedSchedule(schedule, True, False, late_seconds, None, schedule.timing.next(datetime.now(UTC)))
+    in_force = with_timing(schedule, known["cron"], known["timezone"])
+    following = in_force.timing.next(datetime.now(UTC)) if known["is_enabled"] else None
+    last = known if known["last_tick"] else None
+    return ListedSchedule(in_force, known["is_enabled"], known["is_overridden"], late_seconds, last, following)
+
+
+class SchedulesPage(Page):
+    """The table of SCHEDULES."""
+
+    async def get(self) -> None:
+        schedules = await self.run_blocking(listed_schedules)
+        text = self.field("text").lower()
+        shown = [one for one in schedules if text in f"{one.schedule.name} {one.schedule.event}".lower()]
+        self.show(
+            "schedules.html", schedules=shown, total=len(schedules), text=self.field("text"),
+            has_beat=await self.run_blocking(leading_beat) is not None,
+        )  # fmt: skip
+
+
+class SchedulePage(Page):
+    """One entry: what is to come, what was, and which tenants the last tick reached."""
+
+    async def get(self, name: str) -> None:
+        self.show("schedule.html", **await self.run_blocking(_everything, name))
+
+
+def _everything(name: str) -> dict[str, Any]:
+    schedule = find_schedule(name)
+    known = known_schedules().get(name)
+    in_force = with_timing(schedule, known["cron"], known["timezone"]) if known else schedule
+    is_enabled = known is None or known["is_enabled"]
+    coming: list[datetime] = []
+    moment = datetime.now(UTC)
+    while is_enabled and len(coming) < 5:
+        moment = in_force.timing.next(moment)
+        coming.append(moment)
+    covered_at, coverage = last_coverage(schedule)
+    return {
+        "schedule": in_force, "is_enabled": is_enabled, "known": known, "coming": coming, "ticks": last_ticks(name, 20),
+        "covered_at": covered_at, "reached": sum(row["run_id"] is not None for row in coverage), "tenants": len(coverage),
+        "missed": [row for row in coverage if row["run_id"] is None][:200], "overrides": list_overrides(name)[:200],
+    }  # fmt: skip
+
+
+class PauseSchedule(Page):
+    """Lets an entry tick no more, or again."""
+
+    enabled = False
+
+    async def post(self, name: str) -> None:
+        await self.run_blocking(actions.enable_schedule, self.user, name, enabled=self.enabled)
+        self.redirect_to(
+            f"/schedules/{name}", "It ticks again, from its next tick on." if self.enabled else "It is paused."
+        )
+
+
+class ResumeSchedule(PauseSchedule):
+    """Lets a paused entry tick again."""
+
+    enabled = True
+
+
+class TriggerSchedule(Page):
+    """Makes a tick now."""
+
+    async def post(self, name: str) -> None:
+        tick = await self.run_blocking(actions.trigger_schedule, self.user, name, self.field("tenant"))
+        left_out = tick.suspended + tick.switched_off + tick.overlapping
+        rest = f" {left_out} tenants were left out: suspended, switched off or still running." if left_out else ""
+        self.redirect_to(f"/schedules/{name}", f"Ticked now: {tick.runs} {'run' if tick.runs == 1 else 'runs'}.{rest}")
+
+
+class TenantSchedulesPage(Page):
+    """Schedules that tenants made."""
+
+    async def get(self) -> None:
+        tenant = self.field("tenant")
+        schedules = await self.run_blocking(list_schedules, tenant or None)
+        self.show(
+            "tenant_schedules.html", schedules=schedules[:_MOST_OF_TENANTS], total=len(schedules), tenant=tenant,
+        )  # fmt: skip
+
+
+class PauseTenantSchedule(Page):
+    """Pauses one, or resumes it."""
+
+    paused = True
+
+    async def post(self, schedule_id: str) -> None:
+        await self.run_blocking(actions.pause_tenant_schedule, self.user, schedule_id, paused=self.paused)
+        self.redirect_to(
+            "/schedules/of-tenants", "It is paused." if self.paused else "It ticks again, from its next tick on."
+        )
+
+
+class ResumeTenantSchedule(PauseTenantSchedule):
+    """Resumes a paused one."""
+
+    paused = False
