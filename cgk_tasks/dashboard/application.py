@@ -6,12 +6,17 @@ from functools import cached_property
 from typing import Any, Final
 
 from flower.app import Flower
+from flower.views.auth import LoginHandler
+from tornado.httputil import HTTPConnection, HTTPServerRequest
 from tornado.web import RedirectHandler, RequestHandler, StaticFileHandler
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.access.authentication import Authentication
 from cgk_tasks.dashboard.access.authorization import authorized
+from cgk_tasks.dashboard.access.client_address import TrustedProxies
+from cgk_tasks.dashboard.access.oauth_login import oauth_login_handler
 from cgk_tasks.dashboard.display import STATIC, STATIC_PATH
+from cgk_tasks.dashboard.http_server import LimitedBody, listen
 from cgk_tasks.dashboard.pages import (
     audit_log,
     dead_letters,
@@ -60,17 +65,31 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
 class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
     """Flower, with the pages on the record of runs. Everything else of it is as it is."""
 
-    def __init__(self, authentication: Authentication, **options: Any) -> None:
+    def __init__(self, authentication: Authentication, proxies: TrustedProxies, **options: Any) -> None:
         self.authentication = authentication
+        self._proxies = proxies
         super().__init__(**options, template_loader=TemplateLoader(), xsrf_cookie_kwargs={"samesite": "Lax"})
         prefix = f"/{self.options.url_prefix.strip('/')}" if self.options.url_prefix else ""
         pages: list[Any] = [(f"{prefix}{path}", page) for path, page in PAGES]
         pages.append((f"{prefix}{STATIC_PATH}/(.*)", StaticFileHandler, {"path": str(STATIC)}))
         pages.append((f"{prefix}/runs/", RedirectHandler, {"url": f"{prefix}/runs"}))
-        if authentication.method != "flower":
+        if authentication.method in {"users", "open"}:
             pages.append((f"{prefix}/login/?", login.LoginPage))
         pages.append((f"{prefix}/logout", login.LogoutPage))
         self.add_handlers(".*", pages)
+
+    def start_http_server(self) -> int | None:
+        """Listen. Returns the port. Raises ConfigurationError."""
+        return listen(self, self.options, self.ssl_options)
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> LimitedBody:
+        """Every request, from its first byte."""
+        return LimitedBody(super().start_request(server_conn, request_conn), request_conn)
+
+    def find_handler(self, request: HTTPServerRequest, **options: Any) -> Any:
+        """Every request, once its headers are there."""
+        self._proxies.apply(request)
+        return super().find_handler(request, **options)
 
     @cached_property
     def broker_uri_with_password(self) -> str:
@@ -79,5 +98,9 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         return settings.broker if settings.broker_url is not None else str(super().broker_uri_with_password)
 
     def get_handler_delegate(self, request: Any, target_class: type[RequestHandler], *args: Any, **options: Any) -> Any:
-        """Every handler, Flower's too, is authorized first."""
-        return super().get_handler_delegate(request, authorized(target_class), *args, **options)
+        """Every handler, Flower's too, is authorized first; Flower's OAuth logins begin sessions of ours."""
+        if issubclass(target_class, LoginHandler) and self.authentication.method == "oauth":
+            target_class = oauth_login_handler()
+        else:
+            target_class = authorized(target_class)
+        return super().get_handler_delegate(request, target_class, *args, **options)

@@ -7,12 +7,17 @@ from typing import Any
 
 import click
 
+from cgk_tasks.errors import ConfigurationError
+
 
 @click.pass_context
 def _serve(context: click.Context, /, tornado_argv: tuple[str, ...], **_preload_options: Any) -> None:
     from cgk_tasks.dashboard.serving import serve
 
-    serve(context.obj.app, tornado_argv, quiet=context.obj.quiet)
+    try:
+        serve(context.obj.app, tornado_argv, quiet=context.obj.quiet)
+    except ConfigurationError as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 def replace_flower_command() -> None:

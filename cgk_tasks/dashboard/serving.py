@@ -10,15 +10,20 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import structlog
 from flower import command, urls
 from tornado.options import options
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.access.authentication import Authentication
+from cgk_tasks.dashboard.access.client_address import TrustedProxies
+from cgk_tasks.dashboard.access.deprecated_settings import warn_about_deprecated_settings
+from cgk_tasks.dashboard.access.users import save_user
 from cgk_tasks.dashboard.application import Dashboard
 from cgk_tasks.dashboard.flower_tasks import COLUMNS, format_task
 from cgk_tasks.monitoring.logging import configure_logging
+from cgk_tasks.postgres import explain
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -34,19 +39,24 @@ def serve(app: Celery[Any], arguments: Sequence[str] = (), *, quiet: bool = Fals
     _set_defaults()
     command.apply_env_options()
     command.apply_options(sys.argv[0], list(arguments))
-    authentication = Authentication.choose(get_settings(), options)
-    if authentication.method != "flower":
+    settings = get_settings()
+    authentication = Authentication.choose(settings, options)
+    proxies = TrustedProxies(settings.dashboard_trusted_proxies)
+    if authentication.method in {"users", "open"}:
         # Flower closes its API, and takes requests without a CSRF token, where it knows of no login. Ours comes before it.
         options.auth = "cgk_tasks"
     command.extract_settings()
     command.setup_logging()
     _configure_logging()
-    dashboard = Dashboard(authentication, capp=app, options=options, **urls.settings)
+    warn_about_deprecated_settings(settings)
+    if options.xheaders and not settings.dashboard_trusted_proxies:
+        log.warning("xheaders_ignored", hint="Name your proxies: CGK_DASHBOARD_TRUSTED_PROXIES=10.0.0.0/8")
+    dashboard = Dashboard(authentication, proxies, capp=app, options=options, **urls.settings)
+    port = dashboard.start_http_server()
     _create_first_user(authentication)
 
     atexit.register(dashboard.stop)
     signal.signal(signal.SIGTERM, command.sigterm_handler)
-    port = dashboard.start_http_server()
     if not quiet:
         _print_address(authentication, port)
     try:
@@ -70,15 +80,20 @@ def _configure_logging() -> None:
 
 def _create_first_user(authentication: Authentication) -> None:
     """Without any user, create one and print its password once, to a terminal only: never into a log."""
-    if authentication.method != "users" or authentication.users.users():
+    try:
+        if authentication.method != "users" or authentication.has_users():
+            return
+        if not sys.stderr.isatty():
+            log.warning("dashboard_has_no_users", hint="cgk-tasks dashboard user add NAME --role admin")
+            return
+        password = secrets.token_urlsafe(15)
+        save_user("admin", "admin", password)
+    except psycopg.Error as exc:
+        log.warning("dashboard_users_not_read", reason=str(explain(exc)))
         return
-    if not sys.stderr.isatty():
-        log.warning("dashboard_has_no_users", hint="cgk-tasks dashboard user add NAME --role admin")
-        return
-    password = secrets.token_urlsafe(15)
-    authentication.users.add("admin", "admin", password)
     sys.stderr.write(
-        f"user: admin\npassword: {password}\nIt is not shown again. A new one: cgk-tasks dashboard user add admin --role admin\n"
+        f"user: admin\npassword: {password}\n"
+        "It is not shown again. A new one: cgk-tasks dashboard user set-password admin\n"
     )
 
 
@@ -86,6 +101,9 @@ def _print_address(authentication: Authentication, port: int | None) -> None:
     scheme = "https" if options.certfile else "http"
     prefix = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
     where = options.unix_socket or f"{scheme}://{options.address}:{port}{prefix}/runs"
-    how = {"users": "with login", "flower": "with Flower's login", "open": "open to everybody on this machine"}
+    how = {
+        "users": "with login", "oauth": "with Flower's OAuth login", "basic": "with Flower's basic auth",
+        "open": "open to everybody on this machine",
+    }  # fmt: skip
     sys.stderr.write(f"dashboard: {where} ({how[authentication.method]}), until Ctrl-C\n")
     sys.stderr.flush()

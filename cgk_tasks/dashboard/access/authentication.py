@@ -2,115 +2,185 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import json
+import hmac
 import time
 from base64 import b64decode
-from typing import Any, Final, Literal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
-from flower.views import BaseHandler
-from tornado.web import RequestHandler
+from tornado.web import HTTPError, RequestHandler
 
 from cgk_tasks.config import Settings
+from cgk_tasks.dashboard.access import sessions, users
+from cgk_tasks.dashboard.access.deprecated_settings import UsersFile, account_by_rules, is_of_file
 from cgk_tasks.dashboard.access.login_limiter import LoginLimiter
-from cgk_tasks.dashboard.access.roles import User, role_by_rules
-from cgk_tasks.dashboard.access.users import Account, UsersFile
+from cgk_tasks.dashboard.access.passwords import dummy_hash, needs_rehash, verify_password
+from cgk_tasks.dashboard.access.roles import Account, User
 from cgk_tasks.errors import ConfigurationError
 
-Method = Literal["users", "flower", "open"]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Method = Literal["users", "oauth", "basic", "open"]
 
 SESSION_COOKIE: Final = "cgk_session"
-_SESSION_DAYS: Final = 0.5
 _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
-_KNOWN_FOR_SECONDS: Final = 60.0
+_VERIFIED_FOR_SECONDS: Final = 60.0
 
 LOOPBACK_USER: Final = User("loopback", "admin")
 
 
-class Authentication:
-    """`method`: by the file of users, by Flower's own logins (OAuth, basic auth), or without a login on loopback."""
+class TooManyLoginsError(HTTPError):
+    """Too many wrong passwords came from this address. ``wait_seconds``: how long it has to wait."""
 
-    def __init__(self, method: Method, users: UsersFile, rules: tuple[str, ...] = ()) -> None:
+    def __init__(self, wait_seconds: float) -> None:
+        self.wait_seconds = wait_seconds
+        super().__init__(429, f"Too many failed logins. Try again in {wait_seconds:.0f} s.")
+
+
+class Authentication:
+    """`method`: by passwords in PostgreSQL, by Flower's logins (OAuth, basic auth), or without a login on loopback.
+
+    basic_auth: Flower's `--basic_auth`, texts of name:password. With OAuth as well, both are needed, as in Flower.
+    """
+
+    def __init__(self, method: Method, settings: Settings, basic_auth: tuple[str, ...] = ()) -> None:
         self.method = method
-        self.users = users
-        self.login_limiter = LoginLimiter()
-        self._rules = rules
-        self._known: dict[str, tuple[float, str, str]] = {}
+        self.limiter = LoginLimiter()
+        self.users_file = UsersFile(settings.dashboard_users_file)
+        self._rules = settings.dashboard_roles
+        self._basic_auth = basic_auth
+        self._verified: dict[str, tuple[float, str, str]] = {}
+        # One password at a time: a flood of logins costs one thread and 64 MiB, and cannot outrun the limiter.
+        self._passwords = ThreadPoolExecutor(1, thread_name_prefix="passwords")
 
     @classmethod
     def choose(cls, settings: Settings, options: Any) -> Authentication:
         """As settings and Flower's options ask for. Raises ConfigurationError for what is not safe."""
-        users = UsersFile(settings.dashboard_users_file)
+        account_by_rules("", settings.dashboard_roles)
         if options.auth or options.basic_auth:
-            role_by_rules("", settings.dashboard_roles)
-            return cls("flower", users, settings.dashboard_roles)
+            return cls("oauth" if options.auth else "basic", settings, tuple(options.basic_auth or ()))
         if settings.dashboard_open_on_loopback:
             if options.address not in _LOOPBACK or options.unix_socket:
                 raise ConfigurationError(
                     f"CGK_DASHBOARD_OPEN_ON_LOOPBACK is set, but the dashboard listens on {options.address or 'every address'!r}. "
                     "Listen on 127.0.0.1, or unset it and add users: cgk-tasks dashboard user add NAME --role operator"
                 )
-            return cls("open", users)
-        return cls("users", users)
+            return cls("open", settings)
+        return cls("users", settings)
 
-    def user(self, handler: RequestHandler) -> User | None:
-        """The user who makes the request, or None."""
+    async def user(self, handler: RequestHandler) -> User | None:
+        """The user who makes the request, or None. Raises TooManyLoginsError, and the driver's errors."""
         if self.method == "open":
             # Another name in Host means DNS rebinding: a page of another site whose name resolves to this machine.
             return LOOPBACK_USER if handler.request.host_name in _LOOPBACK else None
-        if self.method == "flower":
-            return self._by_flower(handler)
-        return self._by_session(handler) or self._by_password(handler)
-
-    def _by_flower(self, handler: RequestHandler) -> User | None:
-        found = BaseHandler.get_current_user(handler)
-        if not found:
-            return None
-        name = found if isinstance(found, str) else _credentials(handler)[0]
-        return User(name, role_by_rules(name, self._rules))
-
-    def _by_session(self, handler: RequestHandler) -> User | None:
-        cookie = handler.get_signed_cookie(SESSION_COOKIE, max_age_days=_SESSION_DAYS)
-        if cookie is None:
-            return None
-        name, stamp = json.loads(cookie)
-        account = self.users.users().get(name)
-        return account.user if account and account.stamp == stamp else None
-
-    def _by_password(self, handler: RequestHandler) -> User | None:
-        """For programs, such as Prometheus: name and password with each request, checked anew once a minute."""
         name, password = _credentials(handler)
-        if not password:
+        address = str(handler.request.remote_ip)
+        if self._basic_auth and not (name and await self._check_basic_auth(name, password, address)):
             return None
-        digest = hashlib.sha256(f"{name}\0{password}".encode()).hexdigest()
-        account = self.users.users().get(name)
-        known = self._known.get(name)
-        if account and known and known[1:] == (digest, account.stamp) and known[0] > time.monotonic():
-            return account.user
-        account = self.log_in(name, password, str(handler.request.remote_ip))
-        if account is None:
-            return None
-        self._known[name] = (time.monotonic() + _KNOWN_FOR_SECONDS, digest, account.stamp)
-        return account.user
+        if self.method == "basic":
+            account = await _in_thread(self._account, name)
+            return User(name, account.role) if account else None
+        token = handler.get_cookie(SESSION_COOKIE)
+        found = await _in_thread(self._by_session, token) if token else None
+        if found is not None or self.method != "users" or not password:
+            return found
+        account = await self.log_in(name, password, address)
+        return User(account.name, account.role) if account else None
 
-    def log_in(self, name: str, password: str, address: str) -> Account | None:
-        """The account, if the password is right and neither name nor address has guessed too often."""
-        keys = (f"name {name}", f"address {address}")
-        if self.login_limiter.wait_seconds(*keys):
+    async def log_in(self, name: str, password: str, address: str) -> Account | None:
+        """The account, if the password is right. Raises TooManyLoginsError, and the driver's errors."""
+        account = await _in_thread(self._account, name)
+        digest = hashlib.sha256(f"{name}\0{password}".encode()).hexdigest()
+        if account and self._was_verified(account, digest):
+            return account
+        stored = account.password_hash if account else None
+        is_right = await self._check(name, address, partial(verify_password, password, stored or dummy_hash()))
+        if not is_right or account is None or stored is None:
             return None
-        account = self.users.check(name, password)
-        if account is None:
-            self.login_limiter.failed(*keys)
-        else:
-            self.login_limiter.succeeded(*keys)
+        if needs_rehash(stored) and not is_of_file(account):
+            await self._in_password_thread(users.renew_password_hash, account, password)
+        # Programs, such as Prometheus, send their password with each request.
+        self._verified[account.name] = (time.monotonic() + _VERIFIED_FOR_SECONDS, digest, account.version)
         return account
 
-    @staticmethod
-    def open_session(handler: RequestHandler, account: Account) -> None:
-        handler.set_signed_cookie(
-            SESSION_COOKIE, json.dumps([account.name, account.stamp]), expires_days=None, httponly=True, samesite="Lax",
-            secure=handler.request.protocol == "https",
-        )  # fmt: skip
+    async def start_session(self, handler: RequestHandler, name: str, account: Account | None = None) -> None:
+        """Begin a session for somebody who has just proved to be this user; account: as it was when they did."""
+        known = account or await _in_thread(self._account, name)
+        if known is None:
+            raise HTTPError(403, f"There is no user {name!r}.")
+        token = await _in_thread(sessions.create_session, name, known)
+        handler.set_cookie(
+            SESSION_COOKIE, token, httponly=True, samesite="Lax", secure=handler.request.protocol == "https"
+        )
+
+    async def end_session(self, handler: RequestHandler) -> None:
+        """End the session of the request, here and in the browser."""
+        token = handler.get_cookie(SESSION_COOKIE)
+        if token:
+            await _in_thread(sessions.end_session, token)
+        handler.clear_cookie(SESSION_COOKIE)
+
+    def has_users(self) -> bool:
+        """Whether anybody can log in with a password."""
+        return users.has_passwords() or bool(self.users_file.accounts())
+
+    def _account(self, name: str) -> Account | None:
+        """What is stored about this user: for a login by password, by exact name; else with patterns, and by default."""
+        account = users.find_account(name)
+        if self.method != "users":
+            return account or account_by_rules(name, self._rules) or Account(name, "viewer", "default")
+        if account is not None and account.password_hash is not None:
+            return account
+        return self.users_file.find(name)
+
+    def _by_session(self, token: str) -> User | None:
+        session = sessions.find_session(token)
+        account = self._account(session.user_name) if session else None
+        if session is None or account is None or account.version != session.account_version:
+            return None
+        return User(account.name if self.method == "users" else session.user_name, account.role)
+
+    async def _check_basic_auth(self, name: str, password: str, address: str) -> bool:
+        given = f"{name}:{password}".encode()
+
+        def matches() -> bool:
+            # All are compared, so that the time does not tell which one it was.
+            return sum(hmac.compare_digest(one.encode(), given) for one in self._basic_auth) > 0
+
+        return await self._check(name, address, matches)
+
+    async def _check(self, name: str, address: str, is_right: Callable[[], bool]) -> bool:
+        """Check a password as slowly as the limiter asks for. Raises TooManyLoginsError."""
+        await asyncio.sleep(self.limiter.delay_seconds(name, address))
+        return await self._in_password_thread(self._check_now, name, address, is_right)
+
+    def _check_now(self, name: str, address: str, is_right: Callable[[], bool]) -> bool:
+        wait = self.limiter.wait_seconds(name, address)
+        if wait:
+            raise TooManyLoginsError(wait)
+        if not is_right():
+            self.limiter.failed(name, address)
+            return False
+        self.limiter.succeeded(name, address)
+        return True
+
+    async def _in_password_thread(self, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        call = partial(function, *args, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._passwords, call)
+
+    def _was_verified(self, account: Account, digest: str) -> bool:
+        until, known, version = self._verified.get(account.name, (0.0, "", ""))
+        return until > time.monotonic() and hmac.compare_digest(known, digest) and version == account.version
+
+
+async def _in_thread(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Call what talks to PostgreSQL."""
+    return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **options))
 
 
 def _credentials(handler: RequestHandler) -> tuple[str, str]:

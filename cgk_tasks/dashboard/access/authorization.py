@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
+import psycopg
+import sqlalchemy as sa
 import structlog
-from flower.api import control, tasks
+from flower.api import tasks
 from flower.views import auth, monitor
 from flower.views.tasks import TasksDataTable
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler
@@ -17,9 +21,11 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.access import login_redirect
-from cgk_tasks.dashboard.access.authentication import Authentication
+from cgk_tasks.dashboard.access.authentication import Authentication, TooManyLoginsError
+from cgk_tasks.dashboard.access.flower_actions import flower_action
 from cgk_tasks.dashboard.access.roles import Role, User
 from cgk_tasks.dashboard.display import namespace
+from cgk_tasks.errors import ConfigurationError
 
 log = structlog.get_logger("cgk_tasks.dashboard")
 
@@ -40,10 +46,6 @@ FLOWER_POLICY: Final = (
 PUBLIC: Final = (StaticFileHandler, monitor.Healthcheck, auth.LoginHandler)
 """Shown to everybody: files of the pages, whether the process lives, and the start of OAuth."""
 
-_FOR_ADMINS: Final = (
-    control.WorkerShutDown, control.WorkerPoolRestart, tasks.TaskApply, tasks.TaskAsyncApply, tasks.TaskSend,
-)  # fmt: skip
-
 
 class AuthorizedHandler(RequestHandler):
     """Mixed in before a handler: login, role, CSRF token, headers, and an entry in the audit."""
@@ -55,6 +57,8 @@ class AuthorizedHandler(RequestHandler):
     """Whether the handler writes its own lines into the audit."""
 
     _entry: audit.Entry | None = None
+    _retry_after: float | None = None
+    _asks_for_password = False
 
     @property
     def authentication(self) -> Authentication:
@@ -66,14 +70,18 @@ class AuthorizedHandler(RequestHandler):
         """The user who is logged in; never None after `prepare`."""
         return cast("User", self.current_user)
 
-    def get_current_user(self) -> User | None:
-        return self.authentication.user(self)
+    def get_current_user(self) -> None:
+        """Nobody, where Tornado asks before or without `prepare`, which sets the user."""
 
     def set_default_headers(self) -> None:
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("X-Frame-Options", "DENY")
         self.set_header("Referrer-Policy", "same-origin")
         self.set_header("Cache-Control", "no-store")
+        if self._retry_after is not None:
+            self.set_header("Retry-After", str(math.ceil(self._retry_after)))
+        if self._asks_for_password:
+            self.set_header("WWW-Authenticate", 'Basic realm="cgk_tasks"')
         self.nonce = secrets.token_urlsafe(12)
         self.set_header("Content-Security-Policy", self.policy.replace("{nonce}", self.nonce))
 
@@ -92,8 +100,7 @@ class AuthorizedHandler(RequestHandler):
         return self.role_to_look if self.request.method in SAFE_METHODS else self.role_to_change
 
     async def prepare(self) -> None:
-        # Checking a password takes a while.
-        found = await asyncio.get_running_loop().run_in_executor(None, self.get_current_user)
+        found = await self._authenticate()
         self.current_user = found
         if found is None:
             self._send_to_login()
@@ -103,30 +110,44 @@ class AuthorizedHandler(RequestHandler):
             raise HTTPError(403, f"This needs the role {needed}. {found.name} is {found.role}.")
         if self.request.method not in SAFE_METHODS and not self.records_itself and needed != "viewer":
             await self._record(found)
-        if (
-            self.authentication.method == "flower"
-            and self.request.method == "GET"
-            and (wanted := login_redirect.recall(self))
-        ):
-            self.redirect(wanted)
-            return
         before: Any = super().prepare()
         if isawaitable(before):
             await before
 
+    async def _authenticate(self) -> User | None:
+        self.current_user = None
+        try:
+            return await self.authentication.user(self)
+        except TooManyLoginsError as exc:
+            self._retry_after = exc.wait_seconds
+            raise
+        except (psycopg.Error, sa.exc.SQLAlchemyError, ConfigurationError) as exc:
+            # Nothing of the error itself is shown to somebody who may be anybody.
+            log.warning("authentication_failed", error=type(exc).__name__, reason=str(exc))
+            missing = isinstance(exc, psycopg.errors.UndefinedTable)
+            reason = (
+                "Its tables are missing: run cgk-tasks migrate." if missing else "The dashboard's log has the reason."
+            )
+            raise HTTPError(503, f"Nobody can be logged in just now. {reason}") from exc
+
     def _send_to_login(self) -> None:
+        method = self.authentication.method
         wants_page = "text/html" in self.request.headers.get("Accept", "") and "HX-Request" not in self.request.headers
-        if self.request.method != "GET" or not wants_page or self.authentication.method == "open":
-            raise HTTPError(401 if self.authentication.method != "open" else 403, "Log in first.")
-        if self.authentication.method == "flower":
-            login_redirect.remember(self)
+        if method == "open":
+            raise HTTPError(403, "Log in first.")
+        if self.request.method != "GET" or not wants_page or method == "basic":
+            self._asks_for_password = method == "basic"
+            raise HTTPError(401, "Log in first.")
+        if method == "oauth":
+            login_redirect.save_next_url(self)
         prefix = namespace(self)["url"]("")
         self.redirect(f"{prefix}/login?{urlencode({'next': self.request.uri})}")
 
     async def _record(self, user: User) -> None:
         """Flower's actions: on record before they happen, or they do not happen."""
-        what = f"flower {self.request.method} {self.request.path}"
-        self._entry = await asyncio.get_running_loop().run_in_executor(None, audit.begin, user, what)
+        action, subject, details = flower_action(self)
+        begin = partial(audit.begin, user, action, subject=subject, details=details)
+        self._entry = await asyncio.get_running_loop().run_in_executor(None, begin)
 
     def on_finish(self) -> None:
         if self._entry is not None:
@@ -137,7 +158,9 @@ class AuthorizedHandler(RequestHandler):
 
 
 class _FlowerHandler(AuthorizedHandler):
-    """The roles that Flower's own handlers need."""
+    """Flower's own handlers: what changes something in one worker or all of them is for admins."""
+
+    role_to_change = "admin"
 
     def needed_role(self) -> Role:
         if isinstance(self, TasksDataTable):
@@ -147,7 +170,13 @@ class _FlowerHandler(AuthorizedHandler):
             if not get_settings().dashboard_show_sensitive:
                 raise HTTPError(403, "Results are on the run's page. For this one, set CGK_DASHBOARD_SHOW_SENSITIVE.")
             return "admin"
-        return "admin" if isinstance(self, _FOR_ADMINS) else super().needed_role()
+        return super().needed_role()
+
+    def render(self, template_name: str, **values: Any) -> Any:
+        """Without Flower's buttons for those who may not use them."""
+        if "read_only" in values and not (self.current_user and self.user.may("admin")):
+            values["read_only"] = True
+        return super().render(template_name, **values)
 
 
 _authorized: dict[type[RequestHandler], type[RequestHandler]] = {}

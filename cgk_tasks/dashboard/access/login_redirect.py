@@ -1,4 +1,7 @@
-"""After an OAuth login, redirect to the page that was asked for: Flower's logins all end at its first page. Kept in a cookie."""
+"""After an OAuth login, redirect to the page that was asked for. It is kept in a cookie meanwhile.
+
+Flower's own logins all end at its first page.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tornado.web import RequestHandler
 
-_COOKIE: Final = "cgk_wanted"
+_COOKIE: Final = "cgk_next"
 
 
 def is_of_this_site(address: str) -> bool:
@@ -16,18 +19,17 @@ def is_of_this_site(address: str) -> bool:
     return address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
 
 
-def remember(handler: RequestHandler) -> None:
-    """Before the login: this is the page that was wanted."""
-    wanted = handler.request.uri or ""
-    if is_of_this_site(wanted):
-        handler.set_signed_cookie(_COOKIE, wanted, expires_days=None, httponly=True, samesite="Lax")
+def save_next_url(handler: RequestHandler) -> None:
+    """Before the login: keep the address of the page that was asked for."""
+    address = handler.request.uri or ""
+    if is_of_this_site(address):
+        handler.set_signed_cookie(_COOKIE, address, expires_days=None, httponly=True, samesite="Lax")
 
 
-def recall(handler: RequestHandler) -> str | None:
-    """After the login, once: the page that was wanted, if it is another than this one."""
+def pop_next_url(handler: RequestHandler) -> str | None:
+    """After the login, once: the address of the page that was asked for."""
     cookie = handler.get_signed_cookie(_COOKIE)
     if cookie is None:
         return None
     handler.clear_cookie(_COOKIE)
-    wanted = cookie.decode()
-    return wanted if wanted != handler.request.uri else None
+    return cookie.decode()

@@ -1,4 +1,4 @@
-"""Passwords are kept as scrypt hashes: `scrypt$n$r$p$salt$hash`, all in one text."""
+"""Password hashes: Argon2id. Hashes of the old users file (`scrypt$n$r$p$salt$hash`) are verified too."""
 
 from __future__ import annotations
 
@@ -7,42 +7,51 @@ import hashlib
 import hmac
 import secrets
 from functools import cache
+from typing import Final
 
-_COST, _BLOCK, _PARALLEL = 2**15, 8, 1
-_MEMORY = 64 * 1024 * 1024
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+_HASHER: Final = PasswordHasher()
+_SCRYPT_MEMORY = 64 * 1024 * 1024
 
 
 def hash_password(password: str) -> str:
-    """The text to keep of a password. Takes about 0.1 s, on purpose."""
-    salt = secrets.token_bytes(16)
-    digest = _scrypt(password, salt, _COST, _BLOCK, _PARALLEL)
-    return f"scrypt${_COST}${_BLOCK}${_PARALLEL}${_text(salt)}${_text(digest)}"
+    """The hash to store. Takes some 0.1 s and 64 MiB, on purpose."""
+    return _HASHER.hash(password)
 
 
-def verify_password(password: str, kept: str) -> bool:
-    """Whether this is the password that was kept. False for a kept text that is none of ours."""
+def verify_password(password: str, stored: str) -> bool:
+    """Whether the password has this hash. False for what is no hash."""
+    if stored.startswith("scrypt$"):
+        return _verify_scrypt(password, stored)
     try:
-        kind, cost, block, parallel, salt, digest = kept.split("$")
-        if kind != "scrypt":
-            return False
-        found = _scrypt(password, _bytes(salt), int(cost), int(block), int(parallel))
-        return hmac.compare_digest(found, _bytes(digest))
-    except ValueError:
+        return _HASHER.verify(stored, password)
+    except (VerificationError, InvalidHashError):
         return False
+
+
+def needs_rehash(stored: str) -> bool:
+    """Whether a hash that was just verified should be replaced: it is of the old kind, or has weaker parameters."""
+    return stored.startswith("scrypt$") or _HASHER.check_needs_rehash(stored)
 
 
 @cache
 def dummy_hash() -> str:
-    """Checked for names that do not exist, so that a refusal takes as long as for those that do."""
+    """Verified for names that do not exist, so that a refusal takes as long as for those that do."""
     return hash_password(secrets.token_urlsafe())
 
 
-def _scrypt(password: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=cost, r=block, p=parallel, maxmem=_MEMORY, dklen=32)
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+def _verify_scrypt(password: str, stored: str) -> bool:
+    try:
+        _kind, cost, block, parallel, salt, digest = stored.split("$")
+        found = hashlib.scrypt(
+            password.encode(), salt=_bytes(salt), n=int(cost), r=int(block), p=int(parallel), maxmem=_SCRYPT_MEMORY,
+            dklen=32,
+        )  # fmt: skip
+        return hmac.compare_digest(found, _bytes(digest))
+    except ValueError:
+        return False
 
 
 def _bytes(text: str) -> bytes:

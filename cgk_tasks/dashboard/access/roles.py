@@ -1,10 +1,8 @@
-"""Roles, and the people who have them."""
+"""Roles, and the users who have them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from cgk_tasks.errors import ConfigurationError
@@ -26,24 +24,22 @@ class User:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is stored about a user, or about a pattern of names.
+
+    version: changes with the role and the password; sessions of another version have ended.
+    password_hash: None for those who log in through Flower (OAuth, --basic_auth) only.
+    """
+
+    name: str
+    role: Role
+    version: str
+    password_hash: str | None = field(default=None, repr=False)
+
+
 def as_role(text: str) -> Role:
     """The role of this name. Raises ConfigurationError."""
     if text not in ROLES:
         raise ConfigurationError(f"There is no role {text!r}. There are: {', '.join(ROLES)}.")
     return text
-
-
-def role_by_rules(name: str, rules: Sequence[str]) -> Role:
-    """The role that CGK_DASHBOARD_ROLES gives to a name: that of the first rule that verify_password, else viewer.
-
-    Raises ConfigurationError for a rule that is not like `*@example.com=operator`.
-    """
-    parsed = [_rule(rule) for rule in rules]
-    return next((role for pattern, role in parsed if fnmatchcase(name.lower(), pattern.lower())), "viewer")
-
-
-def _rule(text: str) -> tuple[str, Role]:
-    pattern, equals, role = text.rpartition("=")
-    if not equals or not pattern:
-        raise ConfigurationError(f"CGK_DASHBOARD_ROLES has {text!r}. Write it like *@example.com=operator.")
-    return pattern.strip(), as_role(role.strip())

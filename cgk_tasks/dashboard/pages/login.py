@@ -1,10 +1,11 @@
-"""Login and logout, with the file of users."""
+"""Login by password, and logout."""
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
-from cgk_tasks.dashboard.access.authentication import SESSION_COOKIE
+from cgk_tasks.dashboard.access.authentication import TooManyLoginsError
 from cgk_tasks.dashboard.access.login_redirect import is_of_this_site
 from cgk_tasks.dashboard.display import namespace
 from cgk_tasks.dashboard.pages.page import Page
@@ -18,23 +19,23 @@ class LoginPage(Page):
     async def prepare(self) -> None:
         self.current_user = None
 
-    def get(self) -> None:
-        self._form()
+    async def get(self) -> None:
+        await self._form()
 
     async def post(self) -> None:
         name, password = self.field("name"), self.get_argument("password", "", strip=False)
-        address = str(self.request.remote_ip)
-        wait = self.authentication.login_limiter.wait_seconds(f"name {name}", f"address {address}")
-        if wait:
+        try:
+            account = await self.authentication.log_in(name, password, str(self.request.remote_ip))
+        except TooManyLoginsError as exc:
             self.set_status(429)
-            self._form(f"Too many failed logins. Try again in {wait:.0f} s.")
+            self.set_header("Retry-After", str(math.ceil(exc.wait_seconds)))
+            await self._form(exc.log_message or "")
             return
-        user = await self.run_blocking(self.authentication.log_in, name, password, address)
-        if user is None:
+        if account is None:
             self.set_status(401)
-            self._form("Name or password is wrong.")
+            await self._form("Name or password is wrong.")
             return
-        self.authentication.open_session(self, user)
+        await self.authentication.start_session(self, account.name, account)
         self.redirect(self._next(), status=303)
 
     def _next(self) -> str:
@@ -42,11 +43,9 @@ class LoginPage(Page):
         wanted = self.get_argument("next", "")
         return wanted if is_of_this_site(wanted) else namespace(self)["url"]("/runs")
 
-    def _form(self, problem: str = "") -> None:
-        has_users = self.authentication.method != "users" or bool(self.authentication.users.users())
-        self.show(
-            "login.html", problem=problem, next=self._next(), has_users=has_users, file=self.authentication.users.path,
-        )  # fmt: skip
+    async def _form(self, problem: str = "") -> None:
+        has_users = self.authentication.method != "users" or await self.run_blocking(self.authentication.has_users)
+        self.show("login.html", problem=problem, next=self._next(), has_users=has_users)
 
 
 class LogoutPage(Page):
@@ -57,7 +56,7 @@ class LogoutPage(Page):
     def get(self) -> None:
         self.show("logout.html")
 
-    def post(self) -> None:
-        self.clear_cookie(SESSION_COOKIE)
-        self.clear_cookie("user")
-        self.redirect(namespace(self)["url"]("/login"), status=303)
+    async def post(self) -> None:
+        await self.authentication.end_session(self)
+        self.current_user = None
+        self.show("logout.html")

@@ -70,9 +70,11 @@ class Page(AuthorizedHandler):
 
     def write_error(self, status_code: int, **options: Any) -> None:
         error = options.get("exc_info", (None, None, None))[1]
-        status, text = _explained(status_code, error)
-        self.set_status(status)
         self.current_user = getattr(self, "_current_user", None)
+        status, text = _explained(status_code, error)
+        if status == 503 and self.current_user is None and not isinstance(error, HTTPError):
+            text = "PostgreSQL cannot be reached, or has none of our tables. The dashboard's log has the reason."
+        self.set_status(status)
         self.render("problem.html", flash="", fields=fields, status=status, text=text)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
