@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from cgk_tasks.cli import application
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
@@ -14,7 +15,16 @@ from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 if TYPE_CHECKING:
     from cgk_tasks.dashboard.access.deprecated_settings import UsersFile
 
+
+class _Group(typer.core.TyperGroup):
+    """Takes `users` for `user` as well."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, "user" if cmd_name == "users" else cmd_name)
+
+
 commands = typer.Typer(
+    cls=_Group,
     help="Serve the dashboard: Flower, with pages on runs, tenants, dead letters and schedules.",
     epilog=examples(
         "cgk-tasks dashboard user add ada --role admin",
@@ -31,7 +41,6 @@ users = typer.Typer(
     rich_markup_mode=None,
 )
 commands.add_typer(users, name="user")
-commands.add_typer(users, name="users", hidden=True)
 
 _ROLES = "viewer looks; operator acts on runs, tenants, queues and schedules; admin may do everything."
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user, in upper or lower case.")]

@@ -12,7 +12,7 @@ from cgk_tasks.dashboard.access.roles import User
 from cgk_tasks.dashboard.audit import recorded
 from cgk_tasks.errors import PayloadInvalidError, TenantContextError
 from cgk_tasks.events.base import EVENTS_BY_NAME
-from cgk_tasks.events.redaction import REDACTED
+from cgk_tasks.events.redaction import REDACTED, Redaction
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.runs import queues
 from cgk_tasks.runs.codec import decode, encode
@@ -55,21 +55,28 @@ def replay_edited(user: User, run_id: str, text: str) -> RunHandle:
     """
     with recorded(user, "replay run with another payload", subject=run_id, tenant_id=_tenant_of(run_id)) as entry:
         row = closed_run(run_id, "replay")
-        payload, changed = _edited(row["event"], row["tenant_id"], decode(row["payload"]), text)
+        before = decode(row["payload"])
+        given = _merged(row["event"], before, text)
+        entry.hide = Redaction(row["event"], given).text
+        payload, changed = _checked(row["event"], row["tenant_id"], before, given)
         handle = replay(run_id, payload)
         entry.affected, entry.message = 1, f"new run {handle.id}, changed: {', '.join(changed) or 'nothing'}"
         return handle
 
 
-def _edited(event: str, tenant_id: str, before: Mapping[str, Any], text: str) -> tuple[str, list[str]]:
-    """The payload as JSON text, and the names of the fields that are not as before."""
+def _merged(event: str, before: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """The payload that was given, with what is hidden in it as it was before."""
     try:
         given = json.loads(text)
     except ValueError as exc:
         raise PayloadInvalidError(event, [f"it is not JSON: {exc}"]) from None
     if not isinstance(given, dict):
         raise PayloadInvalidError(event, ["it must be an object with named fields"])
-    merged = {name: before.get(name) if value == REDACTED else value for name, value in given.items()}
+    return {name: before.get(name) if value == REDACTED else value for name, value in given.items()}
+
+
+def _checked(event: str, tenant_id: str, before: Mapping[str, Any], merged: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The payload as JSON text, and the names of the fields that are not as before."""
     changed = sorted(name for name in {*merged, *before} if merged.get(name) != before.get(name))
     if event not in EVENTS_BY_NAME:
         # A plain Celery task: its arguments, which only the task itself can judge.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +27,8 @@ class Entry:
     at: datetime
     affected: int = 0
     message: str = ""
+    hide: Callable[[str], str] = str
+    """Takes personal data out of the text of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def recorded(user: User, action: str, **about: Any) -> Iterator[Entry]:
     try:
         yield entry
     except CgkTasksError as exc:
-        end(entry, "refused", str(exc))
+        end(entry, "refused", entry.hide(str(exc)))
         raise
     except BaseException as exc:
         end(entry, "failed", type(exc).__name__)

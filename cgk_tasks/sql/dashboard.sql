@@ -89,16 +89,20 @@ UNION ALL
 LIMIT 1;
 
 -- name: relatives
--- Children and replays of a run, open and closed.
-SELECT id::text, job, state, created_at, error_code, CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation FROM (
-    SELECT id, job, state, created_at, errors -> -1 ->> 'code' AS error_code, true AS is_child
+-- Children and replays of a run, open and closed. With the payload where an error code may quote it.
+SELECT id::text, job, state, created_at, error_code, CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation,
+       event, CASE WHEN error_code IS NOT NULL THEN payload::text END AS payload FROM (
+    SELECT id, event, job, state, created_at, errors -> -1 ->> 'code' AS error_code, true AS is_child, payload
       FROM cgk.runs WHERE parent_id = %(id)s::uuid
     UNION ALL
-    SELECT id, job, state, created_at, error_code, true FROM cgk.run_history WHERE parent_id = %(id)s::uuid
+    SELECT id, event, job, state, created_at, error_code, true, payload
+      FROM cgk.run_history WHERE parent_id = %(id)s::uuid
     UNION ALL
-    SELECT id, job, state, created_at, errors -> -1 ->> 'code', false FROM cgk.runs WHERE replay_of = %(id)s::uuid
+    SELECT id, event, job, state, created_at, errors -> -1 ->> 'code', false, payload
+      FROM cgk.runs WHERE replay_of = %(id)s::uuid
     UNION ALL
-    SELECT id, job, state, created_at, error_code, false FROM cgk.run_history WHERE replay_of = %(id)s::uuid
+    SELECT id, event, job, state, created_at, error_code, false, payload
+      FROM cgk.run_history WHERE replay_of = %(id)s::uuid
 ) AS relative ORDER BY created_at, id LIMIT 200;
 
 -- name: discarded

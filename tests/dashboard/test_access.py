@@ -1,6 +1,8 @@
 """Who gets in, what each role may do, and requests that somebody else's page sends."""
 
+import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
@@ -9,11 +11,14 @@ from cgk_tasks import get_job_status
 from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.access.users import save_user, set_role
 from cgk_tasks.dashboard.application import PAGES
+from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
+from cgk_tasks.schedules.tenant_schedules import create_schedule, delete_schedule
 from cgk_tasks.tenancy import registry
 from tests.dashboard.dashboard_support import PASSWORDS, actions
 from tests.monitoring.exposition import free_port
 from tests.support.identity import CLIENT, CLIENT_SECRET, identity_provider
 
+NOW = datetime.now(UTC)
 ANY_ID = "01a20143-39c3-702f-a327-7b42b6a69ad6"
 OUR_PAGES = [
     "/runs",
@@ -155,6 +160,47 @@ def test_a_password_in_a_browsers_request_is_no_way_around_the_token(dashboard):
 def test_a_program_may_come_with_a_password(dashboard):
     assert requests.get(f"{dashboard.url}/metrics", auth=("viola", PASSWORDS["viola"]), timeout=30).ok
     assert requests.get(f"{dashboard.url}/metrics", auth=("viola", "wrong-password"), timeout=30).status_code == 401
+
+
+@pytest.fixture
+def quoted(closed_run, open_run):
+    """Keys, codes and messages that quote a sensitive field. Returns the runs and the field's value."""
+    secret = "planted.secret@example.com"
+    payload = {"customerId": "c-1", "email": secret}
+    failed = closed_run(
+        "customer.created", payload=payload, code=f"NO_MAIL_{secret}", message=f"no mail to {secret}",
+        idempotency_key=f"welcome:{secret}",
+    )  # fmt: skip
+    child = closed_run("customer.created", payload=payload, code=f"CHILD_{secret}", parent_id=failed)
+    error = {
+        "attempt": 1,
+        "kind": "transient",
+        "code": f"AGAIN_{secret}",
+        "type": "E",
+        "message": secret,
+        "at": NOW.isoformat(),
+    }
+    waiting = open_run(
+        "customer.created", state="retrying", payload=payload, attempt=1, errors=json.dumps([error]),
+        run_at=NOW + timedelta(hours=1),
+    )  # fmt: skip
+    schedule = create_schedule("acme", "customer.created", "0 9 * * *", payload=payload, dedup_key=f"daily:{secret}")
+    yield {"secret": secret, "failed": failed, "child": child, "waiting": waiting}
+    delete_schedule(schedule.id)
+
+
+@pytest.mark.parametrize("path", [
+    "/runs", "/runs?state=failed", "/runs/{failed}", "/runs/{child}", "/runs/{waiting}", "/dead-letters",
+    "/dead-letters/group?event=customer.created&fingerprint={fingerprint}", "/schedules/of-tenants", "/audit",
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["viola", "ada"])
+def test_keys_codes_and_messages_that_quote_personal_data_are_redacted(browsers, quoted, path, name):
+    groups = [one.group.fingerprint for one in dead_letter_groups() if one.group.event == "customer.created"]
+    for fingerprint in groups if "fingerprint" in path else groups[:1]:
+        answer = browsers[name].open(path.format(fingerprint=fingerprint, **quoted))
+        assert answer.status_code == 200
+        assert quoted["secret"] not in answer.text
+        assert quoted["secret"].replace("@", "%40") not in answer.text
 
 
 def test_results_come_through_no_back_door(browsers, closed_run):

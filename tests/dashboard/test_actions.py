@@ -1,12 +1,16 @@
 """The buttons, as an operator presses them; each leaves a line in the audit."""
 
 import json
+from contextlib import suppress
 
 import pytest
 
 from cgk_tasks import get_job_status
 from cgk_tasks.dashboard import audit
+from cgk_tasks.dashboard.access.roles import User
 from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
+from cgk_tasks.errors import PayloadInvalidError
+from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.postgres import autocommit
 from cgk_tasks.runs.queues import paused_queues, resume_queue
 from cgk_tasks.tenancy import registry
@@ -98,6 +102,16 @@ def test_a_payload_that_does_not_fit_comes_back_with_what_is_wrong(oscar, closed
     assert answer.status_code == 400
     assert problem in answer.text
     assert last_line().outcome == "refused"
+
+
+def test_an_error_that_quotes_a_payload_is_in_the_audit_without_personal_data(database):
+    """As a validator of an application's own event may, which the edited payload did not pass."""
+    payload = {"tenantId": "acme", "customerId": "c-1", "email": SECRET}
+    with suppress(PayloadInvalidError), audit.recorded(User("oscar", "operator"), "replay") as entry:
+        entry.hide = Redaction("customer.created", payload).text
+        raise PayloadInvalidError("customer.created", [f"{SECRET} is no address"])
+    assert last_line().outcome == "refused"
+    assert "[redacted] is no address" in last_line().message
 
 
 def test_a_tenant_is_suspended_by_name_and_resumed(oscar):

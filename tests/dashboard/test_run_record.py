@@ -84,6 +84,21 @@ def test_personal_data_is_left_out_of_payload_result_and_errors(closed_run):
     assert record.has_hidden
 
 
+def test_keys_and_codes_that_quote_personal_data_are_redacted(closed_run):
+    payload = {"customerId": "c-1", "email": SECRET}
+    run_id = closed_run(
+        "customer.created", code=f"NO_MAIL_{SECRET}", payload=payload, idempotency_key=f"welcome:{SECRET}"
+    )
+    closed_run("customer.created", code=f"CHILD_{SECRET}", payload=payload, parent_id=run_id)
+    record = run_record(run_id)
+    assert SECRET not in repr(record)
+    assert record.facts["idempotency_key"] == "welcome:[redacted]"
+    assert (record.errors[0]["code"], record.facts["error_code"]) == ("NO_MAIL_[redacted]", "NO_MAIL_[redacted]")
+    assert record.relatives[0].error_code == "CHILD_[redacted]"
+    shown = run_record(run_id, show_sensitive=True)
+    assert (shown.facts["idempotency_key"], shown.relatives[0].error_code) == (f"welcome:{SECRET}", f"CHILD_{SECRET}")
+
+
 def test_personal_data_is_there_for_those_who_may(closed_run):
     run_id = closed_run("customer.created", payload={"customerId": "c-1", "email": SECRET})
     assert run_record(run_id, show_sensitive=True).payload["email"] == SECRET

@@ -51,7 +51,7 @@ class DeadLetter:
     id: str
     tenant_id: str
     job: str | None
-    error_code: str | None
+    error_code: str
     message: str
     summary: Mapping[str, Any]
     created_at: datetime
@@ -71,7 +71,7 @@ def _counts(row: Row, example: Row, tenant_id: str) -> GroupCounts:
     hide = Redaction(example["event"], decode(example["payload"]))
     return GroupCounts(
         Group(row["event"], row["fingerprint"], tenant_id), row["runs"], row["tenants"], row["first_at"],
-        row["last_at"], example["error_code"] or "", example["type"] or "", hide.text(example["message"] or ""),
+        row["last_at"], hide.text(example["error_code"] or ""), example["type"] or "", hide.text(example["message"] or ""),
     )  # fmt: skip
 
 
@@ -91,9 +91,10 @@ def dead_letters(
 
 def _letter(row: Row) -> DeadLetter:
     payload = decode(row["payload"])
-    message = Redaction(row["event"], payload).text(row["message"] or "")
+    hide = Redaction(row["event"], payload)
     return DeadLetter(
-        row["id"], row["tenant_id"], row["job"], row["error_code"], message, summary(row["event"], payload),
+        row["id"], row["tenant_id"], row["job"], hide.text(row["error_code"] or ""), hide.text(row["message"] or ""),
+        summary(row["event"], payload),
         row["created_at"], row["closed_at"],
     )  # fmt: skip
 

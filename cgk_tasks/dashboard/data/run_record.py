@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.errors import UnknownRunError
@@ -14,6 +14,8 @@ from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.postgres import Row, fetch
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State
+
+_MAY_QUOTE_THE_PAYLOAD: Final = ("idempotency_key", "error_code", "cursor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,25 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
     without = redacted(row["event"], payload)
     hide = None if show_sensitive else Redaction(row["event"], payload)
     if hide is not None:
-        result, errors = hide.data(result), hide.errors(errors)
-        row["cursor"] = hide.text(row["cursor"]) if row["cursor"] else None
+        result, errors = hide.data(result), [_without_quotes(error, hide) for error in hide.errors(errors)]
+        for name in _MAY_QUOTE_THE_PAYLOAD:
+            row[name] = hide.text(row[name]) if row[name] else None
     return RunRecord(
         row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors), tuple(_timeline(row, errors, discarded)),
-        tuple(Relative(**relative) for relative in relatives), without != payload, hide,
+        tuple(_relative(relative, show_sensitive=show_sensitive) for relative in relatives), without != payload, hide,
     )  # fmt: skip
+
+
+def _without_quotes(error: Mapping[str, Any], hide: Redaction) -> dict[str, Any]:
+    """Of an attempt's error, the code too is a text of the application's."""
+    return {name: hide.text(value) if name == "code" and value else value for name, value in error.items()}
+
+
+def _relative(row: Row, *, show_sensitive: bool) -> Relative:
+    event, payload = row.pop("event"), row.pop("payload")
+    if row["error_code"] and not show_sensitive:
+        row["error_code"] = Redaction(event, decode(payload)).text(row["error_code"])
+    return Relative(**row)
 
 
 def _timeline(row: Row, errors: list[dict[str, Any]], discarded: list[Row]) -> Iterator[TimelineEntry]:

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.events.base import EVENTS_BY_NAME, searchable_fields
-from cgk_tasks.events.redaction import summary
+from cgk_tasks.events.redaction import Redaction, summary
 from cgk_tasks.events.registry import ALIASES
 from cgk_tasks.postgres import Row, fetch
 from cgk_tasks.runs.codec import decode
@@ -60,7 +60,7 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListedRun:
-    """A line of the list. `summary` has the searchable fields of the payload, and nothing else of it."""
+    """A line of the list. `summary` has the searchable fields of the payload, and nothing else of it; error_code may quote it, and is redacted."""
 
     id: str
     sent_at: datetime
@@ -166,8 +166,10 @@ def _first_id(moment: datetime, *, after: bool = False) -> str:
 
 
 def _listed(row: Row) -> ListedRun:
+    payload = decode(row["payload"])
+    code = row["error_code"] and Redaction(row["event"], payload).text(row["error_code"])
     return ListedRun(
         row["id"], row["sent_at"], row["tenant_id"], row["event"], row["job"], row["state"],
-        row["attempt"] - row["deaths"], row["run_at"], row["started_at"], row["closed_at"], row["error_code"],
-        summary(row["event"], decode(row["payload"])), row["parent_id"], row["replay_of"],
+        row["attempt"] - row["deaths"], row["run_at"], row["started_at"], row["closed_at"], code,
+        summary(row["event"], payload), row["parent_id"], row["replay_of"],
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard import actions, audit
 from cgk_tasks.dashboard.data.log_lines import log_lines
@@ -39,9 +41,13 @@ class RunPage(Page):
 
 
 def _why(record: RunRecord) -> Why | None:
-    """None if it has closed meanwhile."""
+    """None if it has closed meanwhile. Its texts may quote error codes, and those the payload."""
     found = why(record.id)
-    return found if found.state == record.state else None
+    if found.state != record.state:
+        return None
+    if record.hide is None:
+        return found
+    return replace(found, gates=tuple(replace(gate, text=record.hide.text(gate.text)) for gate in found.gates))
 
 
 class RetryRun(Page):

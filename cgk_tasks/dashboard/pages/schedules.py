@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from cgk_tasks.dashboard import actions
 from cgk_tasks.dashboard.pages.page import Page
+from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.postgres import Row
 from cgk_tasks.schedules.fan_out import with_timing
 from cgk_tasks.schedules.health import late_schedules, leading_beat
@@ -16,7 +17,7 @@ from cgk_tasks.schedules.lookup import find_schedule
 from cgk_tasks.schedules.overrides import list_overrides
 from cgk_tasks.schedules.schedule import Schedule
 from cgk_tasks.schedules.table import SCHEDULES
-from cgk_tasks.schedules.tenant_schedules import list_schedules
+from cgk_tasks.schedules.tenant_schedules import TenantSchedule, list_schedules
 
 _MOST_OF_TENANTS = 500
 
@@ -81,7 +82,7 @@ def _everything(name: str) -> dict[str, Any]:
         coming.append(moment)
     covered_at, coverage = last_coverage(schedule)
     return {
-        "schedule": in_force, "is_enabled": is_enabled, "known": known, "coming": coming, "ticks": last_ticks(name, 20),
+        "schedule": in_force, "payload": redacted(schedule.event, dict(schedule.payload)), "is_enabled": is_enabled, "known": known, "coming": coming, "ticks": last_ticks(name, 20),
         "covered_at": covered_at, "reached": sum(row["run_id"] is not None for row in coverage), "tenants": len(coverage),
         "missed": [row for row in coverage if row["run_id"] is None][:200], "overrides": list_overrides(name)[:200],
     }  # fmt: skip
@@ -115,6 +116,11 @@ class TriggerSchedule(Page):
         self.redirect_to(f"/schedules/{name}", f"Ticked now: {tick.runs} {'run' if tick.runs == 1 else 'runs'}.{rest}")
 
 
+def _without_personal_data(one: TenantSchedule) -> TenantSchedule:
+    """Its key may quote the payload."""
+    return replace(one, dedup_key=one.dedup_key and Redaction(one.event, one.payload).text(one.dedup_key))
+
+
 class TenantSchedulesPage(Page):
     """Schedules that tenants made."""
 
@@ -122,7 +128,7 @@ class TenantSchedulesPage(Page):
         tenant = self.field("tenant")
         schedules = await self.run_blocking(list_schedules, tenant or None)
         self.show(
-            "tenant_schedules.html", schedules=schedules[:_MOST_OF_TENANTS], total=len(schedules), tenant=tenant,
+            "tenant_schedules.html", schedules=[_without_personal_data(one) for one in schedules[:_MOST_OF_TENANTS]], total=len(schedules), tenant=tenant,
         )  # fmt: skip
 
 
