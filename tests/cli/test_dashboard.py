@@ -12,8 +12,7 @@ from cgk_tasks import cancel_job, schedule_job
 from cgk_tasks.dashboard.access.passwords import verify_password
 from cgk_tasks.dashboard.access.users import find_account, save_user
 from cgk_tasks.postgres import autocommit
-from tests.dashboard.dashboard_support import Dashboard
-from tests.dashboard.test_users import scrypt
+from tests.dashboard.dashboard_support import Dashboard, scrypt
 from tests.support.workers import ROOT
 
 

@@ -1,5 +1,7 @@
 """A real dashboard process, and a browser without a window."""
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -100,3 +102,12 @@ def forms(text):
 def actions(text):
     """The addresses of a page's forms that change something."""
     return {form["action"] for form in forms(text) if "_xsrf" in form["fields"]}
+
+
+def scrypt(password):
+    """A hash as the file of users has them."""
+    salt, digest = (
+        b"0123456789abcdef",
+        hashlib.scrypt(password.encode(), salt=b"0123456789abcdef", n=2**10, r=8, p=1, dklen=32),
+    )
+    return f"scrypt$1024$8$1${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

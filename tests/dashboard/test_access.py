@@ -315,6 +315,13 @@ class TestOAuth:
         set_role("*@example.com", "operator")
         assert browser.open("/tenants", allow_redirects=False).status_code == 302
 
+    def test_a_session_of_an_address_that_may_log_in_no_more_counts_no_more(self, provider, browser, start_dashboard):
+        provider.person = ("bo@example.com", True)
+        browser.open("/tenants")
+        narrower = start_dashboard(options=("--port=0", "--auth=ada@example.com"))
+        answer = requests.get(f"{narrower.url}/tenants", cookies=dict(browser.cookies), timeout=30)
+        assert answer.status_code == 401
+
     def test_flowers_own_cookie_is_no_login(self, provider, browser):
         """It holds the address alone, for thirty days, and no logout ends it."""
         provider.person = ("bo@example.com", True)

@@ -78,6 +78,13 @@ def test_the_addresses_of_one_ipv6_network_are_one(limiter):
     assert limiter.wait_seconds("ada", "2001:db8:1:3::1") == 0
 
 
+def test_an_ipv4_address_in_ipv6_is_that_address_alone(limiter):
+    for _ in range(5):
+        limiter.failed("ada", "::ffff:10.0.0.1")
+    assert limiter.wait_seconds("ada", "10.0.0.1") == 60
+    assert limiter.wait_seconds("ada", "::ffff:10.0.0.2") == 0
+
+
 def test_the_memory_for_failures_is_bounded(limiter, monkeypatch):
     monkeypatch.setattr(login_limiter, "MOST_KEYS", 100)
     for number in range(1000):

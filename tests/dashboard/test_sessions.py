@@ -6,8 +6,7 @@ import requests
 from cgk_tasks.dashboard.access.passwords import needs_rehash
 from cgk_tasks.dashboard.access.users import find_account, remove_user, save_user, set_password, set_role
 from cgk_tasks.postgres import autocommit
-from tests.dashboard.dashboard_support import PASSWORDS
-from tests.dashboard.test_users import scrypt
+from tests.dashboard.dashboard_support import PASSWORDS, scrypt
 
 
 @pytest.fixture

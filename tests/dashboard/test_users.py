@@ -1,7 +1,5 @@
 """Users and roles in PostgreSQL, their password hashes, and the settings that they replace."""
 
-import base64
-import hashlib
 import json
 
 import pytest
@@ -23,15 +21,7 @@ from cgk_tasks.dashboard.access.users import (
 )
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.postgres import autocommit
-
-
-def scrypt(password):
-    """A hash as the file of users has them."""
-    salt, digest = (
-        b"0123456789abcdef",
-        hashlib.scrypt(password.encode(), salt=b"0123456789abcdef", n=2**10, r=8, p=1, dklen=32),
-    )
-    return f"scrypt$1024$8$1${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+from tests.dashboard.dashboard_support import scrypt
 
 
 @pytest.fixture

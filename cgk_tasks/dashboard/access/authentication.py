@@ -7,11 +7,12 @@ import hashlib
 import hmac
 import time
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
+from flower.utils.authentication import authenticate
 from tornado.web import HTTPError, RequestHandler
 
 from cgk_tasks.config import Settings
@@ -46,14 +47,18 @@ class Authentication:
     """`method`: by passwords in PostgreSQL, by Flower's logins (OAuth, basic auth), or without a login on loopback.
 
     basic_auth: Flower's `--basic_auth`, texts of name:password. With OAuth as well, both are needed, as in Flower.
+    oauth_pattern: Flower's `--auth`, which addresses may log in by OAuth.
     """
 
-    def __init__(self, method: Method, settings: Settings, basic_auth: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, method: Method, settings: Settings, *, basic_auth: Sequence[str] = (), oauth_pattern: str = ""
+    ) -> None:
         self.method = method
         self.limiter = LoginLimiter()
         self.users_file = UsersFile(settings.dashboard_users_file)
         self._rules = settings.dashboard_roles
         self._basic_auth = basic_auth
+        self._oauth_pattern = oauth_pattern
         self._verified: dict[str, tuple[float, str, str]] = {}
         # One password at a time: a flood of logins costs one thread and 64 MiB, and cannot outrun the limiter.
         self._passwords = ThreadPoolExecutor(1, thread_name_prefix="passwords")
@@ -63,7 +68,8 @@ class Authentication:
         """As settings and Flower's options ask for. Raises ConfigurationError for what is not safe."""
         account_by_rules("", settings.dashboard_roles)
         if options.auth or options.basic_auth:
-            return cls("oauth" if options.auth else "basic", settings, tuple(options.basic_auth or ()))
+            method: Method = "oauth" if options.auth else "basic"
+            return cls(method, settings, basic_auth=options.basic_auth or (), oauth_pattern=options.auth or "")
         if settings.dashboard_open_on_loopback:
             if options.address not in _LOOPBACK or options.unix_socket:
                 raise ConfigurationError(
@@ -99,7 +105,7 @@ class Authentication:
         if account and self._was_verified(account, digest):
             return account
         stored = account.password_hash if account else None
-        is_right = await self._check(name, address, partial(verify_password, password, stored or dummy_hash()))
+        is_right = await self._check(name, address, partial(_is_right, password, stored))
         if not is_right or account is None or stored is None:
             return None
         if needs_rehash(stored) and not is_of_file(account):
@@ -143,6 +149,8 @@ class Authentication:
         account = self._account(session.user_name) if session else None
         if session is None or account is None or account.version != session.account_version:
             return None
+        if self.method == "oauth" and not authenticate(self._oauth_pattern, session.user_name):
+            return None  # `--auth` has changed since the login
         return User(account.name if self.method == "users" else session.user_name, account.role)
 
     async def _check_basic_auth(self, name: str, password: str, address: str) -> bool:
@@ -178,6 +186,11 @@ class Authentication:
         return until > time.monotonic() and hmac.compare_digest(known, digest) and version == account.version
 
 
+def _is_right(password: str, stored: str | None) -> bool:
+    """Takes as long for a user who does not exist."""
+    return verify_password(password, stored or dummy_hash()) and stored is not None
+
+
 async def _in_thread(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
     """Call what talks to PostgreSQL."""
     return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **options))
@@ -192,4 +205,4 @@ def _credentials(handler: RequestHandler) -> tuple[str, str]:
         name, _, password = b64decode(text).decode().partition(":")
     except ValueError:
         return "", ""
-    return name, password
+    return ("", "") if "\0" in name else (name, password)  # PostgreSQL has no texts with it

@@ -24,6 +24,7 @@ DELAY_STEP_SECONDS: Final = 0.5
 LONGEST_DELAY_SECONDS: Final = 10.0
 
 MOST_KEYS: Final = 10_000
+_LONGEST_NAME = 100
 
 
 class LoginLimiter:
@@ -99,7 +100,7 @@ class _Failures:
 
 
 def _pair(name: str, address: str) -> tuple[str, str]:
-    return name.lower(), _network(address)
+    return name[:_LONGEST_NAME].lower(), _network(address)
 
 
 def _network(address: str) -> str:
@@ -108,4 +109,6 @@ def _network(address: str) -> str:
         parsed = ip_address(address)
     except ValueError:
         return address
-    return str(int(parsed) >> 64) if isinstance(parsed, IPv6Address) else address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    return str(parsed.ipv4_mapped or int(parsed) >> 64)
