@@ -71,8 +71,8 @@ def main() -> int:
 
 
 def _paths() -> dict[str, str]:
-    from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
-    from cgk_tasks.monitoring.dashboard.data.searching import RunFilter, find_runs
+    from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
+    from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
 
     first = find_runs(RunFilter())
     deep = first.next

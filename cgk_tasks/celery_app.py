@@ -21,11 +21,11 @@ from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
 from cgk_tasks.config import get_settings
+from cgk_tasks.dashboard.flower_command import replace_flower_command
 from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.registry import all_events, event_name, find_event, parse_event
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
 from cgk_tasks.jobs.registry import hard_limit_seconds, import_job_modules
-from cgk_tasks.monitoring.flower import take_over_flower_command
 from cgk_tasks.monitoring.logging import configure_logging
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.tenancy.context import find_current_tenant
@@ -181,7 +181,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
 
 
 app = create_app()
-take_over_flower_command()
+replace_flower_command()
 
 
 @signals.import_modules.connect

@@ -279,12 +279,18 @@ class Settings(BaseSettings):
 
     dashboard_users_file: Path = Field(
         default=Path(".cgk/dashboard-users.json"),
-        description="Who may log in to the dashboard; written by `cgk-tasks dashboard user add`.",
+        description="Deprecated: users of the dashboard are in PostgreSQL. A file of before still counts, until "
+        "`cgk-tasks dashboard user import FILE`.",
     )
     dashboard_roles: Names = Field(
         default=(),
-        description="Roles of those who log in by Flower's own ways (OAuth, --basic_auth), as "
-        "ada@example.com=admin,*@example.com=viewer; the first that fits. Others are viewers.",
+        description="Deprecated: roles are in PostgreSQL, as from `cgk-tasks dashboard user add '*@example.com' "
+        "--role viewer --no-password`. Rules of before still count, after those.",
+    )
+    dashboard_trusted_proxies: Names = Field(
+        default=(),
+        description="Addresses and networks of the proxies before the dashboard, whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed; `unix` for those at --unix_socket; separated by commas.",
     )
     dashboard_open_on_loopback: bool = Field(
         default=False,

@@ -1,4 +1,4 @@
--- name: patience
+-- name: statement_timeout
 -- A page that would take longer than this many milliseconds gives up instead of keeping PostgreSQL busy.
 SELECT set_config('statement_timeout', %(milliseconds)s, true);
 
@@ -89,16 +89,20 @@ UNION ALL
 LIMIT 1;
 
 -- name: relatives
--- Children and replays of a run, open and closed.
-SELECT id::text, job, state, created_at, error_code, CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation FROM (
-    SELECT id, job, state, created_at, errors -> -1 ->> 'code' AS error_code, true AS is_child
+-- Children and replays of a run, open and closed. With the payload where an error code may quote it.
+SELECT id::text, job, state, created_at, error_code, CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation,
+       event, CASE WHEN error_code IS NOT NULL THEN payload::text END AS payload FROM (
+    SELECT id, event, job, state, created_at, errors -> -1 ->> 'code' AS error_code, true AS is_child, payload
       FROM cgk.runs WHERE parent_id = %(id)s::uuid
     UNION ALL
-    SELECT id, job, state, created_at, error_code, true FROM cgk.run_history WHERE parent_id = %(id)s::uuid
+    SELECT id, event, job, state, created_at, error_code, true, payload
+      FROM cgk.run_history WHERE parent_id = %(id)s::uuid
     UNION ALL
-    SELECT id, job, state, created_at, errors -> -1 ->> 'code', false FROM cgk.runs WHERE replay_of = %(id)s::uuid
+    SELECT id, event, job, state, created_at, errors -> -1 ->> 'code', false, payload
+      FROM cgk.runs WHERE replay_of = %(id)s::uuid
     UNION ALL
-    SELECT id, job, state, created_at, error_code, false FROM cgk.run_history WHERE replay_of = %(id)s::uuid
+    SELECT id, event, job, state, created_at, error_code, false, payload
+      FROM cgk.run_history WHERE replay_of = %(id)s::uuid
 ) AS relative ORDER BY created_at, id LIMIT 200;
 
 -- name: discarded
@@ -114,7 +118,7 @@ UNION ALL
 SELECT id::text, tenant_id, event, payload::text FROM cgk.run_history WHERE id = %(id)s::uuid
 LIMIT 1;
 
--- name: tenant_figures
+-- name: tenant_counts
 -- Open runs now, and what was closed in the last hours. Waiting: due, and not begun.
 WITH open AS (
     SELECT tenant_id, count(*) AS open,
@@ -225,7 +229,7 @@ UPDATE cgk.audit SET outcome = %(outcome)s, message = %(message)s, affected = %(
 UPDATE cgk.audit SET affected = %(affected)s, seen_at = clock_timestamp() WHERE id = %(id)s
 RETURNING abort_requested_at IS NOT NULL AS abort;
 
--- name: ask_to_abort
+-- name: request_abort
 UPDATE cgk.audit SET abort_requested_at = coalesce(abort_requested_at, clock_timestamp())
  WHERE id = %(id)s AND outcome = 'begun'
 RETURNING id;

@@ -9,30 +9,81 @@ import pytest
 import requests
 
 from cgk_tasks import cancel_job, schedule_job
-from tests.dashboard.dashboard_support import Dashboard
+from cgk_tasks.dashboard.access.passwords import verify_password
+from cgk_tasks.dashboard.access.users import find_account, save_user
+from cgk_tasks.sql.postgres import autocommit
+from tests.dashboard.dashboard_support import Dashboard, scrypt
 from tests.support.workers import ROOT
 
 
 @pytest.fixture
-def cgk(environment, tmp_path):
-    """Run `cgk-tasks ...` with a users file of this test's own."""
+def cgk(database, tmp_path):
+    """Run `cgk-tasks ...` in a folder of this test's own."""
+    with autocommit() as connection:
+        connection.execute("TRUNCATE cgk.dashboard_users")
 
     def run(*arguments, given=""):
         return subprocess.run(
             [sys.executable, "-m", "cgk_tasks.cli", *arguments], input=given, capture_output=True, text=True, timeout=60,
-            cwd=tmp_path, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "CGK_DASHBOARD_USERS_FILE": str(tmp_path / "users.json")},
+            cwd=tmp_path, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
     return run
 
 
-def test_a_user_is_added_listed_and_removed(cgk):
+@pytest.fixture
+def old_file(tmp_path):
+    """Users as they were kept before, where the default of CGK_DASHBOARD_USERS_FILE says."""
+    path = tmp_path / ".cgk" / "dashboard-users.json"
+    path.parent.mkdir()
+    entries = [
+        {"name": name, "role": role, "password": scrypt("old-password-1")}
+        for name, role in (("ada", "admin"), ("bo", "viewer"))
+    ]
+    path.write_text(json.dumps({"users": entries}))
+    return path
+
+
+def users(cgk):
+    return {
+        row["name"]: (row["role"], row["password"])
+        for row in json.loads(cgk("dashboard", "user", "list", "--json").stdout)
+    }
+
+
+def test_a_user_is_added_listed_changed_and_removed(cgk):
     added = cgk("dashboard", "user", "add", "ada", "--role", "operator", given="a-long-password\n")
-    assert (added.returncode, added.stdout.partition(",")[0]) == (0, "ada: operator")
-    assert json.loads(cgk("dashboard", "user", "list", "--json").stdout) == [{"name": "ada", "role": "operator"}]
+    assert (added.returncode, added.stdout) == (0, "ada: operator\n")
+    assert users(cgk) == {"ada": ("operator", True)}
+    assert cgk("dashboard", "user", "set-role", "Ada", "admin").returncode == 0
+    assert cgk("dashboard", "user", "set-password", "ada", given="another-password\n").returncode == 0
+    assert users(cgk) == {"ada": ("admin", True)}
+    assert verify_password("another-password", find_account("ada").password_hash)
     assert cgk("dashboard", "user", "remove", "ada").returncode == 0
     assert "There is no user yet." in cgk("dashboard", "user", "list").stderr
+
+
+def test_a_pattern_gives_a_role_to_those_who_log_in_elsewhere(cgk):
+    assert cgk("dashboard", "user", "add", "*@example.com", "--role", "viewer").returncode == 0
+    assert cgk("dashboard", "user", "add", "ada@example.com", "--role", "admin", "--no-password").returncode == 0
+    assert users(cgk) == {"*@example.com": ("viewer", False), "ada@example.com": ("admin", False)}
+
+
+def test_the_old_file_is_imported_and_counts_no_more(cgk, old_file):
+    save_user("bo", "operator", "a-long-password")
+    assert "Import them" in cgk("dashboard", "user", "list").stderr
+    result = cgk("dashboard", "users", "import", str(old_file))
+    assert (result.returncode, result.stdout.partition(";")[0]) == (0, "1 of 2 users imported")
+    assert users(cgk) == {"ada": ("admin", True), "bo": ("operator", True)}
+    assert verify_password("old-password-1", find_account("ada").password_hash)
+    assert not old_file.exists()
+
+
+def test_a_user_of_the_old_file_is_changed_and_removed_like_any_other(cgk, old_file):
+    assert cgk("dashboard", "user", "set-role", "ada", "viewer").returncode == 0
+    assert users(cgk) == {"ada": ("viewer", True)}
+    assert cgk("dashboard", "user", "remove", "bo").returncode == 0
+    assert json.loads(old_file.read_text()) == {"users": []}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +96,7 @@ def test_a_user_is_added_listed_and_removed(cgk):
         ),
         (("add", "ada"), "short\n", "at least 10 characters"),
         (("remove", "ada"), "", "There is no user 'ada'"),
+        (("set-password", "*@example.com"), "a-long-password\n", "is a pattern"),
     ],
 )
 def test_what_is_wrong_is_said(cgk, arguments, given, said):
@@ -54,11 +106,10 @@ def test_what_is_wrong_is_said(cgk, arguments, given, said):
 
 
 @pytest.mark.slow
-def test_the_command_serves_our_pages_with_a_login(database, cgk, tmp_path):
+def test_the_command_serves_our_pages_with_a_login(cgk, tmp_path):
     cgk("dashboard", "user", "add", "ada", given="a-long-password\n")
     dashboard = Dashboard(
         tmp_path / "log", command=("-m", "cgk_tasks.cli", "dashboard"), options=("--port", "0"),
-        CGK_DASHBOARD_USERS_FILE=str(tmp_path / "users.json"),
     )  # fmt: skip
     try:
         assert requests.get(f"{dashboard.url}/runs", auth=("ada", "a-long-password"), timeout=30).ok

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cgk_tasks.monitoring.dashboard.access.users import UsersFile
+from cgk_tasks.dashboard.access.passwords import hash_password
+from cgk_tasks.dashboard.access.roles import Account
+from cgk_tasks.dashboard.access.users import import_accounts
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
@@ -14,20 +16,17 @@ from tests.dashboard.dashboard_support import PASSWORDS, ROLES, Dashboard
 
 
 @pytest.fixture(scope="session")
-def users_file(tmp_path_factory):
+def accounts():
     """Viola may look, Oscar may act, Ada may do everything. Hashes are slow to make: once a session."""
-    file = UsersFile(tmp_path_factory.mktemp("users") / "users.json")
-    for name, role in ROLES.items():
-        file.add(name, role, PASSWORDS[name])
-    return file
+    return [Account(name, role, "", hash_password(PASSWORDS[name])) for name, role in ROLES.items()]
 
 
 @pytest.fixture(scope="module")
-def start_dashboard(database, users_file, tmp_path_factory):
+def start_dashboard(database, accounts, tmp_path_factory):
+    import_accounts(accounts)
     started = []
 
     def start(**options):
-        options.setdefault("CGK_DASHBOARD_USERS_FILE", str(users_file.path))
         dashboard = Dashboard(tmp_path_factory.mktemp("dashboard") / "log", **options)
         started.append(dashboard)
         return dashboard

@@ -1,5 +1,7 @@
-"""A real dashboard process, and a person with a browser's manners."""
+"""A real dashboard process, and a browser without a window."""
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -36,17 +38,17 @@ class Dashboard:
     def url(self):
         """Once it answers."""
 
-        def said():
+        def address():
             assert self.process.poll() is None, self.log
             return re.search(r"dashboard: (http://\S+)/runs ", self.log)
 
-        return wait_until(said, 60, "dashboard says its address").group(1)
+        return wait_until(address, 60, "dashboard says its address").group(1)
 
-    def person(self, name=None):
-        person = Person(self.url)
+    def browser(self, name=None):
+        browser = Browser(self.url)
         if name:
-            person.log_in(name)
-        return person
+            browser.log_in(name)
+        return browser
 
     def stop(self):
         self.process.terminate()
@@ -57,7 +59,7 @@ class Dashboard:
             self.process.wait()
 
 
-class Person(requests.Session):
+class Browser(requests.Session):
     """Follows links and sends forms: with the token that the form brought, as a browser would."""
 
     def __init__(self, url):
@@ -100,3 +102,12 @@ def forms(text):
 def actions(text):
     """The addresses of a page's forms that change something."""
     return {form["action"] for form in forms(text) if "_xsrf" in form["fields"]}
+
+
+def scrypt(password):
+    """A hash as the file of users has them."""
+    salt, digest = (
+        b"0123456789abcdef",
+        hashlib.scrypt(password.encode(), salt=b"0123456789abcdef", n=2**10, r=8, p=1, dklen=32),
+    )
+    return f"scrypt$1024$8$1${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

@@ -1,13 +1,17 @@
 """The buttons, as an operator presses them; each leaves a line in the audit."""
 
 import json
+from contextlib import suppress
 
 import pytest
 
 from cgk_tasks import get_job_status
+from cgk_tasks.dashboard import audit
+from cgk_tasks.dashboard.access.roles import User
+from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
+from cgk_tasks.errors import PayloadInvalidError
+from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.flow.queues import paused_queues, resume_queue
-from cgk_tasks.monitoring.dashboard import audit
-from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import registry
 from tests.support.waiting import wait_until
@@ -17,7 +21,7 @@ SECRET = "ada.secret@example.com"
 
 @pytest.fixture(scope="module")
 def oscar(dashboard):
-    return dashboard.person("oscar")
+    return dashboard.browser("oscar")
 
 
 def last_line():
@@ -65,8 +69,8 @@ def test_an_action_that_another_dashboard_left_unfinished_goes_on_by_a_button(os
             " ('ada', 'admin', 'retry dead letters', %s, 3, %s, now() - interval '2 minutes') RETURNING id",
             (group.event, json.dumps({"fingerprint": group.fingerprint, "pace": 1000})),
         ).fetchone()[0]
-    action = f"/dead-letters/actions/{number}/go-on"
-    assert action not in dashboard.person("viola").open(f"/dead-letters/actions/{number}").text
+    action = f"/dead-letters/actions/{number}/resume"
+    assert action not in dashboard.browser("viola").open(f"/dead-letters/actions/{number}").text
     oscar.submit(oscar.open(f"/dead-letters/actions/{number}"), action)
     line = wait_until(lambda: last_line() if last_line().outcome == "done" else None, 20, "the rest is done")
     assert (line.who, line.affected, line.details["goes_on"]) == ("oscar", 1, number)
@@ -98,6 +102,16 @@ def test_a_payload_that_does_not_fit_comes_back_with_what_is_wrong(oscar, closed
     assert answer.status_code == 400
     assert problem in answer.text
     assert last_line().outcome == "refused"
+
+
+def test_an_error_that_quotes_a_payload_is_in_the_audit_without_personal_data(database):
+    """As a validator of an application's own event may, which the edited payload did not pass."""
+    payload = {"tenantId": "acme", "customerId": "c-1", "email": SECRET}
+    with suppress(PayloadInvalidError), audit.recorded(User("oscar", "operator"), "replay") as entry:
+        entry.hide = Redaction("customer.created", payload).text
+        raise PayloadInvalidError("customer.created", [f"{SECRET} is no address"])
+    assert last_line().outcome == "refused"
+    assert "[redacted] is no address" in last_line().message
 
 
 def test_a_tenant_is_suspended_by_name_and_resumed(oscar):
@@ -244,7 +258,7 @@ def test_personal_data_is_shown_to_admins_where_it_is_allowed_and_each_look_is_r
     run_id = closed_run(
         "customer.created", payload={"customerId": "c-1", "email": SECRET}, message=f"no mail to {SECRET}"
     )
-    ada, oscar = dashboard.person("ada"), dashboard.person("oscar")
+    ada, oscar = dashboard.browser("ada"), dashboard.browser("oscar")
     assert SECRET not in ada.open(f"/runs/{run_id}").text
     assert SECRET not in oscar.open(f"/runs/{run_id}?show=personal").text
     assert audit.lines(subject=run_id) == []
@@ -256,7 +270,7 @@ def test_without_the_setting_nobody_sees_personal_data(dashboard, closed_run):
     run_id = closed_run(
         "customer.created", payload={"customerId": "c-1", "email": SECRET}, message=f"no mail to {SECRET}"
     )
-    assert SECRET not in dashboard.person("ada").open(f"/runs/{run_id}?show=personal").text
+    assert SECRET not in dashboard.browser("ada").open(f"/runs/{run_id}?show=personal").text
 
 
 def test_texts_of_others_cannot_write_into_the_page(oscar, closed_run):

@@ -9,12 +9,12 @@ import shutil
 import pytest
 
 from cgk_tasks import cancel_job
+from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.flow.queues import resume_queue
-from cgk_tasks.monitoring.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.dashboard.dashboard_support import PASSWORDS
-from tests.dashboard.night import make_night
+from tests.dashboard.sample_runs import make_sample_runs
 from tests.support.workers import ROOT
 
 playwright_api = pytest.importorskip(
@@ -27,8 +27,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH: apt-get install chromium"),
 ]
 
-PATIENCE = 20_000
-"""Milliseconds."""
+TIMEOUT_MS = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +39,9 @@ def chromium():
 
 
 @pytest.fixture
-def night(empty_record, closed_run, open_run):
+def sample(empty_record, closed_run, open_run):
     suspend_tenant("globex", by="billing")
-    yield make_night(closed_run, open_run)
+    yield make_sample_runs(closed_run, open_run)
     resume_tenant("globex")
 
 
@@ -53,7 +52,7 @@ def visit(chromium, dashboard):
 
     def enter(name="oscar", **options):
         context = chromium.new_context(base_url=dashboard.url, viewport={"width": 1180, "height": 680}, **options)
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -84,14 +83,14 @@ def picture(tmp_path):
     return take
 
 
-def test_the_list_of_runs(night, visit, picture):
+def test_the_list_of_runs(sample, visit, picture):
     page = visit()
     page.goto("/runs")
     assert page.locator("tbody tr").count() == 50
     picture(page, "runs")
 
 
-def test_filters_work_with_a_form_and_pages_go_on(night, visit):
+def test_filters_work_with_a_form_and_pages_go_on(sample, visit):
     page = visit()
     page.fill("#event", "product.sync")
     page.select_option("#state", "pending")
@@ -101,7 +100,7 @@ def test_filters_work_with_a_form_and_pages_go_on(night, visit):
     assert page.locator("tbody tr").count() == 40
 
 
-def test_without_scripts_everything_is_there(night, visit):
+def test_without_scripts_everything_is_there(sample, visit):
     page = visit(java_script_enabled=False)
     page.fill("#text", "o-9003")
     page.click("text=Search")
@@ -111,7 +110,7 @@ def test_without_scripts_everything_is_there(night, visit):
     assert page.locator("h1 .state").inner_text() == "cancelled"
 
 
-def test_a_new_run_appears_without_a_reload(night, visit, open_run):
+def test_a_new_run_appears_without_a_reload(sample, visit, open_run):
     page = visit()
     page.goto("/runs?tenant=initech&state=pending")
     assert page.locator("tbody tr").count() == 0
@@ -119,59 +118,59 @@ def test_a_new_run_appears_without_a_reload(night, visit, open_run):
     page.wait_for_selector(f"#r-{run_id}")
 
 
-def test_a_runs_page_follows_the_run(night, visit):
+def test_a_runs_page_follows_the_run(sample, visit):
     page = visit()
-    page.goto(f"/runs/{night['scheduled']}")
+    page.goto(f"/runs/{sample['scheduled']}")
     assert "not due until" in page.inner_text(".why")
-    cancel_job(night["scheduled"])
+    cancel_job(sample["scheduled"])
     page.wait_for_selector("h1 .state.cancelled")
     assert page.locator(".why").count() == 0
 
 
-def test_a_failed_run_and_what_now(night, visit, picture):
+def test_a_failed_run_and_what_now(sample, visit, picture):
     page = visit()
-    page.goto(f"/runs/{night['failed']}")
+    page.goto(f"/runs/{sample['failed']}")
     assert "no account for creator" in page.inner_text("details[open]")
     picture(page, "run-failed")
     page.click("#retry")
-    page.wait_for_selector(".said")
-    assert f"It repeats run {night['failed']}" in page.inner_text(".said")
+    page.wait_for_selector(".flash")
+    assert f"It repeats run {sample['failed']}" in page.inner_text(".flash")
 
 
-def test_why_a_run_waits(night, visit, picture):
+def test_why_a_run_waits(sample, visit, picture):
     page = visit()
-    page.goto(f"/runs/{night['held']}")
+    page.goto(f"/runs/{sample['held']}")
     assert "Its tenant globex is suspended by billing" in page.inner_text(".why")
     picture(page, "run-why")
 
 
-def test_the_tenants(night, visit, picture):
+def test_the_tenants(sample, visit, picture):
     page = visit()
     page.goto("/tenants")
     assert page.locator("tbody th").first.inner_text() == "wayne"
     picture(page, "tenants")
 
 
-def test_a_queue_is_paused_and_its_run_says_so(night, visit, picture):
+def test_a_queue_is_paused_and_its_run_says_so(sample, visit, picture):
     page = visit()
     page.goto("/queues")
     page.fill("[aria-label='Why cgk is paused']", "the catalog's server is down")
     page.click("[aria-label='Pause cgk']")
-    assert "nothing in it starts" in page.inner_text(".said")
+    assert "nothing in it starts" in page.inner_text(".flash")
     try:
         assert "by oscar" in page.inner_text("tr:has([aria-label='Resume cgk'])")
-        page.locator(".said").evaluate("said => said.remove()")
+        page.locator(".flash").evaluate("flash => flash.remove()")
         picture(page, "queues")
-        page.goto(f"/runs/{night['flood']}")
+        page.goto(f"/runs/{sample['flood']}")
         assert "Its queue 'cgk' is paused by oscar" in page.inner_text(".why")
         page.goto("/queues")
         page.click("[aria-label='Resume cgk']")
-        assert "is active" in page.inner_text(".said")
+        assert "is active" in page.inner_text(".flash")
     finally:
         resume_queue("cgk")
 
 
-def test_a_group_of_dead_letters_from_the_count_to_the_end(night, visit, picture):
+def test_a_group_of_dead_letters_from_the_count_to_the_end(sample, visit, picture):
     page = visit()
     page.goto("/dead-letters")
     assert page.locator("tbody tr").count() == 2
@@ -189,25 +188,25 @@ def test_a_group_of_dead_letters_from_the_count_to_the_end(night, visit, picture
     assert [group.group.event for group in dead_letter_groups()] == ["customer.created"]
 
 
-def test_the_schedules(night, visit, picture):
+def test_the_schedules(sample, visit, picture):
     page = visit()
     page.goto("/schedules")
     assert page.locator("tbody tr").count() > 60
     picture(page, "schedules")
 
 
-def test_the_audit(night, visit, picture):
+def test_the_audit(sample, visit, picture):
     page = visit()
-    page.goto(f"/runs/{night['failed']}")
+    page.goto(f"/runs/{sample['failed']}")
     page.click("#retry")
     page.goto("/audit")
     assert "retry run" in page.inner_text("tbody tr:first-child")
     picture(page, "audit")
 
 
-def test_everything_is_reached_by_keyboard(night, visit):
+def test_everything_is_reached_by_keyboard(sample, visit):
     page = visit()
-    page.goto(f"/runs/{night['failed']}")
+    page.goto(f"/runs/{sample['failed']}")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
@@ -217,10 +216,10 @@ def test_everything_is_reached_by_keyboard(night, visit):
         if page.evaluate("document.activeElement.id") == "retry":
             break
     page.keyboard.press("Enter")
-    page.wait_for_selector(".said")
+    page.wait_for_selector(".flash")
 
 
-def test_updates_leave_the_focus_where_it_is(night, visit):
+def test_updates_leave_the_focus_where_it_is(sample, visit):
     page = visit()
     page.goto("/runs?state=held")
     link = page.locator("tbody td:last-child a").first
@@ -231,7 +230,7 @@ def test_updates_leave_the_focus_where_it_is(night, visit):
     page.wait_for_function("id => document.activeElement.id === id", arg=focused)
 
 
-def test_it_is_dark_where_the_reader_wants_it_dark(night, visit, picture):
+def test_it_is_dark_where_the_reader_wants_it_dark(sample, visit, picture):
     grounds = {}
     for scheme in ("light", "dark"):
         page = visit(color_scheme=scheme)
@@ -241,20 +240,20 @@ def test_it_is_dark_where_the_reader_wants_it_dark(night, visit, picture):
     assert grounds == {"light": "rgb(245, 246, 248)", "dark": "rgb(18, 23, 29)"}
 
 
-def test_on_a_phone_nothing_sticks_out(night, visit):
+def test_on_a_phone_nothing_sticks_out(sample, visit):
     page = visit()
     page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("/runs", f"/runs/{night['failed']}", "/tenants", "/queues", "/dead-letters", "/schedules"):
+    for path in ("/runs", f"/runs/{sample['failed']}", "/tenants", "/queues", "/dead-letters", "/schedules"):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize("path", ["/workers", "/tasks", "/broker"])
-def test_flowers_pages_work_under_the_guard_and_lead_to_ours(night, visit, path):
+def test_flowers_pages_work_with_authorization_and_lead_to_ours(sample, visit, path):
     page = visit()
     page.goto(path)
     page.wait_for_load_state("networkidle")
-    page.click(".cgk-strip >> text=Tenants")
+    page.click(".cgk-header >> text=Tenants")
     page.wait_for_url("**/tenants")
 
 
@@ -265,13 +264,13 @@ def test_the_login(visit, picture):
     picture(page, "login")
 
 
-def test_a_dead_letter_of_a_viewer_has_no_buttons(night, visit):
+def test_a_dead_letter_of_a_viewer_has_no_buttons(sample, visit):
     page = visit("viola")
-    page.goto(f"/runs/{night['failed']}")
+    page.goto(f"/runs/{sample['failed']}")
     assert page.locator("main button").count() == 0
 
 
-def test_the_database_gone_is_said_in_words(night, visit):
+def test_the_database_gone_is_said_in_words(sample, visit):
     """A table that is missing stands in for a database that was not migrated."""
     page = visit()
     with autocommit() as connection:

@@ -3,22 +3,22 @@
 import pytest
 
 from cgk_tasks import retry_job
-from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.monitoring.dashboard import audit, group_actions
-from cgk_tasks.monitoring.dashboard.access.roles import Person
-from cgk_tasks.monitoring.dashboard.data.dead_letters import (
+from cgk_tasks.dashboard import audit, group_actions
+from cgk_tasks.dashboard.access.roles import User
+from cgk_tasks.dashboard.data.dead_letters import (
     Group,
     count_group,
     dead_letter_groups,
     dead_letters,
 )
-from cgk_tasks.monitoring.dashboard.data.searching import RunFilter, find_runs
+from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
+from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("empty_record")
 
-OSCAR = Person("oscar", "operator")
+OSCAR = User("oscar", "operator")
 
 
 def only_group(tenant="") -> Group:
@@ -151,12 +151,12 @@ def test_an_action_can_be_stopped_and_says_how_far_it_came(closed_run):
         closed_run(message=f"order {number}")
     number = group_actions.begin_group_action(OSCAR, only_group(), "discard", 2)
     wait_until(lambda: audit.lines(action_id=number)[0].affected >= 2)
-    assert audit.ask_to_abort(number)
+    assert audit.request_abort(number)
     line = ended(number)
     assert line.outcome == "aborted"
     assert 2 <= line.affected < 30
     assert count_group(Group("order.created", line.details["fingerprint"]))[0] == 30 - line.affected
-    assert not audit.ask_to_abort(number)
+    assert not audit.request_abort(number)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def lost(closed_run):
         closed_run(message=f"order {number}")
     number = group_actions.begin_group_action(OSCAR, only_group(), "discard", 2)
     wait_until(lambda: audit.lines(action_id=number)[0].affected >= 2)
-    audit.ask_to_abort(number)
+    audit.request_abort(number)
     ended(number)
     as_if_begun = "UPDATE cgk.audit SET outcome = 'begun', abort_requested_at = NULL, seen_at = now() - interval '2 minutes' WHERE id = %s"
     with autocommit() as connection:
@@ -177,24 +177,24 @@ def lost(closed_run):
 def test_an_action_whose_dashboard_is_gone_goes_on_with_the_rest_once(lost, closed_run):
     assert lost.is_lost
     later = closed_run(message="order 99", age=-1)
-    number = group_actions.go_on(OSCAR, lost.id)
+    number = group_actions.resume_action(OSCAR, lost.id)
     line = ended(number)
     assert (line.action, line.outcome, line.affected) == ("discard dead letters", "done", 30 - lost.affected)
     assert [letter.id for letter in dead_letters(only_group())[0]] == [later]
     assert (line.expected, line.details["pace"], line.details["goes_on"]) == (30 - lost.affected, 2, lost.id)
     first = audit.lines(action_id=lost.id)[0]
     assert (first.outcome, "oscar let it go on" in first.message, first.affected) == ("failed", True, lost.affected)
-    assert group_actions.go_on(OSCAR, lost.id) is None
+    assert group_actions.resume_action(OSCAR, lost.id) is None
 
 
 def test_what_is_under_way_or_over_cannot_go_on(closed_run):
     for number in range(10):
         closed_run(message=f"order {number}")
     number = group_actions.begin_group_action(OSCAR, only_group(), "discard", 2)
-    assert group_actions.go_on(OSCAR, number) is None
-    audit.ask_to_abort(number)
+    assert group_actions.resume_action(OSCAR, number) is None
+    audit.request_abort(number)
     ended(number)
-    assert group_actions.go_on(OSCAR, number) is None
+    assert group_actions.resume_action(OSCAR, number) is None
 
 
 def test_runs_of_a_tenant_that_is_gone_stay_and_are_counted(closed_run):

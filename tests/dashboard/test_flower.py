@@ -56,12 +56,12 @@ class Listener:
 
 
 @pytest.fixture(scope="module")
-def night(start_dashboard, services, tmp_path_factory):
+def traffic(start_dashboard, services, tmp_path_factory):
     """A worker that sends events, a dashboard that hears them, one good run and one bad one."""
     folder = tmp_path_factory.mktemp("jobs")
     (folder / "greeting_jobs.py").write_text(JOBS)
     dashboard = start_dashboard()
-    ada = dashboard.person("ada")
+    ada = dashboard.browser("ada")
     path, port = f"{folder}{os.pathsep}{ROOT}", free_port()
     with running_worker(["greeting_jobs"], PYTHONPATH=path, CGK_METRICS_PORT=str(port)) as worker:
         listener = Listener(services.broker_url)
@@ -92,14 +92,14 @@ def night(start_dashboard, services, tmp_path_factory):
         }  # fmt: skip
 
 
-def test_a_task_has_the_events_name_and_the_runs_id(night):
-    tasks = night["ada"].open("/api/tasks").json()
-    assert tasks[night["good"]]["name"] == "customer.created"
-    assert tasks[night["good"]]["args"] == "(tenant=acme)"
+def test_a_task_has_the_events_name_and_the_runs_id(traffic):
+    tasks = traffic["ada"].open("/api/tasks").json()
+    assert tasks[traffic["good"]]["name"] == "customer.created"
+    assert tasks[traffic["good"]]["args"] == "(tenant=acme)"
 
 
-def test_the_list_shows_the_tenant_and_the_searchable_fields(night):
-    ada = night["ada"]
+def test_the_list_shows_the_tenant_and_the_searchable_fields(traffic):
+    ada = traffic["ada"]
     fields = {
         "_xsrf": ada.cookies["_xsrf"], "draw": 1, "start": 0, "length": 50, "order[0][column]": 0, "order[0][dir]": "asc",
         "columns[0][data]": "name",
@@ -107,39 +107,39 @@ def test_the_list_shows_the_tenant_and_the_searchable_fields(night):
     ada.open("/tasks")
     fields["_xsrf"] = ada.cookies["_xsrf"]
     data = ada.post(f"{ada.base}/tasks/datatable", data=fields, timeout=30).json()["data"]
-    row = next(row for row in data if row["uuid"] == night["good"])
+    row = next(row for row in data if row["uuid"] == traffic["good"])
     assert row["args"] == "tenant=acme customerId=good-1"
 
 
-def test_the_columns_have_the_arguments(night):
-    assert 'data-column="args"' in night["ada"].open("/tasks").text
+def test_the_columns_have_the_arguments(traffic):
+    assert 'data-column="args"' in traffic["ada"].open("/tasks").text
 
 
-def test_flowers_pages_link_to_ours_and_ours_to_flowers(night):
-    assert 'href="/dead-letters"' in night["ada"].open("/tasks").text
-    assert 'href="/workers"' in night["ada"].open("/runs").text
+def test_flowers_pages_link_to_ours_and_ours_to_flowers(traffic):
+    assert 'href="/dead-letters"' in traffic["ada"].open("/tasks").text
+    assert 'href="/workers"' in traffic["ada"].open("/runs").text
 
 
-def test_flower_shows_the_queues_of_our_broker(night):
-    assert night["ada"].open("/broker").status_code == 200
+def test_flower_shows_the_queues_of_our_broker(traffic):
+    assert traffic["ada"].open("/broker").status_code == 200
 
 
 @pytest.mark.parametrize("path", [
     "/api/tasks", "/api/task/info/{good}", "/api/task/info/{bad}", "/task/{good}", "/task/{bad}", "/tasks", "/metrics",
     "/runs", "/runs/{good}", "/runs/{bad}", "/dead-letters", "/runs?text=planted", "/audit",
 ])  # fmt: skip
-def test_no_page_has_personal_data(night, path):
-    answer = night["ada"].open(path.format(**night))
+def test_no_page_has_personal_data(traffic, path):
+    answer = traffic["ada"].open(path.format(**traffic))
     assert answer.status_code == 200
     assert SECRET not in answer.text
 
 
-def test_nothing_that_went_through_the_broker_had_personal_data(night):
-    assert "task-failed" in night["heard"]
-    assert SECRET not in night["heard"]
+def test_nothing_that_went_through_the_broker_had_personal_data(traffic):
+    assert "task-failed" in traffic["heard"]
+    assert SECRET not in traffic["heard"]
 
 
-def test_nothing_that_lies_in_the_broker_has_personal_data(night, services):
+def test_nothing_that_lies_in_the_broker_has_personal_data(traffic, services):
     client = redis.Redis.from_url(services.broker_url)
     looks = {
         b"string": client.get, b"hash": client.hgetall, b"set": client.smembers,
@@ -149,8 +149,8 @@ def test_nothing_that_lies_in_the_broker_has_personal_data(night, services):
     assert SECRET not in "".join(lying)
 
 
-def test_no_metrics_have_personal_data(night):
-    of_the_worker = requests.get(night["metrics"], timeout=30).text
+def test_no_metrics_have_personal_data(traffic):
+    of_the_worker = requests.get(traffic["metrics"], timeout=30).text
     exporter = [sys.executable, "-m", "cgk_tasks.cli", "metrics", "--once"]
     of_the_record = subprocess.run(exporter, capture_output=True, text=True, check=True).stdout
     assert 'event="customer.created"' in of_the_worker
@@ -158,21 +158,21 @@ def test_no_metrics_have_personal_data(night):
     assert SECRET not in of_the_worker + of_the_record
 
 
-def test_no_log_has_personal_data(night):
-    assert SECRET not in night["dashboard"].log
-    assert SECRET not in night["worker"].log
+def test_no_log_has_personal_data(traffic):
+    assert SECRET not in traffic["dashboard"].log
+    assert SECRET not in traffic["worker"].log
 
 
-def test_a_foreign_clients_payload_is_not_shown(night, services):
+def test_an_external_clients_payload_is_not_shown(traffic, services):
     """Another producer's message has its payload in the open. Flower does not show it."""
     from celery import Celery
 
-    foreign = Celery("foreign", broker=services.broker_url, set_as_current=False)
+    external = Celery("external", broker=services.broker_url, set_as_current=False)
     queue = os.environ["CGK_DEFAULT_QUEUE"]
-    sent = foreign.send_task(
+    sent = external.send_task(
         "customer.created", kwargs={"tenantId": "acme", "customerId": "far-1", "email": SECRET}, queue=queue
     )
-    ada = night["ada"]
+    ada = traffic["ada"]
     wait_closed_task(sent.id)
     wait_until(lambda: sent.id in ada.open("/api/tasks").text, 30)
     assert SECRET not in ada.open("/api/tasks").text

@@ -1,4 +1,4 @@
-"""One run with its way through time."""
+"""One run with its timeline."""
 
 import json
 import logging
@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cgk_tasks import cancel_job, retry_job, send_job
+from cgk_tasks.dashboard.data.log_lines import log_lines
+from cgk_tasks.dashboard.data.run_record import run_record
+from cgk_tasks.dashboard.data.tenants import tenant_counts
 from cgk_tasks.errors import UnknownRunError
-from cgk_tasks.monitoring.dashboard.data.log_lines import log_lines
-from cgk_tasks.monitoring.dashboard.data.run_record import run_record
-from cgk_tasks.monitoring.dashboard.data.tenants import tenant_figures
 from cgk_tasks.runs.log_writing import write
 from cgk_tasks.runs.logs import RunLog
 
@@ -84,6 +84,21 @@ def test_personal_data_is_left_out_of_payload_result_and_errors(closed_run):
     assert record.has_hidden
 
 
+def test_keys_and_codes_that_quote_personal_data_are_redacted(closed_run):
+    payload = {"customerId": "c-1", "email": SECRET}
+    run_id = closed_run(
+        "customer.created", code=f"NO_MAIL_{SECRET}", payload=payload, idempotency_key=f"welcome:{SECRET}"
+    )
+    closed_run("customer.created", code=f"CHILD_{SECRET}", payload=payload, parent_id=run_id)
+    record = run_record(run_id)
+    assert SECRET not in repr(record)
+    assert record.facts["idempotency_key"] == "welcome:[redacted]"
+    assert (record.errors[0]["code"], record.facts["error_code"]) == ("NO_MAIL_[redacted]", "NO_MAIL_[redacted]")
+    assert record.relatives[0].error_code == "CHILD_[redacted]"
+    shown = run_record(run_id, show_sensitive=True)
+    assert (shown.facts["idempotency_key"], shown.relatives[0].error_code) == (f"welcome:{SECRET}", f"CHILD_{SECRET}")
+
+
 def test_personal_data_is_there_for_those_who_may(closed_run):
     run_id = closed_run("customer.created", payload={"customerId": "c-1", "email": SECRET})
     assert run_record(run_id, show_sensitive=True).payload["email"] == SECRET
@@ -120,7 +135,7 @@ def test_the_figures_of_a_tenant(empty_record, closed_run, open_run):
     ten_minutes_ago = datetime.now(UTC) - timedelta(minutes=10)
     open_run(tenant="globex", run_at=ten_minutes_ago, created_at=ten_minutes_ago)
     open_run(tenant="globex", state="held")
-    busiest = tenant_figures()[0]
+    busiest = tenant_counts()[0]
     assert (busiest.id, busiest.open, busiest.pending, busiest.held, busiest.closed, busiest.failed) == (
         "globex",
         2,
@@ -131,5 +146,5 @@ def test_the_figures_of_a_tenant(empty_record, closed_run, open_run):
     )
     assert busiest.failure_rate == 0.25
     assert busiest.waiting_seconds == pytest.approx(600, abs=60)
-    assert {one.id for one in tenant_figures(busiest=False, after="acme")} >= {"globex", "initech"}
-    assert [one.id for one in tenant_figures(starts_with="ini")] == ["initech"]
+    assert {one.id for one in tenant_counts(busiest=False, after="acme")} >= {"globex", "initech"}
+    assert [one.id for one in tenant_counts(starts_with="ini")] == ["initech"]

@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from cgk_tasks import cancel_job, get_job_status, send_job
-from cgk_tasks.monitoring.dashboard.data.run_record import run_record
-from cgk_tasks.monitoring.dashboard.data.searching import RunFilter, find_runs
+from cgk_tasks.dashboard.data.run_record import run_record
+from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
 from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs import store
 from cgk_tasks.sql.far_times import EARLIEST, LATEST

@@ -101,13 +101,22 @@ def _programs(plan: Plan, lines: Lines) -> list[Program]:
     if plan.flower:
         port = _free_port(plan.flower_port)
         # A session of one person on one machine. Where there are users, they log in all the same.
-        if not get_settings().dashboard_users_file.exists():
+        if not _has_dashboard_users():
             os.environ.setdefault("CGK_DASHBOARD_OPEN_ON_LOOPBACK", "true")
         # Only errors: at every start it lists all tasks, and asks a worker that is not there yet.
         flower = [*celery, "flower", "--address=127.0.0.1", f"--port={port}", "--logging=error"]
         programs.append(Program("flower", flower, lines))
         lines.show("flower", f"http://127.0.0.1:{port}/runs")
     return programs
+
+
+def _has_dashboard_users() -> bool:
+    from cgk_tasks.dashboard.access.users import has_passwords
+
+    try:
+        return has_passwords() or get_settings().dashboard_users_file.exists()
+    finally:
+        postgres.close_pools()
 
 
 def _free_port(wanted: int) -> int:

@@ -1,0 +1,49 @@
+"""What each tenant has open, how long it waits, and how often it fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cgk_tasks.dashboard.data.queries import SQL, read_transaction
+from cgk_tasks.sql.postgres import fetch
+
+PAGE_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TenantCounts:
+    """Open runs by state as of now; closed ones of the last hours. waiting_seconds: the age of the oldest due run."""
+
+    id: str
+    status: str
+    source: str
+    suspended_at: datetime | None
+    suspended_by: str | None
+    open: int
+    pending: int
+    running: int
+    retrying: int
+    held: int
+    scheduled: int
+    waiting_seconds: float | None
+    closed: int
+    completed: int
+    failed: int
+
+    @property
+    def failure_rate(self) -> float | None:
+        """Failed of those that completed or failed; None where there are none."""
+        ended = self.completed + self.failed
+        return self.failed / ended if ended else None
+
+
+def tenant_counts(
+    *, hours: int = 24, starts_with: str = "", after: str = "", busiest: bool = True, limit: int = PAGE_SIZE
+) -> list[TenantCounts]:
+    """Tenants with the most open and failed runs first, or (busiest=False) by id, from behind `after` on."""
+    values = {
+        "hours": hours, "starts_with": starts_with or None, "after": after or None, "busiest": busiest, "limit": limit,
+    }  # fmt: skip
+    with read_transaction() as connection:
+        return [TenantCounts(**row) for row in fetch(connection, SQL["tenant_counts"], values)]

@@ -1,0 +1,92 @@
+"""How values look on the pages: times, numbers, links."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from tornado.web import RequestHandler
+
+STATIC: Final = Path(__file__).parent / "static"
+STATIC_PATH: Final = "/dashboard-static"
+
+PAGES: Final = (
+    ("/runs", "Runs"),
+    ("/tenants", "Tenants"),
+    ("/queues", "Queues"),
+    ("/dead-letters", "Dead letters"),
+    ("/schedules", "Schedules"),
+    ("/audit", "Audit"),
+    ("/workers", "Workers"),
+    ("/tasks", "Tasks"),
+    ("/broker", "Broker"),
+)
+"""The links on top of every page; from the workers on they are Flower's own."""
+
+
+def namespace(handler: RequestHandler) -> dict[str, Any]:
+    """What the templates have at hand."""
+    prefix = f"/{handler.application.options.url_prefix.strip('/')}" if handler.application.options.url_prefix else ""  # type: ignore[attr-defined]
+
+    def url(path: str, **query: object) -> str:
+        given = {name: value for name, value in query.items() if value not in {None, ""}}
+        return f"{prefix}{path}{'?' + urlencode(given) if given else ''}"
+
+    return {
+        "url": url, "asset": _asset(prefix), "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
+        "utc": utc, "utc_ms": utc_ms, "duration": duration, "ago": ago, "as_json": as_json, "number": "{:,}".format,
+    }  # fmt: skip
+
+
+def _asset(prefix: str) -> Callable[[str], str]:
+    return lambda name: f"{prefix}{STATIC_PATH}/{name}?v={_version(name)}"
+
+
+@cache
+def _version(name: str) -> str:
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+
+
+def utc(at: datetime | None) -> str:
+    """A time in UTC, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else ""
+
+
+def utc_ms(at: datetime) -> str:
+    """A time in UTC, to the millisecond."""
+    at = at.astimezone(UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time, roughly: 12 s, 5 min, 3 h, 2 d."""
+    if seconds is None:
+        return ""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0):.1f} s"
+
+
+def ago(at: datetime | None) -> str:
+    """How long ago, or in how long."""
+    if at is None:
+        return ""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+
+
+def as_json(data: Any) -> str:
+    """JSON for people to read; times as ISO 8601."""
+    return json.dumps(data, indent=2, ensure_ascii=False, default=str)
+
+
+def fields(values: Mapping[str, Any]) -> str:
+    """A few values in one line: `orderId=o-1 customerId=c-7`."""
+    return " ".join(f"{name}={value}" for name, value in values.items())

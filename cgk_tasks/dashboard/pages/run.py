@@ -1,0 +1,80 @@
+"""The page of one run, and what can be done to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.dashboard import actions, audit
+from cgk_tasks.dashboard.data.log_lines import log_lines
+from cgk_tasks.dashboard.data.run_record import RunRecord, run_record
+from cgk_tasks.dashboard.display import as_json
+from cgk_tasks.dashboard.pages.page import Page
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.monitoring.why import Why, why
+
+
+class RunPage(Page):
+    """Timeline, why it waits, errors, payload, result, relatives, log lines; retry and cancel."""
+
+    async def get(self, run_id: str) -> None:
+        await self.show_run(run_id)
+
+    async def show_run(self, run_id: str, *, problem: str = "", edited: str = "") -> None:
+        """The page; with what was wrong with an edited payload, if that was the case."""
+        show_sensitive = self._may_see_personal_data and self.field("show") == "personal"
+        if show_sensitive:
+            await self.run_blocking(actions.record_view_of_personal_data, self.user, run_id)
+        record = await self.run_blocking(run_record, run_id, show_sensitive=show_sensitive)
+        held = None if record.is_closed else await self.run_blocking(_why, record)
+        lines = await self.run_blocking(log_lines, record.id, record.hide)
+        history = await self.run_blocking(audit.lines, subject=record.id, limit=20)
+        self.show(
+            "run.html", run=record, facts=record.facts, why=held, log_lines=lines, history=history,
+            may_see=self._may_see_personal_data, shows_personal=show_sensitive,
+            problem=problem, edited=edited or as_json(record.payload),
+        )  # fmt: skip
+
+    @property
+    def _may_see_personal_data(self) -> bool:
+        return get_settings().dashboard_show_sensitive and self.user.may("admin")
+
+
+def _why(record: RunRecord) -> Why | None:
+    """None if it has closed meanwhile. Its texts may quote error codes, and those the payload."""
+    found = why(record.id)
+    if found.state != record.state:
+        return None
+    if record.hide is None:
+        return found
+    return replace(found, gates=tuple(replace(gate, text=record.hide.text(gate.text)) for gate in found.gates))
+
+
+class RetryRun(Page):
+    """Runs a closed run again."""
+
+    async def post(self, run_id: str) -> None:
+        handle = await self.run_blocking(actions.retry, self.user, run_id)
+        self.redirect_to(f"/runs/{handle.id}", f"This is the new run. It repeats run {run_id}.")
+
+
+class CancelRun(Page):
+    """Cancels an open run."""
+
+    async def post(self, run_id: str) -> None:
+        await self.run_blocking(actions.cancel, self.user, run_id)
+        self.redirect_to(f"/runs/{run_id}", "Cancelled. A job that is running is interrupted within a second or two.")
+
+
+class ReplayRun(RunPage):
+    """Runs a closed run again with another payload. A payload that does not fit comes back with what is wrong."""
+
+    async def post(self, run_id: str) -> None:
+        text = self.get_argument("payload", "")
+        try:
+            handle = await self.run_blocking(actions.replay_edited, self.user, run_id, text)
+        except CgkTasksError as exc:
+            self.set_status(400)
+            await self.show_run(run_id, problem=str(exc), edited=text)
+            return
+        self.redirect_to(f"/runs/{handle.id}", f"This is the new run. It repeats run {run_id} with another payload.")

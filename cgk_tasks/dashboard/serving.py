@@ -1,0 +1,109 @@
+"""Starting the dashboard: Flower's options, our defaults for some of them, and the server until it is stopped."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import structlog
+from flower import command, urls
+from tornado.options import options
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.dashboard.access.authentication import Authentication
+from cgk_tasks.dashboard.access.client_address import TrustedProxies
+from cgk_tasks.dashboard.access.deprecated_settings import warn_about_deprecated_settings
+from cgk_tasks.dashboard.access.users import save_user
+from cgk_tasks.dashboard.application import Dashboard
+from cgk_tasks.dashboard.flower_tasks import COLUMNS, format_task
+from cgk_tasks.monitoring.logging import configure_logging
+from cgk_tasks.sql.postgres import explain
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = structlog.get_logger("cgk_tasks.dashboard")
+
+
+def serve(app: Celery[Any], arguments: Sequence[str] = (), *, quiet: bool = False) -> None:
+    """Serve Flower with our pages until SIGINT or SIGTERM. `arguments` are Flower's (`--port=5555`).
+
+    Unlike Flower's own command it listens on 127.0.0.1 unless told otherwise. Raises ConfigurationError.
+    """
+    _set_defaults()
+    command.apply_env_options()
+    command.apply_options(sys.argv[0], list(arguments))
+    settings = get_settings()
+    authentication = Authentication.choose(settings, options)
+    proxies = TrustedProxies(settings.dashboard_trusted_proxies)
+    if authentication.method in {"users", "open"}:
+        # Flower closes its API, and takes requests without a CSRF token, where it knows of no login. Ours comes before it.
+        options.auth = "cgk_tasks"
+    command.extract_settings()
+    command.setup_logging()
+    _configure_logging()
+    warn_about_deprecated_settings(settings)
+    if options.xheaders and not settings.dashboard_trusted_proxies:
+        log.warning("xheaders_ignored", hint="Name your proxies: CGK_DASHBOARD_TRUSTED_PROXIES=10.0.0.0/8")
+    dashboard = Dashboard(authentication, proxies, capp=app, options=options, **urls.settings)
+    port = dashboard.start_http_server()
+    _create_first_user(authentication)
+
+    atexit.register(dashboard.stop)
+    signal.signal(signal.SIGTERM, command.sigterm_handler)
+    if not quiet:
+        _print_address(authentication, port)
+    try:
+        dashboard.start()
+    except (KeyboardInterrupt, SystemExit):
+        dashboard.stop()
+
+
+def _set_defaults() -> None:
+    options.address = "127.0.0.1"
+    options.tasks_columns = COLUMNS
+    options.format_task = format_task
+
+
+def _configure_logging() -> None:
+    """One format, and no local variables below tracebacks: they may be payloads. The level is Flower's (`--logging`)."""
+    level = logging.getLogger().level
+    configure_logging()
+    logging.getLogger().setLevel(level)
+
+
+def _create_first_user(authentication: Authentication) -> None:
+    """Without any user, create one and print its password once, to a terminal only: never into a log."""
+    try:
+        if authentication.method != "users" or authentication.has_users():
+            return
+        if not sys.stderr.isatty():
+            log.warning("dashboard_has_no_users", hint="cgk-tasks dashboard user add NAME --role admin")
+            return
+        password = secrets.token_urlsafe(15)
+        save_user("admin", "admin", password)
+    except psycopg.Error as exc:
+        log.warning("dashboard_users_not_read", reason=str(explain(exc)))
+        return
+    sys.stderr.write(
+        f"user: admin\npassword: {password}\n"
+        "It is not shown again. A new one: cgk-tasks dashboard user set-password admin\n"
+    )
+
+
+def _print_address(authentication: Authentication, port: int | None) -> None:
+    scheme = "https" if options.certfile else "http"
+    prefix = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
+    where = options.unix_socket or f"{scheme}://{options.address}:{port}{prefix}/runs"
+    how = {
+        "users": "with login", "oauth": "with Flower's OAuth login", "basic": "with Flower's basic auth",
+        "open": "open to everybody on this machine",
+    }  # fmt: skip
+    sys.stderr.write(f"dashboard: {where} ({how[authentication.method]}), until Ctrl-C\n")
+    sys.stderr.flush()
