@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cgk_tasks.encryption_keys import key_bytes
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.runtime import Part, current_runtime
 
 ProviderName = Literal["celery", "local", "inngest", "trigger.dev"]
 HOSTED_PROVIDERS = ("inngest", "trigger.dev")
@@ -375,21 +376,24 @@ def _embedded_settings(settings: Settings) -> dict[str, Any]:
     return found
 
 
-_settings: Settings | None = None
-
-
 def get_settings() -> Settings:
-    """The settings of this process. Raises ConfigurationError that names the variable and what is wrong."""
-    global _settings  # noqa: PLW0603 - settings are read once a process
-    if _settings is None:
-        _settings = _read_settings()
-    return _settings
+    """The settings of the current runtime. Raises ConfigurationError that names the variable and what is wrong."""
+    try:
+        settings: Settings = current_runtime().kept[SETTINGS]
+    except KeyError:
+        settings = SETTINGS.current()
+    return settings
 
 
 def use_settings(settings: Settings | None) -> None:
-    """Replace the settings of this process (None: read them again at next use). Meant for tests."""
-    global _settings  # noqa: PLW0603
-    _settings = settings
+    """Replace the settings of the current runtime (None: read them again at next use). Meant for tests.
+
+    Connections made with the old ones are closed.
+    """
+    runtime = current_runtime()
+    runtime.renew()
+    if settings is not None:
+        runtime.put(SETTINGS, settings)
 
 
 def _read_settings() -> Settings:
@@ -405,3 +409,6 @@ def _read_settings() -> Settings:
     for problem in misspelt_in_files():
         log.warning("setting_unknown", reason=problem)
     return settings
+
+
+SETTINGS = Part(_read_settings, survives_fork=True)

@@ -6,7 +6,6 @@ SQLAlchemy is not imported here: workers and senders that do not use it need not
 
 from __future__ import annotations
 
-import os
 import re
 import select
 import threading
@@ -27,6 +26,7 @@ from psycopg.rows import dict_row
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, StoreError
+from cgk_tasks.runtime import Part, current_runtime
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -82,6 +82,7 @@ class _Pool:
         defaults: dict[str, Any] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
         self._parameters = make_conninfo(**defaults | parameters(url))
         self._idle: deque[Connection] = deque()
+        self._keep = _KEPT_IDLE
         self._free = threading.BoundedSemaphore(CONNECTIONS_LIMIT)
 
     def take(self) -> Connection:
@@ -105,7 +106,7 @@ class _Pool:
 
     def give_back(self, connection: Connection, *, broken: bool) -> None:
         clean = not broken and connection.pgconn.transaction_status == TransactionStatus.IDLE
-        if clean and len(self._idle) < _KEPT_IDLE:
+        if clean and len(self._idle) < self._keep:
             self._idle.append(connection)
         else:
             connection.close()
@@ -117,6 +118,7 @@ class _Pool:
         return CONNECTIONS_LIMIT - self._free._value + len(self._idle)  # noqa: SLF001 - the semaphore's own count
 
     def close(self) -> None:
+        self._keep = 0
         while self._idle:
             self._idle.pop().close()
 
@@ -133,35 +135,27 @@ def is_open(connection: Connection) -> bool:
     return not waiting.poll(0)
 
 
-_pools: dict[tuple[int, str], _Pool] = {}
-"""By process and URL: a child never uses a connection (or a lock) that it inherited over fork."""
+POOL = Part(lambda: _Pool(get_settings().database), close=_Pool.close)
 
-_closers: list[Callable[[], None]] = []
-
-
-def _pool() -> _Pool:
-    key = os.getpid(), get_settings().database
-    return _pools.get(key) or _pools.setdefault(key, _Pool(key[1]))
+_with_the_pool: list[Part[Any]] = []
 
 
-def close_with_pools(close: Callable[[], None]) -> None:
-    """Have `close` called whenever this process closes its connections."""
-    _closers.append(close)
+def close_with_pools(part: Part[T]) -> Part[T]:
+    """Have a part with connections to PostgreSQL closed whenever the pool is."""
+    _with_the_pool.append(part)
+    return part
 
 
 def open_connections() -> int:
-    """How many connections to PostgreSQL this process has, idle ones included."""
-    return _pool().size
+    """How many connections to PostgreSQL the pool has, idle ones included."""
+    return POOL.current().size
 
 
 def close_pools() -> None:
-    """Close every idle connection of this process."""
-    for pid, url in list(_pools):
-        pool = _pools.pop((pid, url))
-        if pid == os.getpid():
-            pool.close()
-    for close in _closers:
-        close()
+    """Close every connection of the current runtime: the idle ones now, the others after their use."""
+    runtime = current_runtime()
+    for part in (POOL, *_with_the_pool):
+        runtime.drop(part)
 
 
 class _Borrowed(AbstractContextManager[Connection]):
@@ -170,7 +164,7 @@ class _Borrowed(AbstractContextManager[Connection]):
     __slots__ = ("_connection", "_pool")
 
     def __enter__(self) -> Connection:
-        self._pool = _pool()
+        self._pool = POOL.current()
         self._connection = self._pool.take()
         return self._connection
 

@@ -1,14 +1,12 @@
-"""The SQLAlchemy engine of this process, for sessions. What cgk_tasks itself reads and writes goes past it."""
+"""The SQLAlchemy engine, for sessions. What cgk_tasks itself reads and writes goes past it."""
 
 from __future__ import annotations
-
-import os
-import threading
 
 import sqlalchemy as sa
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import close_with_pools, is_open, parameters
 
 
@@ -21,33 +19,9 @@ def sqlalchemy_url(url: str) -> sa.URL:
         raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name") from None
 
 
-class _Engines:
-    """Engines by process: a child never uses a connection (or a lock) that it inherited over fork."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._engines: dict[str, sa.Engine] = {}
-
-    def engine(self, url: str) -> sa.Engine:
-        if self._pid != os.getpid():
-            self._lock, self._pid, self._engines = threading.Lock(), os.getpid(), {}
-        engine = self._engines.get(url)
-        if engine is None:
-            with self._lock:
-                engine = self._engines.setdefault(url, _new_engine(url))
-        return engine
-
-    def close(self) -> None:
-        if self._pid == os.getpid():
-            for engine in self._engines.values():
-                engine.dispose()
-        self._engines = {}
-
-
-def _new_engine(url: str) -> sa.Engine:
+def _new_engine() -> sa.Engine:
     engine = sa.create_engine(
-        sqlalchemy_url(url),
+        sqlalchemy_url(get_settings().database),
         pool_size=5,
         max_overflow=40,
         pool_recycle=1800,
@@ -64,10 +38,9 @@ def _require_open(connection: object, _record: object, _proxy: object) -> None:
         raise sa.exc.InvalidatePoolError("PostgreSQL closed the connection while it was idle.")
 
 
-_engines = _Engines()
-close_with_pools(_engines.close)
+ENGINE = close_with_pools(Part(_new_engine, close=sa.Engine.dispose))
 
 
 def engine() -> sa.Engine:
-    """The SQLAlchemy engine of this process for CGK_DATABASE_URL."""
-    return _engines.engine(get_settings().database)
+    """The SQLAlchemy engine of the current runtime for CGK_DATABASE_URL."""
+    return ENGINE.current()

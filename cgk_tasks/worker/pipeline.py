@@ -75,9 +75,9 @@ def _run_claimed(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
             error = _run_one(task, run, records)
         seconds, done = time.monotonic() - begun, done + 1
     if done:
-        run_times.measured(claimed[0].event, done, seconds - records.disk_seconds)
+        run_times().measured(claimed[0].event, done, seconds - records.disk_seconds)
     records.flush()
-    run_times.note_now_and_then()
+    run_times().note_now_and_then()
     return error if len(ids) == 1 else None
 
 
