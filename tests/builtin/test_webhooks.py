@@ -18,7 +18,7 @@ from cgk_tasks.builtin.webhooks import (
     rotate_secret,
 )
 from cgk_tasks.builtin.webhooks.jobs import JOBS
-from cgk_tasks.encryption_keys import new_key
+from cgk_tasks.config.encryption_keys import new_key
 from cgk_tasks.errors import InvalidOptionError, PermanentError, UnknownEndpointError, UnknownTenantError
 from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from cgk_tasks.testing import run_job
