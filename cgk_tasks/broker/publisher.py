@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import redis
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
-from kombu.utils.url import parse_url
 
 from cgk_tasks.broker.envelope import Message, handed_over_at, redis_key, redis_text
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.runtime import Part, current_runtime
 
@@ -101,7 +101,7 @@ class AmqpPublisher:
 
     @cached_property
     def _connection(self) -> Connection:
-        return Connection(self._url, connect_timeout=1.0)
+        return Connection(celery_url(self._url), connect_timeout=1.0)
 
     @cached_property
     def _channel(self) -> Any:
@@ -233,19 +233,6 @@ class SafePublisher:
 
 def connect(url: str, prefix: str = "") -> Publisher:
     return RedisPublisher(url, prefix) if is_redis(url) else AmqpPublisher(url)
-
-
-def is_redis(url: str) -> bool:
-    return url.split(":", 1)[0].startswith(("redis", "unix"))
-
-
-def redis_py_url(url: str) -> str:
-    """Celery's spelling of a socket URL (`redis+socket:///path?virtual_host=0`) as redis-py reads it."""
-    if not url.startswith("redis+socket:"):
-        return url
-    parts = parse_url(url)
-    password = f":{parts['password']}@" if parts.get("password") else ""
-    return f"unix://{password}/{parts['hostname'].lstrip('/')}?db={parts.get('virtual_host') or 0}"
 
 
 PUBLISHER = Part(lambda: SafePublisher(get_settings().broker, get_settings().key_prefix), close=SafePublisher.close)

@@ -15,18 +15,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Union
 
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg import generators
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.rows import dict_row
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import ConfigurationError, StoreError
+from cgk_tasks.errors import StoreError
 from cgk_tasks.runtime import Part, current_runtime
+from cgk_tasks.sql.urls import parameters
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -38,8 +39,9 @@ AnyConnection = Union[Connection, "sa.Connection"]
 T = TypeVar("T")
 
 _BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
-_URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://(.*)", re.DOTALL)
 
+CONNECT_WITH: Final[dict[str, Any]] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
+"""Unless the URL says otherwise."""
 _KEPT_IDLE = 5
 CONNECTIONS_LIMIT = 45
 """So many connections one process may have; those above the first few are closed after use."""
@@ -54,33 +56,11 @@ def statements(file: str) -> Mapping[str, str]:
     return {name: body.strip().rstrip(";") for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def parameters(url: str) -> dict[str, Any]:
-    """What libpq connects with, whatever driver the URL names. Raises ConfigurationError."""
-    rest = _URL.fullmatch(url)
-    if rest is None:
-        kind = url.partition("://")[0] if "://" in url else None
-        if kind is None:
-            raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name")
-        raise ConfigurationError(f"CGK_DATABASE_URL names {kind.partition('+')[0]}; only PostgreSQL works.")
-    try:
-        found = conninfo_to_dict(f"postgresql://{rest[1]}")
-        for port in str(found.get("port") or 0).split(","):
-            int(port)
-        return found
-    except (psycopg.ProgrammingError, ValueError):
-        # Without the driver's words: they repeat the URL, and with it the password.
-        raise ConfigurationError(
-            "CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name. "
-            "Are special characters in the password written as %XX?"
-        ) from None
-
-
 class _Pool:
     """The connections of one process: the one used last is taken first, so that its prepared statements stay warm."""
 
     def __init__(self, url: str) -> None:
-        defaults: dict[str, Any] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
-        self._parameters = make_conninfo(**defaults | parameters(url))
+        self._parameters = make_conninfo(**CONNECT_WITH | parameters(url))
         self._idle: deque[Connection] = deque()
         self._keep = _KEPT_IDLE
         self._free = threading.BoundedSemaphore(CONNECTIONS_LIMIT)

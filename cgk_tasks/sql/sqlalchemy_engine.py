@@ -5,28 +5,31 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.runtime import Part
-from cgk_tasks.sql.postgres import close_with_pools, is_open, parameters
+from cgk_tasks.sql.postgres import CONNECT_WITH, close_with_pools, is_open
+from cgk_tasks.sql.urls import parameters
 
 
 def sqlalchemy_url(url: str) -> sa.URL:
     """The URL for SQLAlchemy with the psycopg driver, whatever driver the URL names."""
-    parameters(url)
-    try:
-        return sa.make_url(url).set(drivername="postgresql+psycopg")
-    except (sa.exc.ArgumentError, ValueError):
-        raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name") from None
+    found = {name: str(value) for name, value in parameters(url).items()}
+    return sa.URL.create(
+        "postgresql+psycopg",
+        username=found.pop("user", None),
+        password=found.pop("password", None),
+        database=found.pop("dbname", None),
+        query=found,
+    )
 
 
 def _new_engine() -> sa.Engine:
     engine = sa.create_engine(
-        sqlalchemy_url(get_settings().database),
+        "postgresql+psycopg://",  # the driver's own values, so that no error and no log of the engine has the password
         pool_size=5,
         max_overflow=40,
         pool_recycle=1800,
         pool_use_lifo=True,  # the same connection again and again: its prepared statements stay warm
-        connect_args={"connect_timeout": 5, "application_name": "cgk_tasks"},
+        connect_args=CONNECT_WITH | parameters(get_settings().database),
     )
     sa.event.listen(engine, "checkout", _require_open)
     return engine

@@ -7,6 +7,7 @@ from typing import Any
 import redis
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.broker_url import is_redis, redis_py_url
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.runtime import Part
 from cgk_tasks.tenancy.context import current_tenant
@@ -48,12 +49,10 @@ def cache_client() -> redis.Redis:
 def _connect() -> redis.Redis:
     settings = get_settings()
     url = settings.cache_url.get_secret_value() if settings.cache_url else settings.broker
-    if url.startswith("redis+socket://"):
-        path, _, query = url.removeprefix("redis+socket://").partition("?")
-        url = f"unix://{path}?{query.replace('virtual_host=', 'db=')}"
-    if not url.startswith(("redis:", "rediss:", "unix:")):
+    if not is_redis(url):
         raise ConfigurationError("The tenant cache needs Redis. Set CGK_CACHE_URL=redis://host:6379/1.")
-    return redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=5.0)
+    variable = "CGK_CACHE_URL" if settings.cache_url else "CGK_BROKER_URL"
+    return redis.Redis.from_url(redis_py_url(url, variable), socket_connect_timeout=1.0, socket_timeout=5.0)
 
 
 CLIENT = Part(_connect, close=redis.Redis.close)
@@ -63,4 +62,4 @@ def has_tenant_cache() -> bool:
     """Whether the settings name a Redis that `tenant_cache()` would use."""
     settings = get_settings()
     url = settings.cache_url or settings.broker_url
-    return url is not None and url.get_secret_value().startswith(("redis", "unix:"))
+    return url is not None and is_redis(url.get_secret_value())

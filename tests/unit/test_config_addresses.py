@@ -39,10 +39,10 @@ def test_every_ip_address_is_read_as_urls_write_it(address, port):
     ("given_settings", "served_on"),
     [
         ({}, None),
-        ({"metrics_address": "0.0.0.0:9809"}, ("0.0.0.0", 9809)),  # noqa: S104
+        ({"metrics_address": "0.0.0.0:9809"}, ("0.0.0.0", 9809)),
         ({"metrics_port": 9809}, ("127.0.0.1", 9809)),
-        ({"metrics_address": "0.0.0.0", "metrics_port": 9809}, ("0.0.0.0", 9809)),  # noqa: S104
-        ({"metrics_address": "0.0.0.0"}, None),  # noqa: S104
+        ({"metrics_address": "0.0.0.0", "metrics_port": 9809}, ("0.0.0.0", 9809)),
+        ({"metrics_address": "0.0.0.0"}, None),
     ],
 )
 def test_a_workers_metrics_are_served_where_either_spelling_says(given_settings, served_on):
