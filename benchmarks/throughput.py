@@ -10,6 +10,7 @@ from harness import OURS, PACKETS, PLAIN, PLAIN_WITH_RESULTS, Line, Plan, Worker
 from sends import ours_order, plain_order, send_ours
 
 from cgk_tasks.broker import packets
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit
 
 
@@ -61,4 +62,4 @@ def learn_run_times(event: str = "order.created", send_one: Callable[[], object]
             return connection.execute("SELECT FROM cgk.run_times WHERE event = %s", (event,)).fetchone() is not None
 
         worker.wait(known)
-    packets.run_times = packets.RunTimes()  # this process forgets that it did not know
+    current_runtime().drop(packets.RUN_TIMES)  # this process forgets that it did not know

@@ -167,7 +167,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
     celery = CgkCelery(name, set_as_current=True)
     _load_settings(celery)
     celery.steps["worker"].add(SupervisorStep)
-    if get_settings().metrics_port:
+    if get_settings().metrics_served_on:
         from cgk_tasks.monitoring.worker_metrics import MetricsStep
 
         celery.steps["worker"].add(MetricsStep)

@@ -6,8 +6,9 @@ them, write `from cgk_tasks.celeryconfig import *` on its first line.
 
 from kombu import Queue
 
-from cgk_tasks.broker.publisher import amqp_queue, is_redis
+from cgk_tasks.broker.publisher import amqp_queue
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.broker_url import celery_url, is_redis
 
 _settings = get_settings()
 _redis = _settings.broker_url is None or is_redis(_settings.broker)
@@ -15,7 +16,7 @@ _redis = _settings.broker_url is None or is_redis(_settings.broker)
 # ---- broker ---------------------------------------------------------------------------------------------------------
 
 # Redis 6.2+ or RabbitMQ 3.10+. It carries run ids only; losing it loses nothing.
-broker_url = _settings.broker if _settings.broker_url is not None else "memory://"
+broker_url = celery_url(_settings.broker) if _settings.broker_url is not None else "memory://"
 
 # Redis: our transport pops messages without acknowledging them, because PostgreSQL knows what was claimed, and
 # survives the moment in which Redis goes away. RabbitMQ: Kombu's own.

@@ -18,6 +18,7 @@ _CATALOG = (
 
 MOVED: Final = {
     "cgk_tasks.classification": "cgk_tasks.jobs.classification",
+    "cgk_tasks.encryption_keys": "cgk_tasks.config.encryption_keys",
     "cgk_tasks.postgres": "cgk_tasks.sql.postgres",
     "cgk_tasks.runs.queues": "cgk_tasks.flow.queues",
     "cgk_tasks.runs.sender": "cgk_tasks.flow.accept",

@@ -23,7 +23,7 @@ Ticks that a schedule with the misfire policy `skip` gave up are in beat's log o
 
 ## Of each worker
 
-With `CGK_METRICS_PORT`. Its processes count in memory that they share: 1.3 µs a run, 0.1 µs while it is off. The figures
+With `CGK_METRICS_ADDRESS`. Its processes count in memory that they share: 1.3 µs a run, 0.1 µs while it is off. The figures
 begin at zero when the worker starts, and survive the death of a process.
 
 {worker}

@@ -110,6 +110,15 @@ def prepare_database() -> None:
             connection.execute(ORDERS.format(schema=f'"{tenant.schema_name}"'))
 
 
+def copied_database(services: embedded.Services, source: str) -> str:
+    """The URL of a new database that is a copy of another."""
+    name = f"db_{os.urandom(4).hex()}"
+    with psycopg.connect(services.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
+        connection.execute(f"ALTER DATABASE {name} SET search_path TO public")  # the login has the name of our schema
+    return services.database_url.replace("/cgk?", f"/{name}?")
+
+
 @contextmanager
 def own_database(services: embedded.Services, source: str) -> Iterator[str]:
     """The URL of a database that is a copy of another, and is the one of the settings meanwhile."""
@@ -117,11 +126,7 @@ def own_database(services: embedded.Services, source: str) -> Iterator[str]:
     from cgk_tasks.sql.postgres import close_pools
     from cgk_tasks.tenancy import registry
 
-    name = f"db_{os.urandom(4).hex()}"
-    url = services.database_url.replace("/cgk?", f"/{name}?")
-    with psycopg.connect(services.database_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
-        connection.execute(f"ALTER DATABASE {name} SET search_path TO public")  # the login has the name of our schema
+    url = copied_database(services, source)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CGK_DATABASE_URL", url)
         use_settings(None)

@@ -14,6 +14,7 @@ import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs.models import Dispatch, NewRun
+from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
 
 SQL = statements("dispatch")
@@ -27,7 +28,7 @@ _NOTE_SECONDS = 5.0
 
 
 class RunTimes:
-    """The mean run time of each event: measured by the workers, read by whoever dispatches. One object a process."""
+    """The mean run time of each event: measured by the workers, read by whoever dispatches."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,14 +79,19 @@ class RunTimes:
             return
 
 
-run_times = RunTimes()
+RUN_TIMES = Part(RunTimes)
+
+
+def run_times() -> RunTimes:
+    """Those that the current runtime knows."""
+    return RUN_TIMES.current()
 
 
 def packet_length(event: str, waiting: int) -> int:
     """How many of `waiting` runs of an event go into one message."""
     if waiting < 2 * _PACKETS_AT_LEAST:
         return 1
-    mean = run_times.mean_seconds(event)
+    mean = run_times().mean_seconds(event)
     if mean is None:
         return 1
     in_budget = int(get_settings().packet_budget_seconds / 2 / max(mean, 1e-6))

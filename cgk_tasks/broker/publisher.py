@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -12,11 +11,12 @@ from typing import Any, Protocol
 import redis
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
-from kombu.utils.url import parse_url
 
 from cgk_tasks.broker.envelope import Message, handed_over_at, redis_key, redis_text
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError
+from cgk_tasks.runtime import Part, current_runtime
 
 _PUSH_AT_ONCE = 500
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
@@ -101,7 +101,7 @@ class AmqpPublisher:
 
     @cached_property
     def _connection(self) -> Connection:
-        return Connection(self._url, connect_timeout=1.0)
+        return Connection(celery_url(self._url), connect_timeout=1.0)
 
     @cached_property
     def _channel(self) -> Any:
@@ -196,7 +196,7 @@ def amqp_queue(name: str) -> Queue:
 
 
 class SafePublisher:
-    """The process's publisher. It rests a moment after a failure, so that sends stay quick while the broker is down."""
+    """A runtime's publisher. It rests a moment after a failure, so that sends stay quick while the broker is down."""
 
     def __init__(self, url: str, prefix: str = "") -> None:
         self._url, self._prefix = url, prefix
@@ -204,11 +204,10 @@ class SafePublisher:
         self._rest_until = 0.0
 
     def _publisher(self) -> Publisher:
-        # By process: a forked child must not share its parent's socket. By thread: AMQP channels are not thread-safe.
-        if getattr(self._local, "pid", None) != os.getpid():
-            self._local.pid = os.getpid()
-            self._local.publisher = connect(self._url, self._prefix)
-        publisher: Publisher = self._local.publisher
+        # By thread: AMQP channels are not thread-safe.
+        publisher: Publisher | None = getattr(self._local, "publisher", None)
+        if publisher is None:
+            publisher = self._local.publisher = connect(self._url, self._prefix)
         return publisher
 
     def publish(self, messages: Sequence[Message]) -> None:
@@ -227,40 +226,22 @@ class SafePublisher:
         self._publisher().ping()
 
     def close(self) -> None:
-        if getattr(self._local, "pid", None) == os.getpid():
-            self._local.publisher.close()
-            del self._local.pid
+        """Close this thread's connection. Those of other threads go with their threads."""
+        if publisher := self._local.__dict__.pop("publisher", None):
+            publisher.close()
 
 
 def connect(url: str, prefix: str = "") -> Publisher:
     return RedisPublisher(url, prefix) if is_redis(url) else AmqpPublisher(url)
 
 
-def is_redis(url: str) -> bool:
-    return url.split(":", 1)[0].startswith(("redis", "unix"))
-
-
-def redis_py_url(url: str) -> str:
-    """Celery's spelling of a socket URL (`redis+socket:///path?virtual_host=0`) as redis-py reads it."""
-    if not url.startswith("redis+socket:"):
-        return url
-    parts = parse_url(url)
-    password = f":{parts['password']}@" if parts.get("password") else ""
-    return f"unix://{password}/{parts['hostname'].lstrip('/')}?db={parts.get('virtual_host') or 0}"
-
-
-_publishers: dict[tuple[str, str], SafePublisher] = {}
+PUBLISHER = Part(lambda: SafePublisher(get_settings().broker, get_settings().key_prefix), close=SafePublisher.close)
 
 
 def get_publisher() -> SafePublisher:
-    """The publisher of this process for CGK_BROKER_URL. Raises ConfigurationError when none is set."""
-    settings = get_settings()
-    key = (settings.broker, settings.key_prefix)
-    if key not in _publishers:
-        _publishers[key] = SafePublisher(*key)
-    return _publishers[key]
+    """The publisher of the current runtime for CGK_BROKER_URL. Raises ConfigurationError when none is set."""
+    return PUBLISHER.current()
 
 
 def close_publishers() -> None:
-    while _publishers:
-        _publishers.popitem()[1].close()
+    current_runtime().drop(PUBLISHER)

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import InvalidOptionError, PermanentError
-from cgk_tasks.nearest import nearest
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.audit import note

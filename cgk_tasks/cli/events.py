@@ -18,7 +18,7 @@ from cgk_tasks.cli.output import (
     print_table,
     say,
 )
-from cgk_tasks.nearest import did_you_mean
+from cgk_tasks.config.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from cgk_tasks.events.base import TenantEvent

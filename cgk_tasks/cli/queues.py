@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
-from cgk_tasks.nearest import did_you_mean
+from cgk_tasks.config.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from cgk_tasks.flow.queues import Queue

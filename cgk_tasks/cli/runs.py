@@ -11,7 +11,7 @@ import typer
 from cgk_tasks.cli import application, exits, failures, values
 from cgk_tasks.cli.output import AsJson, DryRun, age, examples, print_json, print_table, say
 from cgk_tasks.cli.run_details import log_line, print_run, run_details
-from cgk_tasks.nearest import did_you_mean
+from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.runs.models import State
 
 commands = typer.Typer(

@@ -20,7 +20,7 @@ commands = typer.Typer(
 @commands.command("key", epilog=examples("cgk-tasks secrets key", "CGK_ENCRYPTION_KEYS=$(cgk-tasks secrets key)"))
 def key() -> None:
     """Print a new key for CGK_ENCRYPTION_KEYS. It is stored nowhere."""
-    from cgk_tasks.encryption_keys import new_key
+    from cgk_tasks.config.encryption_keys import new_key
 
     typer.echo(new_key())
     say("Put it before the keys that CGK_ENCRYPTION_KEYS has, wherever workers run, and keep a copy in a safe place.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from cgk_tasks.nearest import did_you_mean
+from cgk_tasks.config.nearest import did_you_mean
 
 _UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _PART = re.compile(r"(\d+(?:\.\d+)?)([wdhms])")

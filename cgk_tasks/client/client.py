@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,8 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from cgk_tasks.client.provider import Health, JobProvider, SendItem, SentItem, WaitResult, blame_item
-from cgk_tasks.config import get_settings
+from cgk_tasks.client.own_runtime import OwnRuntime, runtime_with, settings_with
+from cgk_tasks.client.provider import (
+    Health,
+    JobProvider,
+    SendItem,
+    SentItem,
+    WaitResult,
+    blame_item,
+    slowest_look_seconds,
+)
+from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import (
     CgkTasksError,
     ChunkRefusedError,
@@ -26,6 +34,7 @@ from cgk_tasks.events.registry import parse_event
 from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.runtime import Part, Runtime, current_runtime
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -35,7 +44,6 @@ log = structlog.get_logger("cgk_tasks.client")
 Payload = Mapping[str, Any] | TenantEvent
 
 _FIRST_LOOK_SECONDS = 0.005
-_SLOWEST_LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,15 @@ class JobClient:
 
     provider: JobProvider
     defaults: SendOptions = NO_OPTIONS
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the client works with: settings and connections of its own, if it was made with some, or the process's.
+
+        with client.runtime.active():
+            add_tenant("acme")  # in the client's database
+        """
+        return self.provider.runtime if isinstance(self.provider, OwnRuntime) else current_runtime()
 
     def send(
         self,
@@ -104,7 +121,7 @@ class JobClient:
         handle = self.send(event, payload, **options)
         give_up = time.monotonic() + timeout
         pause = _FIRST_LOOK_SECONDS
-        slowest = getattr(self.provider, "slowest_look_seconds", _SLOWEST_LOOK_SECONDS)
+        slowest = slowest_look_seconds(self.provider)
         while not (status := self.provider.get_run_status(handle.id)).is_closed:
             left = give_up - time.monotonic()
             if left <= 0:
@@ -183,27 +200,49 @@ def _event(event: str | TenantEvent, payload: Payload | None) -> TenantEvent:
     return parse_event(event, payload if payload is not None else {})
 
 
-_client: JobClient | None = None
-_lock = threading.Lock()
-
-
 def create_job_client(
-    provider: str | JobProvider | None = None, *, defaults: SendOptions | None = None, **provider_settings: Any
+    provider: str | JobProvider | None = None,
+    *,
+    defaults: SendOptions | None = None,
+    settings: Settings | None = None,
+    database_url: str | None = None,
+    broker_url: str | None = None,
+    **provider_settings: Any,
 ) -> JobClient:
     """A client for a provider: "celery", "local", "inngest", "trigger.dev", or an object of your own. None: what the
     settings say.
 
+    With `settings`, or with `database_url` and `broker_url`, the client has connections of its own: a process can send to
+    several databases. Close such a client when it is no longer needed.
+
     provider_settings go to the provider: the local one takes `tenants`, `concurrency` (5) and `max_queue_size`
     (10000); trigger.dev takes `concurrency_per_tenant` (True). Raises ConfigurationError for an unknown provider or setting.
     """
+    if settings is None and (database_url or broker_url):
+        settings = settings_with(database_url, broker_url)
+    elif database_url or broker_url:
+        raise ConfigurationError("Give create_job_client either settings or database_url and broker_url, not both.")
+    if settings is None:
+        return JobClient(_made(provider, provider_settings), defaults or NO_OPTIONS)
+    runtime = runtime_with(settings)
+    with runtime.active():
+        made = _made(provider, provider_settings)
+    if made.name == "local":
+        made.close()
+        raise ConfigurationError(
+            "The provider 'local' runs jobs in this process, with its settings; it takes none of its own."
+        )
+    return JobClient(OwnRuntime(made, runtime), defaults or NO_OPTIONS)
+
+
+def _made(provider: str | JobProvider | None, provider_settings: dict[str, Any]) -> JobProvider:
     chosen = _chosen() if provider is None else provider
     if not isinstance(chosen, str):
-        return JobClient(chosen, defaults or NO_OPTIONS)
+        return chosen
     try:
-        made = _provider(chosen, provider_settings)
+        return _provider(chosen, provider_settings)
     except TypeError as exc:
         raise ConfigurationError(f"The provider {chosen!r} does not take these settings: {exc}") from None
-    return JobClient(made, defaults or NO_OPTIONS)
 
 
 def _provider(name: str, provider_settings: dict[str, Any]) -> JobProvider:
@@ -241,26 +280,19 @@ def _chosen() -> str:
     return "local"
 
 
+CLIENT = Part(create_job_client, close=JobClient.close, of_settings=False, survives_fork=True)
+
+
 def get_job_client() -> JobClient:
     """The client of this process, made from the settings at first use."""
-    global _client  # noqa: PLW0603
-    if _client is None:
-        with _lock:
-            if _client is None:
-                _client = create_job_client()
-    return _client
+    return CLIENT.current()
 
 
 def set_job_client(client: JobClient) -> JobClient | None:
     """Make `client` the one that `send_job` and the others use. Returns the one before, which stays open."""
-    global _client
-    before, _client = _client, client
-    return before
+    return current_runtime().put(CLIENT, client)
 
 
 def reset_job_client() -> None:
     """Close the process's client; the next use makes a new one from the settings."""
-    global _client
-    client, _client = _client, None
-    if client is not None:
-        client.close()
+    current_runtime().drop(CLIENT)

@@ -85,6 +85,14 @@ def checked_runs(
     return runs
 
 
+_SLOWEST_LOOK_SECONDS = 0.25
+
+
+def slowest_look_seconds(provider: JobProvider) -> float:
+    """How often `trigger_and_wait` asks for a run's status after the first few looks. Providers may say so themselves."""
+    return float(getattr(provider, "slowest_look_seconds", _SLOWEST_LOOK_SECONDS))
+
+
 class JobProvider(Protocol):
     """Everything a provider does. Runs have the same states and errors with each of them."""
 

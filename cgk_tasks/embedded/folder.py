@@ -3,45 +3,16 @@
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
+from cgk_tasks.config import private_servers
+from cgk_tasks.config.encryption_keys import new_key
+from cgk_tasks.config.private_servers import State
 from cgk_tasks.embedded import processes
-from cgk_tasks.encryption_keys import new_key
 from cgk_tasks.errors import EmbeddedError
 
-DEFAULT = Path(".cgk")
-
-_CLOCK_SLACK_SECONDS = 2.0  # the system's figure for a process's start moves a little with its clock
-
-
-@dataclass
-class State:
-    """What ``services.json`` says while the servers have an owner.
-
-    home, socket_folder: PostgreSQL's, absent without it. data_folders: where server processes may be found.
-    remove: what goes with the servers. pids: as they were at the start, for people who look.
-    """
-
-    owner_pid: int
-    owner_started_at: float | None
-    home: str | None
-    socket_folder: str | None
-    redis: bool
-    data_folders: list[str]
-    remove: list[str]
-    database_url: str | None = None
-    broker_url: str | None = None
-    pids: dict[str, int | None] = field(default_factory=dict)
-
-    def is_owned(self) -> bool:
-        """Whether the process that started the servers still lives."""
-        started_at = processes.started_at(self.owner_pid)
-        return (
-            started_at is not None
-            and self.owner_started_at is not None
-            and abs(started_at - self.owner_started_at) < _CLOCK_SLACK_SECONDS
-        )
+DEFAULT = private_servers.FOLDER
 
 
 class ServicesFolder:
@@ -83,18 +54,11 @@ class ServicesFolder:
 
     def key(self) -> str | None:
         """The key; None where the servers were started by a version that made none."""
-        return self._key_file.read_text().strip() if self._key_file.exists() else None
+        return private_servers.read_key(self.path)
 
     def read(self) -> State | None:
         """The state, whether or not its owner lives; None without one."""
-        try:
-            return State(**json.loads(self._state_file.read_text()))
-        except (
-            FileNotFoundError,
-            ValueError,
-            TypeError,
-        ):  # none, cut off by a full disk, or of an older version
-            return None
+        return private_servers.read_state(self.path)
 
     def write(self, state: State) -> None:
         """Put the state in place, whole, and readable for this user only: it holds the password of Redis."""
@@ -110,7 +74,7 @@ class ServicesFolder:
 
     @property
     def _key_file(self) -> Path:
-        return self.path / "encryption-key"
+        return self.path / private_servers.KEY_FILE
 
     @property
     def _state_file(self) -> Path:

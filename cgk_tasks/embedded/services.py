@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cgk_tasks.config.private_servers import State
 from cgk_tasks.embedded import processes
-from cgk_tasks.embedded.folder import ServicesFolder, State
+from cgk_tasks.embedded.folder import ServicesFolder
 from cgk_tasks.embedded.postgres_server import PostgresServer
 from cgk_tasks.embedded.redis_server import RedisServer
 from cgk_tasks.embedded.server import Server

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from cgk_tasks.config.private_servers import State
 from cgk_tasks.embedded import account, processes
-from cgk_tasks.embedded.folder import DEFAULT, ServicesFolder, State
+from cgk_tasks.embedded.folder import DEFAULT, ServicesFolder
 from cgk_tasks.embedded.postgres_server import socket_folder
 from cgk_tasks.embedded.services import Services
 from cgk_tasks.errors import EmbeddedError

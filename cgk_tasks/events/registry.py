@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import PayloadInvalidError, UnknownEventError
 from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent
 from cgk_tasks.events.catalog import catalog
 from cgk_tasks.events.problems import payload_error
-from cgk_tasks.nearest import nearest
 
 ALIASES: Mapping[str, str]
 """Second spellings that senders use, each with the event's own name."""

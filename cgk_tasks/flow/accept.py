@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 import structlog
@@ -24,6 +24,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError, TenantContextError
 from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
+from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
@@ -204,6 +205,7 @@ class UnitOfWork:
     """A transaction that other code opened: runs accepted inside it are published when it has committed."""
 
     connection: postgres.AnyConnection
+    runtime: Runtime = field(default_factory=current_runtime)
     accepted: list[NewRun] = field(default_factory=list)
 
 
@@ -222,8 +224,9 @@ def unit_of_work(connection: postgres.AnyConnection) -> Iterator[UnitOfWork]:
 
 
 def current_unit() -> UnitOfWork | None:
-    """The transaction that sends join here, if there is one."""
-    return _unit.get()
+    """The transaction that sends join here, if there is one. Those of a client with another database do not."""
+    unit = _unit.get()
+    return unit if unit is not None and unit.runtime is current_runtime() else None
 
 
 def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHandle]:
@@ -235,7 +238,7 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
     if not runs:
         return []
     hashes = {run.id: hashlib.sha256(run.payload.encode()).digest() for run in runs if run.idempotency_key}
-    unit = _unit.get()
+    unit = current_unit()
     try:
         if session is not None:
             from cgk_tasks.tenancy.database import outside_tenant
@@ -297,16 +300,24 @@ def dispatch(due: Sequence[Dispatch | NewRun]) -> bool:
 _OUTBOX = "cgk_tasks_outbox"
 
 
+class _Waiting(NamedTuple):
+    """A run whose transaction is open yet, and who publishes it when that has committed."""
+
+    run: NewRun
+    savepoints: list[SessionTransaction]
+    runtime: Runtime
+
+
 def _publish_after_commit(session: Session, runs: list[NewRun]) -> None:
     from sqlalchemy import event as sa_event
 
-    outbox: list[tuple[NewRun, list[SessionTransaction]]] | None = session.info.get(_OUTBOX)
+    outbox: list[_Waiting] | None = session.info.get(_OUTBOX)
     if outbox is None:
         outbox = session.info[_OUTBOX] = []
         sa_event.listen(session, "after_commit", _committed)
         sa_event.listen(session, "after_soft_rollback", _rolled_back)
     savepoints = _open_savepoints(session)
-    outbox += [(run, savepoints) for run in runs]
+    outbox += [_Waiting(run, savepoints, current_runtime()) for run in runs]
 
 
 def _open_savepoints(session: Session) -> list[SessionTransaction]:
@@ -322,16 +333,24 @@ def _open_savepoints(session: Session) -> list[SessionTransaction]:
 def _committed(session: Session) -> None:
     if session.in_nested_transaction():
         return  # a savepoint was released; nothing is durable yet
-    runs = [run for run, _savepoints in session.info[_OUTBOX]]
+    runs: dict[Runtime, list[NewRun]] = {}
+    for waiting in session.info[_OUTBOX]:
+        runs.setdefault(waiting.runtime, []).append(waiting.run)
     session.info[_OUTBOX].clear()
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        publish(runs)
+        _publish_each(runs)
     else:
-        loop.run_in_executor(None, publish, runs)
+        loop.run_in_executor(None, _publish_each, runs)
+
+
+def _publish_each(runs: Mapping[Runtime, Sequence[NewRun]]) -> None:
+    for runtime, its in runs.items():
+        with runtime.active():
+            publish(its)
 
 
 def _rolled_back(session: Session, previous: SessionTransaction) -> None:
     outbox = session.info[_OUTBOX]
-    outbox[:] = [entry for entry in outbox if previous.nested and previous not in entry[1]]
+    outbox[:] = [one for one in outbox if previous.nested and previous not in one.savepoints]

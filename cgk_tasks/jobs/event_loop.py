@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future, wait
 from typing import Any
 
+from cgk_tasks.runtime import Part
+
 _STEP_SECONDS = 0.05
 
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
-_pid = 0
+
+def _start() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="cgk-async-jobs", daemon=True).start()
+    return loop
+
+
+LOOP = Part(_start, close=lambda loop: loop.call_soon_threadsafe(loop.stop), of_settings=False)
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
-    """The loop of this process, running in a thread of its own; made at first use, anew after a fork."""
-    global _loop, _pid, _lock  # noqa: PLW0603
-    if _pid != os.getpid():
-        _lock = threading.Lock()
-    with _lock:
-        if _loop is None or _pid != os.getpid():
-            _pid = os.getpid()
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name="cgk-async-jobs", daemon=True).start()
-        return _loop
+    """The loop of this process, running in a thread of its own."""
+    return LOOP.current()
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:

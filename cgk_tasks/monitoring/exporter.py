@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.addresses import host_and_port
 from cgk_tasks.errors import CgkTasksError, ConfigurationError
 from cgk_tasks.monitoring.metric_names import BY_NAME
 from cgk_tasks.monitoring.open_runs import OpenRunsCounter
@@ -103,12 +104,7 @@ def exposition() -> str:
 
 def address() -> tuple[str, int]:
     """CGK_EXPORTER as host and port. Raises ConfigurationError."""
-    host, _, port = get_settings().exporter.rpartition(":")
-    if not port.isdecimal() or not 0 <= int(port) <= 65_535:
-        raise ConfigurationError(
-            f"CGK_EXPORTER is {get_settings().exporter!r}; it must be an address and a port, like 127.0.0.1:9808."
-        )
-    return host.strip("[]") or "127.0.0.1", int(port)
+    return host_and_port("CGK_EXPORTER", get_settings().exporter)
 
 
 def serve(stopping: threading.Event, ready: Any = None) -> None:

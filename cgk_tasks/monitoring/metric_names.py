@@ -48,7 +48,7 @@ WORKER: Final = (
     MetricSpec("cgk_database_connections_limit", "gauge", (), "Connections that one process may open."),
     MetricSpec("cgk_workers_lost_total", "counter", (), "Silent workers whose runs this worker took back, as the leader."),
 )  # fmt: skip
-"""Served by a worker with CGK_METRICS_PORT."""
+"""Served by a worker with CGK_METRICS_ADDRESS."""
 
 EXPORTER: Final = (
     MetricSpec("cgk_database_up", "gauge", (), "1 if PostgreSQL answered at this scrape; 0: the other figures are missing."),

@@ -99,8 +99,8 @@ class MetricsStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: WorkController, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._port = get_settings().metrics_port
-        self.enabled = self._port != 0
+        self._address = get_settings().metrics_served_on
+        self.enabled = self._address is not None
         self._server: Any = None
 
     def create(self, worker: WorkController) -> None:
@@ -115,14 +115,16 @@ class MetricsStep(bootsteps.StartStopStep):
         assert counted is not None
         registry = CollectorRegistry()
         registry.register(WorkerCollector(counted))
-        address = get_settings().metrics_address
+        assert self._address is not None
+        host, port = self._address
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self._server, _thread = start_http_server(self._port, address, registry)
+            self._server, _thread = start_http_server(port, host, registry)
         except OSError as exc:
             # The work matters more than its figures.
-            log.error("metrics_not_served", address=f"{address}:{self._port}", reason=str(exc))  # noqa: TRY400
+            log.error("metrics_not_served", address=address, reason=str(exc))  # noqa: TRY400
             return
-        log.info("metrics_served", address=f"{address}:{self._port}")
+        log.info("metrics_served", address=address)
 
     def stop(self, worker: WorkController) -> None:  # noqa: ARG002
         if self._server is not None:

@@ -8,25 +8,22 @@ import secrets
 from typing import Any
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.sql.sqlalchemy_engine import sqlalchemy_url
+from cgk_tasks.sql.urls import parameters
 
 SCHEMA = "cgk_beat"
+_PLACES = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
 
 
 def database() -> dict[str, Any]:
     """The connection that CGK_DATABASE_URL names, as Django spells it."""
-    url = sqlalchemy_url(get_settings().database)
-    options: dict[str, Any] = dict(url.query)
-    host = options.pop("host", None) or url.host or ""
+    options = parameters(get_settings().database)
+    found = {name: str(options.pop(key, "")) for name, key in _PLACES.items()}
     # Only our own schema: an application's Django tables in `public` must not be taken for ours.
     options["options"] = f"{options.get('options', '')} -c search_path={SCHEMA}".strip()
     return {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": url.database or "postgres",
-        "USER": url.username or "",
-        "PASSWORD": url.password or "",
-        "HOST": host,
-        "PORT": options.pop("port", None) or url.port or "",
+        **found,
+        "NAME": found["NAME"] or "postgres",
         "OPTIONS": options,
     }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import UnknownScheduleError
 from cgk_tasks.events.catalog import catalog_schedules
-from cgk_tasks.nearest import nearest
 from cgk_tasks.schedules.schedule import ALL_SCHEDULES, Schedule
 
 SCHEDULES: Mapping[str, Schedule]

@@ -6,26 +6,26 @@ here as well. SQLAlchemy is not imported here: workers and senders that do not u
 
 from __future__ import annotations
 
-import os
-import re
 import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg import generators
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import ConfigurationError, StoreError
+from cgk_tasks.errors import StoreError
+from cgk_tasks.runtime import Part, current_runtime
 from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as
 from cgk_tasks.sql.statements import statements
+from cgk_tasks.sql.urls import parameters
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -38,42 +38,22 @@ __all__ = [
 
 T = TypeVar("T")
 
-_URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://(.*)", re.DOTALL)
 
+CONNECT_WITH: Final[dict[str, Any]] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
+"""Unless the URL says otherwise."""
 _KEPT_IDLE = 5
 CONNECTIONS_LIMIT = 45
 """So many connections one process may have; those above the first few are closed after use."""
 _WAIT_SECONDS = 30.0
 
 
-def parameters(url: str) -> dict[str, Any]:
-    """What libpq connects with, whatever driver the URL names. Raises ConfigurationError."""
-    rest = _URL.fullmatch(url)
-    if rest is None:
-        kind = url.partition("://")[0] if "://" in url else None
-        if kind is None:
-            raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name")
-        raise ConfigurationError(f"CGK_DATABASE_URL names {kind.partition('+')[0]}; only PostgreSQL works.")
-    try:
-        found = conninfo_to_dict(f"postgresql://{rest[1]}")
-        for port in str(found.get("port") or 0).split(","):
-            int(port)
-        return found
-    except (psycopg.ProgrammingError, ValueError):
-        # Without the driver's words: they repeat the URL, and with it the password.
-        raise ConfigurationError(
-            "CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name. "
-            "Are special characters in the password written as %XX?"
-        ) from None
-
-
 class _Pool:
     """The connections of one process: the one used last is taken first, so that its prepared statements stay warm."""
 
     def __init__(self, url: str) -> None:
-        defaults: dict[str, Any] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
-        self._parameters = make_conninfo(**defaults | parameters(url))
+        self._parameters = make_conninfo(**CONNECT_WITH | parameters(url))
         self._idle: deque[Connection] = deque()
+        self._keep = _KEPT_IDLE
         self._free = threading.BoundedSemaphore(CONNECTIONS_LIMIT)
 
     def take(self) -> Connection:
@@ -97,7 +77,7 @@ class _Pool:
 
     def give_back(self, connection: Connection, *, broken: bool) -> None:
         clean = not broken and connection.pgconn.transaction_status == TransactionStatus.IDLE
-        if clean and len(self._idle) < _KEPT_IDLE:
+        if clean and len(self._idle) < self._keep:
             self._idle.append(connection)
         else:
             connection.close()
@@ -109,6 +89,7 @@ class _Pool:
         return CONNECTIONS_LIMIT - self._free._value + len(self._idle)  # noqa: SLF001 - the semaphore's own count
 
     def close(self) -> None:
+        self._keep = 0
         while self._idle:
             self._idle.pop().close()
 
@@ -125,35 +106,27 @@ def is_open(connection: Connection) -> bool:
     return not waiting.poll(0)
 
 
-_pools: dict[tuple[int, str], _Pool] = {}
-"""By process and URL: a child never uses a connection (or a lock) that it inherited over fork."""
+POOL = Part(lambda: _Pool(get_settings().database), close=_Pool.close)
 
-_closers: list[Callable[[], None]] = []
-
-
-def _pool() -> _Pool:
-    key = os.getpid(), get_settings().database
-    return _pools.get(key) or _pools.setdefault(key, _Pool(key[1]))
+_with_the_pool: list[Part[Any]] = []
 
 
-def close_with_pools(close: Callable[[], None]) -> None:
-    """Have `close` called whenever this process closes its connections."""
-    _closers.append(close)
+def close_with_pools(part: Part[T]) -> Part[T]:
+    """Have a part with connections to PostgreSQL closed whenever the pool is."""
+    _with_the_pool.append(part)
+    return part
 
 
 def open_connections() -> int:
-    """How many connections to PostgreSQL this process has, idle ones included."""
-    return _pool().size
+    """How many connections to PostgreSQL the pool has, idle ones included."""
+    return POOL.current().size
 
 
 def close_pools() -> None:
-    """Close every idle connection of this process."""
-    for pid, url in list(_pools):
-        pool = _pools.pop((pid, url))
-        if pid == os.getpid():
-            pool.close()
-    for close in _closers:
-        close()
+    """Close every connection of the current runtime: the idle ones now, the others after their use."""
+    runtime = current_runtime()
+    for part in (POOL, *_with_the_pool):
+        runtime.drop(part)
 
 
 class _Borrowed(AbstractContextManager[Connection]):
@@ -162,7 +135,7 @@ class _Borrowed(AbstractContextManager[Connection]):
     __slots__ = ("_connection", "_pool")
 
     def __enter__(self) -> Connection:
-        self._pool = _pool()
+        self._pool = POOL.current()
         self._connection = self._pool.take()
         return self._connection
 

@@ -1,58 +1,35 @@
-"""The SQLAlchemy engine of this process, for sessions. What cgk_tasks itself reads and writes goes past it."""
+"""The SQLAlchemy engine, for sessions. What cgk_tasks itself reads and writes goes past it."""
 
 from __future__ import annotations
-
-import os
-import threading
 
 import sqlalchemy as sa
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.sql.postgres import close_with_pools, is_open, parameters
+from cgk_tasks.runtime import Part
+from cgk_tasks.sql.postgres import CONNECT_WITH, close_with_pools, is_open
+from cgk_tasks.sql.urls import parameters
 
 
 def sqlalchemy_url(url: str) -> sa.URL:
     """The URL for SQLAlchemy with the psycopg driver, whatever driver the URL names."""
-    parameters(url)
-    try:
-        return sa.make_url(url).set(drivername="postgresql+psycopg")
-    except (sa.exc.ArgumentError, ValueError):
-        raise ConfigurationError("CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name") from None
+    found = {name: str(value) for name, value in parameters(url).items()}
+    return sa.URL.create(
+        "postgresql+psycopg",
+        username=found.pop("user", None),
+        password=found.pop("password", None),
+        database=found.pop("dbname", None),
+        query=found,
+    )
 
 
-class _Engines:
-    """Engines by process: a child never uses a connection (or a lock) that it inherited over fork."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._engines: dict[str, sa.Engine] = {}
-
-    def engine(self, url: str) -> sa.Engine:
-        if self._pid != os.getpid():
-            self._lock, self._pid, self._engines = threading.Lock(), os.getpid(), {}
-        engine = self._engines.get(url)
-        if engine is None:
-            with self._lock:
-                engine = self._engines.setdefault(url, _new_engine(url))
-        return engine
-
-    def close(self) -> None:
-        if self._pid == os.getpid():
-            for engine in self._engines.values():
-                engine.dispose()
-        self._engines = {}
-
-
-def _new_engine(url: str) -> sa.Engine:
+def _new_engine() -> sa.Engine:
     engine = sa.create_engine(
-        sqlalchemy_url(url),
+        "postgresql+psycopg://",  # the driver's own values, so that no error and no log of the engine has the password
         pool_size=5,
         max_overflow=40,
         pool_recycle=1800,
         pool_use_lifo=True,  # the same connection again and again: its prepared statements stay warm
-        connect_args={"connect_timeout": 5, "application_name": "cgk_tasks"},
+        connect_args=CONNECT_WITH | parameters(get_settings().database),
     )
     sa.event.listen(engine, "checkout", _require_open)
     return engine
@@ -64,10 +41,9 @@ def _require_open(connection: object, _record: object, _proxy: object) -> None:
         raise sa.exc.InvalidatePoolError("PostgreSQL closed the connection while it was idle.")
 
 
-_engines = _Engines()
-close_with_pools(_engines.close)
+ENGINE = close_with_pools(Part(_new_engine, close=sa.Engine.dispose))
 
 
 def engine() -> sa.Engine:
-    """The SQLAlchemy engine of this process for CGK_DATABASE_URL."""
-    return _engines.engine(get_settings().database)
+    """The SQLAlchemy engine of the current runtime for CGK_DATABASE_URL."""
+    return ENGINE.current()

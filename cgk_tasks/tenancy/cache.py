@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import redis
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.broker_url import is_redis, redis_py_url
 from cgk_tasks.errors import ConfigurationError, as_seconds
+from cgk_tasks.runtime import Part
 from cgk_tasks.tenancy.context import current_tenant
 
 
@@ -35,31 +36,30 @@ class TenantCache:
         return bool(self._client.delete(self.key(name)))
 
 
-_clients: dict[tuple[int, str], redis.Redis] = {}
-
-
 def tenant_cache() -> TenantCache:
     """The current tenant's cache, on CGK_CACHE_URL, or on the broker if that is Redis. Raises ConfigurationError."""
     return TenantCache(cache_client(), get_settings().key_prefix)
 
 
 def cache_client() -> redis.Redis:
-    """The connections of this process to the cache's Redis. Whoever uses it must put the tenant into the keys."""
+    """The connections to the cache's Redis. Whoever uses it must put the tenant into the keys."""
+    return CLIENT.current()
+
+
+def _connect() -> redis.Redis:
     settings = get_settings()
     url = settings.cache_url.get_secret_value() if settings.cache_url else settings.broker
-    if url.startswith("redis+socket://"):
-        path, _, query = url.removeprefix("redis+socket://").partition("?")
-        url = f"unix://{path}?{query.replace('virtual_host=', 'db=')}"
-    if not url.startswith(("redis:", "rediss:", "unix:")):
+    if not is_redis(url):
         raise ConfigurationError("The tenant cache needs Redis. Set CGK_CACHE_URL=redis://host:6379/1.")
-    client = _clients.get((os.getpid(), url))
-    if client is None:
-        client = _clients[os.getpid(), url] = redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=5.0)
-    return client
+    variable = "CGK_CACHE_URL" if settings.cache_url else "CGK_BROKER_URL"
+    return redis.Redis.from_url(redis_py_url(url, variable), socket_connect_timeout=1.0, socket_timeout=5.0)
+
+
+CLIENT = Part(_connect, close=redis.Redis.close)
 
 
 def has_tenant_cache() -> bool:
     """Whether the settings name a Redis that `tenant_cache()` would use."""
     settings = get_settings()
     url = settings.cache_url or settings.broker_url
-    return url is not None and url.get_secret_value().startswith(("redis", "unix:"))
+    return url is not None and is_redis(url.get_secret_value())

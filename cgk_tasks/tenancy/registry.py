@@ -10,9 +10,10 @@ import psycopg
 from psycopg import errors as pg_errors
 
 from cgk_tasks.config import Isolation, get_settings
+from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import ConfigurationError, UnknownTenantError
 from cgk_tasks.events.base import validate_tenant_id
-from cgk_tasks.nearest import nearest
+from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, explain, fetch, statements, transaction
 from cgk_tasks.tenancy import confinement, sync
 from cgk_tasks.tenancy.audit import note
@@ -24,7 +25,8 @@ SQL = statements("tenants")
 Source = Literal["hand", "query", "platform"]
 """Who put a tenant into the registry; the platform's query suspends only those that it found itself."""
 
-_known: dict[str, tuple[float, Tenant]] = {}
+KNOWN: Part[dict[str, tuple[float, Tenant]]] = Part(dict, survives_fork=True)
+"""The tenants that a runtime knows, each with the time until which that is trusted."""
 
 
 def require(tenant_id: object) -> Tenant:
@@ -32,7 +34,7 @@ def require(tenant_id: object) -> Tenant:
 
     Raises InvalidTenantError (malformed), UnknownTenantError (not registered) or StoreError.
     """
-    if isinstance(tenant_id, str) and (known := _known.get(tenant_id)) and known[0] > time.monotonic():
+    if isinstance(tenant_id, str) and (known := KNOWN.current().get(tenant_id)) and known[0] > time.monotonic():
         return known[1]
     wanted = validate_tenant_id(tenant_id)
     try:
@@ -44,14 +46,14 @@ def require(tenant_id: object) -> Tenant:
             raise UnknownTenantError(wanted, nearest(wanted, [known.id for known in all_tenants()]))
     except psycopg.Error as exc:
         raise explain(exc) from exc
-    _known[wanted] = (time.monotonic() + get_settings().tenants_refresh_seconds, tenant)
+    KNOWN.current()[wanted] = (time.monotonic() + get_settings().tenants_refresh_seconds, tenant)
     return tenant
 
 
 def learn(tenant_ids: Collection[str]) -> None:
     """Ask for many tenants with one statement; `require` knows them then. Those that are not there are left to it."""
-    now = time.monotonic()
-    unknown = [one for one in tenant_ids if not ((known := _known.get(one)) and known[0] > now)]
+    now, all_known = time.monotonic(), KNOWN.current()
+    unknown = [one for one in tenant_ids if not ((known := all_known.get(one)) and known[0] > now)]
     if len(unknown) < 2:
         return
     try:
@@ -61,12 +63,12 @@ def learn(tenant_ids: Collection[str]) -> None:
         raise explain(exc) from exc
     fresh_until = time.monotonic() + get_settings().tenants_refresh_seconds
     for row in rows:
-        _known[row["id"]] = fresh_until, _tenant(row)
+        all_known[row["id"]] = fresh_until, _tenant(row)
 
 
 def forget_known() -> None:
-    """Forget what this process knows about tenants; the next look asks the database."""
-    _known.clear()
+    """Forget what is known about tenants; the next look asks the database."""
+    KNOWN.current().clear()
 
 
 def _find(tenant_id: str) -> Tenant | None:
@@ -115,7 +117,7 @@ def add_tenant(
                 run_hook(hook, tenant, connection)
     except psycopg.OperationalError as exc:
         raise explain(exc) from exc
-    _known.pop(tenant.id, None)
+    KNOWN.current().pop(tenant.id, None)
     return tenant
 
 
@@ -164,5 +166,5 @@ def _set_status(tenant_id: str, status: str, by: str) -> Tenant:
     with transaction() as connection:
         rows = fetch(connection, SQL["set_tenant_status"], {"id": tenant_id, "status": status, "by": by})
         note(connection, action, tenant_id, tenant_id=tenant_id, by=by)
-    _known.pop(tenant_id, None)
+    KNOWN.current().pop(tenant_id, None)
     return _tenant(rows[0])

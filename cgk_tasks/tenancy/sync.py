@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
+from contextvars import copy_context
 from typing import Any
 
 import psycopg
@@ -13,6 +13,7 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantError, StoreError
 from cgk_tasks.events.base import validate_tenant_id
+from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, explain, is_away, statements, transaction
 from cgk_tasks.tenancy import registry
 
@@ -23,7 +24,7 @@ _NEVER = float("-inf")
 
 
 class _State:
-    """When the query last worked, and who may run it. A forked child starts afresh: it could inherit a held lock."""
+    """When the query last worked, and who may run it."""
 
     def __init__(self) -> None:
         self.begun_at = _NEVER
@@ -32,8 +33,7 @@ class _State:
         self.background: threading.Thread | None = None
 
 
-_state = _State()
-os.register_at_fork(after_in_child=_state.__init__)  # type: ignore[misc]
+STATE = Part(_State)
 
 
 def sync(max_age_seconds: float = 0.0) -> bool:
@@ -48,8 +48,9 @@ def sync(max_age_seconds: float = 0.0) -> bool:
     if query is None:
         return False
     fresh_since = time.monotonic() - max_age_seconds
-    with _state.one_at_a_time:
-        if _state.begun_at >= fresh_since:
+    state = STATE.current()
+    with state.one_at_a_time:
+        if state.begun_at >= fresh_since:
             return False
         begun_at = time.monotonic()
         try:
@@ -59,20 +60,21 @@ def sync(max_age_seconds: float = 0.0) -> bool:
                 _suspend_and_resume(list(listed))
         except psycopg.Error as exc:
             raise explain(exc) from exc
-        _state.begun_at = begun_at
+        state.begun_at = begun_at
     return True
 
 
 def sync_in_background(max_age_seconds: float) -> None:
     """Sync in a thread of its own, unless one is at work: setting up many tenants takes time. Errors are logged."""
-    now = time.monotonic()
-    is_due = now - max(_state.begun_at, _state.tried_in_background_at) >= max_age_seconds
-    if is_due and not (_state.background and _state.background.is_alive()):
-        _state.tried_in_background_at = now
-        _state.background = threading.Thread(
-            target=_sync_and_log, args=(max_age_seconds,), name="cgk-tenants", daemon=True
+    now, state = time.monotonic(), STATE.current()
+    is_due = now - max(state.begun_at, state.tried_in_background_at) >= max_age_seconds
+    if is_due and not (state.background and state.background.is_alive()):
+        state.tried_in_background_at = now
+        context = copy_context()  # with the current runtime
+        state.background = threading.Thread(
+            target=context.run, args=(_sync_and_log, max_age_seconds), name="cgk-tenants", daemon=True
         )
-        _state.background.start()
+        state.background.start()
 
 
 def _sync_and_log(max_age_seconds: float) -> None:

@@ -71,7 +71,7 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
                 error = run_each(task, runs, recorder)
             finally:
                 recorder.flush()
-        run_times.note_now_and_then()
+        run_times().note_now_and_then()
     finally:
         state.end()
     return error if len(ids) == 1 else None
@@ -117,7 +117,7 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
             error = guarded(task, run, recorder)
         seconds, done = time.monotonic() - begun, done + 1
     if done:
-        run_times.measured(runs[0].event, done, seconds - recorder.disk_seconds)
+        run_times().measured(runs[0].event, done, seconds - recorder.disk_seconds)
     return error
 
 

@@ -9,7 +9,7 @@ from cgk_tasks.builtin.secrets.rotation import Rotation, rotate_secrets
 from cgk_tasks.builtin.secrets.sealing import seal, unseal
 from cgk_tasks.builtin.tenant_settings import set_tenant_setting, settings_of
 from cgk_tasks.builtin.webhooks import add_endpoint, get_endpoint, list_endpoints
-from cgk_tasks.encryption_keys import new_key
+from cgk_tasks.config.encryption_keys import new_key
 from cgk_tasks.errors import ConfigurationError, SecretUnreadableError
 from cgk_tasks.jobs.classification import classify_error
 from cgk_tasks.sql.postgres import autocommit, execute, fetch

@@ -20,7 +20,7 @@ from cgk_tasks.builtin.webhooks import (
     rotate_secret,
 )
 from cgk_tasks.builtin.webhooks.jobs import JOBS
-from cgk_tasks.encryption_keys import new_key
+from cgk_tasks.config.encryption_keys import new_key
 from cgk_tasks.errors import (
     AddressRefusedError,
     InvalidOptionError,

@@ -6,7 +6,7 @@ import pytest
 
 from cgk_tasks.builtin.tenant_settings import set_tenant_setting
 from cgk_tasks.cli.doctor.secrets import judge
-from cgk_tasks.encryption_keys import new_key
+from cgk_tasks.config.encryption_keys import new_key
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import add_tenant
 

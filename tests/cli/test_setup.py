@@ -11,7 +11,7 @@ import psutil
 import psycopg
 import pytest
 
-from cgk_tasks.encryption_keys import key_bytes, new_key
+from cgk_tasks.config.encryption_keys import key_bytes, new_key
 from tests.support.rabbitmq import RabbitServer, find_rabbitmq
 from tests.support.waiting import wait_until
 

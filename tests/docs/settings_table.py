@@ -1,4 +1,4 @@
-"""The rows of docs/reference/settings.md as the code has them: `python tests/docs/settings_table.py` prints them."""
+"""The tables of docs/reference/settings.md as the code has them: `python tests/docs/settings_table.py` prints them."""
 
 from pathlib import Path
 from typing import get_args
@@ -6,15 +6,18 @@ from typing import get_args
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from cgk_tasks.config import Settings
+from cgk_tasks.config import CONCERNS
 
 
-def rows() -> list[str]:
-    """`| variable | default | meaning |`, one for each setting."""
-    return [
-        f"| {_variable(name, field)} | {_default(field)} | {field.description}{_choices(field)} |"
-        for name, field in Settings.model_fields.items()
-    ]
+def tables() -> dict[str, list[str]]:
+    """By heading, one for each concern: `| variable | default | meaning |` for each of its settings."""
+    return {
+        str(concern.__doc__).rstrip("."): [
+            f"| {_variable(name, field)} | {_default(field)} | {field.description}{_choices(field)} |"
+            for name, field in concern.model_fields.items()
+        ]
+        for concern in CONCERNS
+    }
 
 
 def _variable(name: str, field: FieldInfo) -> str:
@@ -39,4 +42,5 @@ def _choices(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(rows()))
+    for heading, rows in tables().items():
+        print(f"## {heading}", "", "| variable | default | meaning |", "| --- | --- | --- |", *rows, "", sep="\n")

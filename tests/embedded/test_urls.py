@@ -9,7 +9,7 @@ import psycopg
 import redis
 import sqlalchemy
 
-from cgk_tasks.encryption_keys import key_bytes
+from cgk_tasks.config.encryption_keys import key_bytes
 
 
 def test_psycopg_connects_with_the_database_url(services):

@@ -9,6 +9,7 @@ import pytest
 from cgk_tasks import send_job, send_jobs
 from cgk_tasks.broker import packets
 from cgk_tasks.errors import StoreError
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from tests.faults.journal import once, rows_written, wait_completed
 from tests.faults.proxy import Proxy
@@ -89,14 +90,14 @@ def assert_refused_whole_or_not_at_all(refused):
         assert len({there[number] for number in numbers}) == 1, f"send {numbers} half exists: {there}"
 
 
-def test_postgres_killed_amid_packets_leaves_each_run_its_writes_once(postgres, worker, journal, monkeypatch):
+def test_postgres_killed_amid_packets_leaves_each_run_its_writes_once(postgres, worker, journal):
     with autocommit() as connection:
         execute(
             connection,
             "INSERT INTO cgk.run_times (event, mean_seconds) VALUES ('fault.work', 0.001) "
             "ON CONFLICT (event) DO UPDATE SET mean_seconds = EXCLUDED.mean_seconds",
         )
-    monkeypatch.setattr(packets, "run_times", packets.RunTimes())
+    current_runtime().drop(packets.RUN_TIMES)
     runs = journal.send(2_000)
     wait_until(lambda: len(rows_written(runs)) > 200, what="packets under way")
     postgres.kill("SIGKILL")

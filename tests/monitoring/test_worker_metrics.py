@@ -20,7 +20,7 @@ def port():
 
 @pytest.fixture(scope="module")
 def worker(start_worker, port):
-    return start_worker(["tests.support.jobs"], concurrency=2, CGK_METRICS_PORT=str(port))
+    return start_worker(["tests.support.jobs"], concurrency=2, CGK_METRICS_ADDRESS=f"127.0.0.1:{port}")
 
 
 def behave(action, argument=""):
@@ -99,7 +99,7 @@ def test_claims_and_connections_are_shown(worker, port):
 
 
 def test_a_taken_port_does_not_stop_a_worker(worker, port, start_worker):
-    second = start_worker(["tests.support.jobs"], concurrency=1, CGK_METRICS_PORT=str(port))
+    second = start_worker(["tests.support.jobs"], concurrency=1, CGK_METRICS_ADDRESS=f"127.0.0.1:{port}")
     assert "metrics_not_served" in second.log
     assert second.stop() == 0
 
@@ -108,7 +108,7 @@ def test_a_pool_of_threads_is_counted_too(start_worker, worker):
     own = free_port()
     threads = start_worker(
         ["tests.support.jobs"], concurrency=2, pool="threads",
-        CGK_METRICS_PORT=str(own), CGK_DEFAULT_QUEUE=f"threads-{own}",
+        CGK_METRICS_ADDRESS=f"127.0.0.1:{own}", CGK_DEFAULT_QUEUE=f"threads-{own}",
     )  # fmt: skip
     run = send_job(Behave(tenant_id="acme", action="echo"), queue=f"threads-{own}").id
     wait_closed(run)

@@ -1,5 +1,6 @@
 """Names in `.env` files that are no settings are pointed out; in the environment they are refused."""
 
+import json
 import re
 
 import pytest
@@ -74,3 +75,17 @@ def test_a_file_that_is_not_utf_8_is_an_error_that_names_it_and_says_how_to_save
     (folder / name).write_bytes(data)
     with pytest.raises(ConfigurationError, match=rf"^{re.escape(name)} is not UTF-8: {why}.*with the encoding UTF-8"):
         get_settings()
+
+
+def test_private_servers_are_not_asked_for_where_none_run(folder):
+    assert get_settings().database_url is None
+
+
+def test_a_note_of_servers_whose_owner_is_dead_is_not_followed(folder):
+    (folder / ".cgk").mkdir()
+    note = {
+        "owner_pid": 2**22 + 1, "owner_started_at": 0.0, "home": None, "socket_folder": None, "redis": True,
+        "data_folders": [], "remove": [], "database_url": "postgresql://h/d", "broker_url": None, "pids": {"Redis": 1},
+    }  # fmt: skip
+    (folder / ".cgk/services.json").write_text(json.dumps(note))
+    assert get_settings().database_url is None

@@ -12,7 +12,7 @@ import os
 from typing import Final
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.encryption_keys import key_bytes
+from cgk_tasks.config.encryption_keys import key_bytes
 from cgk_tasks.errors import ConfigurationError, SecretUnreadableError
 
 _PREFIX: Final = "sealed:1:"

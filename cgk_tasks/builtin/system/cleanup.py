@@ -12,10 +12,10 @@ from typing import Any, Final
 import redis
 import structlog
 
-from cgk_tasks.broker.publisher import redis_py_url
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.catalog.system import SystemCleanup
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.broker_url import redis_py_url
 from cgk_tasks.errors import PermanentError
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.retry import RetryConfig

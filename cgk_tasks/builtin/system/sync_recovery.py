@@ -14,11 +14,11 @@ import structlog
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.catalog.system import SystemSyncRecovery
 from cgk_tasks.client import retry_job
+from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import BrokerError, CgkTasksError, JobError, PermanentError, StoreError
 from cgk_tasks.events.registry import all_events, find_event
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.retry import RetryConfig
-from cgk_tasks.nearest import did_you_mean
 from cgk_tasks.schedules.fan_out import fire
 from cgk_tasks.schedules.lookup import all_schedules
 from cgk_tasks.schedules.schedule import PLATFORM, Schedule

@@ -9,10 +9,12 @@ from typing import Any
 import redis
 from kombu import Connection
 
-from cgk_tasks.broker.publisher import get_publisher, is_redis, redis_py_url
+from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
+from cgk_tasks.cli.failures import in_two
 from cgk_tasks.config import Settings
-from cgk_tasks.errors import BrokerError
+from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
+from cgk_tasks.errors import BrokerError, ConfigurationError
 
 OLDEST_REDIS = (6, 2)
 OLDEST_RABBITMQ = (3, 10)
@@ -23,6 +25,8 @@ _ADVICE = "Check CGK_BROKER_URL, and that the server runs. Sends are accepted me
 def check(settings: Settings) -> list[Finding]:
     try:
         get_publisher().ping()
+    except ConfigurationError as error:
+        return [fail("broker", *in_two(error))]
     except BrokerError as error:
         return [fail("broker", str(error), _ADVICE)]
     if is_redis(settings.broker):
@@ -68,7 +72,7 @@ def persistence(info: Mapping[str, Any]) -> Finding:
 
 
 def _rabbitmq(url: str) -> Finding:
-    with Connection(url, connect_timeout=_CONNECT_SECONDS) as connection:
+    with Connection(celery_url(url), connect_timeout=_CONNECT_SECONDS) as connection:
         connection.ensure_connection(max_retries=1)
         properties = getattr(connection.connection, "server_properties", {})
     found = properties.get("version", "0")

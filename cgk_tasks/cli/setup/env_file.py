@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from cgk_tasks.env_files import text_of
+from cgk_tasks.config.env_files import text_of
 from cgk_tasks.errors import ConfigurationError
 
 _PLAIN = re.compile(r"[\w.,:/@%+=-]*", re.ASCII)

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgk_tasks.env_files import values_of
+from cgk_tasks.config.env_files import values_of
 
 ENV_LOCAL = Path(".env.local")
 ENVIRONMENT = "the environment"

@@ -7,7 +7,7 @@ import psycopg
 from cgk_tasks.cli.output import say
 from cgk_tasks.cli.setup.draft import Draft
 from cgk_tasks.cli.setup.found import KEYS
-from cgk_tasks.encryption_keys import new_key
+from cgk_tasks.config.encryption_keys import new_key
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
 

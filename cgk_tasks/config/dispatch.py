@@ -1,0 +1,19 @@
+"""Settings: dispatch."""
+
+from __future__ import annotations
+
+from pydantic import AliasChoices, BaseModel, Field, PositiveFloat, PositiveInt
+
+
+class DispatchSettings(BaseModel):
+    """Dispatch."""
+
+    dispatch_interval_seconds: PositiveFloat = Field(
+        default=0.25, description="How often the dispatcher looks for due runs."
+    )
+    dispatch_batch: PositiveInt = Field(default=1000, description="Runs dispatched by one statement.")
+    dispatch_patience_seconds: PositiveFloat = Field(
+        validation_alias=AliasChoices("CGK_DISPATCH_PATIENCE_SECONDS", "CGK_HAND_OVER_PATIENCE_SECONDS"),
+        default=5.0,
+        description="How old an unclaimed dispatch must be before it is suspected lost.",
+    )

@@ -1,0 +1,33 @@
+"""Settings: jobs and sends."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+
+from cgk_tasks.config.kinds import MAX_PAYLOAD_BYTES, Names
+
+
+class JobSettings(BaseModel):
+    """Jobs and sends."""
+
+    catalog: str = Field(
+        default="cgk_tasks.catalog",
+        description="The module with the platform's events and schedules; `none` for none, or a module of your own.",
+    )
+    job_modules: Names = Field(
+        default=(), description="Modules with @define_job, imported by the worker; separated by commas."
+    )
+    default_queue: str = Field(default="cgk", description="Queue of a send that names none.")
+    queues: Names = Field(
+        default=(), description="Further queues that a worker without -Q listens to; separated by commas."
+    )
+    default_timeout_seconds: PositiveFloat = Field(
+        default=3600.0, description="Soft time limit of a job that names none."
+    )
+    hard_timeout_grace_seconds: PositiveFloat = Field(
+        default=30.0, description="A job that ignores its soft limit this long is killed with its process."
+    )
+    max_payload_bytes: PositiveInt = Field(default=MAX_PAYLOAD_BYTES, description="Larger payloads are refused.")
+    idempotency_seconds: PositiveFloat = Field(
+        default=86400.0, description="How long an idempotency key is remembered."
+    )

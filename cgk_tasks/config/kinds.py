@@ -1,0 +1,36 @@
+"""The kinds of values that settings have. Lists in the environment are separated by commas; they are not JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, SecretStr
+from pydantic_settings import NoDecode
+
+from cgk_tasks.config.encryption_keys import key_bytes
+
+ProviderName = Literal["celery", "local", "inngest", "trigger.dev"]
+HOSTED_PROVIDERS = ("inngest", "trigger.dev")
+"""Those that run jobs elsewhere, with neither PostgreSQL nor a broker of ours."""
+Isolation = Literal["search_path", "role", "rls"]
+AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age"]
+AlertChannel = Literal["critical", "error", "warning", "info", "default"]
+MAX_PAYLOAD_BYTES = 256 * 1024
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _checked_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for key in keys:
+        key_bytes(key.get_secret_value())
+    return keys
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+AlertKinds = Annotated[tuple[AlertKind, ...], NoDecode, BeforeValidator(_split)]
+Delays = Annotated[tuple[NonNegativeFloat, ...], NoDecode, BeforeValidator(_split)]
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_checked_keys)]

@@ -1,0 +1,25 @@
+"""Settings: servers and providers."""
+
+from __future__ import annotations
+
+from pydantic import AliasChoices, BaseModel, Field, SecretStr
+
+from cgk_tasks.config.kinds import ProviderName
+
+
+class ServerSettings(BaseModel):
+    """Servers and providers."""
+
+    provider: ProviderName | None = Field(
+        default=None,
+        validation_alias=AliasChoices("JOBS_PROVIDER", "JOB_PROVIDER", "CGK_PROVIDER"),
+        description="Where send_job sends. Unset: celery if a database is configured, else local.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL 15 or newer, e.g. postgresql://user:password@host/database"
+    )
+    broker_url: SecretStr | None = Field(
+        default=None, description="Redis 6.2 or newer, or RabbitMQ 3.10 or newer, e.g. redis://localhost:6379/0"
+    )
+    key_prefix: str = Field(default="", description="Put before every key and queue in Redis, per deployment.")
+    cache_url: SecretStr | None = Field(default=None, description="Redis of the tenant cache. Unset: the broker.")
