@@ -23,13 +23,13 @@ Ticks that a schedule with the misfire policy `skip` gave up are in beat's log o
 
 ## Of each worker
 
-With `CGK_METRICS_PORT`. Its processes count in memory that they share: 1.3 µs a run, 0.1 µs while it is off. The figures
+With `CGK_METRICS_PORT`. Its processes count in memory that they share: 1.3 µs a run, 0.1 µs while it is off. The counters
 begin at zero when the worker starts, and survive the death of a process.
 
 {worker}
 
 A run with child runs is not counted, its children are. Runs that somebody cancels while they wait are closed by the
-process that cancels them, and are in no worker's figures. Events that an application defines after its worker has
+process that cancels them, and are in no worker's counters. Events that an application defines after its worker has
 started count as `other`.
 """
 

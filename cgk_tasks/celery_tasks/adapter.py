@@ -53,14 +53,14 @@ def _unrolled(value: Any) -> Any:
 
 
 def arguments(run: Claimed) -> tuple[list[Any], dict[str, Any]]:
-    """The positional and keyword arguments of a plain task's run."""
+    """The positional and keyword arguments of the run of an adapted task."""
     stored = decode(run.payload)
     return stored["args"], stored["kwargs"]
 
 
 @cache
 def job_of(task: TenantTask) -> Job:
-    """The job that runs a plain task's function, with the task's own hooks around it."""
+    """The job that runs an adapted task's function, with the task's own hooks around it."""
 
     def handler(ctx: JobContext[Any]) -> Any:
         args, kwargs = ctx.payload

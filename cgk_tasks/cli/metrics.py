@@ -18,7 +18,7 @@ def metrics(
 ) -> None:
     """Serve what PostgreSQL knows about runs, workers and schedules to Prometheus, on CGK_EXPORTER, until Ctrl-C.
 
-    Workers serve their own figures where CGK_METRICS_PORT is set.
+    Workers serve their own counters where CGK_METRICS_PORT is set.
     """
     from cgk_tasks.config import get_settings
     from cgk_tasks.monitoring import exporter

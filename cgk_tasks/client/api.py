@@ -77,19 +77,52 @@ def send_jobs_in_chunks(items: Iterable[SendItem | TenantEvent], *, chunk_size: 
     return get_job_client().send_in_chunks(items, chunk_size)
 
 
-def get_job_status(run_id: str) -> RunStatus:
-    """The run as it stands in the record. Raises UnknownRunError."""
+def get_run(run_id: str) -> RunStatus:
+    """The run as it stands in the record: state, attempts, errors, result, times (aware, in UTC).
+
+        run = get_run(handle.id)
+        if run.state == "failed":
+            print(run.error_code, run.error["message"])
+
+    Raises UnknownRunError if no run has this id or its history was removed, and StoreError.
+    """
     return get_job_client().get_run_status(run_id)
 
 
-def cancel_job(run_id: str) -> RunStatus:
-    """Cancel an open run: at once if it waits, within a second if it runs. Raises UnknownRunError, RunStateError."""
+def cancel_run(run_id: str) -> RunStatus:
+    """Cancel an open run: at once if it waits, within a second if it runs. Returns the run as it stands then.
+
+        cancel_run(handle.id)
+
+    Of a running run, `cancel_requested_at` is set and its job gets a RunCancelledError. Raises UnknownRunError,
+    RunStateError if the run has ended, and StoreError.
+    """
     return get_job_client().cancel(run_id)
 
 
-def retry_job(run_id: str) -> RunHandle:
-    """Replay a closed run as a new run that names it. Raises UnknownRunError, RunStateError."""
+def replay_run(run_id: str) -> RunHandle:
+    """Send a closed run again: a new run with the same event and payload, whose `replay_of` names the old one.
+
+        again = replay_run(failed.id)
+
+    Each call makes a new run. Raises UnknownRunError, RunStateError if the run is still open, and StoreError.
+    """
     return get_job_client().retry(run_id)
+
+
+def get_job_status(run_id: str) -> RunStatus:
+    """The first name of `get_run`, which new code should call."""
+    return get_run(run_id)
+
+
+def cancel_job(run_id: str) -> RunStatus:
+    """The first name of `cancel_run`, which new code should call."""
+    return cancel_run(run_id)
+
+
+def retry_job(run_id: str) -> RunHandle:
+    """The first name of `replay_run`, which new code should call."""
+    return replay_run(run_id)
 
 
 async def _in_thread(function: Any, *args: Any, session: AsyncSession | Session | None = None, **options: Any) -> Any:
@@ -144,16 +177,31 @@ async def asend_jobs_in_chunks(
             yield sent
 
 
+async def aget_run(run_id: str) -> RunStatus:
+    """`get_run` for asyncio."""
+    return await asyncio.to_thread(get_run, run_id)
+
+
+async def acancel_run(run_id: str) -> RunStatus:
+    """`cancel_run` for asyncio."""
+    return await asyncio.to_thread(cancel_run, run_id)
+
+
+async def areplay_run(run_id: str) -> RunHandle:
+    """`replay_run` for asyncio."""
+    return await asyncio.to_thread(replay_run, run_id)
+
+
 async def aget_job_status(run_id: str) -> RunStatus:
-    """`get_job_status` for asyncio."""
-    return await asyncio.to_thread(get_job_status, run_id)
+    """The first name of `aget_run`, which new code should call."""
+    return await aget_run(run_id)
 
 
 async def acancel_job(run_id: str) -> RunStatus:
-    """`cancel_job` for asyncio."""
-    return await asyncio.to_thread(cancel_job, run_id)
+    """The first name of `acancel_run`, which new code should call."""
+    return await acancel_run(run_id)
 
 
 async def aretry_job(run_id: str) -> RunHandle:
-    """`retry_job` for asyncio."""
-    return await asyncio.to_thread(retry_job, run_id)
+    """The first name of `areplay_run`, which new code should call."""
+    return await areplay_run(run_id)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import httpx
 
-from cgk_tasks.client.httpx_logging import quiet_requests
+from cgk_tasks.client.httpx_logging import unlogged_requests
 from cgk_tasks.errors import ProviderError
 from cgk_tasks.jobs.classification import classify_error
 
@@ -122,7 +122,7 @@ class Connection:
         limit = max(0.05, min(self.timeout_seconds / 2, give_up - time.monotonic()))
         try:
             with (
-                quiet_requests(),
+                unlogged_requests(),
                 self._http().stream(
                     method, path, content=content, headers={**self.headers, **headers}, timeout=limit
                 ) as response,

@@ -217,7 +217,7 @@ class LocalProvider:
         return Health(True)
 
     def close(self) -> None:
-        """Stop handing runs over and wait for those that run now; the rest is lost with this object."""
+        """Stop starting runs and wait for those that run now; the rest is lost with this object."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -97,7 +97,7 @@ def new_run(
     if 4 * len(payload) > settings.max_payload_bytes and (size := len(payload.encode())) > settings.max_payload_bytes:
         raise PayloadTooLargeError(event, size, settings.max_payload_bytes)
     tenant = tenant or registry.require(tenant_id)
-    state: State = "held" if tenant.status == "suspended" else "pending"
+    state: State = "held" if tenant.state == "suspended" else "pending"
     run_id = origin.run_id or new_run_id()
     trace = origin.trace or tracing.sent(event, tenant_id, run_id)
     if options is NO_OPTIONS:

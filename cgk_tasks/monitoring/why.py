@@ -22,7 +22,7 @@ SQL = statements("why")
 
 GateCode = Literal[
     "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
-    "no_listener", "broker_down", "after_a_crash", "not_handed_over", "in_queue", "running", "worker_silent",
+    "no_listener", "broker_down", "after_a_crash", "not_dispatched", "in_queue", "running", "worker_silent",
     "waits_for_children", "being_cancelled", "being_released", "closed",
 ]  # fmt: skip
 
@@ -158,7 +158,7 @@ def _running(facts: Row) -> Iterator[Gate]:
         since = f"has been silent for {silent:.0f} s" if silent is not None else "is no longer on record"
         yield Gate(
             "worker_silent", f"Its worker {worker or facts['worker_id']} {since}.",
-            f"After {timeout:g} s of silence another worker takes the run back, if one lives.",
+            f"After {timeout:g} s of silence another live worker reclaims the run.",
         )  # fmt: skip
         yield from _no_worker(facts)
     yield Gate("running", f"{doing}, on {worker or facts['worker_id']} in process {facts['worker_pid']}.")
@@ -209,8 +209,8 @@ def _dispatch(facts: Row) -> Iterator[Gate]:
     """Due, and not in the broker: the dispatcher's turn, which needs a living worker and the broker."""
     gates = [*_no_worker(facts), *_broker()]
     if not gates and not facts["has_dispatcher"]:
-        gates = [Gate("not_handed_over", "No worker leads the dispatcher just now; one takes over within seconds.")]
-    yield from gates or [Gate("not_handed_over", "It is due, and is dispatched to the broker within a second or two.")]
+        gates = [Gate("not_dispatched", "No worker leads the dispatcher just now; one takes over within seconds.")]
+    yield from gates or [Gate("not_dispatched", "It is due, and is dispatched to the broker within a second or two.")]
 
 
 def _no_worker(facts: Row) -> Iterator[Gate]:

@@ -76,7 +76,7 @@ def _single(name: str, value: float) -> Metric:
 
 
 class MetricsStep(bootsteps.StartStopStep):
-    """Shares the memory before the pool forks, and serves its figures while the worker runs. Off without a port."""
+    """Shares the memory before the pool forks, and serves its counters while the worker runs. Off without a port."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -101,7 +101,7 @@ class MetricsStep(bootsteps.StartStopStep):
         try:
             self._server, _thread = start_http_server(self._port, address, registry)
         except OSError as exc:
-            # The work matters more than its figures.
+            # The work matters more than its counters.
             log.error("metrics_not_served", address=f"{address}:{self._port}", reason=str(exc))  # noqa: TRY400
             return
         log.info("metrics_served", address=f"{address}:{self._port}")

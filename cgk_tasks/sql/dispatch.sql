@@ -40,8 +40,8 @@ WITH RECURSIVE lists AS (
 SELECT queue, priority, oldest FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
 
 -- name: dispatch_lost
--- Handed over before the oldest message that is still in their list, and not claimed: the broker lost them, or a
--- worker keeps them waiting. Handed over again, less often each time; a needless message is harmless.
+-- Dispatched before the oldest message that is still in their list, and not claimed: the broker lost them, or a
+-- worker keeps them waiting. Dispatched again, less often each time; a needless message is harmless.
 WITH lost AS (
     SELECT id FROM cgk.runs
      WHERE state = 'pending' AND queue = %(queue)s AND priority = %(priority)s

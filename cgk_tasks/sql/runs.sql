@@ -61,7 +61,7 @@ SELECT k.tenant_id, k.event, k.key, k.run_id::text, k.payload_hash
  USING (tenant_id, event, key);
 
 -- name: forget_dispatch
--- The publish failed: the dispatcher hands these over as soon as the broker is back.
+-- The publish failed: the dispatcher dispatches these as soon as the broker is back.
 UPDATE cgk.runs SET handed_over_at = NULL WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending';
 
 -- name: claim_one

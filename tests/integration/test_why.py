@@ -103,7 +103,7 @@ def test_a_broker_that_is_down_is_named(run, listening, monkeypatch):
 
 def test_a_run_that_was_never_handed_over_waits_for_the_dispatcher(run, listening):
     change(run, handed_over_at=None)
-    assert codes(run) == ["not_handed_over"]
+    assert codes(run) == ["not_dispatched"]
 
 
 def test_a_retrying_run_tells_its_error_and_the_next_attempt(run, listening):
@@ -160,7 +160,7 @@ def test_a_retrying_run_of_which_nothing_is_told_says_when_it_goes_on(run, liste
 def test_a_retrying_run_that_is_due_waits_for_the_dispatcher(run, listening):
     put_off(run, "RETRY_LATER", "")
     change(run, run_at=datetime.now(UTC) - timedelta(seconds=1))
-    assert codes(run) == ["not_handed_over"]
+    assert codes(run) == ["not_dispatched"]
 
 
 @pytest.fixture

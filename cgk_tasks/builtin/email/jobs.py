@@ -66,7 +66,7 @@ def _one_address(text: str, what: str) -> Address:
         header["To"] = text
         addresses: tuple[Address, ...] = header["To"].addresses
         faultless = not header["To"].defects
-    except (ValueError, IndexError, AttributeError):  # line breaks, and what the parser stumbles over
+    except (ValueError, IndexError, AttributeError):  # line breaks, and what the parser cannot read
         addresses, faultless = (), False
     if not faultless or len(addresses) != 1 or not addresses[0].username or not addresses[0].domain:
         raise PermanentError(f"{what} is not one email address.", "INVALID_INPUT")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.catalog.system import SystemSyncRecovery
-from cgk_tasks.client import retry_job
+from cgk_tasks.client import replay_run
 from cgk_tasks.errors import PermanentError
 from cgk_tasks.events.registry import all_events, find_event
 from cgk_tasks.jobs.context import JobContext
@@ -57,7 +57,7 @@ def _repeat(ctx: JobContext[SystemSyncRecovery], event: str) -> dict[str, Any]:
     with autocommit() as connection:
         ids = [row["id"] for row in fetch(connection, SQL["runs_to_recover"], values)]
     for run_id in ids:
-        retry_job(run_id)
+        replay_run(run_id)
     return {"runs": len(ids), "more": len(ids) == _MOST_RUNS}
 
 
