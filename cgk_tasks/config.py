@@ -308,12 +308,18 @@ class Settings(BaseSettings):
         if self.database_url is None:
             if self.provider in HOSTED_PROVIDERS:
                 raise ConfigurationError(
-                    f"No database is configured, and JOBS_PROVIDER is {self.provider}: jobs run there, not in workers of "
-                    "this application. For runs in PostgreSQL set JOBS_PROVIDER=celery and CGK_DATABASE_URL."
+                    (
+                        f"No database is configured, and JOBS_PROVIDER is {self.provider}: jobs run there, not in workers of "
+                        "this application."
+                    ),
+                    hint="For runs in PostgreSQL set JOBS_PROVIDER=celery and CGK_DATABASE_URL.",
                 )
             raise ConfigurationError(
-                "No database is configured. Set CGK_DATABASE_URL=postgresql://user:password@host/database, "
-                "or run `cgk-tasks dev` in this folder to start a private one."
+                "No database is configured.",
+                hint=(
+                    "Set CGK_DATABASE_URL=postgresql://user:password@host/database, "
+                    "or run `cgk-tasks dev` in this folder to start a private one."
+                ),
             )
         return self.database_url.get_secret_value()
 
@@ -322,8 +328,11 @@ class Settings(BaseSettings):
         """The broker URL; raises ConfigurationError when none is set."""
         if self.broker_url is None:
             raise ConfigurationError(
-                "No broker is configured. Set CGK_BROKER_URL=redis://host:6379/0, "
-                "or run `cgk-tasks dev` in this folder to start a private one."
+                "No broker is configured.",
+                hint=(
+                    "Set CGK_BROKER_URL=redis://host:6379/0, "
+                    "or run `cgk-tasks dev` in this folder to start a private one."
+                ),
             )
         return self.broker_url.get_secret_value()
 
@@ -331,7 +340,7 @@ class Settings(BaseSettings):
 def _refuse_unknown_variables(model: type[Settings]) -> None:
     """A misspelt CGK_ variable is an error: pydantic-settings would ignore it silently."""
     for variable, hint in _unknown(os.environ, model):
-        raise ConfigurationError(f"The environment variable {variable} is not a setting.{hint}")
+        raise ConfigurationError(f"The environment variable {variable} is not a setting.", hint=hint.strip() or None)
 
 
 def misspelt_in_files() -> list[str]:

@@ -43,8 +43,9 @@ def notify(url: str, body: str, *, title: str = "", kind: Kind = "info") -> None
     service_name = url.partition(":")[0]
     if not service.add(url):
         raise PermanentError(
-            f"apprise cannot read the {service_name}:// URL. Compare it with https://github.com/caronc/apprise/wiki.",
+            f"apprise cannot read the {service_name}:// URL.",
             "NOT_CONFIGURED",
+            hint="Compare it with https://github.com/caronc/apprise/wiki.",
         )
     found: list[int] = []
     token = _statuses.set(found)

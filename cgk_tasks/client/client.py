@@ -150,7 +150,7 @@ class JobClient:
             known = {one.name for one in fields(SendOptions)}
             unknown = next(name for name in given if name not in known)
             raise InvalidOptionError(
-                unknown, f"is not an option of a send. There are: {', '.join(sorted(known))}"
+                unknown, "is not an option of a send.", hint=f"There are: {', '.join(sorted(known))}"
             ) from None
 
     def _merged(self, options: SendOptions) -> SendOptions:
@@ -224,7 +224,7 @@ def _provider(name: str, provider_settings: dict[str, Any]) -> JobProvider:
 
         return TriggerDevProvider(**provider_settings)
     raise ConfigurationError(
-        f"There is no provider {name!r}. Set JOBS_PROVIDER to celery, local, inngest or trigger.dev."
+        f"There is no provider {name!r}.", hint="Set JOBS_PROVIDER to celery, local, inngest or trigger.dev."
     )
 
 

@@ -70,8 +70,8 @@ class HostedProvider(ABC):
         if session is not None:
             raise InvalidOptionError(
                 "session",
-                f"needs the celery provider: {self.title} would have the event even if your transaction is rolled back. "
-                "Leave session out, and send after the commit",
+                f"needs the celery provider: {self.title} would have the event even if your transaction is rolled back.",
+                hint="Leave session out, and send after the commit",
             )
         runs = checked_runs(events, self._checked)
         return self._send_fresh(runs, [options for _event, options in events])
@@ -134,8 +134,11 @@ class HostedProvider(ABC):
         tenant = registry.require(event.tenant_id)
         if tenant.status == "suspended":
             raise TenantContextError(
-                f"The tenant {tenant.id!r} is suspended, and {self.title} cannot hold its runs back: {event.event_name} was "
-                f"not sent. Resume the tenant first: cgk-tasks tenants resume {tenant.id}"
+                (
+                    f"The tenant {tenant.id!r} is suspended, and {self.title} cannot hold its runs back: {event.event_name} was "
+                    f"not sent."
+                ),
+                hint=f"Resume the tenant first: cgk-tasks tenants resume {tenant.id}",
             )
         return tenant
 
@@ -155,8 +158,8 @@ class HostedProvider(ABC):
         """Refused: nothing would ever call the handler. Raises ConfigurationError."""
         del handler
         raise ConfigurationError(
-            f"{self.title} runs the functions of its own project, not handlers of this process: {event} was not registered. "
-            "Register it there, or set JOBS_PROVIDER=celery (or local)."
+            f"{self.title} runs the functions of its own project, not handlers of this process: {event} was not registered.",
+            hint="Register it there, or set JOBS_PROVIDER=celery (or local).",
         )
 
     def is_configured(self) -> bool:
@@ -172,7 +175,7 @@ class HostedProvider(ABC):
             self._check_settings()
             self._check_access()
         except CgkTasksError as exc:
-            return Health(False, error=str(exc))
+            return Health.of(exc)
         return Health(True, latency_seconds=time.monotonic() - begun)
 
     @abstractmethod
@@ -207,13 +210,15 @@ class HostedProvider(ABC):
 def checked_key(name: str, value: str, *, begins: Collection[str], where: str) -> str:
     """A key of the form that it must have. Raises ConfigurationError, which never quotes it."""
     if not value:
-        raise ConfigurationError(f"{name} is not set. {where}")
+        raise ConfigurationError(f"{name} is not set.", hint=where)
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ConfigurationError(
-            f"{name} has characters that no key has (spaces, line breaks, accents). Copy it again."
+            f"{name} has characters that no key has (spaces, line breaks, accents).", hint="Copy it again."
         )
     if begins and not value.startswith(tuple(begins)):
-        raise ConfigurationError(f"{name} does not begin with {' or '.join(begins)}. Is it another key? {where}")
+        raise ConfigurationError(
+            f"{name} does not begin with {' or '.join(begins)}.", hint=f"Is it another key? {where}"
+        )
     return value
 
 
@@ -222,7 +227,7 @@ def checked_url(name: str, value: str) -> str:
     url = value.strip().rstrip("/")
     scheme, _, rest = url.partition("://")
     if scheme not in {"http", "https"} or not rest or "@" in rest or any(mark in rest for mark in "?# "):
-        raise ConfigurationError(f"{name} is not an address such as https://jobs.example.com. Correct it.")
+        raise ConfigurationError(f"{name} is not an address such as https://jobs.example.com.", hint="Correct it.")
     return url
 
 

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("cgk_tasks.local")
 
-_CLOSED = "The local provider was closed. Make a new client with create_job_client()."
+_CLOSED = "The local provider was closed."
+_CLOSED_HINT = "Make a new client with create_job_client()."
 
 
 @dataclass
@@ -137,7 +138,7 @@ class LocalProvider:
     def _accept(self, runs: Sequence[NewRun]) -> list[RunHandle]:
         """All or none, under the lock."""
         if self._closed:
-            raise ConfigurationError(_CLOSED)
+            raise ConfigurationError(_CLOSED, hint=_CLOSED_HINT)
         now = datetime.now(UTC)
         earlier = self._keys.match(runs, now, get_settings().idempotency_seconds)
         fresh = [run for run in runs if run.id not in earlier]
@@ -213,7 +214,7 @@ class LocalProvider:
 
     def health_check(self) -> Health:
         if self._closed:
-            return Health(False, error=_CLOSED)
+            return Health(False, error=_CLOSED, hint=_CLOSED_HINT)
         return Health(True)
 
     def close(self) -> None:

@@ -109,7 +109,7 @@ class TriggerDevProvider(HostedProvider):
     def _refuse_promises(self, run: NewRun) -> None:
         if run.expires_at is not None and _seconds_to_start(run) <= 0:
             raise InvalidOptionError(
-                "expires", "is over before the run is due. Give it time to start, or do not send it"
+                "expires", "is over before the run is due.", hint="Give it time to start, or do not send it"
             )
 
     def _handle(self, run: NewRun, answer: Any) -> RunHandle:
@@ -235,6 +235,7 @@ def _time(value: Any) -> datetime | None:
 
 def _unexpected(what: str) -> ProviderError:
     return ProviderError(
-        f"Trigger.dev answered about {what} in a form that is not known here. Is TRIGGER_API_URL the address of its API, and "
-        "of version 3 or newer?", "NOT_CONFIGURED",
-    )  # fmt: skip
+        f"Trigger.dev answered about {what} in a form that is not known here.",
+        "NOT_CONFIGURED",
+        hint=("Is TRIGGER_API_URL the address of its API, and of version 3 or newer?"),
+    )

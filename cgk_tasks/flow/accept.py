@@ -89,8 +89,8 @@ def new_run(
     here = find_current_tenant()
     if here is not None and here.id != tenant_id:
         raise TenantContextError(
-            f"{event} was sent for tenant {tenant_id!r} in the context of tenant {here.id!r}. "
-            "Is it the right tenant? Code that works for several uses platform_context()."
+            f"{event} was sent for tenant {tenant_id!r} in the context of tenant {here.id!r}.",
+            hint="Is it the right tenant? Code that works for several uses platform_context().",
         )
     origin = origin or _NOWHERE
     # A character is up to four bytes: most payloads need not be encoded to be known as small enough.
@@ -133,7 +133,7 @@ def new_run(
 def due_time(delay: float | timedelta | None, run_at: datetime | None, now: datetime) -> datetime | None:
     """When a run is due: None for at once. Raises InvalidOptionError."""
     if delay is not None and run_at is not None:
-        raise InvalidOptionError("delay", "was given together with run_at. Give one of them")
+        raise InvalidOptionError("delay", "was given together with run_at.", hint="Give one of them")
     if run_at is not None:
         return _aware("run_at", run_at)
     if delay is None:
@@ -152,7 +152,9 @@ def _duration(option: str, value: object) -> timedelta:
     except (OverflowError, ValueError):
         raise InvalidOptionError(option, f"cannot be {value} seconds") from None
     if duration < timedelta(0):
-        raise InvalidOptionError(option, f"is negative ({duration.total_seconds():g} s). Leave it out to run at once")
+        raise InvalidOptionError(
+            option, f"is negative ({duration.total_seconds():g} s).", hint="Leave it out to run at once"
+        )
     return duration
 
 
@@ -161,7 +163,9 @@ def _aware(option: str, value: object) -> datetime:
         raise InvalidOptionError(option, f"must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None:
         raise InvalidOptionError(
-            option, "has no time zone. Use an aware datetime, for instance datetime.now(UTC) + timedelta(days=1)"
+            option,
+            "has no time zone.",
+            hint="Use an aware datetime, for instance datetime.now(UTC) + timedelta(days=1)",
         )
     return value
 

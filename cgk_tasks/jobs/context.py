@@ -68,7 +68,7 @@ class JobContext(Generic[P]):
         """
         if self._session is None:
             if not self.has_database:
-                raise ConfigurationError("ctx.db needs a database. Set CGK_DATABASE_URL.")
+                raise ConfigurationError("ctx.db needs a database.", hint="Set CGK_DATABASE_URL.")
             from cgk_tasks.tenancy.database import TenantSession
 
             self._session = TenantSession(self.tenant)

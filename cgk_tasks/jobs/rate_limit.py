@@ -82,7 +82,7 @@ def _limits(
         raise ConfigurationError(f"Rate limiter: name must be a text without spaces and braces, not {name!r}.")
     if max_concurrent is None and max_per_interval is None:
         raise ConfigurationError(
-            f"Rate limiter {name!r} limits nothing. Give max_concurrent, or interval and max_per_interval."
+            f"Rate limiter {name!r} limits nothing.", hint="Give max_concurrent, or interval and max_per_interval."
         )
     if (interval is None) != (max_per_interval is None):
         raise ConfigurationError(f"Rate limiter {name!r}: interval and max_per_interval need each other; give both.")

@@ -117,7 +117,8 @@ def add_job(job: Job) -> None:
     known = _jobs.get(job.id)
     if known is not None and _place(known) != _place(job):
         raise ConfigurationError(
-            f"Job id {job.id!r} is used twice: by {'.'.join(_place(known))} and by {'.'.join(_place(job))}. Rename one."
+            f"Job id {job.id!r} is used twice: by {'.'.join(_place(known))} and by {'.'.join(_place(job))}.",
+            hint="Rename one.",
         )
     _jobs[job.id] = job
     if known is not None and known.event != job.event:
@@ -168,8 +169,8 @@ def import_job_modules() -> None:
         except ModuleNotFoundError as exc:
             if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
                 raise ConfigurationError(
-                    f"CGK_JOB_MODULES names {name!r}, but there is no such module. "
-                    "Check the spelling, and that its folder is the working folder or on PYTHONPATH."
+                    f"CGK_JOB_MODULES names {name!r}, but there is no such module.",
+                    hint="Check the spelling, and that its folder is the working folder or on PYTHONPATH.",
                 ) from exc
             raise
         _imported.add(name)

@@ -120,7 +120,9 @@ def serve(stopping: threading.Event, ready: Any = None) -> None:
     try:
         server, thread = start_http_server(port, host, registry())
     except OSError as exc:
-        raise ConfigurationError(f"{host}:{port} cannot be served on: {exc}. Set CGK_EXPORTER to another one.") from exc
+        raise ConfigurationError(
+            f"{host}:{port} cannot be served on: {exc}.", hint="Set CGK_EXPORTER to another one."
+        ) from exc
     try:
         if ready is not None:
             ready(server.server_port)

@@ -24,7 +24,8 @@ def encode(value: Any) -> str:
         text = to_json(value, inf_nan_mode="strings").decode()
     except (PydanticSerializationError, ValueError, RecursionError) as exc:
         raise PermanentError(
-            f"A {type(value).__name__} cannot be stored as JSON: {exc}. Return a dict, list, string, number or model.",
+            f"A {type(value).__name__} cannot be stored as JSON: {exc}.",
+            hint="Return a dict, list, string, number or model.",
             code="INVALID_RESULT",
         ) from exc
     return text

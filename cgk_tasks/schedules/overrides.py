@@ -38,9 +38,13 @@ def override_schedule(
     seconds = as_seconds(shift)
     if not 0 <= seconds <= _LONGEST_SHIFT:
         raise InvalidOptionError(
-            "shift", f"is {seconds:g} s. It goes from 0 to 31 days; for an earlier time, switch the entry off for the "
-            "tenant and give it a schedule of its own with create_schedule"
-        )  # fmt: skip
+            "shift",
+            f"is {seconds:g} s.",
+            hint=(
+                "It goes from 0 to 31 days; for an earlier time, switch the entry off for the "
+                "tenant and give it a schedule of its own with create_schedule"
+            ),
+        )
     values = {"schedule": schedule.name, "tenant_id": tenant_id, "is_off": not enabled, "shift_seconds": seconds}
     with autocommit() as connection:
         execute(connection, SQL["put_override"], values)

@@ -51,7 +51,7 @@ def cache_client() -> redis.Redis:
         path, _, query = url.removeprefix("redis+socket://").partition("?")
         url = f"unix://{path}?{query.replace('virtual_host=', 'db=')}"
     if not url.startswith(("redis:", "rediss:", "unix:")):
-        raise ConfigurationError("The tenant cache needs Redis. Set CGK_CACHE_URL=redis://host:6379/1.")
+        raise ConfigurationError("The tenant cache needs Redis.", hint="Set CGK_CACHE_URL=redis://host:6379/1.")
     client = _clients.get((os.getpid(), url))
     if client is None:
         client = _clients[os.getpid(), url] = redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=5.0)

@@ -133,8 +133,8 @@ def _register(connection: Connection, wanted: Tenant, source: Source) -> Tenant:
         execute(connection, SQL["add_tenant"], values)
     except pg_errors.UniqueViolation as exc:
         raise ConfigurationError(
-            f"The schema {wanted.schema_name!r} belongs to another tenant, so {wanted.id!r} cannot have it. "
-            "Name another one, and check that CGK_TENANT_SCHEMA contains {id}."
+            f"The schema {wanted.schema_name!r} belongs to another tenant, so {wanted.id!r} cannot have it.",
+            hint="Name another one, and check that CGK_TENANT_SCHEMA contains {id}.",
         ) from exc
     except (pg_errors.UndefinedTable, pg_errors.UndefinedColumn) as exc:
         raise explain(exc) from exc
@@ -145,8 +145,8 @@ def _check_asked(tenant: Tenant, schema: str | None, isolation: Isolation | None
     if (schema or tenant.schema_name) == tenant.schema_name and (isolation or tenant.isolation) == tenant.isolation:
         return
     raise ConfigurationError(
-        f"Tenant {tenant.id!r} is registered with schema {tenant.schema_name!r} and isolation {tenant.isolation!r}. "
-        "That is not changed by adding it again: leave these options out."
+        f"Tenant {tenant.id!r} is registered with schema {tenant.schema_name!r} and isolation {tenant.isolation!r}.",
+        hint="That is not changed by adding it again: leave these options out.",
     )
 
 
@@ -159,7 +159,7 @@ def _setup_hook(settings: Settings) -> Callable[[Tenant, Connection], Any] | Non
         hook: Callable[[Tenant, Connection], Any] = getattr(import_module(module_name), function)
     except (ImportError, AttributeError, ValueError) as exc:
         raise ConfigurationError(
-            f"CGK_TENANT_SETUP={path!r} cannot be loaded ({exc}). Write it as module:function."
+            f"CGK_TENANT_SETUP={path!r} cannot be loaded ({exc}).", hint="Write it as module:function."
         ) from exc
     return hook
 

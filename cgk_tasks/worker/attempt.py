@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import structlog
 from celery.exceptions import Ignore, Retry
 
-from cgk_tasks.errors import PermanentError, RetryLater, RunCancelledError
+from cgk_tasks.errors import CgkTasksError, PermanentError, RetryLater, RunCancelledError
 from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.jobs.classification import Classification, classify_error
 from cgk_tasks.jobs.context import JobContext
@@ -54,7 +54,8 @@ def perform(job: Job, ctx: JobContext[Any], *, max_attempts: int | None, trying_
         result = encode(value)
         if len(result) > MAX_RESULT_BYTES:
             raise PermanentError(
-                f"The result has {len(result)} bytes, more than {MAX_RESULT_BYTES}. Store it and return a reference.",
+                f"The result has {len(result)} bytes, more than {MAX_RESULT_BYTES}.",
+                hint="Store it and return a reference.",
                 code="INVALID_RESULT",
             )
     except RetryLater as exc:
@@ -142,6 +143,8 @@ def error_record(exc: BaseException, attempt: int, classification: Classificatio
 
 def _plain_args(exc: BaseException) -> list[Any]:
     """The exception's arguments if JSON can hold them, so that `AsyncResult.get()` can raise it again."""
+    if isinstance(exc, CgkTasksError):
+        return [str(exc)[:_MAX_MESSAGE]]  # with its hint, which is no argument
     try:
         args = json.loads(json.dumps(list(exc.args)))
     except (TypeError, ValueError, RecursionError):

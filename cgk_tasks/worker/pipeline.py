@@ -43,7 +43,9 @@ def run_packet(task: TenantTask, ids: Sequence[str]) -> BaseException | None:
     """Claim and run a packet. Returns the error of a single run that did not complete, for Celery to report."""
     now = process_state.shared()
     if now.fenced:
-        return StoreError("This worker is out of touch with PostgreSQL. The run waits and will be dispatched again.")
+        return StoreError(
+            "This worker is out of touch with PostgreSQL.", hint="The run waits and will be dispatched again."
+        )
     now.begin()
     try:
         with kept_alarm():

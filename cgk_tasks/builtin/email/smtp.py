@@ -44,12 +44,12 @@ def parse_url(url: str) -> Server:
             "An smtp_url must be like smtp+starttls://user:password@host:587, smtps://user:password@host or smtp://host."
         ) from None
     if not parts.hostname:
-        raise ConfigurationError("An smtp_url names no host. Write it like smtps://user:password@host.")
+        raise ConfigurationError("An smtp_url names no host.", hint="Write it like smtps://user:password@host.")
     user, password = _login(parts)
     if user is not None and security == "none" and parts.hostname not in _LOOPBACK:
         raise ConfigurationError(
-            f"The smtp_url of {parts.hostname} would send its password in the clear. "
-            "Begin it with smtp+starttls:// or smtps://."
+            f"The smtp_url of {parts.hostname} would send its password in the clear.",
+            hint="Begin it with smtp+starttls:// or smtps://.",
         )
     return Server(parts.hostname, port or _PORTS[security], security, user, password)
 

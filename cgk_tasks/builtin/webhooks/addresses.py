@@ -26,18 +26,20 @@ def check_url(url: str, private_hosts: Collection[str]) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError) as exc:
-        raise AddressRefusedError(f"The webhook URL cannot be read: {exc}. Write it like https://host/path.") from None
+        raise AddressRefusedError(
+            f"The webhook URL cannot be read: {exc}.", hint="Write it like https://host/path."
+        ) from None
     host = host_of(parsed)
     if not host or parsed.scheme not in {"http", "https"}:
         raise AddressRefusedError("A webhook URL must be like https://host/path.")
     if parsed.scheme == "http" and host not in private_hosts:
         raise AddressRefusedError(
-            f"The webhook URL of {host} must begin with https. For development, name the host in "
-            "CGK_WEBHOOK_PRIVATE_HOSTS."
+            f"The webhook URL of {host} must begin with https.",
+            hint=("For development, name the host in CGK_WEBHOOK_PRIVATE_HOSTS."),
         )
     if parsed.userinfo:
         raise AddressRefusedError(
-            "A webhook URL must not hold a user or password. The receiver knows us by the signature."
+            "A webhook URL must not hold a user or password.", hint="The receiver knows us by the signature."
         )
     return parsed
 
@@ -74,8 +76,8 @@ def _checked(host: str, found: Sequence[tuple[Any, ...]], private_hosts: Collect
         for address in addresses:
             if not is_public(ipaddress.ip_address(address)):
                 raise AddressRefusedError(
-                    f"{host} has the private address {address}, where webhooks do not go. "
-                    "For development, name the host in CGK_WEBHOOK_PRIVATE_HOSTS."
+                    f"{host} has the private address {address}, where webhooks do not go.",
+                    hint="For development, name the host in CGK_WEBHOOK_PRIVATE_HOSTS.",
                 )
     return addresses
 
