@@ -9,6 +9,7 @@ import typer
 
 from cgk_tasks.cli import application
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
+from cgk_tasks.extras import require_extra
 
 if TYPE_CHECKING:
     from cgk_tasks.monitoring.dashboard.access.users import UsersFile
@@ -47,6 +48,7 @@ def dashboard(
     """
     if context.invoked_subcommand is not None:
         return
+    require_extra("dashboard", "The dashboard")
     import cgk_tasks.celery_app
     from cgk_tasks.monitoring.dashboard.serving import serve
 

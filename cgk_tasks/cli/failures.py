@@ -9,6 +9,7 @@ import traceback
 import typer
 
 from cgk_tasks.errors import BrokerError, CgkTasksError
+from cgk_tasks.extras import explain_missing
 
 _wants_traceback = False
 
@@ -27,6 +28,8 @@ def known(error: Exception) -> CgkTasksError | None:
         from cgk_tasks.sql import postgres
 
         explained: CgkTasksError = postgres.explain(error)
+    elif isinstance(error, ModuleNotFoundError) and (missing := explain_missing(error)) is not None:
+        explained = missing
     elif _comes_from(error, "redis", "kombu"):
         explained = BrokerError(
             f"The broker refused or cannot be reached: {error}.", hint="Check it with: cgk-tasks doctor"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from cgk_tasks.client.provider import Health, JobProvider, SendItem, SentItem, WaitResult, blame_item
-from cgk_tasks.config import get_settings
+from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
 from cgk_tasks.errors import (
     CgkTasksError,
     ChunkRefusedError,
@@ -23,6 +23,7 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
+from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.registry import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
@@ -215,6 +216,8 @@ def _provider(name: str, provider_settings: dict[str, Any]) -> JobProvider:
         from cgk_tasks.client.local import LocalProvider
 
         return LocalProvider(**provider_settings)
+    if name in HOSTED_PROVIDERS:
+        require_extra("hosted", f"The provider {name}")
     if name == "inngest":
         from cgk_tasks.client.inngest import InngestProvider
 

@@ -11,14 +11,18 @@ import time
 from typing import Any
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.schedules.django_setup import set_up_django
+from cgk_tasks.extras import require_extra
+
+require_extra("beat", "Beat")
+
+from cgk_tasks.schedules.django_setup import set_up_django  # noqa: E402
 
 set_up_django()
 
+import sqlalchemy as sa  # noqa: E402
 from django.db import DatabaseError, InterfaceError  # noqa: E402 - Django's models need a set-up Django
 from django.db.models import QuerySet  # noqa: E402
 from django_celery_beat.models import PeriodicTask  # noqa: E402
