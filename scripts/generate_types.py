@@ -18,6 +18,7 @@ from events_page import reference_page
 from metrics_page import metrics_page
 from pydantic import AwareDatetime
 from pydantic.fields import FieldInfo
+from python_page import python_page
 from schedules_page import schedules_page
 
 from cgk_tasks.events.base import TenantEvent, WireModel
@@ -265,6 +266,7 @@ def generated_files() -> dict[Path, str]:
         Path("cgk_tasks/tasks.pyi"): catalog_stub(),
         Path("docs/reference/events.md"): reference_page(),
         Path("docs/reference/metrics.md"): metrics_page(),
+        Path("docs/reference/python.md"): python_page(),
         Path("docs/reference/schedules.md"): schedules_page(),
     }
 

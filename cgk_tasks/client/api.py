@@ -44,7 +44,10 @@ def schedule_job(
     run_at: datetime | None = None,
     **options: Any,
 ) -> RunHandle:
-    """Send one event for later: `send_job` with `delay` or `run_at`, one of which must be given."""
+    """Send one event for later: `send_job` with `delay` (seconds or timedelta) or `run_at` (aware datetime).
+
+    One of the two must be given. The other options are those of `send_job`, and so are the errors.
+    """
     if delay is None and run_at is None:
         raise InvalidOptionError("delay", "or run_at must be given to schedule_job; use send_job to run at once")
     return send_job(event, payload, delay=delay, run_at=run_at, **options)
@@ -53,12 +56,20 @@ def schedule_job(
 def trigger_and_wait(
     event: str | TenantEvent, payload: Payload | None = None, *, timeout: float = 30.0, **options: Any
 ) -> WaitResult:
-    """Send one event and wait up to `timeout` seconds for its end. A timeout is a result; `.unwrap()` raises."""
+    """Send one event and wait up to `timeout` seconds for its end. A timeout is a result; `.unwrap()` raises.
+
+    With several jobs for the event, it waits for all; the result is a dictionary of theirs by job id. The run goes on after
+    a timeout. Options and errors are those of `send_job`, without `session`; InvalidOptionError for a negative timeout.
+    """
     return get_job_client().trigger_and_wait(event, payload, timeout=timeout, **options)
 
 
 def send_jobs(items: Iterable[SendItem | TenantEvent], *, session: Session | None = None) -> list[RunHandle]:
-    """Send many events in one transaction, all or nothing. Returns a handle for each, in their order."""
+    """Send many events in one transaction, all or nothing. Returns a handle for each, in their order.
+
+    `session`: a SQLAlchemy session whose transaction the runs belong to. Raises what `send_job` raises; the error's `item`
+    says which item it is about, counted from 0. For more than memory holds, use `send_jobs_in_chunks`.
+    """
     return get_job_client().send_batch(items, session=session)
 
 

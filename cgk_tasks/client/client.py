@@ -245,7 +245,7 @@ def _chosen() -> str:
 
 
 def get_job_client() -> JobClient:
-    """The client of this process, made from the settings at first use."""
+    """The client of this process, made from the settings at first use. Raises ConfigurationError then."""
     global _client  # noqa: PLW0603
     if _client is None:
         with _lock:

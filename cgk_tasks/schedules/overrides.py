@@ -30,7 +30,7 @@ def override_schedule(
 ) -> ScheduleOverride:
     """Switch an entry of SCHEDULES off for one tenant, or start its runs later (seconds or timedelta, up to 31 days).
 
-    `ctx.scheduled_for` stays the tick's. Replaces what was set before; `reset_schedule` reclaims it.
+    `ctx.scheduled_for` stays the tick's. Replaces what was set before; `reset_schedule` removes it.
     Raises UnknownScheduleError, UnknownTenantError, InvalidOptionError.
     """
     schedule = find_schedule(name)

@@ -38,12 +38,12 @@ print(json.dumps({"id": run.id, "state": get_run(run.id).state, "modules": sorte
 """
 
 JOBS = """
-from sqlalchemy import text
-
 from cgk_tasks import define_job
 
 @define_job("one-more", event="order.created")
 def one_more(ctx):
+    from sqlalchemy import text
+
     return ctx.db.execute(text("SELECT 41 + 1")).scalar()
 """
 
