@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from architecture_page import architecture_page, readme
 from event_fields import CATALOG, NOTE, ROOT, is_model, joined, nested_models, parts_of, wire_name
 from events_page import reference_page
 from metrics_page import metrics_page
@@ -264,6 +265,8 @@ def generated_files() -> dict[Path, str]:
         Path("cgk_tasks/catalog/payloads.py"): payloads_module(),
         Path("cgk_tasks/client/api.pyi"): api_stub(),
         Path("cgk_tasks/tasks.pyi"): catalog_stub(),
+        Path("README.md"): readme(),
+        Path("docs/explanation/architecture.md"): architecture_page(),
         Path("docs/reference/events.md"): reference_page(),
         Path("docs/reference/metrics.md"): metrics_page(),
         Path("docs/reference/python.md"): python_page(),

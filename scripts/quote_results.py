@@ -54,7 +54,9 @@ def quoted(readme: str, results: str, wanted: tuple[str, ...] = IN_README) -> st
     absent = set(wanted) - {row[0] for row in rows}
     if absent:
         raise SystemExit(f"{RESULTS} has no line for {', '.join(sorted(absent))}: mend IN_README in {__file__}")
-    table = "\n".join(f"| {' | '.join(row[:4])} |" for row in rows if row in rows[:2] or row[0] in wanted)
+    heading, rule = [*rows[0][:4], "better"], [*rows[1][:4], "---"]
+    quotes = [[*row[:4], "higher" if row[2].endswith("/s") else "lower"] for row in rows[2:] if row[0] in wanted]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (heading, rule, *quotes))
     return _QUOTE.sub(lambda match: f"{match[1]}{table}\n\n{made[1]}, {machine[1]}\n{match[2]}", readme)
 
 
