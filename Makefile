@@ -20,6 +20,7 @@ test-slow: .venv/.test
 	$(PYTEST) -m slow
 
 lint: .venv/.test .venv/.lint
+	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache

@@ -36,9 +36,10 @@
        ├─ JobTimeoutError          the job took too long
        └─ RunCancelledError        the run was cancelled while the job ran
 
-``text`` says what was wrong and where, ``hint`` what to do about it, if there is something to do; ``str(error)`` is both.
-The data is in attributes, and ``code`` names the kind of failure for machines: it is stored with the run, and decides
-whether a retry can help (:mod:`cgk_tasks.jobs.classification`). All of them pickle, so another process gets them whole.
+``text`` says what was wrong and where, ``hint`` what to do about it, if there is something to do; ``str(error)`` is
+both. The data is in attributes, and ``code`` names the kind of failure for machines: it is stored with the run, and
+decides whether a retry can help (:mod:`cgk_tasks.jobs.classification`). All of them pickle, so another process gets
+them whole.
 """
 
 from collections.abc import Sequence
@@ -183,8 +184,8 @@ class SecretUnreadableError(CgkTasksError):
             self.retry_after = 60.0
             super().__init__(
                 f"{what}: its key {key_id} is missing here.",
-                hint="Add that key to CGK_ENCRYPTION_KEYS, after the newest one, wherever workers run; if it is lost, set "
-                "the secret again.",
+                hint="Add that key to CGK_ENCRYPTION_KEYS, after the newest one, wherever workers run; if it is lost, "
+                "set the secret again.",
             )
 
 
@@ -243,7 +244,9 @@ class InvalidTenantError(TenantError):
             shown = shown[:77] + "..."
         super().__init__(
             f"{shown} is not a tenant id.",
-            hint=f"Use a text that matches {TENANT_ID_RULE}: lower-case letters, digits, _ and -, at most 63 characters.",
+            hint=(
+                f"Use a text that matches {TENANT_ID_RULE}: lower-case letters, digits, _ and -, at most 63 characters."
+            ),
         )
 
 
@@ -286,7 +289,9 @@ class UnknownEventError(SendError):
         self.nearest = nearest
         super().__init__(
             f'There is no event "{event}".',
-            hint=f"{_did_you_mean(nearest)}See all with: cgk-tasks events list. Add your own by subclassing TenantEvent.",
+            hint=(
+                f"{_did_you_mean(nearest)}See all with: cgk-tasks events list. Add your own by subclassing TenantEvent."
+            ),
         )
 
 
@@ -485,7 +490,9 @@ class RetryLater(JobError):  # noqa: N818 - it steers the run, and is no failure
 
 
 class LimitReached(RetryLater):
-    """A limit has no room for the run: what `concurrency=` of a job and `with_rate_limit` raise. ``reason`` says which."""
+    """A limit has no room for the run: what `concurrency=` of a job and `with_rate_limit` raise. ``reason`` says
+    which.
+    """
 
     code = "LIMIT_REACHED"
 

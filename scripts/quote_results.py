@@ -1,6 +1,7 @@
 """Quote the figures of benchmarks/RESULTS.md where they are shown, after `make bench`.
 
-In the README some rows of its first table, without budgets, in docs/explanation/performance.md all of it, and pictures in docs/images.
+In the README some rows of its first table, without budgets, in docs/explanation/performance.md all of it, and pictures
+in docs/images.
 
 python scripts/quote_results.py            write them
 python scripts/quote_results.py --check    only say whether they are in step; exit 1 if not
@@ -143,7 +144,8 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         for file in behind:
             print(
-                f"{file.relative_to(ROOT)} is not in step with benchmarks/RESULTS.md. Run: python scripts/quote_results.py"
+                f"{file.relative_to(ROOT)} is not in step with benchmarks/RESULTS.md. Run: python "
+                "scripts/quote_results.py"
             )
         return int(bool(behind))
     for file in behind:

@@ -58,8 +58,9 @@ def trigger_and_wait(
 ) -> WaitResult:
     """Send one event and wait up to `timeout` seconds for its end. A timeout is a result; `.unwrap()` raises.
 
-    With several jobs for the event, it waits for all; the result is a dictionary of theirs by job id. The run goes on after
-    a timeout. Options and errors are those of `send_job`, without `session`; InvalidOptionError for a negative timeout.
+    With several jobs for the event, it waits for all; the result is a dictionary of theirs by job id. The run goes on
+    after a timeout. Options and errors are those of `send_job`, without `session`; InvalidOptionError for a negative
+    timeout.
     """
     return get_job_client().trigger_and_wait(event, payload, timeout=timeout, **options)
 
@@ -67,8 +68,8 @@ def trigger_and_wait(
 def send_jobs(items: Iterable[SendItem | TenantEvent], *, session: Session | None = None) -> list[RunHandle]:
     """Send many events in one transaction, all or nothing. Returns a handle for each, in their order.
 
-    `session`: a SQLAlchemy session whose transaction the runs belong to. Raises what `send_job` raises; the error's `item`
-    says which item it is about, counted from 0. For more than memory holds, use `send_jobs_in_chunks`.
+    `session`: a SQLAlchemy session whose transaction the runs belong to. Raises what `send_job` raises; the error's
+    `item` says which item it is about, counted from 0. For more than memory holds, use `send_jobs_in_chunks`.
     """
     return get_job_client().send_batch(items, session=session)
 
@@ -80,10 +81,10 @@ def send_jobs_in_chunks(items: Iterable[SendItem | TenantEvent], *, chunk_size: 
             if sent.error is not None:
                 print(f"order {sent.position} was not sent: {sent.error}")
 
-    Each chunk is sent whole or not at all. There is a result for each item, in their order: of a chunk with a wrong item
-    that one has its own error and the others a ChunkRefusedError; the next chunks are sent all the same. Nothing is sent
-    before the first result is asked for. Raises InvalidOptionError, and StoreError when PostgreSQL is away: then what
-    was returned so far has been sent.
+    Each chunk is sent whole or not at all. There is a result for each item, in their order: of a chunk with a wrong
+    item that one has its own error and the others a ChunkRefusedError; the next chunks are sent all the same. Nothing
+    is sent before the first result is asked for. Raises InvalidOptionError, and StoreError when PostgreSQL is away:
+    then what was returned so far has been sent.
     """
     return get_job_client().send_in_chunks(items, chunk_size)
 

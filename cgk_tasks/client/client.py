@@ -195,7 +195,8 @@ def create_job_client(
     settings say.
 
     provider_settings go to the provider: the local one takes `tenants`, `concurrency` (5) and `max_queue_size`
-    (10000); trigger.dev takes `concurrency_per_tenant` (True). Raises ConfigurationError for an unknown provider or setting.
+    (10000); trigger.dev takes `concurrency_per_tenant` (True). Raises ConfigurationError for an unknown provider or
+    setting.
     """
     chosen = _chosen() if provider is None else provider
     if not isinstance(chosen, str):

@@ -1,8 +1,8 @@
 """What the providers of hosted systems have in common: events are checked here, and run there.
 
-They are for a move: a team that still runs Inngest or Trigger.dev sends through them first, and switches to Celery later.
-An option that only tunes a run and that the system does not know is left out, with a warning; one that promises something
-is refused.
+They are for a move: a team that still runs Inngest or Trigger.dev sends through them first, and switches to Celery
+later. An option that only tunes a run and that the system does not know is left out, with a warning; one that promises
+something is refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ log = structlog.get_logger("cgk_tasks.hosted")
 
 
 class HostedProvider(ABC):
-    """Events go to a system that other people run. `title`: its name in errors. `tunes_not`: options it does not know."""
+    """Events go to a system that other people run. `title`: its name in errors. `tunes_not`:
+    options it does not know.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -70,7 +72,8 @@ class HostedProvider(ABC):
         if session is not None:
             raise InvalidOptionError(
                 "session",
-                f"needs the celery provider: {self.title} would have the event even if your transaction is rolled back.",
+                "needs the celery provider: "
+                f"{self.title} would have the event even if your transaction is rolled back.",
                 hint="Leave session out, and send after the commit",
             )
         runs = checked_runs(events, self._checked)
@@ -135,7 +138,8 @@ class HostedProvider(ABC):
         if tenant.status == "suspended":
             raise TenantContextError(
                 (
-                    f"The tenant {tenant.id!r} is suspended, and {self.title} cannot hold its runs back: {event.event_name} was "
+                    f"The tenant {tenant.id!r} is suspended, and {self.title} cannot hold its runs back: "
+                    f"{event.event_name} was "
                     f"not sent."
                 ),
                 hint=f"Resume the tenant first: cgk-tasks tenants resume {tenant.id}",
@@ -150,7 +154,8 @@ class HostedProvider(ABC):
         if key:
             headers["Authorization"] = f"Bearer {key}"
         return Connection(
-            system=self.title, base_url=base_url, headers=headers, key_name=key_name, url_name=url_name, secrets=secrets,
+            system=self.title, base_url=base_url, headers=headers, key_name=key_name, url_name=url_name,
+            secrets=secrets,
             timeout_seconds=get_settings().provider_timeout_seconds,
         )  # fmt: skip
 
@@ -158,7 +163,8 @@ class HostedProvider(ABC):
         """Refused: nothing would ever call the handler. Raises ConfigurationError."""
         del handler
         raise ConfigurationError(
-            f"{self.title} runs the functions of its own project, not handlers of this process: {event} was not registered.",
+            f"{self.title} runs the functions of its own project, not handlers of this process: "
+            f"{event} was not registered.",
             hint="Register it there, or set JOBS_PROVIDER=celery (or local).",
         )
 

@@ -80,8 +80,8 @@ class Connection:
     ) -> Answer:
         """The answer to a request, if its status is 2xx or one of `accept`.
 
-        Repeated after a fault of the network, 408, 429 and 5xx while there is time; with `if_not_received` only where the
-        system cannot have acted on it. Raises ProviderError.
+        Repeated after a fault of the network, 408, 429 and 5xx while there is time; with `if_not_received` only where
+        the system cannot have acted on it. Raises ProviderError.
         """
         give_up = time.monotonic() + self.timeout_seconds
         pause = _FIRST_PAUSE_SECONDS
@@ -172,7 +172,8 @@ class Connection:
         reason = f"did not answer within {self.timeout_seconds:g} s" if timed_out else f"cannot be reached: {exc}"
         # The cause is left out: its parts quote the request, and with it the key.
         return self._error(
-            f"{reason.rstrip('.')}. Nothing is known of the request's fate. Check {self.url_name} and the network, and try "
+            f"{reason.rstrip('.')}. Nothing is known of the request's fate. Check {self.url_name} and the network, "
+            "and try "
             "again later.", found.code, None,
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The provider inngest: events go to Inngest's event API, and its functions with that trigger run.
 
-The id of a run is that of the event. An event may start several functions: they are told together, as a run with children
-is. The tenant is `event.data.tenantId`, by which functions can limit concurrency.
+The id of a run is that of the event. An event may start several functions: they are told together, as a run with
+children is. The tenant is `event.data.tenantId`, by which functions can limit concurrency.
 """
 
 from __future__ import annotations
@@ -189,7 +189,9 @@ class InngestProvider(HostedProvider):
 
 
 def _event(run: NewRun) -> str:
-    """The wire form. `id` lets Inngest know the same event again for 24 hours; without a key each has one of its own."""
+    """The wire form. `id` lets Inngest know the same event again for 24 hours;
+    without a key each has one of its own.
+    """
     if run.idempotency_key is None:
         known_by = run.id
     else:

@@ -53,7 +53,9 @@ _RUN_ID = re.compile(r"run_[A-Za-z0-9]+")
 
 
 class TriggerDevProvider(HostedProvider):
-    """concurrency_per_tenant: send the tenant as concurrency key. False: limits of queues count for all tenants together."""
+    """concurrency_per_tenant: send the tenant as concurrency key. False: limits of queues count for all tenants
+    together.
+    """
 
     name = "trigger.dev"
     title = "Trigger.dev"
@@ -222,7 +224,8 @@ def _code(said: str, error: Any) -> str:
 def _error(run: Mapping[str, Any], error: Mapping[str, Any], said: str) -> dict[str, Any]:
     return {
         "attempt": int(run.get("attemptCount") or 0), "type": error.get("name") or "Error", "code": _code(said, error),
-        "message": str(error.get("message") or ""), "traceback": error.get("stackTrace") or "", "at": run.get("finishedAt"),
+        "message": str(error.get("message") or ""), "traceback": error.get("stackTrace") or "",
+        "at": run.get("finishedAt"),
     }  # fmt: skip
 
 

@@ -40,8 +40,8 @@ def temporary(*, postgres: bool = True, redis: bool = True) -> Services:
 def find(folder: Path | None = None) -> Services | None:
     """The servers of a folder that a living process has started; None if there are none.
 
-    One that has ended since is still theirs, at the same address: `running` tells. The result does not own them: closing
-    it does nothing. Raises EmbeddedError when they are another user's.
+    One that has ended since is still theirs, at the same address: `running` tells. The result does not own them:
+    closing it does nothing. Raises EmbeddedError when they are another user's.
     """
     _require_extra()
     place = ServicesFolder(folder or DEFAULT)

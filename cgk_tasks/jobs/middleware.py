@@ -211,7 +211,7 @@ def with_idempotency(
 ) -> Middleware:
     """Return the kept result, without running the job, when a run with the same key has completed before.
 
-        middleware=[with_idempotency(lambda ctx: ctx.payload.payout_id)]
+        with_idempotency(lambda ctx: ctx.payload.payout_id)
 
     Keys are told apart by tenant and job. A job that fails keeps nothing. A job that wrote with `ctx.db` keeps its
     result once that is committed. Two runs with one key at the same moment both run: to prevent that, send them

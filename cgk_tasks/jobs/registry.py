@@ -64,7 +64,8 @@ def define_job(
 
     The function may be `def` or `async def`. timeout: seconds or timedelta, after which JobTimeoutError is raised
     inside the job. concurrency: how many runs of the job may be on at once for one tenant, over all workers; the others
-    come back later, which uses no attempt. middleware: the first is the outermost. Raises ConfigurationError for a job id that another function has, UnknownEventError.
+    come back later, which uses no attempt. middleware: the first is the outermost. Raises ConfigurationError for a job
+    id that another function has, UnknownEventError.
     """
     name = event if isinstance(event, str) else event.event_name
     model = get_event(name)

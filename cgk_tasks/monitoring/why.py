@@ -115,7 +115,10 @@ def _put_off(facts: Row) -> Gate:
     reason = Redaction(facts["event"], decode(facts["payload"])).text(facts["put_off"]["reason"])
     again = f"it tries again {_when(facts['run_at'], facts['now'])}, and no attempt is used."
     if facts["put_off"]["code"] == LimitReached.code:
-        hint = "It goes on by itself. To let more through, raise the limit where the job is defined, and start the workers anew."
+        hint = (
+            "It goes on by itself. To let more through, raise the limit where the job is defined, "
+            "and start the workers anew."
+        )
         return Gate("limit", f"It is over a limit ({reason}); {again}", hint, facts["run_at"])
     said = f" ({reason})" if reason else ""
     return Gate("waits_for_retry", f"Its job put it off{said}; {again}", until=facts["run_at"])

@@ -83,7 +83,9 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """A run that goes on later. refund: 1 if the attempt does not count. put_off: JSON that says why, without an error."""
+    """A run that goes on later. refund: 1 if the attempt does not count. put_off: JSON that says why,
+    without an error.
+    """
 
     id: str
     attempt: int

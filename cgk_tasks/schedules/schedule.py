@@ -30,8 +30,8 @@ class Schedule:
     cron: five fields, or `every 30s`. timezone: IANA. event, payload: what is sent; the payload in wire form, without
     the tenant. scope: one run for every active tenant, or one for the platform itself (tenant `platform`).
     misfire: what becomes of ticks that were missed for more than a minute: none runs (`skip`), only the last (`once`),
-    or each that is not older than `max_age` seconds (`all`). overlap: what a tick does for a tenant whose earlier run of
-    this schedule is still open: run beside it (`allow`), not at all (`skip`), or after cancelling it (`cancel_old`).
+    or each that is not older than `max_age` seconds (`all`). overlap: what a tick does for a tenant whose earlier run
+    of this schedule is still open: run beside it (`allow`), not at all (`skip`), or after cancelling it (`cancel_old`).
     spread: the tenants start over so many seconds, each always at the same offset. replaces: ids of the scheduled tasks
     that this entry stands for, where an application comes from those.
 
@@ -72,7 +72,8 @@ class Schedule:
         if not get_event(self.event).durable:
             raise ConfigurationError(
                 (
-                    f"Schedule {self.name!r} sends {self.event!r}, which leaves no record, so its ticks could not be kept "
+                    f"Schedule {self.name!r} sends {self.event!r}, which leaves no record, "
+                    "so its ticks could not be kept "
                     "from happening twice."
                 ),
                 hint="Send an event that is durable.",

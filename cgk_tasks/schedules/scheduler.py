@@ -1,8 +1,8 @@
 """The scheduler of `celery -A cgk_tasks beat`: django-celery-beat's, with what it lacks.
 
-One of several beats leads. Entries of SCHEDULES, and the schedules that tenants made, are ticked by our engine, straight
-into the record of runs. Whatever else operators put into django-celery-beat's tables is sent by its own rules, but with
-an idempotency key, and written back at once, so that a beat that dies cannot make it run twice.
+One of several beats leads. Entries of SCHEDULES, and the schedules that tenants made, are ticked by our engine,
+straight into the record of runs. Whatever else operators put into django-celery-beat's tables is sent by its own rules,
+but with an idempotency key, and written back at once, so that a beat that dies cannot make it run twice.
 """
 
 from __future__ import annotations

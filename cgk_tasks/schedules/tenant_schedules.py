@@ -62,8 +62,8 @@ def create_schedule(
 
         create_schedule("acme", "digest.send", "0 7 * * 1", "Europe/Berlin", {"digest": "adminDaily"}, "weekly-digest")
 
-    The options mean what they mean in `Schedule`. dedup_key: a second call with the same key for this tenant changes the
-    first schedule and returns it, so the call is safe to repeat. Raises UnknownTenantError, UnknownEventError,
+    The options mean what they mean in `Schedule`. dedup_key: a second call with the same key for this tenant changes
+    the first schedule and returns it, so the call is safe to repeat. Raises UnknownTenantError, UnknownEventError,
     PayloadInvalidError, InvalidOptionError, TenantContextError, StoreError.
     """
     if isinstance(event, TenantEvent):

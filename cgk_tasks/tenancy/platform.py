@@ -25,7 +25,8 @@ def ensure_platform_tenant() -> None:
     if row["source"] != "platform":
         raise ConfigurationError(
             (
-                f"The tenant id {PLATFORM_TENANT!r} belongs to a customer, but it stands for the platform itself, whose "
+                f"The tenant id {PLATFORM_TENANT!r} belongs to a customer, but it stands for the platform itself, "
+                "whose "
                 "schedules need it."
             ),
             hint="Give that customer another id.",

@@ -1,4 +1,6 @@
-"""Which tenants there are: the table `cgk.tenants`, fed by `cgk-tasks tenants add` or by a query of the platform's own."""
+"""Which tenants there are: the table `cgk.tenants`,
+fed by `cgk-tasks tenants add` or by a query of the platform's own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Row-level security for tables that all tenants share: who works for a tenant sees that tenant's rows and no others."""
+"""Row-level security for tables that all tenants share:
+who works for a tenant sees that tenant's rows and no others.
+"""
 
 from __future__ import annotations
 

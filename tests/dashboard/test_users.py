@@ -117,7 +117,8 @@ class Options:
 
 
 @pytest.mark.parametrize(("options", "open_on_loopback", "way"), [
-    ({}, False, "users"), ({}, True, "open"), ({"auth": "*@example.com"}, True, "flower"), ({"basic_auth": ["a:b"]}, False, "flower"),
+    ({}, False, "users"), ({}, True, "open"), ({"auth": "*@example.com"}, True, "flower"),
+    ({"basic_auth": ["a:b"]}, False, "flower"),
     ({"address": "0.0.0.0"}, False, "users"),
 ])  # fmt: skip
 def test_the_way_in_follows_the_options(environment, options, open_on_loopback, way):

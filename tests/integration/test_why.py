@@ -46,7 +46,8 @@ def listening(database):
     worker = str(uuid.uuid4())
     with autocommit() as connection:
         connection.execute(
-            "INSERT INTO cgk.workers (id, name, pid, queues, heartbeat_at) VALUES (%s, 'w@here', 1, %s, now() + interval '1 hour')",
+            "INSERT INTO cgk.workers (id, name, pid, queues, heartbeat_at) VALUES (%s, 'w@here', 1, %s, "
+            "now() + interval '1 hour')",
             [worker, [os.environ["CGK_DEFAULT_QUEUE"]]],
         )
         connection.execute("INSERT INTO cgk.presence VALUES (%s)", [worker])
@@ -298,7 +299,8 @@ def test_a_failed_run_says_where_its_errors_are(run):
 def test_an_unhandled_run_says_how_to_get_it_handled(run):
     close(run, "unhandled", error_code="NO_JOB")
     assert closed_gate(run).hint == (
-        "Its worker had no job for order.created. Define one, name its module in CGK_JOB_MODULES, start the workers anew, "
+        "Its worker had no job for order.created. Define one, name its module in CGK_JOB_MODULES, "
+        "start the workers anew, "
         f"and: cgk-tasks runs retry {run}"
     )
 
