@@ -58,25 +58,41 @@ def _signature(name: str, value: Any) -> list[str]:
     if name in {"Settings", "TenantEvent", "app", "JobProvider"}:
         return []
     if dataclasses.is_dataclass(value) and name != "RetryConfig":
-        return []
-    kind = "async def " if inspect.iscoroutinefunction(value) else "class " if isinstance(value, type) else "def "
-    text = kind + name + _source(inspect.signature(value))
-    if kind == "class ":
-        text = text.removesuffix(" -> None")
+        return []  # its fields are a table
+    text = _source(inspect.signature(value))
     if inspect.unwrap(value) is not value:  # a generator that @contextmanager wraps
         text = re.sub(r"Iterator\[(\w+)\]$", r"AbstractContextManager[\1]", text)
-
+    if isinstance(value, type):
+        language, text, end = "text", name + text.removesuffix(" -> None"), ""
+    else:
+        kind = "async def " if inspect.iscoroutinefunction(value) else "def "
+        language, text, end = "python", kind + name + text, ": ..."
     if len(text) > _LINE:
         before, _, after = text.partition("(")
         inner, _, result = after.rpartition(")")
         text = f"{before}(\n" + "".join(f"    {part},\n" for part in _parameters(inner)) + f"){result}"
-    return ["```python", f"{text}: ...", "```", ""]
+    return [f"```{language}", f"{text}{end}", "```", ""]
+
+
+class _Written:
+    """An annotation that shows as it is written in the source."""
+
+    def __init__(self, annotation: Any) -> None:
+        self._text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+    def __repr__(self) -> str:
+        return re.sub(r"\b(datetime|cgk_tasks(\.\w+)*|typing|collections\.abc)\.(?=[A-Za-z])", "", self._text)
 
 
 def _source(signature: inspect.Signature) -> str:
-    text = str(signature).replace("'", "").replace("<factory>", "...").replace("<built-in function monotonic>", "...")
-    text = re.sub(r"\b(datetime|cgk_tasks(?:\.\w+)*|typing|collections\.abc)\.(?=[A-Za-z])", "", text)
-    return re.sub(r"= (celery|once|skip|default|exponential|UTC|PERMANENT_ERROR|TRANSIENT_ERROR)\b", r'= "\1"', text)
+    """The signature as source text, with annotations and defaults as one would write them."""
+    parameters = [
+        one if one.annotation is one.empty else one.replace(annotation=_Written(one.annotation))
+        for one in signature.parameters.values()
+    ]
+    written = signature.replace(parameters=parameters, return_annotation=_Written(signature.return_annotation))
+    text = re.sub(r"<factory>|<built-in function \w+>", "...", str(written))
+    return text.replace("'", '"')
 
 
 def _parameters(text: str) -> Iterator[str]:
@@ -124,7 +140,9 @@ def markdown(docstring: str) -> list[str]:
             code = textwrap.dedent(block).splitlines()
             if lines and lines[-2:-1] == ["```"]:
                 del lines[-2:]
-                lines += ["", *code, "```", ""]
+                # A definition is set off by two lines, as the formatter has it.
+                apart = ["", ""] if code[0].startswith(("@", "def ", "class ")) else [""]
+                lines += [*apart, *code, "```", ""]
             else:
                 lines += ["```python", *code, "```", ""]
         else:

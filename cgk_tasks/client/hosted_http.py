@@ -172,10 +172,11 @@ class Connection:
         reason = f"did not answer within {self.timeout_seconds:g} s" if timed_out else f"cannot be reached: {exc}"
         # The cause is left out: its parts quote the request, and with it the key.
         return self._error(
-            f"{reason.rstrip('.')}. Nothing is known of the request's fate. Check {self.url_name} and the network, "
-            "and try "
-            "again later.", found.code, None,
-        )  # fmt: skip
+            f"{reason.rstrip('.')}. Nothing is known of the request's fate.",
+            found.code,
+            None,
+            hint=f"Check {self.url_name} and the network, and try again later.",
+        )
 
     def _refused(self, response: httpx.Response, body: bytes) -> ProviderError:
         status = response.status_code

@@ -270,6 +270,7 @@ def with_rate_limit(limiter: RateLimiter) -> Middleware:
         stripe = shared_rate_limiter(name="stripe", interval=1, max_per_interval=25)
 
         @define_job("charge", event="order.created", middleware=[with_rate_limit(stripe)])
+        def charge(ctx): ...
 
     Make the limiter once, beside the jobs that share it.
     """

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -91,10 +92,13 @@ class Installed:
         return done.stdout
 
     def start(self, program, *arguments):
-        log = (self.folder / f"{arguments[-1].strip('-')}.log").open("wb")
-        return subprocess.Popen(
-            [str(self.bin / program), *arguments], cwd=self.folder, env=self.environment, stdout=log, stderr=log
-        )
+        path = self.folder / "started.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                [str(self.bin / program), *arguments], cwd=self.folder, env=self.environment, stdout=log, stderr=log
+            )
+        process.log = path
+        return process
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +118,10 @@ def install(wheel, tmp_path_factory):
 def until(process, condition, what):
     """Wait for a started program's effect; end the program in any case."""
     try:
-        wait_until(condition, timeout=90)
+        wait_until(condition, timeout=60)
     except AssertionError as exc:
-        raise AssertionError(f"{what}; exit code {process.poll()}") from exc
+        said = Path(process.log).read_text(errors="replace")[-2000:]
+        raise AssertionError(f"{what}; exit code {process.poll()}:\n{said}") from exc
     finally:
         process.terminate()
         process.wait(30)
@@ -165,6 +170,7 @@ def test_the_extra_worker_runs_a_job_with_a_database_session(database, install):
 
 
 def test_the_extra_beat_runs_beat(database, install):
+    assert run(sys.executable, "-m", "cgk_tasks.cli", "migrate").returncode == 0  # beat's tables too
     beat = install("beat").start("celery", "-A", "cgk_tasks", "beat")
 
     def leads():
@@ -174,11 +180,10 @@ def test_the_extra_beat_runs_beat(database, install):
     until(beat, leads, "no beat leads")
 
 
-def test_the_extra_dashboard_serves_the_dashboard(database, install, tmp_path):
+def test_the_extra_dashboard_serves_the_dashboard(database, install):
     installed = install("dashboard")
     served = installed.start("cgk-tasks", "dashboard", "--port", "0")
-    log = installed.folder / "0.log"
-    until(served, lambda: "dashboard: http" in log.read_text(), "it is not served")
+    until(served, lambda: "dashboard: http" in served.log.read_text(), "it is not served")
 
 
 def test_the_extra_migrate_sees_that_the_database_is_up_to_date(database, install):
