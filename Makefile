@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench types clean
+.PHONY: demo test test-slow lint bench types lock clean
 
 demo: .venv/.demo
 	$(BIN)/cgk-tasks demo
@@ -20,6 +20,7 @@ test-slow: .venv/.test
 	$(PYTEST) -m slow
 
 lint: .venv/.test .venv/.lint
+	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
@@ -32,6 +33,10 @@ bench: .venv/.bench
 # Write the typed dictionaries, overloads and the events page again from the event models.
 types: .venv/.test
 	$(BIN)/python scripts/generate_types.py
+
+# Resolve the dependencies of pyproject.toml again, and write uv.lock.
+lock:
+	uv lock
 
 clean:
 	rm -rf .venv .cgk dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,6 @@
-"""The dashboard's pages on a record of 100,000 runs, and what its indexes cost the runs: `python benchmarks/dashboard.py`.
+"""The dashboard's pages on a record of 100,000 runs, and what its indexes cost the runs.
+
+    python benchmarks/dashboard.py
 
 Times are those of the server: from the request's arrival to the last byte of the page, as the dashboard logs them, here
 measured from the same machine. The budget is 300 ms for each page.
@@ -33,19 +35,27 @@ OURS = ("runs_replays", "run_history_replays", "runs_foreign", "run_history_fore
 LIFE = """
 WITH sent AS (
     INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, run_at, handed_over_at, hand_overs)
-    SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5(n::text || random()), 1, 3)
+    SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7'
+    || substr(md5(n::text || random()), 1, 3)
             || 'a' || substr(md5(random()::text), 1, 15))::uuid,
-           'shop-1', 'order.created', 'pending', 'bench', 5, '{"tenantId": "shop-1", "orderId": "o-1", "totalAmount": 1.5}', now(), now(), 1
+           'shop-1', 'order.created', 'pending', 'bench', 5, '{"tenantId": "shop-1", "orderId": "o-1",
+           "totalAmount": 1.5}',
+           now(), now(), 1
       FROM generate_series(1, %(runs)s) AS n RETURNING id)
 SELECT count(*) FROM sent
 """
-CLAIM = "UPDATE cgk.runs SET state = 'running', attempt = 1, started_at = clock_timestamp() WHERE queue = 'bench' AND state = 'pending'"
+CLAIM = (
+    "UPDATE cgk.runs SET state = 'running', attempt = 1, started_at = clock_timestamp() WHERE queue = 'bench' "
+    "AND state = 'pending'"
+)
 FINISH = """
 WITH gone AS (DELETE FROM cgk.runs WHERE queue = 'bench' RETURNING *)
 INSERT INTO cgk.run_history
-SELECT id, tenant_id, event, job, 'completed', queue, priority, payload, max_attempts, attempt, deaths, run_at, expires_at,
+SELECT id, tenant_id, event, job, 'completed', queue, priority, payload, max_attempts, attempt, deaths, run_at,
+   expires_at,
        created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id, children_open, replay_of,
-       idempotency_key, cancel_requested_at, canvas, cursor, errors, clock_timestamp(), NULL::json, NULL, schedule, scheduled_for
+       idempotency_key, cancel_requested_at, canvas, cursor, errors, clock_timestamp(), NULL::json, NULL, schedule,
+       scheduled_for
   FROM gone
 """
 
@@ -142,9 +152,13 @@ def _inserts() -> None:
     with autocommit() as connection:
         definitions = [
             row["definition"]
-            for row in fetch(connection, "SELECT pg_get_indexdef(('cgk.' || name)::regclass) AS definition FROM unnest(%(names)s::text[]) AS name",
-                             {"names": list(OURS)})
-        ]  # fmt: skip
+            for row in fetch(
+                connection,
+                "SELECT pg_get_indexdef(('cgk.' || name)::regclass) AS definition "
+                "FROM unnest(%(names)s::text[]) AS name",
+                {"names": list(OURS)},
+            )
+        ]
         taken: dict[str, list[float]] = {"with": [], "without": []}
         for number in range(rounds):
             # Now the one first, now the other: the tables grow, and nobody should have the advantage.

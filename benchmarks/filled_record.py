@@ -38,11 +38,13 @@ CLOSED = (
     + """
 INSERT INTO cgk.run_history (id, tenant_id, event, job, state, queue, priority, payload, attempt, run_at, created_at,
                              handed_over_at, hand_overs, started_at, errors, closed_at, result, error_code)
-SELECT id, tenant_id, event, 'job-of-' || event, CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN 'completed' ELSE 'failed' END, 'cgk', 5,
+SELECT id, tenant_id, event, 'job-of-' || event,
+   CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN 'completed' ELSE 'failed' END, 'cgk', 5,
        payload, 1, at, at, at, 1, at,
        CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN '[]'::jsonb ELSE jsonb_build_array(jsonb_build_object(
            'attempt', 1, 'kind', 'permanent', 'code', (ARRAY['TIMEOUT', 'HTTP_502', 'INVALID_STATE'])[1 + n %% 3],
-           'type', 'ValueError', 'message', (ARRAY['order ', 'stock of ', 'payment '])[1 + n / 12 %% 3] || n || ' cannot be done',
+           'type', 'ValueError', 'message', (ARRAY['order ', 'stock of ', 'payment '])[1 + n / 12 %% 3] || n
+           || ' cannot be done',
            'at', at, 'traceback', repeat('  File "shop/jobs.py", line 17, in job' || E'\\n', 30))) END,
        at + interval '1 second', '{"ok": true}', CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'TIMEOUT' END
   FROM made
@@ -52,9 +54,11 @@ SELECT id, tenant_id, event, 'job-of-' || event, CASE WHEN n %% 12 < 11 OR n %% 
 OPEN = (
     _ROWS
     + """
-INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, attempt, run_at, created_at, handed_over_at,
+INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, attempt, run_at, created_at,
+   handed_over_at,
                       hand_overs)
-SELECT id, tenant_id, event, (ARRAY['scheduled', 'pending', 'held', 'retrying', 'pending'])[1 + n %% 5], 'cgk', 5, payload,
+SELECT id, tenant_id, event, (ARRAY['scheduled', 'pending', 'held', 'retrying', 'pending'])[1 + n %% 5], 'cgk', 5,
+   payload,
        0, at + CASE WHEN n %% 5 IN (0, 3) THEN interval '2 days' ELSE interval '0' END, at, at, 1
   FROM made
 """

@@ -27,7 +27,9 @@ _STYLE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """A row: one bar for each column. `kind`: ours, durable or other, which is its colour. `apart`: with space above."""
+    """A row: one bar for each column. `kind`: ours, durable or other, which is its colour.
+    `apart`: with space above.
+    """
 
     name: str
     values: Sequence[float]
@@ -45,7 +47,8 @@ def bars(
     largest = [max(row.values[at] for row in rows) for at in range(len(columns))]
     parts = [
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
+            f'width="{_WIDTH}" height="{height}" '
             f'role="img" aria-label="{escape(title)}">'
         ),
         f"<style>{_STYLE}</style>",

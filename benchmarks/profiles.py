@@ -2,7 +2,8 @@
 
 Samples whole stacks with py-spy, waiting included, and gives each sample to the module that was at work: the innermost
 frame that belongs to a package; what the standard library does counts for its caller. Needs leave to trace processes
-(root in a container, or kernel.yama.ptrace_scope=0). `--functions` names the function too. `--write` puts the table into docs/explanation/performance.md.
+(root in a container, or kernel.yama.ptrace_scope=0). `--functions` names the function too. `--write` puts the table
+into docs/explanation/performance.md.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ on the same machine, Redis and PostgreSQL; figures are {_medians(plan.repeats)}.
 
 - Machine: {machine()}; load average before the run: {load:.1f}
 - Versions: {versions()}
-- Both sides: `celery worker -c 2`, prefork, log level WARNING, without gossip and mingle. Plain Celery has its defaults (JSON, early \
-acknowledgement, no results unless said); ours keeps a durable record of every run.
+- Both sides: `celery worker -c 2`, prefork, log level WARNING, without gossip and mingle. Plain Celery has its \
+defaults (JSON, early acknowledgement, no results unless said); ours keeps a durable record of every run.
 - PostgreSQL: {postgres()}. Redis: {redis_server()}.
 
 """

@@ -1,4 +1,6 @@
-"""Measure cgk_tasks beside plain Celery and other queues: `python benchmarks/run.py [--quick] [--only NAME] [--repeats N]`.
+"""Measure cgk_tasks beside plain Celery and other queues.
+
+    python benchmarks/run.py [--quick] [--only NAME] [--repeats N]
 
 Prints Markdown tables and, after a full run, writes them to `benchmarks/RESULTS.md`.
 """

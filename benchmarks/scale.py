@@ -54,7 +54,8 @@ SELECT id, tenant_id, event, job, 'completed', queue, priority, payload, attempt
 )
 
 SIZES = """
-SELECT (SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits WHERE inhparent = 'cgk.run_history'::regclass),
+SELECT (SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits
+   WHERE inhparent = 'cgk.run_history'::regclass),
        pg_total_relation_size('cgk.runs')
 """
 
@@ -82,9 +83,11 @@ def measure(plan: Plan) -> Table:
     return Table(
         "scale",
         "The shape of the cost",
-        f"A backlog of {plan.deep_backlog * 2:,} no-ops, packets on, in addition to what the line says. Open runs, tenants "
+        f"A backlog of {plan.deep_backlog * 2:,} no-ops, packets on, in addition to what the line says. Open runs, "
+        "tenants "
         "and the hour were filled in by SQL (the hour by inserting, claiming and closing runs in batches of 100 s), "
-        "followed by ANALYZE; autovacuum was on. The runs of the backlog go to the tenants in turn. Sizes with indexes, "
+        "followed by ANALYZE; autovacuum was on. The runs of the backlog go to the tenants in turn. "
+        "Sizes with indexes, "
         "before the backlog.",
         ("with", "drains", "bulk send", "cgk.runs", "cgk.run_history"),
         rows,

@@ -63,7 +63,9 @@ def tick() -> int:
 
 
 def statements_and_memory() -> tuple[int, int]:
-    """Of one more tick: statements sent to PostgreSQL (BEGIN and COMMIT too), and bytes of Python objects at the peak."""
+    """Of one more tick: statements sent to PostgreSQL (BEGIN and COMMIT too),
+    and bytes of Python objects at the peak.
+    """
     seen: list[str] = []
     real = {name: getattr(fan_out, name) for name in ("fetch", "execute")}
     for name, function in real.items():

@@ -22,10 +22,12 @@ from cgk_tasks.moved import forward_old_imports
 _HOMES = {
     "cgk_tasks.celery_app": ("app", "create_app"),
     "cgk_tasks.client": (
-        "Health", "JobClient", "JobProvider", "SendItem", "SentItem", "WaitResult", "acancel_job", "aget_job_status", "aretry_job",
-        "aschedule_job", "asend_job", "asend_jobs", "asend_jobs_in_chunks", "atrigger_and_wait", "cancel_job", "create_job_client",
-        "get_job_client", "get_job_status", "reset_job_client", "retry_job", "schedule_job", "send_job", "send_jobs",
-        "send_jobs_in_chunks", "set_job_client", "trigger_and_wait",
+        "Health", "JobClient", "JobProvider", "SendItem", "SentItem", "WaitResult", "acancel_job",
+        "acancel_run", "aget_job_status", "aget_run", "areplay_run", "aretry_job", "aschedule_job",
+        "asend_job", "asend_jobs", "asend_jobs_in_chunks", "atrigger_and_wait", "cancel_job", "cancel_run",
+        "create_job_client", "get_job_client", "get_job_status", "get_run", "replay_run", "reset_job_client",
+        "retry_job", "schedule_job", "send_job", "send_jobs", "send_jobs_in_chunks", "set_job_client",
+        "trigger_and_wait",
     ),
     "cgk_tasks.jobs.classification": ("Classification", "classify_error"),
     "cgk_tasks.config": ("Settings", "get_settings"),

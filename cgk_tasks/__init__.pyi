@@ -9,7 +9,10 @@ from cgk_tasks.client import SendItem as SendItem
 from cgk_tasks.client import SentItem as SentItem
 from cgk_tasks.client import WaitResult as WaitResult
 from cgk_tasks.client import acancel_job as acancel_job
+from cgk_tasks.client import acancel_run as acancel_run
 from cgk_tasks.client import aget_job_status as aget_job_status
+from cgk_tasks.client import aget_run as aget_run
+from cgk_tasks.client import areplay_run as areplay_run
 from cgk_tasks.client import aretry_job as aretry_job
 from cgk_tasks.client import aschedule_job as aschedule_job
 from cgk_tasks.client import asend_job as asend_job
@@ -17,9 +20,12 @@ from cgk_tasks.client import asend_jobs as asend_jobs
 from cgk_tasks.client import asend_jobs_in_chunks as asend_jobs_in_chunks
 from cgk_tasks.client import atrigger_and_wait as atrigger_and_wait
 from cgk_tasks.client import cancel_job as cancel_job
+from cgk_tasks.client import cancel_run as cancel_run
 from cgk_tasks.client import create_job_client as create_job_client
 from cgk_tasks.client import get_job_client as get_job_client
 from cgk_tasks.client import get_job_status as get_job_status
+from cgk_tasks.client import get_run as get_run
+from cgk_tasks.client import replay_run as replay_run
 from cgk_tasks.client import reset_job_client as reset_job_client
 from cgk_tasks.client import retry_job as retry_job
 from cgk_tasks.client import schedule_job as schedule_job

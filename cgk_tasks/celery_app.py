@@ -24,6 +24,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.flower_command import replace_flower_command
 from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.registry import all_events, event_name, find_event, parse_event
+from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
 from cgk_tasks.jobs.registry import hard_limit_seconds, import_job_modules
 from cgk_tasks.monitoring.logging import configure_logging
@@ -168,6 +169,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
     _load_settings(celery)
     celery.steps["worker"].add(SupervisorStep)
     if get_settings().metrics_served_on:
+        require_extra("worker", "CGK_METRICS_ADDRESS")
         from cgk_tasks.monitoring.worker_metrics import MetricsStep
 
         celery.steps["worker"].add(MetricsStep)

@@ -37,9 +37,10 @@
        ├─ OutcomeNotRecordedError  the job ended, but PostgreSQL refused to record how
        └─ RunCancelledError        the run was cancelled while the job ran
 
-Each text says what happened and what to change. The data is in attributes, and ``code`` names the kind of
-failure for machines: it is stored with the run, and decides whether a retry can help
-(:mod:`cgk_tasks.jobs.classification`). All of them pickle, so they cross process borders unharmed.
+``text`` says what was wrong and where, ``hint`` what to do about it, if there is something to do; ``str(error)`` is
+both. The data is in attributes, and ``code`` names the kind of failure for machines: it is stored with the run, and
+decides whether a retry can help (:mod:`cgk_tasks.jobs.classification`). All of them pickle, so another process gets
+them whole.
 """
 
 from collections.abc import Sequence
@@ -71,15 +72,29 @@ def _restore(cls: type["CgkTasksError"], args: tuple[Any, ...], state: dict[str,
 
 
 def _did_you_mean(nearest: str | None) -> str:
-    return f' Did you mean "{nearest}"?' if nearest else ""
+    return f'Did you mean "{nearest}"? ' if nearest else ""
 
 
 class CgkTasksError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package. text: what was wrong, and where. hint: what to do."""
 
     code: str = "CGK_TASKS_ERROR"
+    hint: str | None = None
+    """What to do, as a sentence or two; None where only the caller can know."""
     item: int | None = None
     """Of an error about one of several sends: which of them, counted from 0."""
+
+    def __init__(self, text: str = "", *, hint: str | None = None) -> None:
+        super().__init__(text)
+        self.hint = hint
+
+    @property
+    def text(self) -> str:
+        """What was wrong, and where: the error without its hint."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.hint}" if self.hint else self.text
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions unpickle by calling the class with their text; ours take data instead of a text.
@@ -127,12 +142,13 @@ class ProviderError(CgkTasksError):
         status: int | None = None,
         retry_after: float | None = None,
         accepted: Sequence[str] = (),
+        hint: str | None = None,
     ) -> None:
         self.code = code
         self.status = status
         self.retry_after = retry_after
         self.accepted = tuple(accepted)
-        super().__init__(text)
+        super().__init__(text, hint=hint)
 
 
 class UnknownScheduleError(CgkTasksError):
@@ -144,7 +160,7 @@ class UnknownScheduleError(CgkTasksError):
         self.name = name
         self.nearest = nearest
         super().__init__(
-            f"There is no schedule {name!r}.{_did_you_mean(nearest)} List them with: cgk-tasks schedules list"
+            f"There is no schedule {name!r}.", hint=f"{_did_you_mean(nearest)}List them with: cgk-tasks schedules list"
         )
 
 
@@ -167,13 +183,14 @@ class SecretUnreadableError(CgkTasksError):
         what = f'The secret "{name}" of tenant "{tenant_id}" cannot be read'
         if key_id is None:
             self.code = "SECRET_DAMAGED"
-            super().__init__(f"{what}: it was altered, or is another tenant's or setting's. Set it again.")
+            super().__init__(f"{what}: it was altered, or is another tenant's or setting's.", hint="Set it again.")
         else:
             self.code = "ENCRYPTION_KEY_MISSING"
             self.retry_after = 60.0
             super().__init__(
-                f"{what}: its key {key_id} is missing here. Add that key to CGK_ENCRYPTION_KEYS, after the newest one, "
-                "wherever workers run; if it is lost, set the secret again."
+                f"{what}: its key {key_id} is missing here.",
+                hint="Add that key to CGK_ENCRYPTION_KEYS, after the newest one, wherever workers run; if it is lost, "
+                "set the secret again.",
             )
 
 
@@ -186,8 +203,8 @@ class UnknownEndpointError(CgkTasksError):
         self.tenant_id = tenant_id
         self.endpoint_id = endpoint_id
         super().__init__(
-            f'The tenant "{tenant_id}" has no webhook endpoint "{endpoint_id}". '
-            f"List them with: cgk-tasks webhooks list {tenant_id}"
+            f'The tenant "{tenant_id}" has no webhook endpoint "{endpoint_id}".',
+            hint=f"List them with: cgk-tasks webhooks list {tenant_id}",
         )
 
 
@@ -214,8 +231,9 @@ class TenantMissingError(TenantError):
     def __init__(self, subject: str) -> None:
         self.subject = subject
         super().__init__(
-            f"{subject} needs a tenant, and there is none. An event names it in its payload, as tenantId "
-            "(on a terminal: --tenant); other code runs inside tenant_context(...)."
+            f"{subject} needs a tenant, and there is none.",
+            hint="An event names it in its payload, as tenantId (on a terminal: --tenant); other code runs inside "
+            "tenant_context(...).",
         )
 
 
@@ -230,8 +248,10 @@ class InvalidTenantError(TenantError):
         if len(shown) > 80:
             shown = shown[:77] + "..."
         super().__init__(
-            f"{shown} is not a tenant id. Use a text that matches {TENANT_ID_RULE}: lower-case letters, "
-            "digits, _ and -, at most 63 characters."
+            f"{shown} is not a tenant id.",
+            hint=(
+                f"Use a text that matches {TENANT_ID_RULE}: lower-case letters, digits, _ and -, at most 63 characters."
+            ),
         )
 
 
@@ -244,8 +264,8 @@ class UnknownTenantError(TenantError):
         self.tenant_id = tenant_id
         self.nearest = nearest
         super().__init__(
-            f'There is no tenant "{tenant_id}".{_did_you_mean(nearest)} '
-            f"To register it, run: cgk-tasks tenants add {tenant_id}"
+            f'There is no tenant "{tenant_id}".',
+            hint=f"{_did_you_mean(nearest)}To register it, run: cgk-tasks tenants add {tenant_id}",
         )
 
 
@@ -273,8 +293,10 @@ class UnknownEventError(SendError):
         self.event = event
         self.nearest = nearest
         super().__init__(
-            f'There is no event "{event}".{_did_you_mean(nearest)} '
-            "See all with: cgk-tasks events list. Add your own by subclassing TenantEvent."
+            f'There is no event "{event}".',
+            hint=(
+                f"{_did_you_mean(nearest)}See all with: cgk-tasks events list. Add your own by subclassing TenantEvent."
+            ),
         )
 
 
@@ -288,8 +310,8 @@ class PayloadInvalidError(SendError):
         self.problems = list(problems)
         found = "; ".join(self.problems)
         super().__init__(
-            f"The payload of {event} is not valid: {found}{'' if found.endswith('?') else '.'} "
-            f"See its fields with: cgk-tasks events show {event}"
+            f"The payload of {event} is not valid: {found}{'' if found.endswith('?') else '.'}",
+            hint=f"See its fields with: cgk-tasks events show {event}",
         )
 
 
@@ -303,8 +325,8 @@ class PayloadTooLargeError(SendError):
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
         super().__init__(
-            f"The payload of {event} has {size_bytes:,} bytes; at most {limit_bytes:,} are allowed. "
-            "Store the data and send a reference to it."
+            f"The payload of {event} has {size_bytes:,} bytes; at most {limit_bytes:,} are allowed.",
+            hint="Store the data and send a reference to it.",
         )
 
 
@@ -313,10 +335,10 @@ class InvalidOptionError(SendError):
 
     code = "INVALID_OPTION"
 
-    def __init__(self, option: str, problem: str) -> None:
+    def __init__(self, option: str, problem: str, *, hint: str | None = None) -> None:
         self.option = option
         self.problem = problem
-        super().__init__(f"The option {option} is not valid: {problem}")
+        super().__init__(f"The option {option} is not valid: {problem}", hint=hint)
 
 
 class IdempotencyConflictError(SendError):
@@ -329,8 +351,8 @@ class IdempotencyConflictError(SendError):
         self.key = key
         self.run_id = run_id
         super().__init__(
-            f'The idempotency key "{key}" of {event} belongs to run {run_id}, which has another payload. '
-            "Send the same payload again, or use a new key."
+            f'The idempotency key "{key}" of {event} belongs to run {run_id}, which has another payload.',
+            hint="Send the same payload again, or use a new key.",
         )
 
 
@@ -342,8 +364,8 @@ class ChunkRefusedError(SendError):
     def __init__(self, item: int, cause: CgkTasksError) -> None:
         self.item = item
         super().__init__(
-            f"Nothing of this chunk was sent, because item {item} (counted from 0) is wrong: {cause} "
-            "Correct that item or leave it out, and send the chunk again."
+            f"Nothing of this chunk was sent, because item {item} (counted from 0) is wrong: {cause}",
+            hint="Correct that item or leave it out, and send the chunk again.",
         )
         self.__cause__ = cause
 
@@ -356,7 +378,8 @@ class QueueFullError(SendError):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(
-            f"The local queue is full ({limit:,} runs). Send more slowly, raise its limit, or use the celery provider."
+            f"The local queue is full ({limit:,} runs).",
+            hint="Send more slowly, raise its limit, or use the celery provider.",
         )
 
 
@@ -376,7 +399,9 @@ class UnknownRunError(RunError):
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        super().__init__(f"There is no run {run_id}. Check the id; closed runs are removed when their retention ends.")
+        super().__init__(
+            f"There is no run {run_id}.", hint="Check the id; closed runs are removed when their retention ends."
+        )
 
 
 class RunStateError(RunError):
@@ -393,7 +418,7 @@ class RunStateError(RunError):
             "cancel": "Only open runs can be cancelled; this one has ended.",
         }
         hint = hints.get(action, f"See it with: cgk-tasks runs show {run_id}")
-        super().__init__(f"Cannot {action} run {run_id}: it is {state}. {hint}")
+        super().__init__(f"Cannot {action} run {run_id}: it is {state}.", hint=hint)
 
 
 class RunFailedError(RunError):
@@ -403,7 +428,9 @@ class RunFailedError(RunError):
         self.run_id = run_id
         self.code = code
         self.message = message
-        super().__init__(f"Run {run_id} failed with {code}: {message.rstrip('.')}. See: cgk-tasks runs show {run_id}")
+        super().__init__(
+            f"Run {run_id} failed with {code}: {message.rstrip('.')}.", hint=f"See: cgk-tasks runs show {run_id}"
+        )
 
 
 class WaitTimeoutError(RunError):
@@ -415,8 +442,8 @@ class WaitTimeoutError(RunError):
         self.run_id = run_id
         self.timeout_seconds = timeout_seconds
         super().__init__(
-            f"Run {run_id} was still open after {timeout_seconds:g} s. It goes on: ask for its status later, "
-            "or wait with a longer timeout."
+            f"Run {run_id} was still open after {timeout_seconds:g} s.",
+            hint="It goes on: ask for its state later with get_run, or wait with a longer timeout.",
         )
 
 
@@ -432,9 +459,9 @@ class JobError(CgkTasksError):
 class PermanentError(JobError):
     """Fail the run now: trying again cannot help. Any code is allowed."""
 
-    def __init__(self, message: str, code: str = "PERMANENT_ERROR") -> None:
+    def __init__(self, message: str, code: str = "PERMANENT_ERROR", *, hint: str | None = None) -> None:
         self.code = code
-        super().__init__(message)
+        super().__init__(message, hint=hint)
 
 
 class TransientError(JobError):
@@ -444,11 +471,16 @@ class TransientError(JobError):
     """
 
     def __init__(
-        self, message: str, code: str = "TRANSIENT_ERROR", retry_after: float | timedelta | None = None
+        self,
+        message: str,
+        code: str = "TRANSIENT_ERROR",
+        retry_after: float | timedelta | None = None,
+        *,
+        hint: str | None = None,
     ) -> None:
         self.code = code
         self.retry_after = None if retry_after is None else _wait_seconds(retry_after)
-        super().__init__(message)
+        super().__init__(message, hint=hint)
 
 
 class RetryLater(JobError):  # noqa: N818 - it steers the run, and is no failure
@@ -463,7 +495,9 @@ class RetryLater(JobError):  # noqa: N818 - it steers the run, and is no failure
 
 
 class LimitReached(RetryLater):
-    """A limit has no room for the run: what `concurrency=` of a job and `with_rate_limit` raise. ``reason`` says which."""
+    """A limit has no room for the run: what `concurrency=` of a job and `with_rate_limit` raise. ``reason`` says
+    which.
+    """
 
     code = "LIMIT_REACHED"
 
@@ -476,8 +510,8 @@ class JobTimeoutError(JobError):
     def __init__(self, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
         super().__init__(
-            f"The job took longer than its timeout of {timeout_seconds:g} s. "
-            "Make it shorter, split it, or raise its timeout in define_job(..., timeout=)."
+            f"The job took longer than its timeout of {timeout_seconds:g} s.",
+            hint="Make it shorter, split it, or raise its timeout in define_job(..., timeout=).",
         )
 
 
@@ -501,7 +535,7 @@ class RunCancelledError(JobError):
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        super().__init__(f"Run {run_id} was cancelled while it ran. To run it again, retry it.")
+        super().__init__(f"Run {run_id} was cancelled while it ran.", hint="To run it again, replay it.")
 
 
 def create_permanent_error(message: str, code: str = "PERMANENT_ERROR") -> PermanentError:

@@ -1,4 +1,6 @@
-"""Old places of modules that applications import: they still work, with a DeprecationWarning that names the new place."""
+"""Old places of modules that applications import: they still work,
+with a DeprecationWarning that names the new place.
+"""
 
 from __future__ import annotations
 

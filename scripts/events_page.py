@@ -36,9 +36,9 @@ A payload is sent as a model (`OrderCreated(tenant_id="acme", ...)`) or as a dic
 to 15 digits. An optional field may be left out; *nullable* ones must be there, but may be null. *Personal data* is
 left out of logs and dashboards.
 
-A type checker knows every payload. mypy's message about a wrong `send_job("order.created", {{...}})` lists all events; to
-be told the exact field, make the model first, or give the dict its type: `payload: OrderCreatedPayload = {{...}}`, from
-`cgk_tasks.catalog.payloads`.
+A type checker knows every payload. mypy's message about a wrong `send_job("order.created", {{...}})` lists all events;
+to be told the exact field, make the model first, or give the dict its type: `payload: OrderCreatedPayload = {{...}}`,
+from `cgk_tasks.catalog.payloads`.
 """
 
 

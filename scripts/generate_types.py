@@ -13,11 +13,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from architecture_page import architecture_page, readme
 from event_fields import CATALOG, NOTE, ROOT, is_model, joined, nested_models, parts_of, wire_name
 from events_page import reference_page
 from metrics_page import metrics_page
 from pydantic import AwareDatetime
 from pydantic.fields import FieldInfo
+from python_page import python_page
 from schedules_page import schedules_page
 
 from cgk_tasks.events.base import TenantEvent, WireModel
@@ -136,6 +138,12 @@ def send_jobs_in_chunks(
 def asend_jobs_in_chunks(
     items: Iterable[SendItem | TenantEvent], *, chunk_size: int = 1_000
 ) -> AsyncIterator[SentItem]: ...
+def get_run(run_id: str) -> RunStatus: ...
+async def aget_run(run_id: str) -> RunStatus: ...
+def cancel_run(run_id: str) -> RunStatus: ...
+async def acancel_run(run_id: str) -> RunStatus: ...
+def replay_run(run_id: str) -> RunHandle: ...
+async def areplay_run(run_id: str) -> RunHandle: ...
 def get_job_status(run_id: str) -> RunStatus: ...
 async def aget_job_status(run_id: str) -> RunStatus: ...
 def cancel_job(run_id: str) -> RunStatus: ...
@@ -273,8 +281,11 @@ def generated_files() -> dict[Path, str]:
         Path("cgk_tasks/catalog/payloads.py"): payloads_module(),
         Path("cgk_tasks/client/api.pyi"): api_stub(),
         Path("cgk_tasks/tasks.pyi"): catalog_stub(),
+        Path("README.md"): readme(),
+        Path("docs/explanation/architecture.md"): architecture_page(),
         Path("docs/reference/events.md"): reference_page(),
         Path("docs/reference/metrics.md"): metrics_page(),
+        Path("docs/reference/python.md"): python_page(),
         Path("docs/reference/schedules.md"): schedules_page(),
     }
 

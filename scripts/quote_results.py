@@ -1,6 +1,7 @@
 """Quote the figures of benchmarks/RESULTS.md where they are shown, after `make bench`.
 
-In the README some rows of its first table, without budgets, in docs/explanation/performance.md all of it, and pictures in docs/images.
+In the README some rows of its first table, without budgets, in docs/explanation/performance.md all of it, and pictures
+in docs/images.
 
 python scripts/quote_results.py            write them
 python scripts/quote_results.py --check    only say whether they are in step; exit 1 if not
@@ -54,7 +55,9 @@ def quoted(readme: str, results: str, wanted: tuple[str, ...] = IN_README) -> st
     absent = set(wanted) - {row[0] for row in rows}
     if absent:
         raise SystemExit(f"{RESULTS} has no line for {', '.join(sorted(absent))}: mend IN_README in {__file__}")
-    table = "\n".join(f"| {' | '.join(row[:4])} |" for row in rows if row in rows[:2] or row[0] in wanted)
+    heading, rule = [*rows[0][:4], "better"], [*rows[1][:4], "---"]
+    quotes = [[*row[:4], "higher" if row[2].endswith("/s") else "lower"] for row in rows[2:] if row[0] in wanted]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (heading, rule, *quotes))
     return _QUOTE.sub(lambda match: f"{match[1]}{table}\n\n{made[1]}, {machine[1]}\n{match[2]}", readme)
 
 
@@ -141,7 +144,8 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         for file in behind:
             print(
-                f"{file.relative_to(ROOT)} is not in step with benchmarks/RESULTS.md. Run: python scripts/quote_results.py"
+                f"{file.relative_to(ROOT)} is not in step with benchmarks/RESULTS.md. Run: python "
+                "scripts/quote_results.py"
             )
         return int(bool(behind))
     for file in behind:

@@ -15,7 +15,8 @@ class PlainCelery(Peer):
     packages = ("celery", "kombu")
     how = "`celery worker -c 2`, prefork, no results"
     guarantees = (
-        "In Redis only. At most once: a killed process loses the job it runs; jobs that its worker had fetched come back "
+        "In Redis only. At most once: a killed process loses the job it runs; "
+        "jobs that its worker had fetched come back "
         "after the visibility timeout of 1 h. No tenant, no history."
     )
     share = 0.3

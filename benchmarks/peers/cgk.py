@@ -17,8 +17,10 @@ class CgkTasks(Peer):
     packages = ("cgk-tasks", "celery")
     how = "`celery worker -c 2`, prefork"
     guarantees = (
-        "Durable in PostgreSQL; losing Redis loses nothing. At least once: a killed process's runs go again after 1 s, a "
-        "killed worker's after 30 s; writes with `ctx.db` exactly once. Tenant context, checked payload, every run in the history."
+        "Durable in PostgreSQL; losing Redis loses nothing. At least once: "
+        "a killed process's runs go again after 1 s, a "
+        "killed worker's after 30 s; writes with `ctx.db` exactly once. Tenant context, checked payload, "
+        "every run in the history."
     )
     environment: ClassVar = dict([PACKETS])
 

@@ -1,4 +1,6 @@
-"""pgqueuer in the same PostgreSQL: logged tables, its autovacuum settings, asyncpg; batches of its default, and of 100."""
+"""pgqueuer in the same PostgreSQL: logged tables, its autovacuum settings, asyncpg; batches of its default,
+and of 100.
+"""
 
 from __future__ import annotations
 

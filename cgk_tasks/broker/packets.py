@@ -51,7 +51,9 @@ class RunTimes:
         return self._known.get(event)
 
     def measured(self, event: str, runs: int, seconds: float) -> None:
-        """Count `runs` that took `seconds` together. Not the first ones of a process: they wait for imports and connections."""
+        """Count `runs` that took `seconds` together. Not the first ones of a process: they wait for imports and
+        connections.
+        """
         with self._lock:
             if event not in self._warm:
                 self._warm.add(event)

@@ -19,7 +19,7 @@ class QoS(virtual.QoS):
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         # When Redis is gone Celery closes the channel of a connection that it has taken apart already, and putting
-        # messages back raises AttributeError, which ends the worker. The dispatcher hands those runs over again.
+        # messages back raises AttributeError, which ends the worker. The dispatcher dispatches those runs again.
         try:
             super().restore_unacked_once(stderr)
         except Exception as exc:  # noqa: BLE001

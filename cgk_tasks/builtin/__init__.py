@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Final
 
 from cgk_tasks.config import Settings, get_settings
+from cgk_tasks.extras import require_extra
 from cgk_tasks.jobs.registry import Job, add_job
 
 __all__ = ["register_builtin_jobs"]
@@ -31,17 +32,27 @@ _SWITCHES: Final[Mapping[str, tuple[str, Callable[[Settings], bool]]]] = {
     "system.alert": ("system.alert", lambda settings: bool(settings.alert_urls)),
 }
 
+_EXTRA_OF: Final[Mapping[str, str]] = {
+    "email.jobs": "notify",
+    "messages": "notify",
+    "system.alert": "notify",
+    "webhooks.jobs": "webhooks",
+}
+
 
 def register_builtin_jobs() -> tuple[str, ...]:
     """Register the jobs that the settings switch on, and return their events. Safe to repeat."""
     settings = get_settings()
     switched_on = [(event, module) for event, (module, is_on) in _SWITCHES.items() if is_on(settings)]
     for event, module in switched_on:
-        add_job(_jobs_of(module)[event])
+        add_job(_jobs_of(module, event)[event])
     return tuple(event for event, _module in switched_on)
 
 
-def _jobs_of(module: str) -> dict[str, Job]:
+def _jobs_of(module: str, event: str) -> dict[str, Job]:
     # Imported only when switched on: a worker carries nothing that it does not use.
+    extra = _EXTRA_OF.get(module)
+    if extra is not None:
+        require_extra(extra, f"The built-in job of {event}")
     jobs: tuple[Job, ...] = import_module(f"{__name__}.{module}").JOBS
     return {job.event: job for job in jobs}

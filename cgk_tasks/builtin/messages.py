@@ -40,8 +40,9 @@ def _url(ctx: JobContext[Any], name: str, place: str | None = None, **values: st
     url = required(settings_of(ctx.tenant_id, name), name, ctx.tenant_id)
     if place is not None and place not in url:
         raise PermanentError(
-            f"The {name} of tenant {ctx.tenant_id!r} has no place for the recipient. Put {place} into it.",
+            f"The {name} of tenant {ctx.tenant_id!r} has no place for the recipient.",
             "NOT_CONFIGURED",
+            hint=f"Put {place} into it.",
         )
     return fill_in(url, **values)
 

@@ -37,7 +37,7 @@ def set_tenant_setting(tenant_id: str, name: str, value: SecretStr | str) -> Non
     tenant = registry.require(tenant_id)
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not text.strip():
-        raise InvalidOptionError(_checked(name), "the value is empty. To remove it, use remove_tenant_setting.")
+        raise InvalidOptionError(_checked(name), "the value is empty.", hint="To remove it, use remove_tenant_setting.")
     stored = text.strip()
     if _checked(name) != _PUBLIC:
         stored = seal(stored, tenant_id=tenant.id, name=name)
@@ -89,9 +89,9 @@ def required(settings: dict[str, str], name: str, tenant_id: str) -> str:
     """One of them. Raises PermanentError (NOT_CONFIGURED) that says how to set it."""
     if name not in settings:
         raise PermanentError(
-            f"Tenant {tenant_id!r} has no {name}, and neither has the platform. Set CGK_{name.upper()}, or run: "
-            f"cgk-tasks tenants set {tenant_id} {name}",
+            f"Tenant {tenant_id!r} has no {name}, and neither has the platform.",
             "NOT_CONFIGURED",
+            hint=(f"Set CGK_{name.upper()}, or run: cgk-tasks tenants set {tenant_id} {name}"),
         )
     return settings[name]
 

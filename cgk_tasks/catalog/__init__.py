@@ -1,4 +1,5 @@
-"""The catalog: every event of the platform as a typed model, one module a category; its schedules are in `schedules.py`.
+"""The catalog: every event of the platform as a typed model, one module a category; its schedules are in
+`schedules.py`.
 
 An application may leave it out (CGK_CATALOG=none) or bring its own: a module that defines events, and may have ALIASES,
 CATEGORY_ORDER and a module `schedules` with SCHEDULES. Nothing here needs Celery, SQLAlchemy or Redis.

@@ -8,6 +8,7 @@ import typer
 
 from cgk_tasks.cli import application
 from cgk_tasks.cli.output import examples, say
+from cgk_tasks.extras import require_extra
 
 EXAMPLES = examples("cgk-tasks admin", "cgk-tasks admin --port 9000", "cgk-tasks admin --reset-password")
 
@@ -19,6 +20,7 @@ def admin(
     ] = False,
 ) -> None:
     """Serve the schedules' admin on this machine only. The password is made at the first start and shown once."""
+    require_extra("beat", "The admin")
     import cgk_tasks.celery_app  # noqa: F401 - the admin offers its tasks
     from cgk_tasks.schedules.admin_server import ensure_login, serve
     from cgk_tasks.schedules.django_setup import migrate_django

@@ -11,6 +11,7 @@ import typer.core
 
 from cgk_tasks.cli import application
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
+from cgk_tasks.extras import require_extra
 
 if TYPE_CHECKING:
     from cgk_tasks.dashboard.access.deprecated_settings import UsersFile
@@ -59,6 +60,7 @@ def dashboard(
     """
     if context.invoked_subcommand is not None:
         return
+    require_extra("dashboard", "The dashboard")
     import cgk_tasks.celery_app
     from cgk_tasks.dashboard.serving import serve
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cgk_tasks.cli.output import examples
+from cgk_tasks.extras import require_extra
 
 EXAMPLES = examples("cgk-tasks demo", "cgk-tasks demo --keep")
 
@@ -23,6 +24,7 @@ def demo(
     """
     from rich.console import Console
 
+    require_extra("embedded", "The demo")
     from cgk_tasks.demo import run
 
     raise typer.Exit(run(Console(), keep=keep))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 import traceback
 
 import typer
 
 from cgk_tasks.errors import BrokerError, CgkTasksError, ConfigurationError
+from cgk_tasks.extras import explain_missing
 
-_SENTENCE_END = re.compile(r"(?<=[.?!])\s+(?=[A-Z`])")
 _wants_traceback = False
 
 
@@ -30,8 +29,12 @@ def known(error: Exception) -> CgkTasksError | None:
         from cgk_tasks.sql import postgres
 
         explained: CgkTasksError = postgres.explain(error)
+    elif isinstance(error, ModuleNotFoundError) and (missing := explain_missing(error)) is not None:
+        explained = missing
     elif _comes_from(error, "redis", "kombu"):
-        explained = BrokerError(f"The broker refused or cannot be reached: {error}. Check it with: cgk-tasks doctor")
+        explained = BrokerError(
+            f"The broker refused or cannot be reached: {error}.", hint="Check it with: cgk-tasks doctor"
+        )
     elif isinstance(error, OSError) and error.filename is not None:
         explained = ConfigurationError(_about_a_file(error))
     else:
@@ -59,16 +62,9 @@ def report(error: CgkTasksError) -> None:
     """Print `error: ...`, and `hint: ...` where the error says what to do, on stderr."""
     if _wants_traceback:
         traceback.print_exception(error, file=sys.stderr)
-    what, hint = in_two(error)
     typer.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(what, err=True)
-    for line in [hint, *getattr(error, "__notes__", [])]:
+    typer.echo(error.text, err=True)
+    for line in [error.hint, *getattr(error, "__notes__", [])]:
         if line:
             typer.secho("hint:  ", fg="cyan", err=True, nl=False)
             typer.echo(line, err=True)
-
-
-def in_two(error: CgkTasksError) -> tuple[str, str]:
-    """What happened, and what to do: by the custom of this package the first sentence and the rest."""
-    first, *rest = _SENTENCE_END.split(str(error), maxsplit=1)
-    return first, rest[0] if rest else ""

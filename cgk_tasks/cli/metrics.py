@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cgk_tasks.cli.output import examples, say
+from cgk_tasks.extras import require_extra
 
 EXAMPLES = examples("cgk-tasks metrics", "CGK_EXPORTER=0.0.0.0:9808 cgk-tasks metrics", "cgk-tasks metrics --once")
 
@@ -18,8 +19,9 @@ def metrics(
 ) -> None:
     """Serve what PostgreSQL knows about runs, workers and schedules to Prometheus, on CGK_EXPORTER, until Ctrl-C.
 
-    Workers serve their own figures where CGK_METRICS_ADDRESS is set.
+    Workers serve their own counters where CGK_METRICS_ADDRESS is set.
     """
+    require_extra("worker", "The command metrics")
     from cgk_tasks.config import get_settings
     from cgk_tasks.monitoring import exporter
 

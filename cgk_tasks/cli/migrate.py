@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -34,9 +35,12 @@ def migrate(
 def bring_up_to_date() -> str | None:
     """Make or change the tables of cgk_tasks and of django-celery-beat. Returns the revision of the first."""
     from cgk_tasks import migrations
-    from cgk_tasks.schedules.django_setup import migrate_django, uses_own_settings
 
     revision = migrations.migrate()
+    if find_spec("django_celery_beat") is None:
+        return revision  # nor does beat run from here
+    from cgk_tasks.schedules.django_setup import migrate_django, uses_own_settings
+
     migrate_django()
     if not uses_own_settings():
         say(

@@ -21,11 +21,12 @@ commands = typer.Typer(
 )
 
 TenantId = Annotated[str, typer.Argument(metavar="ID", help="The tenant: lower-case letters, digits, _ and -.")]
-_COLUMNS = ("id", "status", "isolation", "schema_name", "role_name")
+_COLUMNS = ("id", "state", "isolation", "schema_name", "role_name")
 
 
 def _row(tenant: Tenant) -> dict[str, Any]:
-    return {name: getattr(tenant, name) for name in _COLUMNS}
+    # `status` is the first name of `state`, for programs that read it in the JSON.
+    return {name: getattr(tenant, name) for name in (*_COLUMNS, "status")}
 
 
 @commands.command("add", epilog=examples("cgk-tasks tenants add acme", "cgk-tasks tenants add acme --schema shop_acme"))
@@ -49,7 +50,7 @@ def add(
     if as_json:
         print_json(_row(tenant))
     else:
-        typer.echo(f"{tenant.id}: {tenant.status}, isolation {tenant.isolation}, schema {tenant.schema_name}")
+        typer.echo(f"{tenant.id}: {tenant.state}, isolation {tenant.isolation}, schema {tenant.schema_name}")
 
 
 @commands.command("list", epilog=examples("cgk-tasks tenants list", "cgk-tasks tenants list --json"))
@@ -76,7 +77,7 @@ def suspend(
     from cgk_tasks.tenancy.audit import actor
 
     tenant = suspend_tenant(tenant_id, by=by or actor())
-    typer.echo(f"{tenant.id}: {tenant.status}")
+    typer.echo(f"{tenant.id}: {tenant.state}")
 
 
 @commands.command("resume", epilog=examples("cgk-tasks tenants resume acme"))
@@ -85,7 +86,7 @@ def resume(tenant_id: TenantId) -> None:
     from cgk_tasks.tenancy import resume_tenant
 
     tenant = resume_tenant(tenant_id)
-    typer.echo(f"{tenant.id}: {tenant.status}")
+    typer.echo(f"{tenant.id}: {tenant.state}")
 
 
 commands.command("migrate", epilog=tenants_migrate.EXAMPLES)(tenants_migrate.migrate)

@@ -44,7 +44,10 @@ def schedule_job(
     run_at: datetime | None = None,
     **options: Any,
 ) -> RunHandle:
-    """Send one event for later: `send_job` with `delay` or `run_at`, one of which must be given."""
+    """Send one event for later: `send_job` with `delay` (seconds or timedelta) or `run_at` (aware datetime).
+
+    One of the two must be given. The other options are those of `send_job`, and so are the errors.
+    """
     if delay is None and run_at is None:
         raise InvalidOptionError("delay", "or run_at must be given to schedule_job; use send_job to run at once")
     return send_job(event, payload, delay=delay, run_at=run_at, **options)
@@ -53,12 +56,21 @@ def schedule_job(
 def trigger_and_wait(
     event: str | TenantEvent, payload: Payload | None = None, *, timeout: float = 30.0, **options: Any
 ) -> WaitResult:
-    """Send one event and wait up to `timeout` seconds for its end. A timeout is a result; `.unwrap()` raises."""
+    """Send one event and wait up to `timeout` seconds for its end. A timeout is a result; `.unwrap()` raises.
+
+    With several jobs for the event, it waits for all; the result is a dictionary of theirs by job id. The run goes on
+    after a timeout. Options and errors are those of `send_job`, without `session`; InvalidOptionError for a negative
+    timeout.
+    """
     return get_job_client().trigger_and_wait(event, payload, timeout=timeout, **options)
 
 
 def send_jobs(items: Iterable[SendItem | TenantEvent], *, session: Session | None = None) -> list[RunHandle]:
-    """Send many events in one transaction, all or nothing. Returns a handle for each, in their order."""
+    """Send many events in one transaction, all or nothing. Returns a handle for each, in their order.
+
+    `session`: a SQLAlchemy session whose transaction the runs belong to. Raises what `send_job` raises; the error's
+    `item` says which item it is about, counted from 0. For more than memory holds, use `send_jobs_in_chunks`.
+    """
     return get_job_client().send_batch(items, session=session)
 
 
@@ -69,27 +81,60 @@ def send_jobs_in_chunks(items: Iterable[SendItem | TenantEvent], *, chunk_size: 
             if sent.error is not None:
                 print(f"order {sent.position} was not sent: {sent.error}")
 
-    Each chunk is sent whole or not at all. There is a result for each item, in their order: of a chunk with a wrong item
-    that one has its own error and the others a ChunkRefusedError; the next chunks are sent all the same. Nothing is sent
-    before the first result is asked for. Raises InvalidOptionError, and StoreError when PostgreSQL is away: then what
-    was returned so far has been sent.
+    Each chunk is sent whole or not at all. There is a result for each item, in their order: of a chunk with a wrong
+    item that one has its own error and the others a ChunkRefusedError; the next chunks are sent all the same. Nothing
+    is sent before the first result is asked for. Raises InvalidOptionError, and StoreError when PostgreSQL is away:
+    then what was returned so far has been sent.
     """
     return get_job_client().send_in_chunks(items, chunk_size)
 
 
-def get_job_status(run_id: str) -> RunStatus:
-    """The run as it stands in the record. Raises UnknownRunError."""
+def get_run(run_id: str) -> RunStatus:
+    """The run as it stands in the record: state, attempts, errors, result, times (aware, in UTC).
+
+        run = get_run(handle.id)
+        if run.state == "failed":
+            print(run.error_code, run.error["message"])
+
+    Raises UnknownRunError if no run has this id or its history was removed, and StoreError.
+    """
     return get_job_client().get_run_status(run_id)
 
 
-def cancel_job(run_id: str) -> RunStatus:
-    """Cancel an open run: at once if it waits, within a second if it runs. Raises UnknownRunError, RunStateError."""
+def cancel_run(run_id: str) -> RunStatus:
+    """Cancel an open run: at once if it waits, within a second if it runs. Returns the run as it stands then.
+
+        cancel_run(handle.id)
+
+    Of a running run, `cancel_requested_at` is set and its job gets a RunCancelledError. Raises UnknownRunError,
+    RunStateError if the run has ended, and StoreError.
+    """
     return get_job_client().cancel(run_id)
 
 
-def retry_job(run_id: str) -> RunHandle:
-    """Replay a closed run as a new run that names it. Raises UnknownRunError, RunStateError."""
+def replay_run(run_id: str) -> RunHandle:
+    """Send a closed run again: a new run with the same event and payload, whose `replay_of` names the old one.
+
+        again = replay_run(failed.id)
+
+    Each call makes a new run. Raises UnknownRunError, RunStateError if the run is still open, and StoreError.
+    """
     return get_job_client().retry(run_id)
+
+
+def get_job_status(run_id: str) -> RunStatus:
+    """The first name of `get_run`, which new code should call."""
+    return get_run(run_id)
+
+
+def cancel_job(run_id: str) -> RunStatus:
+    """The first name of `cancel_run`, which new code should call."""
+    return cancel_run(run_id)
+
+
+def retry_job(run_id: str) -> RunHandle:
+    """The first name of `replay_run`, which new code should call."""
+    return replay_run(run_id)
 
 
 async def _in_thread(function: Any, *args: Any, session: AsyncSession | Session | None = None, **options: Any) -> Any:
@@ -144,16 +189,31 @@ async def asend_jobs_in_chunks(
             yield sent
 
 
+async def aget_run(run_id: str) -> RunStatus:
+    """`get_run` for asyncio."""
+    return await asyncio.to_thread(get_run, run_id)
+
+
+async def acancel_run(run_id: str) -> RunStatus:
+    """`cancel_run` for asyncio."""
+    return await asyncio.to_thread(cancel_run, run_id)
+
+
+async def areplay_run(run_id: str) -> RunHandle:
+    """`replay_run` for asyncio."""
+    return await asyncio.to_thread(replay_run, run_id)
+
+
 async def aget_job_status(run_id: str) -> RunStatus:
-    """`get_job_status` for asyncio."""
-    return await asyncio.to_thread(get_job_status, run_id)
+    """The first name of `aget_run`, which new code should call."""
+    return await aget_run(run_id)
 
 
 async def acancel_job(run_id: str) -> RunStatus:
-    """`cancel_job` for asyncio."""
-    return await asyncio.to_thread(cancel_job, run_id)
+    """The first name of `acancel_run`, which new code should call."""
+    return await acancel_run(run_id)
 
 
 async def aretry_job(run_id: str) -> RunHandle:
-    """`retry_job` for asyncio."""
-    return await asyncio.to_thread(retry_job, run_id)
+    """The first name of `areplay_run`, which new code should call."""
+    return await areplay_run(run_id)

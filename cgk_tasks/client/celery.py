@@ -98,9 +98,9 @@ class CeleryProvider:
                 connection.execute("SELECT 1 FROM cgk.runs LIMIT 1")
             get_publisher().ping()
         except psycopg.Error as exc:
-            return Health(False, error=str(postgres.explain(exc)))
+            return Health.of(postgres.explain(exc))
         except CgkTasksError as exc:
-            return Health(False, error=str(exc))
+            return Health.of(exc)
         return Health(True, latency_seconds=time.monotonic() - begun)
 
     def close(self) -> None:

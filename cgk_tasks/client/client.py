@@ -20,7 +20,7 @@ from cgk_tasks.client.provider import (
     blame_item,
     slowest_look_seconds,
 )
-from cgk_tasks.config import Settings, get_settings
+from cgk_tasks.config import HOSTED_PROVIDERS, Settings, get_settings
 from cgk_tasks.errors import (
     CgkTasksError,
     ChunkRefusedError,
@@ -31,6 +31,7 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
+from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
@@ -167,7 +168,7 @@ class JobClient:
             known = {one.name for one in fields(SendOptions)}
             unknown = next(name for name in given if name not in known)
             raise InvalidOptionError(
-                unknown, f"is not an option of a send. There are: {', '.join(sorted(known))}"
+                unknown, "is not an option of a send.", hint=f"There are: {', '.join(sorted(known))}"
             ) from None
 
     def _merged(self, options: SendOptions) -> SendOptions:
@@ -216,7 +217,8 @@ def create_job_client(
     several databases. Close such a client when it is no longer needed.
 
     provider_settings go to the provider: the local one takes `tenants`, `concurrency` (5) and `max_queue_size`
-    (10000); trigger.dev takes `concurrency_per_tenant` (True). Raises ConfigurationError for an unknown provider or setting.
+    (10000); trigger.dev takes `concurrency_per_tenant` (True). Raises ConfigurationError for an unknown provider or
+    setting.
     """
     if settings is None and (database_url or broker_url):
         settings = settings_with(database_url, broker_url)
@@ -254,6 +256,8 @@ def _provider(name: str, provider_settings: dict[str, Any]) -> JobProvider:
         from cgk_tasks.client.local import LocalProvider
 
         return LocalProvider(**provider_settings)
+    if name in HOSTED_PROVIDERS:
+        require_extra("hosted", f"The provider {name}")
     if name == "inngest":
         from cgk_tasks.client.inngest import InngestProvider
 
@@ -263,7 +267,7 @@ def _provider(name: str, provider_settings: dict[str, Any]) -> JobProvider:
 
         return TriggerDevProvider(**provider_settings)
     raise ConfigurationError(
-        f"There is no provider {name!r}. Set JOBS_PROVIDER to celery, local, inngest or trigger.dev."
+        f"There is no provider {name!r}.", hint="Set JOBS_PROVIDER to celery, local, inngest or trigger.dev."
     )
 
 

@@ -1,8 +1,8 @@
 """What the providers of hosted systems have in common: events are checked here, and run there.
 
-They are for a move: a team that still runs Inngest or Trigger.dev sends through them first, and switches to Celery later.
-An option that only tunes a run and that the system does not know is left out, with a warning; one that promises something
-is refused.
+They are for a move: a team that still runs Inngest or Trigger.dev sends through them first, and switches to Celery
+later. An option that only tunes a run and that the system does not know is left out, with a warning; one that promises
+something is refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ log = structlog.get_logger("cgk_tasks.hosted")
 
 
 class HostedProvider(ABC):
-    """Events go to a system that other people run. `title`: its name in errors. `tunes_not`: options it does not know."""
+    """Events go to a system that other people run. `title`: its name in errors. `tunes_not`:
+    options it does not know.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -70,8 +72,9 @@ class HostedProvider(ABC):
         if session is not None:
             raise InvalidOptionError(
                 "session",
-                f"needs the celery provider: {self.title} would have the event even if your transaction is rolled back. "
-                "Leave session out, and send after the commit",
+                "needs the celery provider: "
+                f"{self.title} would have the event even if your transaction is rolled back.",
+                hint="Leave session out, and send after the commit",
             )
         runs = checked_runs(events, self._checked)
         return self._send_fresh(runs, [options for _event, options in events])
@@ -134,8 +137,12 @@ class HostedProvider(ABC):
         tenant = registry.require(event.tenant_id)
         if tenant.status == "suspended":
             raise TenantContextError(
-                f"The tenant {tenant.id!r} is suspended, and {self.title} cannot hold its runs back: {event.event_name} was "
-                f"not sent. Resume the tenant first: cgk-tasks tenants resume {tenant.id}"
+                (
+                    f"The tenant {tenant.id!r} is suspended, and {self.title} cannot hold its runs back: "
+                    f"{event.event_name} was "
+                    f"not sent."
+                ),
+                hint=f"Resume the tenant first: cgk-tasks tenants resume {tenant.id}",
             )
         return tenant
 
@@ -147,7 +154,8 @@ class HostedProvider(ABC):
         if key:
             headers["Authorization"] = f"Bearer {key}"
         return Connection(
-            system=self.title, base_url=base_url, headers=headers, key_name=key_name, url_name=url_name, secrets=secrets,
+            system=self.title, base_url=base_url, headers=headers, key_name=key_name, url_name=url_name,
+            secrets=secrets,
             timeout_seconds=get_settings().provider_timeout_seconds,
         )  # fmt: skip
 
@@ -155,8 +163,9 @@ class HostedProvider(ABC):
         """Refused: nothing would ever call the handler. Raises ConfigurationError."""
         del handler
         raise ConfigurationError(
-            f"{self.title} runs the functions of its own project, not handlers of this process: {event} was not registered. "
-            "Register it there, or set JOBS_PROVIDER=celery (or local)."
+            f"{self.title} runs the functions of its own project, not handlers of this process: "
+            f"{event} was not registered.",
+            hint="Register it there, or set JOBS_PROVIDER=celery (or local).",
         )
 
     def is_configured(self) -> bool:
@@ -172,7 +181,7 @@ class HostedProvider(ABC):
             self._check_settings()
             self._check_access()
         except CgkTasksError as exc:
-            return Health(False, error=str(exc))
+            return Health.of(exc)
         return Health(True, latency_seconds=time.monotonic() - begun)
 
     @abstractmethod
@@ -207,13 +216,15 @@ class HostedProvider(ABC):
 def checked_key(name: str, value: str, *, begins: Collection[str], where: str) -> str:
     """A key of the form that it must have. Raises ConfigurationError, which never quotes it."""
     if not value:
-        raise ConfigurationError(f"{name} is not set. {where}")
+        raise ConfigurationError(f"{name} is not set.", hint=where)
     if not value.isascii() or not value.isprintable() or " " in value:
         raise ConfigurationError(
-            f"{name} has characters that no key has (spaces, line breaks, accents). Copy it again."
+            f"{name} has characters that no key has (spaces, line breaks, accents).", hint="Copy it again."
         )
     if begins and not value.startswith(tuple(begins)):
-        raise ConfigurationError(f"{name} does not begin with {' or '.join(begins)}. Is it another key? {where}")
+        raise ConfigurationError(
+            f"{name} does not begin with {' or '.join(begins)}.", hint=f"Is it another key? {where}"
+        )
     return value
 
 
@@ -222,7 +233,7 @@ def checked_url(name: str, value: str) -> str:
     url = value.strip().rstrip("/")
     scheme, _, rest = url.partition("://")
     if scheme not in {"http", "https"} or not rest or "@" in rest or any(mark in rest for mark in "?# "):
-        raise ConfigurationError(f"{name} is not an address such as https://jobs.example.com. Correct it.")
+        raise ConfigurationError(f"{name} is not an address such as https://jobs.example.com.", hint="Correct it.")
     return url
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import httpx
 
-from cgk_tasks.client.httpx_logging import quiet_requests
+from cgk_tasks.client.httpx_logging import unlogged_requests
 from cgk_tasks.errors import ProviderError
 from cgk_tasks.jobs.classification import classify_error
 
@@ -22,6 +22,7 @@ _TRIES = 4
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_ANSWER = 32 * 1024 * 1024
 _EXCERPT = 300
+_LATER = "Try again later."
 _NOT_RECEIVED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -79,8 +80,8 @@ class Connection:
     ) -> Answer:
         """The answer to a request, if its status is 2xx or one of `accept`.
 
-        Repeated after a fault of the network, 408, 429 and 5xx while there is time; with `if_not_received` only where the
-        system cannot have acted on it. Raises ProviderError.
+        Repeated after a fault of the network, 408, 429 and 5xx while there is time; with `if_not_received` only where
+        the system cannot have acted on it. Raises ProviderError.
         """
         give_up = time.monotonic() + self.timeout_seconds
         pause = _FIRST_PAUSE_SECONDS
@@ -122,7 +123,7 @@ class Connection:
         limit = max(0.05, min(self.timeout_seconds / 2, give_up - time.monotonic()))
         try:
             with (
-                quiet_requests(),
+                unlogged_requests(),
                 self._http().stream(
                     method, path, content=content, headers={**self.headers, **headers}, timeout=limit
                 ) as response,
@@ -171,9 +172,11 @@ class Connection:
         reason = f"did not answer within {self.timeout_seconds:g} s" if timed_out else f"cannot be reached: {exc}"
         # The cause is left out: its parts quote the request, and with it the key.
         return self._error(
-            f"{reason.rstrip('.')}. Nothing is known of the request's fate. Check {self.url_name} and the network, and try "
-            "again later.", found.code, None,
-        )  # fmt: skip
+            f"{reason.rstrip('.')}. Nothing is known of the request's fate.",
+            found.code,
+            None,
+            hint=f"Check {self.url_name} and the network, and try again later.",
+        )
 
     def _refused(self, response: httpx.Response, body: bytes) -> ProviderError:
         status = response.status_code
@@ -181,27 +184,31 @@ class Connection:
         said = self._excerpt(response, body)
         if status in (401, 403):
             return self._error(
-                f"refused {self.key_name} ({status}{said}). Check that it is complete, and of the environment that you "
-                "mean.", "INVALID_CREDENTIALS", status,
-            )  # fmt: skip
-        if response.is_redirect:
-            text = (
-                f"answered with a redirect ({status}), which is not followed. Set {self.url_name} to the final address."
+                f"refused {self.key_name} ({status}{said}).",
+                "INVALID_CREDENTIALS",
+                status,
+                hint="Check that it is complete, and of the environment that you mean.",
             )
-            return self._error(text, "NOT_CONFIGURED", status)
+        if response.is_redirect:
+            text = f"answered with a redirect ({status}), which is not followed."
+            return self._error(text, "NOT_CONFIGURED", status, hint=f"Set {self.url_name} to the final address.")
         if status == 429:
             waits = found.retry_after if "retry-after" in response.headers else None
-            return self._error(f"asks to send more slowly (429{said}). Try again later.", "RATE_LIMITED", status, waits)
+            return self._error(f"asks to send more slowly (429{said}).", "RATE_LIMITED", status, waits, hint=_LATER)
         if status >= 500:
             waits = found.retry_after if "retry-after" in response.headers else None
-            return self._error(f"has a fault of its own ({status}{said}). Try again later.", found.code, status, waits)
+            return self._error(f"has a fault of its own ({status}{said}).", found.code, status, waits, hint=_LATER)
         if status == 413:
-            text = f"refused the payload as too large (413{said}). Store the data and send a reference to it."
-            return self._error(text, "PAYLOAD_TOO_LARGE", status)
-        return self._error(f"refused the request ({status}{said}). Correct what it names.", "INVALID_INPUT", status)
+            text = f"refused the payload as too large (413{said})."
+            return self._error(text, "PAYLOAD_TOO_LARGE", status, hint="Store the data and send a reference to it.")
+        return self._error(
+            f"refused the request ({status}{said}).", "INVALID_INPUT", status, hint="Correct what it names."
+        )
 
-    def _error(self, text: str, code: str, status: int | None, retry_after: float | None = None) -> ProviderError:
-        return ProviderError(f"{self.system} {text}", code, status=status, retry_after=retry_after)
+    def _error(
+        self, text: str, code: str, status: int | None, retry_after: float | None = None, *, hint: str | None = None
+    ) -> ProviderError:
+        return ProviderError(f"{self.system} {text}", code, status=status, retry_after=retry_after, hint=hint)
 
     def _excerpt(self, response: httpx.Response, body: bytes) -> str:
         """What it says about the refusal, where that is no page."""

@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_quiet: ContextVar[bool] = ContextVar("cgk_quiet_requests", default=False)
+_unlogged: ContextVar[bool] = ContextVar("cgk_unlogged_requests", default=False)
 
 
 class _NotOurs(logging.Filter):
     """The application's own requests stay in the log."""
 
     def filter(self, _record: logging.LogRecord) -> bool:
-        return not _quiet.get()
+        return not _unlogged.get()
 
 
 logging.getLogger("httpx").addFilter(_NotOurs())
 
 
 @contextmanager
-def quiet_requests() -> Iterator[None]:
+def unlogged_requests() -> Iterator[None]:
     """Requests that httpx makes inside the block, in this thread or task, are not logged."""
-    token = _quiet.set(True)
+    token = _unlogged.set(True)
     try:
         yield
     finally:
-        _quiet.reset(token)
+        _unlogged.reset(token)

@@ -1,7 +1,7 @@
 """The provider inngest: events go to Inngest's event API, and its functions with that trigger run.
 
-The id of a run is that of the event. An event may start several functions: they are told together, as a run with children
-is. The tenant is `event.data.tenantId`, by which functions can limit concurrency.
+The id of a run is that of the event. An event may start several functions: they are told together, as a run with
+children is. The tenant is `event.data.tenantId`, by which functions can limit concurrency.
 """
 
 from __future__ import annotations
@@ -74,18 +74,22 @@ class InngestProvider(HostedProvider):
         said = answer.body.get("error") if isinstance(answer.body, dict) else None
         if answer.status == 200:
             return ProviderError(
-                "Inngest did not give an id for each event. Is INNGEST_BASE_URL the address of its API?", "NOT_CONFIGURED",
+                "Inngest did not give an id for each event.",
+                "NOT_CONFIGURED",
+                hint="Is INNGEST_BASE_URL the address of its API?",
                 status=200,
-            )  # fmt: skip
+            )
         reason = self._events.masked(str(said))
         return ProviderError(
-            f"Inngest refused an event (400: {reason}). Correct what it names.", "INVALID_INPUT", status=400
+            f"Inngest refused an event (400: {reason}).", "INVALID_INPUT", hint="Correct what it names.", status=400
         )
 
     def _refuse_promises(self, run: NewRun) -> None:
         if run.expires_at is not None:
             raise InvalidOptionError(
-                "expires", "cannot be kept by Inngest. Leave it out, and give the function timeouts.start in Inngest"
+                "expires",
+                "cannot be kept by Inngest.",
+                hint="Leave it out, and give the function timeouts.start in Inngest",
             )
 
     def get_run_status(self, run_id: str) -> RunStatus:
@@ -127,9 +131,10 @@ class InngestProvider(HostedProvider):
             raise RunStateError(run_id, now.state, "cancel")
         if not found:
             raise ProviderError(
-                f"No function of Inngest has begun for event {run_id}, so there is nothing to cancel yet. Try again in a "
-                "moment; if no function has this trigger, nothing will ever run.", "INVALID_STATE",
-            )  # fmt: skip
+                f"No function of Inngest has begun for event {run_id}, so there is nothing to cancel yet.",
+                "INVALID_STATE",
+                hint=("Try again in a moment; if no function has this trigger, nothing will ever run."),
+            )
         for one in found:
             if not found_status(status, [one]).is_closed:
                 self._cancel_function(quote(str(one.get("run_id")), safe=""))
@@ -184,7 +189,9 @@ class InngestProvider(HostedProvider):
 
 
 def _event(run: NewRun) -> str:
-    """The wire form. `id` lets Inngest know the same event again for 24 hours; without a key each has one of its own."""
+    """The wire form. `id` lets Inngest know the same event again for 24 hours;
+    without a key each has one of its own.
+    """
     if run.idempotency_key is None:
         known_by = run.id
     else:
@@ -204,7 +211,7 @@ def checked_signing_key(value: str, *, own_server: bool) -> str:
         return value
     if not value:
         raise ConfigurationError(
-            f"INNGEST_SIGNING_KEY is not set: runs cannot be read without it. {_WHERE_SIGNING_KEY}"
+            "INNGEST_SIGNING_KEY is not set: runs cannot be read without it.", hint=_WHERE_SIGNING_KEY
         )
     return checked_key("INNGEST_SIGNING_KEY", value, begins=("signkey-", "signkey_"), where=_WHERE_SIGNING_KEY)
 
@@ -237,7 +244,10 @@ def _data(answer: Answer) -> Any:
     status = answer.body.get("status")
     if isinstance(status, int) and status >= 500:
         raise ProviderError(
-            f"Inngest has a fault of its own ({status}). Try again later.", "SERVICE_UNAVAILABLE", status=status
+            f"Inngest has a fault of its own ({status}).",
+            "SERVICE_UNAVAILABLE",
+            hint="Try again later.",
+            status=status,
         )
     return answer.body.get("data")
 
@@ -264,6 +274,7 @@ def _time(value: Any) -> datetime | None:
 
 def _unexpected(what: str) -> ProviderError:
     return ProviderError(
-        f"Inngest answered about {what} in a form that is not known here. Is INNGEST_BASE_URL the address of its API?",
+        f"Inngest answered about {what} in a form that is not known here.",
         "NOT_CONFIGURED",
+        hint="Is INNGEST_BASE_URL the address of its API?",
     )

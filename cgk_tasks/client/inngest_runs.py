@@ -23,7 +23,8 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]{2,}")
 
 
 def found_status(sent: RunStatus, found: Sequence[Mapping[str, Any]]) -> RunStatus:
-    """sent: the run before any function began. found: Inngest's records; one function is the run, several are its parts.
+    """sent: the run before any function began. found: Inngest's records; one function is the run, several are its
+    parts.
 
     The result of several is a dict by the functions' ids; the run fails if one of them has.
     """
@@ -40,7 +41,8 @@ def found_status(sent: RunStatus, found: Sequence[Mapping[str, Any]]) -> RunStat
     failed = next((part for part in parts if part.state == "failed"), None)
     state: State = "failed" if failed else "cancelled" if "cancelled" in states else "completed"
     return replace(
-        whole, state=state, result={part.job: part.result for part in parts}, error_code=failed.error_code if failed else None,
+        whole, state=state, result={part.job: part.result for part in parts},
+        error_code=failed.error_code if failed else None,
         errors=[error for part in parts for error in part.errors],
         closed_at=max((part.closed_at for part in parts if part.closed_at), default=None),
     )  # fmt: skip
@@ -52,7 +54,8 @@ def _part(sent: RunStatus, record: Mapping[str, Any]) -> RunStatus:
         state = "scheduled"
     output = record.get("output")
     part = replace(
-        sent, state=state, job=str(record.get("function_id") or "") or None, started_at=_time(record.get("run_started_at")),
+        sent, state=state, job=str(record.get("function_id") or "") or None,
+        started_at=_time(record.get("run_started_at")),
         closed_at=_time(record.get("ended_at")), attempt=1 if state in {"running", "completed", "failed"} else 0,
     )  # fmt: skip
     if state == "completed":

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("cgk_tasks.local")
 
-_CLOSED = "The local provider was closed. Make a new client with create_job_client()."
+_CLOSED = "The local provider was closed."
+_CLOSED_HINT = "Make a new client with create_job_client()."
 
 
 @dataclass
@@ -140,7 +141,7 @@ class LocalProvider:
     def _accept(self, runs: Sequence[NewRun]) -> list[RunHandle]:
         """All or none, under the lock."""
         if self._closed:
-            raise ConfigurationError(_CLOSED)
+            raise ConfigurationError(_CLOSED, hint=_CLOSED_HINT)
         now = datetime.now(UTC)
         earlier = self._keys.match(runs, now, get_settings().idempotency_seconds)
         fresh = [run for run in runs if run.id not in earlier]
@@ -217,11 +218,11 @@ class LocalProvider:
 
     def health_check(self) -> Health:
         if self._closed:
-            return Health(False, error=_CLOSED)
+            return Health(False, error=_CLOSED, hint=_CLOSED_HINT)
         return Health(True)
 
     def close(self) -> None:
-        """Stop handing runs over and wait for those that run now; the rest is lost with this object."""
+        """Stop starting runs and wait for those that run now; the rest is lost with this object."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -57,11 +57,17 @@ class WaitResult:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a provider can be reached now, how long that took, and if not, why and what to do."""
+    """Whether a provider can be reached now, how long that took, and if not, why (`error`) and what to do (`hint`)."""
 
     healthy: bool
     latency_seconds: float = 0.0
     error: str | None = None
+    hint: str | None = None
+
+    @classmethod
+    def of(cls, problem: CgkTasksError) -> Health:
+        """What an error says about the provider's health."""
+        return cls(False, error=problem.text, hint=problem.hint)
 
 
 def blame_item(exc: CgkTasksError, position: int) -> None:

@@ -53,7 +53,9 @@ _RUN_ID = re.compile(r"run_[A-Za-z0-9]+")
 
 
 class TriggerDevProvider(HostedProvider):
-    """concurrency_per_tenant: send the tenant as concurrency key. False: limits of queues count for all tenants together."""
+    """concurrency_per_tenant: send the tenant as concurrency key. False: limits of queues count for all tenants
+    together.
+    """
 
     name = "trigger.dev"
     title = "Trigger.dev"
@@ -109,7 +111,7 @@ class TriggerDevProvider(HostedProvider):
     def _refuse_promises(self, run: NewRun) -> None:
         if run.expires_at is not None and _seconds_to_start(run) <= 0:
             raise InvalidOptionError(
-                "expires", "is over before the run is due. Give it time to start, or do not send it"
+                "expires", "is over before the run is due.", hint="Give it time to start, or do not send it"
             )
 
     def _handle(self, run: NewRun, answer: Any) -> RunHandle:
@@ -222,7 +224,8 @@ def _code(said: str, error: Any) -> str:
 def _error(run: Mapping[str, Any], error: Mapping[str, Any], said: str) -> dict[str, Any]:
     return {
         "attempt": int(run.get("attemptCount") or 0), "type": error.get("name") or "Error", "code": _code(said, error),
-        "message": str(error.get("message") or ""), "traceback": error.get("stackTrace") or "", "at": run.get("finishedAt"),
+        "message": str(error.get("message") or ""), "traceback": error.get("stackTrace") or "",
+        "at": run.get("finishedAt"),
     }  # fmt: skip
 
 
@@ -235,6 +238,7 @@ def _time(value: Any) -> datetime | None:
 
 def _unexpected(what: str) -> ProviderError:
     return ProviderError(
-        f"Trigger.dev answered about {what} in a form that is not known here. Is TRIGGER_API_URL the address of its API, and "
-        "of version 3 or newer?", "NOT_CONFIGURED",
-    )  # fmt: skip
+        f"Trigger.dev answered about {what} in a form that is not known here.",
+        "NOT_CONFIGURED",
+        hint=("Is TRIGGER_API_URL the address of its API, and of version 3 or newer?"),
+    )

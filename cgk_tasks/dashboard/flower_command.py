@@ -8,10 +8,12 @@ from typing import Any
 import click
 
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.extras import require_extra
 
 
 @click.pass_context
 def _serve(context: click.Context, /, tornado_argv: tuple[str, ...], **_preload_options: Any) -> None:
+    require_extra("dashboard", "The dashboard")
     from cgk_tasks.dashboard.serving import serve
 
     try:

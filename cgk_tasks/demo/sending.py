@@ -22,7 +22,9 @@ _LAST_REMINDER_SECONDS = 5.0
 
 
 def send_orders(purchases: Sequence[Purchase]) -> None:
-    """Send the orders, a thousand in a transaction: the workers begin with the first while the last are on their way."""
+    """Send the orders, a thousand in a transaction:
+    the workers begin with the first while the last are on their way.
+    """
     for begin in range(0, len(purchases), _AT_ONCE):
         send_jobs(_order(purchase) for purchase in purchases[begin : begin + _AT_ONCE])
 

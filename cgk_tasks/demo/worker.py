@@ -64,7 +64,9 @@ class WorkerProcess:
             self._process.send_signal(signal.SIGTERM)
 
     def wait_stopped(self) -> None:
-        """Until it has ended; killed with its children after 10 seconds, or at once when a Ctrl-C interrupts the wait."""
+        """Until it has ended; killed with its children after 10 seconds,
+        or at once when a Ctrl-C interrupts the wait.
+        """
         try:
             self._process.wait(_PATIENCE_SECONDS)
         except BaseException as exc:

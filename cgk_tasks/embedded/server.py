@@ -129,7 +129,7 @@ class Server(ABC):
             file.seek(log_start)
             lines = file.read().decode(errors="replace").splitlines()[-_LOG_LINES:]
         shown = "\n".join(f"  {line}" for line in lines) or "  (nothing)"
-        return EmbeddedError(f"The private {self.title} {what}. The end of its log, {self.log}:\n{shown}")
+        return EmbeddedError(f"The private {self.title} {what}.", hint=f"The end of its log, {self.log}:\n{shown}")
 
     def _require_owner(self) -> None:
         if os.getpid() != self.owner_pid:

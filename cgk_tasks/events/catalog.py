@@ -40,7 +40,7 @@ def _imported(name: str) -> ModuleType:
     except ModuleNotFoundError as exc:
         if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
             raise ConfigurationError(
-                f"CGK_CATALOG names {name!r}, but there is no such module. Check the spelling and PYTHONPATH, "
-                f"or set CGK_CATALOG={NONE} to do without a catalog."
+                f"CGK_CATALOG names {name!r}, but there is no such module.",
+                hint=(f"Check the spelling and PYTHONPATH, or set CGK_CATALOG={NONE} to do without a catalog."),
             ) from exc
         raise

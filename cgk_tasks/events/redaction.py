@@ -27,9 +27,9 @@ _SHORTEST: Final = 3
 _ANYWHERE_FROM: Final = 6
 """How long a value must be to be looked for in texts, and to be found inside words too.
 
-Three characters are a person's name (Kim, Ada) and stand out as a word. Two are half of all words, numbers and codes: to
-replace them would hide nothing and spoil the text. Up to five, a value is often a part of other words (Ada in Canada);
-from six on that is rare, and an address that is glued to something else must not slip through.
+Three characters are a person's name (Kim, Ada) and stand out as a word. Two are half of all words, numbers and codes:
+to replace them would hide nothing and spoil the text. Up to five, a value is often a part of other words (Ada in
+Canada); from six on that is rare, and an address that is glued to something else must not slip through.
 """
 
 _OF_EVERY_ERROR: Final = frozenset({"attempt", "at", "kind", "code", "type", "module"})
@@ -75,7 +75,9 @@ class Redaction:
         return self._pattern.sub(REDACTED, text)
 
     def data(self, data: Any) -> Any:
-        """JSON data without the sensitive values, keys included, and without what stands under a sensitive field's name."""
+        """JSON data without the sensitive values, keys included, and without what stands under a sensitive field's
+        name.
+        """
         if isinstance(data, str):
             return self.text(data)
         if isinstance(data, Mapping):

@@ -90,15 +90,15 @@ def new_run(
     here = find_current_tenant()
     if here is not None and here.id != tenant_id:
         raise TenantContextError(
-            f"{event} was sent for tenant {tenant_id!r} in the context of tenant {here.id!r}. "
-            "Is it the right tenant? Code that works for several uses platform_context()."
+            f"{event} was sent for tenant {tenant_id!r} in the context of tenant {here.id!r}.",
+            hint="Is it the right tenant? Code that works for several uses platform_context().",
         )
     origin = origin or _NOWHERE
     # A character is up to four bytes: most payloads need not be encoded to be known as small enough.
     if 4 * len(payload) > settings.max_payload_bytes and (size := len(payload.encode())) > settings.max_payload_bytes:
         raise PayloadTooLargeError(event, size, settings.max_payload_bytes)
     tenant = tenant or registry.require(tenant_id)
-    state: State = "held" if tenant.status == "suspended" else "pending"
+    state: State = "held" if tenant.state == "suspended" else "pending"
     run_id = origin.run_id or new_run_id()
     trace = origin.trace or tracing.sent(event, tenant_id, run_id)
     if options is NO_OPTIONS:
@@ -134,7 +134,7 @@ def new_run(
 def due_time(delay: float | timedelta | None, run_at: datetime | None, now: datetime) -> datetime | None:
     """When a run is due: None for at once. Raises InvalidOptionError."""
     if delay is not None and run_at is not None:
-        raise InvalidOptionError("delay", "was given together with run_at. Give one of them")
+        raise InvalidOptionError("delay", "was given together with run_at.", hint="Give one of them")
     if run_at is not None:
         return _aware("run_at", run_at)
     if delay is None:
@@ -153,7 +153,9 @@ def _duration(option: str, value: object) -> timedelta:
     except (OverflowError, ValueError):
         raise InvalidOptionError(option, f"cannot be {value} seconds") from None
     if duration < timedelta(0):
-        raise InvalidOptionError(option, f"is negative ({duration.total_seconds():g} s). Leave it out to run at once")
+        raise InvalidOptionError(
+            option, f"is negative ({duration.total_seconds():g} s).", hint="Leave it out to run at once"
+        )
     return duration
 
 
@@ -162,7 +164,9 @@ def _aware(option: str, value: object) -> datetime:
         raise InvalidOptionError(option, f"must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None:
         raise InvalidOptionError(
-            option, "has no time zone. Use an aware datetime, for instance datetime.now(UTC) + timedelta(days=1)"
+            option,
+            "has no time zone.",
+            hint="Use an aware datetime, for instance datetime.now(UTC) + timedelta(days=1)",
         )
     return value
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import structlog
 
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.extras import require_extra
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -68,7 +69,8 @@ class JobContext(Generic[P_co]):
         """
         if self._session is None:
             if not self.has_database:
-                raise ConfigurationError("ctx.db needs a database. Set CGK_DATABASE_URL.")
+                raise ConfigurationError("ctx.db needs a database.", hint="Set CGK_DATABASE_URL.")
+            require_extra("worker", "ctx.db")
             from cgk_tasks.tenancy.database import TenantSession
 
             self._session = TenantSession(self.tenant)

@@ -209,7 +209,7 @@ def with_idempotency(
 ) -> Middleware:
     """Return the kept result, without running the job, when a run with the same key has completed before.
 
-        middleware=[with_idempotency(lambda ctx: ctx.payload.payout_id)]
+        with_idempotency(lambda ctx: ctx.payload.payout_id)
 
     Keys are told apart by tenant and job. A job that fails keeps nothing. A job that wrote with `ctx.db` keeps its
     result once that is committed. Two runs with one key at the same moment both run: to prevent that, send them
@@ -268,6 +268,7 @@ def with_rate_limit(limiter: RateLimiter) -> Middleware:
         stripe = shared_rate_limiter(name="stripe", interval=1, max_per_interval=25)
 
         @define_job("charge", event="order.created", middleware=[with_rate_limit(stripe)])
+        def charge(ctx): ...
 
     Make the limiter once, beside the jobs that share it.
     """

@@ -36,7 +36,9 @@ _MAX_QUEUE_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The answer to `acquire`. When not granted, come back in `wait_seconds`; `limit` says what has no room, in words."""
+    """The answer to `acquire`. When not granted, come back in `wait_seconds`; `limit` says what has no room,
+    in words.
+    """
 
     granted: bool
     tenant_id: str
@@ -53,7 +55,9 @@ class RateLimiter(Protocol):
     def name(self) -> str: ...
 
     def acquire(self, tenant_id: str, *, holder: str | None = None) -> Permit:
-        """Take a place and a start, or neither. holder: whose place it is; a run that comes again takes over its own."""
+        """Take a place and a start, or neither. holder: whose place it is;
+        a run that comes again takes over its own.
+        """
 
     def release(self, permit: Permit) -> None:
         """Give the place back; without effect for a permit that was not granted. Never raises."""
@@ -82,7 +86,7 @@ def _limits(
         raise ConfigurationError(f"Rate limiter: name must be a text without spaces and braces, not {name!r}.")
     if max_concurrent is None and max_per_interval is None:
         raise ConfigurationError(
-            f"Rate limiter {name!r} limits nothing. Give max_concurrent, or interval and max_per_interval."
+            f"Rate limiter {name!r} limits nothing.", hint="Give max_concurrent, or interval and max_per_interval."
         )
     if (interval is None) != (max_per_interval is None):
         raise ConfigurationError(f"Rate limiter {name!r}: interval and max_per_interval need each other; give both.")

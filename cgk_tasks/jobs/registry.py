@@ -91,7 +91,8 @@ def define_job(
 
     The function may be `def` or `async def`. timeout: seconds or timedelta, after which JobTimeoutError is raised
     inside the job. concurrency: how many runs of the job may be on at once for one tenant, over all workers; the others
-    come back later, which uses no attempt. middleware: the first is the outermost. Raises ConfigurationError for a job id that another function has, UnknownEventError.
+    come back later, which uses no attempt. middleware: the first is the outermost. Raises ConfigurationError for a job
+    id that another function has, UnknownEventError.
     """
     name = event if isinstance(event, str) else event.event_name
     model = get_event(name)
@@ -144,7 +145,8 @@ def add_job(job: Job) -> None:
     known = _jobs.get(job.id)
     if known is not None and _place(known) != _place(job):
         raise ConfigurationError(
-            f"Job id {job.id!r} is used twice: by {'.'.join(_place(known))} and by {'.'.join(_place(job))}. Rename one."
+            f"Job id {job.id!r} is used twice: by {'.'.join(_place(known))} and by {'.'.join(_place(job))}.",
+            hint="Rename one.",
         )
     _jobs[job.id] = job
     if known is not None and known.event != job.event:
@@ -200,8 +202,8 @@ def import_job_modules() -> None:
         except ModuleNotFoundError as exc:
             if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
                 raise ConfigurationError(
-                    f"CGK_JOB_MODULES names {name!r}, but there is no such module. "
-                    "Check the spelling, and that its folder is the working folder or on PYTHONPATH."
+                    f"CGK_JOB_MODULES names {name!r}, but there is no such module.",
+                    hint="Check the spelling, and that its folder is the working folder or on PYTHONPATH.",
                 ) from exc
             raise
         _imported.add(name)

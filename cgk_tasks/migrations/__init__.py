@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from cgk_tasks.extras import require_extra
 
-from cgk_tasks.sql.sqlalchemy_engine import engine
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 SCHEMA = "cgk"
 
 
 def _config() -> Config:
+    require_extra("migrate", "The command migrate")
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     return config
@@ -22,12 +24,20 @@ def _config() -> Config:
 
 def migrate(revision: str = "head") -> str:
     """Bring the schema `cgk` to `revision`; safe to repeat, and when several processes start at once."""
-    command.upgrade(_config(), revision)
+    config = _config()
+    from alembic import command
+
+    command.upgrade(config, revision)
     return current() or ""
 
 
 def current() -> str | None:
     """The revision that the database is at, or None if it was never migrated."""
+    require_extra("migrate", "The revision of the database")
+    from alembic.runtime.migration import MigrationContext
+
+    from cgk_tasks.sql.sqlalchemy_engine import engine
+
     with engine().connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
         return context.get_current_revision()
@@ -35,4 +45,7 @@ def current() -> str | None:
 
 def newest() -> str | None:
     """The newest revision that this version of cgk_tasks knows."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+    config = _config()
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(config).get_current_head()

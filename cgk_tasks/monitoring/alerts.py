@@ -135,7 +135,7 @@ def _lost_workers() -> Iterator[Alert]:
         name = lost_workers[0]
         yield Alert(
             "worker_lost", name, "error", f"The worker {name} is lost",
-            "It fell silent. Its runs were reclaimed and go on elsewhere.", {"worker": name},
+            "Its heartbeat stopped. Its runs were reclaimed and go on elsewhere.", {"worker": name},
         )  # fmt: skip
         lost_workers.popleft()  # once it is told: an error on the way leaves it for the next look
 

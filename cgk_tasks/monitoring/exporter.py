@@ -36,7 +36,7 @@ class ExporterCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
-            found = [*self._figures(), *self._open_runs(), *_schedules()]
+            found = [*self._totals(), *self._open_runs(), *_schedules()]
         except (psycopg.Error, CgkTasksError) as exc:
             log.warning("exporter_unavailable", reason=str(exc).strip())
             yield _family("cgk_database_up", [((), 0)])
@@ -44,10 +44,10 @@ class ExporterCollector(Collector):
         yield _family("cgk_database_up", [((), 1)])
         yield from found
 
-    def _figures(self) -> Iterator[Metric]:
+    def _totals(self) -> Iterator[Metric]:
         values = {"timeout": get_settings().worker_timeout_seconds, "lease": LEASE}
         with autocommit() as connection:
-            row = fetch(connection, SQL["figures"], values)[0]
+            row = fetch(connection, SQL["totals"], values)[0]
         yield _family("cgk_dispatcher_lag_seconds", [((), row["dispatcher_lag"] or 0.0)])
         yield _family("cgk_dispatcher_leads", [((), row["dispatcher_leads"])])
         yield _family("cgk_workers", [((state,), row[state]) for state in ("alive", "silent")])
@@ -116,7 +116,9 @@ def serve(stopping: threading.Event, ready: Any = None) -> None:
     try:
         server, thread = start_http_server(port, host, registry())
     except OSError as exc:
-        raise ConfigurationError(f"{host}:{port} cannot be served on: {exc}. Set CGK_EXPORTER to another one.") from exc
+        raise ConfigurationError(
+            f"{host}:{port} cannot be served on: {exc}.", hint="Set CGK_EXPORTER to another one."
+        ) from exc
     try:
         if ready is not None:
             ready(server.server_port)

@@ -38,7 +38,8 @@ WORKER: Final = (
     MetricSpec("cgk_runs_ended_total", "counter", ("event", "outcome"),
                "Runs that this worker closed. outcome: completed, failed, cancelled, expired or unhandled."),
     MetricSpec("cgk_retries_total", "counter", ("event",), "Attempts that failed and are followed by another one."),
-    MetricSpec("cgk_run_deaths_total", "counter", (), "Runs that this worker took back because their process had died."),
+    MetricSpec("cgk_run_deaths_total", "counter", (),
+    "Runs that this worker reclaimed because their process had died."),
     MetricSpec("cgk_packets_total", "counter", (), "Messages whose runs were claimed."),
     MetricSpec("cgk_packet_runs_total", "counter", (), "Runs that were claimed. By cgk_packets_total: runs in a packet."),
     MetricSpec("cgk_sql_statement_duration_seconds", "histogram", ("statement",),
@@ -46,12 +47,13 @@ WORKER: Final = (
                "statement: its file and name in cgk_tasks/sql."),
     MetricSpec("cgk_database_connections", "gauge", (), "Connections to PostgreSQL that the worker's processes hold open."),
     MetricSpec("cgk_database_connections_limit", "gauge", (), "Connections that one process may open."),
-    MetricSpec("cgk_workers_lost_total", "counter", (), "Silent workers whose runs this worker took back, as the leader."),
+    MetricSpec("cgk_workers_lost_total", "counter", (),
+    "Dead workers whose runs this worker reclaimed, as the leader."),
 )  # fmt: skip
 """Served by a worker with CGK_METRICS_ADDRESS."""
 
 EXPORTER: Final = (
-    MetricSpec("cgk_database_up", "gauge", (), "1 if PostgreSQL answered at this scrape; 0: the other figures are missing."),
+    MetricSpec("cgk_database_up", "gauge", (), "1 if PostgreSQL answered this scrape; 0: other values are missing."),
     MetricSpec("cgk_open_runs", "gauge", ("state", "event"), "Open runs."),
     MetricSpec("cgk_waiting_runs", "gauge", ("queue", "gate"),
                "Runs that wait, by what holds them. gate: none (could run now), not_due, backoff, tenant_suspended, "
@@ -59,7 +61,7 @@ EXPORTER: Final = (
     MetricSpec("cgk_waiting_oldest_seconds", "gauge", ("queue", "gate"),
                "Since when the oldest of these runs has been due; 0 for runs that are not."),
     MetricSpec("cgk_dispatcher_lag_seconds", "gauge", (),
-               "Since when the oldest due run has not been handed to the broker; 0 if there is none."),
+               "Since when the oldest due run has not been dispatched; 0 if there is none."),
     MetricSpec("cgk_dispatcher_leads", "gauge", (), "1 if a worker leads as the dispatcher."),
     MetricSpec("cgk_workers", "gauge", ("state",), "Workers on record. state: alive or silent."),
     MetricSpec("cgk_tenants", "gauge", ("status",), "Tenants. status: active or suspended."),

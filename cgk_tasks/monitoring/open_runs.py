@@ -1,4 +1,6 @@
-"""The open runs, counted: a pass over the table of open runs, which is kept so long that counting stays a small load."""
+"""The open runs, counted: a pass over the table of open runs,
+which is kept so long that counting stays a small load.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _SHARE_OF_TIME = 0.05
 
 @dataclass(frozen=True, slots=True)
 class OpenRuns:
-    """groups: rows of event, queue, state, gate, runs, oldest_seconds. tenants: rows of tenant_id, runs, oldest_seconds."""
+    """groups: rows of event, queue, state, gate, runs, oldest_seconds. tenants: rows of tenant_id, runs,
+    oldest_seconds.
+    """
 
     groups: Sequence[Row]
     tenants: Sequence[Row]

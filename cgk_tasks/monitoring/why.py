@@ -22,7 +22,7 @@ SQL = statements("why")
 
 GateCode = Literal[
     "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
-    "no_listener", "broker_down", "after_a_crash", "not_handed_over", "in_queue", "running", "worker_silent",
+    "no_listener", "broker_down", "after_a_crash", "not_dispatched", "in_queue", "running", "worker_silent",
     "waits_for_children", "being_cancelled", "being_released", "closed",
 ]  # fmt: skip
 
@@ -115,7 +115,10 @@ def _put_off(facts: Row) -> Gate:
     reason = Redaction(facts["event"], decode(facts["payload"])).text(facts["put_off"]["reason"])
     again = f"it tries again {_when(facts['run_at'], facts['now'])}, and no attempt is used."
     if facts["put_off"]["code"] == LimitReached.code:
-        hint = "It goes on by itself. To let more through, raise the limit where the job is defined, and start the workers anew."
+        hint = (
+            "It goes on by itself. To let more through, raise the limit where the job is defined, "
+            "and start the workers anew."
+        )
         return Gate("limit", f"It is over a limit ({reason}); {again}", hint, facts["run_at"])
     said = f" ({reason})" if reason else ""
     return Gate("waits_for_retry", f"Its job put it off{said}; {again}", until=facts["run_at"])
@@ -158,7 +161,7 @@ def _running(facts: Row) -> Iterator[Gate]:
         since = f"has been silent for {silent:.0f} s" if silent is not None else "is no longer on record"
         yield Gate(
             "worker_silent", f"Its worker {worker or facts['worker_id']} {since}.",
-            f"After {timeout:g} s of silence another worker takes the run back, if one lives.",
+            f"After {timeout:g} s of silence another live worker reclaims the run.",
         )  # fmt: skip
         yield from _no_worker(facts)
     yield Gate("running", f"{doing}, on {worker or facts['worker_id']} in process {facts['worker_pid']}.")
@@ -209,8 +212,8 @@ def _dispatch(facts: Row) -> Iterator[Gate]:
     """Due, and not in the broker: the dispatcher's turn, which needs a living worker and the broker."""
     gates = [*_no_worker(facts), *_broker()]
     if not gates and not facts["has_dispatcher"]:
-        gates = [Gate("not_handed_over", "No worker leads the dispatcher just now; one takes over within seconds.")]
-    yield from gates or [Gate("not_handed_over", "It is due, and is dispatched to the broker within a second or two.")]
+        gates = [Gate("not_dispatched", "No worker leads the dispatcher just now; one takes over within seconds.")]
+    yield from gates or [Gate("not_dispatched", "It is due, and is dispatched to the broker within a second or two.")]
 
 
 def _no_worker(facts: Row) -> Iterator[Gate]:

@@ -93,7 +93,7 @@ def _single(name: str, value: float) -> Metric:
 
 
 class MetricsStep(bootsteps.StartStopStep):
-    """Shares the memory before the pool forks, and serves its figures while the worker runs. Off without a port."""
+    """Shares the memory before the pool forks, and serves its counters while the worker runs. Off without a port."""
 
     requires = ("celery.worker.components:Pool",)
 

@@ -35,8 +35,8 @@ def encode(value: Any, what: str = "Return") -> str:
             json.loads(text)
     except (PydanticSerializationError, ValueError, RecursionError) as exc:
         raise PermanentError(
-            f"A {text_of(type(value).__name__)} cannot be stored as JSON: {text_of(exc)}. "
-            f"{what} a dict, list, string, number or model.",
+            f"A {text_of(type(value).__name__)} cannot be stored as JSON: {text_of(exc)}.",
+            hint=f"{what} a dict, list, string, number or model.",
             code="INVALID_RESULT",
         ) from exc
     return text

@@ -1,8 +1,8 @@
 """Writing run logs: with a packet's outcomes, and once a second while its jobs go on.
 
-So an attempt whose process dies loses the last second of its lines, not all of them. A thread does that, which begins with
-the first line that a process keeps: a run that logs nothing costs nothing, and the lines of one that ends within the second
-are written once, with its outcome.
+So an attempt whose process dies loses the last second of its lines, not all of them. A thread does that, which begins
+with the first line that a process keeps: a run that logs nothing costs nothing, and the lines of one that ends within
+the second are written once, with its outcome.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class RunLog(Protocol):
 class _Writer:
     """What waits to be written in this process, and the thread that does it.
 
-    Lists are only appended to, and cut at their beginning by whoever holds the lock: so no line needs a lock to be added.
+    Lists are only appended to, and cut at their beginning by whoever holds the lock: so no line needs a lock to be
+    added.
     """
 
     def __init__(self) -> None:
@@ -107,7 +108,9 @@ def write(logs: Sequence[RunLog], again: Sequence[RunLog] = ()) -> None:
 
 
 def insert(connection: Connection, logs: Sequence[RunLog], *, is_end: bool = False) -> None:
-    """Write the lines that these attempts have so far; at the end, also how many were left out. Needs the writer's lock."""
+    """Write the lines that these attempts have so far; at the end, also how many were left out. Needs the writer's
+    lock.
+    """
     found = [(one, list(one.lines or ())) for one in logs]
     rows = [(one, lines) for one, lines in found if lines or (is_end and one.left_out)]
     if not rows:

@@ -1,7 +1,7 @@
 """Run logs: what a job logs while it runs, kept with its run.
 
-Lines are gathered in memory, and written to PostgreSQL with the packet's outcomes or once a second, whichever is earlier
-(`log_writing`). An attempt whose process dies loses its last second. A run that logs nothing costs nothing.
+Lines are gathered in memory, and written to PostgreSQL with the packet's outcomes or once a second, whichever is
+earlier (`log_writing`). An attempt whose process dies loses its last second. A run that logs nothing costs nothing.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ class RunLogHandler(logging.Handler):
 
 
 def _after_fork() -> None:
-    """A process that a job forks has a copy of its lines. The parent writes them; what the child logs is only in its output."""
+    """A process that a job forks has a copy of its lines. The parent writes them; what the child logs is only in its
+    output.
+    """
     log_writing.begin_afresh()
     if (run_log := current.get()) is not None:
         run_log.is_copy = True
@@ -195,8 +197,8 @@ def is_of_a_job(logger: str) -> bool:
 def lines(run_id: str) -> list[LogLine]:
     """What the attempts of a run logged, in order. Where lines were left out, a line says how many.
 
-    Lines are kept as long as the history (CGK_HISTORY_DAYS), or until `system.cleanup` deletes them; CGK_RUN_LOG_BYTES of
-    them for a run.
+    Lines are kept as long as the history (CGK_HISTORY_DAYS), or until `system.cleanup` deletes them; CGK_RUN_LOG_BYTES
+    of them for a run.
     """
     with autocommit() as connection:
         rows = fetch(connection, SQL["lines"], {"run_id": run_id})

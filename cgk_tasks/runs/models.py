@@ -24,6 +24,14 @@ State = Literal[
 ]
 OPEN_STATES: frozenset[State] = frozenset({"scheduled", "pending", "held", "running", "retrying"})
 CLOSED_STATES: frozenset[State] = frozenset({"completed", "failed", "cancelled", "expired", "unhandled"})
+TRANSITIONS: Mapping[State, tuple[State, ...]] = {
+    "scheduled": ("pending", "held", "cancelled", "expired"),
+    "pending": ("running", "held", "cancelled", "expired"),
+    "held": ("pending", "scheduled", "cancelled", "expired"),
+    "running": ("completed", "failed", "cancelled", "unhandled", "retrying", "pending"),
+    "retrying": ("pending", "held", "cancelled", "expired"),
+}
+"""What a run goes on to from each open state, as the statements in sql/ do it. Nothing leaves a closed one."""
 
 DEFAULT_PRIORITY = 5
 """Priorities go from 0 (can wait) to 9 (urgent), on every broker."""

@@ -1,4 +1,6 @@
-"""Housekeeping: daily partitions of the history and the run logs made in advance, old ones dropped, expired keys forgotten."""
+"""Housekeeping: daily partitions of the history and the run logs made in advance, old ones dropped, expired keys
+forgotten.
+"""
 
 from __future__ import annotations
 

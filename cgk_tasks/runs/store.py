@@ -84,7 +84,9 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """A run that goes on later. refund: 1 if the attempt does not count. put_off: JSON that says why, without an error."""
+    """A run that goes on later. refund: 1 if the attempt does not count. put_off: JSON that says why,
+    without an error.
+    """
 
     id: str
     attempt: int
@@ -380,7 +382,7 @@ def counts(tenant_id: str | None = None, event: str | None = None) -> list[Row]:
 def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
     """Cancel a run and its children: at once where no worker holds them, else at the worker's next look.
 
-    Returns the runs that were closed at once, in the caller's transaction if it hands one over.
+    Returns the runs that were closed at once, in the caller's transaction if it gives one.
     """
     with transaction() if connection is None else nullcontext(connection) as used:
         closed = closed_of(fetch(used, TRANSITIONS["cancel"], {"id": run_id}))

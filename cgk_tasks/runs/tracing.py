@@ -45,7 +45,8 @@ def is_on() -> bool:
 def _require() -> None:
     if any(find_spec(name) is None for name in ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter")):
         raise ConfigurationError(
-            "CGK_TRACING is on, but OpenTelemetry is not installed. Install it with: pip install 'cgk-tasks[otel]'"
+            "CGK_TRACING is on, but OpenTelemetry is not installed.",
+            hint="Install it with: pip install 'cgk-tasks[otel]'",
         )
 
 

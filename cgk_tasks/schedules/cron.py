@@ -60,11 +60,13 @@ class Cron:
             self._zone = ZoneInfo(timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise InvalidOptionError(
-                "timezone", f"is {timezone!r}, which is no IANA time zone. Write it like Europe/Berlin"
+                "timezone", f"is {timezone!r}, which is no IANA time zone.", hint="Write it like Europe/Berlin"
             ) from None
         fields = expression.split()
         if len(fields) != 5:
-            raise InvalidOptionError("cron", f"is {expression!r}. Give five fields: minute hour day month weekday")
+            raise InvalidOptionError(
+                "cron", f"is {expression!r}.", hint="Give five fields: minute hour day month weekday"
+            )
         try:
             self._days = CronSim(" ".join(["0", "0", *fields[2:]]), datetime(2000, 1, 1, tzinfo=UTC))
             parsed = CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC))
@@ -164,7 +166,7 @@ class Every:
 
     def __init__(self, seconds: float) -> None:
         if seconds <= 0:
-            raise InvalidOptionError("cron", f"is every {seconds:g} s. An interval must be more than 0 seconds")
+            raise InvalidOptionError("cron", f"is every {seconds:g} s.", hint="An interval must be more than 0 seconds")
         self._period = timedelta(seconds=seconds)
 
     def ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:

@@ -121,7 +121,7 @@ def _own_event(job_id: str) -> str:
             )
         except TypeError as exc:
             raise ConfigurationError(
-                f"No event can be named after the job {job_id!r} ({exc}). Give it one: event=..."
+                f"No event can be named after the job {job_id!r} ({exc}).", hint="Give it one: event=..."
             ) from exc
         assert issubclass(model, TenantEvent)
     return name

@@ -28,8 +28,8 @@ def set_up_django() -> None:
         django.setup()
     if not apps.is_installed("django_celery_beat"):
         raise ConfigurationError(
-            f"The Django project {os.environ.get('DJANGO_SETTINGS_MODULE')} has no django_celery_beat. "
-            'Add "django_celery_beat" to its INSTALLED_APPS and run its migrations.'
+            f"The Django project {os.environ.get('DJANGO_SETTINGS_MODULE')} has no django_celery_beat.",
+            hint='Add "django_celery_beat" to its INSTALLED_APPS and run its migrations.',
         )
 
 

@@ -36,8 +36,8 @@ class Engine:
         self._schedules = schedules
         self._clock = clock
         self._entries: list[Entry] = []
-        self._stumbled = False
-        self._keep_house_at: datetime | None = None
+        self._a_tick_failed = False
+        self._housekeeping_at: datetime | None = None
         self._without_jobs: frozenset[str] = frozenset()
 
     def reload(self) -> None:
@@ -48,14 +48,14 @@ class Engine:
     def tick(self) -> float:
         """Make what is due. Returns the seconds until something is due next, at most an hour."""
         now = self._clock()
-        self._stumbled = False
+        self._a_tick_failed = False
         handled = self._handled_events()
         self._entries = [
             self._tick_entry(entry, now, handled) if entry.is_enabled else entry for entry in self._entries
         ]
         fire_tenant_schedules(now, handled)
-        if self._keep_house_at is None or (now - self._keep_house_at).total_seconds() > _HOUSEKEEPING_SECONDS:
-            self._keep_house_at = now
+        if self._housekeeping_at is None or (now - self._housekeeping_at).total_seconds() > _HOUSEKEEPING_SECONDS:
+            self._housekeeping_at = now
             with autocommit() as connection:
                 execute(connection, SQL["forget_ticks"], {"days": get_settings().history_days})
         return self._seconds_until_next()
@@ -76,7 +76,7 @@ class Engine:
         except CgkTasksError as exc:
             # One schedule that cannot tick must not hold up the others; it is tried again, and shows as late.
             log.warning("schedule_cannot_tick", schedule=schedule.name, reason=str(exc))
-            self._stumbled = True
+            self._a_tick_failed = True
             return entry
         if not found.ticks:
             log.warning("ticks_given_up", schedule=schedule.name, ticks=found.given_up)
@@ -99,7 +99,7 @@ class Engine:
             ticks.append(tenants_next)
         # From a fresh look at the clock: making the runs took time.
         pause = min(((tick - self._clock()).total_seconds() for tick in ticks), default=3600.0)
-        return min(max(pause, 1.0 if self._stumbled else 0.0), 3600.0)
+        return min(max(pause, 1.0 if self._a_tick_failed else 0.0), 3600.0)
 
 
 def _pass_over(entry: Entry, until: datetime) -> Entry:

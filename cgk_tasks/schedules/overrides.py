@@ -31,7 +31,7 @@ def override_schedule(
 ) -> ScheduleOverride:
     """Switch an entry of SCHEDULES off for one tenant, or start its runs later (seconds or timedelta, up to 31 days).
 
-    `ctx.scheduled_for` stays the tick's. Replaces what was set before; `reset_schedule` reclaims it.
+    `ctx.scheduled_for` stays the tick's. Replaces what was set before; `reset_schedule` removes it.
     Raises UnknownScheduleError, UnknownTenantError, InvalidOptionError.
     """
     schedule = find_schedule(name)
@@ -39,9 +39,13 @@ def override_schedule(
     seconds = as_seconds(shift)
     if not 0 <= seconds <= _LONGEST_SHIFT:
         raise InvalidOptionError(
-            "shift", f"is {seconds:g} s. It goes from 0 to 31 days; for an earlier time, switch the entry off for the "
-            "tenant and give it a schedule of its own with create_schedule"
-        )  # fmt: skip
+            "shift",
+            f"is {seconds:g} s.",
+            hint=(
+                "It goes from 0 to 31 days; for an earlier time, switch the entry off for the "
+                "tenant and give it a schedule of its own with create_schedule"
+            ),
+        )
     values = {"schedule": schedule.name, "tenant_id": tenant_id, "is_off": not enabled, "shift_seconds": seconds}
     with transaction() as connection:
         execute(connection, SQL["put_override"], values)

@@ -30,8 +30,8 @@ class Schedule:
     cron: five fields, or `every 30s`. timezone: IANA. event, payload: what is sent; the payload in wire form, without
     the tenant. scope: one run for every active tenant, or one for the platform itself (tenant `platform`).
     misfire: what becomes of ticks that were missed for more than a minute: none runs (`skip`), only the last (`once`),
-    or each that is not older than `max_age` seconds (`all`). overlap: what a tick does for a tenant whose earlier run of
-    this schedule is still open: run beside it (`allow`), not at all (`skip`), or after cancelling it (`cancel_old`).
+    or each that is not older than `max_age` seconds (`all`). overlap: what a tick does for a tenant whose earlier run
+    of this schedule is still open: run beside it (`allow`), not at all (`skip`), or after cancelling it (`cancel_old`).
     spread: the tenants start over so many seconds, each always at the same offset. replaces: ids of the scheduled tasks
     that this entry stands for, where an application comes from those.
 
@@ -54,12 +54,14 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ConfigurationError(f"{self.name!r} is not a name for a schedule. Use letters, digits, '.', '_', '-'.")
+            raise ConfigurationError(
+                f"{self.name!r} is not a name for a schedule.", hint="Use letters, digits, '.', '_', '-'."
+            )
         for option, kinds in (("scope", Scope), ("misfire", Misfire), ("overlap", Overlap)):
             if getattr(self, option) not in get_args(kinds):
                 raise ConfigurationError(
-                    f"Schedule {self.name!r}: {option} is {getattr(self, option)!r}. "
-                    f"There are: {', '.join(map(repr, get_args(kinds)))}."
+                    f"Schedule {self.name!r}: {option} is {getattr(self, option)!r}.",
+                    hint=f"There are: {', '.join(map(repr, get_args(kinds)))}.",
                 )
         if self.spread < 0 or self.max_age < 0:
             raise ConfigurationError(f"Schedule {self.name!r}: spread and max_age are seconds, and not negative.")
@@ -69,8 +71,12 @@ class Schedule:
             raise ConfigurationError(f"Schedule {self.name!r}: {exc}") from None
         if not get_event(self.event).durable:
             raise ConfigurationError(
-                f"Schedule {self.name!r} sends {self.event!r}, which leaves no record, so its ticks could not be kept "
-                "from happening twice. Send an event that is durable."
+                (
+                    f"Schedule {self.name!r} sends {self.event!r}, which leaves no record, "
+                    "so its ticks could not be kept "
+                    "from happening twice."
+                ),
+                hint="Send an event that is durable.",
             )
         payload_text(self.event, self.payload)
 
@@ -107,8 +113,8 @@ def add_schedules(*schedules: Schedule) -> Mapping[str, Schedule]:
         known = _schedules.get(schedule.name)
         if known is not None and known.event != schedule.event:
             raise ConfigurationError(
-                f"The schedule {schedule.name!r} is defined twice: for {known.event!r} and for {schedule.event!r}. "
-                "Rename one of them."
+                f"The schedule {schedule.name!r} is defined twice: for {known.event!r} and for {schedule.event!r}.",
+                hint="Rename one of them.",
             )
         _schedules[schedule.name] = schedule
     return ALL_SCHEDULES

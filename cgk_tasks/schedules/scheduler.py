@@ -1,8 +1,8 @@
 """The scheduler of `celery -A cgk_tasks beat`: django-celery-beat's, with what it lacks.
 
-One of several beats leads. Entries of SCHEDULES, and the schedules that tenants made, are ticked by our engine, straight
-into the record of runs. Whatever else operators put into django-celery-beat's tables is sent by its own rules, but with
-an idempotency key, and written back at once, so that a beat that dies cannot make it run twice.
+One of several beats leads. Entries of SCHEDULES, and the schedules that tenants made, are ticked by our engine,
+straight into the record of runs. Whatever else operators put into django-celery-beat's tables is sent by its own rules,
+but with an idempotency key, and written back at once, so that a beat that dies cannot make it run twice.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import time
 from typing import Any
 
 import psycopg
-import sqlalchemy as sa
 import structlog
 
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.schedules.django_setup import set_up_django
+from cgk_tasks.extras import require_extra
+
+require_extra("beat", "Beat")
+
+from cgk_tasks.schedules.django_setup import set_up_django  # noqa: E402
 
 set_up_django()
 
+import sqlalchemy as sa  # noqa: E402
 from django.db import DatabaseError, InterfaceError  # noqa: E402 - Django's models need a set-up Django
 from django.db.models import QuerySet  # noqa: E402
 from django_celery_beat.models import PeriodicTask  # noqa: E402

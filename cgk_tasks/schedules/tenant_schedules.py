@@ -63,8 +63,8 @@ def create_schedule(
 
         create_schedule("acme", "digest.send", "0 7 * * 1", "Europe/Berlin", {"digest": "adminDaily"}, "weekly-digest")
 
-    The options mean what they mean in `Schedule`. dedup_key: a second call with the same key for this tenant changes the
-    first schedule and returns it, so the call is safe to repeat. Raises UnknownTenantError, UnknownEventError,
+    The options mean what they mean in `Schedule`. dedup_key: a second call with the same key for this tenant changes
+    the first schedule and returns it, so the call is safe to repeat. Raises UnknownTenantError, UnknownEventError,
     PayloadInvalidError, InvalidOptionError, TenantContextError, StoreError.
     """
     if isinstance(event, TenantEvent):
@@ -75,8 +75,8 @@ def create_schedule(
     here = find_current_tenant()
     if here is not None and here.id != tenant_id:
         raise TenantContextError(
-            f"A schedule for {tenant_id!r} was asked for inside the context of tenant {here.id!r}. "
-            "Close that one first, or use platform_context()."
+            f"A schedule for {tenant_id!r} was asked for inside the context of tenant {here.id!r}.",
+            hint="Close that one first, or use platform_context().",
         )
     registry.require(tenant_id)
     values = {
@@ -98,12 +98,14 @@ def _checked(
     """The columns of a schedule, valid. Raises what `create_schedule` raises."""
     for option, value, kinds in (("misfire", misfire, Misfire), ("overlap", overlap, Overlap)):
         if value not in get_args(kinds):
-            raise InvalidOptionError(option, f"is {value!r}. There are: {', '.join(get_args(kinds))}")
+            raise InvalidOptionError(option, f"is {value!r}.", hint=f"There are: {', '.join(get_args(kinds))}")
     if max_age < 0:
         raise InvalidOptionError("max_age", f"is negative ({max_age:g} s)")
     model = get_event(event)
     if not model.durable:
-        raise InvalidOptionError("event", f"{event!r} leaves no record, so its ticks could happen twice. Send another")
+        raise InvalidOptionError(
+            "event", f"{event!r} leaves no record, so its ticks could happen twice.", hint="Send another"
+        )
     timing(cron, timezone)
     return {
         "event": model.event_name,
@@ -146,7 +148,7 @@ def update_schedule(schedule_id: str, **changes: Any) -> TenantSchedule:
     current = {name: getattr(known, name) for name in _CHANGEABLE}
     for name in changes:
         if name not in current:
-            raise InvalidOptionError(name, f"cannot be changed. These can: {', '.join(_CHANGEABLE)}")
+            raise InvalidOptionError(name, "cannot be changed.", hint=f"These can: {', '.join(_CHANGEABLE)}")
     wanted = _checked(known.tenant_id, **{**current, **changes})
     return _change(known, wanted, is_paused=known.is_paused)
 

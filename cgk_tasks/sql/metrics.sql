@@ -28,11 +28,11 @@ SELECT CASE WHEN is_top THEN tenant_id ELSE '' END, NULL, NULL, NULL, NULL, sum(
   FROM gated JOIN ranked USING (tenant_id) GROUP BY 1;
 
 -- name: served_queues
--- Queues that a living worker listens to.
+-- Queues that a live worker listens to.
 SELECT DISTINCT unnest(queues) AS queue FROM cgk.workers
  WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s);
 
--- name: figures
+-- name: totals
 -- By indexes and small tables only: the same with one open run and with a million. dispatcher_lag: due runs first, then
 -- those that no broker has taken, the oldest of each priority.
 SELECT (SELECT count(*) FROM cgk.workers WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s)) AS alive,
@@ -77,11 +77,11 @@ WITH RECURSIVE lists AS (
 ), oldest AS (
     SELECT queue, run_at FROM lists
     UNION ALL
-    SELECT unsent.queue, unsent.run_at FROM generate_series(0, 9) AS p (priority), LATERAL (
+    SELECT undispatched.queue, undispatched.run_at FROM generate_series(0, 9) AS p (priority), LATERAL (
         SELECT queue, run_at FROM cgk.runs
          WHERE state = 'pending' AND handed_over_at IS NULL AND priority = p.priority
            AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = runs.queue)
-         ORDER BY run_at LIMIT 1) AS unsent
+         ORDER BY run_at LIMIT 1) AS undispatched
     UNION ALL
     (SELECT queue, run_at FROM cgk.runs
       WHERE state IN ('scheduled', 'retrying') AND run_at <= now()

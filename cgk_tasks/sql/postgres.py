@@ -219,5 +219,7 @@ def retry_while_unavailable(action: Callable[[], T], patience_seconds: float) ->
 def explain(exc: Exception) -> StoreError:
     """The error of PostgreSQL in words that say what to do."""
     if isinstance(exc, pg_errors.UndefinedTable | pg_errors.InvalidSchemaName | pg_errors.UndefinedColumn):
-        return StoreError("The tables of cgk_tasks are missing or old in this database. Run: cgk-tasks migrate")
-    return StoreError(f"PostgreSQL refused or cannot be reached: {str(exc).strip()}. Check it with: cgk-tasks doctor")
+        return StoreError("The tables of cgk_tasks are missing or old in this database.", hint="Run: cgk-tasks migrate")
+    return StoreError(
+        f"PostgreSQL refused or cannot be reached: {str(exc).strip()}.", hint="Check it with: cgk-tasks doctor"
+    )

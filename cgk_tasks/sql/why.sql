@@ -21,7 +21,7 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
  WHERE r.id = %(id)s::uuid;
 
 -- name: ahead
--- How many handed-over runs of the queue come before this one; counting stops at the limit.
+-- How many dispatched runs of the queue come before this one; counting stops at the limit.
 SELECT count(*) AS runs FROM (
     SELECT FROM cgk.runs
      WHERE state = 'pending' AND queue = %(queue)s AND handed_over_at IS NOT NULL

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from cgk_tasks.extras import require_extra
 from cgk_tasks.tenancy.cache import TenantCache, tenant_cache
 from cgk_tasks.tenancy.context import current_tenant, platform_context, tenant_context
 from cgk_tasks.tenancy.models import Tenant
@@ -33,6 +34,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Sessions load SQLAlchemy, which a worker without them need not carry."""
     if name in {"TenantSession", "tenant_session"}:
+        require_extra("worker", name)
         from cgk_tasks.tenancy import database
 
         return getattr(database, name)

@@ -50,7 +50,7 @@ def _connect() -> redis.Redis:
     settings = get_settings()
     url = settings.cache_url.get_secret_value() if settings.cache_url else settings.broker
     if not is_redis(url):
-        raise ConfigurationError("The tenant cache needs Redis. Set CGK_CACHE_URL=redis://host:6379/1.")
+        raise ConfigurationError("The tenant cache needs Redis.", hint="Set CGK_CACHE_URL=redis://host:6379/1.")
     variable = "CGK_CACHE_URL" if settings.cache_url else "CGK_BROKER_URL"
     return redis.Redis.from_url(redis_py_url(url, variable), socket_connect_timeout=1.0, socket_timeout=5.0)
 

@@ -56,11 +56,11 @@ def _check_schema(name: str, isolation: Isolation) -> None:
     if not name or "\0" in name or len(name.encode()) > _MAX_IDENTIFIER_BYTES:
         raise ConfigurationError(f"{name!r} cannot name a schema: use 1 to {_MAX_IDENTIFIER_BYTES} bytes.")
     if name in {"cgk", "information_schema"} or name.startswith("pg_"):
-        raise ConfigurationError(f"The schema {name!r} is not a tenant's. Choose another, for instance tenant_acme.")
+        raise ConfigurationError(f"The schema {name!r} is not a tenant's.", hint="Choose another, such as tenant_acme.")
     if name == "public" and isolation != "rls":
         raise ConfigurationError(
-            "The schema public is everybody's, so it cannot be one tenant's own. Give the tenant another schema, "
-            "or isolation rls, where tenants share tables."
+            "The schema public is everybody's, so it cannot be one tenant's own.",
+            hint="Give the tenant another schema, or isolation rls, where tenants share tables.",
         )
 
 
@@ -93,8 +93,9 @@ def grant(connection: Connection, tenant: Tenant) -> None:
         login = connection.info.user
         raise ConfigurationError(
             f"The login {login!r} may not open the schema {tenant.schema_name!r} to the role {tenant.role_name!r}: "
-            f"{exc.diag.message_primary}. It must own the schema and what is in it; as an administrator, run: "
-            f'ALTER SCHEMA "{tenant.schema_name}" OWNER TO "{login}", and the like for its tables.'
+            f"{exc.diag.message_primary}.",
+            hint="It must own the schema and what is in it; as an administrator, run: "
+            f'ALTER SCHEMA "{tenant.schema_name}" OWNER TO "{login}", and the like for its tables.',
         ) from exc
 
 
@@ -115,8 +116,8 @@ def _create_schema(connection: Connection, tenant: Tenant) -> None:
     except pg_errors.InsufficientPrivilege as exc:
         login, database = connection.info.user, connection.info.dbname
         raise ConfigurationError(
-            f"The login {login!r} may not create the schema {tenant.schema_name!r} of tenant {tenant.id!r}. "
-            f'As an administrator, run: GRANT CREATE ON DATABASE "{database}" TO "{login}"'
+            f"The login {login!r} may not create the schema {tenant.schema_name!r} of tenant {tenant.id!r}.",
+            hint=f'As an administrator, run: GRANT CREATE ON DATABASE "{database}" TO "{login}"',
         ) from exc
 
 
@@ -133,9 +134,9 @@ def ensure_role(connection: Connection, name: str) -> None:
     except pg_errors.InsufficientPrivilege as exc:
         login = connection.info.user
         raise ConfigurationError(
-            f"The login {login!r} may not create or use the role {name!r}, which confines a tenant. As an "
-            f'administrator, run: ALTER ROLE "{login}" CREATEROLE; or make the role yourself and run: '
-            f'GRANT "{name}" TO "{login}". To do without roles, which is weaker: CGK_TENANT_ISOLATION=search_path'
+            f"The login {login!r} may not create or use the role {name!r}, which confines a tenant.",
+            hint=f'As an administrator, run: ALTER ROLE "{login}" CREATEROLE; or make the role yourself and run: '
+            f'GRANT "{name}" TO "{login}". To do without roles, which is weaker: CGK_TENANT_ISOLATION=search_path',
         ) from exc
 
 
@@ -152,5 +153,6 @@ def _create_role(connection: Connection, name: str) -> None:
     if found and found[0]["is_unfit"]:
         raise ConfigurationError(
             f"The role {name!r} exists and can log in, is a superuser or bypasses row-level security: it confines "
-            f'nobody. As an administrator, run: ALTER ROLE "{name}" NOLOGIN NOSUPERUSER NOBYPASSRLS'
+            "nobody.",
+            hint=f'As an administrator, run: ALTER ROLE "{name}" NOLOGIN NOSUPERUSER NOBYPASSRLS',
         )

@@ -43,8 +43,8 @@ def tenant_context(tenant: str | Tenant) -> Iterator[Tenant]:
     outer = _tenant.get()
     if outer is not None and outer.id != tenant.id:
         raise TenantContextError(
-            f"tenant_context({tenant.id!r}) was opened inside the context of tenant {outer.id!r}. "
-            "Close that one first, or use platform_context() around code that works for several tenants."
+            f"tenant_context({tenant.id!r}) was opened inside the context of tenant {outer.id!r}.",
+            hint="Close that one first, or use platform_context() around code that works for several tenants.",
         )
     token = _tenant.set(tenant)
     bound = structlog.contextvars.bind_contextvars(tenant=tenant.id)

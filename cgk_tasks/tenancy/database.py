@@ -48,8 +48,8 @@ class TenantSession(Session):
         if here is None or here.id != self.tenant.id:
             place = f"in the context of tenant {here.id!r}" if here else "outside of its tenant's context"
             raise TenantContextError(
-                f"A session of tenant {self.tenant.id!r} was used {place}. "
-                "Do not keep sessions between runs; ask for ctx.db or tenant_session() each time."
+                f"A session of tenant {self.tenant.id!r} was used {place}.",
+                hint="Do not keep sessions between runs; ask for ctx.db or tenant_session() each time.",
             )
         return super().get_bind(*args, **kwargs)
 

@@ -22,6 +22,11 @@ class Tenant:
     registered: bool = True
     """False where nobody asked the registry: a session does before it opens, for the real schema and role."""
 
+    @property
+    def state(self) -> TenantState:
+        """`active`, or `suspended`: its runs are held. `status` is the first name of it."""
+        return self.status
+
 
 def presumed(tenant_id: str) -> Tenant:
     """An active tenant as the settings would make it, where runs need no server: the local provider, tests."""

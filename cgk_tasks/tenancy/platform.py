@@ -24,6 +24,10 @@ def ensure_platform_tenant() -> None:
         (row,) = fetch(connection, SQL["tenant_source"], {"id": PLATFORM_TENANT})
     if row["source"] != "platform":
         raise ConfigurationError(
-            f"The tenant id {PLATFORM_TENANT!r} belongs to a customer, but it stands for the platform itself, whose "
-            "schedules need it. Give that customer another id."
+            (
+                f"The tenant id {PLATFORM_TENANT!r} belongs to a customer, but it stands for the platform itself, "
+                "whose "
+                "schedules need it."
+            ),
+            hint="Give that customer another id.",
         )

@@ -1,4 +1,6 @@
-"""Which tenants there are: the table `cgk.tenants`, fed by `cgk-tasks tenants add` or by a query of the platform's own."""
+"""Which tenants there are: the table `cgk.tenants`,
+fed by `cgk-tasks tenants add` or by a query of the platform's own.
+"""
 
 from __future__ import annotations
 
@@ -133,8 +135,8 @@ def _register(connection: Connection, wanted: Tenant, source: Source) -> Tenant:
             note(connection, "add tenant", wanted.id, tenant_id=wanted.id)
     except pg_errors.UniqueViolation as exc:
         raise ConfigurationError(
-            f"The schema {wanted.schema_name!r} belongs to another tenant, so {wanted.id!r} cannot have it. "
-            "Name another one, and check that CGK_TENANT_SCHEMA contains {id}."
+            f"The schema {wanted.schema_name!r} belongs to another tenant, so {wanted.id!r} cannot have it.",
+            hint="Name another one, and check that CGK_TENANT_SCHEMA contains {id}.",
         ) from exc
     except (pg_errors.UndefinedTable, pg_errors.UndefinedColumn) as exc:
         raise explain(exc) from exc
@@ -145,8 +147,8 @@ def _check_asked(tenant: Tenant, schema: str | None, isolation: Isolation | None
     if (schema or tenant.schema_name) == tenant.schema_name and (isolation or tenant.isolation) == tenant.isolation:
         return
     raise ConfigurationError(
-        f"Tenant {tenant.id!r} is registered with schema {tenant.schema_name!r} and isolation {tenant.isolation!r}. "
-        "That is not changed by adding it again: leave these options out."
+        f"Tenant {tenant.id!r} is registered with schema {tenant.schema_name!r} and isolation {tenant.isolation!r}.",
+        hint="That is not changed by adding it again: leave these options out.",
     )
 
 

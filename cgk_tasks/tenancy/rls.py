@@ -1,4 +1,6 @@
-"""Row-level security for tables that all tenants share: who works for a tenant sees that tenant's rows and no others."""
+"""Row-level security for tables that all tenants share:
+who works for a tenant sees that tenant's rows and no others.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,8 @@ def protect_table(connection: AnyConnection, table: str, column: str = "tenant_i
             raw.execute(grant.format(sql.Identifier(sequence["schema"], sequence["name"]), names["role"]))
     except pg_errors.InsufficientPrivilege as exc:
         raise ConfigurationError(
-            f"The login {raw.info.user!r} may not protect the table {table}: {exc.diag.message_primary}. "
-            "Run this as the owner of the table."
+            f"The login {raw.info.user!r} may not protect the table {table}: {exc.diag.message_primary}.",
+            hint="Run this as the owner of the table.",
         ) from exc
 
 
@@ -75,14 +77,14 @@ def _driver_connection(connection: AnyConnection) -> Connection:
 def _find_table(connection: Connection, table: str, column: str) -> Row:
     found = fetch(connection, SQL["find_table"], {"table": table, "column": column})
     if not found:
-        raise ConfigurationError(f"There is no table {table}. Create it first, or name it with its schema.")
+        raise ConfigurationError(f"There is no table {table}.", hint="Create it first, or name it with its schema.")
     row = found[0]
     if row["kind"] not in {"r", "p"}:
         raise ConfigurationError(f"{table} is not a table: only tables can be protected row by row.")
     if row["schema"] == "cgk":
         raise ConfigurationError(f"{table} is one of the tables of cgk_tasks, which tenants never see.")
     if row["type"] is None:
-        raise ConfigurationError(f"The table {table} has no column {column}. Add it, or name the right one.")
+        raise ConfigurationError(f"The table {table} has no column {column}.", hint="Add it, or name the right one.")
     if row["type"] not in {"text", "character varying"}:
         raise ConfigurationError(f"The column {column} of {table} is {row['type']}; a tenant's id needs type text.")
     return row

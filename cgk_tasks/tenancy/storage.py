@@ -23,7 +23,7 @@ def tenant_storage_path(*parts: str) -> Path:
         raise TenantContextError(f"The path {'/'.join(parts)!r} cannot be resolved: {exc}") from exc
     if path != root and root not in path.parents:
         raise TenantContextError(
-            f"The path {'/'.join(parts)!r} leads out of the tenant's folder. Use a relative path without '..'."
+            f"The path {'/'.join(parts)!r} leads out of the tenant's folder.", hint="Use a relative path without '..'."
         )
     (root if path == root else path.parent).mkdir(parents=True, exist_ok=True)
     return path

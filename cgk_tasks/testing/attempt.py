@@ -87,7 +87,7 @@ def _find(job: Handler | Job | str, payload: TenantEvent | Mapping[str, Any]) ->
     if isinstance(job, str):
         known = find_job(job)
         if known is None:
-            raise ConfigurationError(f"There is no job {job!r}. Import the module that defines it.")
+            raise ConfigurationError(f"There is no job {job!r}.", hint="Import the module that defines it.")
         return known
     event = payload.event_name if isinstance(payload, TenantEvent) else None
     registered = [one for one in all_jobs() if one.handler is job]

@@ -1,7 +1,7 @@
 """What a worker's processes count, in memory that they share with its main process, which serves it to Prometheus.
 
 Each process of a prefork pool adds to a slot of its own. Its successor goes on with the slot, so a process that is
-killed takes no figure with it. A count is an addition in memory: no lock, no file, no message. Without `share` nothing
+killed loses no count. A count is an addition in memory: no lock, no file, no message. Without `share` nothing
 is counted.
 """
 
@@ -145,22 +145,22 @@ class Counters:
         return sum(self._numbers[slot * self._slot_length + at] for slot in range(self._slots))
 
 
-_figures: Counters | None = None
+_counters: Counters | None = None
 
 
 def share(events: Iterable[str], processes: int, statements: Iterable[str] = ()) -> Counters:
     """Begin to count; called by a worker's main process before the first fork."""
-    global _figures  # noqa: PLW0603 - one worker a process
-    _figures = Counters(events, max(processes, 1), statements)
-    return _figures
+    global _counters  # noqa: PLW0603 - one worker a process
+    _counters = Counters(events, max(processes, 1), statements)
+    return _counters
 
 
 def forget() -> None:
     """Count nothing from now on."""
-    global _figures  # noqa: PLW0603 - one worker a process
-    _figures = None
+    global _counters  # noqa: PLW0603 - one worker a process
+    _counters = None
 
 
 def shared() -> Counters | None:
-    """The figures of the worker that this process belongs to; None where nobody asked for any."""
-    return _figures
+    """The counters of the worker that this process belongs to; None where nobody asked for any."""
+    return _counters

@@ -1,4 +1,4 @@
-"""The dispatcher: the leader among the workers hands runs to the broker that no sender will.
+"""The dispatcher: the leader among the workers dispatches the runs that no sender will.
 
 Due and retried runs, runs whose publish failed, runs that the broker lost, runs whose tenant was resumed; and it closes
 runs whose time to live has passed. Every statement is safe to run twice or by two leaders for a moment.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from cgk_tasks.errors import RetryLater, RunCancelledError
+from cgk_tasks.errors import CgkTasksError, RetryLater, RunCancelledError
 from cgk_tasks.jobs.classification import UNKNOWN_CODE, Classification, classify_error
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job
@@ -130,6 +130,8 @@ def error_record(exc: BaseException, attempt: int, classification: Classificatio
 
 def _arguments(exc: BaseException) -> list[Any]:
     """The exception's arguments if JSON can hold them, so that `AsyncResult.get()` can raise it again."""
+    if isinstance(exc, CgkTasksError):
+        return [text_of(exc)[:_MAX_MESSAGE]]  # with its hint, which is no argument
     try:
         text = storable_json(json.loads(json.dumps(list(exc.args))))
         arguments: list[Any] = json.loads(text)

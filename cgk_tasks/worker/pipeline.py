@@ -61,7 +61,9 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
     """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it."""
     state = process_state.shared()
     if state.fenced:
-        return StoreError("This worker is out of touch with PostgreSQL. The run waits and will be dispatched again.")
+        return StoreError(
+            "This worker is out of touch with PostgreSQL.", hint="The run waits and will be dispatched again."
+        )
     state.begin()
     try:
         with kept_alarm():

@@ -21,7 +21,7 @@ log = structlog.get_logger("cgk_tasks.recovery")
 POISON_PILL = "POISON_PILL"
 
 lost_workers: deque[str] = deque(maxlen=1000)
-"""Names of the workers that this process found silent and whose runs it took back. Whoever tells of them takes them out."""
+"""Names of the workers that this process found silent and whose runs it reclaimed. Whoever reports them removes them."""
 
 
 def reclaim(
@@ -68,18 +68,18 @@ def _close(
 
 
 def reclaim_from_dead_workers(on_closed: RunClosed | None = None) -> int:
-    """Take back the runs of workers that are silent. Only a worker that itself was in touch all that time may judge."""
+    """Reclaim the runs of workers without a heartbeat. Only a worker whose own heartbeats got through all that time may."""
     timeout = get_settings().worker_timeout_seconds
     with autocommit() as connection:
         dead: list[Row] = fetch(connection, SQL["dead_workers"], {"timeout": timeout})
-    taken = 0
+    reclaimed = 0
     for row in dead:
-        taken += reclaim(row["id"], None, reason=f"its worker was silent for {timeout:g} s", on_closed=on_closed)
+        reclaimed += reclaim(row["id"], None, reason=f"its worker was silent for {timeout:g} s", on_closed=on_closed)
         with autocommit() as connection:
             gone = fetch(connection, SQL["deregister_silent_worker"], {"id": row["id"], "timeout": timeout})
         for worker in gone:
             _note_lost(worker["name"])
-    return taken
+    return reclaimed
 
 
 def _note_lost(name: str) -> None:

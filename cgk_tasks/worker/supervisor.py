@@ -1,4 +1,4 @@
-"""The supervisor: a thread in every worker's main process that keeps its word.
+"""The supervisor: a thread in every worker's main process that watches over its runs.
 
 It reclaims runs of children that died, interrupts cancelled runs, and dispatches while it leads. Its heartbeat is in
 threads of its own: a long turn here must not look like a dead worker.

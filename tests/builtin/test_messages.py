@@ -59,7 +59,8 @@ class TestJobs:
 
     @pytest.mark.parametrize(
         ("job", "variable", "payload"),
-        [("sms.send", "CGK_SMS_URL", SMS), ("push.notification", "CGK_PUSH_URL", {"tenantId": "acme", "userId": "u", "title": "t", "body": "b"})],
+        [("sms.send", "CGK_SMS_URL", SMS),
+        ("push.notification", "CGK_PUSH_URL", {"tenantId": "acme", "userId": "u", "title": "t", "body": "b"})],
     )  # fmt: skip
     def test_a_url_without_a_place_for_the_recipient_is_refused(
         self, service, setting, receiver, job, variable, payload

@@ -39,7 +39,8 @@ def open_runs(tenant_id, event):
     with autocommit() as connection:
         return fetch(
             connection,
-            "SELECT id::text, payload, replay_of::text FROM cgk.runs WHERE tenant_id = %(t)s AND event = %(e)s ORDER BY created_at, id",
+            "SELECT id::text, payload, replay_of::text FROM cgk.runs WHERE tenant_id = %(t)s "
+            "AND event = %(e)s ORDER BY created_at, id",
             {"t": tenant_id, "e": event},
         )
 
@@ -53,7 +54,8 @@ def close_run(tenant_id, state, *, days_ago=0.0, event="order.created", **column
         execute(
             connection,
             "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, run_at, created_at,"
-            " closed_at, parent_id, replay_of) SELECT %(id)s::uuid, %(tenant)s, %(event)s, %(state)s, 'cgk', 5, %(payload)s,"
+            " closed_at, parent_id, replay_of) SELECT %(id)s::uuid, %(tenant)s, %(event)s, %(state)s, 'cgk', 5, "
+            "%(payload)s,"
             " at, at, at, %(parent_id)s::uuid, %(replay_of)s::uuid"
             " FROM (SELECT now() - make_interval(secs => %(days)s * 86400) AS at) AS moment",
             {
@@ -98,7 +100,8 @@ class TestHealthCheck:
             execute(
                 connection,
                 "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, run_at) VALUES"
-                " (gen_random_uuid(), %(t)s, 'order.created', 'pending', 'unserved', 5, '{}', now() - interval '1 hour')",
+                " (gen_random_uuid(), %(t)s, 'order.created', 'pending', 'unserved', 5, '{}', "
+                "now() - interval '1 hour')",
                 {"t": tenant_id},
             )
             problem = check("full")["checks"]["queues"]["problem"]
@@ -271,7 +274,11 @@ class TestCleanup:
         for key in ("gone", "stays"):
             send_job("order.cancelled", {"tenantId": tenant_id, "orderId": key}, idempotency_key=key)
         with autocommit() as connection:
-            execute(connection, "UPDATE cgk.idempotency_keys SET expires_at = now() WHERE tenant_id = %(t)s AND key = 'gone'", {"t": tenant_id})  # fmt: skip
+            execute(
+                connection,
+                "UPDATE cgk.idempotency_keys SET expires_at = now() WHERE tenant_id = %(t)s AND key = 'gone'",
+                {"t": tenant_id},
+            )
         assert clean("sessions") == 1
 
     def test_files_in_the_tenants_tmp_folder_go_when_they_are_old(self, clean, tenant_id, setting, tmp_path):

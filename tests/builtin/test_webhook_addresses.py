@@ -32,7 +32,9 @@ def send(url):
 
 @pytest.fixture
 def dns(monkeypatch):
-    """Names of this test's own: `dns["shop.test"] = [["203.0.113.7"]]`, one list for each look-up; the last one stays."""
+    """Names of this test's own: `dns["shop.test"] = [["203.0.113.7"]]`, one list for each look-up;
+    the last one stays.
+    """
     names = {}
     real = socket.getaddrinfo
 

@@ -86,7 +86,8 @@ def failing_for(endpoint, hours):
     with autocommit() as connection:
         execute(
             connection,
-            "UPDATE cgk.webhook_endpoints SET failing_since = now() - make_interval(hours => %(hours)s) WHERE id = %(id)s::uuid",
+            "UPDATE cgk.webhook_endpoints SET failing_since = now() - make_interval(hours => %(hours)s) "
+            "WHERE id = %(id)s::uuid",
             {"id": endpoint.id, "hours": hours},
         )
 
@@ -553,7 +554,11 @@ class TestCleanup:
         add_endpoint(tenant_id, receiver.url())
         run("webhook.process", "old")
         with autocommit() as connection:
-            execute(connection, "UPDATE cgk.webhook_messages SET received_at = now() - interval '40 days' WHERE tenant_id = %(t)s", {"t": tenant_id})  # fmt: skip
+            execute(
+                connection,
+                "UPDATE cgk.webhook_messages SET received_at = now() - interval '40 days' WHERE tenant_id = %(t)s",
+                {"t": tenant_id},
+            )
         run("webhook.process", "young")
         assert run("webhook.cleanup", olderThanDays=30) == {"messages": 1}
         assert [row["event_id"] for row in list_deliveries(tenant_id)] == ["young"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgk_tasks.cli.failures import in_two, known
+from cgk_tasks.cli.failures import known, report
 from cgk_tasks.errors import ConfigurationError, StoreError, UnknownTenantError
 
 NOWHERE = "postgresql://nobody:secret@127.0.0.1:1/nothing"
@@ -13,14 +13,17 @@ def no_database(environment, setting):
     setting(CGK_DATABASE_URL=NOWHERE)
 
 
-def test_an_error_is_what_happened_and_a_hint_what_to_do():
-    what, hint = in_two(UnknownTenantError("acmee", "acme"))
-    assert what == 'There is no tenant "acmee".'
-    assert hint == 'Did you mean "acme"? To register it, run: cgk-tasks tenants add acmee'
+def test_an_error_is_what_happened_and_a_hint_what_to_do(capsys):
+    report(UnknownTenantError("acmee", "acme"))
+    assert capsys.readouterr().err.splitlines() == [
+        'error: There is no tenant "acmee".',
+        'hint:  Did you mean "acme"? To register it, run: cgk-tasks tenants add acmee',
+    ]
 
 
-def test_an_error_of_one_sentence_has_no_hint():
-    assert in_two(ConfigurationError("It is wrong.")) == ("It is wrong.", "")
+def test_a_text_of_several_sentences_is_not_taken_for_a_hint(capsys):
+    report(ConfigurationError("It is wrong. See line 3."))
+    assert capsys.readouterr().err == "error: It is wrong. See line 3.\n"
 
 
 def test_an_error_goes_to_stderr_without_a_traceback(cgk, no_database):
@@ -80,7 +83,7 @@ def test_a_traceback_in_a_warning_has_no_local_variables(capsys):
         try:
             raise KeyError(len(payload))
         except KeyError:
-            structlog.get_logger().exception("stumbled")
+            structlog.get_logger().exception("failed")
     finally:
         structlog.configure(**before)
     shown = capsys.readouterr().err

@@ -110,13 +110,15 @@ def quoting():
     payload = {"tenantId": "acme", "customerId": "c-1", "email": "ada@example.com"}
     error = {
         "attempt": 1, "at": "2026-01-01T00:00:00+00:00", "kind": "permanent", "code": "NO_MAIL", "type": "ValueError",
-        "message": "no mail to ada@example.com", "args": ["ada@example.com"], "traceback": "ValueError: <ada@example.com>",
+        "message": "no mail to ada@example.com", "args": ["ada@example.com"],
+        "traceback": "ValueError: <ada@example.com>",
     }  # fmt: skip
     run_id = new_run_id()
     with autocommit() as connection:
         execute(
             connection,
-            "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, result, errors, run_at,"
+            "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, result, errors, "
+            "run_at,"
             " created_at, closed_at) VALUES (%(id)s, 'acme', 'customer.created', 'completed', 'cgk', 5, %(payload)s,"
             " %(result)s, %(errors)s, now(), now(), now())",
             {

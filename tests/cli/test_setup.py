@@ -222,7 +222,8 @@ def test_a_key_that_is_there_is_kept_and_none_is_made_for_secrets_that_need_anot
 
     with psycopg.connect(servers["CGK_DATABASE_URL"], autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO cgk.tenant_settings (tenant_id, name, value) VALUES ('platform', 'smtp_url', 'sealed:1:1a2b3c4d:x')"
+            "INSERT INTO cgk.tenant_settings (tenant_id, name, value) VALUES ('platform', 'smtp_url', "
+            "'sealed:1:1a2b3c4d:x')"
         )
         try:
             configured.write(".env.local", configured.read(".env.local").replace(f"CGK_ENCRYPTION_KEYS={key}\n", ""))
@@ -315,7 +316,8 @@ def test_a_module_that_cannot_be_imported_is_reported(configured):
 def test_a_run_that_fails_is_shown_with_its_error(configured):
     configured.run("--non-interactive", "--provider", "celery")
     text = configured.read("jobs.py").replace("    return f", "    raise ValueError('broken')\n    return f")
-    configured.write("jobs.py", text.replace("define_job(", "define_job(retry=RetryConfig(max_attempts=1), job_id=").replace(
+    configured.write("jobs.py",
+    text.replace("define_job(", "define_job(retry=RetryConfig(max_attempts=1), job_id=").replace(
         "import JobContext", "import JobContext, RetryConfig"
     ))  # fmt: skip
     done = configured.run("--verify-only")

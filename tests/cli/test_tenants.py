@@ -14,7 +14,7 @@ def new_id():
 
 def test_a_tenant_is_added_with_its_schema(cgk, new_id):
     assert cgk("tenants", "add", new_id, "--json").json == {
-        "id": new_id, "status": "active", "isolation": "role", "schema_name": f"tenant_{new_id}",
+        "id": new_id, "state": "active", "status": "active", "isolation": "role", "schema_name": f"tenant_{new_id}",
         "role_name": f"cgk_tenant_{new_id}",
     }  # fmt: skip
 

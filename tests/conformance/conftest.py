@@ -1,7 +1,7 @@
 """One client for each provider: the real one with a worker, the local one, and those of hosted systems.
 
-The hosted systems are stand-ins on loopback (tests/support/hosted_server.py). A test that needs what only our own engine does,
-such as every attempt's error, asks for the fixture `engine`.
+The hosted systems are stand-ins on loopback (tests/support/hosted_server.py). A test that needs what only our own
+engine does, such as every attempt's error, asks for the fixture `engine`.
 """
 
 from collections.abc import Callable

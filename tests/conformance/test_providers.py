@@ -48,6 +48,8 @@ def blocked(provider_client, wait_for, tmp_path):
 
 # What is refused
 
+NO_ZONE = datetime(2030, 1, 1)  # noqa: DTZ001 - that is what is wrong with it
+
 
 @pytest.mark.parametrize(
     ("event", "payload", "options", "error"),
@@ -62,7 +64,7 @@ def blocked(provider_client, wait_for, tmp_path):
         ("conformance.akt", {"tenantId": "acme", "action": "echo"}, {}, UnknownEventError),
         ("conformance.act", {"tenantId": "acme", "action": "echo"}, {"delay": -1}, InvalidOptionError),
         ("conformance.act", {"tenantId": "acme", "action": "echo"}, {"priority": 10}, InvalidOptionError),
-        ("conformance.act", {"tenantId": "acme", "action": "echo"}, {"run_at": datetime(2030, 1, 1)}, InvalidOptionError),  # noqa: DTZ001
+        ("conformance.act", {"tenantId": "acme", "action": "echo"}, {"run_at": NO_ZONE}, InvalidOptionError),
         ("conformance.act", {"tenantId": "acme", "action": "echo"}, {"max_attempts": 0}, InvalidOptionError),
         ("conformance.act", {"tenantId": "acme", "action": "echo"}, {"colour": "red"}, InvalidOptionError),
     ],

@@ -52,17 +52,21 @@ def empty_record(database):
 def closed_run(database):
     """Make closed runs, as they would be after their job: `closed_run(state="failed", message="...")`."""
 
-    def make(event="order.created", tenant="acme", state="failed", message="cannot be done", code="INVALID_STATE", age=60.0,
+    def make(event="order.created", tenant="acme", state="failed", message="cannot be done", code="INVALID_STATE",
+    age=60.0,
              payload=None, run_id=None, result=None, **columns):  # fmt: skip
         at = datetime.now(UTC) - timedelta(seconds=age)
         error = {
-            "attempt": 1, "kind": "permanent", "code": code, "type": "ValueError", "message": message, "at": at.isoformat(),
+            "attempt": 1, "kind": "permanent", "code": code, "type": "ValueError", "message": message,
+            "at": at.isoformat(),
             "traceback": f"Traceback (most recent call last):\nValueError: {message}",
         }  # fmt: skip
         values = {
-            "id": run_id or new_run_id(), "tenant_id": tenant, "event": event, "state": state, "queue": "cgk", "priority": 5,
+            "id": run_id or new_run_id(), "tenant_id": tenant, "event": event, "state": state, "queue": "cgk",
+            "priority": 5,
             "payload": encode({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
-            "attempt": 1, "run_at": at, "created_at": at, "started_at": at, "closed_at": at, "result": json.dumps(result),
+            "attempt": 1, "run_at": at, "created_at": at, "started_at": at, "closed_at": at,
+            "result": json.dumps(result),
             "errors": json.dumps([error] if state == "failed" else []),
             "error_code": code if state == "failed" else None, **columns,
         }  # fmt: skip
@@ -83,8 +87,10 @@ def open_run(database):
     def make(event="order.created", tenant="acme", state="pending", payload=None, run_id=None, **columns):
         now = datetime.now(UTC)
         values = {
-            "id": run_id or new_run_id(), "tenant_id": tenant, "event": event, "state": state, "queue": f"q-{uuid.uuid4().hex[:6]}",
-            "priority": 5, "payload": encode({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
+            "id": run_id or new_run_id(), "tenant_id": tenant, "event": event, "state": state,
+            "queue": f"q-{uuid.uuid4().hex[:6]}",
+            "priority": 5,
+            "payload": encode({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
             "run_at": now, "created_at": now, "handed_over_at": now, "hand_overs": 1, **columns,
         }  # fmt: skip
         names = ", ".join(values)

@@ -37,7 +37,8 @@ def make_tenants():
     with autocommit() as connection:
         for name in TENANTS[3:]:
             connection.execute(
-                "INSERT INTO cgk.tenants (id, isolation, schema_name) VALUES (%s, 'search_path', %s) ON CONFLICT DO NOTHING",
+                "INSERT INTO cgk.tenants (id, isolation, schema_name) VALUES (%s, 'search_path', %s) "
+                "ON CONFLICT DO NOTHING",
                 [name, f"tenant_{name}"],
             )
 
@@ -54,13 +55,15 @@ def make_sample_runs(closed_run, open_run):
         at = now - timedelta(seconds=age)
         failed = event == "payout.completed" and number % 3 == 0
         bad_mail = event == "customer.created" and number % 20 == 4
-        common = {"tenant": rng.choice(TENANTS), "age": age, "payload": payload(number), "run_id": id_at(at), "job": job, "created_at": at,
+        common = {"tenant": rng.choice(TENANTS), "age": age, "payload": payload(number), "run_id": id_at(at),
+        "job": job, "created_at": at,
                   "run_at": at, "handed_over_at": at + timedelta(milliseconds=2), "hand_overs": 1,
                   "started_at": at + timedelta(milliseconds=700 if failed else 40),
                   "closed_at": at + timedelta(seconds=rng.uniform(1, 3))}  # fmt: skip
         if failed:
             message = f"no account for creator cr-{number % 7}"
-            run_id = closed_run(event, message=message, code="ACCOUNT_NOT_FOUND", errors=errors(at, message), attempt=2, max_attempts=5,
+            run_id = closed_run(event, message=message, code="ACCOUNT_NOT_FOUND", errors=errors(at, message),
+            attempt=2, max_attempts=5,
                                 **common)  # fmt: skip
             found["failed"] = run_id
         elif bad_mail:
@@ -75,7 +78,8 @@ def make_sample_runs(closed_run, open_run):
     for number in range(90):
         at = now - timedelta(seconds=600 - number * 5)
         found["flood"] = open_run(
-            "product.sync", "wayne", payload={"productId": f"p-{number}"}, run_id=id_at(at), created_at=at, run_at=at, queue="cgk",
+            "product.sync", "wayne", payload={"productId": f"p-{number}"}, run_id=id_at(at), created_at=at, run_at=at,
+            queue="cgk",
             handed_over_at=at,
         )  # fmt: skip
     for number in range(6):
@@ -97,8 +101,22 @@ def make_sample_runs(closed_run, open_run):
 def errors(at, message):
     import json
 
-    first = {"attempt": 1, "kind": "transient", "code": "HTTP_502", "type": "HTTPError", "message": "the ledger answered 502",
-             "at": (at + timedelta(milliseconds=200)).isoformat(), "traceback": "Traceback (most recent call last):\n  ..."}  # fmt: skip
-    last = {"attempt": 2, "kind": "permanent", "code": "ACCOUNT_NOT_FOUND", "type": "PermanentError", "message": message,
-            "at": (at + timedelta(milliseconds=900)).isoformat(), "traceback": TRACEBACK.replace("cr-3", message.rpartition(" ")[2])}  # fmt: skip
+    first = {
+        "attempt": 1,
+        "kind": "transient",
+        "code": "HTTP_502",
+        "type": "HTTPError",
+        "message": "the ledger answered 502",
+        "at": (at + timedelta(milliseconds=200)).isoformat(),
+        "traceback": "Traceback (most recent call last):\n  ...",
+    }
+    last = {
+        "attempt": 2,
+        "kind": "permanent",
+        "code": "ACCOUNT_NOT_FOUND",
+        "type": "PermanentError",
+        "message": message,
+        "at": (at + timedelta(milliseconds=900)).isoformat(),
+        "traceback": TRACEBACK.replace("cr-3", message.rpartition(" ")[2]),
+    }
     return json.dumps([first, last])

@@ -168,7 +168,10 @@ def lost(closed_run):
     wait_until(lambda: audit.lines(action_id=number)[0].affected >= 2)
     audit.request_abort(number)
     ended(number)
-    as_if_begun = "UPDATE cgk.audit SET outcome = 'begun', abort_requested_at = NULL, seen_at = now() - interval '2 minutes' WHERE id = %s"
+    as_if_begun = (
+        "UPDATE cgk.audit SET outcome = 'begun', abort_requested_at = NULL, seen_at = now() - interval '2 minutes' "
+        "WHERE id = %s"
+    )
     with autocommit() as connection:
         connection.execute(as_if_begun, (number,))
     return audit.lines(action_id=number)[0]

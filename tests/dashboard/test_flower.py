@@ -101,7 +101,8 @@ def test_a_task_has_the_events_name_and_the_runs_id(traffic):
 def test_the_list_shows_the_tenant_and_the_searchable_fields(traffic):
     ada = traffic["ada"]
     fields = {
-        "_xsrf": ada.cookies["_xsrf"], "draw": 1, "start": 0, "length": 50, "order[0][column]": 0, "order[0][dir]": "asc",
+        "_xsrf": ada.cookies["_xsrf"], "draw": 1, "start": 0, "length": 50, "order[0][column]": 0,
+        "order[0][dir]": "asc",
         "columns[0][data]": "name",
     }  # fmt: skip
     ada.open("/tasks")

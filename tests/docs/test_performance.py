@@ -63,9 +63,9 @@ def quoting(load):
 def test_the_readme_quotes_only_the_comparison_with_plain_celery(quoting):
     readme = "<!-- figures: scripts/quote_results.py -->\nold\n<!-- end of figures -->"
     assert quoting.quoted(readme, RESULTS, ("one send",)).splitlines()[1:-1] == [
-        "| what | plain Celery | cgk_tasks | ratio |",
-        "| --- | ---: | ---: | ---: |",
-        "| one send | 500 µs | 400 µs | 0.80 × |",
+        "| what | plain Celery | cgk_tasks | ratio | better |",
+        "| --- | ---: | ---: | ---: | --- |",
+        "| one send | 500 µs | 400 µs | 0.80 × | lower |",
         "",
         "2026-01-02, a machine",
     ]

@@ -6,13 +6,15 @@ import sys
 import pytest
 from sqlalchemy import text
 
-from cgk_tasks import cancel_job, tenant_context, tenant_session
+from cgk_tasks import cancel_run, tenant_context, tenant_session
 from cgk_tasks.jobs.registry import remove_job
 from cgk_tasks.runs import store
+from cgk_tasks.sql.postgres import transaction
+from cgk_tasks.tenancy.models import presumed
 from cgk_tasks.testing import run_job
 from tests.docs.pages import ROOT, blocks
 
-JOB, SENDING = (block.text for block in blocks(ROOT / "README.md", "python"))
+JOB, SENDING, TABLES = (block.text for block in blocks(ROOT / "README.md", "python"))
 
 
 @pytest.fixture
@@ -29,13 +31,23 @@ def test_the_job_writes_the_order_of_its_tenant(job):
         assert session.execute(text("SELECT count(*) FROM orders WHERE order_id = 'readme'")).scalar() == 1
 
 
+def test_the_tables_of_a_tenant_are_those_that_the_job_writes_to(database):
+    namespace = {}
+    exec(compile(TABLES, "README.md", "exec", dont_inherit=True), namespace)
+    with transaction() as connection:
+        connection.execute("CREATE SCHEMA readme; SET LOCAL search_path TO readme")
+        namespace["create_tables"](presumed("readme"), connection)
+        connection.execute("INSERT INTO orders (order_id, amount) VALUES ('o-1', 59.97)")
+        connection.execute("DROP SCHEMA readme CASCADE")
+
+
 def test_the_send_is_accepted(database, capsys):
     namespace = {}
     exec(compile(SENDING, "README.md", "exec", dont_inherit=True), namespace)
     run_id = namespace["run"].id
     assert capsys.readouterr().out == "pending\n"
     assert store.get(run_id).payload["orderId"] == "o-1"
-    cancel_job(run_id)
+    cancel_run(run_id)
 
 
 def test_the_figures_are_those_of_the_benchmarks():

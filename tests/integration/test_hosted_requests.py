@@ -85,7 +85,8 @@ def test_an_event_triggers_the_task_of_its_name(connect):
     assert body == {
         "payload": {"tenantId": "acme", "action": "echo", "argument": "hello"},
         "options": {
-            "tags": ["tenant:acme"], "concurrencyKey": "acme", "idempotencyKey": "acme:k", "idempotencyKeyTTL": "86400s",
+            "tags": ["tenant:acme"], "concurrencyKey": "acme", "idempotencyKey": "acme:k",
+            "idempotencyKeyTTL": "86400s",
             "delay": due.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "ttl": 90, "maxAttempts": 7,
             "queue": {"name": "mails"},
         },

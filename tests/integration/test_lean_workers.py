@@ -1,4 +1,6 @@
-"""What a worker loads before its first job. Seconds and megabytes are measured in benchmarks/; here is what causes them."""
+"""What a worker loads before its first job. Seconds and megabytes are measured in benchmarks/; here is what causes
+them.
+"""
 
 import os
 import subprocess

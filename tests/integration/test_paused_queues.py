@@ -178,7 +178,9 @@ def test_what_is_no_name_of_a_queue_is_refused(database, name):
 
 @pytest.mark.parametrize(("tenant", "where"), [("acme", "the paused queue"), ("globex", "another")])
 def test_a_look_for_runs_to_release_does_not_read_those_that_stay_held(queue, tenant, where):
-    """Of a paused queue, and of a suspended tenant in another one. Else the dispatcher would read them all every second."""
+    """Of a paused queue, and of a suspended tenant in another one. Else the dispatcher would read them all every
+    second.
+    """
     name = queue if where == "the paused queue" else OTHER
     suspend_tenant("globex")
     with autocommit() as connection:

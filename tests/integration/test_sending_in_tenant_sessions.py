@@ -1,4 +1,6 @@
-"""`session=` with a tenant's own session: it may not touch the schema cgk, and sends in its transaction all the same."""
+"""`session=` with a tenant's own session: it may not touch the schema cgk,
+and sends in its transaction all the same.
+"""
 
 import pytest
 from sqlalchemy import text

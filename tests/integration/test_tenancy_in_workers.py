@@ -126,7 +126,9 @@ def test_rls_a_schema_of_a_tenant_with_its_own_is_closed():
 
 
 def test_search_path_alone_does_not_stop_a_qualified_name():
-    """Written down because it is so: this isolation guards against a forgotten condition, not against a wrong schema."""
+    """Written down because it is so: this isolation guards against a forgotten condition,
+    not against a wrong schema.
+    """
     one, two = tenants_of("search_path")
     assert run(one, "query", f'SELECT owner FROM "{schema_of(two)}".secrets') == [[two]]
 

@@ -46,7 +46,8 @@ def listening(database):
     worker = str(uuid.uuid4())
     with autocommit() as connection:
         connection.execute(
-            "INSERT INTO cgk.workers (id, name, pid, queues, heartbeat_at) VALUES (%s, 'w@here', 1, %s, now() + interval '1 hour')",
+            "INSERT INTO cgk.workers (id, name, pid, queues, heartbeat_at) VALUES (%s, 'w@here', 1, %s, "
+            "now() + interval '1 hour')",
             [worker, [os.environ["CGK_DEFAULT_QUEUE"]]],
         )
         connection.execute("INSERT INTO cgk.presence VALUES (%s)", [worker])
@@ -103,7 +104,7 @@ def test_a_broker_that_is_down_is_named(run, listening, monkeypatch):
 
 def test_a_run_that_was_never_handed_over_waits_for_the_dispatcher(run, listening):
     change(run, handed_over_at=None)
-    assert codes(run) == ["not_handed_over"]
+    assert codes(run) == ["not_dispatched"]
 
 
 def test_a_retrying_run_tells_its_error_and_the_next_attempt(run, listening):
@@ -160,7 +161,7 @@ def test_a_retrying_run_of_which_nothing_is_told_says_when_it_goes_on(run, liste
 def test_a_retrying_run_that_is_due_waits_for_the_dispatcher(run, listening):
     put_off(run, "RETRY_LATER", "")
     change(run, run_at=datetime.now(UTC) - timedelta(seconds=1))
-    assert codes(run) == ["not_handed_over"]
+    assert codes(run) == ["not_dispatched"]
 
 
 @pytest.fixture
@@ -298,7 +299,8 @@ def test_a_failed_run_says_where_its_errors_are(run):
 def test_an_unhandled_run_says_how_to_get_it_handled(run):
     close(run, "unhandled", error_code="NO_JOB")
     assert closed_gate(run).hint == (
-        "Its worker had no job for order.created. Define one, name its module in CGK_JOB_MODULES, start the workers anew, "
+        "Its worker had no job for order.created. Define one, name its module in CGK_JOB_MODULES, "
+        "start the workers anew, "
         f"and: cgk-tasks runs retry {run}"
     )
 

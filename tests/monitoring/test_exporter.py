@@ -244,7 +244,7 @@ def test_the_settings_name_an_address_that_cannot_be(database, setting):
     assert get_settings().exporter == "nowhere"
 
 
-@pytest.mark.parametrize("statement", ["figures", "ticks_missed", "served_queues"])
+@pytest.mark.parametrize("statement", ["totals", "ticks_missed", "served_queues"])
 def test_what_is_asked_at_each_scrape_reads_no_history(statement):
     assert "run_history" not in exporter.SQL[statement]
     assert "run_history" not in open_runs.SQL["open_runs"]

@@ -68,7 +68,8 @@ def test_an_attempts_span_names_tenant_event_job_and_outcome(receiver):
     *_ids, (attempt,) = sent(receiver, how="nothing")
     assert attempt.name == "run test.traced"
     assert attempt.service == "cgk-tasks-worker"
-    assert {name: attempt.attributes[name] for name in ("cgk.tenant", "cgk.event", "cgk.job", "cgk.attempt", "cgk.outcome")} == {
+    assert {name: attempt.attributes[name] for name in ("cgk.tenant", "cgk.event", "cgk.job", "cgk.attempt",
+    "cgk.outcome")} == {
         "cgk.tenant": "acme", "cgk.event": "test.traced", "cgk.job": "test-traced", "cgk.attempt": 1,
         "cgk.outcome": "completed",
     }  # fmt: skip

@@ -16,7 +16,8 @@ class BeatProcess:
     def __init__(self, modules=(), **env):
         self.log_path = Path(tempfile.mkstemp(prefix="cgk-beat-", suffix=".log")[1])
         variables = {
-            **os.environ, "CGK_JOB_MODULES": ",".join(modules), "PYTHONPATH": str(ROOT), "CGK_LOG_FORMAT": "json", **env,
+            **os.environ, "CGK_JOB_MODULES": ",".join(modules), "PYTHONPATH": str(ROOT), "CGK_LOG_FORMAT": "json",
+            **env,
         }  # fmt: skip
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(

@@ -118,7 +118,8 @@ def test_a_beat_whose_database_went_away_goes_on_when_it_is_back(start_beat):
     beat = start_beat()
     number = len(wait_for_ticks(2))
     run_sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+        "AND datname = current_database()"
     )
     forget_own_connections()
     seen = wait_for_ticks(number + 3)

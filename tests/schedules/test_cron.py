@@ -100,7 +100,8 @@ def test_an_interval_counts_from_1970_so_that_a_restart_does_not_move_it(text, s
 
 
 @pytest.mark.parametrize(("cron", "zone"), [
-    ("0 9 * *", "UTC"), ("0 25 * * *", "UTC"), ("0 0 30 2 *", "UTC"), ("nonsense", "UTC"), ("0 9 * * *", "Mars/Olympus"),
+    ("0 9 * *", "UTC"), ("0 25 * * *", "UTC"), ("0 0 30 2 *", "UTC"), ("nonsense", "UTC"),
+    ("0 9 * * *", "Mars/Olympus"),
     ("0 9 * * *", ""), ("every 0s", "UTC"),
 ])  # fmt: skip
 def test_what_can_never_tick_is_refused(cron, zone):
@@ -172,8 +173,9 @@ EACH_HOUR = st.builds("{} {} {}".format, MINUTES, st.just("*"), DAYS)
 @settings(max_examples=100, deadline=None)
 @given(NAMED | EACH_HOUR, WINDOWS)
 def test_cronsim_finds_the_same_ticks_where_its_rules_are_ours(cron, place):
-    """Debian's rules, which cronsim follows, differ for `*/2` hours and for `*` minutes of named hours; and cronsim steps
-    over what a shift of half an hour repeats."""
+    """Debian's rules, which cronsim follows, differ for `*/2` hours and for `*` minutes of named hours; and cronsim
+    steps over what a shift of half an hour repeats.
+    """
     zone, around = place
     assume(zone != LORD_HOWE or cron.split()[1] != "*")
     begin, end = window(around)

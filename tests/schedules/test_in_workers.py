@@ -46,7 +46,8 @@ def test_the_child_runs_of_an_event_with_two_jobs_have_their_parents_nominal_tim
     nine = datetime.fromisoformat("2026-03-02T09:00:00+00:00")
     fire(Schedule("test.two", "0 9 * * *", "UTC", "test.two"), nine, now=nine, tenant_id="acme")
     parent = rows(
-        "SELECT id::text FROM cgk.runs WHERE schedule = 'test.two' UNION SELECT id::text FROM cgk.run_history WHERE schedule = 'test.two'"
+        "SELECT id::text FROM cgk.runs WHERE schedule = 'test.two' UNION SELECT id::text FROM cgk.run_history "
+        "WHERE schedule = 'test.two'"
     )[0]
     wait_closed(parent["id"])
     children = rows("SELECT scheduled_for FROM cgk.run_history WHERE parent_id = %(id)s", id=parent["id"])

@@ -23,7 +23,8 @@ NAMED = {
     "ops.dailyCleanup": ("0 3 * * *", "UTC"), "digest.adminDaily": ("0 8 * * 1-5", "America/New_York"),
     "treasury.lowBalanceAlert": ("0 9,17 * * *", "America/New_York"),
     "digest.creatorWeekly": ("0 10 * * 1", "America/New_York"), "brandContext.staleDetection": ("0 9 * * 1", "UTC"),
-    "payout.monthlySummary": ("0 9 1 * *", "America/New_York"), "payout.monthlyPLSnapshot": ("0 2 2 * *", "America/New_York"),
+    "payout.monthlySummary": ("0 9 1 * *", "America/New_York"),
+    "payout.monthlyPLSnapshot": ("0 2 2 * *", "America/New_York"),
 }  # fmt: skip
 
 

@@ -130,7 +130,8 @@ def test_thousands_of_due_schedules_are_made_in_batches():
     run_sql(
         """INSERT INTO cgk.tenant_schedules (id, tenant_id, event, payload, cron, timezone, misfire, overlap, max_age,
                                              done_until, next_at)
-           SELECT gen_random_uuid(), tenant_id, event, payload, cron, timezone, misfire, overlap, max_age, done_until, next_at
+           SELECT gen_random_uuid(), tenant_id, event, payload, cron, timezone, misfire, overlap, max_age, done_until,
+           next_at
              FROM cgk.tenant_schedules, generate_series(1, 500)"""
     )
     assert fire_tenant_schedules(datetime.now(UTC) + timedelta(minutes=1)) == 1503

@@ -1,7 +1,7 @@
 """Stand-ins for Trigger.dev and Inngest on loopback: they take the documented requests, strictly, and run the jobs.
 
-Behind each is a local provider of ours, so the jobs of the conformance suite run, and what a client sees of them has gone
-through the wire format both ways. They stand for the form of the APIs, not for how those systems behave.
+Behind each is a local provider of ours, so the jobs of the conformance suite run, and what a client sees of them has
+gone through the wire format both ways. They stand for the form of the APIs, not for how those systems behave.
 """
 
 import hashlib
@@ -39,8 +39,8 @@ def demand(condition, status, error):
 
 
 class HostedServer:
-    """`requests`: what came, as (method, path, headers, JSON). `faults`: a function for each of the next requests, called
-    with the handler instead of the system; None lets the request through.
+    """`requests`: what came, as (method, path, headers, JSON). `faults`: a function for each of the next requests,
+    called with the handler instead of the system; None lets the request through.
     """
 
     def __init__(self):

@@ -10,7 +10,10 @@ from cgk_tasks.client.api import (
     asend_job,
     atrigger_and_wait,
     cancel_job,
+    cancel_run,
     get_job_status,
+    get_run,
+    replay_run,
     retry_job,
     schedule_job,
     send_job,
@@ -77,6 +80,9 @@ GoogleFeedImageOptimize(tenant_id="acme", product_id="p", image_url="u", options
 
 # Waiting, runs, tasks
 assert_type(trigger_and_wait(order, timeout=5), WaitResult)
+assert_type(get_run("run"), RunStatus)
+assert_type(cancel_run("run"), RunStatus)
+assert_type(replay_run("run"), RunHandle)
 assert_type(get_job_status("run"), RunStatus)
 assert_type(cancel_job("run"), RunStatus)
 assert_type(retry_job("run"), RunHandle)

@@ -1,7 +1,9 @@
 """Every error pickles with its data, and says what happened and what to change."""
 
 import copy
+import inspect
 import pickle
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,10 +62,21 @@ def test_the_examples_cover_every_class():
     assert {type(error) for error in EXAMPLES} == all_classes(CgkTasksError)
 
 
-def test_the_module_docstring_and_the_reference_page_draw_every_class():
+def drawn(text: str) -> dict[str, int]:
+    """The classes of a drawn tree, in order, each with its depth: a level is three characters wide."""
+    lines = re.findall(r"^((?:│  |   |[├└]─ )*)(\w+)(?: .*)?$", inspect.cleandoc(text), re.MULTILINE)
+    return {name: len(branches) // 3 for branches, name in lines if hasattr(errors, name)}
+
+
+def test_the_module_docstring_and_the_reference_page_draw_the_tree_of_the_classes():
     page = (Path(__file__).parents[2] / "docs/reference/errors.md").read_text(encoding="utf-8")
-    names = [c.__name__ for c in all_classes(CgkTasksError)]
-    assert [name for name in names if name not in errors.__doc__ or name not in page] == []
+    in_code = drawn(errors.__doc__.partition("\n\n")[2].partition("\n\n")[0])
+    on_page = drawn(page.partition("## The tree")[2].partition("\n## ")[0])
+    depths = {
+        c.__name__: sum(issubclass(base, CgkTasksError) for base in c.__mro__) - 1 for c in all_classes(CgkTasksError)
+    }
+    assert in_code == depths
+    assert list(on_page.items()) == list(in_code.items())
 
 
 @by_class
@@ -76,6 +89,20 @@ def test_an_error_unpickles_with_its_type_text_and_data(error, protocol):
         error.args,
         error.__dict__,
     )
+
+
+@by_class
+def test_an_error_shows_its_text_and_its_hint(error):
+    assert str(error) == " ".join(filter(None, (error.text, error.hint)))
+
+
+def test_a_hint_is_an_attribute_and_survives_pickling():
+    again = pickle.loads(pickle.dumps(errors.ConfigurationError("CGK_X is wrong.", hint="Set it to 1.")))
+    assert (again.text, again.hint, str(again)) == ("CGK_X is wrong.", "Set it to 1.", "CGK_X is wrong. Set it to 1.")
+
+
+def test_an_error_without_advice_has_no_hint():
+    assert errors.PermanentError("The account is closed", "ACCOUNT_DISABLED").hint is None
 
 
 @by_class

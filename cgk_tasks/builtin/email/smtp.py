@@ -49,7 +49,7 @@ def parse_url(url: str) -> Server:
             "An smtp_url ends with the host or the port. Write /, ? and # in a user or a password as %2F, %3F and %23."
         )
     if not parts.hostname:
-        raise ConfigurationError("An smtp_url names no host. Write it like smtps://user:password@host.")
+        raise ConfigurationError("An smtp_url names no host.", hint="Write it like smtps://user:password@host.")
     user, password = _login(parts)
     if not ((user or "") + (password or "")).isascii():
         raise ConfigurationError(
@@ -57,8 +57,8 @@ def parse_url(url: str) -> Server:
         )
     if user is not None and security == "none" and parts.hostname not in _LOOPBACK:
         raise ConfigurationError(
-            f"The smtp_url of {parts.hostname} would send its password in the clear. "
-            "Begin it with smtp+starttls:// or smtps://."
+            f"The smtp_url of {parts.hostname} would send its password in the clear.",
+            hint="Begin it with smtp+starttls:// or smtps://.",
         )
     return Server(parts.hostname, port or _PORTS[security], security, user, password)
 

@@ -71,9 +71,12 @@ def _newest() -> tuple[str, bytes]:
     for found in _keys().items():
         return found
     raise ConfigurationError(
-        "There is no key to encrypt this secret with. Make one with `cgk-tasks secrets key`, and set it as "
-        "CGK_ENCRYPTION_KEYS wherever workers run and secrets are stored, for instance in .env.local. Keep a copy: what is "
-        "encrypted cannot be read without it."
+        "There is no key to encrypt this secret with.",
+        hint=(
+            "Make one with `cgk-tasks secrets key`, and set it as "
+            "CGK_ENCRYPTION_KEYS wherever workers run and secrets are stored, for instance in .env.local. Keep a copy: what is "
+            "encrypted cannot be read without it."
+        ),
     )
 
 

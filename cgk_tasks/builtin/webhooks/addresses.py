@@ -56,8 +56,8 @@ def check_url(url: str, private_hosts: Collection[str]) -> httpx.URL:
         raise AddressRefusedError(f"The port of the webhook URL is {parsed.port}. Ports are from 1 to 65535.")
     if parsed.scheme == "http" and host not in private_hosts:
         raise AddressRefusedError(
-            f"The webhook URL of {host} must begin with https. For development, name the host in "
-            "CGK_WEBHOOK_PRIVATE_HOSTS."
+            f"The webhook URL of {host} must begin with https.",
+            hint=("For development, name the host in CGK_WEBHOOK_PRIVATE_HOSTS."),
         )
     return parsed
 

@@ -162,7 +162,9 @@ def rotate_secret(
     """
     keep_seconds = as_seconds(keep_old)
     if keep_seconds < 0:
-        raise InvalidOptionError("keep_old", "it is negative. Give how long the old secret still holds; 0 ends it now.")
+        raise InvalidOptionError(
+            "keep_old", "it is negative.", hint="Give how long the old secret still holds; 0 ends it now."
+        )
     stored = _stored_secret(tenant_id, endpoint_id, secret)
     _change(
         "rotate_secret", tenant_id, endpoint_id, secret=stored, keep_seconds=min(keep_seconds, _LONGEST_KEEP_SECONDS)
@@ -209,7 +211,7 @@ def _checked_topics(topics: Sequence[str]) -> list[str]:
     named = [topics] if isinstance(topics, str) else list(topics)
     wrong = next((topic for topic in named if not _TOPIC.fullmatch(topic)), None)
     if not named or wrong is not None:
-        raise InvalidOptionError("topics", f"{wrong!r} is none. Name them like order.created, order.* or *.")
+        raise InvalidOptionError("topics", f"{wrong!r} is none.", hint="Name them like order.created, order.* or *.")
     return named
 
 
@@ -224,5 +226,7 @@ def _checked_secret(secret: SecretStr) -> str:
     except ValueError:
         key = b""
     if not text.startswith("whsec_") or not 24 <= len(key) <= 64:
-        raise InvalidOptionError("secret", "it must be whsec_ and the Base64 of 24 to 64 bytes. Or leave it out.")
+        raise InvalidOptionError(
+            "secret", "it must be whsec_ and the Base64 of 24 to 64 bytes.", hint="Or leave it out."
+        )
     return text

@@ -17,7 +17,7 @@ import httpx
 from standardwebhooks import Webhook
 
 from cgk_tasks.builtin.webhooks.addresses import check_url, host_of, resolve
-from cgk_tasks.client.httpx_logging import quiet_requests
+from cgk_tasks.client.httpx_logging import unlogged_requests
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import AddressRefusedError
 from cgk_tasks.jobs.classification import classify_error
@@ -80,7 +80,7 @@ async def post(client: httpx.AsyncClient, url: str, secrets: Sequence[str], mess
     limit = settings.webhook_timeout_seconds
     begun = time.monotonic()
     try:
-        with quiet_requests():  # a webhook's URL may hold a token
+        with unlogged_requests():  # a webhook's URL may hold a token
             async with asyncio.timeout(limit):
                 response, excerpt = await _exchange(client, url, secrets, message, settings.webhook_private_hosts)
     except (TimeoutError, httpx.TimeoutException):

@@ -11,7 +11,6 @@ from kombu import Connection
 
 from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
-from cgk_tasks.cli.failures import in_two
 from cgk_tasks.config import Settings
 from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError, ConfigurationError
@@ -26,7 +25,7 @@ def check(settings: Settings) -> list[Finding]:
     try:
         get_publisher().ping()
     except ConfigurationError as error:
-        return [fail("broker", *in_two(error))]
+        return [fail("broker", error.text, error.hint or "")]
     except BrokerError as error:
         return [fail("broker", str(error), _ADVICE)]
     if is_redis(settings.broker):

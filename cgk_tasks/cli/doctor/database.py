@@ -34,9 +34,16 @@ def check(settings: Settings) -> list[Finding]:
     return [
         version(server),
         rights(server, settings),
-        revision(migrations.current(), migrations.newest()),
+        _revision(),
         clock(),
     ]
+
+
+def _revision() -> Finding:
+    try:
+        return revision(migrations.current(), migrations.newest())
+    except ConfigurationError as error:
+        return warn("migrations", error.text, "Install it here, or run the doctor where cgk-tasks migrate runs.")
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cgk_tasks.cli.doctor import beat, broker, database, hosted, secrets, work
 from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok, warn
-from cgk_tasks.cli.failures import in_two
 from cgk_tasks.config import HOSTED_PROVIDERS, Settings, get_settings, misspelt_in_files
 from cgk_tasks.errors import CgkTasksError
 
@@ -17,7 +16,7 @@ def examine() -> list[Finding]:
             return [*_misspelt(), *hosted.check(settings.provider)]
         _ = settings.database, settings.broker
     except CgkTasksError as error:
-        return [fail("settings", *in_two(error)), work.jobs()]
+        return [fail("settings", error.text, error.hint or ""), work.jobs()]
     findings = [_settings(settings), *_misspelt(), *database.check(settings)]
     database_works = not any(f.level == FAIL and f.check in {"database", "migrations"} for f in findings)
     findings += broker.check(settings)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from cgk_tasks.cli.doctor import database
 from cgk_tasks.cli.doctor.findings import FAIL, Finding, fail, ok, warn
-from cgk_tasks.cli.failures import in_two
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
 SQL = statements("doctor")
@@ -24,7 +22,7 @@ def check(provider: str) -> list[Finding]:
     if health.healthy:
         findings.append(ok(provider, f"reached in {health.latency_seconds:.2f} s, and it knows the key"))
     else:
-        findings.append(fail(provider, *in_two(ConfigurationError(health.error or ""))))
+        findings.append(fail(provider, health.error or "", health.hint or ""))
     return [*findings, *_our_own()]
 
 

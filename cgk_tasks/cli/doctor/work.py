@@ -50,7 +50,7 @@ def workers(known: Sequence[Row], alive: Sequence[Row]) -> Finding:
         return warn(
             "workers",
             f"{len(alive)} alive; silent: {', '.join(silent)}",
-            "Silent workers count as dead; a living one takes their runs back.",
+            "Silent workers count as dead; a live one reclaims their runs.",
         )
     return ok("workers", f"{len(alive)} alive: {', '.join(row['name'] for row in alive)}")
 

@@ -56,7 +56,9 @@ def changed(text: str, changes: Mapping[str, str]) -> str:
     """
     result = _changed(text, changes)
     if _values(result) != {**_values(text), **changes}:
-        raise ConfigurationError("A quote in the env file is never closed. Close it, or write the settings by hand.")
+        raise ConfigurationError(
+            "A quote in the env file is never closed.", hint="Close it, or write the settings by hand."
+        )
     return result
 
 
@@ -102,7 +104,9 @@ def _written(name: str, value: str) -> str:
     if _PLAIN.fullmatch(value):
         return value
     if unwritable(value):
-        raise ConfigurationError(f"The value of {name} has quotes, backslashes, ${{ or line breaks. Use another one.")
+        raise ConfigurationError(
+            f"The value of {name} has quotes, backslashes, ${{ or line breaks.", hint="Use another one."
+        )
     return f"'{value}'"
 
 

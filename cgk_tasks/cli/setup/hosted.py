@@ -67,7 +67,7 @@ def settle_hosted(provider: str, questions: Questions, draft: Draft) -> None:
     for key in system.keys:
         _settle_key(key, questions, draft, own_server=own_server)
     while not (health := _health(provider)).healthy:
-        problem = f"{system.title} cannot be used: {health.error}"
+        problem = " ".join(filter(None, (f"{system.title} cannot be used: {health.error}", health.hint)))
         changeable = [key for key in system.keys if not _is_fixed(key, draft)]
         if not changeable or not questions.confirm(f"{problem}\nEnter other keys?"):
             raise SetupFailure(SERVER, problem)

@@ -1,0 +1,66 @@
+"""The public names change on purpose only: whoever adds one adds it here, and documents it."""
+
+import cgk_tasks
+from cgk_tasks import catalog, errors, events, testing
+
+PACKAGE = """
+    CgkTasksError Classification EVENT_CATEGORIES Health JobClient JobContext JobEvent JobPayload JobProvider
+    PermanentError RetryConfig RetryLater RunHandle RunStatus SCHEDULES Schedule SendItem SendOptions SentItem
+    Settings TOTAL_EVENT_COUNT Tenant TenantEvent TenantSchedule TransientError WaitResult acancel_job
+    acancel_run active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job
+    asend_jobs asend_jobs_in_chunks atrigger_and_wait cancel_job cancel_run classify_error compose_middleware
+    create_app create_job_client create_job_handler create_permanent_error create_rate_limiter
+    create_retryable_error create_schedule current_tenant define_cron_job define_job delete_schedule
+    generate_idempotency_key get_job_client get_job_status get_run get_schedule get_settings idempotency_key
+    late_schedules list_schedules override_schedule parse_idempotency_key pause_schedule platform_context
+    replay_run reset_job_client reset_schedule resume_schedule retry_job schedule_job send_job send_jobs
+    send_jobs_in_chunks set_job_client tenant_cache tenant_context tenant_session tenant_storage_path
+    trigger_and_wait update_schedule validate_tenant_id with_error_classification with_idempotency with_logging
+    with_rate_limit with_tenant_context with_timeout with_timing
+"""
+EVENTS = """
+    ALIASES EVENT_CATEGORIES JsonArray JsonObject Money Searchable Sensitive TOTAL_EVENT_COUNT TenantEvent
+    Timestamp WireModel class_name get_event parse_event parse_event_json searchable_fields sensitive_fields
+    task_attribute validate_tenant_id
+"""
+ERRORS = """
+    AddressRefusedError BrokerError CgkTasksError ChunkRefusedError ConfigurationError EmbeddedError
+    IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobTimeoutError LimitReached
+    PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError RetryLater
+    RunCancelledError RunError RunFailedError RunStateError SecretUnreadableError SendError StoreError
+    TenantContextError TenantError TenantMissingError TransientError UnknownEndpointError UnknownEventError
+    UnknownRunError UnknownScheduleError UnknownTenantError WaitTimeoutError as_seconds create_permanent_error
+    create_retryable_error
+"""
+
+
+def test_the_package_has_these_names():
+    assert sorted(cgk_tasks.__all__) == PACKAGE.split()
+
+
+def test_every_public_name_can_be_imported():
+    missing = [name for name in cgk_tasks.__all__ if getattr(cgk_tasks, name, None) is None]
+    assert missing == []
+
+
+def test_the_events_package_has_these_names_beside_the_catalogs():
+    assert sorted({*events.__all__, "ALIASES"} - (set(catalog.__all__) - {"ALIASES"})) == EVENTS.split()
+
+
+def test_the_errors_are_these():
+    defined = [
+        name
+        for name, value in vars(errors).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == errors.__name__
+    ]
+    assert sorted(defined) == ERRORS.split()
+
+
+def test_the_helpers_for_tests_are_these():
+    assert sorted(testing.__all__) == ["LocalJobs", "private_services", "run_job"]
+
+
+def test_every_sync_function_about_runs_has_an_asyncio_twin():
+    sync = ["send_job", "send_jobs", "send_jobs_in_chunks", "schedule_job", "trigger_and_wait"]
+    sync += ["get_run", "cancel_run", "replay_run", "get_job_status", "cancel_job", "retry_job"]
+    assert [name for name in sync if f"a{name}" not in cgk_tasks.__all__] == []
