@@ -133,7 +133,9 @@ def test_the_child_runs_of_an_event_with_several_jobs_are_below_their_parent(rec
     (parent,) = wait_until(lambda: receiver.of_run(run))
     children = wait_until(
         lambda: (
-            found if len(found := [span for span in receiver.spans if span.parent_id == parent.span_id]) == 2 else None
+            found
+            if len(found := [s for s in receiver.named("run test.both") if s.parent_id == parent.span_id]) == 2
+            else None
         )
     )
     assert {child.attributes["cgk.job"] for child in children} == {"test-left", "test-right"}
