@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, Union
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -23,6 +22,7 @@ Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
 AnyConnection = Union[Connection, "sa.Connection"]
 T = TypeVar("T")
+P = ParamSpec("P")
 
 Observer = Callable[[Statement, float, BaseException | None], None]
 """Called after each statement, with the seconds that it took and the exception that it raised, if it did."""
@@ -53,11 +53,8 @@ def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] |
     AsyncSession inside `run_sync`).
     """
     if _observers:
-        with _observed(statement):
-            columns, rows = _run(connection, statement, values)
-    else:
-        columns, rows = _run(connection, statement, values)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+        return _observed(_fetch, connection, statement, values)
+    return _fetch(connection, statement, values)
 
 
 def fetch_as(
@@ -65,42 +62,49 @@ def fetch_as(
 ) -> list[T]:
     """Like `fetch`, for the statements of every run: no dictionary, and the columns' names are looked at once."""
     if _observers:
-        with _observed(statement):
-            return _run_as(connection, statement, values, reading)
-    return _run_as(connection, statement, values, reading)
+        return _observed(_fetch_as, connection, statement, values, reading)
+    return _fetch_as(connection, statement, values, reading)
 
 
 def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> int:
     """Run one statement and return how many rows it touched."""
     if _observers:
-        with _observed(statement):
-            return _execute(connection, statement, values)
+        return _observed(_execute, connection, statement, values)
     return _execute(connection, statement, values)
 
 
 def copy(connection: Connection, statement: str, rows: Iterator[Sequence[Any]]) -> None:
     """Write rows by a statement COPY … FROM STDIN."""
-    with _observed(statement), connection.cursor() as cursor, cursor.copy(statement) as copying:
-        for row in rows:
-            copying.write_row(row)
+    _observed(_copy, connection, statement, rows)
 
 
-@contextmanager
-def _observed(statement: str) -> Iterator[None]:
-    if not isinstance(statement, Statement):
-        yield
-        return
+def _observed(
+    run: Callable[Concatenate[Any, str, P], T], connection: Any, statement: str, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """A function and not a context manager, which would cost as much again as the observers do."""
     error: BaseException | None = None
     begun = time.perf_counter()
     try:
-        yield
+        return run(connection, statement, *args, **kwargs)
     except BaseException as exc:
         error = exc
         raise
     finally:
         seconds = time.perf_counter() - begun
-        for observer in _observers:
-            observer(statement, seconds, error)
+        if isinstance(statement, Statement):
+            for observer in _observers:
+                observer(statement, seconds, error)
+
+
+def _copy(connection: Connection, statement: str, rows: Iterator[Sequence[Any]]) -> None:
+    with connection.cursor() as cursor, cursor.copy(statement) as copying:
+        for row in rows:
+            copying.write_row(row)
+
+
+def _fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None) -> list[Row]:
+    columns, rows = _run(connection, statement, values)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _execute(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None) -> int:
@@ -109,7 +113,7 @@ def _execute(connection: AnyConnection, statement: str, values: Mapping[str, Any
     return connection.execute(statement, values).rowcount
 
 
-def _run_as(
+def _fetch_as(
     connection: AnyConnection, statement: str, values: Mapping[str, Any] | None, reading: Reading[T]
 ) -> list[T]:
     if not isinstance(connection, psycopg.Connection):

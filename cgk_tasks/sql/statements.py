@@ -50,14 +50,15 @@ def every_statement() -> list[Statement]:
 def parse(file: str, text: str) -> dict[str, Statement]:
     """The statements in a file's text, with its fragments taken in. Raises LookupError for a fragment that is not there."""
     parts = _BLOCK.split(text)
-    blocks = list(zip(parts[1::4], parts[2::4], parts[3::4], parts[4::4], strict=True))
+    bodies = [_COMMENT.sub("", body).strip().rstrip(";") for body in parts[4::4]]
+    blocks = list(zip(parts[1::4], parts[2::4], parts[3::4], bodies, strict=True))
     fragments = {
-        name: (argument, _COMMENT.sub("", body).strip())
+        name: (argument, body)
         for kind, name, argument, body in blocks
         if kind == "fragment"
     }  # fmt: skip
     return {
-        name: Statement(file, name, _with_fragments(body.strip().rstrip(";"), fragments))
+        name: Statement(file, name, _with_fragments(body, fragments))
         for kind, name, _argument, body in blocks
         if kind == "name"
     }

@@ -340,11 +340,12 @@ UPDATE cgk.runs r SET children_open = r.children_open - done.children
 RETURNING r.id::text, r.children_open;
 
 -- fragment: this_run
-(SELECT %(id)s::uuid AS id) AS root
+-- What to cancel, and why.
+(SELECT %(id)s::uuid AS id, NULL::text AS error_code) AS root
 
 -- fragment: runs_of_schedule
 -- A schedule's open runs, of active tenants, or of one of them.
-(SELECT old.id FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
+(SELECT old.id, 'OVERLAP' AS error_code FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
   WHERE old.schedule = %(schedule)s AND t.status = 'active'
     AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s)) AS root
 
@@ -361,12 +362,11 @@ RETURNING r.id::text
 -- name: request_cancel_of_schedule
 {{request_cancel({{runs_of_schedule}})}};
 
--- fragment: close(which)
--- open → closed: moves runs into the history. `which` says how the runs end, as `o`, and WHERE which runs r they are. The
+-- fragment: close(gone)
+-- open → closed: moves runs into the history. `gone` says which runs r those are, and returns with each how it ends. The
 -- condition on their state is part of it, so that a run that has moved on meanwhile stays.
 WITH gone AS (
-    DELETE FROM cgk.runs r USING {which}
-    RETURNING r.*, o.state AS closed_as, o.error_code, o.cancelled_at, o.job AS closed_by, o.result, o.error
+    DELETE FROM cgk.runs r {gone}
 )
 INSERT INTO cgk.run_history ({{kept}}, job, state, cancel_requested_at, errors, errors_left_out, closed_at, result,
                              error_code)
@@ -375,64 +375,71 @@ SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, can
   FROM gone
 
 -- fragment: end
-(state, error_code, cancelled_at, job, result, error)
+-- How a run ends, by `o`. closed_by: the job, if it was not known before.
+r.*, o.closed_as, o.error_code, NULL::timestamptz AS cancelled_at, o.closed_by, o.result::json AS result,
+o.error::jsonb AS error
 
 -- fragment: alike(how)
--- All of them end alike, and no job says how: state, error code, and when they were cancelled, if not before.
-(SELECT {how}, NULL::text, NULL::json, NULL::jsonb) AS o {{end}}
+-- All of them end alike, and no job says how.
+r.*, {how}, NULL::text AS closed_by, NULL::json AS result, NULL::jsonb AS error
 
 -- name: finish_one
 -- running → completed, failed, cancelled or unhandled, only where the attempt still owns the run. Not flushed to disk on
 -- its own: a finish that PostgreSQL forgets in a crash means running again, and the worker notices that it runs nothing
 -- of the kind.
-{{close((SELECT %(state)s::text, %(error_code)s::text, NULL::timestamptz, %(job)s::text, %(result)s::json,
-                  %(error)s::jsonb) AS o {{end}}
-     WHERE {{durability}} AND r.id = %(id)s::uuid AND r.state = 'running' AND r.attempt = %(attempt)s
-       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid)}}
+{{close(WHERE {{owned}} AND {{durability}}
+    RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
+              %(job)s::text AS closed_by, %(result)s::json AS result, %(error)s::jsonb AS error)}}
 RETURNING id::text, parent_id::text, state;
 
 -- name: finish
-{{close((SELECT state, error_code, NULL::timestamptz, job, result::json, error::jsonb, id, attempt
-             FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(job)s::text[], %(state)s::text[], %(result)s::text[],
-                         %(error)s::text[], %(error_code)s::text[])
-                  AS given (id, attempt, job, state, result, error, error_code))
-            AS o (state, error_code, cancelled_at, job, result, error, id, attempt)
-     WHERE {{durability}} AND r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
-       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid)}}
+-- The same for a packet. The arrays become rows once: joined as they are, they would be read again for each run.
+{{close(USING (WITH given AS MATERIALIZED (
+                 SELECT * FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(job)s::text[], %(state)s::text[],
+                                      %(result)s::text[], %(error)s::text[], %(error_code)s::text[])
+                               AS given (id, attempt, closed_by, closed_as, result, error, error_code))
+             SELECT * FROM given) AS o
+     WHERE r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
+       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}}
+    RETURNING {{end}})}}
 RETURNING id::text, parent_id::text, state;
 
 -- name: close_parent
 -- running → completed, failed or cancelled, once no child is open.
-{{close((SELECT CASE WHEN bool_and(state = 'completed') THEN 'completed' WHEN bool_or(state = 'failed') THEN 'failed'
-                       ELSE 'cancelled' END,
-                  CASE WHEN NOT bool_and(state = 'completed') THEN coalesce(max(error_code), 'CHILD_NOT_COMPLETED') END,
-                  NULL::timestamptz, NULL::text, json_object_agg(coalesce(job, ''), result), NULL::jsonb
-             FROM cgk.run_history WHERE parent_id = %(id)s::uuid) AS o {{end}}
-     WHERE r.id = %(id)s::uuid AND r.state = 'running' AND r.children_open <= 0)}}
+{{close(USING (SELECT CASE WHEN bool_and(state = 'completed') THEN 'completed' WHEN bool_or(state = 'failed') THEN 'failed'
+                         ELSE 'cancelled' END AS closed_as,
+                    CASE WHEN NOT bool_and(state = 'completed')
+                         THEN coalesce(max(error_code), 'CHILD_NOT_COMPLETED') END AS error_code,
+                    NULL::text AS closed_by, json_object_agg(coalesce(job, ''), result) AS result, NULL::text AS error
+               FROM cgk.run_history WHERE parent_id = %(id)s::uuid) AS o
+     WHERE r.id = %(id)s::uuid AND r.state = 'running' AND r.children_open <= 0
+    RETURNING {{end}})}}
 RETURNING {{closed}};
 
--- fragment: cancel(how)
+-- fragment: cancel(root)
 -- open → cancelled, at once: runs that no worker holds. A parent of child runs counts as such: its children end too.
-{{close({how} WHERE (r.id = root.id OR r.parent_id = root.id) AND (r.state <> 'running' OR r.worker_id IS NULL))}}
+{{close(USING {root}
+     WHERE (r.id = root.id OR r.parent_id = root.id) AND (r.state <> 'running' OR r.worker_id IS NULL)
+    RETURNING {{alike('cancelled' AS closed_as, root.error_code, clock_timestamp() AS cancelled_at)}})}}
 RETURNING {{closed}}
 
 -- name: cancel
-{{cancel({{alike('cancelled', NULL::text, clock_timestamp())}}, {{this_run}})}};
+{{cancel({{this_run}})}};
 
 -- name: cancel_of_schedule
-{{cancel({{alike('cancelled', 'OVERLAP', clock_timestamp())}}, {{runs_of_schedule}})}};
+{{cancel({{runs_of_schedule}})}};
 
 -- name: expire
 -- open → expired: their time to live passed before they started.
-{{close({{alike('expired', 'EXPIRED', NULL::timestamptz)}}
-     WHERE r.id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
-                     LIMIT %(limit)s FOR UPDATE SKIP LOCKED))}}
+{{close(WHERE r.id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
+                     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING {{alike('expired' AS closed_as, 'EXPIRED' AS error_code, NULL::timestamptz AS cancelled_at)}})}}
 RETURNING {{closed}};
 
 -- name: close_waiting
 -- open → failed or cancelled: poison pills, runs that were cancelled while their process died, and runs that are not to be
 -- made at all because what comes before them failed. error: NULL, or one more for their record.
-{{close((SELECT %(state)s::text, %(error_code)s::text, NULL::timestamptz, NULL::text, NULL::json, %(error)s::jsonb)
-            AS o {{end}}
-     WHERE r.id = ANY(%(ids)s::uuid[]) AND r.state <> 'running')}}
+{{close(WHERE r.id = ANY(%(ids)s::uuid[]) AND r.state <> 'running'
+    RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
+              NULL::text AS closed_by, NULL::json AS result, %(error)s::jsonb AS error)}}
 RETURNING {{closed}};

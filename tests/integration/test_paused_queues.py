@@ -106,7 +106,7 @@ def test_a_run_of_a_suspended_tenant_waits_for_both(queue):
     finally:
         resume_tenant("initech")
     with autocommit() as connection:
-        connection.execute(statements("dispatch")["release_held"])
+        connection.execute(statements("transitions")["release_held"])
     assert get_job_status(run).state == "held"
     resume_queue(queue)
     assert wait_closed(run).result == "both"
@@ -190,9 +190,9 @@ def test_a_look_for_runs_to_release_does_not_read_those_that_stay_held(queue, te
             [tenant, name],
         )
         connection.execute("VACUUM ANALYZE cgk.runs")
-        plan = fetch(connection, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements("dispatch")["release_held"])[
-            0
-        ]["QUERY PLAN"]
+        plan = fetch(
+            connection, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements("transitions")["release_held"]
+        )[0]["QUERY PLAN"]
         held = connection.execute("DELETE FROM cgk.runs WHERE queue = %s AND state = 'held'", [name]).rowcount
     resume_tenant("globex")
     assert held == 5000

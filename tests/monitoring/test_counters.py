@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cgk_tasks.worker.counters import BUCKETS, OTHER, Counters
+from cgk_tasks.worker.counters import BUCKETS, OTHER, STATEMENT_BUCKETS, Counters
 
 
 @pytest.fixture
@@ -45,6 +45,29 @@ def test_threads_of_one_process_lose_no_count(counted):
     for thread in threads:
         thread.join()
     assert list(counted.ends()) == [("order.created", "completed", 8000)]
+
+
+def test_a_statement_falls_into_the_bucket_of_its_duration():
+    counted = Counters([], processes=2, statements=["runs.get_run", "transitions.claim"])
+    counted.statement("transitions.claim", 0.0004)
+    counted.statement("transitions.claim", 30)
+    counted.statement("made.later", 1)
+
+    (found,) = counted.statement_durations()
+
+    assert found.statement == "transitions.claim"
+    assert (found.counts[STATEMENT_BUCKETS.index(0.0005)], found.counts[-1], sum(found.counts)) == (1, 1, 2)
+    assert found.seconds == pytest.approx(30.0004)
+
+
+def test_statements_and_events_do_not_share_places():
+    counted = Counters(["order.created"], processes=1, statements=["transitions.claim"])
+    counted.ended("order.created", "unhandled")
+    counted.attempt("order.created", "cancelled", 7200)
+    assert list(counted.statement_durations()) == []
+    counted.statement("transitions.claim", 0.1)
+    assert list(counted.ends()) == [("order.created", "unhandled", 1)]
+    assert [one.outcome for one in counted.durations()] == ["cancelled"]
 
 
 def test_what_a_forked_process_counted_stays_when_it_is_gone(counted):

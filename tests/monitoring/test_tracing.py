@@ -105,6 +105,19 @@ def test_the_jobs_own_spans_are_inside_the_attempts(receiver):
     assert own[0].trace_id == attempt.trace_id
 
 
+def test_statements_of_sql_are_spans_below_the_attempt_without_their_values(receiver):
+    with TRACER.start_as_current_span("POST /checkout"):
+        result = trigger_and_wait(Traced(tenant_id="acme", how="send", email=SECRET), timeout=30)
+    (attempt,) = wait_until(lambda: receiver.of_run(result.run_id))
+    (insert, *_others) = wait_until(
+        lambda: [span for span in receiver.named("transitions.insert_run") if span.trace_id == attempt.trace_id]
+    )
+    assert {name: insert.attributes[name] for name in ("db.system", "db.operation.name")} == {
+        "db.system": "postgresql", "db.operation.name": "transitions.insert_run",
+    }  # fmt: skip
+    assert SECRET.encode() not in receiver.raw
+
+
 def test_what_a_job_sends_is_in_the_same_trace(receiver):
     with TRACER.start_as_current_span("POST /checkout") as span:
         result = trigger_and_wait(Traced(tenant_id="acme", how="send"), timeout=30)
@@ -121,7 +134,9 @@ def test_the_child_runs_of_an_event_with_several_jobs_are_below_their_parent(rec
     (parent,) = wait_until(lambda: receiver.of_run(run))
     children = wait_until(
         lambda: (
-            found if len(found := [span for span in receiver.spans if span.parent_id == parent.span_id]) == 2 else None
+            found
+            if len(found := [s for s in receiver.named("run test.both") if s.parent_id == parent.span_id]) == 2
+            else None
         )
     )
     assert {child.attributes["cgk.job"] for child in children} == {"test-left", "test-right"}

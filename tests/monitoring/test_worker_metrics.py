@@ -98,6 +98,17 @@ def test_claims_and_connections_are_shown(worker, port):
     assert 0 < found["cgk_database_connections",] <= 3 * found["cgk_database_connections_limit",]
 
 
+def test_statements_of_sql_are_timed_by_name(worker, port):
+    wait_closed(behave("echo"))
+
+    def number(statement):
+        return scrape(port).get(("cgk_sql_statement_duration_seconds_count", ("statement", statement)), 0)
+
+    wait_until(lambda: number("transitions.claim_one") and number("transitions.finish_one"))
+    assert number("dispatch.heartbeat") > 0
+    assert scrape(port)["cgk_sql_statement_duration_seconds_sum", ("statement", "transitions.claim_one")] > 0
+
+
 def test_a_taken_port_does_not_stop_a_worker(worker, port, start_worker):
     second = start_worker(["tests.support.jobs"], concurrency=1, CGK_METRICS_ADDRESS=f"127.0.0.1:{port}")
     assert "metrics_not_served" in second.log
