@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cgk_tasks.cli import application
+from cgk_tasks.cli import application, failures
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def dashboard(
     from cgk_tasks.monitoring.dashboard.serving import serve
 
     application.load_jobs()
-    serve(cgk_tasks.celery_app.app, [f"--port={port}", f"--address={address}", "--logging=warning"])
+    with failures.serving_on(address, port):
+        serve(cgk_tasks.celery_app.app, [f"--port={port}", f"--address={address}", "--logging=warning"])
 
 
 def _file() -> UsersFile:
