@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgk_tasks.cli import application
+from cgk_tasks.cli import application, failures
 from cgk_tasks.cli.output import examples, say
 from cgk_tasks.extras import require_extra
 
@@ -31,4 +31,5 @@ def admin(
     if password is not None:
         say(f"user: admin\npassword: {password}\nIt is not shown again. A new one: cgk-tasks admin --reset-password")
     say(f"http://127.0.0.1:{port}/admin/ until Ctrl-C")
-    serve(port)
+    with failures.serving_on("127.0.0.1", port):
+        serve(port)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from cgk_tasks.cli import application
+from cgk_tasks.cli import application, failures
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 from cgk_tasks.extras import require_extra
 
@@ -65,7 +65,8 @@ def dashboard(
     from cgk_tasks.dashboard.serving import serve
 
     application.load_jobs()
-    serve(cgk_tasks.celery_app.app, [f"--port={port}", f"--address={address}", "--logging=warning"])
+    with failures.serving_on(address, port):
+        serve(cgk_tasks.celery_app.app, [f"--port={port}", f"--address={address}", "--logging=warning"])
 
 
 def _users_file() -> UsersFile:

@@ -6,6 +6,8 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -41,6 +43,19 @@ def known(error: Exception) -> CgkTasksError | None:
         return None
     explained.__cause__ = error
     return explained
+
+
+@contextmanager
+def serving_on(host: str, port: int) -> Iterator[None]:
+    """A port that is taken, or an address that is not this machine's, becomes a ConfigurationError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            raise
+        raise ConfigurationError(
+            f"{host}:{port} cannot be served on: {os.strerror(error.errno)}. Give another port with --port."
+        ) from error
 
 
 def _about_a_file(error: OSError) -> str:

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,16 @@ def test_in_a_folder_that_cannot_be_written_to_it_says_so(program, read_only, co
     assert b"Permission denied" in done.stderr
     assert b"Traceback" not in done.stderr
     assert b"folder that you may write to" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["dashboard", "admin"])
+def test_a_port_that_is_taken_is_named_and_another_one_asked_for(program, django_tables, tmp_path, command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = program(command, "--port", str(port), cwd=tmp_path)
+    assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
+    assert f"127.0.0.1:{port} cannot be served on: Address already in use".encode() in done.stderr
+    assert b"--port" in done.stderr
 
 
 def test_a_second_session_in_a_folder_is_refused_and_names_the_first(program, tmp_path):

@@ -19,6 +19,9 @@ def only_session_of(folder: Path) -> Iterator[None]:
     """
     path = folder / ".cgk" / "dev.lock"
     path.parent.mkdir(exist_ok=True)
+    ignore = path.parent / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="ascii")
     with path.open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
