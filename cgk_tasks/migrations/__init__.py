@@ -37,8 +37,11 @@ def migrate(revision: str = "head") -> str:
     """Bring the schema `cgk` to `revision`; safe to repeat, when several processes start at once, and while runs flow.
 
     Each migration is a transaction of its own. One that does not get its lock within a second is tried again two seconds
-    later. Raises StoreError after ten minutes of that.
+    later. Raises StoreError after ten minutes of that. Does nothing to the schema of a newer version.
     """
+    before = current()
+    if before is not None and is_newer(before):
+        return before
     while _apply_next_patiently(revision):
         pass
     return current() or ""
@@ -80,6 +83,11 @@ def current() -> str | None:
     with engine().connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
         return context.get_current_revision()
+
+
+def is_newer(revision: str) -> bool:
+    """Whether a newer version of cgk_tasks made this revision: after an upgrade was rolled back the schema stays."""
+    return revision not in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 def newest() -> str | None:
