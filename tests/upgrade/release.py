@@ -7,6 +7,9 @@ from pathlib import Path
 RELEASES = ("0.1.0-5ff1491",)
 """From these one upgrades to the code at hand. Add one: `python scripts/keep_release.py TAG`, and its name here."""
 
+SETTINGS = {"0.1.0-5ff1491": {"CGK_SCHEDULES_NEED_JOBS": "true"}}
+"""What a release must be told so that its beat leaves out schedules without a job; later ones find out by themselves."""
+
 FOLDER = Path(__file__).parent / "releases"
 
 
@@ -15,6 +18,10 @@ class Release:
     name: str
     code: Path
     """The folder that has its package `cgk_tasks`."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return SETTINGS.get(self.name, {})
 
     @property
     def sql(self) -> list[Path]:

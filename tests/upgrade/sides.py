@@ -17,7 +17,6 @@ APPLICATION = Path(__file__).parent / "application"
 SETTINGS = {
     "CGK_JOB_MODULES": "upgrade_jobs",
     "CGK_TENANT_SETUP": "upgrade_jobs:connect_tenant",
-    "CGK_SCHEDULES_NEED_JOBS": "true",
     "CGK_LOG_FORMAT": "json",
     "CGK_HEARTBEAT_SECONDS": "0.5",
     "CGK_WORKER_TIMEOUT_SECONDS": "5",
@@ -68,6 +67,8 @@ class Side:
     database_url: str
     broker_url: str
     folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    """Besides those of both sides."""
     started: list[Process] = field(default_factory=list)
 
     @property
@@ -76,6 +77,7 @@ class Side:
         return {
             **kept,
             **SETTINGS,
+            **self.settings,
             "JOBS_PROVIDER": "celery",
             "CGK_DATABASE_URL": self.database_url,
             "CGK_BROKER_URL": self.broker_url,

@@ -7,6 +7,8 @@ So a migration only adds: what a release may leave behind is removed by a later 
 import ast
 from pathlib import Path
 
+from alembic.script import ScriptDirectory
+
 from cgk_tasks import migrations
 from tests.upgrade import schema
 from tests.upgrade.prepared import prepared_statements
@@ -23,6 +25,13 @@ def later_revisions(release: Release) -> list[str]:
     """Of the code at hand, after that of the release, in their order."""
     names = sorted(path.name.partition("_")[0] for path in CURRENT.glob("*.py"))
     return [name for name in names if name > release.revision]
+
+
+def test_each_migration_follows_the_one_before_it():
+    numbers = sorted(path.name.partition("_")[0] for path in CURRENT.glob("*.py"))
+    scripts = ScriptDirectory(str(CURRENT.parent)).walk_revisions()
+    follows = {script.revision: script.down_revision for script in scripts}
+    assert follows == dict(zip(numbers, [None, *numbers[:-1]], strict=True))
 
 
 def test_migrations_of_a_release_do_not_change_afterwards(release):

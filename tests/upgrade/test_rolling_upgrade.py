@@ -115,7 +115,7 @@ def upgrade(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("upgrade")
     with embedded.temporary() as services:
         urls = services.database_url, services.broker_url
-        old, new = Side("old", release.code, *urls, folder), Side("new", NEW_CODE, *urls, folder)
+        old, new = Side("old", release.code, *urls, folder, release.settings), Side("new", NEW_CODE, *urls, folder)
         upgrade = Upgrade(Record(folder, services.database_url), old, new)
         try:
             upgrade.run()
