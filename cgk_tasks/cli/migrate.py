@@ -22,13 +22,17 @@ def migrate(
 
     before, newest = migrations.current(), migrations.newest()
     after = before if check else bring_up_to_date()
+    is_newer = after is not None and migrations.is_newer(after)
+    up_to_date = after == newest or is_newer
     if as_json:
-        print_json({"before": before, "revision": after, "newest": newest, "up_to_date": after == newest})
-    elif after == newest:
+        print_json({"before": before, "revision": after, "newest": newest, "up_to_date": up_to_date})
+    elif is_newer:
+        typer.echo(f"nothing to do: the database is at revision {after}, of a newer version of cgk_tasks")
+    elif up_to_date:
         typer.echo(f"up to date, at revision {after}" if before == after else f"migrated from {before} to {after}")
     else:
         say(f"The database is at revision {after}, this version of cgk_tasks needs {newest}. Run: cgk-tasks migrate")
-    if after != newest:
+    if not up_to_date:
         raise typer.Exit(exits.FAILED)
 
 

@@ -38,6 +38,28 @@ def test_a_second_migration_changes_nothing(cgk, fresh_database):
     assert (again.code, again.out.startswith("up to date")) == (0, True)
 
 
+@pytest.fixture
+def newer_database(cgk, fresh_database):
+    """One that a newer version of cgk_tasks has migrated."""
+    cgk("migrate")
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.alembic_version SET version_num = '9999'")
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_there_is_nothing_to_migrate_after_an_upgrade_was_rolled_back(cgk, newer_database, options):
+    outcome = cgk("migrate", *options)
+    assert (outcome.code, outcome.out) == (
+        0,
+        "nothing to do: the database is at revision 9999, of a newer version of cgk_tasks\n",
+    )
+
+
+def test_the_doctor_warns_of_a_schema_of_a_newer_version(cgk, newer_database):
+    found = {finding["check"]: finding for finding in cgk("doctor", "--json").json}
+    assert found["migrations"]["level"] == "WARN"
+
+
 def test_other_commands_say_what_to_do_before_the_first_migration(cgk, fresh_database):
     outcome = cgk("runs", "list")
     assert (outcome.code, "hint:  Run: cgk-tasks migrate" in outcome.err) == (1, True)

@@ -79,10 +79,16 @@ def revision(current: str | None, newest: str | None) -> Finding:
         return ok("migrations", f"at revision {current}")
     if current is None:
         return fail("migrations", "The tables of cgk_tasks are missing.", "Run: cgk-tasks migrate")
+    if migrations.is_newer(current):
+        return warn(
+            "migrations",
+            f"The database is at revision {current}, of a newer version of cgk_tasks; this one knows {newest}.",
+            "After an upgrade was rolled back this is as it should be. Otherwise update this installation.",
+        )
     return fail(
         "migrations",
         f"The database is at revision {current}, this version of cgk_tasks knows {newest}.",
-        "Run: cgk-tasks migrate. If the database is the newer one, update this installation.",
+        "Run: cgk-tasks migrate",
     )
 
 
