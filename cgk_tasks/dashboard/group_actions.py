@@ -1,7 +1,7 @@
 """Retry or discard a whole group of dead letters: batch by batch, at a pace, until done or stopped.
 
 Each batch is one transaction: its runs, their marks and the audit's count commit together. So the audit is right even
-if the process ends in the middle, and doing the same again goes on where it stopped.
+if the process ends in the middle, and doing the same again continues where it stopped.
 """
 
 from __future__ import annotations
@@ -50,26 +50,26 @@ def begin_group_action(user: User, group: Group, kind: Kind, pace: int = DEFAULT
 def resume_action(user: User, action_id: int) -> int | None:
     """Do the rest of an action whose dashboard ended in the middle, as an action of its own. Returns its number.
 
-    What has failed since the first one began is not taken up. None if there is nothing to go on with: the action has ended,
-    is under way, or somebody else has just let it go on.
+    What has failed since the first one began is not taken up. None if there is nothing to resume: the action has ended,
+    is under way, or somebody else has just resumed it.
     """
     lost = audit.take_over_lost(user, action_id)
     if lost is None or lost["action"] not in _KINDS:
         return None
     details = lost["details"]
     group = Group(lost["subject"], details["fingerprint"], lost["tenant_id"] or "")
-    # Of one that went on already: from when the first one began.
+    # Of one that was resumed already: from when the first one began.
     until = datetime.fromisoformat(details["until"]) if "until" in details else lost["at"]
-    return _begin(user, group, _KINDS[lost["action"]], details["pace"], until=until, goes_on=action_id)
+    return _begin(user, group, _KINDS[lost["action"]], details["pace"], until=until, resumes=action_id)
 
 
 def _begin(
-    user: User, group: Group, kind: Kind, pace: int, *, until: datetime | None = None, goes_on: int | None = None
+    user: User, group: Group, kind: Kind, pace: int, *, until: datetime | None = None, resumes: int | None = None
 ) -> int:
     runs, _tenants = count_group(group, until)
     details: dict[str, object] = {"fingerprint": group.fingerprint, "pace": pace}
     if until is not None:
-        details |= {"until": until.isoformat(), "goes_on": goes_on}
+        details |= {"until": until.isoformat(), "resumes": resumes}
     entry = audit.begin(
         user,
         f"{kind} dead letters",

@@ -237,7 +237,7 @@ RETURNING id;
 -- name: take_lost_action
 -- One of several people takes over what a dashboard that is gone has left. Should it live after all, it is asked to stop.
 UPDATE cgk.audit
-   SET outcome = 'failed', message = 'Its dashboard ended in the middle; ' || %(who)s || ' let it go on',
+   SET outcome = 'failed', message = 'Its dashboard ended in the middle; ' || %(who)s || ' resumed it',
        abort_requested_at = coalesce(abort_requested_at, clock_timestamp())
  WHERE id = %(id)s AND outcome = 'begun' AND expected IS NOT NULL
    AND seen_at < clock_timestamp() - interval '60 seconds'

@@ -60,7 +60,7 @@ def test_what_is_refused_is_said_and_in_the_audit(oscar, open_run, closed_run):
     assert last_line().outcome == "refused"
 
 
-def test_an_action_that_another_dashboard_left_unfinished_goes_on_by_a_button(oscar, dashboard, closed_run):
+def test_an_action_that_another_dashboard_left_unfinished_resumes_by_a_button(oscar, dashboard, closed_run):
     closed_run(message="left over", code="LEFT")
     group = next(one.group for one in dead_letter_groups() if one.error_code == "LEFT")
     with autocommit() as connection:
@@ -73,8 +73,8 @@ def test_an_action_that_another_dashboard_left_unfinished_goes_on_by_a_button(os
     assert action not in dashboard.browser("viola").open(f"/dead-letters/actions/{number}").text
     oscar.submit(oscar.open(f"/dead-letters/actions/{number}"), action)
     line = wait_until(lambda: last_line() if last_line().outcome == "done" else None, 20, "the rest is done")
-    assert (line.who, line.affected, line.details["goes_on"]) == ("oscar", 1, number)
-    assert "Go on" not in oscar.open(f"/dead-letters/actions/{number}").text
+    assert (line.who, line.affected, line.details["resumes"]) == ("oscar", 1, number)
+    assert "Resume" not in oscar.open(f"/dead-letters/actions/{number}").text
 
 
 def test_replay_with_another_payload_is_checked_and_keeps_what_is_hidden(oscar, closed_run):

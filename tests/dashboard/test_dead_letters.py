@@ -98,7 +98,7 @@ def test_the_message_of_a_group_has_no_personal_data(closed_run):
     assert dead_letter_groups()[0].message == "no mail to [redacted]"
 
 
-def test_a_group_goes_on_from_page_to_page(closed_run):
+def test_a_group_resumes_from_page_to_page(closed_run):
     runs = [closed_run(age=age) for age in range(5)]
     first, key = dead_letters(only_group(), limit=3)
     second, end = dead_letters(only_group(), key, limit=3)
@@ -177,16 +177,16 @@ def lost(closed_run):
     return audit.lines(action_id=number)[0]
 
 
-def test_an_action_whose_dashboard_is_gone_goes_on_with_the_rest_once(lost, closed_run):
+def test_an_action_whose_dashboard_is_gone_resumes_with_the_rest_once(lost, closed_run):
     assert lost.is_lost
     later = closed_run(message="order 99", age=-1)
     number = group_actions.resume_action(OSCAR, lost.id)
     line = ended(number)
     assert (line.action, line.outcome, line.affected) == ("discard dead letters", "done", 30 - lost.affected)
     assert [letter.id for letter in dead_letters(only_group())[0]] == [later]
-    assert (line.expected, line.details["pace"], line.details["goes_on"]) == (30 - lost.affected, 2, lost.id)
+    assert (line.expected, line.details["pace"], line.details["resumes"]) == (30 - lost.affected, 2, lost.id)
     first = audit.lines(action_id=lost.id)[0]
-    assert (first.outcome, "oscar let it go on" in first.message, first.affected) == ("failed", True, lost.affected)
+    assert (first.outcome, "oscar resumed it" in first.message, first.affected) == ("failed", True, lost.affected)
     assert group_actions.resume_action(OSCAR, lost.id) is None
 
 

@@ -59,7 +59,7 @@ def test_a_session_expires(browser):
     assert not is_logged_in(browser)
 
 
-def test_a_session_goes_on_at_another_dashboard(browser, start_dashboard):
+def test_a_session_resumes_at_another_dashboard(browser, start_dashboard):
     """Behind a load balancer, or after a restart: nothing of it is in the memory of the process."""
     answer = requests.get(f"{start_dashboard().url}/runs", cookies=dict(browser.cookies), timeout=30)
     assert answer.status_code == 200

@@ -90,7 +90,7 @@ class ResumeAction(Page):
     async def post(self, number: str) -> None:
         following = await self.run_blocking(resume_action, self.user, int(number))
         if following is None:
-            self.redirect_to(f"/dead-letters/actions/{number}", "There is nothing to go on with.")
+            self.redirect_to(f"/dead-letters/actions/{number}", "There is nothing to resume.")
         else:
             self.redirect_to(f"/dead-letters/actions/{following}")
 

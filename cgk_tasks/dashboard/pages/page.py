@@ -56,7 +56,7 @@ class Page(AuthorizedHandler):
             raise HTTPError(400, f"{name} must be a whole number, not {text[:40]!r}") from None
 
     def redirect_to(self, path: str, flash: str = "", **query: object) -> None:
-        """Show another page after an action, with a word on what was done."""
+        """Show another page after an action, with a message on what was done."""
         if flash:
             self.set_signed_cookie(_FLASH_COOKIE, flash.encode(), expires_days=None, httponly=True, samesite="Lax")
         self.redirect(namespace(self)["url"](path, **query), status=303)
