@@ -12,6 +12,9 @@ from cgk_tasks.config.env_files import ENV_FILES, values_of
 from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import ConfigurationError
 
+RETIRED = {"CGK_SCHEDULES_NEED_JOBS": "Schedules without a job never tick."}
+"""Settings of earlier versions that are without effect now, each with what holds instead."""
+
 
 def refuse_in_environment(model: type[BaseModel]) -> None:
     """A misspelt CGK_ variable is an error: pydantic-settings would ignore it silently."""
@@ -31,9 +34,18 @@ def in_files(model: type[BaseModel]) -> list[str]:
     ]
 
 
+def retired() -> list[str]:
+    """A sentence on each setting in the environment that has no effect any more."""
+    return [
+        f"{name} has no effect any more and can be removed: {why}"
+        for name, why in RETIRED.items()
+        if name in os.environ
+    ]
+
+
 def _unknown(variables: Iterable[str], model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """The CGK_ names that are no settings, each with a hint at the nearest that is one."""
-    known = {f"CGK_{name.upper()}" for name in model.model_fields} | _OTHER_VARIABLES
+    known = {f"CGK_{name.upper()}" for name in model.model_fields} | _OTHER_VARIABLES | RETIRED.keys()
     for variable in variables:
         if variable.upper().startswith("CGK_") and variable.upper() not in known:
             near = nearest(variable, known)

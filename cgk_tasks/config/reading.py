@@ -64,6 +64,8 @@ def _read_settings() -> Settings:
         raise ConfigurationError(f"A setting is wrong: {problems}") from None
     for problem in misspelt.in_files(Settings):
         log.warning("setting_unknown", reason=problem)
+    for problem in misspelt.retired():
+        log.warning("setting_retired", reason=problem)
     if settings.metrics_port:
         address = f"{settings.metrics_address or LOOPBACK}:{settings.metrics_port}"
         log.warning("setting_deprecated", hint=f"Write CGK_METRICS_ADDRESS={address} instead of CGK_METRICS_PORT.")
