@@ -175,7 +175,7 @@ def test_the_extra_beat_runs_beat(database, install):
 
     def leads():
         with autocommit() as connection:
-            return fetch(connection, "SELECT FROM cgk.leases WHERE name = 'beat' AND expires_at > now()")
+            return fetch(connection, "SELECT holder FROM cgk.leases WHERE name = 'beat' AND expires_at > now()")
 
     until(beat, leads, "no beat leads")
 
