@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, SecretStr
+from pydantic import AfterValidator, BeforeValidator, NonNegativeFloat, NonNegativeInt, SecretStr
 from pydantic_settings import NoDecode
 
 from cgk_tasks.config.encryption_keys import key_bytes
@@ -30,6 +30,11 @@ def _checked_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return keys
 
 
+def _none_is_zero(value: object) -> object:
+    return 0 if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+Threshold = Annotated[NonNegativeInt, BeforeValidator(_none_is_zero)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 AlertKinds = Annotated[tuple[AlertKind, ...], NoDecode, BeforeValidator(_split)]
 Delays = Annotated[tuple[NonNegativeFloat, ...], NoDecode, BeforeValidator(_split)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import AliasChoices, BaseModel, Field, SecretStr
 
-from cgk_tasks.config.kinds import ProviderName
+from cgk_tasks.config.kinds import ProviderName, Threshold
 
 
 class ServerSettings(BaseModel):
@@ -20,6 +20,11 @@ class ServerSettings(BaseModel):
     )
     broker_url: SecretStr | None = Field(
         default=None, description="Redis 6.2 or newer, or RabbitMQ 3.10 or newer, e.g. redis://localhost:6379/0"
+    )
+    prepare_threshold: Threshold = Field(
+        default=5,
+        description="A statement that a connection has run this often is prepared in PostgreSQL; 0 or `none`: never, for a "
+        "PgBouncer older than 1.21 or without `max_prepared_statements`.",
     )
     key_prefix: str = Field(default="", description="Put before every key and queue in Redis, per deployment.")
     cache_url: SecretStr | None = Field(default=None, description="Redis of the tenant cache. Unset: the broker.")

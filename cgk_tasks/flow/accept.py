@@ -256,14 +256,18 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
         elif len(runs) == 1 and not hashes:
             return [_accept_one(runs[0])]
         else:
-            with postgres.transaction() if hashes else postgres.autocommit() as connection:
-                handles = store.insert(connection, runs, hashes)
+            handles = postgres.retry_conflicts(lambda: _insert(runs, hashes))
             publish(_accepted(runs, handles))
     except psycopg.Error as exc:
         if unit is not None:
             raise  # the owner of the transaction must see it
         raise postgres.explain(exc) from exc
     return handles
+
+
+def _insert(runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
+    with postgres.transaction() if hashes else postgres.autocommit() as connection:
+        return store.insert(connection, runs, hashes)
 
 
 def _accept_one(run: NewRun) -> RunHandle:

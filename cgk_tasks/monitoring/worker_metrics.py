@@ -17,6 +17,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.monitoring.metric_names import BY_NAME
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.door import observe
+from cgk_tasks.sql.pool import CONNECTIONS_LIMIT
 from cgk_tasks.sql.statements import Statement, every_statement
 from cgk_tasks.worker import counters
 from cgk_tasks.worker.counters import BUCKETS, STATEMENT_BUCKETS, Counters
@@ -51,7 +52,7 @@ class WorkerCollector(Collector):
             ("cgk_database_connections", "connections"),
         ):
             yield _single(name, self._counted.total(counter))
-        yield _single("cgk_database_connections_limit", postgres.CONNECTIONS_LIMIT)
+        yield _single("cgk_database_connections_limit", CONNECTIONS_LIMIT)
 
     def _attempts(self) -> Iterator[Metric]:
         durations: Any = BY_NAME["cgk_attempt_duration_seconds"].family()

@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.sql.connecting import FORMATS, startup_options
 from cgk_tasks.sql.urls import parameters
 
 SCHEMA = "cgk_beat"
@@ -19,7 +20,8 @@ def database() -> dict[str, Any]:
     options = parameters(get_settings().database)
     found = {name: str(options.pop(key, "")) for name, key in _PLACES.items()}
     # Only our own schema: an application's Django tables in `public` must not be taken for ours.
-    options["options"] = f"{options.get('options', '')} -c search_path={SCHEMA}".strip()
+    given = f"{options.get('options', '')} -c search_path={SCHEMA}".strip()
+    options["options"] = startup_options(FORMATS, given)
     return {
         "ENGINE": "django.db.backends.postgresql",
         **found,

@@ -6,24 +6,23 @@ here as well. SQLAlchemy is not imported here: workers and senders that do not u
 
 from __future__ import annotations
 
-import select
-import threading
+import random
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg import generators
-from psycopg.conninfo import make_conninfo
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ExecStatus
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.runtime import Part, current_runtime
+from cgk_tasks.sql.connecting import CONNECT_WITH, OF_THE_RECORD, connect
 from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as
+from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.statements import statements
 from cgk_tasks.sql.urls import parameters
 
@@ -31,82 +30,25 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
 __all__ = [
-    "CONNECTIONS_LIMIT", "AnyConnection", "Connection", "Row", "autocommit", "close_pools", "close_with_pools", "copy",
-    "execute", "explain", "fetch", "fetch_as", "flush", "flushing", "is_away", "is_open", "open_connections",
+    "AnyConnection", "Connection", "Row", "autocommit", "close_pools", "close_with_pools", "copy",
+    "execute", "explain", "fetch", "fetch_as", "flush", "flushing", "is_away", "open_connections",
     "parameters", "retry_while_unavailable", "script", "statements", "transaction",
 ]  # fmt: skip
 
 T = TypeVar("T")
 
 
-CONNECT_WITH: Final[dict[str, Any]] = {"connect_timeout": 5, "application_name": "cgk_tasks"}
-"""Unless the URL says otherwise."""
-_KEPT_IDLE = 5
-CONNECTIONS_LIMIT = 45
-"""So many connections one process may have; those above the first few are closed after use."""
-_WAIT_SECONDS = 30.0
+def _new_pool() -> Pool:
+    settings = get_settings()
+    values = CONNECT_WITH | parameters(settings.database)
+
+    def connect_now() -> Connection:
+        return connect(values, OF_THE_RECORD, prepare_threshold=settings.prepare_threshold or None, autocommit=True)
+
+    return Pool(connect_now)
 
 
-class _Pool:
-    """The connections of one process: the one used last is taken first, so that its prepared statements stay warm."""
-
-    def __init__(self, url: str) -> None:
-        self._parameters = make_conninfo(**CONNECT_WITH | parameters(url))
-        self._idle: deque[Connection] = deque()
-        self._keep = _KEPT_IDLE
-        self._free = threading.BoundedSemaphore(CONNECTIONS_LIMIT)
-
-    def take(self) -> Connection:
-        if not self._free.acquire(timeout=_WAIT_SECONDS):
-            raise psycopg.OperationalError(
-                f"All {CONNECTIONS_LIMIT} connections of this process have been in use for {_WAIT_SECONDS:g} s."
-            )
-        try:
-            while self._idle:
-                connection = self._idle.pop()
-                if is_open(connection):
-                    return connection
-                connection.close()
-        except IndexError:
-            pass  # another thread took the last one
-        try:
-            return psycopg.connect(self._parameters, autocommit=True)
-        except BaseException:
-            self._free.release()
-            raise
-
-    def give_back(self, connection: Connection, *, broken: bool) -> None:
-        clean = not broken and connection.pgconn.transaction_status == TransactionStatus.IDLE
-        if clean and len(self._idle) < self._keep:
-            self._idle.append(connection)
-        else:
-            connection.close()
-        self._free.release()
-
-    @property
-    def size(self) -> int:
-        """Connections that are open, in use or idle."""
-        return CONNECTIONS_LIMIT - self._free._value + len(self._idle)  # noqa: SLF001 - the semaphore's own count
-
-    def close(self) -> None:
-        self._keep = 0
-        while self._idle:
-            self._idle.pop().close()
-
-
-def is_open(connection: Connection) -> bool:
-    """An idle connection with something to read was closed by PostgreSQL.
-
-    A look at the socket costs a microsecond, a `SELECT 1` as much as a statement.
-    """
-    if connection.closed:
-        return False
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)
-
-
-POOL = Part(lambda: _Pool(get_settings().database), close=_Pool.close)
+POOL = Part(_new_pool, close=Pool.close)
 
 _with_the_pool: list[Part[Any]] = []
 
@@ -132,16 +74,17 @@ def close_pools() -> None:
 class _Borrowed(AbstractContextManager[Connection]):
     """A connection for the length of a block. A class, because a generator would cost as much as the rest."""
 
-    __slots__ = ("_connection", "_pool")
+    __slots__ = ("_place", "_pool")
 
     def __enter__(self) -> Connection:
         self._pool = POOL.current()
-        self._connection = self._pool.take()
-        return self._connection
+        self._place = self._pool.take()
+        return self._place.connection
 
     def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
         broken = kind is not None and issubclass(kind, psycopg.OperationalError)
-        self._pool.give_back(self._connection, broken=broken)
+        self._pool.give_back(self._place, broken=broken)
+        del self._place
 
 
 def autocommit() -> AbstractContextManager[Connection]:
@@ -196,7 +139,9 @@ def is_away(exc: BaseException) -> bool:
     """Whether the exception says that PostgreSQL cannot be reached right now (a later try may work)."""
     if isinstance(cause := getattr(exc, "orig", None), BaseException):
         return is_away(cause)  # SQLAlchemy's exceptions carry the driver's
-    return isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) and not isinstance(
+    # A server that only reads for now: a standby amid a failover, or maintenance.
+    of_connection = psycopg.OperationalError | psycopg.InterfaceError | pg_errors.ReadOnlySqlTransaction
+    return isinstance(exc, of_connection) and not isinstance(
         exc,
         pg_errors.InvalidCatalogName | pg_errors.InvalidPassword | pg_errors.QueryCanceled | pg_errors.LockNotAvailable,
     )
@@ -216,10 +161,25 @@ def retry_while_unavailable(action: Callable[[], T], patience_seconds: float) ->
         pause = min(pause * 2, 2.0)
 
 
+def retry_conflicts(action: Callable[[], T], tries: int = 5) -> T:
+    """Call `action`, a whole transaction, again when PostgreSQL rolled it back in favour of another one."""
+    for _ in range(tries - 1):
+        try:
+            return action()
+        except (pg_errors.SerializationFailure, pg_errors.DeadlockDetected):
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - no secret
+    return action()
+
+
 def explain(exc: Exception) -> StoreError:
     """The error of PostgreSQL in words that say what to do."""
     if isinstance(exc, pg_errors.UndefinedTable | pg_errors.InvalidSchemaName | pg_errors.UndefinedColumn):
         return StoreError("The tables of cgk_tasks are missing or old in this database.", hint="Run: cgk-tasks migrate")
+    if isinstance(exc, pg_errors.ReadOnlySqlTransaction):
+        return StoreError(
+            "PostgreSQL takes no writes now: it is a standby, or default_transaction_read_only is on.",
+            hint="Try again when that is over; if it stays, let CGK_DATABASE_URL name the primary.",
+        )
     return StoreError(
         f"PostgreSQL refused or cannot be reached: {str(exc).strip()}.", hint="Check it with: cgk-tasks doctor"
     )

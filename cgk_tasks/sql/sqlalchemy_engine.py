@@ -6,7 +6,9 @@ import sqlalchemy as sa
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.runtime import Part
-from cgk_tasks.sql.postgres import CONNECT_WITH, close_with_pools, is_open
+from cgk_tasks.sql.connecting import CONNECT_WITH, Connection, connect
+from cgk_tasks.sql.pool import is_open
+from cgk_tasks.sql.postgres import close_with_pools
 from cgk_tasks.sql.urls import parameters
 
 
@@ -23,13 +25,19 @@ def sqlalchemy_url(url: str) -> sa.URL:
 
 
 def _new_engine() -> sa.Engine:
+    settings = get_settings()
+    values = CONNECT_WITH | parameters(settings.database)
+
+    def connect_now() -> Connection:
+        return connect(values, prepare_threshold=settings.prepare_threshold or None)
+
     engine = sa.create_engine(
-        "postgresql+psycopg://",  # the driver's own values, so that no error and no log of the engine has the password
+        "postgresql+psycopg://",  # and no URL: no error and no log of the engine has the password
+        creator=connect_now,
         pool_size=5,
         max_overflow=40,
         pool_recycle=1800,
         pool_use_lifo=True,  # the same connection again and again: its prepared statements stay warm
-        connect_args=CONNECT_WITH | parameters(get_settings().database),
     )
     sa.event.listen(engine, "checkout", _require_open)
     return engine

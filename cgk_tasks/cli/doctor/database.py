@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 
 from cgk_tasks import migrations
+from cgk_tasks.cli.doctor import pooler
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings
 from cgk_tasks.errors import ConfigurationError
@@ -36,6 +37,7 @@ def check(settings: Settings) -> list[Finding]:
         rights(server, settings),
         _revision(),
         clock(),
+        *pooler.check(),
     ]
 
 
