@@ -196,7 +196,7 @@ def amqp_queue(name: str) -> Queue:
 
 
 class SafePublisher:
-    """A runtime's publisher. It rests a moment after a failure, so that sends stay quick while the broker is down."""
+    """A runtime's publisher. It pauses after a failure, so that sends stay quick while the broker is down."""
 
     def __init__(self, url: str, prefix: str = "") -> None:
         self._url, self._prefix = url, prefix

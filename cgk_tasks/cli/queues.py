@@ -74,7 +74,7 @@ def pause(
     if here is not None and not (here.workers or here.waiting or here.running or here.held or here.later):
         hint = did_you_mean(name, known) or (f" There are: {', '.join(sorted(known))}." if known else "")
         say(f"warning: no worker listens to {name!r}, and no run is in it.{hint}")
-        say(f"To take it back: cgk-tasks queues resume {shlex.quote(name)}")
+        say(f"To resume it: cgk-tasks queues resume {shlex.quote(name)}")
 
 
 @commands.command("resume", epilog=examples("cgk-tasks queues resume emails"))

@@ -122,7 +122,7 @@ class MetricsStep(bootsteps.StartStopStep):
         try:
             self._server, _thread = start_http_server(port, host, registry)
         except OSError as exc:
-            # The work matters more than its figures.
+            # The work matters more than its counters.
             log.error("metrics_not_served", address=address, reason=str(exc))  # noqa: TRY400
             return
         log.info("metrics_served", address=address)

@@ -323,7 +323,7 @@ class Recorder:
             with postgres.autocommit() as connection:
                 postgres.flush(connection)
         except psycopg.Error as exc:
-            # What a crash took back with it runs again; what is still there has ended.
+            # What a crash undid runs again; what is still there has ended.
             log.warning("flush_failed", reason=str(exc).strip())
 
 

@@ -117,7 +117,8 @@ def test_a_port_that_is_taken_is_named_and_another_one_asked_for(program, django
         port = taken.getsockname()[1]
         done = program(command, "--port", str(port), cwd=tmp_path)
     assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
-    assert f"127.0.0.1:{port} cannot be served on: Address already in use".encode() in done.stderr
+    assert f"127.0.0.1:{port}".encode() in done.stderr
+    assert b"in use" in done.stderr
     assert b"--port" in done.stderr
 
 

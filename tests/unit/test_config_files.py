@@ -13,6 +13,8 @@ from cgk_tasks.errors import ConfigurationError
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for name in ("CGK_DATABASE_URL", "CGK_BROKER_URL"):  # of the servers that other tests of this process use
+        monkeypatch.delenv(name, raising=False)
     use_settings(None)
     yield tmp_path
     use_settings(None)

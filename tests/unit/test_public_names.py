@@ -26,7 +26,7 @@ EVENTS = """
 ERRORS = """
     AddressRefusedError BrokerError CgkTasksError ChunkRefusedError ConfigurationError EmbeddedError
     IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobTimeoutError LimitReached
-    PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError RetryLater
+    OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError RetryLater
     RunCancelledError RunError RunFailedError RunStateError SecretUnreadableError SendError StoreError
     TenantContextError TenantError TenantMissingError TransientError UnknownEndpointError UnknownEventError
     UnknownRunError UnknownScheduleError UnknownTenantError WaitTimeoutError as_seconds create_permanent_error

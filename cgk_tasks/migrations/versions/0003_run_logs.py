@@ -8,8 +8,8 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
--- One row for each attempt that logged something. lines: [{"at", "level", "logger", "message", ...}]; size: their
--- bytes; left_out: lines that had no room.
+-- One row for each attempt that logged something. lines: [{"at", "level", "logger", "message", ...}]; size: their bytes;
+-- left_out: lines that had no room.
 CREATE TABLE cgk.run_logs (
     run_id    uuid        NOT NULL,
     tenant_id text        NOT NULL,

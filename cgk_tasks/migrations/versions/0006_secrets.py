@@ -11,8 +11,7 @@ TABLES = """
 -- old_secret: the one before, which deliveries are signed with as well until old_secret_until.
 ALTER TABLE cgk.webhook_endpoints ADD COLUMN old_secret text, ADD COLUMN old_secret_until timestamptz;
 
--- Everything that is encrypted with CGK_ENCRYPTION_KEYS, and may be plain from before that. A
--- sender's address is no secret.
+-- Everything that is encrypted with CGK_ENCRYPTION_KEYS, and may be plain from before that. A sender's address is no secret.
 CREATE VIEW cgk.stored_secrets AS
 SELECT 'tenant_setting' AS place, tenant_id, name AS id, value FROM cgk.tenant_settings WHERE name <> 'email_from'
 UNION ALL
