@@ -15,7 +15,7 @@ from cgk_tasks.config.encryption_keys import key_bytes, new_key
 from tests.support.rabbitmq import RabbitServer, find_rabbitmq
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ["-m", "cgk_tasks.cli", "setup", "jobs"]

@@ -97,13 +97,13 @@ def terminals(tmp_path):
     both.close()
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_the_first_tutorial_works_as_written(terminals):
     assert follow(terminals, FIRST) > 10
     assert terminals.interrupt_foreground() == 0
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_the_tutorial_on_schedules_works_as_written_where_the_first_one_ended(terminals):
     begun = list(blocks(FIRST, "python", "console"))
     (terminals.folder / "shop.py").write_text(next(block.text for block in begun if block.saved_as == "shop.py"))

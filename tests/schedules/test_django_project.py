@@ -12,7 +12,7 @@ from tests.schedules.beats import ROOT, BeatProcess
 from tests.schedules.conftest import rows
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SETTINGS = """
 SECRET_KEY = "test"

@@ -18,7 +18,7 @@ from tests.upgrade.record import TENANTS, Record, unexpected_errors
 from tests.upgrade.release import Release
 from tests.upgrade.sides import Process, Side, leader
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEW_CODE = Path(cgk_tasks.__file__).parents[1]
 
