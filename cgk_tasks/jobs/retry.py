@@ -131,7 +131,7 @@ def next_delay(
     elapsed_seconds: float,
     classification: Classification,
 ) -> float | None:
-    """Return the seconds until the next attempt, at most a hundred years, or None if there must be none.
+    """Return the seconds until the next attempt, at most a hundred years; or None if there must be none.
 
     failures: failed attempts so far, from 1, the one just failed included.
     max_attempts: the run's own limit, which a send may have changed from the job's.
