@@ -60,7 +60,8 @@ LONGEST_WAIT_SECONDS = 100 * 365.25 * 86_400
 """A wait is stored as a date. A century is as long as for ever."""
 
 
-def _wait_seconds(delay: float | timedelta) -> float:
+def wait_seconds(delay: float | timedelta) -> float:
+    """Return a wait in seconds as the record can hold it: 0 to a hundred years. NaN is 0."""
     seconds = as_seconds(delay)
     return min(max(0.0, seconds), LONGEST_WAIT_SECONDS) if seconds == seconds else 0.0  # noqa: PLR0124 - not a number
 
@@ -479,7 +480,7 @@ class TransientError(JobError):
         hint: str | None = None,
     ) -> None:
         self.code = code
-        self.retry_after = None if retry_after is None else _wait_seconds(retry_after)
+        self.retry_after = None if retry_after is None else wait_seconds(retry_after)
         super().__init__(message, hint=hint)
 
 
@@ -489,7 +490,7 @@ class RetryLater(JobError):  # noqa: N818 - it steers the run, and is no failure
     code = "RETRY_LATER"
 
     def __init__(self, delay: float | timedelta, reason: str = "") -> None:
-        self.delay_seconds = _wait_seconds(delay)
+        self.delay_seconds = wait_seconds(delay)
         self.reason = reason
         super().__init__(f"again in {self.delay_seconds:g} s" + (f": {reason}" if reason else ""))
 

@@ -117,8 +117,8 @@ def add(
 
     Of several patterns that match a name the longest counts; the name itself comes before all of them.
     """
-    from cgk_tasks.dashboard.access.roles import as_role
     from cgk_tasks.dashboard.access.users import is_pattern, save_user
+    from cgk_tasks.dashboard.roles import as_role
 
     wanted = as_role(role)
     save_user(name, wanted, None if no_password or is_pattern(name) else _new_password())
@@ -162,8 +162,8 @@ def remove(name: Name) -> None:
 @users.command("set-role", epilog=examples("cgk-tasks dashboard user set-role ada admin"))
 def set_role(name: Name, role: Annotated[str, typer.Argument(metavar="ROLE", help=_ROLES)]) -> None:
     """Give a user or a pattern another role. Sessions of theirs end at once."""
-    from cgk_tasks.dashboard.access.roles import as_role
     from cgk_tasks.dashboard.access.users import set_role as change_role
+    from cgk_tasks.dashboard.roles import as_role
 
     wanted = as_role(role)
     _move_from_file(name)

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cgk_tasks.client import JobClient, create_job_client
-from cgk_tasks.dashboard.access.roles import User
 from cgk_tasks.dashboard.audit import recorded
+from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import PayloadInvalidError, TenantContextError
 from cgk_tasks.events.redaction import REDACTED, Redaction
 from cgk_tasks.events.registry import find_event, parse_event

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from cgk_tasks.dashboard.access.roles import Role, User
+from cgk_tasks.dashboard.roles import Role, User
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.sql.postgres import AnyConnection, Row, autocommit, execute, fetch, statements
 from cgk_tasks.tenancy.audit import Via, recorded_elsewhere

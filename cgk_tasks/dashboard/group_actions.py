@@ -15,8 +15,8 @@ from typing import Final, Literal
 import structlog
 
 from cgk_tasks.dashboard import audit
-from cgk_tasks.dashboard.access.roles import User
 from cgk_tasks.dashboard.data.dead_letters import Group, count_group
+from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import CgkTasksError, InvalidOptionError
 from cgk_tasks.flow.accept import accept, publish, unit_of_work
 from cgk_tasks.flow.replay import replay_of

@@ -15,7 +15,8 @@ from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantErr
 from cgk_tasks.events.base import validate_tenant_id
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, explain, is_away, statements, transaction
-from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy import store
+from cgk_tasks.tenancy.adding import add_tenant
 
 SQL = statements("tenants")
 log = structlog.get_logger("cgk_tasks.tenancy")
@@ -107,12 +108,12 @@ def _listed(query: str) -> dict[str, str | None]:
 
 
 def _add_new(listed: dict[str, str | None]) -> None:
-    known = {tenant.id for tenant in registry.all_tenants()}
+    known = {tenant.id for tenant in store.all_tenants()}
     for tenant_id, schema in listed.items():
         if tenant_id in known:
             continue
         try:
-            registry.add_tenant(tenant_id, schema=schema, source="query")
+            add_tenant(tenant_id, schema=schema, source="query")
         except StoreError:
             raise
         except Exception:  # one tenant whose set-up fails must not keep the others out
@@ -124,4 +125,4 @@ def _suspend_and_resume(ids: list[str]) -> None:
         changed = execute(connection, SQL["suspend_missing_tenants"], {"ids": ids})
         changed += execute(connection, SQL["resume_listed_tenants"], {"ids": ids})
     if changed:
-        registry.forget_known()
+        store.forget_known()

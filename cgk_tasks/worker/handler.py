@@ -48,7 +48,7 @@ def create_job_handler(
 
     def run(ctx: JobContext[Any]) -> Any:
         job = Job(ctx.job_id, ctx.event, call, timeout=limit, around=around)
-        attempt = Attempt(job, ctx, leave_open, has_tenant=not skip_tenant_context)
+        attempt = Attempt(job, ctx, leave_open, ctx.max_attempts, has_tenant=not skip_tenant_context)
         if skip_tenant_context:
             return value_of(run_attempt(attempt))
         return with_tenant_context(ctx, lambda: value_of(run_attempt(attempt)))

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from cgk_tasks.errors import CgkTasksError, RetryLater, RunCancelledError
+from cgk_tasks.errors import CgkTasksError, RetryLater, RunCancelledError, wait_seconds
 from cgk_tasks.jobs.classification import UNKNOWN_CODE, Classification, classify_error
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job
 from cgk_tasks.jobs.retry import next_delay
-from cgk_tasks.runs.text import storable, storable_json, text_of, traceback_of
+from cgk_tasks.runs.text import storable_json, text_of, traceback_of
 
 _MAX_MESSAGE = 2_000
 _MAX_TRACEBACK = 16_000
 _MAX_REASON = 500
+_MAX_NAME = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,21 @@ def outcome_of(
     trying_since: datetime | None = None,
 ) -> Outcome:
     """What an exception that left the job means for its run. Never raises."""
-    if isinstance(exc, RetryLater):
-        deferral = json.dumps({"code": storable(str(exc.code)), "reason": text_of(exc.reason)[:_MAX_REASON]})
-        return Outcome("snooze", delay_seconds=exc.delay_seconds, exception=exc, deferral=deferral)
+    if isinstance(exc, RetryLater) and (snooze := _snoozed(exc)) is not None:
+        return snooze
     if isinstance(exc, RunCancelledError):
         return Outcome("cancelled", exception=exc)
     return failure(exc, job, ctx, max_attempts=max_attempts, trying_since=trying_since)
+
+
+def _snoozed(exc: RetryLater) -> Outcome | None:
+    """The outcome of a run that comes back later; None where an application's own class does not say when."""
+    try:
+        delay = wait_seconds(exc.delay_seconds)
+        deferral = {"code": text_of(exc.code)[:_MAX_NAME], "reason": text_of(exc.reason)[:_MAX_REASON]}
+    except BaseException:  # noqa: BLE001 - whatever its fields raise
+        return None
+    return Outcome("snooze", delay_seconds=delay, exception=exc, deferral=storable_json(deferral))
 
 
 def failure(
@@ -105,9 +115,12 @@ def retry_after(
 
 
 def _classified(exc: BaseException) -> Classification:
+    """What is known about an exception, as the record can hold it. Never raises."""
     try:
-        return classify_error(exc)
-    except Exception:  # noqa: BLE001 - fields of an application's exception may raise
+        found = classify_error(exc)
+        least = None if found.retry_after is None else wait_seconds(found.retry_after)
+        return Classification(found.kind, text_of(found.code)[:_MAX_NAME], least)
+    except BaseException:  # noqa: BLE001 - whatever the fields of an application's exception raise
         return Classification("unknown", UNKNOWN_CODE)
 
 
@@ -118,8 +131,8 @@ def error_record(exc: BaseException, attempt: int, classification: Classificatio
             "attempt": attempt,
             "kind": classification.kind,
             "code": classification.code,
-            "type": type(exc).__qualname__,
-            "module": type(exc).__module__,
+            "type": text_of(type(exc).__qualname__)[:_MAX_NAME],
+            "module": text_of(type(exc).__module__)[:_MAX_NAME],
             "message": text_of(exc)[:_MAX_MESSAGE],
             "args": _arguments(exc),
             "traceback": traceback_of(exc)[-_MAX_TRACEBACK:],
@@ -135,6 +148,6 @@ def _arguments(exc: BaseException) -> list[Any]:
     try:
         text = storable_json(json.loads(json.dumps(list(exc.args))))
         arguments: list[Any] = json.loads(text)
-    except Exception:  # noqa: BLE001 - an argument that is no JSON, or whose text cannot be made
+    except BaseException:  # noqa: BLE001 - an argument that is no JSON, or whose text cannot be made
         return [text_of(exc)[:_MAX_MESSAGE]]
     return arguments if len(text) <= _MAX_MESSAGE else [text_of(exc)[:_MAX_MESSAGE]]

@@ -18,6 +18,7 @@ from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import NewRun, new_run_id
 from cgk_tasks.runs.store import Claimed, Closed, Closing, PutBack
 from cgk_tasks.sql import postgres
+from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
@@ -33,6 +34,10 @@ _MOST_NOT_RECORDED = 3
 
 class LostRunError(StoreError):
     """The run was taken from this attempt while it ran: what it wrote with ctx.db is rolled back."""
+
+
+class _RefusedError(Exception):
+    """The record, and not what the job wrote, is why a completion cannot be committed."""
 
 
 class Follow(Protocol):
@@ -85,7 +90,8 @@ class Recorder:
             if postgres.is_away(exc):
                 raise
             log.exception("outcome_not_recorded", outcome=outcome.kind)
-            return self._record_other(run, attempt, self._refused(attempt, exc))
+            reason = exc.__cause__ if isinstance(exc, _RefusedError) and exc.__cause__ is not None else exc
+            return self._record_other(run, attempt, self._refused(attempt, reason))
         finally:
             attempt.ctx.close_session()
 
@@ -98,6 +104,8 @@ class Recorder:
                 self.close(run, _completed(run, attempt, outcome), outcome)
             else:
                 self._commit(run, attempt, outcome, attempt.ctx.opened_session)
+        except _RefusedError:
+            raise
         except Exception as exc:  # noqa: BLE001 - the commit of the job's own writes failed: the attempt failed
             attempt.ctx.close_session()
             return attempt.failed(exc)
@@ -112,7 +120,7 @@ class Recorder:
         # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
         later = self._share_flush and run.canvas is None and not session.is_listened_to
         with unit_of_work(connection) as unit:
-            closed = store.finish(connection, self._worker_id, [_completed(run, attempt, outcome)], flush=not later)
+            closed = self._finish_with_writes(connection, _completed(run, attempt, outcome), flush=not later)
             if not closed:
                 raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
             self._follow.run(run, outcome)
@@ -124,6 +132,14 @@ class Recorder:
             self.disk_seconds += time.monotonic() - committing
         publish(unit.accepted)
 
+    def _finish_with_writes(self, connection: AnyConnection, closing: Closing, *, flush: bool) -> list[Closed]:
+        try:
+            return store.finish(connection, self._worker_id, [closing], flush=flush)
+        except psycopg.OperationalError:  # also a serialization failure: the next attempt may not meet it
+            raise
+        except psycopg.Error as exc:
+            raise _RefusedError from exc
+
     def _record_other(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         attempt.ctx.close_session()
         if outcome.kind == "failed":
@@ -131,7 +147,7 @@ class Recorder:
             return outcome
         return self._go_on_later(run, attempt, outcome)
 
-    def _refused(self, attempt: Attempt, exc: Exception) -> Outcome:
+    def _refused(self, attempt: Attempt, exc: BaseException) -> Outcome:
         """The outcome of an attempt whose own the record refuses. What it says is the framework's, so it can be stored."""
         refused = OutcomeNotRecordedError(exc)
         limit = min(attempt.max_attempts or attempt.job.retry.max_attempts, _MOST_NOT_RECORDED)

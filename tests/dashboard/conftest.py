@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cgk_tasks.dashboard.access.passwords import hash_password
-from cgk_tasks.dashboard.access.roles import Account
 from cgk_tasks.dashboard.access.users import import_accounts
+from cgk_tasks.dashboard.roles import Account
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit

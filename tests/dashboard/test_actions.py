@@ -7,13 +7,13 @@ import pytest
 
 from cgk_tasks import get_job_status
 from cgk_tasks.dashboard import audit
-from cgk_tasks.dashboard.access.roles import User
 from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
+from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import PayloadInvalidError
 from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.flow.queues import paused_queues, resume_queue
 from cgk_tasks.sql.postgres import autocommit
-from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy import store
 from tests.support.waiting import wait_until
 
 SECRET = "ada.secret@example.com"
@@ -116,11 +116,11 @@ def test_an_error_that_quotes_a_payload_is_in_the_audit_without_personal_data(da
 
 def test_a_tenant_is_suspended_by_name_and_resumed(oscar):
     oscar.submit(oscar.open("/tenants"), "/tenants/initech/suspend")
-    assert registry._find("initech").status == "suspended"
+    assert store.find("initech").status == "suspended"
     page = oscar.open("/tenants", params={"id": "initech"})
     assert "by oscar" in page.text
     oscar.submit(page, "/tenants/initech/resume")
-    assert registry._find("initech").status == "active"
+    assert store.find("initech").status == "active"
     assert [line.action for line in audit.lines(limit=2)] == ["resume tenant", "suspend tenant"]
 
 

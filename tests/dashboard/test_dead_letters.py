@@ -4,7 +4,6 @@ import pytest
 
 from cgk_tasks import retry_job
 from cgk_tasks.dashboard import audit, group_actions
-from cgk_tasks.dashboard.access.roles import User
 from cgk_tasks.dashboard.data.dead_letters import (
     Group,
     count_group,
@@ -12,6 +11,7 @@ from cgk_tasks.dashboard.data.dead_letters import (
     dead_letters,
 )
 from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
+from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.support.waiting import wait_until

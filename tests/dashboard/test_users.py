@@ -8,7 +8,6 @@ from cgk_tasks.config import Settings
 from cgk_tasks.dashboard.access.authentication import Authentication
 from cgk_tasks.dashboard.access.deprecated_settings import UsersFile, account_by_rules
 from cgk_tasks.dashboard.access.passwords import hash_password, needs_rehash, verify_password
-from cgk_tasks.dashboard.access.roles import User
 from cgk_tasks.dashboard.access.users import (
     find_account,
     has_passwords,
@@ -19,6 +18,7 @@ from cgk_tasks.dashboard.access.users import (
     set_password,
     set_role,
 )
+from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.postgres import autocommit
 from tests.dashboard.dashboard_support import scrypt

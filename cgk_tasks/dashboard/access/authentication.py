@@ -20,7 +20,7 @@ from cgk_tasks.dashboard.access import sessions, users
 from cgk_tasks.dashboard.access.deprecated_settings import UsersFile, account_by_rules, is_of_file
 from cgk_tasks.dashboard.access.login_limiter import LoginLimiter
 from cgk_tasks.dashboard.access.passwords import dummy_hash, needs_rehash, verify_password
-from cgk_tasks.dashboard.access.roles import Account, User
+from cgk_tasks.dashboard.roles import Account, User
 from cgk_tasks.errors import ConfigurationError
 
 P = ParamSpec("P")

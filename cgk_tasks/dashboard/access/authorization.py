@@ -23,8 +23,8 @@ from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.access import login_redirect
 from cgk_tasks.dashboard.access.authentication import Authentication, TooManyLoginsError
 from cgk_tasks.dashboard.access.flower_actions import flower_action
-from cgk_tasks.dashboard.access.roles import Role, User
 from cgk_tasks.dashboard.display import namespace
+from cgk_tasks.dashboard.roles import Role, User
 from cgk_tasks.errors import ConfigurationError
 
 log = structlog.get_logger("cgk_tasks.dashboard")

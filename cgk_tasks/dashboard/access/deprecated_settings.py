@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from cgk_tasks.config import Settings
-from cgk_tasks.dashboard.access.roles import Account, Role, as_role
+from cgk_tasks.dashboard.roles import Account, Role, as_role
 from cgk_tasks.errors import ConfigurationError
 
 log = structlog.get_logger("cgk_tasks.dashboard")

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from cgk_tasks.dashboard.access.roles import Account
+from cgk_tasks.dashboard.roles import Account
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
 
 SQL = statements("dashboard_users")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from cgk_tasks.dashboard.access.passwords import hash_password
-from cgk_tasks.dashboard.access.roles import Account, Role
+from cgk_tasks.dashboard.roles import Account, Role
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements, transaction
 
