@@ -123,9 +123,11 @@ def _creation(row: Row) -> Iterator[TimelineEntry]:
 def _attempts(row: Row, errors: list[dict[str, Any]]) -> Iterator[TimelineEntry]:
     for position, error in enumerate(errors):
         is_last = position == len(errors) - 1
-        died = error.get("kind") == "death"
-        if died:
+        kind = error.get("kind")
+        if kind == "death":
             state, what = "pending", f"Its process died: {error.get('message')}"
+        elif kind == "lost end":
+            state, what = "pending", f"It is executed again: {error.get('message')}"
         else:
             state = "failed" if is_last and row["state"] == "failed" else "retrying"
             what = f"Attempt {error.get('attempt')} failed with {error.get('code')}: {error.get('message')}"
