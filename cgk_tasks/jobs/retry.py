@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, get_args
 
-from cgk_tasks.errors import ConfigurationError, as_seconds
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, as_seconds
 from cgk_tasks.jobs.classification import Classification
 
 Backoff = Literal["exponential", "linear", "fixed"]
@@ -131,7 +131,7 @@ def next_delay(
     elapsed_seconds: float,
     classification: Classification,
 ) -> float | None:
-    """Return the seconds until the next attempt, or None if there must be none.
+    """Return the seconds until the next attempt, at most a hundred years; or None if there must be none.
 
     failures: failed attempts so far, from 1, the one just failed included.
     max_attempts: the run's own limit, which a send may have changed from the job's.
@@ -140,7 +140,7 @@ def next_delay(
     """
     if classification.kind == "permanent" or failures >= max_attempts:
         return None
-    delay = max(backoff_seconds(retry, failures), classification.retry_after or 0.0)
+    delay = min(max(backoff_seconds(retry, failures), classification.retry_after or 0.0), LONGEST_WAIT_SECONDS)
     if retry.max_elapsed is not None and elapsed_seconds + delay > retry.max_elapsed:
         return None
     return delay

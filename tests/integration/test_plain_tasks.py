@@ -8,7 +8,7 @@ from celery.exceptions import MaxRetriesExceededError, TaskRevokedError
 from celery.result import AsyncResult
 
 from cgk_tasks import get_job_status
-from cgk_tasks.errors import TenantContextError, TenantMissingError, UnknownTenantError
+from cgk_tasks.errors import InvalidOptionError, TenantContextError, TenantMissingError, UnknownTenantError
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import canvas_tasks as tasks
@@ -78,6 +78,25 @@ def test_an_eta_is_a_time_with_a_zone():
     result = tasks.add.apply_async((1, 1), eta=datetime.now(UTC) + timedelta(seconds=0.3))
     assert status_of(result).state == "scheduled"
     assert get(result) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("countdown", 1e12), ("countdown", 10**18), ("countdown", 10**400), ("countdown", float("inf")),
+        ("countdown", float("nan")), ("countdown", "soon"), ("eta", datetime(9999, 12, 31, tzinfo=UTC)),
+        ("eta", "9999-12-31T00:00:00Z"), ("eta", datetime(9999, 12, 31)), ("eta", "soon"), ("eta", 5),  # noqa: DTZ001
+        ("expires", 1e12),
+        ("expires", "9999-12-31T00:00:00Z"), ("expires", datetime(9999, 12, 31)),  # noqa: DTZ001
+    ],
+)  # fmt: skip
+def test_a_time_that_no_run_can_have_is_refused_by_its_name(option, value):
+    with pytest.raises(InvalidOptionError, match=f"option {option} is not valid"):
+        tasks.add.apply_async((1, 1), **{option: value})
+
+
+def test_a_negative_countdown_runs_at_once():
+    assert get(tasks.add.apply_async((1, 1), countdown=-5)) == 2
 
 
 def test_a_revoked_task_is_cancelled_on_record_and_never_runs():
