@@ -20,9 +20,10 @@ from cgk_tasks.celery_tasks import canvas, groups
 from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
+from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.flower_command import replace_flower_command
-from cgk_tasks.errors import InvalidOptionError, TenantMissingError
+from cgk_tasks.errors import TenantMissingError
 from cgk_tasks.events.registry import all_events, event_name, find_event, parse_event
 from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
@@ -63,6 +64,9 @@ class CgkCelery(Celery[TenantTask]):
         raises.
         """
         name = event_name(name)
+        countdown = countdown_of(countdown) if countdown else None
+        eta = moment_of("eta", eta) if eta else None
+        expires = expiry_of(expires)
         task = self.tasks.get(name)
         if task is not None and not getattr(task, "durable", False):
             headers = self._headers_with_tenant(name, kwargs, options.pop("headers", None))
@@ -129,27 +133,18 @@ def _without_tenant(headers: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _send_options(
-    countdown: float | None, eta: datetime | str | None, expires: Any, options: dict[str, Any]
+    countdown: float | None, eta: datetime | None, expires: float | datetime | None, options: dict[str, Any]
 ) -> SendOptions:
-    if isinstance(eta, str):
-        eta = datetime.fromisoformat(eta)
-    if isinstance(expires, str):
-        expires = datetime.fromisoformat(expires)
     queue = options.get("queue")
-    if countdown and eta:
-        eta = None  # Celery lets countdown win
-    try:
-        return SendOptions(
-            delay=max(0.0, countdown) if countdown else None,
-            run_at=eta,
-            idempotency_key=options.pop("idempotency_key", None),
-            max_attempts=options.pop("max_attempts", None),
-            queue=getattr(queue, "name", queue),
-            priority=options.get("priority"),
-            expires=expires,
-        )
-    except TypeError as exc:
-        raise InvalidOptionError("countdown", str(exc)) from exc
+    return SendOptions(
+        delay=countdown,
+        run_at=None if countdown else eta,  # Celery lets countdown win
+        idempotency_key=options.pop("idempotency_key", None),
+        max_attempts=options.pop("max_attempts", None),
+        queue=getattr(queue, "name", queue),
+        priority=options.get("priority"),
+        expires=expires,
+    )
 
 
 def _load_settings(celery: CgkCelery) -> None:

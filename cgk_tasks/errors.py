@@ -43,6 +43,7 @@ decides whether a retry can help (:mod:`cgk_tasks.jobs.classification`). All of 
 them whole.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -53,7 +54,12 @@ TENANT_ID_RULE = "[a-z0-9][a-z0-9_-]{0,62}"
 
 def as_seconds(duration: float | timedelta) -> float:
     """Return a duration, given in seconds or as a timedelta, in seconds."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    try:
+        return float(duration)
+    except OverflowError:  # of a whole number that no float can hold
+        return math.inf if duration > 0 else -math.inf
 
 
 LONGEST_WAIT_SECONDS = 100 * 365.25 * 86_400

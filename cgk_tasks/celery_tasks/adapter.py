@@ -98,6 +98,7 @@ def _job_of(task: Task[Any, Any]) -> Job:
         handler=cast("Callable[[JobContext[Any]], Any]", handler),
         retry=_ONE_ATTEMPT,
         timeout=limit,
+        keeps_types=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""The arguments of an application's own `@app.task` functions as the payload of a run, and back."""
+"""The arguments of an application's own `@app.task` functions as the payload of a run, and back; and their results."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Any
 
 from celery import Signature
 
+from cgk_tasks.events.registry import find_event
+from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.store import Claimed
+from cgk_tasks.sql.postgres import Row
 
 
 def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """The arguments as JSON text. A signature among them is kept whole, generators inside it included."""
+    """The arguments as JSON text, which keeps their types as Celery's does. A signature among them is kept whole, generators inside it included."""
     return encode(
         {
             "args": [as_json(value) for value in args],
             "kwargs": {name: as_json(value) for name, value in kwargs.items()},
         },
         "Send",
+        keep_types=True,
     )
 
 
@@ -36,5 +40,10 @@ def _unrolled(value: Any) -> Any:
 
 def arguments_of(run: Claimed) -> tuple[list[Any], dict[str, Any]]:
     """The positional and keyword arguments of a function's run."""
-    stored = decode(run.payload)
+    stored = typed_json.read(run.payload)
     return stored["args"], stored["kwargs"]
+
+
+def result_of(row: Row) -> Any:
+    """The result of a run: with its types that of a function, as its job's JSON that of an event."""
+    return decode(row["result"]) if find_event(row["event"]) is not None else typed_json.read(row["result"])

@@ -19,10 +19,11 @@ from celery.canvas import maybe_signature
 from celery.exceptions import TaskRevokedError
 
 from cgk_tasks.celery_tasks import groups
-from cgk_tasks.celery_tasks.arguments import as_json
+from cgk_tasks.celery_tasks.arguments import arguments_of, as_json, result_of
 from cgk_tasks.celery_tasks.request import request_of
 from cgk_tasks.celery_tasks.upstream_failed import NOT_SENT
 from cgk_tasks.errors import JobTimeoutError, RunCancelledError, UnknownTenantError
+from cgk_tasks.events.registry import find_event
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode, encode
@@ -56,7 +57,7 @@ def kept(options: Mapping[str, Any]) -> str | None:
     task_id = options.get("task_id")
     if task_id and run_id_of(task_id) != task_id:
         found["task_id"] = task_id  # the task sees the id that it was sent with
-    return encode(found) if found else None
+    return encode(found, keep_types=True) if found else None
 
 
 def _listed(name: str, value: Any) -> Any:
@@ -110,7 +111,7 @@ def closed_without_worker(app: Celery, row: Row) -> None:
     values: dict[str, Any] = {name: found.get(name) for name in _CLAIMED}
     run, backend = Claimed(**values), cast("RunResultBackend", app.backend)
     if found["state"] == "completed":
-        _follow(app, run, lambda request: _completed(backend, request, decode(found["result"])))
+        _follow(app, run, lambda request: _completed(backend, request, result_of(found)))
     else:
         error = backend.error_of(found)
         _follow(app, run, lambda request: _failed(backend, request, error))
@@ -128,9 +129,8 @@ def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> N
 
 def _follow(app: Celery, run: Claimed, action: Callable[[Context], None]) -> None:
     """Do what follows for the run's tenant. If that itself breaks, fail what waits for the run; never lose its end."""
-    payload = decode(run.payload)
-    plain = isinstance(payload, dict) and payload.keys() == {"args", "kwargs"}
-    request = request_of(run, payload["args"] if plain else (), payload["kwargs"] if plain else payload, run.event)
+    args, kwargs = arguments_of(run) if find_event(run.event) is None else ((), decode(run.payload))
+    request = request_of(run, args, kwargs, run.event)
     try:
         with _for_tenant(run.tenant_id):
             error = _guarded(run, lambda: action(request))

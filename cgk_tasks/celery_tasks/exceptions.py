@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from billiard import common as billiard_common
@@ -10,7 +10,7 @@ from celery import Signature
 from celery.exceptions import Ignore, Retry
 
 from cgk_tasks.celery_tasks.arguments import payload_of
-from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError
+from cgk_tasks.celery_tasks.times import countdown_of, seconds_until
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.outcome import Outcome, retry_after
 
@@ -61,16 +61,5 @@ def _delay_seconds(options: dict[str, Any]) -> float:
     """How long `self.retry(countdown=, eta=)` says to wait. Raises InvalidOptionError."""
     eta = options.get("eta")
     if isinstance(eta, datetime):
-        aware = eta if eta.tzinfo else eta.replace(tzinfo=UTC)  # as Celery reads it
-        return _bounded("eta", (aware - datetime.now(UTC)).total_seconds())
-    return _bounded("countdown", options.get("countdown") or 0.0)
-
-
-def _bounded(option: str, value: Any) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidOptionError(option, "of self.retry() must be a number of seconds up to a hundred years") from None
-    if not seconds <= LONGEST_WAIT_SECONDS:
-        raise InvalidOptionError(option, "of self.retry() is more than a hundred years")
-    return max(0.0, seconds)
+        return max(0.0, seconds_until("eta", eta))
+    return countdown_of(options.get("countdown") or 0.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery.app.task import Context
 
-from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.store import Claimed
 
 
@@ -37,7 +37,7 @@ def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], nam
         delivery_info={"exchange": "", "routing_key": run.queue, "priority": run.priority, "is_eager": False},
     )
     if run.canvas is not None:
-        _take_part(request, decode(run.canvas))
+        _take_part(request, typed_json.read(run.canvas))
     return request
 
 

@@ -16,11 +16,12 @@ from celery.result import GroupResult, result_from_tuple
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.celery_tasks import groups
+from cgk_tasks.celery_tasks.arguments import result_of
 from cgk_tasks.celery_tasks.continuations import Following
 from cgk_tasks.errors import CgkTasksError, RunFailedError
 from cgk_tasks.flow.accept import current_unit
-from cgk_tasks.runs import store
-from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs import store, typed_json
+from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import State, run_id_of
 from cgk_tasks.sql.postgres import Row
 from cgk_tasks.tenancy.context import find_current_tenant, tenant_context
@@ -55,7 +56,7 @@ class RunResultBackend(Following):
         errors = row["errors"]
         return {
             "status": status,
-            "result": self.error_of(row) if status in states.EXCEPTION_STATES else decode(row["result"]),
+            "result": self.error_of(row) if status in states.EXCEPTION_STATES else result_of(row),
             "traceback": errors[-1].get("traceback") if errors else None,
             "task_id": task_id,
             "name": row["event"],
@@ -132,7 +133,7 @@ class RunResultBackend(Following):
             request.group,
             run_id_of(request.id),
             request.group_index,
-            None if failed else encode(result),
+            None if failed else encode(result, keep_types=True),
             f"Dependency {request.id} raised {result!r}" if failed else None,
         )
         with self._tenant_of(request), groups.joined() as connection:
@@ -145,7 +146,7 @@ class RunResultBackend(Following):
         if reasons:
             self.chord_error_from_stack(body, ChordError(reasons[0]))
             return
-        values = {row["run_id"]: decode(row["result"]) for row in ended.members}
+        values = {row["run_id"]: typed_json.read(row["result"]) for row in ended.members}
         error = self.send_next(body, (_shaped(ended.tree, values) if ended.tree else list(values.values()),), request)
         if error is not None:
             self.chord_error_from_stack(body, ChordError(f"Callback error: {error!r}"))

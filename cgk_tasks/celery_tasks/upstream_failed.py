@@ -11,6 +11,7 @@ from typing import Any
 
 from celery.canvas import Signature
 
+from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.groups import joined
 from cgk_tasks.config import get_settings
 from cgk_tasks.events.registry import find_event
@@ -31,14 +32,14 @@ def record_upstream_failed(signature: Signature[Any], tenant_id: str, error: Bas
     """Record a signature's run as failed, unless its id has a run already. Returns the run's id."""
     task_id = signature.options.get("task_id")
     queue = signature.options.get("queue")
-    arguments = {"args": list(signature.args), "kwargs": dict(signature.kwargs)}
+    is_plain = find_event(str(signature.task)) is None
     run = NewRun(
         id=run_id_of(task_id) if task_id else new_run_id(),
         tenant_id=tenant_id,
         event=str(signature.task),
         queue=getattr(queue, "name", queue) or get_settings().default_queue,
         priority=signature.options.get("priority") or DEFAULT_PRIORITY,
-        payload=encode(arguments if find_event(str(signature.task)) is None else arguments["kwargs"]),
+        payload=payload_of(signature.args, signature.kwargs) if is_plain else encode(dict(signature.kwargs)),
     )
     with joined() as connection:
         store.insert_failed(connection, run, code, json.dumps(_entry(error, code)).replace("\\u0000", ""))

@@ -20,6 +20,7 @@ from pydantic_core import to_json, to_jsonable_python
 
 from cgk_tasks.events.base import marked_fields, searchable_fields, sensitive_fields
 from cgk_tasks.events.registry import find_event
+from cgk_tasks.events.typed_values import shown
 
 REDACTED: Final = "[redacted]"
 
@@ -137,7 +138,7 @@ def _sensitive_values(event: str, payload: Any) -> Iterator[Any]:
         yield from _marked_values(read)
     else:
         hidden = _hidden_names(event, payload)
-        yield from _leaves([value for name, value in payload.items() if name in hidden])
+        yield from _leaves([shown(event, value) for name, value in payload.items() if name in hidden])
 
 
 def _read(event: str, payload: Mapping[str, Any]) -> BaseModel | None:

@@ -21,7 +21,13 @@ from cgk_tasks.broker.envelope import packet_message
 from cgk_tasks.broker.packets import packets
 from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import BrokerError, InvalidOptionError, PayloadTooLargeError, TenantContextError
+from cgk_tasks.errors import (
+    LONGEST_WAIT_SECONDS,
+    BrokerError,
+    InvalidOptionError,
+    PayloadTooLargeError,
+    TenantContextError,
+)
 from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
@@ -36,12 +42,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("cgk_tasks.sender")
 
-_LONGEST_DELAY = timedelta(days=366 * 100)
+_FARTHEST = timedelta(seconds=LONGEST_WAIT_SECONDS)
+"""No time may lie farther away: readers of the record know no year after 9999 and none before 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """How a run is sent. Durations are seconds or timedelta; datetimes must be aware."""
+    """How a run is sent. Durations are seconds or timedelta; datetimes must be aware. No time is
+    more than a hundred years away.
+    """
 
     delay: float | timedelta | None = None
     run_at: datetime | None = None
@@ -136,12 +145,10 @@ def due_time(delay: float | timedelta | None, run_at: datetime | None, now: date
     if delay is not None and run_at is not None:
         raise InvalidOptionError("delay", "was given together with run_at.", hint="Give one of them")
     if run_at is not None:
-        return _aware("run_at", run_at)
+        return _moment("run_at", run_at, now)
     if delay is None:
         return None
     pause = _duration("delay", delay)
-    if pause > _LONGEST_DELAY:
-        raise InvalidOptionError("delay", "is more than a hundred years")
     return now + pause if pause else None
 
 
@@ -150,8 +157,12 @@ def _duration(option: str, value: object) -> timedelta:
         raise InvalidOptionError(option, f"must be seconds or a timedelta, not {type(value).__name__}")
     try:
         duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    except (OverflowError, ValueError):
+    except OverflowError:
+        raise _too_far(option) from None
+    except ValueError:
         raise InvalidOptionError(option, f"cannot be {value} seconds") from None
+    if duration > _FARTHEST:
+        raise _too_far(option)
     if duration < timedelta(0):
         raise InvalidOptionError(
             option, f"is negative ({duration.total_seconds():g} s).", hint="Leave it out to run at once"
@@ -159,7 +170,11 @@ def _duration(option: str, value: object) -> timedelta:
     return duration
 
 
-def _aware(option: str, value: object) -> datetime:
+def _too_far(option: str) -> InvalidOptionError:
+    return InvalidOptionError(option, "is more than a hundred years away")
+
+
+def _moment(option: str, value: object, now: datetime) -> datetime:
     if not isinstance(value, datetime):
         raise InvalidOptionError(option, f"must be a datetime, not {type(value).__name__}")
     if value.tzinfo is None:
@@ -168,13 +183,15 @@ def _aware(option: str, value: object) -> datetime:
             "has no time zone.",
             hint="Use an aware datetime, for instance datetime.now(UTC) + timedelta(days=1)",
         )
+    if abs(value - now) > _FARTHEST:
+        raise _too_far(option)
     return value
 
 
 def _expiry(value: float | timedelta | datetime | None, now: datetime) -> datetime | None:
     if value is None:
         return None
-    return _aware("expires", value) if isinstance(value, datetime) else now + _duration("expires", value)
+    return _moment("expires", value, now) if isinstance(value, datetime) else now + _duration("expires", value)
 
 
 def _priority(value: int | None) -> int:

@@ -43,6 +43,8 @@ class Job:
     is_async: bool = False
     is_builtin: bool = False
     """One of cgk_tasks' own: it runs only while the application has no job for its event."""
+    keeps_types: bool = False
+    """The result is stored with the types that Celery's JSON knows."""
 
     @property
     def timeout_seconds(self) -> float:

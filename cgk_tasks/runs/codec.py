@@ -14,6 +14,7 @@ from typing import Any, Final
 from pydantic_core import PydanticSerializationError, to_json
 
 from cgk_tasks.errors import PermanentError
+from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.text import text_of
 
 MAX_RESULT_BYTES: Final = 256 * 1024
@@ -22,15 +23,16 @@ _DIGITS = re.compile(r"\d{4300}")
 """Python reads no longer integers back (`sys.set_int_max_str_digits`)."""
 
 
-def encode(value: Any, what: str = "Return") -> str:
+def encode(value: Any, what: str = "Return", *, keep_types: bool = False) -> str:
     """JSON text of a value; models, dataclasses, dates, decimals and UUIDs are written as JSON.
 
-    what: how the advice to whoever made the value begins. Raises PermanentError (INVALID_RESULT) for what JSON cannot say.
+    what: how the advice to whoever made the value begins. keep_types: write them as Celery's JSON does; read it with
+    `typed_json`. Raises PermanentError (INVALID_RESULT) for what JSON cannot say.
     """
     if value is None:
         return "null"
     try:
-        text = to_json(value, inf_nan_mode="strings").decode()
+        text = to_json(typed_json.with_types(value) if keep_types else value, inf_nan_mode="strings").decode()
         if len(text) >= 4300 and _DIGITS.search(text):
             json.loads(text)
     except (PydanticSerializationError, ValueError, RecursionError) as exc:
@@ -42,14 +44,14 @@ def encode(value: Any, what: str = "Return") -> str:
     return text
 
 
-def encode_result(value: Any) -> tuple[Any, str]:
+def encode_result(value: Any, *, keep_types: bool = False) -> tuple[Any, str]:
     """A job's value, and its JSON text. A generator is run here, and its items are the value.
 
     Raises PermanentError (INVALID_RESULT) for what JSON cannot say, and for more than 256 KB.
     """
     if isinstance(value, Iterator):
         value = _items(value)
-    text = encode(value)
+    text = encode(value, keep_types=keep_types)
     size = len(text)
     if size > MAX_RESULT_BYTES // 4 and not text.isascii():
         size = len(text.encode())

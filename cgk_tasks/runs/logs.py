@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from cgk_tasks.config import get_settings
 from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.runs import log_writing
+from cgk_tasks.runs.text import text_of
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
 SQL = statements("logs")
@@ -135,8 +136,10 @@ class RunLog:
 
 
 def _as_data(value: Any, depth: int = 0) -> Any:
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, str | bool):
         return value
+    if isinstance(value, int):
+        return value if value.bit_length() < 1024 else text_of(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, BaseModel):

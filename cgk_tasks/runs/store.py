@@ -15,6 +15,7 @@ import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
+from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
 from cgk_tasks.sql.postgres import (
@@ -353,7 +354,9 @@ def get(run_id: str) -> RunStatus:
 
 def status_of(row: Row) -> RunStatus:
     values = {name: value for name, value in row.items() if name in _STATUS_FIELDS}
-    return RunStatus(**values | {"payload": decode(row.get("payload")), "result": decode(row.get("result"))})
+    for name in ("payload", "result"):
+        values[name] = shown(row["event"], decode(row.get(name)))
+    return RunStatus(**values)
 
 
 def listing(

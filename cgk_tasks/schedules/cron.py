@@ -4,8 +4,8 @@ The rules for daylight saving:
 
 * A named local time that does not exist runs at the shift: `30 2 * * *` in Berlin runs at 03:00 that day.
 * A named local time that comes twice runs once, the first time.
-* An expression whose hour is `*` names no local time: it runs in real time, whatever the clocks do. `*/15 * * * *`
-  runs every 15 minutes and `0 * * * *` every hour, also through the hour that is repeated.
+* An expression of every hour (`*`, `*/1`, `0-23`) names no local time: it runs in real time, whatever the clocks do.
+  `*/15 * * * *` runs every 15 minutes and `0 * * * *` every hour, also through the hour that is repeated.
 * Several ticks that a shift moves to one moment are one tick.
 
 An expression is read by cronsim: five fields, names of months and days, `L`, `5#2`. If both days are restricted, either
@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from cgk_tasks.errors import InvalidOptionError
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError
 
 _DAY = timedelta(days=1)
 _MINUTE = timedelta(minutes=1)
@@ -74,7 +74,7 @@ class Cron:
             raise InvalidOptionError("cron", f"is {expression!r}, which cannot be read: {exc}") from None
         self._minutes = tuple(hour * 60 + minute for hour in sorted(parsed.hours) for minute in sorted(parsed.minutes))
         self._offsets = tuple(timedelta(minutes=minute) for minute in self._minutes)
-        self._in_real_time = fields[1] == "*"
+        self._in_real_time = len(parsed.hours) == 24  # however they are written: *, */1, 0-23
         # The last day that was asked for: most questions are about the same one.
         self._latest: tuple[date, Sequence[datetime]] = (date.min, ())
         if self.next(datetime(2000, 1, 1, tzinfo=UTC), or_none=True) is None:
@@ -165,8 +165,13 @@ class Every:
     """A tick every so many seconds, counted from 1970, so that it does not depend on when anything was started."""
 
     def __init__(self, seconds: float) -> None:
-        if seconds <= 0:
-            raise InvalidOptionError("cron", f"is every {seconds:g} s.", hint="An interval must be more than 0 seconds")
+        # The clock counts in microseconds: a shorter interval would be none.
+        if not 1e-6 <= seconds <= LONGEST_WAIT_SECONDS:
+            raise InvalidOptionError(
+                "cron",
+                f"is every {seconds:g} s.",
+                hint="An interval must be more than 0 seconds, and at most a hundred years",
+            )
         self._period = timedelta(seconds=seconds)
 
     def ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
-from cgk_tasks.errors import ConfigurationError, InvalidOptionError
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, InvalidOptionError
 from cgk_tasks.events.registry import get_event, parse_event
+from cgk_tasks.runs.text import text_of
 from cgk_tasks.schedules.cron import Timing, timing
 
 Scope = Literal["every active tenant", "platform"]
@@ -63,8 +64,12 @@ class Schedule:
                     f"Schedule {self.name!r}: {option} is {getattr(self, option)!r}.",
                     hint=f"There are: {', '.join(map(repr, get_args(kinds)))}.",
                 )
-        if self.spread < 0 or self.max_age < 0:
-            raise ConfigurationError(f"Schedule {self.name!r}: spread and max_age are seconds, and not negative.")
+        for option in ("spread", "max_age"):
+            if not 0 <= getattr(self, option) <= LONGEST_WAIT_SECONDS:
+                raise ConfigurationError(
+                    f"Schedule {self.name!r}: {option} is {text_of(getattr(self, option))}.",
+                    hint="It is a number of seconds, from 0 to a hundred years.",
+                )
         try:
             timing(self.cron, self.timezone)
         except InvalidOptionError as exc:

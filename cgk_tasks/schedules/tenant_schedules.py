@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from cgk_tasks.errors import InvalidOptionError, TenantContextError, UnknownScheduleError
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError, TenantContextError, UnknownScheduleError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.runs.text import text_of
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.schedule import Misfire, Overlap, payload_text
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements, transaction
@@ -99,8 +100,8 @@ def _checked(
     for option, value, kinds in (("misfire", misfire, Misfire), ("overlap", overlap, Overlap)):
         if value not in get_args(kinds):
             raise InvalidOptionError(option, f"is {value!r}.", hint=f"There are: {', '.join(get_args(kinds))}")
-    if max_age < 0:
-        raise InvalidOptionError("max_age", f"is negative ({max_age:g} s)")
+    if not 0 <= max_age <= LONGEST_WAIT_SECONDS:
+        raise InvalidOptionError("max_age", f"is {text_of(max_age)} s.", hint="It goes from 0 to a hundred years")
     model = get_event(event)
     if not model.durable:
         raise InvalidOptionError(

@@ -314,11 +314,12 @@ UPDATE cgk.runs r
 RETURNING r.id::text;
 
 -- name: reclaim
--- Runs whose process died: running → pending. Its caller closes those that were cancelled meanwhile, or died too often.
--- ids: NULL for all runs of the worker. deaths: 0 where the worker stopped them itself.
-WITH dead AS (
-    SELECT id, jsonb_build_object('attempt', attempt, 'code', 'WORKER_DIED', 'kind', 'death',
-                   'type', 'WorkerDied', 'message', %(reason)s::text, 'at', now()) AS error
+-- Runs that nobody works on any more: running → pending. Its caller closes those that were cancelled meanwhile, died too
+-- often, or came back too often without an end. ids: NULL for all runs of the worker. error: NULL, or why, for the
+-- record. deaths: 0 where no process died of them; then the attempt is not used. lost_ends: how many of the last three
+-- errors say that an end is not on record.
+WITH lost AS (
+    SELECT id, %(error)s::jsonb || jsonb_build_object('attempt', attempt, 'at', now()) AS error
       FROM cgk.runs
      WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
        AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
@@ -329,8 +330,10 @@ UPDATE cgk.runs r
        attempt = r.attempt - CASE WHEN %(deaths)s = 0 THEN 1 ELSE 0 END,
        handed_over_at = NULL, hand_overs = 0,
        errors = {{errors_with(error)}}, errors_left_out = {{errors_left_out_with(error)}}
-  FROM dead WHERE r.id = dead.id
-RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requested;
+  FROM lost WHERE r.id = lost.id
+RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requested,
+          (SELECT count(*) FROM jsonb_path_query(r.errors, '$[last - 2 to last] ? (@.code == "OUTCOME_NOT_RECORDED")'))
+              AS lost_ends;
 
 -- name: count_down_children
 -- Counts a parent's children down; returns the parent when the last one has closed.

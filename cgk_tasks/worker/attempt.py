@@ -176,7 +176,7 @@ def call_job(attempt: Attempt) -> Any:
     """The job with its middleware. Returns its value, and that as JSON text."""
     job, ctx = attempt.job, attempt.ctx
     value = _call(job, ctx) if job.around is None else job.around(ctx, partial(_call, job, ctx))
-    return encode_result(value)  # within the time limit: a generator's work is done here
+    return encode_result(value, keep_types=job.keeps_types)  # within the time limit: a generator's work is done here
 
 
 def _call(job: Job, ctx: JobContext[Any]) -> Any:

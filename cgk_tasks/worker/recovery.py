@@ -1,16 +1,19 @@
-"""Reclaiming runs whose process died: pending again, or failed as poison after too many deaths."""
+"""Reclaiming runs that nobody works on any more: pending again, or failed after too many deaths or lost ends."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import structlog
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.errors import OutcomeNotRecordedError
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import State
+from cgk_tasks.runs.text import storable_json
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch, statements, transaction
 from cgk_tasks.worker import counters
 from cgk_tasks.worker.dispatcher import RunClosed, closed_without_worker
@@ -24,39 +27,64 @@ lost_workers: deque[str] = deque(maxlen=1000)
 """Names of the workers that this process found silent and whose runs it reclaimed. Whoever reports them removes them."""
 
 
+Loss = Literal["death", "lost end", "stop"]
+"""Why nobody works on a run any more: its process died, its end is not on record, or its worker stopped in order."""
+
+_ENTRIES: dict[Loss, dict[str, Any]] = {
+    "death": {"code": "WORKER_DIED", "kind": "death", "type": "WorkerDied"},
+    "lost end": {"code": OutcomeNotRecordedError.code, "kind": "lost end", "type": "OutcomeNotRecorded"},
+}
+"""What the record keeps of it among the run's errors. A stop in order is no error."""
+
+_MOST_LOST_ENDS = 3
+"""So often may a run's end be lost in a row. Then it is closed: it would be executed for ever."""
+
+
 def reclaim(
     worker_id: str,
     ids: Sequence[str] | None,
     *,
     reason: str,
+    loss: Loss = "death",
     on_closed: RunClosed | None = None,
-    counts_as_death: bool = True,
 ) -> int:
     """Take the running runs of a worker (all, or those in `ids`) away from it. Returns how many there were.
 
-    They wait again and the dispatcher dispatches them, one to a message. A cancelled one is closed; one that killed
-    its process `max_deaths` times is failed as a poison pill.
+    They wait again and the dispatcher dispatches them, one to a message. A cancelled one is closed. One that killed its
+    process `max_deaths` times is failed as a poison pill, and one whose end was lost three times in a row as not recorded.
     """
+    entry = _ENTRIES.get(loss)
     values = {
         "worker_id": worker_id,
         "ids": None if ids is None else list(ids),
-        "deaths": int(counts_as_death),
-        "reason": reason,
+        "deaths": int(loss == "death"),
+        "error": entry and storable_json(entry | {"message": reason}),
     }
     with transaction() as connection, unit_of_work(connection) as unit:
         rows = fetch(connection, TRANSITIONS["reclaim"], values)
-        cancelled = [row["id"] for row in rows if row["cancel_requested"]]
-        poison = [
-            row["id"] for row in rows if row["deaths"] >= get_settings().max_deaths and not row["cancel_requested"]
-        ]
+        ends = {row["id"]: _end(row, loss) for row in rows}
+        cancelled = [run_id for run_id, end in ends.items() if end == "CANCELLED"]
         _close(connection, cancelled, "cancelled", None, on_closed)
-        _close(connection, poison, "failed", POISON_PILL, on_closed)
+        for code in (POISON_PILL, OutcomeNotRecordedError.code):
+            _close(connection, [run_id for run_id, end in ends.items() if end == code], "failed", code, on_closed)
     publish(unit.accepted)
     if rows:
-        if counts_as_death and (counted := counters.shared()):
+        if loss == "death" and (counted := counters.shared()):
             counted.count("deaths", len(rows))
-        log.warning("runs_reclaimed", runs=len(rows), poison=len(poison), worker=worker_id, reason=reason)
+        failed = sum(end not in {None, "CANCELLED"} for end in ends.values())
+        log.warning("runs_reclaimed", runs=len(rows), failed=failed, worker=worker_id, reason=reason)
     return len(rows)
+
+
+def _end(row: Row, loss: Loss) -> str | None:
+    """How a run that was reclaimed ends at once: cancelled, or failed with this code; None if it is executed again."""
+    if row["cancel_requested"]:
+        return "CANCELLED"
+    if row["deaths"] >= get_settings().max_deaths:
+        return POISON_PILL
+    if loss == "lost end" and row["lost_ends"] >= _MOST_LOST_ENDS:
+        return OutcomeNotRecordedError.code
+    return None
 
 
 def _close(

@@ -177,7 +177,11 @@ class Supervisor(threading.Thread):
         forgotten = [run_id for run_id, looks in self._not_active.items() if looks >= _FORGOTTEN_LOOKS]
         if forgotten:
             recovery.reclaim(
-                self._id, forgotten, reason="nobody works on it", on_closed=self._pool.on_closed, counts_as_death=False
+                self._id,
+                forgotten,
+                reason="its end is not on record, and nobody works on it",
+                loss="lost end",
+                on_closed=self._pool.on_closed,
             )
 
     def _interrupt_cancelled(self, held: list[Row]) -> None:

@@ -37,6 +37,17 @@ def collect(values):
 
 
 @app.task
+def give_back(value, named=None):
+    """The value, and what the function itself found its types to be."""
+    return {"value": value, "types": [type(value).__name__, type(named).__name__]}
+
+
+@app.task
+def same(value):
+    return value
+
+
+@app.task
 def fail(message="no"):
     raise NotEnoughMoney(message)
 

@@ -1,15 +1,19 @@
 """An application's own `@app.task` functions are durable runs of a tenant, and behave as Celery's users expect."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from celery import chord
 from celery.exceptions import MaxRetriesExceededError, TaskRevokedError
 from celery.result import AsyncResult
 
 from cgk_tasks import get_job_status
-from cgk_tasks.errors import TenantContextError, TenantMissingError, UnknownTenantError
+from cgk_tasks.errors import InvalidOptionError, TenantContextError, TenantMissingError, UnknownTenantError
 from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import canvas_tasks as tasks
 from tests.support.waiting import wait_until
@@ -78,6 +82,64 @@ def test_an_eta_is_a_time_with_a_zone():
     result = tasks.add.apply_async((1, 1), eta=datetime.now(UTC) + timedelta(seconds=0.3))
     assert status_of(result).state == "scheduled"
     assert get(result) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("countdown", 1e12), ("countdown", 10**18), ("countdown", 10**400), ("countdown", float("inf")),
+        ("countdown", float("nan")), ("countdown", "soon"), ("eta", datetime(9999, 12, 31, tzinfo=UTC)),
+        ("eta", "9999-12-31T00:00:00Z"), ("eta", datetime(9999, 12, 31)), ("eta", "soon"), ("eta", 5),  # noqa: DTZ001
+        ("expires", 1e12),
+        ("expires", "9999-12-31T00:00:00Z"), ("expires", datetime(9999, 12, 31)),  # noqa: DTZ001
+    ],
+)  # fmt: skip
+def test_a_time_that_no_run_can_have_is_refused_by_its_name(option, value):
+    with pytest.raises(InvalidOptionError, match=f"option {option} is not valid"):
+        tasks.add.apply_async((1, 1), **{option: value})
+
+
+def test_a_negative_countdown_runs_at_once():
+    assert get(tasks.add.apply_async((1, 1), countdown=-5)) == 2
+
+
+TYPED = [
+    datetime(2026, 3, 1, 9, 30, tzinfo=UTC), date(2026, 3, 1), time(9, 30), Decimal("59.970"),
+    UUID("12345678-1234-5678-1234-567812345678"), b"\x00\xff", b"abc", float("inf"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", TYPED, ids=repr)
+def test_an_argument_and_a_result_keep_their_types(value):
+    found = get(tasks.give_back.delay(value, named=value))
+    assert found == {"value": value, "types": [type(value).__name__] * 2}
+
+
+def test_types_are_kept_along_a_chain_and_through_a_chord():
+    given = chord([tasks.same.s(value) for value in TYPED])(tasks.same.s() | tasks.same.s())
+    assert get(given) == TYPED
+
+
+def test_types_are_kept_by_a_link(tmp_path):
+    path = tmp_path / "linked"
+    tasks.same.apply_async((1,), link=tasks.note_value.si(Decimal("1.50"), str(path)))
+    assert lines(path, 1) == ["1.50"]
+
+
+def test_the_record_shows_the_values_without_the_wrappers():
+    result = tasks.same.delay(Decimal("1.10"))
+    get(result)
+    status = status_of(result)
+    assert (status.payload, status.result) == ({"args": ["1.10"], "kwargs": {}}, "1.10")
+
+
+def test_a_run_that_was_sent_before_types_were_kept_has_texts():
+    result = tasks.give_back.apply_async(("2026-03-01",), countdown=3600)
+    with autocommit() as connection:
+        payload = '{"args": ["2026-03-01"], "kwargs": {"named": "59.970"}}'
+        statement = "UPDATE cgk.runs SET payload = %s::json, run_at = now() WHERE id = %s"
+        connection.execute(statement, [payload, run_id_of(result.id)])
+    assert get(result)["types"] == ["str", "str"]
 
 
 def test_a_revoked_task_is_cancelled_on_record_and_never_runs():

@@ -84,7 +84,9 @@ def _snoozing(ctx):
 
 
 def _odd(ctx):
-    ctx.logger.info("odd \0 \ud800", value=object(), number=float("nan"), deep={"a": {"b": [1, {"c": None}]}})
+    ctx.logger.info(
+        "odd \0 \ud800", value=object(), number=float("nan"), huge=10**5000, deep={"a": {"b": [1, {"c": None}]}}
+    )
 
 
 def _fails(ctx):

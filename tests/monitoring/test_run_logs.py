@@ -140,6 +140,7 @@ def test_what_json_or_postgresql_cannot_hold_is_kept_as_text(worker):
     (line,) = lines(talked(worker, "odd"))
     assert line.message.startswith("odd ")
     assert line.fields["number"] == "nan"
+    assert "whose text cannot be made" in line.fields["huge"]
     assert line.fields["deep"] == {"a": {"b": [1, {"c": None}]}}
 
 

@@ -35,7 +35,7 @@ class Expression:
         )
         self.weekdays = {day % 7 for day in weekdays}
         self.either_day = not fields[2].startswith("*") and not fields[4].startswith("*")
-        self.in_real_time = fields[1] == "*"
+        self.in_real_time = len(self.hours) == 24
 
     def is_day(self, local):
         if local.month not in self.months:

@@ -59,6 +59,13 @@ def test_an_interval_runs_in_real_time(zone, spring, autumn, missing):
         assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=15)}
 
 
+@pytest.mark.parametrize("hours", ["*", "*/1", "0-23", "0-11,12-23"])
+def test_every_hour_is_in_real_time_however_it_is_written(hours):
+    begin = datetime(2026, 10, 25, tzinfo=ZoneInfo(BERLIN)).astimezone(UTC)
+    found = list(timing(f"0 {hours} * * *", BERLIN).ticks(begin, begin + timedelta(hours=24)))
+    assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(hours=1)}
+
+
 def test_ticks_that_a_shift_moves_to_one_moment_are_one():
     assert local_ticks("*/15 2,3 * * *", BERLIN, "2026-03-29") == [
         "03:00+0200",
@@ -191,3 +198,9 @@ def test_two_years_without_a_tick_missing_or_double():
     crons = ["30 2 * * *", "0 */2 * * *", "15 * * * *", "*/5 * * * *"]
     expected = brute_force.ticks_of_all(crons, LORD_HOWE, *TWO_YEARS)
     assert {cron: found(cron, LORD_HOWE, *TWO_YEARS) for cron in crons} == expected
+
+
+@pytest.mark.parametrize("interval", ["every 99999999999999d", "every 36526d", "every 0s", "every 0.0000001s"])
+def test_an_interval_that_no_clock_can_keep_is_refused(interval):
+    with pytest.raises(InvalidOptionError, match="cron"):
+        timing(interval)

@@ -59,7 +59,8 @@ def test_importing_the_package_and_its_table_does_not_set_up_django():
 
 @pytest.mark.parametrize("wrong", [
     {"cron": "0 25 * * *"}, {"timezone": "Mars/Olympus"}, {"misfire": "never"}, {"overlap": "x"}, {"scope": "acme"},
-    {"spread": -1}, {"name": "with spaces"}, {"event": "analytics.track", "payload": {"event": "x"}},
+    {"spread": -1}, {"spread": 1e12}, {"spread": float("nan")}, {"max_age": 1e300},
+    {"name": "with spaces"}, {"event": "analytics.track", "payload": {"event": "x"}},
 ])  # fmt: skip
 def test_an_entry_that_could_never_work_is_refused(wrong):
     fine = {"name": "a", "cron": "0 9 * * *", "timezone": "UTC", "event": "ab.optimize"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, TransientError
 from cgk_tasks.jobs.classification import Classification
 from cgk_tasks.jobs.retry import (
     PLATFORM_DEFAULT,
@@ -165,3 +165,14 @@ def test_no_attempt_starts_after_max_elapsed():
     retry = RetryConfig(initial_delay=10, jitter=False, max_elapsed=60)
     assert decide(retry, elapsed=50) == 10.0
     assert decide(retry, elapsed=50.1) is None
+
+
+@pytest.mark.parametrize("asked", [1e13, 10**400, math.inf, timedelta.max])
+def test_nobody_waits_longer_than_a_hundred_years(asked):
+    failed = Classification("transient", "BUSY", TransientError("busy", retry_after=asked).retry_after)
+    assert decide(classification=failed) == LONGEST_WAIT_SECONDS
+
+
+def test_a_policy_may_say_more_and_waits_a_hundred_years():
+    retry = RetryConfig(initial_delay=1e12, max_delay=1e13, jitter=False)
+    assert decide(retry) == LONGEST_WAIT_SECONDS

@@ -32,8 +32,8 @@ def give_back_runs(show: Callable[[str], None]) -> Callable[[int], None]:
                     worker["id"],
                     None,
                     reason="cgk-tasks dev stopped its worker",
+                    loss="stop",
                     on_closed=_follow,
-                    counts_as_death=False,
                 )
                 with autocommit() as connection:
                     execute(connection, SQL["leave"], {"id": worker["id"]})

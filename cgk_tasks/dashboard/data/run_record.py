@@ -11,6 +11,7 @@ from typing import Any, Final
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.redaction import Redaction, redacted
+from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State
 from cgk_tasks.sql.postgres import Row, fetch
@@ -77,7 +78,7 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
         discarded = fetch(connection, SQL["discarded"], wanted) if row["state"] == "failed" else []
         worker = fetch(connection, SQL["worker"], {"id": row["worker_id"]}) if row["worker_id"] else []
     row["worker"] = worker[0]["name"] if worker else row["worker_id"]
-    payload, result = decode(row.pop("payload")), decode(row.pop("result"))
+    payload, result = decode(row.pop("payload")), shown(row["event"], decode(row.pop("result")))
     errors = [dict(error) for error in row.pop("errors")]
     without = redacted(row["event"], payload)
     hide = None if show_sensitive else Redaction(row["event"], payload)
@@ -123,9 +124,11 @@ def _creation(row: Row) -> Iterator[TimelineEntry]:
 def _attempts(row: Row, errors: list[dict[str, Any]]) -> Iterator[TimelineEntry]:
     for position, error in enumerate(errors):
         is_last = position == len(errors) - 1
-        died = error.get("kind") == "death"
-        if died:
+        kind = error.get("kind")
+        if kind == "death":
             state, what = "pending", f"Its process died: {error.get('message')}"
+        elif kind == "lost end":
+            state, what = "pending", f"It is executed again: {error.get('message')}"
         else:
             state = "failed" if is_last and row["state"] == "failed" else "retrying"
             what = f"Attempt {error.get('attempt')} failed with {error.get('code')}: {error.get('message')}"

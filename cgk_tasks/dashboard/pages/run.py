@@ -11,6 +11,7 @@ from cgk_tasks.dashboard.data.run_record import RunRecord, run_record
 from cgk_tasks.dashboard.display import as_json
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.events.typed_values import shown
 from cgk_tasks.monitoring.why import Why, why
 
 
@@ -32,6 +33,7 @@ class RunPage(Page):
         self.show(
             "run.html", run=record, facts=record.facts, why=held, log_lines=lines, history=history,
             may_see=self._may_see_personal_data, shows_personal=show_sensitive,
+            shown_payload=shown(record.facts["event"], record.payload),
             problem=problem, edited=edited or as_json(record.payload),
         )  # fmt: skip
 
