@@ -22,6 +22,7 @@ from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import State, run_id_of
+from cgk_tasks.runs.visibility import sees_all
 from cgk_tasks.sql.postgres import Row
 from cgk_tasks.tenancy.context import find_current_tenant, tenant_context
 
@@ -64,8 +65,11 @@ class RunResultBackend(Following):
         }
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> Any:
-        """The state and result of a run. Not cached while a transaction is open that may still roll back."""
-        return super().get_task_meta(task_id, cache and current_unit() is None)
+        """The state and result of a run.
+
+        Not cached while a transaction is open that may still roll back, nor for tenants: each sees its own runs alone.
+        """
+        return super().get_task_meta(task_id, cache and current_unit() is None and sees_all())
 
     def error_of(self, row: Row) -> BaseException:
         """Why a run did not complete, or its last attempt failed: the original exception where its class is known."""

@@ -12,9 +12,11 @@ SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants
  WHERE status = 'active' AND source <> 'platform' ORDER BY id;
 
 -- name: add_platform
--- Works for all tenants: without a schema and a role of its own.
+-- Works for all tenants: without a schema and a role of its own, as no customer is. Whoever added a customer of this id has
+-- put its mark on this row, before such ids were refused.
 INSERT INTO cgk.tenants (id, isolation, schema_name, source) VALUES (%(id)s, 'search_path', 'public', 'platform')
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT (id) DO UPDATE SET source = EXCLUDED.source
+ WHERE tenants.source <> EXCLUDED.source AND tenants.schema_name = EXCLUDED.schema_name AND tenants.role_name IS NULL;
 
 -- name: tenant_source
 SELECT source FROM cgk.tenants WHERE id = %(id)s;

@@ -20,6 +20,7 @@ from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import current_tenant, find_current_tenant
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.names import problem_of
 
 SQL = statements("tenants")
 
@@ -74,6 +75,9 @@ def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
 
 
 def _confines(tenant: Tenant) -> dict[str, str]:
+    problem = problem_of(tenant)  # it may have been registered before such names were refused
+    if problem is not None:
+        raise problem
     return {
         "search_path": f"{sql.Identifier(tenant.schema_name).as_string(None)}, pg_temp",
         "tenant_id": tenant.id,
