@@ -56,9 +56,11 @@ UPDATE cgk.tenants SET status = 'active', suspended_at = NULL, suspended_by = NU
 -- name: enter_tenant
 -- SET LOCAL by another name: ends with the transaction, so nothing leaks through a connection pool.
 -- pg_temp last: a temporary table never hides a tenant's own. Tells whether the connection has had any.
+-- application_name: PostgreSQL tells the client when it changes, so the client sees when this transaction has ended.
 SELECT set_config('search_path', %(search_path)s, true),
        set_config('cgk.tenant_id', %(tenant_id)s, true),
        set_config('role', %(role)s, true),
+       set_config('application_name', %(mark)s, true),
        pg_my_temp_schema() <> 0 AS has_temporary_tables;
 
 -- name: step_outside

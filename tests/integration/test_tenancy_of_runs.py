@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 from celery.app.control import Control
-from celery.result import AsyncResult
+from celery.result import AsyncResult, GroupResult
 
 import cgk_tasks
 from cgk_tasks import JobClient, app, cancel_run, get_job_client, get_run, platform_context, send_job, tenant_context
@@ -179,3 +179,32 @@ def test_celerys_control_revokes_a_tenants_own_run(open_run):
     with tenant_context("acme"):
         app.control.revoke(open_run)
     assert get_run(open_run).state == "cancelled"
+
+
+# Groups
+
+
+@pytest.fixture
+def saved_group(open_run):
+    group = GroupResult(f"group-{open_run}", [AsyncResult(open_run, app=app)], app=app)
+    group.save()
+    GroupResult.restore(group.id, app=app)  # and keeps nothing of it for others
+    return group
+
+
+def test_a_group_of_another_tenant_is_unknown(saved_group):
+    with tenant_context("globex"):
+        assert GroupResult.restore(saved_group.id, app=app) is None
+
+
+def test_a_group_of_another_tenant_is_not_deleted(saved_group):
+    with tenant_context("globex"):
+        GroupResult(saved_group.id, [], app=app).delete()
+    with tenant_context("acme"):
+        assert len(GroupResult.restore(saved_group.id, app=app).results) == 1
+
+
+def test_a_tenant_deletes_its_own_group(saved_group):
+    with tenant_context("acme"):
+        GroupResult(saved_group.id, [], app=app).delete()
+        assert GroupResult.restore(saved_group.id, app=app) is None
