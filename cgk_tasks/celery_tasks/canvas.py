@@ -105,7 +105,7 @@ def closed_without_worker(app: Celery, row: Row) -> None:
     Expired, cancelled while it waited, a poison pill; or the parent of an event's several jobs, when the last one ended.
     """
     unit = current_unit()
-    found = store.find(row["id"], unit.connection if unit else None)
+    found = store.record_of(row["id"], unit.connection if unit else None)
     if found is None or found["canvas"] is None:
         return
     values: dict[str, Any] = {name: found.get(name) for name in _CLAIMED}

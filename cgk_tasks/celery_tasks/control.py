@@ -12,6 +12,7 @@ from cgk_tasks.celery_tasks import canvas
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import OPEN_STATES, run_id_of
+from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy.audit import note
 
@@ -30,13 +31,13 @@ class RunControl(Control):
     def revoke(self, task_id: str | Sequence[str], *args: Any, **kwargs: Any) -> Any:
         """Cancel runs by task id: those that wait at once, those that run within a second, closed ones not at all.
 
-        Ids that are no runs (tasks with `durable=False`) are revoked by Celery.
+        Ids that are no runs (tasks with `durable=False`) are revoked by Celery. Another tenant's runs are left alone.
         """
         others = []
         for one in [task_id] if isinstance(task_id, str) else task_id:
-            row = store.find(run_id_of(one))
+            row = store.record_of(run_id_of(one))
             if row is None:
                 others.append(one)
-            elif row["state"] in OPEN_STATES:
+            elif may_see(row["tenant_id"]) and row["state"] in OPEN_STATES:
                 cancel_run(row["id"], self.app)
         return super().revoke(others, *args, **kwargs) if others else None

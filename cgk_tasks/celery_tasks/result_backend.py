@@ -6,6 +6,7 @@ Workers store no second copy of a result. A chord's members are counted in the t
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -23,6 +24,7 @@ from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import State, run_id_of
+from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.sql.postgres import Row
 from cgk_tasks.tenancy.context import find_current_tenant, tenant_context
 
@@ -65,8 +67,15 @@ class RunResultBackend(Following):
         }
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> Any:
-        """The state and result of a run. Not cached while a transaction is open that may still roll back."""
-        return super().get_task_meta(task_id, cache and current_unit() is None)
+        """The state and result of a run.
+
+        Not cached while a transaction is open that may still roll back, nor for tenants: each sees its own runs alone.
+        """
+        return super().get_task_meta(task_id, cache and current_unit() is None and sees_all())
+
+    def is_cached(self, task_id: str) -> bool:
+        """Whether the run's end is known without a look: for tenants nothing is."""
+        return sees_all() and bool(super().is_cached(task_id))
 
     def error_of(self, row: Row) -> BaseException:
         """Why a run did not complete, or its last attempt failed: the original exception where its class is known."""
@@ -106,11 +115,25 @@ class RunResultBackend(Following):
         return result
 
     def _restore_group(self, group_id: str) -> dict[str, Any] | None:
-        tree = groups.find_results(group_id)
+        tree = self._seen_group(group_id)
         return {"result": result_from_tuple(tree, app=self.app)} if tree is not None else None
 
+    def restore_group(self, group_id: str, cache: bool = True) -> Any:
+        """The results of a saved group. Not cached for tenants: each sees its own alone."""
+        return super().restore_group(group_id, cache and sees_all())
+
     def _delete_group(self, group_id: str) -> None:
-        groups.drop(group_id)
+        if sees_all() or self._seen_group(group_id) is not None:
+            groups.drop(group_id)
+
+    def _seen_group(self, group_id: str) -> Any:
+        """A saved group's tree; None for another tenant's."""
+        tree = groups.find_results(group_id)
+        if tree is None or sees_all():
+            return tree
+        unit = current_unit()
+        members = (store.record_of(one, unit.connection if unit else None) for one in _members(tree))
+        return tree if all(row is None or may_see(row["tenant_id"]) for row in members) else None
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         groups.set_size(group_id, chord_size)
@@ -178,6 +201,15 @@ def _without_constructor(stored: dict[str, Any]) -> BaseException | None:
     except Exception:  # noqa: BLE001 - its text needs what the constructor would have set
         return None
     return exc
+
+
+def _members(tree: Any) -> Iterator[str]:
+    """The runs of a group's tree, which is Celery's tuple ((id, parent), children or None)."""
+    (task_id, _parent), children = tree
+    if children is None:
+        yield run_id_of(task_id)
+    for child in children or ():
+        yield from _members(child)
 
 
 def _shaped(tree: Any, values: dict[str, Any]) -> Any:

@@ -28,6 +28,7 @@ from cgk_tasks.errors import (
     IdempotencyConflictError,
     InvalidOptionError,
     PayloadInvalidError,
+    UnknownRunError,
 )
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
@@ -35,6 +36,7 @@ from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.runtime import Part, Runtime, current_runtime
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ class JobClient:
         give_up = time.monotonic() + timeout
         pause = _FIRST_LOOK_SECONDS
         slowest = slowest_look_seconds(self.provider)
-        while not (status := self.provider.get_run_status(handle.id)).is_closed:
+        while not (status := self.get_run_status(handle.id)).is_closed:
             left = give_up - time.monotonic()
             if left <= 0:
                 message = f"The run is still {status.state} after {timeout:g} s."
@@ -139,13 +141,23 @@ class JobClient:
         return WaitResult(handle.id, False, None, status.error_code or status.state.upper(), message)
 
     def get_run_status(self, run_id: str) -> RunStatus:
-        return self.provider.get_run_status(run_id)
+        status = self.provider.get_run_status(run_id)
+        if not may_see(status.tenant_id):
+            raise UnknownRunError(run_id)
+        return status
 
     def cancel(self, run_id: str) -> RunStatus:
+        self._require_visible(run_id)
         return self.provider.cancel(run_id)
 
     def retry(self, run_id: str) -> RunHandle:
+        self._require_visible(run_id)
         return self.provider.retry(run_id)
+
+    def _require_visible(self, run_id: str) -> None:
+        """For any provider: what it may know of other tenants' runs."""
+        if not sees_all():
+            self.get_run_status(run_id)
 
     def register_handler(self, event: str, handler: Handler) -> None:
         self.provider.register_handler(event, handler)

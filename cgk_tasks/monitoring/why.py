@@ -16,6 +16,7 @@ from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
+from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
 SQL = statements("why")
@@ -63,6 +64,8 @@ def why(run_id: str) -> Why:
         raise UnknownRunError(run_id) from None
     with autocommit() as connection:
         rows = fetch(connection, SQL["facts"], {"id": wanted, "timeout": get_settings().worker_timeout_seconds})
+        if rows and not may_see(rows[0]["tenant_id"]):
+            raise UnknownRunError(run_id)
         if rows:
             ahead = _count_ahead(rows[0])
             return Why(wanted, rows[0]["state"], tuple(_GATES[rows[0]["state"]](rows[0] | ahead)))

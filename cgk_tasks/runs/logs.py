@@ -24,6 +24,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.runs import log_writing
 from cgk_tasks.runs.text import text_of
+from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
 SQL = statements("logs")
@@ -201,10 +202,10 @@ def lines(run_id: str) -> list[LogLine]:
     """What the attempts of a run logged, in order. Where lines were left out, a line says how many.
 
     Lines are kept as long as the history (CGK_HISTORY_DAYS), or until `system.cleanup` deletes them; CGK_RUN_LOG_BYTES
-    of them for a run.
+    of them for a run. Another tenant's are not seen.
     """
     with autocommit() as connection:
-        rows = fetch(connection, SQL["lines"], {"run_id": run_id})
+        rows = [row for row in fetch(connection, SQL["lines"], {"run_id": run_id}) if may_see(row["tenant_id"])]
     found = []
     for row in rows:
         found += [_log_line(row["attempt"], line) for line in row["lines"]]

@@ -18,6 +18,7 @@ from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
+from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.sql.postgres import (
     AnyConnection,
     Connection,
@@ -336,6 +337,13 @@ def save_cursor(connection: AnyConnection, worker_id: str, run: Claimed, cursor:
 
 
 def find(run_id: str, connection: AnyConnection | None = None) -> Row | None:
+    """The record of a run that can be seen here; None for another tenant's, as if there were none."""
+    row = record_of(run_id, connection)
+    return row if row is not None and may_see(row["tenant_id"]) else None
+
+
+def record_of(run_id: str, connection: AnyConnection | None = None) -> Row | None:
+    """The record of a run, whosever it is: for the framework itself, never for what a caller asks for."""
     if connection is not None:
         rows = fetch(connection, SQL["get_run"], {"id": run_id})
     else:
@@ -385,9 +393,12 @@ def counts(tenant_id: str | None = None, event: str | None = None) -> list[Row]:
 def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
     """Cancel a run and its children: at once where no worker holds them, else at the worker's next look.
 
-    Returns the runs that were closed at once, in the caller's transaction if it gives one.
+    Returns the runs that were closed at once, in the caller's transaction if it gives one. Raises UnknownRunError inside
+    the context of a tenant whose run it is not.
     """
     with transaction() if connection is None else nullcontext(connection) as used:
+        if not sees_all() and find(run_id, used) is None:
+            raise UnknownRunError(run_id)
         closed = closed_of(fetch(used, TRANSITIONS["cancel"], {"id": run_id}))
         closed += close_parents(used, [run for run in closed if run.parent_id and run.parent_id != run_id])
         fetch(used, TRANSITIONS["request_cancel"], {"id": run_id})

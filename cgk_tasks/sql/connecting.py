@@ -37,7 +37,7 @@ def connect(
     how: dict[str, Any] = {"autocommit": autocommit, "prepare_threshold": prepare_threshold}
     connection = _with_options(values, settings, how) if settings else psycopg.connect(**values, **how)
     try:
-        _make_readable(connection)
+        make_readable(connection)
     except BaseException:
         connection.close()
         raise
@@ -60,7 +60,7 @@ def _with_options(values: Mapping[str, Any], settings: Mapping[str, str], how: M
     return connection
 
 
-def _make_readable(connection: Connection) -> None:
+def make_readable(connection: Connection) -> None:
     """PostgreSQL tells its formats at the login. The order of day and month in what an application writes stays as it is."""
     for name, value in FORMATS.items():
         told = connection.info.parameter_status(name)

@@ -16,4 +16,4 @@ UPDATE cgk.run_logs l SET size = 0, left_out = l.left_out + jsonb_array_length(l
    AND newer.used > %(room)s AND l.size > 0;
 
 -- name: lines
-SELECT attempt, logged_at, left_out, lines FROM cgk.run_logs WHERE run_id = %(run_id)s::uuid ORDER BY logged_at, attempt;
+SELECT tenant_id, attempt, logged_at, left_out, lines FROM cgk.run_logs WHERE run_id = %(run_id)s::uuid ORDER BY logged_at, attempt;

@@ -12,9 +12,11 @@ SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants
  WHERE status = 'active' AND source <> 'platform' ORDER BY id;
 
 -- name: add_platform
--- Works for all tenants: without a schema and a role of its own.
+-- Works for all tenants: without a schema and a role of its own, as no customer is. Whoever added a customer of this id has
+-- put its mark on this row, before such ids were refused.
 INSERT INTO cgk.tenants (id, isolation, schema_name, source) VALUES (%(id)s, 'search_path', 'public', 'platform')
-ON CONFLICT (id) DO NOTHING;
+ON CONFLICT (id) DO UPDATE SET source = EXCLUDED.source
+ WHERE tenants.source <> EXCLUDED.source AND tenants.schema_name = EXCLUDED.schema_name AND tenants.role_name IS NULL;
 
 -- name: tenant_source
 SELECT source FROM cgk.tenants WHERE id = %(id)s;
@@ -54,9 +56,11 @@ UPDATE cgk.tenants SET status = 'active', suspended_at = NULL, suspended_by = NU
 -- name: enter_tenant
 -- SET LOCAL by another name: ends with the transaction, so nothing leaks through a connection pool.
 -- pg_temp last: a temporary table never hides a tenant's own. Tells whether the connection has had any.
+-- application_name: PostgreSQL tells the client when it changes, so the client sees when this transaction has ended.
 SELECT set_config('search_path', %(search_path)s, true),
        set_config('cgk.tenant_id', %(tenant_id)s, true),
        set_config('role', %(role)s, true),
+       set_config('application_name', %(mark)s, true),
        pg_my_temp_schema() <> 0 AS has_temporary_tables;
 
 -- name: step_outside

@@ -11,11 +11,9 @@ from cgk_tasks.config import Isolation, Settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.postgres import Connection, fetch, statements
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.names import SHARED_ROLE, check_id, check_schema
 
 SQL = statements("tenants")
-
-SHARED_ROLE = "cgk_tenants"
-"""The one role of all tenants on shared tables. Roles of single tenants begin with `cgk_tenant_`: no clash."""
 
 _MAX_IDENTIFIER_BYTES = 63
 _FIRST_VERSION_WITH_SET_OPTION = 160_000
@@ -31,15 +29,19 @@ _GRANTS = (
 
 
 def plan(tenant_id: str, schema: str | None, isolation: Isolation, settings: Settings) -> Tenant:
-    """The tenant as it would be registered. Raises ConfigurationError for a schema that cannot be a tenant's."""
+    """The tenant as it would be registered. Raises ConfigurationError for an id or a schema that cannot be a tenant's."""
+    check_id(tenant_id)
     role_name: str | None
     if isolation == "rls":
         schema_name, role_name = schema or "public", SHARED_ROLE
     else:
         schema_name = schema or _shortened(settings.tenant_schema.format(id=tenant_id))
         role_name = _shortened(f"cgk_tenant_{tenant_id}") if isolation == "role" else None
-    _check_schema(schema_name, isolation)
-    return Tenant(tenant_id, "active", isolation, schema_name, role_name)
+    if not schema_name or "\0" in schema_name or len(schema_name.encode()) > _MAX_IDENTIFIER_BYTES:
+        raise ConfigurationError(f"{schema_name!r} cannot name a schema: use 1 to {_MAX_IDENTIFIER_BYTES} bytes.")
+    tenant = Tenant(tenant_id, "active", isolation, schema_name, role_name)
+    check_schema(tenant)
+    return tenant
 
 
 def _shortened(name: str) -> str:
@@ -50,18 +52,6 @@ def _shortened(name: str) -> str:
     if len(name.encode()) <= _MAX_IDENTIFIER_BYTES:
         return name
     return f"{name[:38]}~{hashlib.sha256(name.encode()).hexdigest()[:24]}"
-
-
-def _check_schema(name: str, isolation: Isolation) -> None:
-    if not name or "\0" in name or len(name.encode()) > _MAX_IDENTIFIER_BYTES:
-        raise ConfigurationError(f"{name!r} cannot name a schema: use 1 to {_MAX_IDENTIFIER_BYTES} bytes.")
-    if name in {"cgk", "information_schema"} or name.startswith("pg_"):
-        raise ConfigurationError(f"The schema {name!r} is not a tenant's.", hint="Choose another, such as tenant_acme.")
-    if name == "public" and isolation != "rls":
-        raise ConfigurationError(
-            "The schema public is everybody's, so it cannot be one tenant's own.",
-            hint="Give the tenant another schema, or isolation rls, where tenants share tables.",
-        )
 
 
 def prepare(connection: Connection, tenant: Tenant) -> None:

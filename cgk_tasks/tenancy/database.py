@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -19,7 +19,9 @@ from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, script, statem
 from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import current_tenant, find_current_tenant
+from cgk_tasks.tenancy.guard import MARK, Guard, guard, watch
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.names import problem_of
 
 SQL = statements("tenants")
 
@@ -28,19 +30,37 @@ class TenantSession(Session):
     """A SQLAlchemy session bound to one tenant. Every transaction begins by entering the tenant's schema and role."""
 
     def __init__(self, tenant: Tenant, bind: sa.Engine | None = None) -> None:
-        super().__init__(bind or engine(), expire_on_commit=False)
+        bound = bind or engine()
+        watch(bound)
+        super().__init__(bound, expire_on_commit=False)
         self.tenant = tenant if tenant.registered else registry.require(tenant.id)
-
-    def driver_connection(self) -> AnyConnection:
-        """The connection of the open transaction, without SQLAlchemy around it where that is possible."""
-        connection = self.connection()
-        driver = connection.connection.driver_connection
-        return driver if isinstance(driver, psycopg.Connection) else connection
+        self.guard: Guard | None = None
 
     @property
     def is_listened_to(self) -> bool:
         """Whether somebody acts when it has committed."""
         return bool(self.dispatch.after_commit)
+
+    def commit_with(self, write: Callable[[AnyConnection], None]) -> None:
+        """Commit, with `write` as the last in the same transaction: outside of the tenant, to write to the schema cgk.
+
+        What listens to the session before its commit still works inside the tenant. Rolls back when anything raises, so
+        that the session begins inside its tenant again. Raises TenantContextError when the job ended its transaction.
+        """
+        self.connection()
+        found = self.guard
+        assert found is not None  # set when the transaction began
+
+        def leave_and_write(connection: AnyConnection) -> None:
+            leave_tenant(connection)
+            write(connection)
+
+        found.at_commit = leave_and_write
+        try:
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
 
     def get_bind(self, *args: Any, **kwargs: Any) -> sa.Engine | sa.Connection:
         """Refuses to work outside its tenant's context: a session that was kept too long must not be used there."""
@@ -57,7 +77,10 @@ class TenantSession(Session):
 @event.listens_for(TenantSession, "after_begin")
 def _enter(session: TenantSession, transaction: SessionTransaction, connection: sa.Connection) -> None:
     if not transaction.nested:  # a savepoint is inside a transaction that has entered
+        if session.guard is not None and session.guard.broken is not None:
+            raise session.guard.broken  # what it wrote before may be committed already, so nothing may follow
         enter_tenant(connection, session.tenant)
+        session.guard = guard(connection, session.tenant)
 
 
 def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
@@ -66,7 +89,7 @@ def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
     if isinstance(driver, psycopg.Connection) and _is_plain_and_idle(driver):
         # The transaction begins in the same round trip: half the time of the two.
         rows = script(driver, _begin_for(tenant, driver.info.encoding))[-1]
-        has_temporary_tables = rows.get_value(0, 3) == b"t"
+        has_temporary_tables = rows.get_value(0, 4) == b"t"
     else:
         has_temporary_tables = fetch(connection, SQL["enter_tenant"], _confines(tenant))[0]["has_temporary_tables"]
     if has_temporary_tables:
@@ -74,10 +97,14 @@ def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
 
 
 def _confines(tenant: Tenant) -> dict[str, str]:
+    problem = problem_of(tenant)  # it may have been registered before such names were refused
+    if problem is not None:
+        raise problem
     return {
         "search_path": f"{sql.Identifier(tenant.schema_name).as_string(None)}, pg_temp",
         "tenant_id": tenant.id,
         "role": tenant.role_name or "none",
+        "mark": MARK,
     }
 
 

@@ -8,10 +8,17 @@ from typing import Final
 
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.tenancy.models import Tenant
 
 SQL = statements("tenants")
 
 PLATFORM_TENANT: Final = "platform"
+
+
+def is_platform(tenant: Tenant) -> bool:
+    """Whether this is the platform, and not a customer who got its id before that was refused."""
+    own = (tenant.schema_name, tenant.role_name) != ("public", None)  # as every customer has, with any isolation
+    return tenant.id == PLATFORM_TENANT and not (tenant.registered and own)
 
 
 def ensure_platform_tenant() -> None:

@@ -10,7 +10,8 @@ from psycopg import sql
 
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.postgres import AnyConnection, Connection, Row, fetch, statements
-from cgk_tasks.tenancy.confinement import SHARED_ROLE, ensure_role, let_in
+from cgk_tasks.tenancy.confinement import ensure_role, let_in
+from cgk_tasks.tenancy.names import SHARED_ROLE
 
 SQL = statements("tenants")
 

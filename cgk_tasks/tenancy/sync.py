@@ -15,7 +15,7 @@ from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantErr
 from cgk_tasks.events.base import validate_tenant_id
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, explain, is_away, statements, transaction
-from cgk_tasks.tenancy import store
+from cgk_tasks.tenancy import names, store
 from cgk_tasks.tenancy.adding import add_tenant
 
 SQL = statements("tenants")
@@ -99,8 +99,10 @@ def _listed(query: str) -> dict[str, str | None]:
     listed: dict[str, str | None] = {}
     for row in rows:
         try:
-            listed[validate_tenant_id(str(row[0]))] = row[1] if len(row) > 1 else None
-        except InvalidTenantError as exc:
+            tenant_id = validate_tenant_id(str(row[0]))
+            names.check_id(tenant_id)
+            listed[tenant_id] = row[1] if len(row) > 1 else None
+        except (InvalidTenantError, ConfigurationError) as exc:
             log.warning("tenant_not_added", reason=str(exc), hint="CGK_TENANTS_QUERY lists it; other tenants are added")
     if not listed:
         log.warning("tenants_query_is_empty", hint="CGK_TENANTS_QUERY listed no tenant; the registry stays as it is")

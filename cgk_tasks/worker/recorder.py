@@ -112,25 +112,27 @@ class Recorder:
         return outcome
 
     def _commit(self, run: Claimed, attempt: Attempt, outcome: Outcome, session: TenantSession) -> None:
-        from cgk_tasks.tenancy.database import leave_tenant
-
-        session.flush()
-        connection = session.driver_connection()
-        leave_tenant(connection)
         # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
         later = self._share_flush and run.canvas is None and not session.is_listened_to
-        with unit_of_work(connection) as unit:
-            closed = self._finish_with_writes(connection, _completed(run, attempt, outcome), flush=not later)
-            if not closed:
-                raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
-            self._follow.run(run, outcome)
-            self._follow.closed(closed)
-        committing = time.monotonic()
-        session.commit()
+        accepted: list[NewRun] = []
+        committing = 0.0
+
+        def finish(connection: postgres.AnyConnection) -> None:
+            nonlocal committing
+            with unit_of_work(connection) as unit:
+                closed = self._finish_with_writes(connection, _completed(run, attempt, outcome), flush=not later)
+                if not closed:
+                    raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
+                self._follow.run(run, outcome)
+                self._follow.closed(closed)
+            accepted.extend(unit.accepted)
+            committing = time.monotonic()
+
+        session.commit_with(finish)
         self._is_flushed &= not later
         if not later:
             self.disk_seconds += time.monotonic() - committing
-        publish(unit.accepted)
+        publish(accepted)
 
     def _finish_with_writes(self, connection: AnyConnection, closing: Closing, *, flush: bool) -> list[Closed]:
         try:
@@ -156,19 +158,18 @@ class Recorder:
     def save_cursor(self, run: Claimed, cursor: Any, session: TenantSession | None) -> None:
         """Commit what the job wrote so far together with how far it came."""
         text = encode(cursor, "Give checkpoint()")
-        if session is None:
-            with postgres.autocommit() as connection:
-                owned = store.save_cursor(connection, self._worker_id, run, text)
-        else:
-            from cgk_tasks.tenancy.database import leave_tenant
 
-            session.flush()
-            leave_tenant(session.connection())
-            owned = store.save_cursor(session.connection(), self._worker_id, run, text)
-        if not owned:
-            raise LostRunError("This attempt no longer owns its run; what it wrote since the last checkpoint is lost.")
+        def save(connection: postgres.AnyConnection) -> None:
+            if not store.save_cursor(connection, self._worker_id, run, text):
+                raise LostRunError(
+                    "This attempt no longer owns its run; what it wrote since the last checkpoint is lost."
+                )
+
         if session is not None:
-            session.commit()
+            session.commit_with(save)
+        else:
+            with postgres.autocommit() as connection:
+                save(connection)
 
     def close(self, run: Claimed, closing: Closing, outcome: Outcome) -> None:
         """Close a run; at once if something follows from it (canvas), else with the rest of the packet."""

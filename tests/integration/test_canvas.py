@@ -74,7 +74,7 @@ def test_a_countdown_inside_a_chain_is_kept_in_the_record():
 def test_a_chain_carries_its_tenant_into_every_link():
     with tenant_context_of("globex"):
         result = (tasks.whose.s() | tasks.whose.s() | group(tasks.whose.s(), tasks.whose.s()) | collect.s()).delay()
-    assert get(result) == [["globex"] * 3, ["globex"] * 3]
+        assert get(result) == [["globex"] * 3, ["globex"] * 3]
 
 
 def test_a_replaced_task_in_a_chain_hands_its_replacements_result_on():
@@ -208,7 +208,7 @@ def test_nested(name):
 def test_a_chord_carries_its_tenant_into_members_and_body():
     with tenant_context_of("globex"):
         result = chord([tasks.whose.s(), tasks.whose.s() | tasks.whose.s()])(group(tasks.whose.si(), collect.s()))
-    assert get(result) == [["globex"], [["globex"], ["globex", "globex"]]]
+        assert get(result) == [["globex"], [["globex"], ["globex", "globex"]]]
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------

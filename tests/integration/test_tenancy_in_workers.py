@@ -258,3 +258,31 @@ def assert_apart(threads, probes):
     for tenant, handle in handles:
         status = wait_closed(handle.id)
         assert (status.state, status.result) == ("completed", [tenant]), status.error
+
+
+# Ends of the transaction
+
+
+@pytest.mark.parametrize("isolation", ["search_path", "role"])
+def test_a_job_that_ended_its_transaction_fails_and_is_told_that_it_is_not_exactly_once(isolation):
+    one, _ = tenants_of(isolation)
+    status = wait_closed(send_job(Probe(tenant_id=one, how="end_the_transaction", statement=SECRETS)).id)
+    with transaction() as connection:
+        connection.execute(f"DELETE FROM \"{schema_of(one)}\".secrets WHERE owner = 'half'")
+    assert (status.state, status.error_code) == ("failed", "TENANT_CONTEXT_ERROR")
+    assert "not exactly once" in status.error["message"]
+
+
+@pytest.mark.parametrize("isolation", ["search_path", "role"])
+def test_a_hook_before_the_commit_writes_into_its_tenants_schema(isolation):
+    one, _ = tenants_of(isolation)
+    run(one, "listen_before_the_commit", "INSERT INTO secrets VALUES ('by the hook')")
+    with transaction() as connection:
+        deleted = connection.execute(f"DELETE FROM \"{schema_of(one)}\".secrets WHERE owner = 'by the hook'")
+    assert deleted.rowcount == 1
+
+
+@pytest.mark.parametrize("isolation", ["search_path", "role"])
+def test_after_a_lost_checkpoint_the_session_is_confined_again(isolation):
+    one, _ = tenants_of(isolation)
+    assert run(one, "catch_a_lost_checkpoint") == [[one, schema_of(one)]]

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from cgk_tasks import (
@@ -18,8 +18,10 @@ from cgk_tasks import (
 )
 from cgk_tasks.errors import IdempotencyConflictError, TenantError
 from cgk_tasks.events import TenantEvent
+from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import tenant_session
 from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.worker.recorder import LostRunError
 
 ONCE = RetryConfig(max_attempts=1)
 
@@ -63,6 +65,37 @@ def _query_after_an_error(ctx):
 def _fail_half_way(ctx):
     ctx.db.execute(text(ctx.payload.statement))
     raise ValueError("half way")
+
+
+def _end_the_transaction(ctx):
+    """Writes, ends the transaction with a statement that nobody sees through, and goes on as if nothing were."""
+    ctx.db.execute(text("INSERT INTO secrets VALUES ('half')"))
+    ctx.db.connection().exec_driver_sql("/* done */ COMMIT")
+    try:
+        return rows(ctx.db, ctx.payload.statement)
+    except TenantError:
+        ctx.db.rollback()
+        return "went on"
+
+
+def _listen_before_the_commit(ctx):
+    """Writes in a hook of SQLAlchemy's, as an application's audit does."""
+    event.listen(ctx.db, "before_commit", lambda session: session.execute(text(ctx.payload.statement)))
+    ctx.db.execute(text("SELECT 1"))
+
+
+def _catch_a_lost_checkpoint(ctx):
+    """The run was taken from this attempt; the job catches the error and goes on."""
+    ctx.db.execute(text("SELECT 1"))
+    with transaction() as connection:
+        connection.execute("UPDATE cgk.runs SET attempt = attempt + 1 WHERE id = %s", (ctx.run_id,))
+    try:
+        ctx.checkpoint("here")
+    except LostRunError:
+        seen = rows(ctx.db, "SELECT current_setting('cgk.tenant_id', true), current_schema()::text")
+    with transaction() as connection:
+        connection.execute("UPDATE cgk.runs SET attempt = attempt - 1 WHERE id = %s", (ctx.run_id,))
+    return seen
 
 
 def _who(ctx):
@@ -139,6 +172,9 @@ HOW = {
     "query_after_an_error": _query_after_an_error,
     "fail_half_way": _fail_half_way,
     "who": _who,
+    "end_the_transaction": _end_the_transaction,
+    "listen_before_the_commit": _listen_before_the_commit,
+    "catch_a_lost_checkpoint": _catch_a_lost_checkpoint,
     "forget_to_leave_a_context": _forget_to_leave_a_context,
     "another_tenants_context": _another_tenants_context,
     "cache": _cache,

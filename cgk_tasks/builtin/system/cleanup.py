@@ -20,7 +20,7 @@ from cgk_tasks.errors import PermanentError
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.sql.postgres import autocommit, execute, statements
-from cgk_tasks.tenancy.platform import PLATFORM_TENANT
+from cgk_tasks.tenancy.platform import is_platform
 
 SQL = statements("housekeeping")
 log = structlog.get_logger("cgk_tasks.cleanup")
@@ -38,7 +38,7 @@ def clean_up(ctx: JobContext[SystemCleanup]) -> dict[str, int]:
     days = DEFAULT_DAYS if ctx.payload.older_than_days is None else ctx.payload.older_than_days
     if days < 1:
         raise PermanentError(f"olderThanDays is {days}; at least 1 day must be kept.", "INVALID_INPUT")
-    tenant_id = None if ctx.tenant_id == PLATFORM_TENANT else ctx.tenant_id
+    tenant_id = None if is_platform(ctx.tenant) else ctx.tenant_id
     return {"deleted": _TARGETS[ctx.payload.target](tenant_id, days)}
 
 

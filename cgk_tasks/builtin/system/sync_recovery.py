@@ -23,7 +23,7 @@ from cgk_tasks.schedules.fan_out import fire
 from cgk_tasks.schedules.lookup import all_schedules
 from cgk_tasks.schedules.schedule import PLATFORM, Schedule
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
-from cgk_tasks.tenancy.platform import PLATFORM_TENANT
+from cgk_tasks.tenancy.platform import PLATFORM_TENANT, is_platform
 
 SQL = statements("housekeeping")
 log = structlog.get_logger("cgk_tasks.recovery")
@@ -48,7 +48,7 @@ def recover(ctx: JobContext[SystemSyncRecovery]) -> dict[str, Any]:
 
 
 def _tick(ctx: JobContext[Any], schedule: Schedule) -> dict[str, Any]:
-    if (schedule.scope == PLATFORM) != (ctx.tenant_id == PLATFORM_TENANT):
+    if (schedule.scope == PLATFORM) != is_platform(ctx.tenant):
         whose = f"the tenant {PLATFORM_TENANT!r}" if schedule.scope == PLATFORM else "a customer"
         raise PermanentError(f"The schedule {schedule.name!r} works for {whose} only.", "INVALID_INPUT")
     # The run's own time names the tick, so that a second attempt makes no second one.

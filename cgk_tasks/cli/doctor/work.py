@@ -10,6 +10,8 @@ from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.flow.queues import Pause, paused_queues
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.tenancy.names import problem_of
+from cgk_tasks.tenancy.registry import all_tenants
 from cgk_tasks.worker.dispatcher import LEASE
 
 SQL = statements("doctor")
@@ -28,6 +30,7 @@ def check(settings: Settings) -> list[Finding]:
         paused = paused_queues(connection)
     return [
         tenants(counted),
+        *reserved_names(),
         workers(known, alive),
         dispatcher(lease[0] if lease else None, workers_alive=bool(alive)),
         queues(unserved, served),
@@ -40,6 +43,12 @@ def tenants(counted: Row) -> Finding:
         return warn("tenants", "No tenant is active, so nothing can be sent.", "Add one: cgk-tasks tenants add acme")
     suspended = f", {counted['suspended']} suspended" if counted["suspended"] else ""
     return ok("tenants", f"{counted['active']} active{suspended}")
+
+
+def reserved_names() -> list[Finding]:
+    """A line for each tenant that was registered before its id or schema was refused."""
+    wrong = [(tenant, problem_of(tenant)) for tenant in all_tenants()]
+    return [fail("tenants", f"{tenant.id}: {problem.text}", problem.hint or "") for tenant, problem in wrong if problem]
 
 
 def workers(known: Sequence[Row], alive: Sequence[Row]) -> Finding:

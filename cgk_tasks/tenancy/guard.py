@@ -1,0 +1,166 @@
+"""Watches what runs on the connection of a tenant's session.
+
+A transaction that has entered a tenant is recognised without a round trip: PostgreSQL tells the client each change of
+`application_name`, and the one that entering sets ends with the transaction. A statement that would run outside of it
+is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+from weakref import WeakSet
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
+from sqlalchemy import event
+
+from cgk_tasks.errors import TenantContextError
+from cgk_tasks.sql.connecting import make_readable
+from cgk_tasks.sql.postgres import AnyConnection, Connection, script
+from cgk_tasks.sql.statements import Statement
+from cgk_tasks.tenancy.models import Tenant
+
+MARK: Final = "cgk_tasks in a tenant"
+_MARK: Final = MARK.encode()
+
+_KEY: Final = "cgk_tasks.guard"
+_HINT: Final = (
+    "Leave the transaction of ctx.db to cgk_tasks; for a part that may fail alone use session.begin_nested()."
+)
+
+_ENDS: Final = re.compile(
+    r"\s*(?:COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b))\b", re.IGNORECASE
+)
+_OUTLIVES: Final = re.compile(
+    r"(?:^|;)\s*(?:SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)|DO\b|CALL\b|PREPARE\b|LISTEN\b)"
+    r"|\bWITH\s+HOLD\b|\bset_config\s*\(|\bpg_(?:try_)?advisory_lock",
+    re.IGNORECASE,
+)
+_PREPARES: Final = re.compile(r"\bPREPARE\b", re.IGNORECASE)
+
+_CLEAN: Final = b"CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); RESET ALL; DISCARD TEMP"
+
+_watched: WeakSet[sa.Engine] = WeakSet()
+
+
+class Guard:
+    """One transaction of a tenant's session. at_commit: done last in it, outside of the tenant."""
+
+    __slots__ = ("at_commit", "broken", "leaves", "prepares", "tenant")
+
+    def __init__(self, tenant: Tenant) -> None:
+        self.tenant = tenant
+        self.at_commit: Callable[[AnyConnection], None] | None = None
+        self.broken: TenantContextError | None = None
+        self.leaves = self.prepares = False
+
+    def require(self, driver: Any) -> None:
+        """Raise TenantContextError unless the open transaction is the one that has entered the tenant."""
+        if self.broken is not None:
+            raise self.broken
+        if not isinstance(driver, psycopg.Connection):
+            return
+        status = driver.pgconn.transaction_status
+        if status == TransactionStatus.INTRANS:
+            if driver.pgconn.parameter_status(b"application_name") == _MARK or self._is_inside(driver):
+                return
+        elif status != TransactionStatus.IDLE:
+            return  # PostgreSQL takes nothing but the end of a failed transaction, or is at work
+        self.leaves = True
+        self.broken = TenantContextError(
+            f"The transaction of tenant {self.tenant.id!r} was ended by the job's own SQL. What it had written may be "
+            "committed without the run's end: it is not exactly once any more.",
+            hint=_HINT,
+        )
+        raise self.broken
+
+    def _is_inside(self, driver: Connection) -> bool:
+        """The job itself may have changed `application_name`: PostgreSQL is asked."""
+        self.leaves = True
+        row = driver.execute("SELECT current_setting('cgk.tenant_id', true) AS id").fetchone()
+        return row is not None and next(iter(row.values() if isinstance(row, dict) else row)) == self.tenant.id
+
+
+def watch(engine: sa.Engine) -> None:
+    """Have the statements of tenants' sessions on this engine looked at."""
+    if engine not in _watched:
+        _watched.add(engine)
+        event.listen(engine, "before_cursor_execute", _before_statement)
+        event.listen(engine, "commit", _before_commit)
+        event.listen(engine, "checkin", _clean)
+
+
+def guard(connection: sa.Connection, tenant: Tenant) -> Guard:
+    """Guard the transaction that has just entered the tenant. Raises TenantContextError if there is none."""
+    made = Guard(tenant)
+    driver = connection.connection.driver_connection
+    if isinstance(driver, psycopg.Connection) and driver.pgconn.transaction_status == TransactionStatus.IDLE:
+        raise TenantContextError(
+            f"A session of tenant {tenant.id!r} cannot work with isolation_level AUTOCOMMIT: without a transaction "
+            "nothing confines it.",
+            hint="Leave the isolation level out, or choose another one.",
+        )
+    connection.info[_KEY] = made
+    return made
+
+
+def _before_statement(connection: sa.Connection, _cursor: Any, statement: str, *_arguments: Any) -> None:
+    found: Guard | None = connection.info.get(_KEY)
+    if found is None:
+        return
+    found.require(connection.connection.driver_connection)
+    if isinstance(statement, Statement):
+        return  # of cgk_tasks itself, such as a send in the session's transaction
+    ends, found_leaves, prepares = _kind_of(statement)
+    if ends:
+        raise TenantContextError(
+            f"A session of tenant {found.tenant.id!r} was asked to {statement.strip()[:40]!r}, which would end its "
+            "transaction.",
+            hint=_HINT,
+        )
+    found.leaves |= found_leaves
+    found.prepares |= prepares
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(statement: str) -> tuple[bool, bool, bool]:
+    """Whether it ends the transaction, may leave something on the connection, and may leave a prepared statement."""
+    leaves = _OUTLIVES.search(statement) is not None
+    return _ENDS.match(statement) is not None, leaves, leaves and _PREPARES.search(statement) is not None
+
+
+def _before_commit(connection: sa.Connection) -> None:
+    found: Guard | None = connection.info.get(_KEY)
+    if found is None:
+        return
+    driver = connection.connection.driver_connection
+    found.require(driver)
+    if found.leaves and isinstance(driver, psycopg.Connection):
+        # Within the transaction: behind PgBouncer the next one may be on another server's connection.
+        script(driver, b"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE NONE; " + _CLEAN)
+    if (action := found.at_commit) is not None:
+        found.at_commit = None
+        action(driver if isinstance(driver, psycopg.Connection) else connection)
+
+
+def _clean(dbapi_connection: Any, record: Any) -> None:
+    """What a job may have left does not reach the next user of the connection."""
+    found: Guard | None = record.info.pop(_KEY, None)
+    driver = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+    if found is None or not found.leaves or not isinstance(driver, psycopg.Connection) or driver.closed:
+        return
+    if found.prepares:
+        record.invalidate()  # DEALLOCATE ALL would take the driver's own with it
+        return
+    try:
+        script(driver, _CLEAN)
+        make_readable(driver)
+    except psycopg.Error:
+        record.invalidate()
+    except BaseException:
+        record.invalidate()  # an interrupt came between: the connection is amid an answer
+        raise
