@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from kombu import Connection
 
-from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings
 from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
@@ -23,7 +23,7 @@ _ADVICE = "Check CGK_BROKER_URL, and that the server runs. Sends are accepted me
 
 def check(settings: Settings) -> list[Finding]:
     try:
-        get_publisher().ping()
+        get_patient_publisher().ping()
     except ConfigurationError as error:
         return [fail("broker", error.text, error.hint or "")]
     except BrokerError as error:
