@@ -75,6 +75,9 @@ worker_prefetch_multiplier = 2
 worker_send_task_events = False
 task_send_sent_event = False
 
+# Celery's, except that what it cannot read is set aside: there such a message ends one worker after another.
+worker_consumer = "cgk_tasks.celery_tasks.consumer:RunConsumer"
+
 # Logs are set up by cgk_tasks, with tenant, event, run and attempt on each line.
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False

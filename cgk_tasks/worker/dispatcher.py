@@ -138,7 +138,7 @@ def _before(waiting_since: float | None, patience: float) -> datetime:
     if waiting_since == NOTHING_WAITS:
         return now
     # A message is stamped by its sender's clock, after its run was marked by the database's: allow for the time between.
-    return datetime.fromtimestamp(waiting_since - patience, UTC)
+    return datetime.fromtimestamp(max(waiting_since - patience, 0.0), UTC)
 
 
 def dispatches(rows: list[Row]) -> list[Dispatch]:
