@@ -26,10 +26,10 @@ broker_transport_options = (
     {
         "global_keyprefix": _settings.key_prefix,  # several deployments can share one Redis
         "priority_steps": [0, 3, 6, 9],  # four lists a queue; the senders write to the same ones
-        "socket_timeout": 10,  # a half-open socket must not block a worker for ever
-        "socket_connect_timeout": 5,
+        "socket_timeout": 5,  # a frozen Redis or a half-open socket must not block a worker for ever
+        "socket_connect_timeout": 2,
         "socket_keepalive": True,
-        "health_check_interval": 25,  # notices a silent Redis within a minute
+        "health_check_interval": 10,  # notices a silent Redis within half a minute
     }
     if _redis
     else {"confirm_publish": True}  # RabbitMQ may drop a message silently without it
@@ -74,6 +74,9 @@ worker_prefetch_multiplier = 2
 # Nobody reads these; the record of runs has every start and end. `-E` turns them on for Flower.
 worker_send_task_events = False
 task_send_sent_event = False
+
+# Celery's, except that what it cannot read is set aside: there such a message ends one worker after another.
+worker_consumer = "cgk_tasks.celery_tasks.consumer:RunConsumer"
 
 # Logs are set up by cgk_tasks, with tenant, event, run and attempt on each line.
 worker_hijack_root_logger = False

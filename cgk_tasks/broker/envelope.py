@@ -25,6 +25,9 @@ PACKET_HEADER = "cgk"
 
 TENANT_HEADER = "tenant"
 
+_LATEST = 253402300799.0
+"""The end of the year 9999: what Python and PostgreSQL both have a date for."""
+
 _PRIORITY_STEPS = (9, 6, 3, 0)
 _STEP_SEPARATOR = "\x06\x16"
 _ORIGIN = f"cgk@{os.getpid()}@{socket.gethostname()}"
@@ -103,5 +106,9 @@ def redis_text(message: Message) -> bytes:
 
 
 def handed_over_at(text: str | bytes) -> float:
-    """When a waiting message in Redis was dispatched, in seconds since 1970; 0 for another producer's message."""
-    return float(json.loads(text).get("headers", {}).get(PACKET_HEADER) or 0.0)
+    """When a waiting message in Redis was dispatched, in seconds since 1970; 0 for a message that is not ours."""
+    try:
+        at = float(json.loads(text)["headers"][PACKET_HEADER])
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return 0.0
+    return at if 0.0 < at < _LATEST else 0.0

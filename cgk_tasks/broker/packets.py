@@ -6,11 +6,13 @@ half of its time budget: what it has not begun by then goes back, which costs a 
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import psycopg
+import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs.models import Dispatch, NewRun
@@ -18,6 +20,9 @@ from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
 
 SQL = statements("dispatch")
+log = structlog.get_logger("cgk_tasks.broker")
+
+_RUN_ID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 MAX_LENGTH = 100
 _PACKETS_AT_LEAST = 16
@@ -98,6 +103,14 @@ def packet_length(event: str, waiting: int) -> int:
         return 1
     in_budget = int(get_settings().packet_budget_seconds / 2 / max(mean, 1e-6))
     return max(1, min(MAX_LENGTH, in_budget, waiting // _PACKETS_AT_LEAST))
+
+
+def run_ids(listed: Sequence[object]) -> list[str]:
+    """The ids of a packet, without what cannot be the id of a run: that would fail the claim of all of them."""
+    ids = [one for one in listed if isinstance(one, str) and _RUN_ID.fullmatch(one)]
+    if len(ids) < len(listed):
+        log.warning("packet_with_foreign_ids", left_out=len(listed) - len(ids), runs=len(ids))
+    return ids
 
 
 def packets(runs: Iterable[Dispatch | NewRun]) -> Iterator[Sequence[Dispatch | NewRun]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import redis
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cgk_tasks.broker.envelope import Message, handed_over_at, redis_key, redis_text
 from cgk_tasks.config import get_settings
@@ -20,7 +22,12 @@ from cgk_tasks.runtime import Part, current_runtime
 
 _PUSH_AT_ONCE = 500
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
+_SEND_SECONDS = 0.5
+_DISPATCH_SECONDS = 5.0
+_SHORTEST_WAIT_SECONDS = 0.01
 NOTHING_WAITS = float("inf")
+
+T = TypeVar("T")
 
 
 class Publisher(Protocol):
@@ -42,11 +49,14 @@ class Publisher(Protocol):
 
 
 class RedisPublisher:
-    def __init__(self, url: str, prefix: str = "") -> None:
+    """`seconds`: what a publish may take in all, connecting included."""
+
+    def __init__(self, url: str, prefix: str = "", seconds: float = _SEND_SECONDS) -> None:
         self._client = redis.Redis.from_url(
-            redis_py_url(url), socket_connect_timeout=1.0, socket_timeout=5.0, health_check_interval=25
-        )
-        self._prefix = prefix
+            redis_py_url(url), socket_connect_timeout=seconds, socket_timeout=seconds, health_check_interval=25,
+            retry=Retry(NoBackoff(), 0),  # redis-py would connect four times, with pauses in between
+        )  # fmt: skip
+        self._prefix, self._seconds = prefix, seconds
 
     def publish(self, messages: Sequence[Message]) -> None:
         lists: dict[str, list[bytes]] = {}
@@ -58,13 +68,16 @@ class RedisPublisher:
             for key, texts in lists.items()
             for at in range(0, len(texts), _PUSH_AT_ONCE)
         ]
+        give_up_at = time.monotonic() + self._seconds
         try:
             connection: Any = self._client.connection_pool.get_connection()
         except (redis.RedisError, OSError) as exc:
             raise BrokerError(f"Redis cannot be reached: {exc}") from exc
         try:
+            _wait_until(give_up_at, connection)
             connection.send_packed_command(connection.pack_commands([("LPUSH", key, *texts) for key, texts in pushes]))
             for _ in pushes:
+                _wait_until(give_up_at, connection)
                 connection.read_response()
         except (redis.RedisError, OSError) as exc:
             connection.disconnect()  # there may be answers left in it
@@ -89,11 +102,22 @@ class RedisPublisher:
         self._client.close()
 
 
-class AmqpPublisher:
-    """A publish that returns is on the disks of the quorum. Confirmations are waited for together, not one by one."""
+def _wait_until(give_up_at: float, connection: Any) -> None:
+    """The next write or read of a connection of redis-py gives up then. The pool puts its own time-out back."""
+    left = give_up_at - time.monotonic()
+    if left <= 0:
+        raise redis.TimeoutError("it took too long")
+    connection._sock.settimeout(max(left, _SHORTEST_WAIT_SECONDS))  # noqa: SLF001 - redis-py has no time-out a command
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+
+class AmqpPublisher:
+    """A publish that returns is on the disks of the quorum. Confirmations are waited for together, not one by one.
+
+    `seconds`: what connecting, a write and the wait for confirmations may take each.
+    """
+
+    def __init__(self, url: str, seconds: float = _SEND_SECONDS) -> None:
+        self._url, self._seconds = url, seconds
         self._declared: set[str] = set()
         self._sent = 0
         self._unconfirmed: set[int] = set()
@@ -101,7 +125,8 @@ class AmqpPublisher:
 
     @cached_property
     def _connection(self) -> Connection:
-        return Connection(celery_url(self._url), connect_timeout=1.0)
+        limits = {"read_timeout": self._seconds, "write_timeout": self._seconds, "max_retries": 0}
+        return Connection(celery_url(self._url), connect_timeout=self._seconds, transport_options=limits)
 
     @cached_property
     def _channel(self) -> Any:
@@ -138,10 +163,12 @@ class AmqpPublisher:
                     producer.publish(
                         message.body, routing_key=message.queue, exchange="", headers=dict(message.headers),
                         correlation_id=message.id, delivery_mode=2, content_type="application/json",
-                        content_encoding="utf-8", priority=message.priority, timeout=5.0,
+                        content_encoding="utf-8", priority=message.priority, timeout=self._seconds,
                     )  # fmt: skip
+                give_up_at = time.monotonic() + self._seconds
                 while self._unconfirmed:
-                    self._connection.drain_events(timeout=5.0)
+                    left = max(give_up_at - time.monotonic(), _SHORTEST_WAIT_SECONDS)
+                    self._connection.drain_events(timeout=left)
         except self._errors as exc:
             self._drop()
             raise BrokerError(f"RabbitMQ did not take the messages: {exc}") from exc
@@ -196,31 +223,55 @@ def amqp_queue(name: str) -> Queue:
 
 
 class SafePublisher:
-    """A runtime's publisher. It pauses after a failure, so that sends stay quick while the broker is down."""
+    """A runtime's publisher. After a failure it pauses, and then one thread tries while the others still fail.
 
-    def __init__(self, url: str, prefix: str = "") -> None:
-        self._url, self._prefix = url, prefix
+    So sends stay quick while the broker is down or frozen, however many there are.
+    """
+
+    def __init__(self, url: str, prefix: str = "", seconds: float = _SEND_SECONDS) -> None:
+        self._url, self._prefix, self._seconds = url, prefix, seconds
         self._local = threading.local()
+        self._has_failed = False
         self._rest_until = 0.0
+        self._trying = threading.Lock()
 
     def _publisher(self) -> Publisher:
         # By thread: AMQP channels are not thread-safe.
         publisher: Publisher | None = getattr(self._local, "publisher", None)
         if publisher is None:
-            publisher = self._local.publisher = connect(self._url, self._prefix)
+            publisher = self._local.publisher = connect(self._url, self._prefix, self._seconds)
         return publisher
 
+    @property
+    def rests(self) -> bool:
+        """The broker failed a moment ago: nothing is tried yet."""
+        return time.monotonic() < self._rest_until
+
     def publish(self, messages: Sequence[Message]) -> None:
-        if time.monotonic() < self._rest_until:
-            raise BrokerError("The broker did not answer a moment ago.")
-        try:
-            self._publisher().publish(messages)
-        except BrokerError:
-            self._rest_until = time.monotonic() + _PAUSE_AFTER_FAILURE_SECONDS
-            raise
+        self._attempt(lambda publisher: publisher.publish(messages))
 
     def waiting_since(self, queue: str, priority: int) -> float | None:
-        return self._publisher().waiting_since(queue, priority)
+        return self._attempt(lambda publisher: publisher.waiting_since(queue, priority))
+
+    def _attempt(self, action: Callable[[Publisher], T]) -> T:
+        if not self._has_failed:
+            return self._noting_failure(action)
+        if self.rests or not self._trying.acquire(blocking=False):
+            raise BrokerError("The broker did not answer a moment ago.")
+        try:
+            result = self._noting_failure(action)
+        finally:
+            self._trying.release()
+        self._has_failed = False
+        return result
+
+    def _noting_failure(self, action: Callable[[Publisher], T]) -> T:
+        try:
+            return action(self._publisher())
+        except BrokerError:
+            self._rest_until = time.monotonic() + _PAUSE_AFTER_FAILURE_SECONDS
+            self._has_failed = True
+            raise
 
     def ping(self) -> None:
         self._publisher().ping()
@@ -231,17 +282,35 @@ class SafePublisher:
             publisher.close()
 
 
-def connect(url: str, prefix: str = "") -> Publisher:
-    return RedisPublisher(url, prefix) if is_redis(url) else AmqpPublisher(url)
+def connect(url: str, prefix: str = "", seconds: float = _SEND_SECONDS) -> Publisher:
+    return RedisPublisher(url, prefix, seconds) if is_redis(url) else AmqpPublisher(url, seconds)
 
 
-PUBLISHER = Part(lambda: SafePublisher(get_settings().broker, get_settings().key_prefix), close=SafePublisher.close)
+def _made_for(seconds: float) -> Part[SafePublisher]:
+    def make() -> SafePublisher:
+        settings = get_settings()
+        return SafePublisher(settings.broker, settings.key_prefix, seconds)
+
+    return Part(make, close=SafePublisher.close)
+
+
+PUBLISHER = _made_for(_SEND_SECONDS)
+PATIENT_PUBLISHER = _made_for(_DISPATCH_SECONDS)
 
 
 def get_publisher() -> SafePublisher:
-    """The publisher of the current runtime for CGK_BROKER_URL. Raises ConfigurationError when none is set."""
+    """The publisher of the current runtime for CGK_BROKER_URL. Raises ConfigurationError when none is set.
+
+    A publish takes half a second at most: a sender has better things to do than to wait for a broker.
+    """
     return PUBLISHER.current()
 
 
+def get_patient_publisher() -> SafePublisher:
+    """For the dispatcher and for checks, which may wait some seconds. Otherwise as `get_publisher`."""
+    return PATIENT_PUBLISHER.current()
+
+
 def close_publishers() -> None:
-    current_runtime().drop(PUBLISHER)
+    for part in (PUBLISHER, PATIENT_PUBLISHER):
+        current_runtime().drop(part)

@@ -7,9 +7,15 @@ are two thirds of a worker's cost. Without them a popped message is simply ours.
 from __future__ import annotations
 
 import logging
+from queue import Empty
 from typing import Any
 
 from kombu.transport import redis, virtual
+from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import ResponseError
+
+from cgk_tasks.broker import dead_messages
+from cgk_tasks.broker.unreadable import UnreadableMessageError, read_envelope
 
 log = logging.getLogger("cgk_tasks.transport")
 
@@ -31,9 +37,53 @@ class QoS(virtual.QoS):
 class Channel(redis.Channel):
     ack_emulation = False
 
+    read_queue: str | None = None
+    """Where the last message lay."""
+
+    connection_errors: tuple[type[Exception], ...]
+    _queue_cycle: Any
+    _flush_brpop_reauth: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # type: ignore[assignment]  # Kombu swaps in this class's base itself
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """As Kombu's, except for a message that cannot be read: there it raises, which ends the worker."""
+        try:
+            try:
+                answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not answer:
+                raise Empty
+            key, text = answer
+            queue = self.read_queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            try:
+                self.connection._deliver(read_envelope(text), queue)  # noqa: SLF001 - as Kombu does
+            except UnreadableMessageError as exc:
+                self.set_aside(queue, text, str(exc))
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def decode_body(self, body: Any, encoding: str | None = None) -> Any:
+        try:
+            return super().decode_body(body, encoding)
+        except Exception:  # noqa: BLE001 - whatever base64 or a codec says
+            raise UnreadableMessageError("its body is not encoded as it says") from None
+
+    def set_aside(self, queue: str, text: bytes | str, problem: str) -> None:
+        """Put a message that cannot be read where people find it."""
+        dead_messages.report(queue, len(text), problem)
+        try:
+            with self.conn_or_acquire() as client:
+                dead_messages.keep(client, queue, text, problem)
+        except ResponseError as exc:  # Redis is full, for instance
+            log.warning("The unreadable message was not kept: %s", exc)
 
 
 class Transport(redis.Transport):

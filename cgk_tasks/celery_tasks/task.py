@@ -15,6 +15,7 @@ from celery.exceptions import Retry
 from celery.utils.serialization import get_pickleable_exception
 
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
+from cgk_tasks.broker.packets import run_ids
 from cgk_tasks.celery_tasks import external_messages
 from cgk_tasks.celery_tasks.adapter import adapter_of
 from cgk_tasks.celery_tasks.exceptions import Replaced
@@ -83,7 +84,7 @@ class TenantTask(Task[Any, Any]):
         self.request_stack.push(context)
         try:
             try:
-                ids = args[0] if PACKET_HEADER in (request or {}) else external_messages.adopt(self, context)
+                ids = run_ids(args[0]) if PACKET_HEADER in (request or {}) else external_messages.adopt(self, context)
                 error = pipeline.run_packet(adapter_of(self), ids)
             except Exception as exc:  # noqa: BLE001 - Celery reports it as the message's failure
                 error = exc

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 
 from cgk_tasks.broker.envelope import payload_message
-from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.broker.publisher import get_patient_publisher, get_publisher
 from cgk_tasks.celery_tasks.control import cancel_run
 from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
@@ -96,7 +96,7 @@ class CeleryProvider:
         try:
             with postgres.autocommit() as connection:
                 connection.execute("SELECT 1 FROM cgk.runs LIMIT 1")
-            get_publisher().ping()
+            get_patient_publisher().ping()
         except psycopg.Error as exc:
             return Health.of(postgres.explain(exc))
         except CgkTasksError as exc:

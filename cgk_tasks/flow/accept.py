@@ -19,7 +19,7 @@ import structlog
 
 from cgk_tasks.broker.envelope import packet_message
 from cgk_tasks.broker.packets import packets
-from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.broker.publisher import SafePublisher, get_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
     LONGEST_WAIT_SECONDS,
@@ -307,10 +307,10 @@ def publish(runs: Sequence[NewRun]) -> None:
         dispatch(due)
 
 
-def dispatch(due: Sequence[Dispatch | NewRun]) -> bool:
+def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None = None) -> bool:
     """Publish runs that are marked as dispatched; takes the mark back when the broker does not take them."""
     try:
-        get_publisher().publish([packet_message(packet) for packet in packets(due)])
+        (publisher or get_publisher()).publish([packet_message(packet) for packet in packets(due)])
     except BrokerError as exc:
         log.warning("dispatch_postponed", runs=len(due), reason=str(exc))
         try:

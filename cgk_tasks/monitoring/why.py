@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, UnknownRunError
 from cgk_tasks.events.redaction import Redaction
@@ -235,7 +235,7 @@ def _no_worker(facts: Row) -> Iterator[Gate]:
 
 def _broker() -> Iterator[Gate]:
     try:
-        get_publisher().ping()
+        get_patient_publisher().ping()
     except (BrokerError, ConfigurationError) as exc:
         yield Gate(
             "broker_down", f"The broker cannot be reached from here: {exc}",

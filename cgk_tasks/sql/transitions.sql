@@ -189,15 +189,17 @@ RETURNING {{dispatched}}
 
 -- name: dispatch_lost
 -- Dispatched before the oldest message that is still in their list, and not claimed: the broker lost them, or a
--- worker keeps them waiting. Dispatched again, less often each time; a needless message is harmless.
+-- worker keeps them waiting. Dispatched again, at first after `patience`, later after twice that. No longer pause is
+-- needed: messages that workers do not take stay in their list, and while the oldest is there nothing counts as lost.
 {{dispatch_again(queue = %(queue)s AND priority = %(priority)s
        AND handed_over_at < %(before)s
-       AND handed_over_at < now() - make_interval(secs => %(patience)s * least(power(2, hand_overs - 1), 64))
+       AND handed_over_at < now() - make_interval(secs => %(patience)s * CASE WHEN hand_overs > 1 THEN 2 ELSE 1 END)
      ORDER BY handed_over_at)}};
 
 -- name: forget_dispatch
--- The publish failed: the dispatcher dispatches these as soon as the broker is back.
-UPDATE cgk.runs SET handed_over_at = NULL WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending';
+-- The publish failed, so it was no dispatch and is not counted: the dispatcher dispatches these once the broker is back.
+UPDATE cgk.runs SET handed_over_at = NULL, hand_overs = greatest(hand_overs - 1, 0)
+ WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending';
 
 -- name: release_held
 -- held → pending or scheduled, where the tenant is not suspended and the queue not paused (any more). Jumps in the index

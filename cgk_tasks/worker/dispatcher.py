@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from cgk_tasks.broker.publisher import NOTHING_WAITS, get_publisher
+from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
@@ -86,16 +86,19 @@ class Dispatcher:
 
     def _dispatch(self, statement: str, values: dict[str, Any] | None = None) -> int:
         limit = get_settings().dispatch_batch
+        publisher = get_patient_publisher()
         handed = 0
-        while True:
+        # While the broker is down runs are not marked as dispatched only to take the mark back.
+        while not publisher.rests:
             with autocommit() as connection:
                 rows = fetch(connection, TRANSITIONS[statement], {"limit": limit, **(values or {})})
             due = dispatches(rows)
-            if due and not dispatch(due):
-                return handed  # the broker is down; the next tick tries again
+            if due and not dispatch(due, publisher):
+                return handed  # the broker is down; a later tick tries again
             handed += len(due)
             if len(rows) < limit:
                 return handed
+        return handed
 
     def _dispatch_lost(self) -> int:
         """A run that was dispatched before the oldest message still in its list, and not claimed, was lost."""
@@ -105,7 +108,7 @@ class Dispatcher:
         handed = 0
         for row in lists:
             try:
-                since = get_publisher().waiting_since(row["queue"], row["priority"])
+                since = get_patient_publisher().waiting_since(row["queue"], row["priority"])
             except BrokerError:
                 return handed
             before = _before(since, patience)
@@ -135,7 +138,7 @@ def _before(waiting_since: float | None, patience: float) -> datetime:
     if waiting_since == NOTHING_WAITS:
         return now
     # A message is stamped by its sender's clock, after its run was marked by the database's: allow for the time between.
-    return datetime.fromtimestamp(waiting_since - patience, UTC)
+    return datetime.fromtimestamp(max(waiting_since - patience, 0.0), UTC)
 
 
 def dispatches(rows: list[Row]) -> list[Dispatch]:

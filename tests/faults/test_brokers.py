@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from kombu import Connection, Producer
 
 from cgk_tasks import send_job
 from tests.faults.journal import once, rows_written, states, wait_completed
@@ -51,3 +52,19 @@ def test_a_killed_broker_comes_back_and_nothing_is_lost_or_executed_twice_at_onc
     assert rows_written(everything) == once(everything)
     assert journal.overlaps == []
     assert worker.container.status == "running"
+
+
+def test_junk_is_refused_and_ends_no_worker(worker, broker, journal, queue):
+    headers = {"lang": "py", "task": "fault.work", "id": "junk", "cgk": 1.0}
+    with Connection(broker.config()["url"]) as connection:
+        producer = Producer(connection, auto_declare=False)
+        for body in (b'"***"', b"5", b"null", b"[]", b"[[[5], 1], {}, {}]", b"xx", b"\xff", b""):
+            for sent in (headers, {"task": ["x"]}, {"task": "fault.work"}, {}, {**headers, "compression": "gzip"}):
+                producer.publish(
+                    body, routing_key=queue, exchange="", headers=sent, content_type="application/json",
+                    content_encoding="utf-8",
+                )  # fmt: skip
+    wait_completed(journal.send(3))
+    assert worker.container.status == "running"
+    assert worker.logs().count("message_unreadable") > 20
+    assert "Connection to broker lost" not in worker.logs()

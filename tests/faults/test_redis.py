@@ -67,3 +67,16 @@ def test_sends_from_many_threads_while_redis_restarts_are_all_accepted(worker, b
         thread.join()
     wait_completed(accepted, 40)
     assert rows_written(accepted) == once(accepted)
+
+
+def test_runs_lost_again_and_again_start_within_seconds_of_the_last_loss(worker, broker, journal, services):
+    runs = journal.send(100, seconds=0.02)
+    for number in range(8):
+        broker.kill()
+        runs += [send_job(journal.work(number)).id for _ in range(3)]
+        broker.start()
+        with redis.Redis.from_url(services.broker_url) as client:
+            client.flushall()
+    wait_completed(runs, 30)
+    assert rows_written(runs) == once(runs)
+    assert journal.overlaps == []

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 from kombu.exceptions import KombuError
 
-from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.builtin.library_errors import LIBRARY_ERRORS
 from cgk_tasks.catalog.system import SystemAlert, SystemHealthCheck
@@ -44,7 +44,7 @@ def _database() -> str | None:
 
 
 def _broker() -> str | None:
-    get_publisher().ping()
+    get_patient_publisher().ping()
     return None
 
 

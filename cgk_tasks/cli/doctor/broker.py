@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
 from kombu import Connection
 
-from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.broker.dead_messages import KEY, MOST, summary
+from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings
 from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
@@ -23,27 +25,28 @@ _ADVICE = "Check CGK_BROKER_URL, and that the server runs. Sends are accepted me
 
 def check(settings: Settings) -> list[Finding]:
     try:
-        get_publisher().ping()
+        get_patient_publisher().ping()
     except ConfigurationError as error:
         return [fail("broker", error.text, error.hint or "")]
     except BrokerError as error:
         return [fail("broker", str(error), _ADVICE)]
     if is_redis(settings.broker):
-        return _redis(settings.broker)
+        return _redis(settings.broker, settings.key_prefix)
     return [_rabbitmq(settings.broker)]
 
 
-def _redis(url: str) -> list[Finding]:
+def _redis(url: str, prefix: str) -> list[Finding]:
     client = redis.Redis.from_url(
         redis_py_url(url), socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS
     )
     try:
         info: Mapping[str, Any] = client.info()
+        dead: Any = client.lrange(f"{prefix}{KEY}", 0, -1)
     except redis.RedisError as error:
         return [warn("broker", f"Redis answers, but refuses INFO: {error}", "Allow it: ACL SETUSER ... +info")]
     finally:
         client.close()
-    return [redis_version(info), eviction(info), persistence(info)]
+    return [redis_version(info), eviction(info), persistence(info), *unreadable(summary(dead), prefix)]
 
 
 def redis_version(info: Mapping[str, Any]) -> Finding:
@@ -68,6 +71,24 @@ def persistence(info: Mapping[str, Any]) -> Finding:
     """Whatever it is, it is fine: PostgreSQL holds every run."""
     how = "append-only file" if int(info.get("aof_enabled", 0)) else "snapshots at most"
     return ok("persistence", f"{how}; a lost message costs seconds and no run, as PostgreSQL holds them all")
+
+
+def unreadable(messages: Sequence[Mapping[str, Any]], prefix: str) -> list[Finding]:
+    """Messages that workers could not read and set aside."""
+    if not messages:
+        return []
+    last = messages[0]
+    at = datetime.fromtimestamp(float(last["at"]), UTC)
+    number = f"{len(messages)} or more" if len(messages) == MOST else str(len(messages))
+    return [
+        warn(
+            "messages",
+            f"{number} unreadable, set aside; the last at {at:%Y-%m-%d %H:%M:%S} UTC in queue {last.get('queue')!r}, "
+            f"{last.get('bytes')} bytes: {last.get('problem')}",
+            f"Find out who else writes to this broker. Look with LRANGE {prefix}{KEY} 0 9, and end this with "
+            f"DEL {prefix}{KEY}",
+        )
+    ]
 
 
 def _rabbitmq(url: str) -> Finding:
