@@ -64,6 +64,10 @@ class CgkCelery(Celery[TenantTask]):
         raises.
         """
         name = event_name(name)
+        running = current_run.get()
+        if running is not None and task_id and run_id_of(task_id) == running.id and options.get("retries"):
+            # `self.retry()` publishes the same id again; here the runner puts the run back instead.
+            return self.AsyncResult(task_id)
         countdown = countdown_of(countdown) if countdown else None
         eta = moment_of("eta", eta) if eta else None
         expires = expiry_of(expires)
@@ -75,10 +79,6 @@ class CgkCelery(Celery[TenantTask]):
                 name, args, kwargs, countdown=countdown, eta=eta, task_id=task_id, expires=expires,
                 headers=headers, **options,
             )  # fmt: skip
-        running = current_run.get()
-        if running is not None and task_id and run_id_of(task_id) == running.id and options.get("retries"):
-            # `self.retry()` publishes the same id again; here the runner puts the run back instead.
-            return self.AsyncResult(task_id)
         send_options = _send_options(countdown, eta, expires, options)
         if find_event(name) is not None:
             event = parse_event(name, dict(kwargs or {}))

@@ -10,7 +10,8 @@ from celery import Signature
 from celery.exceptions import Ignore, Retry
 
 from cgk_tasks.celery_tasks.arguments import payload_of
-from cgk_tasks.celery_tasks.times import countdown_of, seconds_until
+from cgk_tasks.celery_tasks.times import seconds_of, seconds_until
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.outcome import Outcome, retry_after
 
@@ -58,8 +59,12 @@ def _retry(attempt: Attempt, exc: Retry) -> Outcome:
 
 
 def _delay_seconds(options: dict[str, Any]) -> float:
-    """How long `self.retry(countdown=, eta=)` says to wait. Raises InvalidOptionError."""
+    """How long `self.retry(countdown=, eta=)` says to wait; a hundred years at most, as RetryLater does.
+
+    Raises InvalidOptionError.
+    """
     eta = options.get("eta")
-    if isinstance(eta, datetime):
-        return max(0.0, seconds_until("eta", eta))
-    return countdown_of(options.get("countdown") or 0.0)
+    seconds = (
+        seconds_until(eta) if isinstance(eta, datetime) else seconds_of("countdown", options.get("countdown") or 0)
+    )
+    return min(max(0.0, seconds), LONGEST_WAIT_SECONDS)

@@ -1,16 +1,18 @@
-"""Celery's times, bounded: `countdown`, `eta` and `expires` as a task is sent or retried. Errors name the option."""
+"""Celery's times: `countdown`, `eta` and `expires` as a task is sent or retried. Errors name the option."""
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError, as_seconds
+from cgk_tasks.runs.text import text_of
 
 
 def countdown_of(value: Any) -> float:
     """Seconds to wait, at most a hundred years. A negative countdown is none, as in Celery. Raises InvalidOptionError."""
-    return max(0.0, _seconds("countdown", value))
+    return max(0.0, _near("countdown", seconds_of("countdown", value)))
 
 
 def moment_of(option: str, value: Any) -> datetime:
@@ -21,27 +23,31 @@ def moment_of(option: str, value: Any) -> datetime:
         raise InvalidOptionError(option, f"is {value!r}, which is no date in ISO 8601") from None
     if not isinstance(moment, datetime):
         raise InvalidOptionError(option, f"must be a datetime, not {type(value).__name__}")
-    seconds_until(option, moment)
+    _near(option, seconds_until(moment))
     return moment
 
 
-def seconds_until(option: str, moment: datetime) -> float:
-    """How long it is until then; a date without a zone is UTC, as in Celery. Raises InvalidOptionError."""
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return _seconds(option, (aware - datetime.now(UTC)).total_seconds())
-
-
-def expiry_of(value: Any) -> Any:
+def expiry_of(value: Any) -> float | datetime | None:
     """What `expires` may be: seconds, a date or its text. Raises InvalidOptionError."""
     if isinstance(value, datetime | str):
         return moment_of("expires", value)
-    return value if value is None else _seconds("expires", value)
+    return value if value is None else _near("expires", seconds_of("expires", value))
 
 
-def _seconds(option: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
-        raise InvalidOptionError(option, f"must be a number of seconds, not {type(value).__name__}")
-    seconds = as_seconds(value)
-    if not abs(seconds) <= LONGEST_WAIT_SECONDS:
+def seconds_until(moment: datetime) -> float:
+    """How long it is until then; a date without a zone is UTC, as in Celery."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - datetime.now(UTC)).total_seconds()
+
+
+def seconds_of(option: str, value: Any) -> float:
+    """A number of seconds or a timedelta. Raises InvalidOptionError."""
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta) or math.isnan(as_seconds(value)):
+        raise InvalidOptionError(option, f"must be a number of seconds, not {text_of(value)}")
+    return as_seconds(value)
+
+
+def _near(option: str, seconds: float) -> float:
+    if abs(seconds) > LONGEST_WAIT_SECONDS:
         raise InvalidOptionError(option, "is more than a hundred years away")
     return seconds

@@ -18,6 +18,8 @@ from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.text import text_of
 
 MAX_RESULT_BYTES: Final = 256 * 1024
+_MOST_ITEMS: Final = MAX_RESULT_BYTES // 2
+"""Of a generator: each takes two bytes at least."""
 
 _DIGITS = re.compile(r"\d{4300}")
 """Python reads no longer integers back (`sys.set_int_max_str_digits`)."""
@@ -64,10 +66,13 @@ def encode_result(value: Any, *, keep_types: bool = False) -> tuple[Any, str]:
 
 
 def _items(values: Iterator[Any]) -> list[Any]:
-    items = list(islice(values, MAX_RESULT_BYTES // 2 + 1))
-    if len(items) > MAX_RESULT_BYTES // 2:  # each takes two bytes at least
+    """What a generator gives. It is run to its end in any case: that is the job's work, within the job's time limit."""
+    items = list(islice(values, _MOST_ITEMS))
+    left_out = sum(1 for _ in values)
+    if left_out:
         raise PermanentError(
-            f"The job returned a generator of more than {MAX_RESULT_BYTES // 2} items. Store them and return a reference.",
+            f"The job returned a generator of {_MOST_ITEMS + left_out} items, more than {_MOST_ITEMS}.",
+            hint="Store them and return a reference.",
             code="INVALID_RESULT",
         )
     return items

@@ -171,9 +171,14 @@ def retry_conflicts(action: Callable[[], T], tries: int = 5) -> T:
     return action()
 
 
+def is_not_migrated(exc: BaseException) -> bool:
+    """Whether a statement of cgk_tasks failed because its tables are not there, or are those of an older version."""
+    return isinstance(exc, pg_errors.UndefinedTable | pg_errors.InvalidSchemaName | pg_errors.UndefinedColumn)
+
+
 def explain(exc: Exception) -> StoreError:
     """The error of PostgreSQL in words that say what to do."""
-    if isinstance(exc, pg_errors.UndefinedTable | pg_errors.InvalidSchemaName | pg_errors.UndefinedColumn):
+    if is_not_migrated(exc):
         return StoreError("The tables of cgk_tasks are missing or old in this database.", hint="Run: cgk-tasks migrate")
     if isinstance(exc, pg_errors.ReadOnlySqlTransaction):
         return StoreError(

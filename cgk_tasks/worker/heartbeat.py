@@ -15,6 +15,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.worker.missing_tables import MissingTables
 
 log = structlog.get_logger("cgk_tasks.heartbeat")
 
@@ -26,8 +27,15 @@ _LOOKS = 20
 class Heartbeat:
     """Two threads: one waits for PostgreSQL (which may neither answer nor refuse), the other one waits for nobody."""
 
-    def __init__(self, beat: Callable[[], None], fence: Callable[[], None], unfence: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        beat: Callable[[], None],
+        fence: Callable[[], None],
+        unfence: Callable[[], None],
+        tables: MissingTables,
+    ) -> None:
         settings = get_settings()
+        self._tables = tables
         self._beat, self._fence, self._unfence = beat, fence, unfence
         self._interval = settings.heartbeat_seconds
         self._timeout = settings.worker_timeout_seconds
@@ -61,12 +69,14 @@ class Heartbeat:
                 self._beat()
             except (psycopg.Error, CgkTasksError) as exc:
                 self._in_touch_since = None
-                log.warning("heartbeat_failed", reason=str(exc).strip())
+                if not self._tables.explains(exc):
+                    log.warning("heartbeat_failed", reason=str(exc).strip())
             except Exception:
                 self._in_touch_since = None
                 log.exception("heartbeat_failed")
             else:
                 self._last_beat = asked_at
+                self._tables.are_there()
                 if self._in_touch_since is None:
                     self._in_touch_since = asked_at
             self._stopping.wait(self._interval)

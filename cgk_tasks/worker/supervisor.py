@@ -24,6 +24,7 @@ from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, 
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.worker.heartbeat import Heartbeat
+from cgk_tasks.worker.missing_tables import MissingTables
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.supervisor")
@@ -78,7 +79,8 @@ class Supervisor(threading.Thread):
         self._stopping = threading.Event()
         self._timed_out: queue.SimpleQueue[tuple[list[str], float]] = queue.SimpleQueue()
         self._look_at = 0.0
-        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.unfence)
+        self._tables = MissingTables()
+        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.unfence, self._tables)
         self._was_present = False
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
@@ -101,7 +103,8 @@ class Supervisor(threading.Thread):
             try:
                 self._turn()
             except (psycopg.Error, CgkTasksError) as exc:
-                log.warning("supervisor_unavailable", reason=str(exc).strip())
+                if not self._tables.explains(exc):
+                    log.warning("supervisor_unavailable", reason=str(exc).strip())
             except Exception:
                 log.exception("supervisor_failed")
             self._stopping.wait(self._settings.dispatch_interval_seconds)
@@ -116,7 +119,8 @@ class Supervisor(threading.Thread):
             with autocommit() as connection:
                 execute(connection, SQL["deregister_worker"], {"id": self._id})
         except psycopg.Error as exc:
-            log.warning("worker_not_deregistered", reason=str(exc).strip())
+            if not self._tables.explains(exc):
+                log.warning("worker_not_deregistered", reason=str(exc).strip())
 
     def _turn(self) -> None:
         now = time.monotonic()

@@ -98,6 +98,11 @@ def count_down(self, number, step=1):
 
 
 @app.task(bind=True)
+def retry_at(self, **when):
+    raise self.retry(**when)
+
+
+@app.task(bind=True)
 def retry_without_raising(self):
     """Asks for a retry and goes on to its end."""
     if self.request.retries == 0:

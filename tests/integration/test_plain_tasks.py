@@ -103,6 +103,17 @@ def test_a_negative_countdown_runs_at_once():
     assert get(tasks.add.apply_async((1, 1), countdown=-5)) == 2
 
 
+@pytest.mark.parametrize(
+    "when", [{"countdown": 1e12}, {"countdown": 1e300}, {"eta": datetime(9999, 12, 31, tzinfo=UTC)}], ids=str
+)
+def test_a_retry_waits_a_hundred_years_at_most_and_can_be_cancelled(when):
+    result = tasks.retry_at.delay(**when)
+    wait_until(lambda: status_of(result).state == "retrying", 20, "it waits")
+    assert status_of(result).run_at < datetime.now(UTC) + timedelta(days=36_526)
+    result.revoke()
+    assert status_of(result).state == "cancelled"
+
+
 TYPED = [
     datetime(2026, 3, 1, 9, 30, tzinfo=UTC), date(2026, 3, 1), time(9, 30), Decimal("59.970"),
     UUID("12345678-1234-5678-1234-567812345678"), b"\x00\xff", b"abc", float("inf"),
