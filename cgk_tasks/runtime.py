@@ -3,8 +3,8 @@
 A module that needs such a thing declares a `Part`: how it is made, and how it is closed. A `Runtime` holds one of each,
 made at first use. So this module imports nothing of the package, and a process loads only what it uses.
 
-A process has a runtime of its own. A job client with settings of its own has another, which is the current one while the
-client is at work: two clients, two databases. After a fork a runtime makes its parts anew.
+A process has a runtime of its own. A job client with settings of its own has another, which is the current one while
+the client is at work: two clients, two databases. After a fork a runtime makes its parts anew.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Part(Generic[T]):
     """A thing of which each runtime holds one.
 
-    `of_settings`: it goes when the settings are replaced. `survives_fork`: a forked child may use what it inherits; nothing
-    with a connection, a thread or a lock may be that.
+    `of_settings`: it goes when the settings are replaced. `survives_fork`: a forked child may use what it inherits;
+    nothing with a connection, a thread or a lock may be that.
     """
 
     __slots__ = ("close", "make", "of_settings", "survives_fork")
@@ -100,8 +100,8 @@ class Runtime:
         return self.kept if part.survives_fork else self.own()
 
     def own(self) -> dict[Part[Any], Any]:
-        """The parts that no other process shares. The only place that looks for a fork, and it asks for the process's id,
-        because not every program that forks calls Python's hooks (uWSGI).
+        """The parts that no other process shares. The only place that looks for a fork, and it asks for the process's
+        id, because not every program that forks calls Python's hooks (uWSGI).
         """
         if self._pid != os.getpid():
             # Kept, for a connection that is thrown away says goodbye on the socket of the parent's.

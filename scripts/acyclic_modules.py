@@ -1,7 +1,7 @@
 """A contract for import-linter: no circle of imports among the modules of the package, however long.
 
-Its own `acyclic_siblings` compares what lies in one folder, and takes each folder in it for one module. A circle between a
-package's `__init__` and a module in it is seen here alone.
+Its own `acyclic_siblings` compares what lies in one folder, and takes each folder in it for one module. A circle
+between a package's `__init__` and a module in it is seen here alone.
 """
 
 from __future__ import annotations

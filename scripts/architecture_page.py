@@ -62,7 +62,8 @@ leaves them, and a replay makes a new run.
 
 ## Modules
 
-Imports run downward: a module imports from those below its own line, never from one above, and no two modules or folders
+Imports run downward: a module imports from those below its own line, never from one above, and no two modules or
+folders
 import each other, directly or in a circle. An import inside a function counts too. `make lint` checks it.
 
 ```text

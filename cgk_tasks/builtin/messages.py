@@ -1,4 +1,6 @@
-"""The jobs of `sms.send`, `slack.notify` and `push.notification`, through the apprise URL of the tenant or the platform."""
+"""The jobs of `sms.send`, `slack.notify` and `push.notification`, through the apprise URL of the tenant or the
+platform.
+"""
 
 from __future__ import annotations
 

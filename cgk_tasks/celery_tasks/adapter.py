@@ -103,6 +103,8 @@ def _job_of(task: Task[Any, Any]) -> Job:
 
 
 def _error_arguments(task: Task[Any, Any], args: list[Any]) -> list[Any]:
-    """What Celery gives to an error link that takes more than an id: the failed request, the exception, its traceback."""
+    """What Celery gives to an error link that takes more than an id: the failed request, the exception, its
+    traceback.
+    """
     request, error, trace, *rest = args
     return [Context(request), task.backend.exception_to_python(error), trace, *rest]

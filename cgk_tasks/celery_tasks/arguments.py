@@ -15,7 +15,9 @@ from cgk_tasks.sql.postgres import Row
 
 
 def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """The arguments as JSON text, which keeps their types as Celery's does. A signature among them is kept whole, generators inside it included."""
+    """The arguments as JSON text, which keeps their types as Celery's does. A signature among them is kept whole,
+    generators inside it included.
+    """
     return encode(
         {
             "args": [as_json(value) for value in args],

@@ -41,8 +41,8 @@ _main_pid = 0
 
 
 class SupervisorStep(bootsteps.StartStopStep):
-    """Starts the supervisor after the pool and an embedded beat, which are forked from a process without threads: so no child
-    inherits a lock that nobody will release.
+    """Starts the supervisor after the pool and an embedded beat, which are forked from a process without threads: so no
+    child inherits a lock that nobody will release.
     """
 
     requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
@@ -57,7 +57,8 @@ class SupervisorStep(bootsteps.StartStopStep):
         _main_pid = os.getpid()
         identity.new_worker_id()
         process_state.share()
-        # What is there now stays for good: the children share it with their parent instead of copying it piece by piece.
+        # What is there now stays for good: the children share it with their parent instead of copying it piece by
+        # piece.
         gc.collect()
         gc.freeze()
 

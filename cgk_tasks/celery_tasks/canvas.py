@@ -102,7 +102,8 @@ def follow(app: Celery[Any], run: Claimed, outcome: Outcome) -> None:
 def closed_without_worker(app: Celery, row: Row) -> None:
     """Send what follows a run that closed without a worker of its own.
 
-    Expired, cancelled while it waited, a poison pill; or the parent of an event's several jobs, when the last one ended.
+    Expired, cancelled while it waited, a poison pill; or the parent of an event's several jobs, when the last one
+    ended.
     """
     unit = current_unit()
     found = store.record_of(row["id"], unit.connection if unit else None)

@@ -40,7 +40,9 @@ class TaskHooks:
         self._task.request_stack.pop()
 
     def ended(self, outcome: Outcome) -> None:
-        """Call the task's hooks and Celery's signals for how the run ended. Their errors are logged: the record stands."""
+        """Call the task's hooks and Celery's signals for how the run ended. Their errors are logged: the record
+        stands.
+        """
         if not self._calls_hooks and not any(signal.receivers for signal in _AT_THE_END):
             return
         task = self._task

@@ -35,7 +35,9 @@ class PacketRequest(Request):
         return "{}"
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
-        """Events go to the broker and into Flower: without texts that may quote a payload. The record has them whole."""
+        """Events go to the broker and into Flower: without texts that may quote a payload. The record has them
+        whole.
+        """
         if "exception" in fields:
             fields["exception"] = str(fields["exception"]).partition("(")[0] + "()"
         for name in ("traceback", "result"):

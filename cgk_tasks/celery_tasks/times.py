@@ -11,7 +11,9 @@ from cgk_tasks.runs.text import text_of
 
 
 def countdown_of(value: Any) -> float:
-    """Seconds to wait, at most a hundred years. A negative countdown is none, as in Celery. Raises InvalidOptionError."""
+    """Seconds to wait, at most a hundred years. A negative countdown is none, as in Celery. Raises
+    InvalidOptionError.
+    """
     return max(0.0, _near("countdown", seconds_of("countdown", value)))
 
 

@@ -31,7 +31,8 @@ commands = typer.Typer(
         "cgk-tasks dashboard user add ada --role admin",
         "cgk-tasks dashboard",
         "cgk-tasks dashboard --port 9000",
-        more="It is the same as `celery -A cgk_tasks flower`. Flower's other options are variables: FLOWER_URL_PREFIX=ops",
+        more="It is the same as `celery -A cgk_tasks flower`. Flower's other options are variables: "
+        "FLOWER_URL_PREFIX=ops",
     ),
     rich_markup_mode=None,
 )
@@ -55,8 +56,8 @@ def dashboard(
 ) -> None:
     """Serve the dashboard until Ctrl-C: Flower, with pages on runs, tenants, dead letters and schedules.
 
-    People log in as users that `cgk-tasks dashboard user add` made; the first one, admin, is made at the first start in a
-    terminal, and its password shown once.
+    People log in as users that `cgk-tasks dashboard user add` made; the first one, admin, is made at the first start in
+    a terminal, and its password shown once.
     """
     if context.invoked_subcommand is not None:
         return

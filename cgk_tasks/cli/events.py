@@ -46,7 +46,8 @@ def list_events(
     categories = list(dict.fromkeys(event.category for event in known))
     if category is not None and category not in categories:
         raise typer.BadParameter(
-            f"there is no category {category!r}.{did_you_mean(category, categories)} There are: {', '.join(categories)}.",
+            f"there is no category {category!r}.{did_you_mean(category, categories)} There are: "
+            f"{', '.join(categories)}.",
             param_hint="--category",
         )
     rows = [

@@ -17,7 +17,9 @@ def migrate(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 when behind.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the tables of cgk_tasks and of django-celery-beat in CGK_DATABASE_URL up to date. Safe to repeat, and for several at once."""
+    """Bring the tables of cgk_tasks and of django-celery-beat in CGK_DATABASE_URL up to date. Safe to repeat, and for
+    several at once.
+    """
     from cgk_tasks import migrations
 
     before, newest = migrations.current(), migrations.newest()

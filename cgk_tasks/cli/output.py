@@ -43,7 +43,9 @@ STATE_STYLES: Mapping[str, str] = {
 
 
 def write_in_any_locale() -> None:
-    """What stdout and stderr cannot encode is written with a backslash instead of ending the command; stdin is UTF-8."""
+    """What stdout and stderr cannot encode is written with a backslash instead of ending the command; stdin is
+    UTF-8.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper

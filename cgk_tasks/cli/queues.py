@@ -25,7 +25,8 @@ commands = typer.Typer(
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The queue, as `queues list` shows it.")]
 _COLUMNS = (
-    "queue", "state", "waiting", "oldest_seconds", "running", "held", "later", "workers", "paused_at", "paused_by", "reason",
+    "queue", "state", "waiting", "oldest_seconds", "running", "held", "later", "workers", "paused_at", "paused_by",
+    "reason",
 )  # fmt: skip
 
 
@@ -39,8 +40,8 @@ def _row(queue: Queue) -> dict[str, Any]:
 def list_queues(as_json: AsJson = False) -> None:
     """List every queue that has open runs or living workers, is paused, or is named by the settings.
 
-    oldest_seconds: since when the oldest of its waiting and held runs has been due. later: runs that are scheduled, or wait
-    for their next attempt. workers: those alive that listen to it.
+    oldest_seconds: since when the oldest of its waiting and held runs has been due. later: runs that are scheduled, or
+    wait for their next attempt. workers: those alive that listen to it.
     """
     from cgk_tasks.flow import queues
 

@@ -22,7 +22,9 @@ _FACTS = (
 
 
 def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payload: bool) -> dict[str, Any]:
-    """The run as JSON-ready data, with its children; payload, result and errors without personal data unless asked for."""
+    """The run as JSON-ready data, with its children; payload, result and errors without personal data unless asked
+    for.
+    """
     from cgk_tasks.events.redaction import Redaction, redacted
 
     details = asdict(status)

@@ -97,8 +97,8 @@ def show(
 ) -> None:
     """Show everything about a run: its attempts' errors, children, payload and result.
 
-    Personal data in the payload is left out, also where results, error texts and tracebacks quote it. Of a payload whose
-    event is not known here, nothing is shown but the tenant.
+    Personal data in the payload is left out, also where results, error texts and tracebacks quote it. Of a payload
+    whose event is not known here, nothing is shown but the tenant.
     """
     from cgk_tasks.runs import store
 

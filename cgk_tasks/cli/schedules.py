@@ -49,8 +49,8 @@ def _known(name: str) -> dict[str, Any] | None:
 def list_schedules(as_json: AsJson = False) -> None:
     """List every schedule with its times, its last tick and its next one.
 
-    `jobs`: how many of CGK_JOB_MODULES do its event. State `no job`: neither they nor the workers have one, so it does not
-    tick. `overridden`: an operator changed its times or paused it, in the admin or here.
+    `jobs`: how many of CGK_JOB_MODULES do its event. State `no job`: neither they nor the workers have one, so it does
+    not tick. `overridden`: an operator changed its times or paused it, in the admin or here.
     """
     from cgk_tasks.schedules.history import known_schedules
     from cgk_tasks.schedules.job_events import handled_events

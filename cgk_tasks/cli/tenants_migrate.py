@@ -33,8 +33,8 @@ def migrate(
 ) -> None:
     """Run CGK_TENANT_SETUP for all active tenants: it makes or changes the tables of each, in a transaction of its own.
 
-    Stops at the first error, after the tenants that are under way. Exits with 1 when a tenant failed or was left out; run it
-    again then: the function must be safe to repeat.
+    Stops at the first error, after the tenants that are under way. Exits with 1 when a tenant failed or was left out;
+    run it again then: the function must be safe to repeat.
     """
     from cgk_tasks.tenancy.setup import set_up_tenants
 

@@ -15,8 +15,8 @@ def why(
     run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say why an open run does not go on: not due, tenant suspended, queue paused, over a limit, no worker, broker down, behind
-    others in its queue.
+    """Say why an open run does not go on: not due, tenant suspended, queue paused, over a limit, no worker, broker
+    down, behind others in its queue.
 
     The most important reason comes first, each with what to do about it.
     """

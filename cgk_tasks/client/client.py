@@ -225,8 +225,8 @@ def create_job_client(
     """A client for a provider: "celery", "local", "inngest", "trigger.dev", or an object of your own. None: what the
     settings say.
 
-    With `settings`, or with `database_url` and `broker_url`, the client has connections of its own: a process can send to
-    several databases. Close such a client when it is no longer needed.
+    With `settings`, or with `database_url` and `broker_url`, the client has connections of its own: a process can send
+    to several databases. Close such a client when it is no longer needed.
 
     provider_settings go to the provider: the local one takes `tenants`, `concurrency` (5) and `max_queue_size`
     (10000); trigger.dev takes `concurrency_per_tenant` (True). Raises ConfigurationError for an unknown provider or

@@ -318,7 +318,8 @@ class LocalProvider:
             job_id=job.id, run_id=status.id, event=status.event, tenant=tenant,
             payload=payload, attempt=status.attempt,
             max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
-            started_at=status.started_at, scheduled_for=status.scheduled_for, has_database=settings.database_url is not None,
+            started_at=status.started_at, scheduled_for=status.scheduled_for,
+            has_database=settings.database_url is not None,
             cursor=run.cursor, save_cursor=partial(_save_cursor, run),
         )  # fmt: skip
         return run_attempt(Attempt(job, ctx, commit, status.max_attempts, _trying_since(status), interpret=interpret))

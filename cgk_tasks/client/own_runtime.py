@@ -1,4 +1,6 @@
-"""A provider with settings and connections of its own, beside those of the process: a second database, a second broker."""
+"""A provider with settings and connections of its own, beside those of the process: a second database, a second
+broker.
+"""
 
 from __future__ import annotations
 

@@ -95,7 +95,9 @@ _SLOWEST_LOOK_SECONDS = 0.25
 
 
 def slowest_look_seconds(provider: JobProvider) -> float:
-    """How often `trigger_and_wait` asks for a run's status after the first few looks. Providers may say so themselves."""
+    """How often `trigger_and_wait` asks for a run's status after the first few looks. Providers may say so
+    themselves.
+    """
     return float(getattr(provider, "slowest_look_seconds", _SLOWEST_LOOK_SECONDS))
 
 

@@ -1,4 +1,6 @@
-"""The settings of cgk_tasks, by concern; read once from the environment, `.env`, `.env.local` and running private servers."""
+"""The settings of cgk_tasks, by concern; read once from the environment, `.env`, `.env.local` and running private
+servers.
+"""
 
 from cgk_tasks.config.kinds import HOSTED_PROVIDERS, MAX_PAYLOAD_BYTES, AlertChannel, AlertKind, Isolation, ProviderName
 from cgk_tasks.config.reading import SETTINGS, get_settings, misspelt_in_files, use_settings

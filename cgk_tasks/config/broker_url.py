@@ -37,7 +37,9 @@ class RedisServer:
         return f"{scheme}://{self._login()}{self._place()}/{self.database}{_query(self.options)}"
 
     def for_celery(self) -> str:
-        """The URL as Kombu reads it. Where TLS asks for no certificate it would trust any, so this says that it asks."""
+        """The URL as Kombu reads it. Where TLS asks for no certificate it would trust any, so this says that it
+        asks.
+        """
         if self.path:
             return f"redis+socket://{self._login()}{quote(self.path)}?virtual_host={self.database}"
         options = dict(self.options)
@@ -61,7 +63,9 @@ def is_redis(url: str) -> bool:
 
 @cache
 def redis_server(url: str, variable: str = "CGK_BROKER_URL") -> RedisServer:
-    """The Redis that a URL names, in Celery's spelling or in redis-py's. Raises ConfigurationError, which never quotes it."""
+    """The Redis that a URL names, in Celery's spelling or in redis-py's. Raises ConfigurationError, which never quotes
+    it.
+    """
     scheme = _scheme(variable, url)
     if scheme not in (*_REDIS, *_SOCKET):
         raise ConfigurationError(f"{variable} names {scheme}, not Redis. Write it like redis://:password@host:6379/0")
@@ -116,7 +120,8 @@ def _scheme(variable: str, url: str) -> str:
         raise ConfigurationError(f"{variable} is not a URL like redis://:password@host:6379/0")
     if "sentinel" in scheme:
         raise ConfigurationError(
-            f"{variable} names Redis Sentinel, which cgk_tasks does not ask. Name the primary: redis://host:6379/0, through "
+            f"{variable} names Redis Sentinel, which cgk_tasks does not ask. Name the primary: "
+            "redis://host:6379/0, through "
             "a name or an address that follows a failover."
         )
     if scheme not in (*_REDIS, *_SOCKET, *_AMQP):

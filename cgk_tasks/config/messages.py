@@ -30,7 +30,8 @@ class MessageSettings(BaseModel):
     )
     alert_urls: dict[AlertChannel, tuple[SecretStr, ...]] = Field(
         default={},
-        description="Switches system.alert on: a JSON object with a list of apprise URLs for each severity; `default` is "
+        description="Switches system.alert on: a JSON object with a list of apprise URLs for each severity; "
+        "`default` is "
         "for those not named.",
     )
     system_jobs: bool = Field(

@@ -12,7 +12,8 @@ class MonitoringSettings(BaseModel):
 
     metrics_address: str = Field(
         default="",
-        description="Address and port of a worker's own metrics, like 127.0.0.1:9809. Unset: it counts and serves none.",
+        description="Address and port of a worker's own metrics, like 127.0.0.1:9809. Unset: it counts and "
+        "serves none.",
     )
     metrics_port: NonNegativeInt = Field(
         default=0,

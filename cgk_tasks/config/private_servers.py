@@ -62,13 +62,17 @@ def read_state(folder: Path) -> State | None:
 
 
 def read_key(folder: Path) -> str | None:
-    """The key for the secrets in this folder's database; None where the servers were started by a version that made none."""
+    """The key for the secrets in this folder's database; None where the servers were started by a version that made
+    none.
+    """
     file = folder / KEY_FILE
     return file.read_text().strip() if file.exists() else None
 
 
 def found_settings(folder: Path = FOLDER) -> dict[str, str]:
-    """The settings that lead to the servers that a living process has started here; none without them. Raises EmbeddedError."""
+    """The settings that lead to the servers that a living process has started here; none without them. Raises
+    EmbeddedError.
+    """
     try:
         state = read_state(folder)
         if state is None or not state.pids or not state.is_owned():

@@ -12,6 +12,7 @@ class SecretSettings(BaseModel):
 
     encryption_keys: Keys = Field(
         default=(),
-        description="What tenants' credentials and webhook secrets are encrypted with, made by `cgk-tasks secrets key`; "
+        description="What tenants' credentials and webhook secrets are encrypted with, made by `cgk-tasks "
+        "secrets key`; "
         "separated by commas, the newest first.",
     )

@@ -23,7 +23,8 @@ class ServerSettings(BaseModel):
     )
     prepare_threshold: Threshold = Field(
         default=5,
-        description="A statement that a connection has run this often is prepared in PostgreSQL; 0 or `none`: never, for a "
+        description="A statement that a connection has run this often is prepared in PostgreSQL; 0 or `none`: "
+        "never, for a "
         "PgBouncer older than 1.21 or without `max_prepared_statements`.",
     )
     key_prefix: str = Field(default="", description="Put before every key and queue in Redis, per deployment.")

@@ -87,7 +87,8 @@ class Settings(
         if self.database_url is None:
             if self.provider in HOSTED_PROVIDERS:
                 raise ConfigurationError(
-                    f"No database is configured, and JOBS_PROVIDER is {self.provider}: jobs run there, not in workers of "
+                    f"No database is configured, and JOBS_PROVIDER is {self.provider}: jobs run there, not in "
+                    "workers of "
                     "this application. For runs in PostgreSQL set JOBS_PROVIDER=celery and CGK_DATABASE_URL."
                 )
             raise ConfigurationError(

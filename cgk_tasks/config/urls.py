@@ -1,4 +1,6 @@
-"""The form of a server's URL, before anybody else reads it: what is ambiguous is refused, and no error quotes any of it."""
+"""The form of a server's URL, before anybody else reads it: what is ambiguous is refused, and no error quotes any of
+it.
+"""
 
 from __future__ import annotations
 

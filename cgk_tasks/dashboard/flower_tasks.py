@@ -1,4 +1,6 @@
-"""Flower's list of tasks: named by event, with the tenant and the searchable fields of the payload in the column args."""
+"""Flower's list of tasks: named by event, with the tenant and the searchable fields of the payload in the column
+args.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ COLUMNS = "name,uuid,state,args,received,runtime,worker"
 
 
 def format_task(task: Any) -> Any:
-    """What Flower shows of a task. Its memory has the tenant only; the fields come from the record of runs, for display.
+    """What Flower shows of a task. Its memory has the tenant only; the fields come from the record of runs, for
+    display.
 
     Messages of other producers may carry their payload in the open: that is not shown.
     """

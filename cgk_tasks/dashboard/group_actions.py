@@ -103,7 +103,9 @@ def _work(entry: audit.Entry, which: Row, kind: Kind, pace: int) -> None:
 
 
 def _batch(entry: audit.Entry, which: Row, kind: Kind, after: str | None, size: int) -> tuple[str | None, int, bool]:
-    """The next runs of the group. Returns the last one's id (None at the end), how many refused, and whether to stop."""
+    """The next runs of the group. Returns the last one's id (None at the end), how many refused, and whether to
+    stop.
+    """
     values = which | {"after": after, "limit": size}
     with transaction() as connection, unit_of_work(connection) as unit:
         fetch(connection, SQL["lock_group"], values)

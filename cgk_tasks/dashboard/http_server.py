@@ -37,7 +37,10 @@ def listen(application: Any, options: Any, ssl_options: Any = None) -> int | Non
 
 def _explained(exc: OSError, options: Any) -> str:
     if options.unix_socket:
-        return f"The socket {options.unix_socket} cannot be made: {os.strerror(exc.errno or 0)}. Choose another --unix_socket."
+        return (
+            f"The socket {options.unix_socket} cannot be made: {os.strerror(exc.errno or 0)}. "
+            "Choose another --unix_socket."
+        )
     where = f"{options.address or '0.0.0.0'}:{options.port}"  # noqa: S104 - what an empty address means
     if exc.errno == errno.EADDRINUSE:
         return (
@@ -45,8 +48,14 @@ def _explained(exc: OSError, options: Any) -> str:
             f"Stop what listens there, or choose another port: --port={options.port + 1}"
         )
     if exc.errno == errno.EACCES:
-        return f"The dashboard may not listen on {where}: ports below 1024 are the superuser's. Choose another: --port=5555"
-    return f"The dashboard cannot listen on {where}: {exc.strerror or exc}. Choose an address of this machine: --address=127.0.0.1"
+        return (
+            f"The dashboard may not listen on {where}: ports below 1024 are the superuser's. "
+            "Choose another: --port=5555"
+        )
+    return (
+        f"The dashboard cannot listen on {where}: {exc.strerror or exc}. "
+        "Choose an address of this machine: --address=127.0.0.1"
+    )
 
 
 class LimitedBody(HTTPMessageDelegate):

@@ -43,7 +43,8 @@ def serve(app: Celery[Any], arguments: Sequence[str] = (), *, quiet: bool = Fals
     authentication = Authentication.choose(settings, options)
     proxies = TrustedProxies(settings.dashboard_trusted_proxies)
     if authentication.method in {"users", "open"}:
-        # Flower closes its API, and takes requests without a CSRF token, where it knows of no login. Ours comes before it.
+        # Flower closes its API, and takes requests without a CSRF token, where it knows of no login. Ours comes before
+        # it.
         options.auth = "cgk_tasks"
     command.extract_settings()
     command.setup_logging()
@@ -72,7 +73,9 @@ def _set_defaults() -> None:
 
 
 def _configure_logging() -> None:
-    """One format, and no local variables below tracebacks: they may be payloads. The level is Flower's (`--logging`)."""
+    """One format, and no local variables below tracebacks: they may be payloads. The level is Flower's
+    (`--logging`).
+    """
     level = logging.getLogger().level
     configure_logging()
     logging.getLogger().setLevel(level)

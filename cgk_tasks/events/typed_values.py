@@ -15,7 +15,9 @@ WRAPPER: Final = {"__type__", "__value__"}
 
 
 def shown(event: str, data: Any) -> Any:
-    """A run's stored payload or result: an event's as its model wrote it, of a plain task's each wrapper's value."""
+    """A run's stored payload or result: an event's as its model wrote it, of an adapted task's run each wrapper's
+    value.
+    """
     return unwrapped(data) if find_event(event) is None else data
 
 

@@ -8,9 +8,9 @@ from cgk_tasks.extras import require_extra
 def migrate(revision: str = "head") -> str:
     """Bring the schema `cgk` to `revision`; safe to repeat, when several processes start at once, and while runs flow.
 
-    Each migration is a transaction of its own. One that does not get its lock within a second is tried again two seconds
-    later. Returns the revision. Raises StoreError after ten minutes of that, ConfigurationError without the extra `migrate`.
-    Does nothing to the schema of a newer version.
+    Each migration is a transaction of its own. One that does not get its lock within a second is tried again two
+    seconds later. Returns the revision. Raises StoreError after ten minutes of that, ConfigurationError without the
+    extra `migrate`. Does nothing to the schema of a newer version.
     """
     require_extra("migrate", "The command migrate")
     from cgk_tasks.migrations import apply

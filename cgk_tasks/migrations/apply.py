@@ -36,8 +36,8 @@ def _config() -> Config:
 def migrate(revision: str = "head") -> str:
     """Bring the schema `cgk` to `revision`; safe to repeat, when several processes start at once, and while runs flow.
 
-    Each migration is a transaction of its own. One that does not get its lock within a second is tried again two seconds
-    later. Raises StoreError after ten minutes of that. Does nothing to the schema of a newer version.
+    Each migration is a transaction of its own. One that does not get its lock within a second is tried again two
+    seconds later. Raises StoreError after ten minutes of that. Does nothing to the schema of a newer version.
     """
     before = current()
     if before is not None and is_newer(before):
@@ -58,7 +58,8 @@ def _apply_next_patiently(target: str) -> bool:
             if time.monotonic() > give_up:
                 raise StoreError(
                     f"A migration after {current()} needs a lock that other transactions have held for "
-                    f"{_PATIENCE_SECONDS:g} s. Find the oldest in pg_stat_activity (xact_start), end it, and migrate again."
+                    f"{_PATIENCE_SECONDS:g} s. Find the oldest in pg_stat_activity (xact_start), end it, and "
+                    "migrate again."
                 ) from exc
             log.warning("migration_waits", reason=str(exc.orig).strip(), next_try_seconds=_PAUSE_SECONDS)
         time.sleep(_PAUSE_SECONDS)

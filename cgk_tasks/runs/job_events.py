@@ -1,7 +1,7 @@
 """The events that somebody has a job for, as workers say it on record.
 
-Processes without the application's job modules (a beat in an image of its own, the exporter, the dashboard) know from it
-which schedules have a job.
+Processes without the application's job modules (a beat in an image of its own, the exporter, the dashboard) know from
+it which schedules have a job.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ SQL = statements("schedules")
 
 
 def note_job_events(connection: Connection, events: Collection[str]) -> None:
-    """Say that this process has jobs for these events. Cheap to repeat: a row is written anew every ten minutes at most."""
+    """Say that this process has jobs for these events. Cheap to repeat: a row is written anew every ten minutes at
+    most.
+    """
     execute(connection, SQL["note_job_events"], {"events": sorted(events)})
 
 

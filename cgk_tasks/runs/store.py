@@ -393,8 +393,8 @@ def counts(tenant_id: str | None = None, event: str | None = None) -> list[Row]:
 def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
     """Cancel a run and its children: at once where no worker holds them, else at the worker's next look.
 
-    Returns the runs that were closed at once, in the caller's transaction if it gives one. Raises UnknownRunError inside
-    the context of a tenant whose run it is not.
+    Returns the runs that were closed at once, in the caller's transaction if it gives one. Raises UnknownRunError
+    inside the context of a tenant whose run it is not.
     """
     with transaction() if connection is None else nullcontext(connection) as used:
         if not sees_all() and find(run_id, used) is None:

@@ -1,7 +1,7 @@
 """Texts as the record can hold them, whatever a job said.
 
-PostgreSQL takes neither the character NUL nor half of a surrogate pair, and an exception's own text may itself raise. So
-every text of a job goes through here before it is stored.
+PostgreSQL takes neither the character NUL nor half of a surrogate pair, and an exception's own text may itself raise.
+So every text of a job goes through here before it is stored.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ class LateSchedule:
 def late_schedules(tolerance_seconds: float = 120.0, *, now: datetime | None = None) -> list[LateSchedule]:
     """The enabled schedules whose last due tick was neither made nor given up, `tolerance_seconds` after its time.
 
-    Schedules without a job do not tick, and are never late. Empty while all is well, and where no beat has ever run. With it: beat is down, or cannot make the tick.
+    Schedules without a job do not tick, and are never late. Empty while all is well, and where no beat has ever run.
+    With it: beat is down, or cannot make the tick.
     """
     now = now or datetime.now(UTC)
     limit = now - timedelta(seconds=tolerance_seconds)

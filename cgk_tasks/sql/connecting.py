@@ -15,7 +15,9 @@ CONNECT_WITH: Final[dict[str, Any]] = {"connect_timeout": 5, "application_name":
 FORMATS: Final = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
 """What drivers read values by."""
 OF_THE_RECORD: Final = {"TimeZone": "UTC", "default_transaction_isolation": "read committed"}
-"""For the statements of cgk_tasks, which are written for these. An application's own SQL keeps what its database says."""
+"""For the statements of cgk_tasks, which are written for these. An application's own SQL keeps what its database
+says.
+"""
 
 _NOT_BEHIND_A_POOLER: Final = "unsupported startup parameter"
 
@@ -45,8 +47,8 @@ def connect(
 
 
 def _with_options(values: Mapping[str, Any], settings: Mapping[str, str], how: Mapping[str, Any]) -> Connection:
-    """The settings travel with the login, at no cost. PgBouncer refuses that; behind it there is one that it follows from client to
-    client, and what it does not follow is not set, for it would stay with another client.
+    """The settings travel with the login, at no cost. PgBouncer refuses that; behind it there is one that it follows
+    from client to client, and what it does not follow is not set, for it would stay with another client.
     """
     options = startup_options(settings, str(values.get("options", "")))
     try:
@@ -61,7 +63,9 @@ def _with_options(values: Mapping[str, Any], settings: Mapping[str, str], how: M
 
 
 def make_readable(connection: Connection) -> None:
-    """PostgreSQL tells its formats at the login. The order of day and month in what an application writes stays as it is."""
+    """PostgreSQL tells its formats at the login. The order of day and month in what an application writes stays as it
+    is.
+    """
     for name, value in FORMATS.items():
         told = connection.info.parameter_status(name)
         if told is not None and told.partition(",")[0] != value:

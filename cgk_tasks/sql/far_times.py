@@ -1,8 +1,8 @@
 """Times that Python's datetime cannot hold, and PostgreSQL can: `infinity`, and years before 1 or after 9999.
 
-One such time in one run must not keep everybody from reading a list that the run is in. psycopg refuses the whole answer;
-then it is read again here, with the nearest time that can be shown in any time zone. An answer without such a time
-costs nothing.
+One such time in one run must not keep everybody from reading a list that the run is in. psycopg refuses the whole
+answer; then it is read again here, with the nearest time that can be shown in any time zone. An answer without such a
+time costs nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The connections of a runtime: the one used last is taken first, so that its prepared statements stay warm.
 
-A place in the pool is an object. Whoever loses it, because an exception was raised between any two steps, gives it back by losing
-it: so there is no counter that could stay too high, and no lock that could stay closed.
+A place in the pool is an object. Whoever loses it, because an exception was raised between any two steps, gives it back
+by losing it: so there is no counter that could stay too high, and no lock that could stay closed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The connections to PostgreSQL of this process.
 
-The statements are in `cgk_tasks.sql.statements`, and run through `cgk_tasks.sql.door`; what most callers need of both is
-here as well. SQLAlchemy is not imported here: workers and senders that do not use it need not load it.
+The statements are in `cgk_tasks.sql.statements`, and run through `cgk_tasks.sql.door`; what most callers need of both
+is here as well. SQLAlchemy is not imported here: workers and senders that do not use it need not load it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The SQL statements by name, read from the `.sql` files beside this module.
 
 A file has blocks that begin with `-- name: NAME`. What several statements share stands once, in a block that begins
-with `-- fragment: NAME` or, with one argument, `-- fragment: NAME(ARGUMENT)`. A statement takes it in with `{{NAME}}` or
-`{{NAME(text)}}`: the text replaces `{ARGUMENT}` in the fragment, and may itself take in fragments. This happens once,
-when the file is read, so that PostgreSQL sees plain texts that never change.
+with `-- fragment: NAME` or, with one argument, `-- fragment: NAME(ARGUMENT)`. A statement takes it in with `{{NAME}}`
+or `{{NAME(text)}}`: the text replaces `{ARGUMENT}` in the fragment, and may itself take in fragments. This happens
+once, when the file is read, so that PostgreSQL sees plain texts that never change.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def every_statement() -> list[Statement]:
 
 
 def parse(file: str, text: str) -> dict[str, Statement]:
-    """The statements in a file's text, with its fragments taken in. Raises LookupError for a fragment that is not there."""
+    """The statements in a file's text, with its fragments taken in. Raises LookupError for a fragment that is not
+    there.
+    """
     parts = _BLOCK.split(text)
     bodies = [_COMMENT.sub("", body).strip().rstrip(";") for body in parts[4::4]]
     blocks = list(zip(parts[1::4], parts[2::4], parts[3::4], bodies, strict=True))

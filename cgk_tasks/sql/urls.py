@@ -16,7 +16,9 @@ _LIKE = "CGK_DATABASE_URL is not a URL like postgresql://user:password@host/name
 
 
 def parameters(url: str) -> dict[str, Any]:
-    """What libpq connects with, whatever driver the URL names. Raises ConfigurationError, which never quotes the URL."""
+    """What libpq connects with, whatever driver the URL names. Raises ConfigurationError, which never quotes the
+    URL.
+    """
     rest = _URL.fullmatch(url)
     if rest is None:
         kind = url.partition("://")[0] if "://" in url else None

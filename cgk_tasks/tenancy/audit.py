@@ -1,6 +1,7 @@
 """The audit: who changed what by the command line or in Python. The dashboard writes its own lines there as well.
 
-A line is written in the transaction of the change: what cannot be recorded does not happen, and what failed has no line.
+A line is written in the transaction of the change: what cannot be recorded does not happen, and what failed has no
+line.
 """
 
 from __future__ import annotations

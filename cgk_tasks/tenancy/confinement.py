@@ -29,7 +29,9 @@ _GRANTS = (
 
 
 def plan(tenant_id: str, schema: str | None, isolation: Isolation, settings: Settings) -> Tenant:
-    """The tenant as it would be registered. Raises ConfigurationError for an id or a schema that cannot be a tenant's."""
+    """The tenant as it would be registered. Raises ConfigurationError for an id or a schema that cannot be a
+    tenant's.
+    """
     check_id(tenant_id)
     role_name: str | None
     if isolation == "rls":

@@ -30,7 +30,9 @@ def check_id(tenant_id: str) -> None:
 
 
 def check_schema(tenant: Tenant) -> None:
-    """Refuse a schema that is not a tenant's, as `public` is where tenants share no tables. Raises ConfigurationError."""
+    """Refuse a schema that is not a tenant's, as `public` is where tenants share no tables. Raises
+    ConfigurationError.
+    """
     name = tenant.schema_name
     if name in _SCHEMAS or name.startswith(_OF_POSTGRESQL):
         raise ConfigurationError(

@@ -63,8 +63,8 @@ def set_up_tenants(tenants: Sequence[Tenant], *, jobs: int = 4, keep_going: bool
     """Run CGK_TENANT_SETUP for tenants that are registered, `jobs` at a time, and yield each as it ends.
 
     Every tenant is a transaction of its own; those that share a schema come one after the other. After an error the
-    tenants that are under way are ended, and the others skipped, unless `keep_going`. Raises ConfigurationError when the
-    setting is missing or names nothing, StoreError when PostgreSQL cannot be reached.
+    tenants that are under way are ended, and the others skipped, unless `keep_going`. Raises ConfigurationError when
+    the setting is missing or names nothing, StoreError when PostgreSQL cannot be reached.
     """
     hook = find_hook(get_settings())
     if hook is None:

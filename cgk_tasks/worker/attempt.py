@@ -1,7 +1,7 @@
 """One attempt of a job, the same for everybody who runs jobs.
 
-Workers, the local provider, eager runs, `testing.run_job` and `create_job_handler` all call `run_attempt`. They differ in
-the `end` alone: what becomes of the outcome. What is built in is a list of steps, the outermost first:
+Workers, the local provider, eager runs, `testing.run_job` and `create_job_handler` all call `run_attempt`. They differ
+in the `end` alone: what becomes of the outcome. What is built in is a list of steps, the outermost first:
 
     in_context      the run's tenant, and its names on each log line
     logged          a line at the start and one at the end
@@ -45,7 +45,9 @@ log = structlog.get_logger("cgk_tasks.runs")
 _stdlib_log = logging.getLogger("cgk_tasks.runs")
 
 End = Callable[["Attempt", Outcome], Outcome]
-"""Does what is to be done with an outcome. Returns what really happened: a commit can fail, a run be cancelled meanwhile."""
+"""Does what is to be done with an outcome. Returns what really happened: a commit can fail, a run be cancelled
+meanwhile.
+"""
 
 Interpreter = Callable[["Attempt", BaseException], Outcome | None]
 """What an exception of another framework means; None where it means nothing special."""
@@ -206,7 +208,9 @@ def run_attempt(attempt: Attempt) -> Outcome:
 
 
 def commit(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """The end of an attempt that nobody keeps a record of: what the job wrote with `ctx.db` is committed if it completed."""
+    """The end of an attempt that nobody keeps a record of: what the job wrote with `ctx.db` is committed if it
+    completed.
+    """
     try:
         if outcome.kind == "completed" and attempt.ctx.opened_session is not None:
             attempt.ctx.opened_session.commit()

@@ -50,7 +50,9 @@ class Dispatcher:
         return time.monotonic() < self._leads_until
 
     def take_lease(self) -> bool:
-        """Become or stay the leader. Another worker takes over a lease that was not renewed for a third of its timeout."""
+        """Become or stay the leader. Another worker takes over a lease that was not renewed for a third of its
+        timeout.
+        """
         if self._leads_until - time.monotonic() > self._lease_seconds / 2:
             return True
         asked_at = time.monotonic()
@@ -137,7 +139,8 @@ def _before(waiting_since: float | None, patience: float) -> datetime:
         return datetime.fromtimestamp(now.timestamp() - 60 * patience, UTC)
     if waiting_since == NOTHING_WAITS:
         return now
-    # A message is stamped by its sender's clock, after its run was marked by the database's: allow for the time between.
+    # A message is stamped by its sender's clock, after its run was marked by the database's: allow for the time
+    # between.
     return datetime.fromtimestamp(max(waiting_since - patience, 0.0), UTC)
 
 

@@ -31,9 +31,9 @@ def create_job_handler(
     """Wrap a handler as workers do, for tests and runners of your own: call the result with a JobContext.
 
     Around it is what workers have around a job, in the same order: tenant context, log lines, timing, time limit; then
-    `with_logging`, error classification, and `middleware`, the first the outermost. The handler may be `def` or `async def`. It returns
-    what the handler returns, and raises what it raises, as PermanentError or TransientError where that is known.
-    What the handler did with `ctx.db` is the caller's to commit (`ctx.opened_session.commit()`) and to close
+    `with_logging`, error classification, and `middleware`, the first the outermost. The handler may be `def` or `async
+    def`. It returns what the handler returns, and raises what it raises, as PermanentError or TransientError where that
+    is known. What the handler did with `ctx.db` is the caller's to commit (`ctx.opened_session.commit()`) and to close
     (`ctx.close_session()`).
 
     timeout: seconds or a timedelta, None for no limit. skip_tenant_context: for work that belongs to no tenant.

@@ -2,7 +2,7 @@
 
     claim         the runs of the packet become this worker's
     run_one       tenant, payload and job of a run; an event with several jobs becomes a parent of one run for each
-    attempt       the job's context, and the attempt itself (worker/attempt.py), which ends on record (worker/recorder.py)
+    attempt       the job's context, and the attempt itself (worker/attempt.py), which is recorded (worker/recorder.py)
     flush         what is left to be written of the packet
 
 Whatever goes wrong with one run costs the others of its packet nothing.

@@ -150,7 +150,9 @@ class Recorder:
         return self._go_on_later(run, attempt, outcome)
 
     def _refused(self, attempt: Attempt, exc: BaseException) -> Outcome:
-        """The outcome of an attempt whose own the record refuses. What it says is the framework's, so it can be stored."""
+        """The outcome of an attempt whose own the record refuses. What it says is the framework's, so it can be
+        stored.
+        """
         refused = OutcomeNotRecordedError(exc)
         limit = min(attempt.max_attempts or attempt.job.retry.max_attempts, _MOST_NOT_RECORDED)
         return replace(attempt, max_attempts=limit).failed(refused)

@@ -24,7 +24,9 @@ log = structlog.get_logger("cgk_tasks.recovery")
 POISON_PILL = "POISON_PILL"
 
 lost_workers: deque[str] = deque(maxlen=1000)
-"""Names of the workers that this process found silent and whose runs it reclaimed. Whoever reports them removes them."""
+"""Names of the workers that this process found silent and whose runs it reclaimed. Whoever reports them removes
+them.
+"""
 
 
 Loss = Literal["death", "lost end", "stop"]
@@ -51,7 +53,8 @@ def reclaim(
     """Take the running runs of a worker (all, or those in `ids`) away from it. Returns how many there were.
 
     They wait again and the dispatcher dispatches them, one to a message. A cancelled one is closed. One that killed its
-    process `max_deaths` times is failed as a poison pill, and one whose end was lost three times in a row as not recorded.
+    process `max_deaths` times is failed as a poison pill, and one whose end was lost three times in a row as not
+    recorded.
     """
     entry = _ENTRIES.get(loss)
     values = {
@@ -96,7 +99,9 @@ def _close(
 
 
 def reclaim_from_dead_workers(on_closed: RunClosed | None = None) -> int:
-    """Reclaim the runs of workers without a heartbeat. Only a worker whose own heartbeats got through all that time may."""
+    """Reclaim the runs of workers without a heartbeat. Only a worker whose own heartbeats got through all that time
+    may.
+    """
     timeout = get_settings().worker_timeout_seconds
     with autocommit() as connection:
         dead: list[Row] = fetch(connection, SQL["dead_workers"], {"timeout": timeout})

@@ -175,7 +175,9 @@ class Supervisor(threading.Thread):
         self._interrupt_cancelled(held)
 
     def _reclaim_forgotten(self, held: list[Row]) -> None:
-        """Runs that we hold on record but nobody here works on: PostgreSQL forgot their end, or their claim's answer."""
+        """Runs that we hold on record but nobody here works on: PostgreSQL forgot their end, or their claim's
+        answer.
+        """
         idle = [row["id"] for row in held if not self._pool.is_at_work(row)]
         self._not_active = {run_id: self._not_active.get(run_id, 0) + 1 for run_id in idle}
         forgotten = [run_id for run_id, looks in self._not_active.items() if looks >= _FORGOTTEN_LOOKS]

@@ -250,7 +250,8 @@ class TestServers:
 
 SMTP_URLS = st.sampled_from(
     ["smtp://{}:{}@127.0.0.1:9", "smtps://{}:{}@mail.example", "smtp+starttls://{}:{}@mail.example:587", "smtp://{}:{}@mail.example",
-     "smtps://{}:{}@", "{}:{}@mail.example", "smtps://{}:{}", "smtps://{}@mail.example/{}", "smtps://{}:{}@mail.example:port", "{}://{}"]
+     "smtps://{}:{}@", "{}:{}@mail.example", "smtps://{}:{}", "smtps://{}@mail.example/{}",
+     "smtps://{}:{}@mail.example:port", "{}://{}"]
 )  # fmt: skip
 
 

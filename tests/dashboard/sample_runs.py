@@ -1,4 +1,6 @@
-"""Runs of the last hours for the browser: many runs of one tenant, failures of two kinds, a suspended tenant, a schedule."""
+"""Runs of the last hours for the browser: many runs of one tenant, failures of two kinds, a suspended tenant, a
+schedule.
+"""
 
 import random
 import uuid

@@ -32,8 +32,10 @@ OUR_PAGES = [
 ]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
-    f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay", "/tenants/acme/suspend", "/tenants/acme/resume",
-    "/queues/pause", "/queues/resume", "/dead-letters/action", "/dead-letters/actions/1/abort", "/dead-letters/actions/1/resume",
+    f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay", "/tenants/acme/suspend",
+    "/tenants/acme/resume",
+    "/queues/pause", "/queues/resume", "/dead-letters/action", "/dead-letters/actions/1/abort",
+    "/dead-letters/actions/1/resume",
     "/schedules/ops.dailyCleanup/pause",
     "/schedules/ops.dailyCleanup/resume", "/schedules/ops.dailyCleanup/trigger",
     f"/schedules/of-tenants/{ANY_ID}/pause",

@@ -125,7 +125,8 @@ def test_poor_names_and_passwords_are_refused(no_users, name, password):
 
 
 @pytest.mark.parametrize("change", [
-    lambda: set_role("nobody", "viewer"), lambda: set_password("nobody", "long-enough-1"), lambda: remove_user("nobody"),
+    lambda: set_role("nobody", "viewer"), lambda: set_password("nobody", "long-enough-1"),
+    lambda: remove_user("nobody"),
 ])  # fmt: skip
 def test_a_user_who_is_not_there_cannot_be_changed(no_users, change):
     with pytest.raises(ConfigurationError, match="There is no user 'nobody'"):

@@ -8,7 +8,10 @@ from cgk_tasks.schedules.schedule import Schedule, add_schedules
 from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from tests.support import jobs  # noqa: F401 - the events test.behave and test.nobody
 
-TABLES = "runs, run_history, idempotency_keys, schedules, schedule_ticks, schedule_overrides, tenant_schedules, leases, job_events"
+TABLES = (
+    "runs, run_history, idempotency_keys, schedules, schedule_ticks, schedule_overrides, tenant_schedules, leases, "
+    "job_events"
+)
 
 
 @pytest.fixture

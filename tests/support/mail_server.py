@@ -87,8 +87,9 @@ def mail_server(tls=None, *, implicit: bool = False, login: bool = False) -> Ite
 
 @contextmanager
 def echoing_server(step: str, code: str) -> Iterator[int]:
-    """An SMTP server that answers to one step (`EHLO`, `AUTH`, `MAIL`, `RCPT`, `DATA`, `end` of the message) with a code of the
-    test's and all that it was told, the login in the clear too. Yields its port."""
+    """An SMTP server that answers to one step (`EHLO`, `AUTH`, `MAIL`, `RCPT`, `DATA`, `end` of the message) with a
+    code of the test's and all that it was told, the login in the clear too. Yields its port.
+    """
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self):

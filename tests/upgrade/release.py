@@ -8,7 +8,9 @@ RELEASES = ("0.1.0-5ff1491",)
 """From these one upgrades to the code at hand. Add one: `python scripts/keep_release.py TAG`, and its name here."""
 
 SETTINGS = {"0.1.0-5ff1491": {"CGK_SCHEDULES_NEED_JOBS": "true"}}
-"""What a release must be told so that its beat leaves out schedules without a job; later ones find out by themselves."""
+"""What a release must be told so that its beat leaves out schedules without a job; later ones find out by
+themselves.
+"""
 
 FOLDER = Path(__file__).parent / "releases"
 

@@ -83,7 +83,9 @@ def _of_columns(before: Schema, after: Schema) -> list[str]:
 
 
 def _of_constraints(before: Schema, after: Schema) -> list[str]:
-    """A check may be dropped, a key may not: ON CONFLICT needs it. A new one may refuse what the earlier release writes."""
+    """A check may be dropped, a key may not: ON CONFLICT needs it. A new one may refuse what the earlier release
+    writes.
+    """
     found = []
     for (table, name), text in after.constraints.items():
         if table in before.tables and before.constraints.get((table, name)) != text:

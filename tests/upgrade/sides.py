@@ -146,6 +146,7 @@ def leader(url: str) -> str | None:
     """The side whose worker leads, as its name begins."""
     rows = query(
         url,
-        "SELECT w.name FROM cgk.leases l JOIN cgk.workers w ON w.id = l.holder WHERE l.name = 'dispatcher' AND l.expires_at > now()",
+        "SELECT w.name FROM cgk.leases l JOIN cgk.workers w ON w.id = l.holder WHERE l.name = 'dispatcher' AND "
+        "l.expires_at > now()",
     )
     return rows[0][0].partition("@")[0] if rows else None

@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NEW_CODE = Path(cgk_tasks.__file__).parents[1]
 
 EVENTS = (
-    "upgrade.write", "upgrade.both", "upgrade.flaky", "upgrade.steps", "upgrade.limited", "upgrade.sends", "upgrade.add",
+    "upgrade.write", "upgrade.both", "upgrade.flaky", "upgrade.steps", "upgrade.limited", "upgrade.sends",
+    "upgrade.add",
     "upgrade.total",
 )  # fmt: skip
 """Each of these, sent by either side, must have been run by either side before the upgrade goes on."""

@@ -1,8 +1,8 @@
 """An email as the bytes that go to the server, and the proof that its header is what was set and nothing more.
 
 Values come from payloads and from tenants' settings. The standard library decodes encoded words in them (RFC 2047,
-`=?utf-8?q?...?=`), and Python before 3.11.10 and 3.12.5 writes what comes out as it is: with a line break in it, that is
-another header or another body (CVE-2024-6923). So the finished bytes are checked, on every Python.
+`=?utf-8?q?...?=`), and Python before 3.11.10 and 3.12.5 writes what comes out as it is: with a line break in it, that
+is another header or another body (CVE-2024-6923). So the finished bytes are checked, on every Python.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One secret: AES-256-GCM, bound to its tenant and its name, so that nobody can put it in another place.
 
-Stored as `sealed:1:KEY:DATA`. KEY is the beginning of the key's SHA-256, which tells which key is needed; DATA is the nonce
-and what was encrypted, in Base64. A text without that beginning was stored before there was encryption, and is plain.
+Stored as `sealed:1:KEY:DATA`. KEY is the beginning of the key's SHA-256, which tells which key is needed; DATA is the
+nonce and what was encrypted, in Base64. A text without that beginning was stored before there was encryption, and is
+plain.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def _newest() -> tuple[str, bytes]:
         "There is no key to encrypt this secret with.",
         hint=(
             "Make one with `cgk-tasks secrets key`, and set it as "
-            "CGK_ENCRYPTION_KEYS wherever workers run and secrets are stored, for instance in .env.local. Keep a copy: what is "
+            "CGK_ENCRYPTION_KEYS wherever workers run and secrets are stored, for instance in .env.local. Keep a "
+            "copy: what is "
             "encrypted cannot be read without it."
         ),
     )

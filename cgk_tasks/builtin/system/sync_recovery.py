@@ -1,7 +1,7 @@
 """The job of `system.syncRecovery`: what a synchronisation missed is done again.
 
-Of a schedule it makes a tick now, for the run's tenant. Of an event it repeats the tenant's runs that failed or found no
-job since the last success.
+Of a schedule it makes a tick now, for the run's tenant. Of an event it repeats the tenant's runs that failed or found
+no job since the last success.
 """
 
 from __future__ import annotations

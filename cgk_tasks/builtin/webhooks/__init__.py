@@ -1,4 +1,5 @@
-"""Outgoing webhooks: what tenants want to hear about is posted to their endpoints, signed by the Standard Webhooks scheme.
+"""Outgoing webhooks: what tenants want to hear about is posted to their endpoints, signed by the Standard Webhooks
+scheme.
 
     from cgk_tasks.builtin.webhooks import add_endpoint
 

@@ -1,4 +1,6 @@
-"""Where a webhook may go: to public addresses by https. The address that was checked is the one that is connected to."""
+"""Where a webhook may go: to public addresses by https. The address that was checked is the one that is connected
+to.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ _LONGEST_NAME: Final = 253
 
 
 def check_url(url: str, private_hosts: Collection[str]) -> httpx.URL:
-    """The URL, if a webhook may be posted to one of its form. Raises AddressRefusedError that says which part to change.
+    """The URL, if a webhook may be posted to one of its form. Raises AddressRefusedError that says which part to
+    change.
 
     private_hosts: names that may have private addresses, and may be reached by http.
     """
@@ -50,7 +53,8 @@ def check_url(url: str, private_hosts: Collection[str]) -> httpx.URL:
     host = host_of(parsed)
     if not _is_host(host):
         raise AddressRefusedError(
-            f"The host of the webhook URL, {host[:80]!r}, is none: neither an address nor a name like hooks.example.com."
+            f"The host of the webhook URL, {host[:80]!r}, is none: neither an address nor a name like "
+            "hooks.example.com."
         )
     if parsed.port is not None and not 1 <= parsed.port <= 65535:
         raise AddressRefusedError(f"The port of the webhook URL is {parsed.port}. Ports are from 1 to 65535.")

@@ -35,7 +35,9 @@ _TOPIC = re.compile(r"\*|[A-Za-z0-9_/-]+(\.[A-Za-z0-9_/-]+)*(\.\*)?")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a tenant wants messages of some topics. old_secret_until: so long it is signed with the secret before as well."""
+    """Where a tenant wants messages of some topics. old_secret_until: so long it is signed with the secret before as
+    well.
+    """
 
     id: str
     tenant_id: str

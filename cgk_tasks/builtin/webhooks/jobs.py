@@ -56,7 +56,9 @@ def process(ctx: JobContext[WebhookProcess]) -> dict[str, Any]:
 
 
 def retry(ctx: JobContext[WebhookRetry]) -> dict[str, Any]:
-    """Deliver again what failed. Attempt 1 begins anew with what was given up; the others are sent by the one before."""
+    """Deliver again what failed. Attempt 1 begins anew with what was given up; the others are sent by the one
+    before.
+    """
     kept = _find(ctx.tenant_id, ctx.payload.webhook_event_id)
     if ctx.payload.attempt <= 1:
         deliveries.reopen_deliveries(kept)

@@ -31,8 +31,8 @@ _ADDRESS: Final = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b|[0-9a-f]{0,4}(:[0-9a-f]
 class Answer:
     """What an endpoint answered. `error`: why the attempt failed, None if it did not. `status`: None without an answer.
 
-    `retry_after`: the least time to wait, in seconds, if the endpoint named one. `is_ours`: nothing was sent, for a reason on
-    this side, which does not count against the endpoint.
+    `retry_after`: the least time to wait, in seconds, if the endpoint named one. `is_ours`: nothing was sent, for a
+    reason on this side, which does not count against the endpoint.
     """
 
     seconds: float

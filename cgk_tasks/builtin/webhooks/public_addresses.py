@@ -57,7 +57,8 @@ SPECIAL_IPV6: Final = tuple(
 _UNICAST: Final = IPv6Network("2000::/3")
 """All that is given out to networks of the internet."""
 
-# Addresses that packets leave for an IPv4 address inside: that one counts. Where each begins, counted in bits from the end.
+# Addresses that packets leave for an IPv4 address inside: that one counts. Where each begins, counted in bits from the
+# end.
 _EMBEDDING: Final = (
     (IPv6Network("::ffff:0:0/96"), 0),  # IPv4-mapped
     (IPv6Network("64:ff9b::/96"), 0),  # NAT64 (RFC 6052): what DNS64 gives networks without IPv4

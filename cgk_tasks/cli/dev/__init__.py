@@ -19,7 +19,8 @@ def dev(
     concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Jobs at the same time.")] = 2,
     flower_port: Annotated[int, typer.Option(help="Flower's port; another one where it is taken.")] = 5555,
 ) -> None:
-    """Start a private PostgreSQL and Redis, migrate, and run a worker that reloads when code that your jobs import changes.
+    """Start a private PostgreSQL and Redis, migrate, and run a worker that reloads when code that your jobs import
+    changes.
 
     The services keep their data in .cgk/ in the working folder, and are left out where CGK_DATABASE_URL and
     CGK_BROKER_URL name your own. Ctrl-C stops everything.

@@ -23,7 +23,9 @@ def worker_name() -> str:
 
 
 def give_back_runs(show: Callable[[str], None]) -> Callable[[int], None]:
-    """A function to be called with the pid of the killed worker. What cannot be given back is reclaimed as usual, later."""
+    """A function to be called with the pid of the killed worker. What cannot be given back is reclaimed as usual,
+    later.
+    """
 
     def give_back(pid: int) -> None:
         try:

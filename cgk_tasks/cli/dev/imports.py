@@ -1,4 +1,6 @@
-"""Which files of the working folder the jobs import, found by reading them: also what a function imports when it runs."""
+"""Which files of the working folder the jobs import, found by reading them: also what a function imports when it
+runs.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Imported by the session's worker (`celery worker -I`): it writes down which files of the working folder it has loaded.
+"""Imported by the session's worker (`celery worker -I`): it writes down which files of the working folder it has
+loaded.
 
-With it the session knows modules that an application imports by a name made at run time, which reading its code does not
-show.
+With it the session knows modules that an application imports by a name made at run time, which reading its code does
+not show.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""One `cgk-tasks dev` a folder: a second one would run every schedule's beat and a worker on other code beside the first."""
+"""One `cgk-tasks dev` a folder: a second one would run every schedule's beat and a worker on other code beside the
+first.
+"""
 
 from __future__ import annotations
 

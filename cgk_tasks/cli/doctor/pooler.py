@@ -16,7 +16,9 @@ _PATIENCE_SECONDS = 3.0
 
 
 def check() -> list[Finding]:
-    """Whether a statement that one transaction prepared can be run in the next, on another of the server's connections."""
+    """Whether a statement that one transaction prepared can be run in the next, on another of the server's
+    connections.
+    """
     threshold = get_settings().prepare_threshold
     if not threshold:
         return [ok(_CHECK, "none are made (CGK_PREPARE_THRESHOLD)")]

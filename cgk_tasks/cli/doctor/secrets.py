@@ -25,7 +25,8 @@ def judge(stored: Sequence[Row], keys: Sequence[str]) -> Finding:
         return fail(
             "secrets",
             f"Stored secrets cannot be read here: {which}.",
-            f"CGK_ENCRYPTION_KEYS has {', '.join(keys) or 'none'}. Add the missing keys after the newest one, wherever workers "
+            f"CGK_ENCRYPTION_KEYS has {', '.join(keys) or 'none'}. Add the missing keys after the newest one, "
+            "wherever workers "
             "run. If a key is lost, set its secrets again.",
         )
     plain = [row for row in stored if row["key_id"] is None]

@@ -24,7 +24,8 @@ EXAMPLES = examples(
     "cgk-tasks setup jobs",
     "cgk-tasks setup jobs --non-interactive --provider celery",
     "cgk-tasks setup:jobs --verify-only || echo broken",
-    more=f"Exit codes: 0 a job has run (of inngest and trigger.dev: they know the keys), 1 failed otherwise, 2 wrong usage, {SETTING} a setting is missing or wrong, "
+    more="Exit codes: 0 a job has run (of inngest and trigger.dev: they know the keys), 1 failed otherwise, 2 "
+    f"wrong usage, {SETTING} a setting is missing or wrong, "
     f"{SERVER} a server cannot be used, {TRIAL} the test run did not complete, {INTERRUPTED} Ctrl-C.",
 )
 
@@ -59,8 +60,8 @@ def jobs(
     """Configure jobs in this folder, and prove with a real worker that they run.
 
     Also spelt cgk-tasks setup:jobs. Asks only for what neither the environment nor .env.local has, writes .env.local
-    (with a new key to encrypt secrets, for servers of your own), a module with a first job and a celeryconfig.py, makes the tables, and shows the run of a test event. Safe to
-    repeat.
+    (with a new key to encrypt secrets, for servers of your own), a module with a first job and a celeryconfig.py, makes
+    the tables, and shows the run of a test event. Safe to repeat.
     """
     from cgk_tasks.cli.setup.wizard import Options, run
 

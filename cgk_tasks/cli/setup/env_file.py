@@ -1,7 +1,8 @@
 """Writing settings to `.env.local`: only their own lines change, in one step, and nobody else may read the file.
 
-python-dotenv reads the file, here as in `Settings`. Its `set_key` does not write it: one call a key leaves a file between
-two calls that is half of each, it keeps the mode of a file that all may read, and it drops `export` and comments.
+python-dotenv reads the file, here as in `Settings`. Its `set_key` does not write it: one call a key leaves a file
+between two calls that is half of each, it keeps the mode of a file that all may read, and it drops `export` and
+comments.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _COMMENT = re.compile(r"\s+#.*")
 def write(path: Path, changes: Mapping[str, str]) -> None:
     """Set variables in an env file, which is made if it is missing. Its mode is 600 afterwards.
 
-    The file is replaced as a whole: a reader, or a kill at any moment, finds the old one or the new one. Every other line
-    stays as it is, byte for byte. Raises ConfigurationError as :func:`changed`, and for a file that is not UTF-8.
+    The file is replaced as a whole: a reader, or a kill at any moment, finds the old one or the new one. Every other
+    line stays as it is, byte for byte. Raises ConfigurationError as :func:`changed`, and for a file that is not UTF-8.
     """
     target = path.resolve()  # a link stays a link
     replace_file(target, changed(text_of(target), changes), mode=0o600)
@@ -52,7 +53,8 @@ def replace_file(target: Path, text: str, *, mode: int) -> None:
 def changed(text: str, changes: Mapping[str, str]) -> str:
     """The text of an env file with these variables set: in their lines, or at the end.
 
-    Raises ConfigurationError for a value that an env file cannot hold, and for a text whose open quote would swallow it.
+    Raises ConfigurationError for a value that an env file cannot hold, and for a text whose open quote would swallow
+    it.
     """
     result = _changed(text, changes)
     if _values(result) != {**_values(text), **changes}:

@@ -27,7 +27,9 @@ class _Key:
 
 @dataclass(frozen=True)
 class _System:
-    """url_names: the variable of a server of one's own. cloud: the address without it. unchecked: what no check shows."""
+    """url_names: the variable of a server of one's own. cloud: the address without it. unchecked: what no check
+    shows.
+    """
 
     title: str
     url_names: tuple[str, ...]

@@ -20,7 +20,8 @@ def settle_key(draft: Draft) -> None:
         return
     if needed := _keys_in_use():
         say(
-            f"warning: this database has secrets that need the key {', '.join(needed)}. Copy {KEYS[0]} from where it is set: "
+            f"warning: this database has secrets that need the key {', '.join(needed)}. Copy {KEYS[0]} from where "
+            "it is set: "
             "without it, jobs that need these secrets fail."
         )
         return

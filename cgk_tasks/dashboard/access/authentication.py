@@ -73,7 +73,8 @@ class Authentication:
         if settings.dashboard_open_on_loopback:
             if options.address not in _LOOPBACK or options.unix_socket:
                 raise ConfigurationError(
-                    f"CGK_DASHBOARD_OPEN_ON_LOOPBACK is set, but the dashboard listens on {options.address or 'every address'!r}. "
+                    "CGK_DASHBOARD_OPEN_ON_LOOPBACK is set, but the dashboard listens on "
+                    f"{options.address or 'every address'!r}. "
                     "Listen on 127.0.0.1, or unset it and add users: cgk-tasks dashboard user add NAME --role operator"
                 )
             return cls("open", settings)
@@ -136,7 +137,9 @@ class Authentication:
         return users.has_passwords() or bool(self.users_file.accounts())
 
     def _account(self, name: str) -> Account | None:
-        """What is stored about this user: for a login by password, by exact name; else with patterns, and by default."""
+        """What is stored about this user: for a login by password, by exact name; else with patterns, and by
+        default.
+        """
         account = users.find_account(name)
         if self.method != "users":
             return account or account_by_rules(name, self._rules) or Account(name, "viewer", "default")

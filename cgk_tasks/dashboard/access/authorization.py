@@ -1,4 +1,6 @@
-"""Every request is authorized before its handler runs, Flower's own handlers included: user, role, CSRF token, audit."""
+"""Every request is authorized before its handler runs, Flower's own handlers included: user, role, CSRF token,
+audit.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,11 @@ STRICT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-# Flower's pages write styles into elements, its style sheet has images in it, and one page a script, which our templates
-# give a nonce.
+# Flower's pages write styles into elements, its style sheet has images in it, and one page a script, which our
+# templates give a nonce.
 FLOWER_POLICY: Final = (
-    "default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' "
+    "data:; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'; object-src 'none'"
 )
 

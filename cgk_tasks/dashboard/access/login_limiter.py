@@ -1,8 +1,8 @@
 """Limits how fast passwords can be guessed. Counted in the memory of this process.
 
-Five wrong passwords in a minute for one user from one address, or fifty for any users from one address, and that address
-has to wait; the user can still log in from elsewhere. Against guesses from many addresses each further attempt for a user
-is delayed, never refused, and not at all where the user has logged in from before.
+Five wrong passwords in a minute for one user from one address, or fifty for any users from one address, and that
+address has to wait; the user can still log in from elsewhere. Against guesses from many addresses each further attempt
+for a user is delayed, never refused, and not at all where the user has logged in from before.
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ def save_user(name: str, role: Role, password: str | None) -> None:
 
 
 def import_accounts(accounts: Iterable[Account]) -> list[str]:
-    """Add accounts with the hashes that they have; of names that exist already nothing is changed. Returns the added."""
+    """Add accounts with the hashes that they have; of names that exist already nothing is changed. Returns the
+    added.
+    """
     with transaction() as connection:
         return [
             account.name

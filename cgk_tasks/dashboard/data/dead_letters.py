@@ -71,7 +71,8 @@ def _counts(row: Row, example: Row, tenant_id: str) -> GroupCounts:
     hide = Redaction(example["event"], decode(example["payload"]))
     return GroupCounts(
         Group(row["event"], row["fingerprint"], tenant_id), row["runs"], row["tenants"], row["first_at"],
-        row["last_at"], hide.text(example["error_code"] or ""), example["type"] or "", hide.text(example["message"] or ""),
+        row["last_at"], hide.text(example["error_code"] or ""), example["type"] or "",
+        hide.text(example["message"] or ""),
     )  # fmt: skip
 
 

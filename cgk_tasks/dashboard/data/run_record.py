@@ -87,7 +87,8 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
         for name in _MAY_QUOTE_THE_PAYLOAD:
             row[name] = hide.text(row[name]) if row[name] else None
     return RunRecord(
-        row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors), tuple(_timeline(row, errors, discarded)),
+        row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors),
+        tuple(_timeline(row, errors, discarded)),
         tuple(_relative(relative, show_sensitive=show_sensitive) for relative in relatives), without != payload, hide,
     )  # fmt: skip
 

@@ -60,7 +60,9 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListedRun:
-    """A line of the list. `summary` has the searchable fields of the payload, and nothing else of it; error_code may quote it, and is redacted."""
+    """A line of the list. `summary` has the searchable fields of the payload, and nothing else of it; error_code may
+    quote it, and is redacted.
+    """
 
     id: str
     sent_at: datetime

@@ -87,8 +87,10 @@ def _everything(name: str) -> dict[str, Any]:
         coming.append(moment)
     covered_at, coverage = last_coverage(schedule)
     return {
-        "schedule": in_force, "payload": redacted(schedule.event, dict(schedule.payload)), "is_enabled": is_enabled, "has_job": has_job, "known": known, "coming": coming, "ticks": last_ticks(name, 20),
-        "covered_at": covered_at, "reached": sum(row["run_id"] is not None for row in coverage), "tenants": len(coverage),
+        "schedule": in_force, "payload": redacted(schedule.event, dict(schedule.payload)), "is_enabled": is_enabled,
+        "has_job": has_job, "known": known, "coming": coming, "ticks": last_ticks(name, 20),
+        "covered_at": covered_at, "reached": sum(row["run_id"] is not None for row in coverage),
+        "tenants": len(coverage),
         "missed": [row for row in coverage if row["run_id"] is None][:200], "overrides": list_overrides(name)[:200],
     }  # fmt: skip
 
@@ -133,7 +135,9 @@ class TenantSchedulesPage(Page):
         tenant = self.field("tenant")
         schedules = await self.run_blocking(list_schedules, tenant or None)
         self.show(
-            "tenant_schedules.html", schedules=[_without_personal_data(one) for one in schedules[:_MOST_OF_TENANTS]], total=len(schedules), tenant=tenant,
+            "tenant_schedules.html",
+            schedules=[_without_personal_data(one) for one in schedules[:_MOST_OF_TENANTS]],
+            total=len(schedules), tenant=tenant,
             handled=await self.run_blocking(handled_events),
         )  # fmt: skip
 

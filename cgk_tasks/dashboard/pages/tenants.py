@@ -15,7 +15,8 @@ class TenantsPage(Page):
         within = self.field("within") if self.field("within") in SPANS else "24h"
         busiest = self.field("order") != "id"
         tenants = await self.run_blocking(
-            tenant_counts, hours=SPANS[within][1], starts_with=self.field("id"), after=self.field("after"), busiest=busiest,
+            tenant_counts, hours=SPANS[within][1], starts_with=self.field("id"), after=self.field("after"),
+            busiest=busiest,
         )  # fmt: skip
         following = tenants[-1].id if not busiest and len(tenants) == PAGE_SIZE else ""
         self.show(
