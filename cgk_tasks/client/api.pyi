@@ -291,8 +291,9 @@ from cgk_tasks.runs.models import RunHandle, RunStatus
 
 _Duration: TypeAlias = float | timedelta
 
-# For a call that fits no overload, mypy lists them all, unless one comes near when the arguments of generic types are left out
-# of the comparison. Then it says what is wrong with that one. This is the one: no dictionary fits it, and every one comes near.
+# For a call that fits no overload, mypy lists them all, unless one comes near when the arguments of generic types are
+# left out of the comparison. Then it says what is wrong with that one. This is the one: no dictionary fits it, and
+# every one comes near.
 _Got_co = TypeVar("_Got_co", covariant=True)
 _Put_contra = TypeVar("_Put_contra", contravariant=True)
 class PayloadThatFits(Protocol[_Got_co, _Put_contra]):

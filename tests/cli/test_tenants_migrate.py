@@ -44,7 +44,7 @@ def tables_with_colour(ids):
     with autocommit() as connection:
         found = fetch(
             connection,
-            """SELECT table_schema FROM information_schema.columns 
+            """SELECT table_schema FROM information_schema.columns
                 WHERE table_name = 'widgets' AND column_name = 'colour'
                 AND table_schema = ANY(%(schemas)s)""",
             {"schemas": [f"tenant_{tenant_id}" for tenant_id in ids]},
