@@ -29,7 +29,7 @@ broker_transport_options = (
         "socket_timeout": 5,  # a frozen Redis or a half-open socket must not block a worker for ever
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
-        "health_check_interval": 10,  # notices a silent Redis once a command fails; a blocked BRPOP goes on when Redis is back
+        "health_check_interval": 10,  # a BRPOP that is under way waits for Redis all the same
     }
     if _redis
     else {"confirm_publish": True}  # RabbitMQ may drop a message silently without it

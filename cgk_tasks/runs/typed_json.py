@@ -1,4 +1,4 @@
-"""JSON that keeps the types of a plain Celery task's arguments and result, as Celery's own JSON does.
+"""JSON that keeps the types of a adapted Celery task's arguments and result, as Celery's own JSON does.
 
 A value of a type that kombu knows (datetime, date, time, Decimal, UUID, bytes, and what an application has registered)
 is written as `{"__type__": "datetime", "__value__": "2026-03-01T09:30:00"}`. So are NaN and the infinities, which kombu

@@ -10,7 +10,7 @@ PACKAGE = """
     acancel_run active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job
     asend_jobs asend_jobs_in_chunks atrigger_and_wait cancel_job cancel_run classify_error compose_middleware
     create_app create_job_client create_job_handler create_permanent_error create_rate_limiter
-    create_retryable_error wait_seconds create_schedule current_tenant define_cron_job define_job delete_schedule
+    create_retryable_error create_schedule current_tenant define_cron_job define_job delete_schedule
     generate_idempotency_key get_job_client get_job_status get_run get_schedule get_settings idempotency_key
     late_schedules list_schedules override_schedule parse_idempotency_key pause_schedule platform_context
     replay_run reset_job_client reset_schedule resume_schedule retry_job schedule_job send_job send_jobs
