@@ -49,7 +49,8 @@ def healthy(start_worker, setting):
 def test_all_is_well_with_servers_a_worker_and_jobs(cgk, examined, healthy):
     levels = {check: finding["level"] for check, finding in examined().items()}
     assert levels == dict.fromkeys(
-        ["settings", "database", "rights", "migrations", "clock", "prepared statements", "broker", "eviction", "persistence", "jobs",
+        ["settings", "database", "rights", "migrations", "clock",
+         "prepared statements", "broker", "eviction", "persistence", "jobs",
         "tenants",
          "workers", "dispatcher", "queues", "schedules", "secrets"], "OK",
     )  # fmt: skip
