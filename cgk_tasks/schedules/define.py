@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.catalog import catalog_schedules
 from cgk_tasks.events.naming import class_name
 from cgk_tasks.events.registry import find_event
 from cgk_tasks.jobs.registry import JobDecorator, define_job
@@ -101,6 +102,7 @@ def define_cron_job(
 
     def register(handler: F) -> F:
         add_job(handler)
+        catalog_schedules()  # they come first in lists
         add_schedules(entry)
         return handler
 

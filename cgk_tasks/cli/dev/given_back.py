@@ -38,7 +38,7 @@ def give_back_runs(show: Callable[[str], None]) -> Callable[[int], None]:
                     on_closed=_follow,
                 )
                 with autocommit() as connection:
-                    execute(connection, SQL["leave"], {"id": worker["id"]})
+                    execute(connection, SQL["deregister_worker"], {"id": worker["id"]})
                 if runs:
                     show(f"{runs} {'run' if runs == 1 else 'runs'} had not ended and will run again")
         except psycopg.Error as exc:
