@@ -26,6 +26,7 @@ def start_beat(django):
     yield start
     for beat in started:
         beat.stop()
+        print(beat.log[-4000:])  # shown if the test failed
 
 
 def ticks(schedule="test-each-second"):

@@ -88,7 +88,7 @@ class Sender:
         self._canvas(tenant)
         self._cancels(own(Write, "cancelled"), own(Long, "long"))
         waited = own(Write, "waited")
-        result = trigger_and_wait(waited, timeout=60.0)
+        result = trigger_and_wait(waited, timeout=600.0)  # the test itself decides how long is too long
         self._note(id=result.run_id, event="upgrade.write", rows=[waited.key])
         if result.unwrap() != waited.key:
             raise AssertionError(f"{result} is not {waited.key}")
