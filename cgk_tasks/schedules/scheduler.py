@@ -77,7 +77,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
         """Read the entries again after taking over, after an operator's change, and every few minutes."""
         now = time.monotonic()
         begins = not self._leads
-        changed = self.schedule_changed()
+        changed = self._rows_changed()
         if begins:
             self.update_from_dict(self.app.conf.beat_schedule)
         if begins or changed or now >= self._reload_at:
@@ -86,6 +86,15 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
             self._heap_invalidated = True
             self._reload_at = now + _RELOAD_SECONDS
         self._leads = True
+
+    def _rows_changed(self) -> bool:
+        """Whether the time of the last change is another one than at the last look.
+
+        django-celery-beat asks whether it is later, and takes the first one it ever sees for known: a change that was
+        made just after a beat's very first start, or by a machine whose clock is behind, was not noticed.
+        """
+        before = self._last_timestamp
+        return self.schedule_changed() or self._last_timestamp != before
 
     @property
     def schedule(self) -> dict[str, ModelEntry]:
