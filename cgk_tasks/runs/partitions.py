@@ -20,7 +20,6 @@ log = structlog.get_logger("cgk_tasks.history")
 
 _AHEAD_DAYS = 7
 _DAY = re.compile(r"_(\d{4})(\d{2})(\d{2})$")
-_LOCK = 4_216_201_002
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,10 @@ def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[st
     """
     made = []
     with transaction() as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        # One process at a time. Not an advisory lock, which a tenant's SQL could hold; reads and writes go on.
+        connection.execute(
+            sql.SQL("LOCK TABLE cgk.{} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(table.name))
+        )
         existing = _partitions(connection, table)
         for offset in range(_AHEAD_DAYS + 1):
             day = today + timedelta(days=offset)

@@ -27,7 +27,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('cgk_tasks set-up of schema ' || %
 
 -- name: lock_registry
 -- One tenant is added at a time: processes that add the same tenant, or make the same role, wait for each other.
-SELECT pg_advisory_xact_lock(4216201002);
+-- Not an advisory lock, which a tenant's SQL could hold.
+LOCK TABLE cgk.tenants IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: add_tenant
 -- A tenant that is there already stays as it is, but one that is added by hand stays out of the query's hands.

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError, ResourceClosedError
 
 from cgk_tasks import (
     current_tenant,
@@ -129,6 +130,20 @@ def test_a_session_that_was_kept_is_refused_outside_of_a_context():
         kept = TenantSession(tenant)
     with pytest.raises(TenantContextError, match="outside"):
         kept.execute(text("SELECT 1"))
+
+
+def test_a_connection_that_was_kept_of_a_session_is_closed_with_it():
+    with tenant_context("acme"), tenant_session() as session:
+        kept = session.connection()
+        kept.execute(text("SELECT 1"))
+    with tenant_context("globex"), pytest.raises(ResourceClosedError):
+        kept.execute(text("SELECT 1"))
+
+
+@pytest.mark.parametrize("table", ["tenants", "run_history"])
+def test_a_tenant_cannot_lock_what_adding_tenants_and_keeping_history_lock(table):
+    with tenant_context("acme"), tenant_session() as session, pytest.raises(ProgrammingError, match="denied"):
+        session.execute(text(f"LOCK TABLE cgk.{table} IN SHARE UPDATE EXCLUSIVE MODE"))
 
 
 def test_a_tenants_session_commits_at_the_end_and_rolls_back_on_an_exception():
