@@ -60,7 +60,7 @@ class Task(Protocol):
 def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
     """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it."""
     state = process_state.shared()
-    if state.fenced:
+    if state.lease.is_over:
         return StoreError(
             "This worker is out of touch with PostgreSQL.", hint="The run waits and will be dispatched again."
         )

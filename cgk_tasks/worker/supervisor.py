@@ -24,6 +24,7 @@ from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, 
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.worker.heartbeat import Heartbeat
+from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
@@ -54,14 +55,14 @@ class Pool:
     """The events that the worker has jobs for."""
     is_at_work: Callable[[Row], bool]
     """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
+    lease: Lease
+    """What the processes of the pool may count on, renewed by each heartbeat."""
     held: Callable[[], Sequence[Holding]]
     """The runs that the pool has claimed and not yet recorded the end of."""
     interrupt: Callable[[int, Collection[str]], None]
     """Raise RunCancelledError in these runs, which the child with this pid holds."""
     fence: Callable[[], None]
-    """Kill every child at once, and claim nothing more."""
-    unfence: Callable[[], None]
-    """Claim runs again."""
+    """End what runs here at once: kill every child, interrupt the jobs of this process."""
     on_timed_out: Callable[[list[str], float], None]
     """Record that runs were killed by their hard time limit (seconds)."""
     on_closed: RunClosed
@@ -80,7 +81,7 @@ class Supervisor(threading.Thread):
         self._timed_out: queue.SimpleQueue[tuple[list[str], float]] = queue.SimpleQueue()
         self._look_at = 0.0
         self._tables = MissingTables()
-        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.unfence, self._tables)
+        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables)
         self._was_present = False
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
@@ -89,6 +90,11 @@ class Supervisor(threading.Thread):
     def leads(self) -> bool:
         """Whether this worker is the dispatcher now."""
         return self._dispatcher.leads
+
+    @property
+    def is_out_of_touch(self) -> bool:
+        """Whether this worker should leave messages to others: its heartbeats do not get through."""
+        return self._heartbeat.is_out_of_touch
 
     def timed_out(self, run_ids: list[str], seconds: float) -> None:
         """Called from the main thread: these runs' child is being killed for running too long."""
