@@ -22,6 +22,8 @@ log = structlog.get_logger("cgk_tasks.heartbeat")
 _OUT_OF_TOUCH_AT = 0.4
 """Part of the timeout after which the worker takes no more messages; at least two heartbeats."""
 _TRY_AGAIN_SECONDS = 1.0
+_GRACE = 1 / 3
+"""Part of the timeout in which every worker that lives has been heard after an outage; at least two heartbeats."""
 
 
 class Heartbeat:
@@ -35,6 +37,7 @@ class Heartbeat:
         self._beat, self._fence, self._lease = beat, fence, lease
         self._interval = settings.heartbeat_seconds
         self._timeout = settings.worker_timeout_seconds
+        self._grace = max(self._timeout * _GRACE, 2 * self._interval)
         self._in_touch_since: float | None = None
         self._fenced = False
         self._lock = threading.Lock()
@@ -62,9 +65,12 @@ class Heartbeat:
 
     @property
     def may_judge(self) -> bool:
-        """Whether silence of others means anything: after an outage all are silent until they had time to beat."""
+        """Whether silence of others means anything: after an outage all are silent until they had time to beat.
+
+        Their leases are over by then, and their children have ended themselves; this is for jobs that cannot be ended.
+        """
         since = self._in_touch_since
-        return since is not None and not self.is_out_of_touch and clock() - since > self._timeout
+        return since is not None and not self.is_out_of_touch and clock() - since > self._grace
 
     def _keep_beating(self) -> None:
         pause = 0.0
