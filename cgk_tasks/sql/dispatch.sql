@@ -11,7 +11,16 @@ WITH RECURSIVE lists AS (
          WHERE state = 'pending' AND handed_over_at IS NOT NULL AND (queue, priority) > (lists.queue, lists.priority)
          ORDER BY queue, priority, handed_over_at LIMIT 1) AS following
 )
-SELECT queue, priority, oldest FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
+SELECT queue, priority, oldest, now() AS now FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
+
+-- name: sent_at
+-- When these runs were dispatched by their sender, which was right after they were made. Of a run that was dispatched again
+-- or attempted, the record has a later dispatch.
+SELECT min(CASE WHEN hand_overs = 1 AND attempt = 0 THEN handed_over_at ELSE created_at END) AS sent_at
+  FROM (SELECT created_at, handed_over_at, hand_overs, attempt FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[])
+        UNION ALL
+        SELECT created_at, handed_over_at, hand_overs, attempt FROM cgk.run_history WHERE id = ANY(%(ids)s::uuid[]))
+       AS of_message;
 
 -- name: take_lease
 INSERT INTO cgk.leases (name, holder, expires_at)

@@ -14,7 +14,8 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.worker.lease import Lease, clock
+from cgk_tasks.sql.clock import steady
+from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
 
 log = structlog.get_logger("cgk_tasks.heartbeat")
@@ -70,13 +71,13 @@ class Heartbeat:
         Their leases are over by then, and their children have ended themselves; this is for jobs that cannot be ended.
         """
         since = self._in_touch_since
-        return since is not None and not self.is_out_of_touch and clock() - since > self._grace
+        return since is not None and not self.is_out_of_touch and steady() - since > self._grace
 
     def _keep_beating(self) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):
             self._fence_if_over()  # this process may have been stopped until now
-            asked_at = clock()  # not later than the time that the record notes
+            asked_at = steady()  # not later than the time that the record notes
             pause = min(self._interval, _TRY_AGAIN_SECONDS)
             try:
                 self._beat()

@@ -11,12 +11,13 @@ import mmap
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
 import structlog
+
+from cgk_tasks.sql.clock import steady
 
 log = structlog.get_logger("cgk_tasks.worker")
 
@@ -24,12 +25,6 @@ _OVER_AT: Final = 0.8
 """Part of the timeout after which the runs are ended; the rest is time for the ending."""
 _LOOKS: Final = 20
 _LOG_SECONDS: Final = 0.5
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def clock() -> float:
-    """Seconds that all processes of the machine count alike, and that pass also while it sleeps."""
-    return time.clock_gettime(_CLOCK)
 
 
 class Lease:
@@ -41,11 +36,11 @@ class Lease:
 
     def begin(self, timeout_seconds: float) -> None:
         """From now on the worker has to make itself heard."""
-        self._numbers[0] = clock()
+        self._numbers[0] = steady()
         self._numbers[1] = timeout_seconds * _OVER_AT
 
     def renew(self, asked_at: float) -> None:
-        """A heartbeat is on record; the record's time is not earlier than `asked_at`, by `clock()`."""
+        """A heartbeat is on record; the record's time is not earlier than `asked_at`, by `steady()`."""
         self._numbers[0] = asked_at
 
     @property
@@ -55,12 +50,12 @@ class Lease:
     @property
     def silent_seconds(self) -> float:
         """Since the last heartbeat that is on record."""
-        return clock() - self._numbers[0]
+        return steady() - self._numbers[0]
 
     @property
     def is_over(self) -> bool:
         limit = self._numbers[1]
-        return limit > 0 and clock() - self._numbers[0] > limit
+        return limit > 0 and steady() - self._numbers[0] > limit
 
     @property
     def look_seconds(self) -> float:

@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,6 +31,7 @@ from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.text import text_of
 from cgk_tasks.sql import postgres
+from cgk_tasks.sql.clock import heard, known_now
 from cgk_tasks.worker import counters, process_state
 from cgk_tasks.worker.attempt import Attempt, Hooks, Interpreter, run_attempt
 from cgk_tasks.worker.identity import worker_id
@@ -95,6 +95,8 @@ def claim(ids: Sequence[str]) -> list[Claimed]:
         raise  # no worker could claim these
     except (psycopg.Error, StoreError) as exc:
         raise NotClaimedError(f"PostgreSQL does not let this worker claim runs: {text_of(exc)}") from exc
+    if runs:
+        heard(runs[0].started_at)
     process_state.shared().hold([(run.id, run.attempt) for run in runs])
     _count_packet(len(runs))
     return runs
@@ -125,7 +127,7 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
         if seconds > budget:
             recorder.requeue(runs[done:])
             break
-        if done and run.expires_at is not None and run.expires_at < datetime.now(UTC):
+        if done and run.expires_at is not None and run.expires_at < known_now():
             recorder.requeue([run])  # the dispatcher closes it, and does what follows
         else:
             error = guarded(task, run, recorder)
