@@ -6,7 +6,7 @@ It could not claim them, so each would be lost until the dispatcher misses its r
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -64,7 +64,7 @@ class ConsumptionStep(bootsteps.StartStopStep):
 
     def start(self, consumer: Consumer) -> None:  # noqa: ARG002 - Celery's signature
         _steps[id(self._consumer.app)] = self
-        self._timer = self._consumer.timer.call_repeatedly(_LOOK_SECONDS, self._consumer.call_soon, (self._look,))
+        self._timer = self._consumer.timer.call_repeatedly(_LOOK_SECONDS, self._soon, (self._look,))
 
     def stop(self, consumer: Consumer) -> None:  # noqa: ARG002 - Celery's signature
         _steps.pop(id(self._consumer.app), None)
@@ -73,7 +73,19 @@ class ConsumptionStep(bootsteps.StartStopStep):
 
     def refused(self, request: Packet) -> None:
         """A child could not claim these runs. Called from any thread."""
-        self._consumer.call_soon(self._take_back, request)
+        self._soon(self._take_back, request)
+
+    def _soon(self, action: Callable[..., None], *args: Any) -> None:
+        self._consumer.call_soon(self._survive, action, *args)
+
+    def _survive(self, action: Callable[..., None], *args: Any) -> None:
+        """The consumer reconnects after a loss of its connection; anything else would end the worker."""
+        try:
+            action(*args)
+        except self._consumer.connection_errors:
+            raise
+        except Exception:
+            log.exception("consumption_not_changed")
 
     def _take_back(self, request: Packet) -> None:
         self._rest_until = time.monotonic() + _REST_SECONDS
