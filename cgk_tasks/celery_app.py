@@ -19,6 +19,7 @@ from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.celery_tasks import canvas, groups
 from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
+from cgk_tasks.celery_tasks.consumption import ConsumptionStep
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.config import get_settings
@@ -163,6 +164,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
     celery = CgkCelery(name, set_as_current=True)
     _load_settings(celery)
     celery.steps["worker"].add(SupervisorStep)
+    celery.steps["consumer"].add(ConsumptionStep)
     if get_settings().metrics_served_on:
         require_extra("worker", "CGK_METRICS_ADDRESS")
         from cgk_tasks.monitoring.worker_metrics import MetricsStep

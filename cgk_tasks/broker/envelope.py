@@ -10,8 +10,10 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -22,6 +24,9 @@ from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, new_run_id
 
 PACKET_HEADER = "cgk"
 """Marks a packet; its value is when it was dispatched, in seconds since 1970."""
+
+DISPATCHED_HEADER = "cgk_dispatched_at"
+"""The same by PostgreSQL's clock, where the dispatcher knows it."""
 
 TENANT_HEADER = "tenant"
 
@@ -50,6 +55,8 @@ def packet_message(packet: Sequence[Dispatch | NewRun]) -> Message:
     tenant = first.tenant_id if len(tenants) == 1 else f"{len(tenants)} tenants"
     summary = f"(tenant={tenant})" if len(packet) == 1 else f"(tenant={tenant}, {len(packet)} runs)"
     headers = _headers(first.event, message_id, tenant, summary) | {PACKET_HEADER: time.time()}
+    if first.dispatched_at is not None:
+        headers[DISPATCHED_HEADER] = min(run.dispatched_at or first.dispatched_at for run in packet).timestamp()
     ids = ",".join(f'"{run.id}"' for run in packet)
     body = f'[[[{ids}]], {{}}, {{"callbacks": null, "errbacks": null, "chain": null, "chord": null}}]'
     return Message(message_id, first.queue, first.priority, headers, body)
@@ -105,10 +112,21 @@ def redis_text(message: Message) -> bytes:
     )
 
 
-def handed_over_at(text: str | bytes) -> float:
-    """When a waiting message in Redis was dispatched, in seconds since 1970; 0 for a message that is not ours."""
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message that waits in the broker. dispatched_at: by PostgreSQL's clock, None if it does not say."""
+
+    dispatched_at: datetime | None
+    run_ids: tuple[str, ...]
+
+
+def waiting_of(text: str | bytes) -> Waiting:
+    """What a waiting message in Redis says of itself; nothing, if it is not ours."""
     try:
-        at = float(json.loads(text)["headers"][PACKET_HEADER])
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        return 0.0
-    return at if 0.0 < at < _LATEST else 0.0
+        envelope = json.loads(text)
+        at = float(envelope["headers"].get(DISPATCHED_HEADER) or 0.0)
+        (listed, *_), *_ = json.loads(base64.b64decode(envelope["body"]))
+        ids = tuple(str(uuid.UUID(one)) for one in listed)
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+        return Waiting(None, ())
+    return Waiting(datetime.fromtimestamp(at, UTC) if 0.0 < at < _LATEST else None, ids)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import redis
 from kombu import Connection, Exchange, Producer, Queue
@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cgk_tasks.broker.envelope import Message, handed_over_at, redis_key, redis_text
+from cgk_tasks.broker.envelope import Message, Waiting, redis_key, redis_text, waiting_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError
@@ -25,7 +25,7 @@ _PAUSE_AFTER_FAILURE_SECONDS = 1.0
 _SEND_SECONDS = 0.5
 _DISPATCH_SECONDS = 5.0
 _SHORTEST_WAIT_SECONDS = 0.01
-NOTHING_WAITS = float("inf")
+NOTHING_WAITS: Final = Waiting(None, ())
 
 T = TypeVar("T")
 
@@ -36,8 +36,8 @@ class Publisher(Protocol):
     def publish(self, messages: Sequence[Message]) -> None:
         """Dispatch messages. Raises BrokerError if that is not certain; dispatching again is harmless."""
 
-    def waiting_since(self, queue: str, priority: int) -> float | None:
-        """When the oldest waiting message was dispatched (seconds since 1970), NOTHING_WAITS if there is none.
+    def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:
+        """The oldest waiting message, NOTHING_WAITS if there is none.
 
         None if this broker cannot tell. Raises BrokerError.
         """
@@ -85,12 +85,12 @@ class RedisPublisher:
         finally:
             self._client.connection_pool.release(connection)
 
-    def waiting_since(self, queue: str, priority: int) -> float | None:
+    def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:
         try:
             text: Any = self._client.lindex(redis_key(queue, priority, self._prefix), -1)
         except (redis.RedisError, OSError) as exc:
             raise BrokerError(f"Redis does not answer: {exc}") from exc
-        return NOTHING_WAITS if text is None else handed_over_at(text)
+        return NOTHING_WAITS if text is None else waiting_of(text)
 
     def ping(self) -> None:
         try:
@@ -181,7 +181,7 @@ class AmqpPublisher:
             amqp_queue(name).bind(self._connection.default_channel).declare()
             self._declared.add(name)
 
-    def waiting_since(self, queue: str, priority: int) -> float | None:  # noqa: ARG002 - one list for all priorities
+    def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:  # noqa: ARG002 - one list for all priorities
         try:
             channel: Any = self._connection.default_channel
             declared = channel.queue_declare(queue, passive=True)
@@ -250,8 +250,8 @@ class SafePublisher:
     def publish(self, messages: Sequence[Message]) -> None:
         self._attempt(lambda publisher: publisher.publish(messages))
 
-    def waiting_since(self, queue: str, priority: int) -> float | None:
-        return self._attempt(lambda publisher: publisher.waiting_since(queue, priority))
+    def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:
+        return self._attempt(lambda publisher: publisher.oldest_waiting(queue, priority))
 
     def _attempt(self, action: Callable[[Publisher], T]) -> T:
         if not self._has_failed:

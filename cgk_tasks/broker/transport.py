@@ -42,6 +42,7 @@ class Channel(redis.Channel):
 
     connection_errors: tuple[type[Exception], ...]
     _queue_cycle: Any
+    _do_restore_message: Any
     _flush_brpop_reauth: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -75,6 +76,15 @@ class Channel(redis.Channel):
             return super().decode_body(body, encoding)
         except Exception:  # noqa: BLE001 - whatever base64 or a codec says
             raise UnreadableMessageError("its body is not encoded as it says") from None
+
+    def put_back(self, message: Any) -> None:
+        """Put a message to the front of its list, where it came from."""
+        info = message.delivery_info
+        with self.conn_or_acquire() as client:
+            self._do_restore_message(message.serializable(), info["exchange"], info["routing_key"], client)
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
+        self.put_back(message)
 
     def set_aside(self, queue: str, text: bytes | str, problem: str) -> None:
         """Put a message that cannot be read where people find it."""

@@ -27,6 +27,7 @@ from cgk_tasks.runs import tracing
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import Row
 from cgk_tasks.worker import cancellation, identity, process_state
+from cgk_tasks.worker.lease import LeaseWatch
 from cgk_tasks.worker.supervisor import Pool, Supervisor
 
 if TYPE_CHECKING:
@@ -115,10 +116,10 @@ def _pool(worker: WorkController) -> Pool:
         queues=lambda: list(worker.app.amqp.queues.consume_from),
         events=events_with_jobs,
         is_at_work=is_at_work,
+        lease=process_state.shared().lease,
         held=lambda: process_state.shared().held(),
         interrupt=cancellation.request,
         fence=lambda: _fence(worker),
-        unfence=lambda: setattr(process_state.shared(), "fenced", False),
         on_timed_out=on_timed_out,
         on_closed=on_closed,
     )
@@ -131,7 +132,7 @@ def _active_run_ids() -> list[str]:
 
 
 def _fence(worker: WorkController) -> None:
-    process_state.shared().fenced = True  # first: a child that is started now must not claim either
+    cancellation.interrupt_all()
     for process in list(getattr(getattr(worker.pool, "_pool", None), "_pool", None) or []):
         try:
             os.kill(process.pid, signal.SIGKILL)
@@ -141,10 +142,13 @@ def _fence(worker: WorkController) -> None:
 
 @signals.worker_process_init.connect
 def prepare_child(**_arguments: Any) -> None:
-    """In every child of the pool: it must not outlive its parent, and it can be interrupted."""
+    """In every child of the pool: it ends with its parent, also when that hangs, and it can be interrupted."""
     die_with_parent(_main_pid or os.getppid())
     cancellation.listen()
-    process_state.shared().end()
+    state = process_state.shared()
+    state.end()
+    if process_state.is_pool_child():
+        LeaseWatch(state.lease, state.is_at_work).start()
     # At shutdown a child waits 30 s for its parent to count the last results, which it sometimes never does: Celery
     # has dropped the messages that it did not see begin. Ours are on record by then.
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 5

@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from celery.worker.request import Request
+from celery.worker.state import task_ready
 
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
+from cgk_tasks.celery_tasks import consumption
 from cgk_tasks.celery_tasks.supervisors import supervisor_of
 from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.worker.pipeline import NotClaimedError
 
 
 class PacketRequest(Request):
-    """Celery's request, which also tells the supervisor of a hard time limit: the child cannot report its own death."""
+    """Celery's request, which also tells the supervisor of a hard time limit: the child cannot report its own death. A
+    message whose runs could not be claimed goes back to the broker.
+    """
+
+    is_given_back = False
 
     @property
     def run_ids(self) -> list[str]:
@@ -44,6 +51,13 @@ class PacketRequest(Request):
             if name in fields:
                 fields[name] = ""
         super().send_event(type, **fields)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        if isinstance(exc_info.exception, NotClaimedError):
+            task_ready(self)
+            consumption.refused(self.task.app, self)
+            return None
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:

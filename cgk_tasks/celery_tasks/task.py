@@ -24,6 +24,7 @@ from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.runs.text import text_of
+from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy.context import tenant_context
 from cgk_tasks.worker import pipeline
 from cgk_tasks.worker.attempt import run_inline
@@ -84,7 +85,7 @@ class TenantTask(Task[Any, Any]):
         self.request_stack.push(context)
         try:
             try:
-                ids = run_ids(args[0]) if PACKET_HEADER in (request or {}) else external_messages.adopt(self, context)
+                ids = run_ids(args[0]) if PACKET_HEADER in (request or {}) else _adopt(self, context)
                 error = pipeline.run_packet(adapter_of(self), ids)
             except Exception as exc:  # noqa: BLE001 - Celery reports it as the message's failure
                 error = exc
@@ -134,6 +135,15 @@ class EventTask(TenantTask):
         if args:
             raise CgkTasksError(f"{self.name} takes its fields by keyword: .delay(tenant_id=..., ...)")
         return super().apply_async(args, kwargs, **options)
+
+
+def _adopt(task: TenantTask, context: Context) -> list[str]:
+    try:
+        return external_messages.adopt(task, context)
+    except Exception as exc:
+        if postgres.is_away(exc) or postgres.is_not_migrated(exc):
+            raise pipeline.NotClaimedError("PostgreSQL does not take the message on record.") from exc
+        raise
 
 
 def _reported(error: BaseException | None) -> Exception | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError, as_seconds
 from cgk_tasks.runs.text import text_of
+from cgk_tasks.sql.clock import known_now
 
 
 def countdown_of(value: Any) -> float:
@@ -39,7 +40,7 @@ def expiry_of(value: Any) -> float | datetime | None:
 def seconds_until(moment: datetime) -> float:
     """How long it is until then; a date without a zone is UTC, as in Celery."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - datetime.now(UTC)).total_seconds()
+    return (aware - known_now()).total_seconds()
 
 
 def seconds_of(option: str, value: Any) -> float:

@@ -6,7 +6,6 @@ So nobody waits for ever for the end of a chain, and a replay can run what was l
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from celery.canvas import Signature
@@ -18,6 +17,7 @@ from cgk_tasks.events.registry import find_event
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, new_run_id, run_id_of
+from cgk_tasks.sql.clock import known_now
 
 NOT_SENT = "NOT_SENT"
 """Error code: the run could not be sent after the one before it had completed."""
@@ -56,7 +56,7 @@ def _entry(error: BaseException, code: str) -> dict[str, Any]:
         "module": type(error).__module__,
         "message": message,
         "args": _json_args(error, message),
-        "at": datetime.now(UTC).isoformat(),
+        "at": known_now().isoformat(),
     }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
@@ -32,6 +32,7 @@ from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import postgres
+from cgk_tasks.sql.clock import database_now, known_now
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
 
@@ -106,6 +107,7 @@ def new_run(
     # A character is up to four bytes: most payloads need not be encoded to be known as small enough.
     if 4 * len(payload) > settings.max_payload_bytes and (size := len(payload.encode())) > settings.max_payload_bytes:
         raise PayloadTooLargeError(event, size, settings.max_payload_bytes)
+    clock = database_now if tenant is None else known_now  # a provider that knows the tenant may have no database
     tenant = tenant or registry.require(tenant_id)
     state: State = "held" if tenant.state == "suspended" else "pending"
     run_id = origin.run_id or new_run_id()
@@ -115,7 +117,7 @@ def new_run(
             run_id, tenant_id, event, payload, settings.default_queue, DEFAULT_PRIORITY, state, origin.job, None, None,
             None, None, origin.parent_id, origin.replay_of, origin.canvas, origin.scheduled_for, trace,
         )  # fmt: skip
-    now = datetime.now(UTC)
+    now = clock()
     run_at = due_time(options.delay, options.run_at, now)
     if state == "pending" and run_at is not None and run_at > now:
         state = "scheduled"

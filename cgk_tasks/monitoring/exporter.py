@@ -48,9 +48,11 @@ class ExporterCollector(Collector):
         values = {"timeout": get_settings().worker_timeout_seconds, "lease": LEASE}
         with autocommit() as connection:
             row = fetch(connection, SQL["totals"], values)[0]
+            clocks = fetch(connection, SQL["worker_clocks"], values)
         yield _family("cgk_dispatcher_lag_seconds", [((), row["dispatcher_lag"] or 0.0)])
         yield _family("cgk_dispatcher_leads", [((), row["dispatcher_leads"])])
         yield _family("cgk_workers", [((state,), row[state]) for state in ("alive", "silent")])
+        yield _family("cgk_worker_clock_offset_seconds", [((one["name"],), one["seconds"]) for one in clocks])
         yield _family("cgk_tenants", [((status,), row[status]) for status in ("active", "suspended")])
 
     def _open_runs(self) -> Iterator[Metric]:

@@ -244,10 +244,11 @@ def _broker() -> Iterator[Gate]:
 
 
 def _after_a_crash(facts: Row) -> Iterator[Gate]:
-    if facts["claims_barred"]:
+    if missing := facts["claims_wait_for"]:
         yield Gate(
-            "after_a_crash", "PostgreSQL restarted after a crash, and a worker has not yet said what it is running.",
-            f"It is cleared up within {get_settings().worker_timeout_seconds:g} s.",
+            "after_a_crash",
+            f"PostgreSQL restarted after a crash, and has not heard yet what these workers run: {', '.join(missing)}.",
+            f"One that stays silent counts as dead after {get_settings().worker_timeout_seconds:g} s.",
         )  # fmt: skip
 
 

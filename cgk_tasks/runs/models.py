@@ -79,6 +79,11 @@ class NewRun(NamedTuple):
         """As of a Dispatch: a new run may travel with others."""
         return False
 
+    @property
+    def dispatched_at(self) -> None:
+        """As of a Dispatch: only the record knows."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class RunHandle:
@@ -143,3 +148,5 @@ class Dispatch(NamedTuple):
     priority: int
     alone: bool = False
     """Not in a packet with others: this run's process died before."""
+    dispatched_at: datetime | None = None
+    """As the record has it."""

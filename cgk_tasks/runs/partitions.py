@@ -12,6 +12,7 @@ import structlog
 from psycopg import sql
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import forget_program_actions
 
@@ -35,7 +36,7 @@ DAILY_TABLES = (DailyTable("run_history", "closed_at"), DailyTable("run_logs", "
 
 def run_housekeeping() -> None:
     """Everything that must be done once in a while; safe to repeat."""
-    today = datetime.now(UTC).date()
+    today = database_now().date()
     for table in DAILY_TABLES:
         make_partitions(today, table)
         drop_partitions(today - timedelta(days=get_settings().history_days), table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
@@ -17,6 +17,7 @@ from cgk_tasks.schedules.reconcile import Entry, reconcile
 from cgk_tasks.schedules.schedule import Schedule
 from cgk_tasks.schedules.tenant_ticks import fire_tenant_schedules, next_tenant_tick
 from cgk_tasks.schedules.ticks import due
+from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import autocommit, execute, statements
 
 SQL = statements("schedules")
@@ -25,14 +26,10 @@ log = structlog.get_logger("cgk_tasks.schedules")
 _HOUSEKEEPING_SECONDS = 3600.0
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Engine:
     """Makes every due tick of SCHEDULES and of the tenants' own schedules. Only the leading beat ticks it."""
 
-    def __init__(self, schedules: Mapping[str, Schedule], clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, schedules: Mapping[str, Schedule], clock: Callable[[], datetime] = database_now) -> None:
         self._schedules = schedules
         self._clock = clock
         self._entries: list[Entry] = []

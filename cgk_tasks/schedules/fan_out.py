@@ -19,6 +19,7 @@ from cgk_tasks.flow.accept import dispatch
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch
 from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
 from cgk_tasks.schedules.ticks import is_late
+from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements, transaction
 from cgk_tasks.tenancy import sync
 from cgk_tasks.tenancy.audit import note
@@ -61,7 +62,7 @@ def fire(
     tenant_id: for this tenant only. given_up: missed ticks that this one stands for, for the record. A broker that is
     down is no error. Raises psycopg.Error; then nothing was made, and the tick can be tried again.
     """
-    now = now or datetime.now(UTC)
+    now = now or database_now()
     _prepare_tenants(schedule)
     with transaction() as connection:
         values = {"schedule": schedule.name, "scheduled_for": scheduled_for, "by_hand": by_hand, "given_up": given_up}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.job_events import handled_events
 from cgk_tasks.schedules.leadership import LEASE
+from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 
 SQL = statements("schedules")
@@ -29,7 +30,7 @@ def late_schedules(tolerance_seconds: float = 120.0, *, now: datetime | None = N
     Schedules without a job do not tick, and are never late. Empty while all is well, and where no beat has ever run.
     With it: beat is down, or cannot make the tick.
     """
-    now = now or datetime.now(UTC)
+    now = now or database_now()
     limit = now - timedelta(seconds=tolerance_seconds)
     handled = handled_events()
     with autocommit() as connection:

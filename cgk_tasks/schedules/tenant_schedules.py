@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, get_args
 
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError, TenantContextError, UnknownScheduleError
@@ -19,6 +19,7 @@ from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runs.text import text_of
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.schedule import Misfire, Overlap, payload_text
+from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements, transaction
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.audit import note
@@ -70,7 +71,7 @@ def create_schedule(
     """
     if isinstance(event, TenantEvent):
         payload, event = event.to_wire(), event.event_name
-    now = datetime.now(UTC)
+    now = database_now()
     if dedup_key is not None and not 0 < len(dedup_key) <= _MAX_KEY:
         raise InvalidOptionError("dedup_key", f"must be a text of 1 to {_MAX_KEY} characters")
     here = find_current_tenant()
@@ -186,7 +187,7 @@ def _set_paused(schedule_id: str, *, is_paused: bool) -> TenantSchedule:
 
 def _change(known: TenantSchedule, wanted: dict[str, Any], *, is_paused: bool) -> TenantSchedule:
     times_change = (known.cron, known.timezone, known.is_paused) != (wanted["cron"], wanted["timezone"], is_paused)
-    now = datetime.now(UTC)
+    now = database_now()
     values = {
         **wanted,
         "id": known.id,

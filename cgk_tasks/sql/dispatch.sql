@@ -11,7 +11,16 @@ WITH RECURSIVE lists AS (
          WHERE state = 'pending' AND handed_over_at IS NOT NULL AND (queue, priority) > (lists.queue, lists.priority)
          ORDER BY queue, priority, handed_over_at LIMIT 1) AS following
 )
-SELECT queue, priority, oldest FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
+SELECT queue, priority, oldest, now() AS now FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
+
+-- name: sent_at
+-- When these runs were dispatched by their sender, which was right after they were made. Of a run that was dispatched again
+-- or attempted, the record has a later dispatch.
+SELECT min(CASE WHEN hand_overs = 1 AND attempt = 0 THEN handed_over_at ELSE created_at END) AS sent_at
+  FROM (SELECT created_at, handed_over_at, hand_overs, attempt FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[])
+        UNION ALL
+        SELECT created_at, handed_over_at, hand_overs, attempt FROM cgk.run_history WHERE id = ANY(%(ids)s::uuid[]))
+       AS of_message;
 
 -- name: take_lease
 INSERT INTO cgk.leases (name, holder, expires_at)
@@ -24,8 +33,16 @@ RETURNING name;
 DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 
 -- name: heartbeat
-INSERT INTO cgk.workers (id, name, pid, queues) VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s)
-ON CONFLICT (id) DO UPDATE SET heartbeat_at = now(), queues = EXCLUDED.queues;
+-- now: what PostgreSQL's clock says. waited_for: workers that bar all claims, because they have not yet said what they run
+-- since PostgreSQL crashed (is_barred).
+INSERT INTO cgk.workers (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds)
+VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(pid_namespace)s, %(process_started)s, %(clock_offset)s)
+ON CONFLICT (id) DO UPDATE
+   SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds
+RETURNING clock_timestamp() AS now,
+          ARRAY(SELECT w.name || ', silent for ' || round(extract(epoch FROM now() - w.heartbeat_at)) || ' s'
+                  FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id
+                 WHERE p.worker_id IS NULL AND w.id <> %(id)s::uuid ORDER BY w.name) AS waited_for;
 
 -- name: register_worker
 -- A row comes back at a worker's first heartbeat, and at its first after a crash of PostgreSQL.
@@ -36,7 +53,7 @@ WITH gone AS (DELETE FROM cgk.presence WHERE worker_id = %(id)s::uuid)
 DELETE FROM cgk.workers WHERE id = %(id)s::uuid;
 
 -- name: list_workers
-SELECT id::text, name, pid, queues, started_at, heartbeat_at,
+SELECT id::text, name, pid, queues, started_at, heartbeat_at, clock_offset_seconds,
        extract(epoch FROM now() - heartbeat_at)::float8 AS silent_seconds
   FROM cgk.workers ORDER BY name;
 
@@ -60,6 +77,23 @@ WITH gone AS (
      WHERE id = %(id)s::uuid AND heartbeat_at < now() - make_interval(secs => %(timeout)s) RETURNING id, name
 ), absent AS (
     DELETE FROM cgk.presence USING gone WHERE worker_id = gone.id
+)
+SELECT name FROM gone;
+
+-- name: silent_neighbours
+-- Workers of this machine that missed a heartbeat: whether their processes live can be seen here.
+SELECT id::text, pid, process_started FROM cgk.workers
+ WHERE pid_namespace = %(pid_namespace)s AND process_started IS NOT NULL AND id <> %(id)s::uuid
+   AND heartbeat_at < now() - make_interval(secs => %(silence)s);
+
+-- name: deregister_gone_worker
+-- Its process has ended: its lease is free as well.
+WITH gone AS (
+    DELETE FROM cgk.workers WHERE id = %(id)s::uuid RETURNING id, name
+), absent AS (
+    DELETE FROM cgk.presence USING gone WHERE worker_id = gone.id
+), free AS (
+    DELETE FROM cgk.leases USING gone WHERE holder = gone.id
 )
 SELECT name FROM gone;
 

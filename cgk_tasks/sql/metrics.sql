@@ -47,6 +47,12 @@ SELECT (SELECT count(*) FROM cgk.workers WHERE heartbeat_at >= now() - make_inte
                  WHERE state = 'pending' AND handed_over_at IS NULL AND priority = p.priority
                  ORDER BY run_at LIMIT 1) AS first))), 0)::float8 AS dispatcher_lag;
 
+-- name: worker_clocks
+-- How far the clocks of living workers are off.
+SELECT name, avg(clock_offset_seconds) AS seconds FROM cgk.workers
+ WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s) AND clock_offset_seconds IS NOT NULL
+ GROUP BY name ORDER BY name;
+
 -- name: ticks_missed
 SELECT schedule, sum(given_up)::int AS ticks FROM cgk.schedule_ticks
  WHERE fired_at > now() - interval '24 hours' AND given_up > 0 GROUP BY schedule;

@@ -25,7 +25,7 @@ t.isolation, t.schema_name, t.role_name
 id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid
 
 -- fragment: dispatched
-r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state
+r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state, r.handed_over_at
 
 -- fragment: closed
 -- What those who close runs that no worker holds need for what follows.

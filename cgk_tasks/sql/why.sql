@@ -12,8 +12,8 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
          WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s)) AS workers,
        (SELECT count(*) FROM cgk.workers a
          WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND r.queue = ANY(a.queues)) AS listening,
-       EXISTS (SELECT FROM cgk.workers a LEFT JOIN cgk.presence p ON p.worker_id = a.id WHERE p.worker_id IS NULL)
-           AS claims_barred
+       ARRAY(SELECT a.name FROM cgk.workers a LEFT JOIN cgk.presence p ON p.worker_id = a.id
+              WHERE p.worker_id IS NULL ORDER BY a.name) AS claims_wait_for
   FROM cgk.runs r
   LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
   LEFT JOIN cgk.paused_queues q ON q.queue = r.queue

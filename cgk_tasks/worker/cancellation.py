@@ -56,11 +56,7 @@ class interruptible(AbstractContextManager[None]):  # noqa: N801 - used like a f
 def request(pid: int, run_ids: Collection[str]) -> None:
     """Called in the main process: interrupt these runs, which the process `pid` holds."""
     if pid == os.getpid():
-        _cancelled.update(run_ids)
-        for run_id in run_ids:
-            thread = _running.get(run_id)
-            if thread is not None:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Interrupt))
+        _interrupt_here(run_ids)
         return
     path = _note_for(pid)
     path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -71,20 +67,38 @@ def request(pid: int, run_ids: Collection[str]) -> None:
         os.kill(pid, SIGNAL)
 
 
+def interrupt_all() -> None:
+    """Called in the main process: interrupt every run that one of its own threads works on."""
+    _interrupt_here(list(_running))
+
+
+def _interrupt_here(run_ids: Collection[str]) -> None:
+    _cancelled.update(run_ids)
+    for run_id in run_ids:
+        thread = _running.get(run_id)
+        if thread is None:
+            continue
+        if thread == threading.main_thread().ident and signal.getsignal(SIGNAL) is _on_signal:
+            signal.pthread_kill(thread, SIGNAL)  # it also ends a sleep
+        else:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Interrupt))
+
+
 def _note_for(pid: int) -> Path:
     return Path(tempfile.gettempdir()) / f"cgk-cancelled-{worker_id()}" / str(pid)
 
 
 def listen() -> None:
-    """Called once in each child of the pool, in its main thread."""
+    """Called once in each process that runs jobs in its main thread."""
     signal.signal(SIGNAL, _on_signal)
 
 
 def _on_signal(_signal: int, _frame: FrameType | None) -> None:
     with suppress(OSError, ValueError):
         _cancelled.update(json.loads(_note_for(os.getpid()).read_text(encoding="ascii")))
-    for run_id in _running:
-        if run_id in _cancelled:
+    here = threading.get_ident()  # signals are handled in the main thread, whose run it may not be
+    for run_id, thread in list(_running.items()):
+        if thread == here and run_id in _cancelled:
             raise _Interrupt
 
 

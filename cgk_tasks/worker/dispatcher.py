@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
+from cgk_tasks.broker.envelope import Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
@@ -106,15 +107,15 @@ class Dispatcher:
         """A run that was dispatched before the oldest message still in its list, and not claimed, was lost."""
         patience = get_settings().dispatch_patience_seconds
         with autocommit() as connection:
-            lists = fetch(connection, SQL["unclaimed_lists"], {"patience": patience})
+            lists = fetch(connection, SQL["unclaimed_lists"], {"patience": patience})  # before the look at the broker
         handed = 0
         for row in lists:
             try:
-                since = get_patient_publisher().waiting_since(row["queue"], row["priority"])
+                waiting = get_patient_publisher().oldest_waiting(row["queue"], row["priority"])
             except BrokerError:
                 return handed
-            before = _before(since, patience)
-            if row["oldest"] < before:
+            before = _before(waiting, row["now"], patience)
+            if before is not None and row["oldest"] < before:
                 found = self._dispatch(
                     "dispatch_lost",
                     {"queue": row["queue"], "priority": row["priority"], "before": before, "patience": patience},
@@ -131,22 +132,38 @@ class Dispatcher:
         publish(unit.accepted)
 
 
-def _before(waiting_since: float | None, patience: float) -> datetime:
-    """Dispatches before this time are not in the broker any more."""
-    now = datetime.now(UTC)
-    if waiting_since is None:
+def _before(waiting: Waiting | None, now: datetime, patience: float) -> datetime | None:
+    """Dispatches before this time are not in the broker any more; None if that cannot be told. Every time here is by
+    PostgreSQL's clock.
+    """
+    if waiting is None:
         # This broker cannot show its oldest message: only a long silence is suspicious.
-        return datetime.fromtimestamp(now.timestamp() - 60 * patience, UTC)
-    if waiting_since == NOTHING_WAITS:
+        return now - timedelta(seconds=60 * patience)
+    if waiting is NOTHING_WAITS:
         return now
-    # A message is stamped by its sender's clock, after its run was marked by the database's: allow for the time
-    # between.
-    return datetime.fromtimestamp(max(waiting_since - patience, 0.0), UTC)
+    at = waiting.dispatched_at or _sent_at(waiting)
+    # A run is marked as dispatched before its message is there: allow for the time between.
+    return None if at is None else at - timedelta(seconds=patience)
+
+
+def _sent_at(waiting: Waiting) -> datetime | None:
+    """When a message that came from a sender was dispatched, by the record of its runs."""
+    with autocommit() as connection:
+        found: datetime | None = fetch(connection, SQL["sent_at"], {"ids": list(waiting.run_ids)})[0]["sent_at"]
+    return found
 
 
 def dispatches(rows: list[Row]) -> list[Dispatch]:
     return [
-        Dispatch(row["id"], row["tenant_id"], row["event"], row["queue"], row["priority"], alone=row["deaths"] > 0)
+        Dispatch(
+            row["id"],
+            row["tenant_id"],
+            row["event"],
+            row["queue"],
+            row["priority"],
+            alone=row["deaths"] > 0,
+            dispatched_at=row["handed_over_at"],
+        )
         for row in rows
         if row["state"] == "pending"
     ]

@@ -1,13 +1,12 @@
 """A worker's heartbeat on record, and the fence that stops the worker's runs when heartbeats do not get through.
 
 Others take over the runs of a worker that is silent for `worker_timeout_seconds`. So that no run executes twice at
-once, a worker that cannot make itself heard stops its own runs before that.
+once, a worker that cannot make itself heard stops its own runs before that, as its lease says.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import psycopg
@@ -15,32 +14,34 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.sql.clock import steady
+from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
 
 log = structlog.get_logger("cgk_tasks.heartbeat")
 
-_FENCE_AT = 0.8
-"""Part of the timeout after which the worker stops its runs; the rest is time for the stopping."""
-_LOOKS = 20
+_OUT_OF_TOUCH_AT = 0.4
+"""Part of the timeout after which the worker takes no more messages; at least two heartbeats."""
+_TRY_AGAIN_SECONDS = 1.0
+_GRACE = 1 / 3
+"""Part of the timeout in which every worker that lives has been heard after an outage; at least two heartbeats."""
 
 
 class Heartbeat:
     """Two threads: one waits for PostgreSQL (which may neither answer nor refuse), the other one waits for nobody."""
 
     def __init__(
-        self,
-        beat: Callable[[], None],
-        fence: Callable[[], None],
-        unfence: Callable[[], None],
-        tables: MissingTables,
+        self, beat: Callable[[], None], fence: Callable[[], None], lease: Lease, tables: MissingTables
     ) -> None:
         settings = get_settings()
         self._tables = tables
-        self._beat, self._fence, self._unfence = beat, fence, unfence
+        self._beat, self._fence, self._lease = beat, fence, lease
         self._interval = settings.heartbeat_seconds
         self._timeout = settings.worker_timeout_seconds
-        self._last_beat = time.monotonic()
+        self._grace = max(self._timeout * _GRACE, 2 * self._interval)
         self._in_touch_since: float | None = None
+        self._fenced = False
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep_beating, name="cgk-heartbeat", daemon=True),
@@ -48,6 +49,7 @@ class Heartbeat:
         ]
 
     def start(self) -> None:
+        self._lease.begin(self._timeout)
         for thread in self._threads:
             thread.start()
 
@@ -57,14 +59,26 @@ class Heartbeat:
             thread.join(timeout)
 
     @property
+    def is_out_of_touch(self) -> bool:
+        """Whether heartbeats have not got through for so long that this worker should leave messages to others."""
+        patience = max(self._timeout * _OUT_OF_TOUCH_AT, 2 * self._interval)
+        return self._fenced or self._lease.silent_seconds > min(patience, self._lease.limit)
+
+    @property
     def may_judge(self) -> bool:
-        """Whether silence of others means anything: after an outage all are silent until they had time to beat."""
+        """Whether silence of others means anything: after an outage all are silent until they had time to beat.
+
+        Their leases are over by then, and their children have ended themselves; this is for jobs that cannot be ended.
+        """
         since = self._in_touch_since
-        return since is not None and time.monotonic() - since > self._timeout
+        return since is not None and not self.is_out_of_touch and steady() - since > self._grace
 
     def _keep_beating(self) -> None:
-        while not self._stopping.is_set():
-            asked_at = time.monotonic()  # not later than the time that the record notes
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            self._fence_if_over()  # this process may have been stopped until now
+            asked_at = steady()  # not later than the time that the record notes
+            pause = min(self._interval, _TRY_AGAIN_SECONDS)
             try:
                 self._beat()
             except (psycopg.Error, CgkTasksError) as exc:
@@ -75,22 +89,26 @@ class Heartbeat:
                 self._in_touch_since = None
                 log.exception("heartbeat_failed")
             else:
-                self._last_beat = asked_at
-                self._tables.are_there()
-                if self._in_touch_since is None:
-                    self._in_touch_since = asked_at
-            self._stopping.wait(self._interval)
+                self._got_through(asked_at)
+                pause = self._interval
+
+    def _got_through(self, asked_at: float) -> None:
+        self._tables.are_there()
+        if self._in_touch_since is None or self.is_out_of_touch:
+            self._in_touch_since = asked_at
+        with self._lock:
+            self._lease.renew(asked_at)
+            if self._fenced and not self._lease.is_over:
+                self._fenced = False
+                log.warning("worker_unfenced")
 
     def _watch(self) -> None:
-        patience = self._timeout * _FENCE_AT
-        fenced = False
-        while not self._stopping.wait(patience / _LOOKS):
-            silent = time.monotonic() - self._last_beat
-            if silent > patience and not fenced:
-                log.error("worker_fenced", silent_seconds=round(silent, 1))
-                fenced = True
+        while not self._stopping.wait(self._lease.look_seconds):
+            self._fence_if_over()
+
+    def _fence_if_over(self) -> None:
+        with self._lock:
+            if self._lease.is_over and not self._fenced:
+                self._fenced = True
+                log.error("worker_fenced", silent_seconds=round(self._lease.silent_seconds, 1))
                 self._fence()
-            elif silent <= patience and fenced:
-                log.warning("worker_unfenced")
-                fenced = False
-                self._unfence()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from cgk_tasks.errors import CgkTasksError, RetryLater, RunCancelledError, wait_seconds
@@ -14,6 +14,7 @@ from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job
 from cgk_tasks.jobs.retry import next_delay
 from cgk_tasks.runs.text import storable_json, text_of, traceback_of
+from cgk_tasks.sql.clock import known_now
 
 _MAX_MESSAGE = 2_000
 _MAX_TRACEBACK = 16_000
@@ -77,7 +78,7 @@ def failure(
 ) -> Outcome:
     """What follows from a failed attempt: another one after a pause, or the end."""
     classification = _classified(exc)
-    elapsed = (datetime.now(UTC) - trying_since).total_seconds() if trying_since else 0.0
+    elapsed = (known_now() - trying_since).total_seconds() if trying_since else 0.0
     delay = next_delay(
         job.retry,
         max(ctx.attempt, 1),
@@ -136,7 +137,7 @@ def error_record(exc: BaseException, attempt: int, classification: Classificatio
             "message": text_of(exc)[:_MAX_MESSAGE],
             "args": _arguments(exc),
             "traceback": traceback_of(exc)[-_MAX_TRACEBACK:],
-            "at": datetime.now(UTC).isoformat(),
+            "at": known_now().isoformat(),
         }
     )
 

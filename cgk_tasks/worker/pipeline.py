@@ -14,10 +14,10 @@ import os
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
+import psycopg
 import structlog
 
 from cgk_tasks.broker.packets import run_times
@@ -29,7 +29,9 @@ from cgk_tasks.jobs.time_limit import kept_alarm
 from cgk_tasks.runs import logs, store, tracing
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.store import Claimed
+from cgk_tasks.runs.text import text_of
 from cgk_tasks.sql import postgres
+from cgk_tasks.sql.clock import heard, known_now
 from cgk_tasks.worker import counters, process_state
 from cgk_tasks.worker.attempt import Attempt, Hooks, Interpreter, run_attempt
 from cgk_tasks.worker.identity import worker_id
@@ -39,6 +41,10 @@ from cgk_tasks.worker.recorder import Follow, Recorder
 log = structlog.get_logger("cgk_tasks.runs")
 
 current_run: ContextVar[Claimed | None] = ContextVar("cgk_current_run", default=None)
+
+
+class NotClaimedError(StoreError):
+    """The runs of a packet could not be claimed, and another worker may have better luck."""
 
 
 class Task(Protocol):
@@ -58,12 +64,13 @@ class Task(Protocol):
 
 
 def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
-    """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it."""
+    """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it.
+
+    Raises NotClaimedError for a packet whose message has to go back to the broker.
+    """
     state = process_state.shared()
-    if state.fenced:
-        return StoreError(
-            "This worker is out of touch with PostgreSQL.", hint="The run waits and will be dispatched again."
-        )
+    if state.lease.is_over:
+        raise NotClaimedError("This worker is out of touch with PostgreSQL.")
     state.begin()
     try:
         with kept_alarm():
@@ -80,9 +87,16 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
 
 
 def claim(ids: Sequence[str]) -> list[Claimed]:
-    """The packet's runs that are ours now, in its order. Waits while PostgreSQL is away."""
+    """The packet's runs that are ours now, in its order. Waits while PostgreSQL is away. Raises NotClaimedError."""
     patience = get_settings().worker_timeout_seconds
-    runs = _claim(ids, patience) or _claim_after_a_crash(ids, patience)
+    try:
+        runs = _claim(ids, patience) or _claim_after_a_crash(ids, patience)
+    except psycopg.DataError:
+        raise  # no worker could claim these
+    except (psycopg.Error, StoreError) as exc:
+        raise NotClaimedError(f"PostgreSQL does not let this worker claim runs: {text_of(exc)}") from exc
+    if runs:
+        heard(runs[0].started_at)
     process_state.shared().hold([(run.id, run.attempt) for run in runs])
     _count_packet(len(runs))
     return runs
@@ -99,7 +113,7 @@ def _claim_after_a_crash(ids: Sequence[str], patience: float) -> list[Claimed]:
     while postgres.retry_while_unavailable(store.claims_barred, patience):
         barred = True
         if time.monotonic() > give_up:
-            return []  # the dispatcher dispatches them again
+            raise StoreError("Other workers have not said what they run since PostgreSQL crashed.")
         time.sleep(0.1)
     return _claim(ids, patience) if barred else []
 
@@ -113,7 +127,7 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
         if seconds > budget:
             recorder.requeue(runs[done:])
             break
-        if done and run.expires_at is not None and run.expires_at < datetime.now(UTC):
+        if done and run.expires_at is not None and run.expires_at < known_now():
             recorder.requeue([run])  # the dispatcher closes it, and does what follows
         else:
             error = guarded(task, run, recorder)

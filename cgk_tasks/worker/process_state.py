@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from billiard.process import current_process
 
 from cgk_tasks.broker.packets import MAX_LENGTH
+from cgk_tasks.worker.lease import Lease
 
 _SLOTS = 4096
 _HEAD = struct.Struct("=qdi")  # the process's pid; since when it works on a message (monotonic), or 0; runs it holds
@@ -34,6 +35,11 @@ class Held:
     pid: int
 
 
+def is_pool_child() -> bool:
+    """Whether this process is a child of a prefork pool."""
+    return _own_slot() is not None
+
+
 def _own_slot() -> int | None:
     """Where this child of a prefork pool writes; None in a pool of threads."""
     index = getattr(current_process(), "index", None)  # the place in the pool, which a successor takes over
@@ -44,8 +50,8 @@ class ProcessState:
     """Made by the main process before it forks; children write their slot, the main process reads all of them."""
 
     def __init__(self) -> None:
-        # The first slot is the main process's: its second number says whether the worker is fenced.
-        self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
+        self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)  # the first slot is the main process's, and stays empty
+        self.lease = Lease()
         self._threads: dict[int, list[Held]] = {}
 
     def begin(self) -> None:
@@ -98,14 +104,10 @@ class ProcessState:
                 return time.monotonic() - since if since else 0.0
         return None
 
-    @property
-    def fenced(self) -> bool:
-        """Whether the worker is out of touch with the record for so long that it must not claim runs."""
-        return bool(_HEAD.unpack_from(self._memory, 0)[1])
-
-    @fenced.setter
-    def fenced(self, value: bool) -> None:
-        _HEAD.pack_into(self._memory, 0, 0, float(value), 0)
+    def is_at_work(self) -> bool:
+        """Whether this child has begun a message, and not ended it."""
+        slot = _own_slot()
+        return slot is not None and bool(_HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)[1])
 
 
 _state: ProcessState | None = None

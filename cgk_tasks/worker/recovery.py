@@ -15,13 +15,16 @@ from cgk_tasks.runs import store
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.text import storable_json
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch, statements, transaction
-from cgk_tasks.worker import counters
+from cgk_tasks.worker import counters, processes
 from cgk_tasks.worker.dispatcher import RunClosed, closed_without_worker
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.recovery")
 
 POISON_PILL = "POISON_PILL"
+
+_NEIGHBOUR_SILENCE = 1.5
+"""Heartbeats."""
 
 lost_workers: deque[str] = deque(maxlen=1000)
 """Names of the workers that this process found silent and whose runs it reclaimed. Whoever reports them removes
@@ -113,6 +116,37 @@ def reclaim_from_dead_workers(on_closed: RunClosed | None = None) -> int:
         for worker in gone:
             _note_lost(worker["name"])
     return reclaimed
+
+
+def reclaim_from_gone_neighbours(worker_id: str, on_closed: RunClosed | None = None) -> int:
+    """Reclaim the runs of workers of this machine whose processes have ended. Nobody has to wait for their silence, so
+    any worker may.
+    """
+    values = {
+        "id": worker_id,
+        "pid_namespace": processes.pid_namespace(),
+        # Those that live are heard: should another machine be taken for this one, that tells.
+        "silence": _NEIGHBOUR_SILENCE * get_settings().heartbeat_seconds,
+    }
+    if values["pid_namespace"] is None:
+        return 0
+    with autocommit() as connection:
+        silent: list[Row] = fetch(connection, SQL["silent_neighbours"], values)
+    reclaimed = 0
+    for row in silent:
+        if processes.is_gone(row["pid"], row["process_started"]) and not _has_living_child(row["id"]):
+            reclaimed += reclaim(row["id"], None, reason="its worker's process has ended", on_closed=on_closed)
+            with autocommit() as connection:
+                gone = fetch(connection, SQL["deregister_gone_worker"], {"id": row["id"]})
+            for worker in gone:
+                _note_lost(worker["name"])
+    return reclaimed
+
+
+def _has_living_child(worker_id: str) -> bool:
+    with autocommit() as connection:
+        runs = fetch(connection, SQL["runs_of_worker"], {"id": worker_id})
+    return any(processes.is_alive(row["worker_pid"]) for row in runs)
 
 
 def _note_lost(name: str) -> None:

@@ -24,13 +24,17 @@ from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, 
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.worker.heartbeat import Heartbeat
+from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
+from cgk_tasks.worker.processes import is_alive, pid_namespace, started_at
+from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
 _LOOK_SECONDS = 0.5
 _FORGOTTEN_LOOKS = 4
+_LOOK_AT_NEIGHBOURS_SECONDS = 2.0
 
 
 class Holding(Protocol):
@@ -54,14 +58,14 @@ class Pool:
     """The events that the worker has jobs for."""
     is_at_work: Callable[[Row], bool]
     """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
+    lease: Lease
+    """What the processes of the pool may count on, renewed by each heartbeat."""
     held: Callable[[], Sequence[Holding]]
     """The runs that the pool has claimed and not yet recorded the end of."""
     interrupt: Callable[[int, Collection[str]], None]
     """Raise RunCancelledError in these runs, which the child with this pid holds."""
     fence: Callable[[], None]
-    """Kill every child at once, and claim nothing more."""
-    unfence: Callable[[], None]
-    """Claim runs again."""
+    """End what runs here at once: kill every child, interrupt the jobs of this process."""
     on_timed_out: Callable[[list[str], float], None]
     """Record that runs were killed by their hard time limit (seconds)."""
     on_closed: RunClosed
@@ -79,9 +83,12 @@ class Supervisor(threading.Thread):
         self._stopping = threading.Event()
         self._timed_out: queue.SimpleQueue[tuple[list[str], float]] = queue.SimpleQueue()
         self._look_at = 0.0
+        self._look_at_neighbours_at = 0.0
         self._tables = MissingTables()
-        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.unfence, self._tables)
+        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables)
         self._was_present = False
+        self._clock_offset: float | None = None
+        self._waiting = WaitingForWorkers()
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
 
@@ -89,6 +96,11 @@ class Supervisor(threading.Thread):
     def leads(self) -> bool:
         """Whether this worker is the dispatcher now."""
         return self._dispatcher.leads
+
+    @property
+    def is_out_of_touch(self) -> bool:
+        """Whether this worker should leave messages to others: its heartbeats do not get through."""
+        return self._heartbeat.is_out_of_touch
 
     def timed_out(self, run_ids: list[str], seconds: float) -> None:
         """Called from the main thread: these runs' child is being killed for running too long."""
@@ -128,20 +140,34 @@ class Supervisor(threading.Thread):
         if now >= self._look_at:
             self._look_after_runs()
             self._look_at = now + _LOOK_SECONDS
+        if now >= self._look_at_neighbours_at:
+            recovery.reclaim_from_gone_neighbours(self._id, self._pool.on_closed)
+            self._look_at_neighbours_at = now + _LOOK_AT_NEIGHBOURS_SECONDS
         if self._dispatcher.take_lease():
             if self._heartbeat.may_judge:
                 recovery.reclaim_from_dead_workers(self._pool.on_closed)
             self._dispatcher.tick()
 
     def _beat(self) -> None:
-        values = {"id": self._id, "name": self._pool.name, "pid": os.getpid(), "queues": sorted(self._pool.queues())}
+        values = {
+            "id": self._id,
+            "name": self._pool.name,
+            "pid": os.getpid(),
+            "queues": sorted(self._pool.queues()),
+            "pid_namespace": pid_namespace(),
+            "process_started": started_at(os.getpid()),
+            "clock_offset": self._clock_offset,
+        }
         with transaction() as connection:
             is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))
             if is_new and self._was_present:
                 self._assert_claims(connection)
-            execute(connection, SQL["heartbeat"], values)
+            asked_at = time.time()
+            told = fetch(connection, SQL["heartbeat"], values)[0]
+            self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
             note_job_events(connection, self._pool.events())
         self._was_present = True
+        self._waiting.heard_of(told["waited_for"])
 
     def _assert_claims(self, connection: Connection) -> None:
         """PostgreSQL crashed: say again what runs here, because it may have forgotten the latest claims."""
@@ -166,7 +192,7 @@ class Supervisor(threading.Thread):
     def _look_after_runs(self) -> None:
         with autocommit() as connection:
             held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
-        dead = [row["id"] for row in held if not _is_alive(row["worker_pid"])]
+        dead = [row["id"] for row in held if not is_alive(row["worker_pid"])]
         if dead:
             # A fresh look at the hard time limits first: a killed child may be one of those.
             self._handle_timed_out()
@@ -199,22 +225,3 @@ class Supervisor(threading.Thread):
             if not run_ids <= self._interrupted:
                 self._pool.interrupt(pid, run_ids)
         self._interrupted = set().union(*cancelled.values())
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """A child that was killed but not yet waited for still has its pid."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123
-            return stat.read().rpartition(")")[2].split()[0] in {"Z", "X"}
-    except (OSError, IndexError):
-        return False

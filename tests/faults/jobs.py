@@ -25,6 +25,13 @@ class Work(TenantEvent, event="fault.work"):
     writes: bool = True
 
 
+class Steps(TenantEvent, event="fault.steps"):
+    """Work for some seconds in many short steps of Python."""
+
+    journal: str
+    seconds: float
+
+
 class Poison(TenantEvent, event="fault.poison"):
     """Kills its process, every time."""
 
@@ -56,6 +63,13 @@ def work(ctx: JobContext[Work]) -> int:
             )
         time.sleep(ctx.payload.seconds)
     return ctx.payload.number
+
+
+@define_job("fault-steps", event=Steps, retry=PATIENT)
+def steps(ctx: JobContext[Steps]) -> None:
+    with noted(ctx.run_id, ctx.payload.journal):
+        for _ in range(int(ctx.payload.seconds / 0.02)):
+            time.sleep(0.02)
 
 
 @define_job("fault-poison", event=Poison, retry=PATIENT)

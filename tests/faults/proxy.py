@@ -1,4 +1,4 @@
-"""A Unix socket in front of PostgreSQL that can stop passing bytes: a network that swallows everything."""
+"""A Unix socket in front of PostgreSQL that can stop passing bytes, like a network that swallows all, or refuse."""
 
 import contextlib
 import shutil
@@ -18,6 +18,7 @@ class Proxy:
         self._target = str(Path(target_folder) / _NAME)
         self._passing = threading.Event()
         self._passing.set()
+        self._refusing = False
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.folder / _NAME))
         self._listener.listen(100)
@@ -28,21 +29,37 @@ class Proxy:
         """From now on nothing comes through, and no connection is refused or closed."""
         self._passing.clear()
 
+    def refuse(self) -> None:
+        """From now on connections are closed, the present ones and those to come."""
+        self._refusing = True
+        self._close_sockets()
+
     def pass_on(self) -> None:
+        self._refusing = False
         self._passing.set()
 
     def close(self) -> None:
         self._passing.set()
-        for each in [self._listener, *self._sockets]:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._close_sockets()
+        shutil.rmtree(self.folder)
+
+    def _close_sockets(self) -> None:
+        while self._sockets:
+            each = self._sockets.pop()
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
-        shutil.rmtree(self.folder)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _address = self._listener.accept()
+                if self._refusing:
+                    client.close()
+                    continue
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._target)
                 self._sockets += [client, server]

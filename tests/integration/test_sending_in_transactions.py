@@ -28,7 +28,7 @@ def queue():
 
 
 def is_published(queue):
-    return get_publisher().waiting_since(queue, DEFAULT_PRIORITY) != NOTHING_WAITS
+    return get_publisher().oldest_waiting(queue, DEFAULT_PRIORITY) is not NOTHING_WAITS
 
 
 def is_on_record(handle):

@@ -100,7 +100,7 @@ def test_a_run_sent_in_a_session_is_published_by_its_client_after_the_commit(her
     with session:
         there.send("order.created", order(), session=session, queue="two-databases-later")
         session.commit()
-    assert get_publisher().waiting_since("two-databases-later", DEFAULT_PRIORITY) != NOTHING_WAITS
+    assert get_publisher().oldest_waiting("two-databases-later", DEFAULT_PRIORITY) is not NOTHING_WAITS
 
 
 def test_a_send_to_the_other_database_does_not_join_a_transaction_of_this_one(here, there):

@@ -12,7 +12,7 @@ from cgk_tasks.config import use_settings
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.monitoring.why import why
-from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit, fetch
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.support.jobs import Behave, OneAtATime
 from tests.support.waiting import wait_closed, wait_state, wait_until
@@ -231,7 +231,9 @@ def test_a_parent_waits_for_its_children(run):
 def test_after_a_crash_of_postgresql_the_missing_worker_is_named(run, listening):
     with autocommit() as connection:
         connection.execute("DELETE FROM cgk.presence WHERE worker_id = %s", [listening])
-    assert "after_a_crash" in codes(run)
+        name = fetch(connection, "SELECT name FROM cgk.workers WHERE id = %(id)s", {"id": listening})[0]["name"]
+    gate = next(gate for gate in why(run).gates if gate.code == "after_a_crash")
+    assert gate.text.endswith(f"what these workers run: {name}.")
 
 
 def test_a_run_of_a_tenant_that_is_gone_says_how_to_register_it(run, listening):

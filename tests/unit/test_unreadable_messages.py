@@ -1,7 +1,9 @@
 """Whatever lies in the broker: it is read, or it is said what is wrong with it."""
 
 import json
+import uuid
 import zlib
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from kombu import compression
 
 from cgk_tasks.broker.dead_messages import summary
-from cgk_tasks.broker.envelope import PACKET_HEADER, Message, handed_over_at, redis_text
+from cgk_tasks.broker.envelope import PACKET_HEADER, Waiting, packet_message, redis_text, waiting_of
 from cgk_tasks.broker.packets import run_ids
 from cgk_tasks.broker.unreadable import (
     MAX_BODY_BYTES,
@@ -19,7 +21,7 @@ from cgk_tasks.broker.unreadable import (
     problem_of,
     read_envelope,
 )
-from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.runs.models import Dispatch, new_run_id
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -45,8 +47,10 @@ def test_an_envelope_is_read_or_refused_with_a_reason(text):
 
 
 @given(ANYTHING)
-def test_the_time_of_a_message_is_a_time_or_zero(text):
-    assert 0.0 <= handed_over_at(text) < 253402300800
+def test_a_waiting_message_says_when_it_was_dispatched_and_what_is_in_it_or_nothing(text):
+    waiting = waiting_of(text)
+    assert waiting.dispatched_at is None or waiting.dispatched_at.tzinfo is not None
+    assert all(str(uuid.UUID(run_id)) == run_id for run_id in waiting.run_ids)
 
 
 @given(JSON, st.sampled_from([{}, {PACKET_HEADER: 1.0}]))
@@ -68,9 +72,10 @@ def test_the_list_of_unreadable_messages_may_hold_anything(entries):
 
 
 def test_our_own_messages_are_read():
-    text = redis_text(Message("id", "queue", 5, {"task": "a.b", PACKET_HEADER: 12.5}, "[]"))
+    run_id, at = new_run_id(), datetime(2026, 1, 1, 12, 30, 0, 500_000, UTC)
+    text = redis_text(packet_message([Dispatch(run_id, "acme", "a.b", "queue", 5, dispatched_at=at)]))
     assert read_envelope(text)["headers"]["task"] == "a.b"
-    assert handed_over_at(text) == 12.5
+    assert waiting_of(text) == Waiting(at, (run_id,))
 
 
 def test_a_message_that_is_too_large_is_not_even_parsed():

@@ -103,7 +103,7 @@ def clock() -> Finding:
 
 
 def judge_clock(difference: timedelta) -> Finding:
-    """Delays and expiry are counted on both clocks."""
+    """The record goes by PostgreSQL's clock, jobs and absolute times of senders by this machine's."""
     text = f"{difference.total_seconds():.3f} s between this machine and PostgreSQL"
     advice = "Run a time service (chrony, systemd-timesyncd) on both machines."
     if difference > CLOCK_FAILS:

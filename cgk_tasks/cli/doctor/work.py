@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from cgk_tasks.cli.doctor.database import CLOCK_WARNS
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import CgkTasksError
@@ -32,6 +33,7 @@ def check(settings: Settings) -> list[Finding]:
         tenants(counted),
         *reserved_names(),
         workers(known, alive),
+        *worker_clocks(alive),
         dispatcher(lease[0] if lease else None, workers_alive=bool(alive)),
         queues(unserved, served),
         *pauses(paused),
@@ -62,6 +64,19 @@ def workers(known: Sequence[Row], alive: Sequence[Row]) -> Finding:
             "Silent workers count as dead; a live one reclaims their runs.",
         )
     return ok("workers", f"{len(alive)} alive: {', '.join(row['name'] for row in alive)}")
+
+
+def worker_clocks(alive: Sequence[Row]) -> list[Finding]:
+    """How far each worker's clock is from PostgreSQL's, as it measured with its last heartbeats."""
+    offsets = {row["name"]: row["clock_offset_seconds"] for row in alive if row["clock_offset_seconds"] is not None}
+    if not offsets:
+        return []
+    told = ", ".join(f"{name} {offset:+.3f} s" for name, offset in offsets.items())
+    text = f"from PostgreSQL's: {told}"
+    if max(map(abs, offsets.values())) > CLOCK_WARNS.total_seconds():
+        advice = "Run a time service (chrony, systemd-timesyncd) on these machines: jobs and logs go by their clocks."
+        return [warn("worker clocks", text, advice)]
+    return [ok("worker clocks", text)]
 
 
 def dispatcher(lease: Row | None, *, workers_alive: bool) -> Finding:

@@ -1,0 +1,59 @@
+"""Whether a process still lives, as far as this machine can tell."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process with this pid. A child that was killed but not yet waited for counts as dead."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    fields = _stat(pid)
+    return fields is None or fields[0] not in {"Z", "X"}
+
+
+def is_gone(pid: int, started: int) -> bool:
+    """Whether the process that had this pid and was started then has ended."""
+    if not is_alive(pid):
+        return True
+    now = started_at(pid)
+    return now is not None and now != started
+
+
+def started_at(pid: int) -> int | None:
+    """When a process was started, in the kernel's ticks since the machine was. None if this system does not tell."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[19])
+
+
+def pid_namespace() -> str | None:
+    """In which processes have the same pids as here. None if this system does not tell.
+
+    Containers may share a host's name, and machines that were copied an id; not the id of the kernel's start together
+    with a namespace's number. The name is in it for kernels that are imitated.
+    """
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        number = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - a Path would follow the link to nothing
+    except (OSError, ValueError):
+        return None
+    return f"{boot}/{number}/{socket.gethostname()}"
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/…/stat after the name, which may have spaces and brackets in it."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return fields if len(fields) > 19 else None
