@@ -34,6 +34,7 @@ class EventAdapter:
 
     def __init__(self, task: Task[Any, Any]) -> None:
         self._task = task
+        self.name = str(task.name)
         self.follow = CanvasFollow(task.app)
 
     def jobs(self, run: Claimed) -> Sequence[Job]:
@@ -57,6 +58,7 @@ class FunctionAdapter:
 
     def __init__(self, task: Task[Any, Any]) -> None:
         self._task = task
+        self.name = str(task.name)
         self._jobs = (_job_of(task),)
         self.follow = CanvasFollow(task.app)
 

@@ -45,6 +45,10 @@ class Task(Protocol):
     """What the pipeline must know of the task that a packet is for."""
 
     @property
+    def name(self) -> str:
+        """The event of its runs."""
+
+    @property
     def follow(self) -> Follow: ...
     @property
     def interpret(self) -> Interpreter: ...
@@ -115,6 +119,9 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
             break
         if done and run.expires_at is not None and run.expires_at < datetime.now(UTC):
             recorder.requeue([run])  # the dispatcher closes it, and does what follows
+        elif run.event != task.name:
+            log.warning("run_of_another_task", _event=run.event, run=run.id, task=task.name)
+            recorder.requeue([run])  # the record says what is executed, and a message does not
         else:
             error = guarded(task, run, recorder)
         seconds, done = time.monotonic() - begun, done + 1

@@ -110,6 +110,7 @@ class Task:
     """The task of an event with these handlers, each a job. `breaks`: the runs whose jobs cannot even be looked for."""
 
     follow = None
+    name = "test.passing"
 
     def __init__(self, *handlers, breaks=None):
         self.breaks = breaks or {}
