@@ -31,7 +31,8 @@ def report(queue: str, size: int, problem: str, refused: str | None = None) -> N
     if refused is not None:
         log.warning(
             "message_refused", _event=refused, queue=queue, bytes=size, problem=problem,
-            hint="It was set aside. If another producer may start this, name it in CGK_EXTERNAL_EVENTS of the workers.",
+            hint="It was set aside. If another producer may start this, name it in CGK_EXTERNAL_EVENTS of the workers; "
+            "if it is telemetry of your own, its module in CGK_JOB_MODULES.",
         )  # fmt: skip
         return
     log.warning(

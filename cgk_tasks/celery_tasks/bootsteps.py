@@ -17,12 +17,13 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from cgk_tasks.celery_tasks import canvas
+from cgk_tasks.celery_tasks.adapter import executed_names
 from cgk_tasks.celery_tasks.packet_request import PacketRequest
 from cgk_tasks.celery_tasks.supervisors import set_supervisor
 from cgk_tasks.celery_tasks.timed_out import record_timed_out
 from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.jobs.registry import events_with_jobs
+from cgk_tasks.jobs.registry import routes_of_events
 from cgk_tasks.runs import tracing
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import Row
@@ -113,7 +114,8 @@ def _pool(worker: WorkController) -> Pool:
     return Pool(
         name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
-        events=events_with_jobs,
+        events=routes_of_events,
+        executes=lambda: executed_names(worker.app),
         is_at_work=is_at_work,
         held=lambda: process_state.shared().held(),
         interrupt=cancellation.request,

@@ -13,8 +13,10 @@ from cgk_tasks.broker import dead_messages
 from cgk_tasks.broker.envelope import PACKET_HEADER
 from cgk_tasks.broker.unreadable import UnreadableMessageError, bound_unpacking, problem_of
 from cgk_tasks.celery_tasks import external_messages
+from cgk_tasks.celery_tasks.adapter import UNHANDLED
 
 _CARRIES_ITS_PAYLOAD = "another producer made it: it carries its payload itself and names no run of the record"
+_UNKNOWN = "it carries its payload itself, and this worker knows no task of this name"
 
 _OF_CONTENT = (LookupError, TypeError, ValueError, AttributeError)
 
@@ -39,7 +41,9 @@ def unfit_for_execution(app: Celery[Any], message: Any) -> Unfit | None:
     elif not (isinstance(payload, dict) and "task" in payload):  # else it is of Celery's protocol 1
         return Unfit("it is no message for a Celery task")
     refused = external_messages.refused(app, headers, payload)
-    return Unfit(_CARRIES_ITS_PAYLOAD, refused) if refused is not None else None
+    if refused is None:
+        return None
+    return Unfit(_CARRIES_ITS_PAYLOAD if refused in app.tasks else _UNKNOWN, refused)
 
 
 class RunConsumer(Consumer):
@@ -60,6 +64,8 @@ class RunConsumer(Consumer):
                 unfit = unfit_for_execution(self.app, message)
                 if unfit is not None:
                     return self._set_aside(message, unfit.problem, unfit.refused)
+                if PACKET_HEADER in message.headers and message.headers["task"] not in self.app.tasks:
+                    message.headers["task"] = UNHANDLED
                 return receive(message)
             except UnreadableMessageError as exc:
                 return self._set_aside(message, str(exc))
@@ -82,6 +88,9 @@ class RunConsumer(Consumer):
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - Celery's signature
         self._set_aside(message, f"it is no valid message for a Celery task ({type(exc).__name__})")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - Celery's signature
+        self._set_aside(message, _UNKNOWN, str(exc.args[0]) if exc.args else "")
 
     def _set_aside(self, message: Any, problem: str, refused: str | None = None) -> None:
         # The message itself may name another queue than the one it lay in.

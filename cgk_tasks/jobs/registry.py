@@ -18,6 +18,7 @@ from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.jobs.types import Handler, Middleware
+from cgk_tasks.runs.job_events import Route
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=TenantEvent)
@@ -45,6 +46,9 @@ class Job:
     """One of cgk_tasks' own: it runs only while the application has no job for its event."""
     keeps_types: bool = False
     """The result is stored with the types that Celery's JSON knows."""
+    queue: str | None = None
+    priority: int | None = None
+    """Of runs whose sender names none."""
 
     @property
     def timeout_seconds(self) -> float:
@@ -65,6 +69,8 @@ def define_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     middleware: Sequence[Middleware] = ...,
+    queue: str | None = ...,
+    priority: int | None = ...,
 ) -> JobDecorator[E]: ...
 @overload
 def define_job(
@@ -75,6 +81,8 @@ def define_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     middleware: Sequence[Middleware] = ...,
+    queue: str | None = ...,
+    priority: int | None = ...,
 ) -> Callable[[F], F]: ...
 def define_job(
     job_id: str,
@@ -84,6 +92,8 @@ def define_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     middleware: Sequence[Middleware] = (),
+    queue: str | None = None,
+    priority: int | None = None,
 ) -> Callable[..., Any]:
     """Register the decorated function as a job: it runs for every run of `event`.
 
@@ -93,14 +103,18 @@ def define_job(
 
     The function may be `def` or `async def`. timeout: seconds or timedelta, after which JobTimeoutError is raised
     inside the job. concurrency: how many runs of the job may be on at once for one tenant, over all workers; the others
-    come back later, which uses no attempt. middleware: the first is the outermost. Raises ConfigurationError for a job
-    id that another function has, UnknownEventError.
+    come back later, which uses no attempt. middleware: the first is the outermost. queue, priority (0 can wait, 9 is
+    urgent): of runs whose sender names none; a sender that does not import the job learns them within ten seconds from
+    the workers that do. A run with several jobs goes where all of them want to be, else by the default, and then its
+    child runs go each to its own job's. Raises ConfigurationError for a job id that another function has, and for what
+    is no queue or priority, UnknownEventError.
     """
     name = event if isinstance(event, str) else event.event_name
     model = get_event(name)
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds is not None and seconds <= 0:
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
+    _check_route(job_id, queue, priority)
 
     around = tuple(middleware)
     if concurrency is not None:
@@ -118,11 +132,24 @@ def define_job(
                 timeout=seconds,
                 around=compose_middleware(*around) if around else None,
                 is_async=inspect.iscoroutinefunction(handler),
+                queue=queue,
+                priority=priority,
             )
         )
         return handler
 
     return register
+
+
+def _check_route(job_id: str, queue: object, priority: object) -> None:
+    if queue is not None and not (isinstance(queue, str) and queue.isprintable() and 0 < len(queue) <= 200):
+        raise ConfigurationError(
+            f"Job {job_id!r}: queue must be a name of 1 to 200 printable characters, not {queue!r}."
+        )
+    if priority is not None and (isinstance(priority, bool) or priority not in range(10)):
+        raise ConfigurationError(
+            f"Job {job_id!r}: priority must be a whole number from 0 (can wait) to 9 (urgent), not {priority!r}."
+        )
 
 
 def _check_handler(job_id: str, handler: Callable[..., Any]) -> None:
@@ -176,6 +203,17 @@ def jobs_for(event: str) -> tuple[Job, ...]:
 def events_with_jobs() -> frozenset[str]:
     """The events that this process has a job for: the application's, or a built-in one that is switched on."""
     return frozenset(event for event, jobs in _by_event.items() if jobs)
+
+
+def route_of(event: str) -> Route:
+    """Where the event's jobs want its runs to be: what all of them say."""
+    queues, priorities = ({getattr(job, name) for job in jobs_for(event)} for name in Route._fields)
+    return Route(queues.pop() if len(queues) == 1 else None, priorities.pop() if len(priorities) == 1 else None)
+
+
+def routes_of_events() -> dict[str, Route]:
+    """The events that this process has a job for, each with where its jobs want its runs to be."""
+    return {event: route_of(event) for event in events_with_jobs()}
 
 
 def find_job(job_id: str) -> Job | None:

@@ -24,8 +24,19 @@ RETURNING name;
 DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 
 -- name: heartbeat
-INSERT INTO cgk.workers (id, name, pid, queues) VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s)
-ON CONFLICT (id) DO UPDATE SET heartbeat_at = now(), queues = EXCLUDED.queues;
+-- What the worker executes is written when it changes: it may be long.
+INSERT INTO cgk.workers AS known (id, name, pid, queues, executes)
+VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(executes)s)
+ON CONFLICT (id) DO UPDATE
+   SET heartbeat_at = now(), queues = EXCLUDED.queues,
+       executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END;
+
+-- name: other_executors
+-- Whether another living worker of the queue executes runs of this name. One of an older release does not say what it does.
+SELECT EXISTS (
+    SELECT FROM cgk.workers
+     WHERE id <> %(id)s::uuid AND heartbeat_at > now() - make_interval(secs => %(timeout)s)
+       AND %(queue)s = ANY(queues) AND (executes IS NULL OR %(name)s = ANY(executes))) AS found;
 
 -- name: register_worker
 -- A row comes back at a worker's first heartbeat, and at its first after a crash of PostgreSQL.
