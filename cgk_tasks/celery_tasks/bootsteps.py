@@ -19,6 +19,7 @@ from celery.worker import state
 from cgk_tasks.celery_tasks import canvas
 from cgk_tasks.celery_tasks.adapter import executed_names
 from cgk_tasks.celery_tasks.packet_request import PacketRequest
+from cgk_tasks.celery_tasks.pools import refuse_other_pools
 from cgk_tasks.celery_tasks.supervisors import set_supervisor
 from cgk_tasks.celery_tasks.timed_out import record_timed_out
 from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
@@ -52,9 +53,13 @@ class SupervisorStep(bootsteps.StartStopStep):
         super().__init__(parent, **options)
         self.supervisor: Supervisor | None = None
 
-    def create(self, worker: WorkController) -> None:  # noqa: ARG002
+    def create(self, worker: WorkController) -> None:
         global _main_pid  # noqa: PLW0603 - one worker a process
-        _refuse_idle_worker()
+        try:
+            refuse_other_pools(vars(worker)["pool_cls"])
+            _refuse_idle_worker()
+        except ConfigurationError as exc:
+            raise SystemExit(f"error: {exc}") from None
         _main_pid = os.getpid()
         identity.new_worker_id()
         process_state.share()
@@ -92,10 +97,7 @@ def _refuse_idle_worker() -> None:
     """Jobs run in Inngest or Trigger.dev, and no database holds runs of an earlier provider: there is nothing to do."""
     settings = get_settings()
     if settings.provider in HOSTED_PROVIDERS and settings.database_url is None:
-        try:
-            _ = settings.database
-        except ConfigurationError as exc:
-            raise SystemExit(f"error: {exc}") from None
+        _ = settings.database  # the error says what is missing
 
 
 def _pool(worker: WorkController) -> Pool:

@@ -31,7 +31,7 @@ from cgk_tasks.errors import (
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs import store, tracing
-from cgk_tasks.runs.models import Dispatch, NewRun, RunHandle, State, new_run_id
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy import registry
@@ -112,7 +112,10 @@ def new_run(
     state: State = "held" if tenant.state == "suspended" else "pending"
     run_id = origin.run_id or new_run_id()
     trace = origin.trace or tracing.sent(event, tenant_id, run_id)
-    queue, priority = ROUTES.current().of(event)
+    queue, priority = settings.default_queue, DEFAULT_PRIORITY
+    if (route := ROUTES.current().of(event)) is not None:
+        queue = route.queue or queue
+        priority = priority if route.priority is None else route.priority
     if options is NO_OPTIONS:
         return NewRun(
             run_id, tenant_id, event, payload, queue, priority, state, origin.job, None, None,

@@ -11,13 +11,14 @@ import time
 import psycopg
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.jobs.registry import jobs_for, route_of
+from cgk_tasks.jobs.registry import find_route
 from cgk_tasks.runs.job_events import Route, noted_routes
 from cgk_tasks.runs.models import DEFAULT_PRIORITY
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit
 
 _TRUST_SECONDS = 10.0
+_ANYWHERE = Route()
 
 
 class Routes:
@@ -28,32 +29,31 @@ class Routes:
         self._noted: dict[str, Route] = {}
         self._ask_at = 0.0
 
-    def of(self, event: str) -> tuple[str, int]:
-        """The queue and the priority of the event's runs: its jobs', as they are here or as a worker says, or the
-        default.
-        """
-        route = route_of(event) if jobs_for(event) else self._as_noted().get(event)
-        if route is None:
-            return get_settings().default_queue, DEFAULT_PRIORITY
-        return (
-            route.queue or get_settings().default_queue,
-            DEFAULT_PRIORITY if route.priority is None else route.priority,
-        )
+    def of(self, event: str) -> Route | None:
+        """What the event's jobs want, as they are here or as a worker says; None if nobody says anything."""
+        here = find_route(event)
+        if here is not None:
+            return here
+        if time.monotonic() >= self._ask_at:
+            self._ask()
+        return self._noted.get(event)
 
-    def _as_noted(self) -> dict[str, Route]:
-        now = time.monotonic()
-        if now < self._ask_at:
-            return self._noted
+    def queue_and_priority(self, event: str) -> tuple[str, int]:
+        """The same, with the defaults where nothing is said."""
+        queue, priority = self.of(event) or _ANYWHERE
+        return queue or get_settings().default_queue, DEFAULT_PRIORITY if priority is None else priority
+
+    def _ask(self) -> None:
         with self._lock:
+            now = time.monotonic()
             if now < self._ask_at:
-                return self._noted
+                return
             self._ask_at = now + _TRUST_SECONDS
             try:
                 with autocommit() as connection:
                     self._noted = noted_routes(connection)
             except psycopg.Error:
                 pass  # the send itself tells what is wrong
-        return self._noted
 
 
 ROUTES = Part(Routes)

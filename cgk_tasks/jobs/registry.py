@@ -23,6 +23,7 @@ from cgk_tasks.runs.job_events import Route
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=TenantEvent)
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class JobDecorator(Protocol[E]):
@@ -57,6 +58,7 @@ class Job:
 
 _jobs: dict[str, Job] = {}
 _by_event: dict[str, tuple[Job, ...]] = {}
+_routes: dict[str, Route] = {}
 _imported: Final[set[str]] = set()
 
 
@@ -192,7 +194,16 @@ def remove_job(job_id: str) -> None:
 
 def _index(event: str) -> None:
     jobs = tuple(job for job in _jobs.values() if job.event == event)
-    _by_event[event] = tuple(job for job in jobs if not job.is_builtin) or jobs
+    _by_event[event] = jobs = tuple(job for job in jobs if not job.is_builtin) or jobs
+    queues, priorities = {job.queue for job in jobs}, {job.priority for job in jobs}
+    if jobs:
+        _routes[event] = Route(_agreed(queues), _agreed(priorities))
+    else:
+        _routes.pop(event, None)
+
+
+def _agreed(wishes: set[T | None]) -> T | None:
+    return next(iter(wishes)) if len(wishes) == 1 else None
 
 
 def jobs_for(event: str) -> tuple[Job, ...]:
@@ -205,15 +216,14 @@ def events_with_jobs() -> frozenset[str]:
     return frozenset(event for event, jobs in _by_event.items() if jobs)
 
 
-def route_of(event: str) -> Route:
-    """Where the event's jobs want its runs to be: what all of them say."""
-    queues, priorities = ({getattr(job, name) for job in jobs_for(event)} for name in Route._fields)
-    return Route(queues.pop() if len(queues) == 1 else None, priorities.pop() if len(priorities) == 1 else None)
+def find_route(event: str) -> Route | None:
+    """Where the event's jobs want its runs to be: what all of them say. None if this process has no job for it."""
+    return _routes.get(event)
 
 
 def routes_of_events() -> dict[str, Route]:
     """The events that this process has a job for, each with where its jobs want its runs to be."""
-    return {event: route_of(event) for event in events_with_jobs()}
+    return dict(_routes)
 
 
 def find_job(job_id: str) -> Job | None:

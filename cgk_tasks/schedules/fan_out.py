@@ -122,7 +122,7 @@ def _values(
 
 def _route(schedule: Schedule) -> tuple[str, int]:
     """The schedule's own queue and priority, else its job's."""
-    queue, priority = ROUTES.current().of(schedule.event)
+    queue, priority = ROUTES.current().queue_and_priority(schedule.event)
     return schedule.queue or queue, priority if schedule.priority is None else schedule.priority
 
 

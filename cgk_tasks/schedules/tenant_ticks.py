@@ -102,7 +102,7 @@ def _by_route(wanted: list[dict[str, Any]]) -> Iterator[tuple[tuple[str, int], l
     """The runs by the queue and priority that their jobs want."""
     parts: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for run in wanted:
-        parts.setdefault(ROUTES.current().of(run["event"]), []).append(run)
+        parts.setdefault(ROUTES.current().queue_and_priority(run["event"]), []).append(run)
     yield from parts.items()
 
 
