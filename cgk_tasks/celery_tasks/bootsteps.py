@@ -58,6 +58,7 @@ class SupervisorStep(bootsteps.StartStopStep):
         try:
             refuse_other_pools(vars(worker)["pool_cls"])
             _refuse_idle_worker()
+            _refuse_unreadable_url()
         except ConfigurationError as exc:
             raise SystemExit(f"error: {exc}") from None
         _main_pid = os.getpid()
@@ -98,6 +99,13 @@ def _refuse_idle_worker() -> None:
     settings = get_settings()
     if settings.provider in HOSTED_PROVIDERS and settings.database_url is None:
         _ = settings.database  # the error says what is missing
+
+
+def _refuse_unreadable_url() -> None:
+    """A URL that no connection can be made with is no server that may come back."""
+    settings = get_settings()
+    if settings.database_url is not None:
+        postgres.parameters(settings.database)
 
 
 def _pool(worker: WorkController) -> Pool:

@@ -14,7 +14,7 @@ from tests.support.jobs import Behave, Slow
 from tests.support.waiting import wait_closed, wait_until
 
 
-@pytest.fixture(scope="module", params=POOLS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in POOLS])
 def pool(request, start_worker):
     """A worker with two threads or processes, or none; its queue's name."""
     queue = f"pool-{request.param}"
