@@ -22,6 +22,7 @@ from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
+from cgk_tasks.celery_tasks.unhandled import UnhandledTask
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.flower_command import replace_flower_command
 from cgk_tasks.errors import TenantMissingError
@@ -176,6 +177,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
         celery.steps["worker"].add(AlertStep)
     for event in all_events():
         celery.register_task(event_task(event)())
+    celery.register_task(UnhandledTask())
     return celery
 
 

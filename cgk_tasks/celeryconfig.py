@@ -41,7 +41,8 @@ broker_connection_max_retries = None
 
 # ---- messages -------------------------------------------------------------------------------------------------------
 
-# JSON only, never pickle: nobody with access to the broker can run code in a worker.
+# JSON only, never pickle. Messages name runs that are on record. One that carries its payload itself, as anybody with
+# access to the broker can write it, starts what CGK_EXTERNAL_EVENTS names and telemetry, nothing else.
 task_serializer = "json"
 result_serializer = "json"
 accept_content = ["json"]

@@ -1,4 +1,4 @@
-"""The list in Redis of the last messages that no worker could read, for people to look at."""
+"""The list in Redis of the last messages that workers could not read or refused, for people to look at."""
 
 from __future__ import annotations
 
@@ -26,8 +26,15 @@ class Lists(Protocol):
     def ltrim(self, name: str, start: int, end: int) -> Any: ...
 
 
-def report(queue: str, size: int, problem: str) -> None:
-    """One line in the log, without anything of the message."""
+def report(queue: str, size: int, problem: str, refused: str | None = None) -> None:
+    """One line in the log, without anything of the message but the event or task that is refused."""
+    if refused is not None:
+        log.warning(
+            "message_refused", _event=refused, queue=queue, bytes=size, problem=problem,
+            hint="It was set aside. If another producer may start this, name it in CGK_EXTERNAL_EVENTS of the workers; "
+            "if it is telemetry of your own, its module in CGK_JOB_MODULES.",
+        )  # fmt: skip
+        return
     log.warning(
         "message_unreadable", queue=queue, bytes=size, problem=problem,
         hint="It was set aside. Who else writes to this broker? The last ones are shown by: cgk-tasks doctor",

@@ -22,6 +22,8 @@ from cgk_tasks.runtime import Part, current_runtime
 
 _PUSH_AT_ONCE = 500
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
+_TRY_SECONDS = 10.0
+"""No single try takes longer."""
 _SEND_SECONDS = 0.5
 _DISPATCH_SECONDS = 5.0
 _SHORTEST_WAIT_SECONDS = 0.01
@@ -233,7 +235,7 @@ class SafePublisher:
         self._local = threading.local()
         self._has_failed = False
         self._rest_until = 0.0
-        self._trying = threading.Lock()
+        self._tries_until = 0.0
 
     def _publisher(self) -> Publisher:
         # By thread: AMQP channels are not thread-safe.
@@ -256,12 +258,15 @@ class SafePublisher:
     def _attempt(self, action: Callable[[Publisher], T]) -> T:
         if not self._has_failed:
             return self._noting_failure(action)
-        if self.rests or not self._trying.acquire(blocking=False):
+        now = time.monotonic()
+        if self.rests or now < self._tries_until:
             raise BrokerError("The broker did not answer a moment ago.")
+        # No lock: one that a time limit interrupts before it could be released would stay closed. Two may try at once.
+        self._tries_until = now + _TRY_SECONDS
         try:
             result = self._noting_failure(action)
         finally:
-            self._trying.release()
+            self._tries_until = 0.0
         self._has_failed = False
         return result
 

@@ -86,14 +86,14 @@ class Channel(redis.Channel):
     def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
         self.put_back(message)
 
-    def set_aside(self, queue: str, text: bytes | str, problem: str) -> None:
-        """Put a message that cannot be read where people find it."""
-        dead_messages.report(queue, len(text), problem)
+    def set_aside(self, queue: str, text: bytes | str, problem: str, refused: str | None = None) -> None:
+        """Put a message that cannot be read, or is refused, where people find it."""
+        dead_messages.report(queue, len(text), problem, refused)
         try:
             with self.conn_or_acquire() as client:
                 dead_messages.keep(client, queue, text, problem)
         except ResponseError as exc:  # Redis is full, for instance
-            log.warning("The unreadable message was not kept: %s", exc)
+            log.warning("The message that was set aside was not kept: %s", exc)
 
 
 class Transport(redis.Transport):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kombu import compression
@@ -22,6 +22,9 @@ MAX_MESSAGE_BYTES = 2 * MAX_BODY_BYTES
 """With its headers, in base64."""
 
 _PROTOCOL_2 = 3
+
+FOLLOWS = ("callbacks", "errbacks", "chain", "chord")
+"""Where a message says what is sent when its task has ended. Celery looks in its headers as well as in its body."""
 
 
 class UnreadableMessageError(Exception):
@@ -63,8 +66,14 @@ def problem_of(headers: Mapping[str, Any], payload: object, packet_header: str) 
     args, kwargs, follows = payload
     if not isinstance(args, list | tuple) or not isinstance(kwargs, dict) or not isinstance(follows or {}, dict):
         return "its body has not arguments, keyword arguments and what follows"
-    if packet_header in headers and not (args and isinstance(args[0], list | tuple)):
+    return _problem_of_packet(headers, args, follows or {}) if packet_header in headers else None
+
+
+def _problem_of_packet(headers: Mapping[str, Any], args: Sequence[Any], follows: Mapping[str, Any]) -> str | None:
+    if not (args and isinstance(args[0], list | tuple)):
         return "it lists no runs"
+    if any(part.get(name) for part in (headers, follows) for name in FOLLOWS):
+        return "it says what follows its runs, which is for the record to say"
     return None
 
 

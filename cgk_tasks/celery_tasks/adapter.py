@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, cast
 
-from celery import Task
+from celery import Celery, Task
 from celery.app.task import Context
 
 from cgk_tasks.celery_tasks.arguments import arguments_of
@@ -19,9 +19,13 @@ from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.celery_tasks.hooks import TaskHooks
 from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Job, find_job, jobs_for
+from cgk_tasks.jobs.registry import Job, events_with_jobs, find_job, jobs_for
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.runs.store import Claimed
+from cgk_tasks.worker.executors import executed_name
+
+UNHANDLED = "cgk_tasks.unhandled"
+"""The task that gets the packets of events and tasks which this worker does not know."""
 
 # Celery retries only where the task says so (`self.retry`, `autoretry_for`), so the record's own policy is one attempt.
 _ONE_ATTEMPT = RetryConfig(max_attempts=1)
@@ -34,7 +38,12 @@ class EventAdapter:
 
     def __init__(self, task: Task[Any, Any]) -> None:
         self._task = task
+        self.name = str(task.name)
         self.follow = CanvasFollow(task.app)
+
+    def is_for(self, run: Claimed) -> bool:
+        """Whether the run is one of this task's: the record says what is executed, and a message does not."""
+        return run.event == self.name
 
     def jobs(self, run: Claimed) -> Sequence[Job]:
         if run.job is None:
@@ -57,8 +66,13 @@ class FunctionAdapter:
 
     def __init__(self, task: Task[Any, Any]) -> None:
         self._task = task
+        self.name = str(task.name)
         self._jobs = (_job_of(task),)
         self.follow = CanvasFollow(task.app)
+
+    def is_for(self, run: Claimed) -> bool:
+        """As an event's."""
+        return run.event == self.name
 
     def jobs(self, run: Claimed) -> Sequence[Job]:  # noqa: ARG002 - whichever run it is
         return self._jobs
@@ -71,8 +85,28 @@ class FunctionAdapter:
         return TaskHooks(self._task, run, calls_hooks=True)
 
 
+class UnhandledAdapter(EventAdapter):
+    """The runs of events and tasks that this worker does not know: it has no job for them."""
+
+    def is_for(self, run: Claimed) -> bool:
+        """Whether no task here has the run's name. A message of another worker may say so of one that has."""
+        return run.event == self.name or run.event not in self._task.app.tasks
+
+    def jobs(self, run: Claimed) -> Sequence[Job]:  # noqa: ARG002 - whichever run it is
+        return ()
+
+
+def executed_names(app: Celery[Any]) -> set[str]:
+    """What a worker with this app executes, for the record of workers."""
+    names = {executed_name(event, job.id) for event in events_with_jobs() for job in jobs_for(event)}
+    functions = [name for name, task in app.tasks.items() if getattr(task, "is_adapted", False)]
+    return names | events_with_jobs() | {executed_name(name, job) for name in functions for job in (None, name)}
+
+
 @cache
 def adapter_of(task: Task[Any, Any]) -> EventAdapter | FunctionAdapter:
+    if task.name == UNHANDLED:
+        return UnhandledAdapter(task)
     return FunctionAdapter(task) if getattr(task, "is_adapted", False) else EventAdapter(task)
 
 

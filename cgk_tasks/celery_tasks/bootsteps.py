@@ -17,12 +17,14 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from cgk_tasks.celery_tasks import canvas
+from cgk_tasks.celery_tasks.adapter import executed_names
 from cgk_tasks.celery_tasks.packet_request import PacketRequest
+from cgk_tasks.celery_tasks.pools import refuse_other_pools
 from cgk_tasks.celery_tasks.supervisors import set_supervisor
 from cgk_tasks.celery_tasks.timed_out import record_timed_out
 from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.jobs.registry import events_with_jobs
+from cgk_tasks.jobs.registry import routes_of_events
 from cgk_tasks.runs import tracing
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import Row
@@ -52,9 +54,14 @@ class SupervisorStep(bootsteps.StartStopStep):
         super().__init__(parent, **options)
         self.supervisor: Supervisor | None = None
 
-    def create(self, worker: WorkController) -> None:  # noqa: ARG002
+    def create(self, worker: WorkController) -> None:
         global _main_pid  # noqa: PLW0603 - one worker a process
-        _refuse_idle_worker()
+        try:
+            refuse_other_pools(vars(worker)["pool_cls"])
+            _refuse_idle_worker()
+            _refuse_unreadable_url()
+        except ConfigurationError as exc:
+            raise SystemExit(f"error: {exc}") from None
         _main_pid = os.getpid()
         identity.new_worker_id()
         process_state.share()
@@ -92,10 +99,14 @@ def _refuse_idle_worker() -> None:
     """Jobs run in Inngest or Trigger.dev, and no database holds runs of an earlier provider: there is nothing to do."""
     settings = get_settings()
     if settings.provider in HOSTED_PROVIDERS and settings.database_url is None:
-        try:
-            _ = settings.database
-        except ConfigurationError as exc:
-            raise SystemExit(f"error: {exc}") from None
+        _ = settings.database  # the error says what is missing
+
+
+def _refuse_unreadable_url() -> None:
+    """A URL that no connection can be made with is no server that may come back."""
+    settings = get_settings()
+    if settings.database_url is not None:
+        postgres.parameters(settings.database)
 
 
 def _pool(worker: WorkController) -> Pool:
@@ -114,7 +125,8 @@ def _pool(worker: WorkController) -> Pool:
     return Pool(
         name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
-        events=events_with_jobs,
+        events=routes_of_events,
+        executes=lambda: executed_names(worker.app),
         is_at_work=is_at_work,
         lease=process_state.shared().lease,
         held=lambda: process_state.shared().held(),

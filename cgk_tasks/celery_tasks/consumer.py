@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from celery import Celery
 from celery.worker.consumer import Consumer
 from kombu.utils.json import dumps
 
 from cgk_tasks.broker import dead_messages
 from cgk_tasks.broker.envelope import PACKET_HEADER
 from cgk_tasks.broker.unreadable import UnreadableMessageError, bound_unpacking, problem_of
+from cgk_tasks.celery_tasks import external_messages
+from cgk_tasks.celery_tasks.adapter import UNHANDLED
+
+_CARRIES_ITS_PAYLOAD = "another producer made it: it carries its payload itself and names no run of the record"
+_UNKNOWN = "it carries its payload itself, and this worker knows no task of this name"
 
 _OF_CONTENT = (LookupError, TypeError, ValueError, AttributeError)
 
 
+class Unfit(NamedTuple):
+    """Why a message is not executed. refused: the event or task that other producers may not start."""
+
+    problem: str
+    refused: str | None = None
+
+
+def unfit_for_execution(app: Celery[Any], message: Any) -> Unfit | None:
+    """What is wrong with a message; None if nothing is. Raises what Kombu raises for a body that it cannot decode."""
+    headers = message.headers
+    if "task" in headers and not isinstance(headers["task"], str):
+        return Unfit("the name of its task is no text")
+    payload = message.payload  # Celery keeps what is decoded here, and decodes it no second time
+    if "task" in headers:
+        problem = problem_of(headers, payload, PACKET_HEADER)
+        if problem or PACKET_HEADER in headers:
+            return Unfit(problem) if problem else None
+    elif not (isinstance(payload, dict) and "task" in payload):  # else it is of Celery's protocol 1
+        return Unfit("it is no message for a Celery task")
+    refused = external_messages.refused(app, headers, payload)
+    if refused is None:
+        return None
+    return Unfit(_CARRIES_ITS_PAYLOAD if refused in app.tasks else _UNKNOWN, refused)
+
+
 class RunConsumer(Consumer):
-    """Sets aside what it cannot read: on Redis in the list of unreadable messages, on RabbitMQ by rejecting it."""
+    """Sets aside what it cannot read and what it refuses: on Redis in a list of such messages, on RabbitMQ by rejecting
+    them.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound_unpacking()
@@ -28,14 +61,14 @@ class RunConsumer(Consumer):
 
         def on_task_received(message: Any) -> Any:
             try:
-                if isinstance(message.headers.get("task"), str):
-                    # Celery keeps what is decoded here, and decodes it no second time.
-                    problem = problem_of(message.headers, message.payload, PACKET_HEADER)
-                    if problem:
-                        return self._set_aside(message, problem)
-                elif "task" in message.headers:
-                    return self._set_aside(message, "the name of its task is no text")
+                unfit = unfit_for_execution(self.app, message)
+                if unfit is not None:
+                    return self._set_aside(message, unfit.problem, unfit.refused)
+                if PACKET_HEADER in message.headers and message.headers["task"] not in self.app.tasks:
+                    message.headers["task"] = UNHANDLED
                 return receive(message)
+            except UnreadableMessageError as exc:
+                return self._set_aside(message, str(exc))
             except passed_on as exc:
                 if not isinstance(exc, _OF_CONTENT):  # some of them count as errors of the connection, too
                     raise
@@ -56,16 +89,19 @@ class RunConsumer(Consumer):
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - Celery's signature
         self._set_aside(message, f"it is no valid message for a Celery task ({type(exc).__name__})")
 
-    def _set_aside(self, message: Any, problem: str) -> None:
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - Celery's signature
+        self._set_aside(message, _UNKNOWN, str(exc.args[0]) if exc.args else "")
+
+    def _set_aside(self, message: Any, problem: str, refused: str | None = None) -> None:
         # The message itself may name another queue than the one it lay in.
         queue = getattr(message.channel, "read_queue", None) or str(
             (message.delivery_info or {}).get("routing_key", "")
         )
         text = _text(message)
         if set_aside := getattr(message.channel, "set_aside", None):
-            set_aside(queue, text, problem)
+            set_aside(queue, text, problem, refused)
         else:
-            dead_messages.report(queue, len(text), problem)
+            dead_messages.report(queue, len(text), problem, refused)
         if not message.acknowledged:
             message.reject(requeue=False)
 

@@ -1,22 +1,66 @@
-"""Messages of other producers: any Celery client's `send_task("order.created", kwargs={...})` becomes a run."""
+"""Messages of other producers: any Celery client's `send_task("order.created", kwargs={...})` becomes a run.
+
+They carry their payload and their tenant themselves, so whoever can write to the broker can make them. Only those that
+CGK_EXTERNAL_EVENTS names are taken, and only if it names what follows them too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from celery import Task
+from celery import Celery, Task
 from celery.app.task import Context
 from psycopg import Rollback
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
+from cgk_tasks.broker.unreadable import FOLLOWS
 from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.canvas import kept
+from cgk_tasks.config import get_settings
 from cgk_tasks.errors import TenantMissingError
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
 from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.postgres import transaction
+
+_STRUCTURES = frozenset({"celery.chain", "celery.chord", "celery.group"})
+"""They start nothing but their parts, which are looked at."""
+
+_LONGEST_NAME = 100
+
+
+def refused(app: Celery[Any], headers: Mapping[str, Any], payload: Any) -> str | None:
+    """What of a message that is no packet may not be started by other producers: an event's or a task's name.
+
+    Tasks with `durable=False` have no other messages than those that carry their payload, so they are always taken.
+    """
+    allowed = get_settings().external_events
+    if "*" in allowed:
+        return None
+    body = payload if isinstance(payload, dict) else payload[2] or {}
+    name = headers["task"] if "task" in headers else body.get("task")
+    following = [part.get(key) for part in (headers, body) for key in FOLLOWS]
+    for one in [name, *_names(following)]:
+        task = app.tasks.get(one) if isinstance(one, str) else None
+        is_open = one in allowed or (task is not None and not getattr(task, "durable", False))
+        if not is_open:
+            return str(one)[:_LONGEST_NAME]
+    return None
+
+
+def _names(signatures: object) -> Iterator[Any]:
+    """The tasks that these signatures start, at any depth: parts of a canvas are in its options and arguments."""
+    waiting = [signatures]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            if "task" in one and not isinstance(one["task"], dict) and one["task"] not in _STRUCTURES:
+                yield one["task"]
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
 
 
 def adopt(task: Task[Any, Any], request: Context) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from cgk_tasks.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
@@ -16,3 +18,11 @@ def host_and_port(variable: str, value: str) -> tuple[str, int]:
     if not fits:
         raise ConfigurationError(f"{variable} is {value!r}; it must be an address and a port, like {LOOPBACK}:9808.")
     return bare or LOOPBACK, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host. A name is not looked up."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"

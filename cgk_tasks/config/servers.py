@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import AliasChoices, BaseModel, Field, SecretStr
 
-from cgk_tasks.config.kinds import ProviderName, Threshold
+from cgk_tasks.config.kinds import Names, ProviderName, Threshold
 
 
 class ServerSettings(BaseModel):
@@ -20,6 +20,11 @@ class ServerSettings(BaseModel):
     )
     broker_url: SecretStr | None = Field(
         default=None, description="Redis 6.2 or newer, or RabbitMQ 3.10 or newer, e.g. redis://localhost:6379/0"
+    )
+    external_events: Names = Field(
+        default=(),
+        description="Events and tasks that a message of another producer, which carries its payload itself, may start: "
+        "names separated by commas, or `*` for all. Without it such messages are refused.",
     )
     prepare_threshold: Threshold = Field(
         default=5,

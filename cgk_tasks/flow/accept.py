@@ -28,6 +28,8 @@ from cgk_tasks.errors import (
     PayloadTooLargeError,
     TenantContextError,
 )
+from cgk_tasks.flow.listeners import LISTENERS
+from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
@@ -112,9 +114,13 @@ def new_run(
     state: State = "held" if tenant.state == "suspended" else "pending"
     run_id = origin.run_id or new_run_id()
     trace = origin.trace or tracing.sent(event, tenant_id, run_id)
+    queue, priority = settings.default_queue, DEFAULT_PRIORITY
+    if (route := ROUTES.current().of(event)) is not None:
+        queue = route.queue or queue
+        priority = priority if route.priority is None else route.priority
     if options is NO_OPTIONS:
         return NewRun(
-            run_id, tenant_id, event, payload, settings.default_queue, DEFAULT_PRIORITY, state, origin.job, None, None,
+            run_id, tenant_id, event, payload, queue, priority, state, origin.job, None, None,
             None, None, origin.parent_id, origin.replay_of, origin.canvas, origin.scheduled_for, trace,
         )  # fmt: skip
     now = clock()
@@ -126,8 +132,8 @@ def new_run(
         tenant_id=tenant_id,
         event=event,
         payload=payload,
-        queue=settings.default_queue if options.queue is None else queue_name(options.queue),
-        priority=_priority(options.priority),
+        queue=queue if options.queue is None else queue_name(options.queue),
+        priority=priority if options.priority is None else _priority(options.priority),
         state=state,
         job=origin.job,
         max_attempts=_max_attempts(options.max_attempts),
@@ -196,9 +202,7 @@ def _expiry(value: float | timedelta | datetime | None, now: datetime) -> dateti
     return _moment("expires", value, now) if isinstance(value, datetime) else now + _duration("expires", value)
 
 
-def _priority(value: int | None) -> int:
-    if value is None:
-        return DEFAULT_PRIORITY
+def _priority(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
         raise InvalidOptionError("priority", f"must be a whole number from 0 (can wait) to 9 (urgent), not {value!r}")
     return value
@@ -273,7 +277,7 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
             handles = store.insert(unit.connection, runs, hashes)
             unit.accepted += _accepted(runs, handles)
         elif len(runs) == 1 and not hashes:
-            return [_accept_one(runs[0])]
+            handles = [_accept_one(runs[0])]
         else:
             handles = postgres.retry_conflicts(lambda: _insert(runs, hashes))
             publish(_accepted(runs, handles))
@@ -281,6 +285,8 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
         if unit is not None:
             raise  # the owner of the transaction must see it
         raise postgres.explain(exc) from exc
+    if unit is None:  # else the framework sends, with a connection in hand
+        LISTENERS.current().warn_of_unserved(runs)
     return handles
 
 

@@ -18,10 +18,12 @@ from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.jobs.types import Handler, Middleware
+from cgk_tasks.runs.job_events import Route
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=TenantEvent)
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class JobDecorator(Protocol[E]):
@@ -45,6 +47,9 @@ class Job:
     """One of cgk_tasks' own: it runs only while the application has no job for its event."""
     keeps_types: bool = False
     """The result is stored with the types that Celery's JSON knows."""
+    queue: str | None = None
+    priority: int | None = None
+    """Of runs whose sender names none."""
 
     @property
     def timeout_seconds(self) -> float:
@@ -53,6 +58,7 @@ class Job:
 
 _jobs: dict[str, Job] = {}
 _by_event: dict[str, tuple[Job, ...]] = {}
+_routes: dict[str, Route] = {}
 _imported: Final[set[str]] = set()
 
 
@@ -65,6 +71,8 @@ def define_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     middleware: Sequence[Middleware] = ...,
+    queue: str | None = ...,
+    priority: int | None = ...,
 ) -> JobDecorator[E]: ...
 @overload
 def define_job(
@@ -75,6 +83,8 @@ def define_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     middleware: Sequence[Middleware] = ...,
+    queue: str | None = ...,
+    priority: int | None = ...,
 ) -> Callable[[F], F]: ...
 def define_job(
     job_id: str,
@@ -84,6 +94,8 @@ def define_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     middleware: Sequence[Middleware] = (),
+    queue: str | None = None,
+    priority: int | None = None,
 ) -> Callable[..., Any]:
     """Register the decorated function as a job: it runs for every run of `event`.
 
@@ -93,14 +105,18 @@ def define_job(
 
     The function may be `def` or `async def`. timeout: seconds or timedelta, after which JobTimeoutError is raised
     inside the job. concurrency: how many runs of the job may be on at once for one tenant, over all workers; the others
-    come back later, which uses no attempt. middleware: the first is the outermost. Raises ConfigurationError for a job
-    id that another function has, UnknownEventError.
+    come back later, which uses no attempt. middleware: the first is the outermost. queue, priority (0 can wait, 9 is
+    urgent): of runs whose sender names none; a sender that does not import the job learns them within ten seconds from
+    the workers that do. A run with several jobs goes where all of them want to be, else by the default, and then its
+    child runs go each to its own job's. Raises ConfigurationError for a job id that another function has, and for what
+    is no queue or priority, UnknownEventError.
     """
     name = event if isinstance(event, str) else event.event_name
     model = get_event(name)
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds is not None and seconds <= 0:
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
+    _check_route(job_id, queue, priority)
 
     around = tuple(middleware)
     if concurrency is not None:
@@ -118,11 +134,24 @@ def define_job(
                 timeout=seconds,
                 around=compose_middleware(*around) if around else None,
                 is_async=inspect.iscoroutinefunction(handler),
+                queue=queue,
+                priority=priority,
             )
         )
         return handler
 
     return register
+
+
+def _check_route(job_id: str, queue: object, priority: object) -> None:
+    if queue is not None and not (isinstance(queue, str) and queue.isprintable() and 0 < len(queue) <= 200):
+        raise ConfigurationError(
+            f"Job {job_id!r}: queue must be a name of 1 to 200 printable characters, not {queue!r}."
+        )
+    if priority is not None and (isinstance(priority, bool) or priority not in range(10)):
+        raise ConfigurationError(
+            f"Job {job_id!r}: priority must be a whole number from 0 (can wait) to 9 (urgent), not {priority!r}."
+        )
 
 
 def _check_handler(job_id: str, handler: Callable[..., Any]) -> None:
@@ -165,7 +194,16 @@ def remove_job(job_id: str) -> None:
 
 def _index(event: str) -> None:
     jobs = tuple(job for job in _jobs.values() if job.event == event)
-    _by_event[event] = tuple(job for job in jobs if not job.is_builtin) or jobs
+    _by_event[event] = jobs = tuple(job for job in jobs if not job.is_builtin) or jobs
+    queues, priorities = {job.queue for job in jobs}, {job.priority for job in jobs}
+    if jobs:
+        _routes[event] = Route(_agreed(queues), _agreed(priorities))
+    else:
+        _routes.pop(event, None)
+
+
+def _agreed(wishes: set[T | None]) -> T | None:
+    return next(iter(wishes)) if len(wishes) == 1 else None
 
 
 def jobs_for(event: str) -> tuple[Job, ...]:
@@ -176,6 +214,16 @@ def jobs_for(event: str) -> tuple[Job, ...]:
 def events_with_jobs() -> frozenset[str]:
     """The events that this process has a job for: the application's, or a built-in one that is switched on."""
     return frozenset(event for event, jobs in _by_event.items() if jobs)
+
+
+def find_route(event: str) -> Route | None:
+    """Where the event's jobs want its runs to be: what all of them say. None if this process has no job for it."""
+    return _routes.get(event)
+
+
+def routes_of_events() -> dict[str, Route]:
+    """The events that this process has a job for, each with where its jobs want its runs to be."""
+    return dict(_routes)
 
 
 def find_job(job_id: str) -> Job | None:

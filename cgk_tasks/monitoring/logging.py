@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.monitoring.log_secrets import SecretsMask
 from cgk_tasks.runs import logs
 
 _SHARED: list[Any] = [
@@ -61,6 +62,7 @@ def configure_logging() -> None:
         cache_logger_on_first_use=True,
     )
     renderer: Any = structlog.processors.JSONRenderer() if as_json else _console_renderer()
+    mask = SecretsMask(settings)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -70,6 +72,7 @@ def configure_logging() -> None:
                 structlog.processors.format_exc_info,  # before redact, which reads texts; it shows no local variables
                 redact,
                 renderer,
+                lambda _logger, _method, text: mask(str(text)),  # last, when nothing more becomes text
             ],
         )
     )

@@ -23,16 +23,16 @@ SQL = statements("why")
 
 GateCode = Literal[
     "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
-    "no_listener", "broker_down", "after_a_crash", "not_dispatched", "in_queue", "running", "worker_silent",
-    "waits_for_children", "being_cancelled", "being_released", "closed",
+    "no_listener", "no_job", "waits_for_worker", "broker_down", "after_a_crash", "not_dispatched", "in_queue",
+    "running", "worker_silent", "waits_for_children", "being_cancelled", "being_released", "closed",
 ]  # fmt: skip
 
 _COUNT_TO = 10_000
 
 _AFTER = {
     "failed": "Its errors: cgk-tasks runs show {id}",
-    "unhandled": "Its worker had no job for {event}. Define one, name its module in CGK_JOB_MODULES, start the workers "
-    "anew, and: cgk-tasks runs retry {id}",
+    "unhandled": "No worker of queue {queue} had a job for {event}. Define one, name its module in CGK_JOB_MODULES of "
+    "those workers, start them anew, and: cgk-tasks runs retry {id}",
 }
 """What to do about a run that closed so."""
 
@@ -131,7 +131,9 @@ def _held(facts: Row) -> Iterator[Gate]:
     gates = list(_paused(facts))
     yield from gates
     if not gates:
-        yield Gate("being_released", "Nothing holds it any more; the dispatcher releases it within a second or two.")
+        without_job = list(_no_job(facts))
+        released = "Nothing holds it any more; the dispatcher releases it within a second or two."
+        yield from without_job or [Gate("being_released", released)]
         yield from _no_worker(facts)
 
 
@@ -140,7 +142,7 @@ def _pending(facts: Row) -> Iterator[Gate]:
     if facts["handed_over_at"] is None:
         yield from _dispatch(facts)
         return
-    gates = [*_no_worker(facts), *_broker(), *_after_a_crash(facts)]
+    gates = [*_no_worker(facts), *_no_job(facts), *_broker(), *_after_a_crash(facts)]
     yield from gates
     yield _place(facts)
 
@@ -213,7 +215,7 @@ def _queue(facts: Row) -> Iterator[Gate]:
 
 def _dispatch(facts: Row) -> Iterator[Gate]:
     """Due, and not in the broker: the dispatcher's turn, which needs a living worker and the broker."""
-    gates = [*_no_worker(facts), *_broker()]
+    gates = [*_no_worker(facts), *_no_job(facts), *_broker()]
     if not gates and not facts["has_dispatcher"]:
         gates = [Gate("not_dispatched", "No worker leads the dispatcher just now; one takes over within seconds.")]
     yield from gates or [Gate("not_dispatched", "It is due, and is dispatched to the broker within a second or two.")]
@@ -231,6 +233,30 @@ def _no_worker(facts: Row) -> Iterator[Gate]:
             "no_listener", f"No worker listens to its queue {queue!r} ({others}).",
             f"{start}, or add it to CGK_QUEUES of the workers",
         )  # fmt: skip
+
+
+def _no_job(facts: Row) -> Iterator[Gate]:
+    """Workers listen to its queue, and not all of them have a job for it."""
+    event, queue = facts["event"], facts["queue"]
+    executing, listening = facts["executing"], facts["listening"]
+    if executing == listening:
+        return
+    advice = (
+        f"Name the module of its job in CGK_JOB_MODULES of the workers that listen to {queue!r}, and start them anew"
+    )
+    if not executing:
+        yield Gate(
+            "no_job",
+            f"No worker that listens to its queue {queue!r} has a job for {event}: it ends as unhandled.",
+            f"{advice}, or send {event} to a queue whose workers have one.",
+        )
+    elif facts["state"] == "held":
+        have = f"{executing} of the {listening} workers that listen to its queue {queue!r}"
+        yield Gate(
+            "waits_for_worker",
+            f"It is held until a worker takes it that has a job for {event}, which {have} can.",
+            f"{advice}.",
+        )
 
 
 def _broker() -> Iterator[Gate]:

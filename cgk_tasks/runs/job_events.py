@@ -6,18 +6,38 @@ it which schedules have a job.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from cgk_tasks.sql.postgres import Connection, execute, fetch, statements
 
 SQL = statements("schedules")
 
 
-def note_job_events(connection: Connection, events: Collection[str]) -> None:
-    """Say that this process has jobs for these events. Cheap to repeat: a row is written anew every ten minutes at
-    most.
+class Route(NamedTuple):
+    """The queue and priority that an event's jobs want for its runs; None for the default."""
+
+    queue: str | None = None
+    priority: int | None = None
+
+
+def note_job_events(connection: Connection, routes: Mapping[str, Route]) -> None:
+    """Say that this process has jobs for these events, and which queue and priority those want. Cheap to repeat: a row
+    is written anew when it changes, and every ten minutes at most.
     """
-    execute(connection, SQL["note_job_events"], {"events": sorted(events)})
+    names = sorted(routes)
+    values = {
+        "events": names,
+        "queues": [routes[name].queue for name in names],
+        "priorities": [routes[name].priority for name in names],
+    }
+    execute(connection, SQL["note_job_events"], values)
+
+
+def noted_routes(connection: Connection) -> dict[str, Route]:
+    """The queues and priorities that jobs want, of those events that have any."""
+    rows = fetch(connection, SQL["noted_routes"])
+    return {row["event"]: Route(row["queue"], row["priority"]) for row in rows}
 
 
 def noted_job_events(connection: Connection) -> frozenset[str]:

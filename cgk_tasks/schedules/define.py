@@ -37,6 +37,8 @@ def define_cron_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     middleware: tuple[Middleware, ...] = ...,
+    queue: str | None = ...,
+    priority: int | None = ...,
 ) -> JobDecorator[E]: ...
 @overload
 def define_cron_job(
@@ -55,6 +57,8 @@ def define_cron_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     middleware: tuple[Middleware, ...] = ...,
+    queue: str | None = ...,
+    priority: int | None = ...,
 ) -> Callable[[F], F]: ...
 def define_cron_job(
     job_id: str,
@@ -72,6 +76,8 @@ def define_cron_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     middleware: tuple[Middleware, ...] = (),
+    queue: str | None = None,
+    priority: int | None = None,
 ) -> Callable[..., Any]:
     """Register the decorated function as a job that runs by the clock, for every active tenant.
 
@@ -97,7 +103,14 @@ def define_cron_job(
         as_seconds(max_age),
     )
     add_job = define_job(
-        job_id, event=name, retry=retry, timeout=timeout, concurrency=concurrency, middleware=middleware
+        job_id,
+        event=name,
+        retry=retry,
+        timeout=timeout,
+        concurrency=concurrency,
+        middleware=middleware,
+        queue=queue,
+        priority=priority,
     )
 
     def register(handler: F) -> F:

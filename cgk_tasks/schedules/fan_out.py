@@ -16,7 +16,8 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.flow.accept import dispatch
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
 from cgk_tasks.schedules.ticks import is_late
 from cgk_tasks.sql.clock import database_now
@@ -99,6 +100,7 @@ def _values(
     schedule: Schedule, scheduled_for: datetime, now: datetime, tenant_id: str | None, overlap: Overlap
 ) -> dict[str, Any]:
     settings = get_settings()
+    queue, priority = _route(schedule)
     return {
         "schedule": schedule.name,
         "scheduled_for": scheduled_for,
@@ -107,8 +109,8 @@ def _values(
         "starts_at": now if is_late(scheduled_for, now) else scheduled_for,
         "event": schedule.event,
         "payload": payload_after_tenant(schedule.event, schedule.payload),
-        "queue": schedule.queue or settings.default_queue,
-        "priority": DEFAULT_PRIORITY if schedule.priority is None else schedule.priority,
+        "queue": queue,
+        "priority": priority,
         # One tenant alone has nobody to be kept apart from: it starts at once.
         "spread": 0.0 if tenant_id is not None else schedule.spread,
         "overlap": overlap,
@@ -117,6 +119,12 @@ def _values(
         "key": idempotency_key(schedule.name, scheduled_for),
         "key_seconds": settings.idempotency_seconds,
     }
+
+
+def _route(schedule: Schedule) -> tuple[str, int]:
+    """The schedule's own queue and priority, else its job's."""
+    queue, priority = ROUTES.current().queue_and_priority(schedule.event)
+    return schedule.queue or queue, priority if schedule.priority is None else schedule.priority
 
 
 def _counts(row: Row) -> dict[str, int]:
@@ -133,8 +141,7 @@ def cancel_old(connection: Connection, schedule: str, tenant_id: str | None) -> 
 def _dispatch(schedule: Schedule, row: Row) -> None:
     """Publish the runs that are due, a batch at a time. What the broker does not take, the dispatcher dispatches."""
     settings = get_settings()
-    queue = schedule.queue or settings.default_queue
-    priority = DEFAULT_PRIORITY if schedule.priority is None else schedule.priority
+    queue, priority = _route(schedule)
     pairs = list(zip(row["due_ids"], row["due_tenants"], strict=True))
     for begin in range(0, len(pairs), settings.dispatch_batch):
         batch = pairs[begin : begin + settings.dispatch_batch]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cgk_tasks.jobs.registry import events_with_jobs
+from cgk_tasks.jobs.registry import events_with_jobs, routes_of_events
 from cgk_tasks.runs.job_events import note_job_events, noted_job_events
 from cgk_tasks.sql.postgres import autocommit
 
@@ -16,4 +16,4 @@ def handled_events() -> frozenset[str]:
 def note_own_jobs() -> None:
     """Say on record which events this process has jobs for."""
     with autocommit() as connection:
-        note_job_events(connection, events_with_jobs())
+        note_job_events(connection, routes_of_events())

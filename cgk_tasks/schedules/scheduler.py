@@ -94,7 +94,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
         made just after a beat's very first start, or by a machine whose clock is behind, was not noticed.
         """
         before = self._last_timestamp
-        return self.schedule_changed() or self._last_timestamp != before
+        return bool(self.schedule_changed()) or self._last_timestamp != before
 
     @property
     def schedule(self) -> dict[str, ModelEntry]:

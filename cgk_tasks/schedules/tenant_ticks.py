@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,8 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.accept import dispatch
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
 from cgk_tasks.schedules.job_events import handled_events
@@ -58,11 +59,10 @@ def _fire_batch(now: datetime, handled: Collection[str]) -> tuple[int, int]:
             advance["id"].append(schedule["id"])
             advance["done_until"].append(done_until)
             advance["next_at"].append(next_at)
-        made = _make_runs(connection, wanted, now) if wanted else []
+        made = [run for route, part in _by_route(wanted) for run in _make_runs(connection, part, now, *route)]
         execute(connection, SQL["advance_tenant_schedules"], advance)
-    queue = get_settings().default_queue
     if made:
-        dispatch([Dispatch(run["id"], run["tenant_id"], run["event"], queue, DEFAULT_PRIORITY) for run in made])
+        dispatch(made)
         log.info("tenant_schedules_ticked", schedules=len(schedules), runs=len(made))
     return len(schedules), len(made)
 
@@ -98,14 +98,24 @@ def _collect(
     return now, times.next(now)
 
 
-def _make_runs(connection: Connection, wanted: list[dict[str, Any]], now: datetime) -> list[Row]:
-    settings = get_settings()
+def _by_route(wanted: list[dict[str, Any]]) -> Iterator[tuple[tuple[str, int], list[dict[str, Any]]]]:
+    """The runs by the queue and priority that their jobs want."""
+    parts: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for run in wanted:
+        parts.setdefault(ROUTES.current().queue_and_priority(run["event"]), []).append(run)
+    yield from parts.items()
+
+
+def _make_runs(
+    connection: Connection, wanted: list[dict[str, Any]], now: datetime, queue: str, priority: int
+) -> list[Dispatch]:
     columns = {name: [run[name] for run in wanted] for name in wanted[0]}
     values = {
         **columns,
         "now": now,
-        "queue": settings.default_queue,
-        "priority": DEFAULT_PRIORITY,
-        "key_seconds": settings.idempotency_seconds,
+        "queue": queue,
+        "priority": priority,
+        "key_seconds": get_settings().idempotency_seconds,
     }
-    return fetch(connection, TRANSITIONS["insert_runs_of_tenant_schedules"], values)
+    rows = fetch(connection, TRANSITIONS["insert_runs_of_tenant_schedules"], values)
+    return [Dispatch(row["id"], row["tenant_id"], row["event"], queue, priority) for row in rows]

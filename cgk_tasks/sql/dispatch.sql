@@ -34,15 +34,23 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 
 -- name: heartbeat
 -- now: what PostgreSQL's clock says. waited_for: workers that bar all claims, because they have not yet said what they run
--- since PostgreSQL crashed (is_barred).
-INSERT INTO cgk.workers (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds)
-VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(pid_namespace)s, %(process_started)s, %(clock_offset)s)
+-- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes: it may be long.
+INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes)
+VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(pid_namespace)s, %(process_started)s, %(clock_offset)s, %(executes)s)
 ON CONFLICT (id) DO UPDATE
-   SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds
+   SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds,
+       executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END
 RETURNING clock_timestamp() AS now,
           ARRAY(SELECT w.name || ', silent for ' || round(extract(epoch FROM now() - w.heartbeat_at)) || ' s'
                   FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id
                  WHERE p.worker_id IS NULL AND w.id <> %(id)s::uuid ORDER BY w.name) AS waited_for;
+
+-- name: other_executors
+-- Whether another living worker of the queue executes runs of this name. One of an older release does not say what it does.
+SELECT EXISTS (
+    SELECT FROM cgk.workers
+     WHERE id <> %(id)s::uuid AND heartbeat_at > now() - make_interval(secs => %(timeout)s)
+       AND %(queue)s = ANY(queues) AND (executes IS NULL OR %(name)s = ANY(executes))) AS found;
 
 -- name: register_worker
 -- A row comes back at a worker's first heartbeat, and at its first after a crash of PostgreSQL.

@@ -29,6 +29,27 @@ SELECT queue, count(*) AS runs FROM cgk.runs r
    AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
  GROUP BY queue ORDER BY queue;
 
+-- name: unknown_events
+-- Due runs that some of the living workers of their queue, or all, have no job for.
+WITH due AS (
+    SELECT event, job, queue, count(*) AS runs FROM cgk.runs WHERE state IN ('pending', 'held') GROUP BY event, job, queue
+), looked_at AS (
+    SELECT due.*, count(*) AS listening,
+           count(*) FILTER (WHERE w.executes IS NULL OR concat_ws(':', due.event, due.job) = ANY(w.executes)) AS executing
+      FROM due JOIN cgk.workers w ON due.queue = ANY(w.queues)
+     WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s)
+     GROUP BY due.event, due.job, due.queue, due.runs
+)
+SELECT event, queue, sum(runs)::bigint AS runs, min(listening) AS listening, min(executing) AS executing
+  FROM looked_at WHERE executing < listening
+ GROUP BY event, queue ORDER BY event, queue;
+
+-- name: unhandled_lately
+-- What ended in the last day because no worker had a job for it.
+SELECT event, queue, count(*) AS runs FROM cgk.run_history
+ WHERE state = 'unhandled' AND closed_at > now() - interval '1 day'
+ GROUP BY event, queue ORDER BY event, queue;
+
 -- name: open_runs
 -- Runs that only our own workers will end.
 SELECT count(*) AS runs FROM cgk.runs;

@@ -64,9 +64,14 @@ class Pool:
                 place = self._idle.pop()
             except IndexError:
                 return None  # another thread took the last one
-            if is_open(place.connection):
+            usable = False
+            try:
+                usable = is_open(place.connection)
+            finally:
+                if not usable:  # or nobody knows, because the look was interrupted
+                    self._forget(place)
+            if usable:
                 return place
-            self._forget(place)
         return None
 
     def _new_place(self) -> Place | None:

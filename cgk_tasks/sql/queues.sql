@@ -10,6 +10,11 @@ DELETE FROM cgk.paused_queues WHERE queue = %(queue)s RETURNING queue;
 -- name: paused_queues
 SELECT queue, paused_at, paused_by, reason FROM cgk.paused_queues ORDER BY queue;
 
+-- name: served
+-- Queues that a living worker listens to. timeout: seconds of silence after which a worker counts as dead.
+SELECT DISTINCT unnest(queues) AS queue FROM cgk.workers
+ WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s);
+
 -- name: list_queues
 -- Every queue that has an open run, a living worker or a pause, or is named by the settings. One pass over the open runs.
 -- timeout: seconds of silence after which a worker counts as dead.

@@ -57,11 +57,18 @@ SELECT t.id AS tenant_id, coalesce(r.id, h.id)::text AS run_id, coalesce(r.state
 
 -- name: note_job_events
 -- Many workers say the same: what one has said in the last ten minutes costs the others a look.
-INSERT INTO cgk.job_events (event)
-SELECT e.event FROM unnest(%(events)s::text[]) AS e (event)
- WHERE NOT EXISTS (SELECT FROM cgk.job_events k WHERE k.event = e.event AND k.seen_at > now() - interval '10 minutes')
+INSERT INTO cgk.job_events (event, queue, priority)
+SELECT e.event, e.queue, e.priority
+  FROM unnest(%(events)s::text[], %(queues)s::text[], %(priorities)s::smallint[]) AS e (event, queue, priority)
+ WHERE NOT EXISTS (
+    SELECT FROM cgk.job_events k
+     WHERE k.event = e.event AND k.seen_at > now() - interval '10 minutes'
+       AND (k.queue, k.priority) IS NOT DISTINCT FROM (e.queue, e.priority))
  ORDER BY e.event
-ON CONFLICT (event) DO UPDATE SET seen_at = now();
+ON CONFLICT (event) DO UPDATE SET seen_at = now(), queue = EXCLUDED.queue, priority = EXCLUDED.priority;
+
+-- name: noted_routes
+SELECT event, queue, priority FROM cgk.job_events WHERE queue IS NOT NULL OR priority IS NOT NULL;
 
 -- name: job_events
 -- A day is counted back from the last word of any worker, not from now: workers that are all stopped over night, or for

@@ -297,7 +297,8 @@ SELECT 1 FROM cgk.runs WHERE {{owned}} AND cancel_requested_at IS NOT NULL;
 DELETE FROM cgk.runs WHERE {{owned}} AND cancel_requested_at IS NULL RETURNING id::text;
 
 -- name: release
--- running → retrying (after a failure or a snooze) or pending (a packet gives back what it has not begun).
+-- running → retrying (after a failure or a snooze), pending (a packet gives back what it has not begun) or held (for a
+-- worker that has a job for it).
 -- refund: 1 if the attempt is not used. deferral: why, where no error tells it. A cancelled run is not released.
 UPDATE cgk.runs r
    SET state = o.state, attempt = r.attempt - o.refund,

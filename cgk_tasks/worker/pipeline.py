@@ -34,6 +34,7 @@ from cgk_tasks.sql import postgres
 from cgk_tasks.sql.clock import heard, known_now
 from cgk_tasks.worker import counters, process_state
 from cgk_tasks.worker.attempt import Attempt, Hooks, Interpreter, run_attempt
+from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 from cgk_tasks.worker.recorder import Follow, Recorder
@@ -54,6 +55,9 @@ class Task(Protocol):
     def follow(self) -> Follow: ...
     @property
     def interpret(self) -> Interpreter: ...
+    def is_for(self, run: Claimed) -> bool:
+        """Whether it is the task that executes this run."""
+
     def jobs(self, run: Claimed) -> Sequence[Job]:
         """The jobs of the run: none, one, or several, which become a run each."""
 
@@ -129,6 +133,9 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
             break
         if done and run.expires_at is not None and run.expires_at < known_now():
             recorder.requeue([run])  # the dispatcher closes it, and does what follows
+        elif not task.is_for(run):
+            log.warning("run_of_another_task", _event=run.event, run=run.id, tenant=run.tenant_id)
+            recorder.requeue([run])
         else:
             error = guarded(task, run, recorder)
         seconds, done = time.monotonic() - begun, done + 1
@@ -159,7 +166,7 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
         return _close_failed(run, None, UnknownTenantError(run.tenant_id), recorder)
     jobs = task.jobs(run)
     if not jobs:
-        _close_unhandled(run, recorder)
+        _without_job(run, recorder)
         return None
     if len(jobs) > 1:
         recorder.fan_out(run, jobs)
@@ -208,9 +215,18 @@ def _close_failed(run: Claimed, job_id: str | None, exc: Exception, recorder: Re
     return exc
 
 
+def _without_job(run: Claimed, recorder: Recorder) -> None:
+    """A run that this worker has no job for: another one of its queue takes it, or nobody does."""
+    if not recorder.hold_for_another_worker(run):
+        _close_unhandled(run, recorder)
+    elif EXECUTORS.current().is_to_be_said(run):
+        hint = "Another worker of this queue takes it. Let all of them name the module of its job in CGK_JOB_MODULES."
+        log.warning("run_held_for_another_worker", _event=run.event, run=run.id, queue=run.queue, hint=hint)
+
+
 def _close_unhandled(run: Claimed, recorder: Recorder) -> None:
-    hint = "No job is registered for this event. Is its module in CGK_JOB_MODULES?"
-    log.warning("run_unhandled", _event=run.event, run=run.id, tenant=run.tenant_id, hint=hint)
+    hint = "No worker of this queue has a job for this event. Is its module in CGK_JOB_MODULES of the workers?"
+    log.warning("run_unhandled", _event=run.event, run=run.id, tenant=run.tenant_id, queue=run.queue, hint=hint)
     reason = RunFailedError(run.id, "NO_JOB", "no job is registered for this event")
     recorder.close_unhandled(run, reason, "NO_JOB")
     _count_end(run, "unhandled")

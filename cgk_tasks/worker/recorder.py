@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
 import structlog
@@ -15,11 +15,12 @@ from cgk_tasks.errors import OutcomeNotRecordedError, RunCancelledError, StoreEr
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import log_writing, logs, store, tracing
 from cgk_tasks.runs.codec import encode
-from cgk_tasks.runs.models import NewRun, new_run_id
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, new_run_id
 from cgk_tasks.runs.store import Claimed, Closed, Closing, PutBack
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker.attempt import Attempt
+from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.runs")
+
+T = TypeVar("T")
 
 _MOST_NOT_RECORDED = 3
 """An attempt whose outcome the record refuses has failed. After so many the run is closed, whatever its policy says."""
@@ -258,6 +261,16 @@ class Recorder:
         """Runs of a packet that were not begun: pending again, without costing an attempt."""
         self._put_back([PutBack(run.id, run.attempt, "pending", refund=1) for run in runs])
 
+    def hold_for_another_worker(self, run: Claimed) -> bool:
+        """Hold a run that this worker has no job for, if another one of its queue has. Returns whether one has.
+
+        The dispatcher releases it within a second, again and again, until a worker takes it that has a job.
+        """
+        if not EXECUTORS.current().exist_elsewhere(run, self._worker_id):
+            return False
+        self._put_back([PutBack(run.id, run.attempt, "held", refund=1)])
+        return True
+
     def _put_back(self, backs: Sequence[PutBack]) -> set[str]:
         def write() -> set[str]:
             with postgres.autocommit() as connection:
@@ -271,7 +284,9 @@ class Recorder:
         children = [
             NewRun(
                 id=new_run_id(), tenant_id=parent.tenant_id, event=parent.event, payload=parent.payload,
-                queue=parent.queue, priority=parent.priority, job=job.id, max_attempts=parent.max_attempts,
+                queue=_of_child(parent.queue, get_settings().default_queue, job.queue),
+                priority=_of_child(parent.priority, DEFAULT_PRIORITY, job.priority),
+                job=job.id, max_attempts=parent.max_attempts,
                 parent_id=parent.id, scheduled_for=parent.scheduled_for, trace=trace,
             )
             for job in jobs
@@ -344,6 +359,11 @@ class Recorder:
         except psycopg.Error as exc:
             # What a crash undid runs again; what is still there has ended.
             log.warning("flush_failed", reason=str(exc).strip())
+
+
+def _of_child(parents: T, default: T, jobs: T | None) -> T:
+    """A child's queue or priority: its parent's if the sender named it, as far as that can be seen, else its job's."""
+    return parents if jobs is None or parents != default else jobs
 
 
 def _completed(run: Claimed, attempt: Attempt, outcome: Outcome) -> Closing:

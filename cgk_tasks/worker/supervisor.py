@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.runs.job_events import note_job_events
+from cgk_tasks.runs.job_events import Route, note_job_events
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
@@ -54,8 +54,10 @@ class Pool:
 
     name: str
     queues: Callable[[], Collection[str]]
-    events: Callable[[], Collection[str]]
-    """The events that the worker has jobs for."""
+    events: Callable[[], Mapping[str, Route]]
+    """The events that the worker has jobs for, and where those want their runs."""
+    executes: Callable[[], Collection[str]]
+    """What the worker can execute: names as `executed_name` makes them."""
     is_at_work: Callable[[Row], bool]
     """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
     lease: Lease
@@ -157,6 +159,7 @@ class Supervisor(threading.Thread):
             "pid_namespace": pid_namespace(),
             "process_started": started_at(os.getpid()),
             "clock_offset": self._clock_offset,
+            "executes": sorted(self._pool.executes()),
         }
         with transaction() as connection:
             is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))

@@ -6,10 +6,11 @@ import pytest
 import redis
 
 from cgk_tasks import cancel_job, send_job
-from cgk_tasks.cli.doctor.broker import redis_version
+from cgk_tasks.cli.doctor.broker import open_to_all, redis_version
 from cgk_tasks.cli.doctor.database import judge_clock, revision, rights, version
 from cgk_tasks.cli.doctor.work import dispatcher, workers
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.broker_url import redis_server
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from tests.support.jobs import Behave
@@ -112,6 +113,20 @@ def test_a_database_that_cannot_be_reached_fails_and_the_broker_is_still_examine
 def test_a_broker_that_cannot_be_reached_fails(examined, setting):
     setting(CGK_BROKER_URL="redis://127.0.0.1:1/0")
     assert examined()["broker"]["level"] == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("redis://redis:6379/0", True), ("redis://10.0.0.1", True), ("rediss://redis", True),
+        ("redis://ada@redis", True),
+        ("redis://:secret@redis", False), ("redis://redis?password=secret", False), ("redis://127.0.0.1", False),
+        ("redis://[::1]:6379", False), ("redis+socket:///run/redis.sock", False),
+        ("rediss://redis?ssl_certfile=/etc/client.pem", False),
+    ],
+)  # fmt: skip
+def test_a_redis_that_other_machines_may_reach_should_ask_for_a_password(url, warned):
+    assert bool(open_to_all(redis_server(url))) == warned
 
 
 def test_a_rabbitmq_that_cannot_be_reached_fails(examined, setting):

@@ -8,7 +8,7 @@ import pytest
 
 from cgk_tasks import define_job
 from cgk_tasks.jobs.registry import remove_job
-from cgk_tasks.runs.job_events import note_job_events
+from cgk_tasks.runs.job_events import Route, note_job_events
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 
@@ -123,7 +123,7 @@ def test_coverage_names_the_tenants_without_a_run_and_why(cgk):
 
 def test_the_doctor_fails_while_a_schedule_is_late(cgk):
     with autocommit() as connection:
-        note_job_events(connection, ["system.cleanup"])
+        note_job_events(connection, {"system.cleanup": Route()})
         connection.execute(
             """INSERT INTO cgk.schedules VALUES ('ops.dailyCleanup', 'system.cleanup', '* * * * *', 'UTC', true, true,
                                                  '* * * * *', 'UTC', true, now() - interval '1 hour')"""

@@ -63,7 +63,9 @@ def traffic(start_dashboard, services, tmp_path_factory):
     dashboard = start_dashboard()
     ada = dashboard.browser("ada")
     path, port = f"{folder}{os.pathsep}{ROOT}", free_port()
-    with running_worker(["greeting_jobs"], PYTHONPATH=path, CGK_METRICS_PORT=str(port)) as worker:
+    with running_worker(
+        ["greeting_jobs"], PYTHONPATH=path, CGK_METRICS_PORT=str(port), CGK_EXTERNAL_EVENTS="customer.created"
+    ) as worker:
         listener = Listener(services.broker_url)
 
         def hears():

@@ -61,6 +61,7 @@ def environment(services: embedded.Services, broker_node: Broker) -> Iterator[No
         patch.setenv("CGK_DATABASE_URL", services.database_url)
         patch.setenv("CGK_BROKER_URL", broker_node.config()["url"])
         patch.setenv("JOBS_PROVIDER", "celery")
+        patch.setenv("CGK_EXTERNAL_EVENTS", "order.created")
         _forget()
         prepare_database()
         yield

@@ -262,6 +262,39 @@ def test_what_a_missing_listener_needs_is_in_the_hint(run, listening):
     assert gate.hint == "Start one: celery -A cgk_tasks worker -Q emails, or add it to CGK_QUEUES of the workers"
 
 
+def executes(worker, names):
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.workers SET executes = %s WHERE id = %s", [names, worker])
+
+
+def test_a_run_that_no_worker_of_its_queue_has_a_job_for_names_the_event_the_queue_and_the_setting(run, listening):
+    executes(listening, ["order.cancelled"])
+    gate = why(run).gates[0]
+    assert gate.code == "no_job"
+    assert "has a job for order.created" in gate.text
+    assert repr(os.environ["CGK_DEFAULT_QUEUE"]) in gate.text
+    assert "CGK_JOB_MODULES" in gate.hint
+
+
+def test_a_run_that_is_held_for_another_worker_says_so(run, listening):
+    executes(listening, ["order.cancelled"])
+    other = str(uuid.uuid4())
+    with autocommit() as connection:
+        connection.execute(
+            "INSERT INTO cgk.workers (id, name, pid, queues, executes, heartbeat_at) "
+            "SELECT %s, 'other@here', 1, queues, '{order.created}', heartbeat_at FROM cgk.workers WHERE id = %s",
+            [other, listening],
+        )
+        connection.execute("INSERT INTO cgk.presence VALUES (%s)", [other])
+    change(run, state="held", handed_over_at=None)
+    (gate,) = why(run).gates
+    with autocommit() as connection:
+        connection.execute("DELETE FROM cgk.workers WHERE id = %s", [other])
+        connection.execute("DELETE FROM cgk.presence WHERE worker_id = %s", [other])
+    assert gate.code == "waits_for_worker"
+    assert "1 of the 2 workers" in gate.text
+
+
 def test_a_run_that_was_handed_over_again_says_how_often(run, listening):
     change(run, hand_overs=3)
     assert why(run).gates[0].text.endswith("It was dispatched 2 times more, because it seemed lost.")
@@ -301,8 +334,8 @@ def test_a_failed_run_says_where_its_errors_are(run):
 def test_an_unhandled_run_says_how_to_get_it_handled(run):
     close(run, "unhandled", error_code="NO_JOB")
     assert closed_gate(run).hint == (
-        "Its worker had no job for order.created. Define one, name its module in CGK_JOB_MODULES, "
-        "start the workers anew, "
+        f"No worker of queue {os.environ['CGK_DEFAULT_QUEUE']} had a job for order.created. Define one, "
+        "name its module in CGK_JOB_MODULES of those workers, start them anew, "
         f"and: cgk-tasks runs retry {run}"
     )
 

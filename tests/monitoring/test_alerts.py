@@ -11,7 +11,7 @@ from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.monitoring.alerts import AlertWatch
 from cgk_tasks.runs import store
-from cgk_tasks.runs.job_events import note_job_events
+from cgk_tasks.runs.job_events import Route, note_job_events
 from cgk_tasks.schedules.health import SQL as SCHEDULES
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, transaction
 from cgk_tasks.worker import recovery
@@ -192,7 +192,7 @@ def late():
         "done_until": datetime.now(UTC) - timedelta(hours=1),
     }  # fmt: skip
     with transaction() as connection:
-        note_job_events(connection, ["order.created"])
+        note_job_events(connection, {"order.created": Route()})
         fetch(connection, SCHEDULES["save_schedule"], values)
     yield
     with transaction() as connection:

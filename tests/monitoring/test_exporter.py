@@ -15,7 +15,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.monitoring import exporter, open_runs
 from cgk_tasks.monitoring.metric_names import EXPORTER
-from cgk_tasks.runs.job_events import note_job_events
+from cgk_tasks.runs.job_events import Route, note_job_events
 from cgk_tasks.sql.postgres import execute, fetch, transaction
 from cgk_tasks.tenancy import add_tenant, resume_tenant, suspend_tenant
 from tests.monitoring.exposition import free_port, names, samples
@@ -186,7 +186,7 @@ def test_a_schedule_that_did_not_tick_in_time_is_shown(database):
     from cgk_tasks.schedules.health import SQL
 
     with transaction() as connection:
-        note_job_events(connection, ["order.created"])
+        note_job_events(connection, {"order.created": Route()})
         fetch(connection, SQL["save_schedule"], values)
         fetch(connection, SQL["save_schedule"], {**values, "name": "test.jobless", "event": "inventory.sync"})
     try:

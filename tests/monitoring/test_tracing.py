@@ -32,7 +32,7 @@ def receiver():
 @pytest.fixture(scope="module")
 def worker(start_worker, receiver):
     return start_worker(
-        ["tests.monitoring.trace_jobs"], CGK_TRACING="true",
+        ["tests.monitoring.trace_jobs"], CGK_TRACING="true", CGK_EXTERNAL_EVENTS="test.traced",
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_BSP_SCHEDULE_DELAY="100",
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import pytest
 
 from cgk_tasks import define_job, late_schedules
 from cgk_tasks.jobs.registry import remove_job
-from cgk_tasks.runs.job_events import note_job_events, noted_job_events
+from cgk_tasks.runs.job_events import Route, note_job_events, noted_job_events
 from cgk_tasks.schedules.schedule import Schedule
 from cgk_tasks.sql.postgres import autocommit
 from tests.schedules.conftest import open_runs, rows, run_sql
@@ -259,7 +259,7 @@ def without_job(beat):
 
 def say_that_a_worker_has_jobs_for(*events, hours_ago=0):
     with autocommit() as connection:
-        note_job_events(connection, events)
+        note_job_events(connection, dict.fromkeys(events, Route()))
         connection.execute(
             "UPDATE cgk.job_events SET seen_at = now() - make_interval(hours => %s) WHERE event = ANY(%s)",
             (hours_ago, list(events)),

@@ -40,13 +40,13 @@ class System:
 
 def a_child_is_killed(system: System) -> None:
     children = [child for worker in system.workers for child in worker.children()]
-    random.choice(children).kill()  # noqa: S311 - no secret
+    random.choice(children).kill()
     system.wait_progress()
 
 
 def a_worker_is_killed(system: System) -> None:
     """With all its processes; in turn the one that leads and the other, as chance has it."""
-    number = random.randrange(2)  # noqa: S311 - no secret
+    number = random.randrange(2)
     kill_group(system.workers[number].pid)
     system.workers[number].process.wait()
     system.wait_progress()

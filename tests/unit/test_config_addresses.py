@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgk_tasks.config import Settings, get_settings
-from cgk_tasks.config.addresses import host_and_port
+from cgk_tasks.config.addresses import host_and_port, is_loopback
 from cgk_tasks.errors import ConfigurationError
 
 
@@ -57,3 +57,12 @@ def test_the_old_spelling_is_pointed_out_with_the_new_one(setting, tmp_path, mon
     assert [line["hint"] for line in logged if line["event"] == "setting_deprecated"] == [
         "Write CGK_METRICS_ADDRESS=127.0.0.1:9809 instead of CGK_METRICS_PORT."
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("localhost", True), ("Localhost.", True),
+     ("0.0.0.0", False), ("10.0.0.1", False), ("redis", False), ("localhost.example.org", False)],
+)  # fmt: skip
+def test_loopback_is_what_no_other_machine_reaches(host, is_ours):
+    assert is_loopback(host) == is_ours

@@ -58,6 +58,7 @@ class Recorder:
     """Keeps what it was told, in order: (what, run's id, and what more there is to say)."""
 
     disk_seconds = 0.0
+    has_another_worker = False
 
     def __init__(self, refuses=None):
         self.told, self.errors, self.refuses = [], {}, refuses
@@ -80,6 +81,10 @@ class Recorder:
 
     def close_broken(self, run, exc):
         self.told.append(("broken", run.id))
+
+    def hold_for_another_worker(self, run):
+        self.told += [("held", run.id)] * self.has_another_worker
+        return self.has_another_worker
 
     def requeue(self, runs):
         self.told += [("requeued", run.id) for run in runs]
@@ -117,6 +122,9 @@ class Task:
             Job(f"job-{number}", "test.passing", handler, retry=AT_ONCE, timeout=20)
             for number, handler in enumerate(handlers)
         ]
+
+    def is_for(self, run):
+        return True
 
     def jobs(self, run):
         if run.id in self.breaks:
@@ -168,6 +176,21 @@ def test_a_run_without_a_job_is_unhandled(lines):
     assert pipeline.run_one(Task(), claimed(), recorder) is None
     assert recorder.told == [("unhandled", "run-1")]
     assert [line["event"] for line in lines] == ["run_unhandled"]
+
+
+def test_a_run_that_another_worker_has_a_job_for_is_held_for_it():
+    recorder = Recorder()
+    recorder.has_another_worker = True
+    assert pipeline.run_one(Task(), claimed(), recorder) is None
+    assert recorder.told == [("held", "run-1")]
+
+
+def test_a_run_of_another_task_goes_back():
+    recorder = Recorder()
+    task = Task(echo)
+    task.is_for = lambda run: run.id != "run-2"
+    pipeline.run_each(task, [claimed("run-1"), claimed("run-2"), claimed("run-3")], recorder)
+    assert recorder.told == [("completed", "run-1"), ("requeued", "run-2"), ("completed", "run-3")]
 
 
 def test_a_run_with_several_jobs_becomes_a_run_of_each():

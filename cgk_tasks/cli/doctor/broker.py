@@ -14,7 +14,8 @@ from cgk_tasks.broker.dead_messages import KEY, MOST, summary
 from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings
-from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
+from cgk_tasks.config.addresses import is_loopback
+from cgk_tasks.config.broker_url import RedisServer, celery_url, is_redis, redis_py_url, redis_server
 from cgk_tasks.errors import BrokerError, ConfigurationError
 
 OLDEST_REDIS = (6, 2)
@@ -46,7 +47,10 @@ def _redis(url: str, prefix: str) -> list[Finding]:
         return [warn("broker", f"Redis answers, but refuses INFO: {error}", "Allow it: ACL SETUSER ... +info")]
     finally:
         client.close()
-    return [redis_version(info), eviction(info), persistence(info), *unreadable(summary(dead), prefix)]
+    return [
+        redis_version(info), eviction(info), persistence(info), *open_to_all(redis_server(url)),
+        *unreadable(summary(dead), prefix),
+    ]  # fmt: skip
 
 
 def redis_version(info: Mapping[str, Any]) -> Finding:
@@ -73,8 +77,25 @@ def persistence(info: Mapping[str, Any]) -> Finding:
     return ok("persistence", f"{how}; a lost message costs seconds and no run, as PostgreSQL holds them all")
 
 
+def open_to_all(server: RedisServer) -> list[Finding]:
+    """A Redis that asks for no password, where other machines may reach it. One that wants the client's certificate
+    asks enough.
+    """
+    if server.password or server.path or "ssl_certfile" in server.options or is_loopback(server.host):
+        return []
+    return [
+        warn(
+            "broker access",
+            f"Redis on {server.host} asks for no password: whoever reaches it can stop workers, drop messages, "
+            "and send what CGK_EXTERNAL_EVENTS names and telemetry for any tenant.",
+            "Set requirepass, or a user with ACL SETUSER, and put it into CGK_BROKER_URL: "
+            "redis://:password@host:6379/0",
+        )
+    ]
+
+
 def unreadable(messages: Sequence[Mapping[str, Any]], prefix: str) -> list[Finding]:
-    """Messages that workers could not read and set aside."""
+    """Messages that workers could not read, or refused, and set aside."""
     if not messages:
         return []
     last = messages[0]
@@ -83,8 +104,8 @@ def unreadable(messages: Sequence[Mapping[str, Any]], prefix: str) -> list[Findi
     return [
         warn(
             "messages",
-            f"{number} unreadable, set aside; the last at {at:%Y-%m-%d %H:%M:%S} UTC in queue {last.get('queue')!r}, "
-            f"{last.get('bytes')} bytes: {last.get('problem')}",
+            f"{number} unreadable or refused, set aside; the last at {at:%Y-%m-%d %H:%M:%S} UTC in queue "
+            f"{last.get('queue')!r}, {last.get('bytes')} bytes: {last.get('problem')}",
             f"Find out who else writes to this broker. Look with LRANGE {prefix}{KEY} 0 9, and end this with "
             f"DEL {prefix}{KEY}",
         )

@@ -28,6 +28,8 @@ def check(settings: Settings) -> list[Finding]:
         alive = [row for row in known if row["silent_seconds"] < settings.worker_timeout_seconds]
         served = sorted({queue for row in alive for queue in row["queues"]})
         unserved = fetch(connection, SQL["unserved_queues"], {"queues": served})
+        unknown = fetch(connection, SQL["unknown_events"], {"timeout": settings.worker_timeout_seconds})
+        unhandled = fetch(connection, SQL["unhandled_lately"])
         paused = paused_queues(connection)
     return [
         tenants(counted),
@@ -36,6 +38,7 @@ def check(settings: Settings) -> list[Finding]:
         *worker_clocks(alive),
         dispatcher(lease[0] if lease else None, workers_alive=bool(alive)),
         queues(unserved, served),
+        *events(unknown, unhandled),
         *pauses(paused),
     ]
 
@@ -101,6 +104,33 @@ def queues(unserved: Sequence[Row], served: Sequence[str]) -> Finding:
             f"Start a worker: celery -A cgk_tasks worker -Q {names}",
         )
     return ok("queues", f"workers listen to {', '.join(served)}" if served else "no run waits")
+
+
+def events(unknown: Sequence[Row], unhandled: Sequence[Row]) -> list[Finding]:
+    """Lines where workers of a queue have no job for what is sent to it."""
+    found = [(_waiting(row), row) for row in unknown]
+    found += [
+        (f"{_runs(row)} ended as unhandled in the last day: no worker of it had a job.", row) for row in unhandled
+    ]
+    return [
+        warn(
+            "events",
+            text,
+            f"Name the module of {row['event']}'s job in CGK_JOB_MODULES of the workers that listen to {row['queue']}, "
+            "and start them anew. What is unhandled is repeated by: cgk-tasks runs retry ID",
+        )
+        for text, row in found
+    ]
+
+
+def _waiting(row: Row) -> str:
+    if not row["executing"]:
+        return f"{_runs(row)} wait, and no worker of it has a job: they end as unhandled."
+    return f"{_runs(row)} wait, and only {row['executing']} of its {row['listening']} workers have a job."
+
+
+def _runs(row: Row) -> str:
+    return f"{row['runs']} of {row['event']} in queue {row['queue']}"
 
 
 def pauses(paused: Sequence[Pause]) -> list[Finding]:

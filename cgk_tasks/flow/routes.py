@@ -1,0 +1,59 @@
+"""Where a run goes whose sender names no queue or priority: where its job wants to be.
+
+A sender need not import the modules of the jobs. What their workers say on record it learns every some seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.jobs.registry import find_route
+from cgk_tasks.runs.job_events import Route, noted_routes
+from cgk_tasks.runs.models import DEFAULT_PRIORITY
+from cgk_tasks.runtime import Part
+from cgk_tasks.sql.postgres import autocommit
+
+_TRUST_SECONDS = 10.0
+_ANYWHERE = Route()
+
+
+class Routes:
+    """Asked at each send, so it asks PostgreSQL only now and then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted: dict[str, Route] = {}
+        self._ask_at = 0.0
+
+    def of(self, event: str) -> Route | None:
+        """What the event's jobs want, as they are here or as a worker says; None if nobody says anything."""
+        here = find_route(event)
+        if here is not None:
+            return here
+        if time.monotonic() >= self._ask_at:
+            self._ask()
+        return self._noted.get(event)
+
+    def queue_and_priority(self, event: str) -> tuple[str, int]:
+        """The same, with the defaults where nothing is said."""
+        queue, priority = self.of(event) or _ANYWHERE
+        return queue or get_settings().default_queue, DEFAULT_PRIORITY if priority is None else priority
+
+    def _ask(self) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if now < self._ask_at:
+                return
+            self._ask_at = now + _TRUST_SECONDS
+            try:
+                with autocommit() as connection:
+                    self._noted = noted_routes(connection)
+            except psycopg.Error:
+                pass  # the send itself tells what is wrong
+
+
+ROUTES = Part(Routes)
