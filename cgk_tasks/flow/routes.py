@@ -11,6 +11,7 @@ import time
 import psycopg
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.jobs.registry import find_route
 from cgk_tasks.runs.job_events import Route, noted_routes
 from cgk_tasks.runs.models import DEFAULT_PRIORITY
@@ -52,8 +53,8 @@ class Routes:
             try:
                 with autocommit() as connection:
                     self._noted = noted_routes(connection)
-            except psycopg.Error:
-                pass  # the send itself tells what is wrong
+            except (psycopg.Error, ConfigurationError):
+                pass  # the send itself tells what is wrong, if it needs PostgreSQL
 
 
 ROUTES = Part(Routes)
