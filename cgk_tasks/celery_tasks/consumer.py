@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
+from kombu.common import ignore_errors
 from kombu.utils.json import dumps
 
 from cgk_tasks.broker import dead_messages
@@ -21,6 +22,16 @@ class RunConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound_unpacking()
         super().__init__(*args, **kwargs)
+
+    def stop(self) -> None:
+        """Called first when the worker stops: what it has only fetched is for others now, and not once its jobs have
+        ended.
+        """
+        super().stop()
+        consumer = vars(self)["task_consumer"]
+        if consumer is not None:
+            connection: Any = self
+            ignore_errors(connection, lambda: consumer.channel.basic_recover(requeue=True))
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         receive = super().create_task_handler(*args, **kwargs)

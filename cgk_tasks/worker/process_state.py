@@ -22,6 +22,7 @@ from cgk_tasks.broker.packets import MAX_LENGTH
 _SLOTS = 4096
 _HEAD = struct.Struct("=qdi")  # the process's pid; since when it works on a message (monotonic), or 0; runs it holds
 _RUN = struct.Struct("=16si")  # a run's id and the attempt that was claimed
+_STOPPING, _GRACE_OVER = 1, 2
 _SLOT_BYTES = _HEAD.size + MAX_LENGTH * _RUN.size  # pages that nobody writes to take no memory
 
 
@@ -44,7 +45,8 @@ class ProcessState:
     """Made by the main process before it forks; children write their slot, the main process reads all of them."""
 
     def __init__(self) -> None:
-        # The first slot is the main process's: its second number says whether the worker is fenced.
+        # The first slot is the main process's: its second number says whether the worker is fenced, the third one how
+        # far it has stopped.
         self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
         self._threads: dict[int, list[Held]] = {}
 
@@ -105,7 +107,61 @@ class ProcessState:
 
     @fenced.setter
     def fenced(self, value: bool) -> None:
-        _HEAD.pack_into(self._memory, 0, 0, float(value), 0)
+        _HEAD.pack_into(self._memory, 0, 0, float(value), self._stage)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker stops: nothing is claimed, no run is begun, and checkpoints end their attempt."""
+        return self._stage >= _STOPPING
+
+    @property
+    def grace_is_over(self) -> bool:
+        """Whether it stops and no longer waits for what runs."""
+        return self._stage >= _GRACE_OVER
+
+    def stop(self, *, grace_is_over: bool = False) -> None:
+        """Called by the main process: the worker stops, for good."""
+        _HEAD.pack_into(self._memory, 0, 0, float(self.fenced), _GRACE_OVER if grace_is_over else _STOPPING)
+
+    @property
+    def _stage(self) -> int:
+        stage: int = _HEAD.unpack_from(self._memory, 0)[2]
+        return stage
+
+    def busy_pids(self) -> list[int]:
+        """The processes that live and work on a message; this one, where a thread of it does."""
+        found = [os.getpid()] if self._threads else []
+        for slot in range(1, _SLOTS):
+            pid, since, _count = _HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)
+            if pid == 0:
+                break  # slots are taken in order, when a child starts
+            if since and is_alive(pid):
+                found.append(pid)
+        return found
+
+    def is_busy(self) -> bool:
+        """Whether this child of a prefork pool works on a message."""
+        slot = _own_slot()
+        return slot is not None and bool(_HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)[1])
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process with this pid that has not ended. One that nobody has waited for yet has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123
+            return stat.read().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except (OSError, IndexError):
+        return False
 
 
 _state: ProcessState | None = None

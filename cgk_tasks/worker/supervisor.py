@@ -25,6 +25,7 @@ from cgk_tasks.worker import recovery
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.missing_tables import MissingTables
+from cgk_tasks.worker.process_state import is_alive
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.supervisor")
@@ -60,6 +61,8 @@ class Pool:
     """Raise RunCancelledError in these runs, which the child with this pid holds."""
     fence: Callable[[], None]
     """Kill every child at once, and claim nothing more."""
+    has_killed: Callable[[int], bool]
+    """Whether the worker itself has killed the child that had this pid: that is no death of its runs' making."""
     unfence: Callable[[], None]
     """Claim runs again."""
     on_timed_out: Callable[[list[str], float], None]
@@ -110,11 +113,15 @@ class Supervisor(threading.Thread):
             self._stopping.wait(self._settings.dispatch_interval_seconds)
 
     def stop(self) -> None:
-        """End the thread and leave the record: no other worker has to wait for a silence."""
+        """End the thread and leave the record: no other worker has to wait for a silence.
+
+        Called when nobody in the worker works on a run any more: what it still holds is given back.
+        """
         self._stopping.set()
         self.join(timeout=10)
         self._heartbeat.stop(timeout=5)
         try:
+            recovery.reclaim(self._id, None, reason="its worker stopped", loss="stop", on_closed=self._pool.on_closed)
             self._dispatcher.drop_lease()
             with autocommit() as connection:
                 execute(connection, SQL["deregister_worker"], {"id": self._id})
@@ -166,13 +173,22 @@ class Supervisor(threading.Thread):
     def _look_after_runs(self) -> None:
         with autocommit() as connection:
             held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
-        dead = [row["id"] for row in held if not _is_alive(row["worker_pid"])]
+        dead = [row for row in held if not is_alive(row["worker_pid"])]
         if dead:
             # A fresh look at the hard time limits first: a killed child may be one of those.
             self._handle_timed_out()
-            recovery.reclaim(self._id, dead, reason="its process died", on_closed=self._pool.on_closed)
-        self._reclaim_forgotten([row for row in held if row["id"] not in dead])
+            self._reclaim_dead(dead)
+        self._reclaim_forgotten([row for row in held if row not in dead])
         self._interrupt_cancelled(held)
+
+    def _reclaim_dead(self, dead: list[Row]) -> None:
+        killed = [row["id"] for row in dead if self._pool.has_killed(row["worker_pid"])]
+        died = [row["id"] for row in dead if row["id"] not in killed]
+        on_closed = self._pool.on_closed
+        if died:
+            recovery.reclaim(self._id, died, reason="its process died", on_closed=on_closed)
+        if killed:
+            recovery.reclaim(self._id, killed, reason="its worker ended its process", loss="stop", on_closed=on_closed)
 
     def _reclaim_forgotten(self, held: list[Row]) -> None:
         """Runs that we hold on record but nobody here works on: PostgreSQL forgot their end, or their claim's
@@ -199,22 +215,3 @@ class Supervisor(threading.Thread):
             if not run_ids <= self._interrupted:
                 self._pool.interrupt(pid, run_ids)
         self._interrupted = set().union(*cancelled.values())
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """A child that was killed but not yet waited for still has its pid."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:  # noqa: PTH123
-            return stat.read().rpartition(")")[2].split()[0] in {"Z", "X"}
-    except (OSError, IndexError):
-        return False
