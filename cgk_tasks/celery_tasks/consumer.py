@@ -19,6 +19,11 @@ _OF_CONTENT = (LookupError, TypeError, ValueError, AttributeError)
 class RunConsumer(Consumer):
     """Sets aside what it cannot read: on Redis in the list of unreadable messages, on RabbitMQ by rejecting it."""
 
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]  # its stubs name no class
+        """Celery's, without gossip: workers have nothing to tell each other, and it fails when the broker goes away."""
+
+        default_steps = tuple(step for step in Consumer.Blueprint.default_steps if not step.endswith(":Gossip"))
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound_unpacking()
         super().__init__(*args, **kwargs)

@@ -15,6 +15,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.recurring_warning import RecurringWarning
 from cgk_tasks.worker.missing_tables import MissingTables
 
 log = structlog.get_logger("cgk_tasks.heartbeat")
@@ -36,6 +37,7 @@ class Heartbeat:
     ) -> None:
         settings = get_settings()
         self._tables = tables
+        self._failing = RecurringWarning(log, "heartbeat_failed", "heartbeat_back")
         self._beat, self._fence, self._unfence = beat, fence, unfence
         self._interval = settings.heartbeat_seconds
         self._timeout = settings.worker_timeout_seconds
@@ -70,13 +72,14 @@ class Heartbeat:
             except (psycopg.Error, CgkTasksError) as exc:
                 self._in_touch_since = None
                 if not self._tables.explains(exc):
-                    log.warning("heartbeat_failed", reason=str(exc).strip())
+                    self._failing.warn(reason=str(exc).strip())
             except Exception:
                 self._in_touch_since = None
                 log.exception("heartbeat_failed")
             else:
                 self._last_beat = asked_at
                 self._tables.are_there()
+                self._failing.is_over()
                 if self._in_touch_since is None:
                     self._in_touch_since = asked_at
             self._stopping.wait(self._interval)

@@ -19,6 +19,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.recurring_warning import RecurringWarning
 from cgk_tasks.runs.job_events import note_job_events
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.worker import recovery
@@ -87,6 +88,7 @@ class Supervisor(threading.Thread):
         self._was_present = False
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
+        self._unavailable = RecurringWarning(log, "supervisor_unavailable", "supervisor_available")
 
     @property
     def leads(self) -> bool:
@@ -105,9 +107,10 @@ class Supervisor(threading.Thread):
         while not self._stopping.is_set():
             try:
                 self._turn()
+                self._unavailable.is_over()
             except (psycopg.Error, CgkTasksError) as exc:
                 if not self._tables.explains(exc):
-                    log.warning("supervisor_unavailable", reason=str(exc).strip())
+                    self._unavailable.warn(reason=str(exc).strip())
             except Exception:
                 log.exception("supervisor_failed")
             self._stopping.wait(self._settings.dispatch_interval_seconds)
