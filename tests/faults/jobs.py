@@ -25,6 +25,13 @@ class Work(TenantEvent, event="fault.work"):
     writes: bool = True
 
 
+class Query(TenantEvent, event="fault.query"):
+    """Let PostgreSQL sleep, then sleep in the open transaction."""
+
+    in_postgres: float = 0.0
+    in_job: float = 0.0
+
+
 class Poison(TenantEvent, event="fault.poison"):
     """Kills its process, every time."""
 
@@ -56,6 +63,12 @@ def work(ctx: JobContext[Work]) -> int:
             )
         time.sleep(ctx.payload.seconds)
     return ctx.payload.number
+
+
+@define_job("fault-query", event=Query, retry=RetryConfig(max_attempts=1))
+def query(ctx: JobContext[Query]) -> None:
+    ctx.db.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": ctx.payload.in_postgres})
+    time.sleep(ctx.payload.in_job)
 
 
 @define_job("fault-poison", event=Poison, retry=PATIENT)
