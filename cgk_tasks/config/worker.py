@@ -14,7 +14,7 @@ class WorkerSettings(BaseModel):
     )
     max_deaths: PositiveInt = Field(default=3, description="A run that killed its process this often is failed.")
     stop_grace_seconds: NonNegativeFloat = Field(
-        default=8.0,
+        default=7.0,
         description="How long a worker that is told to stop lets jobs run. Then they are ended, and run elsewhere.",
     )
     packet_budget_seconds: PositiveFloat = Field(

@@ -28,7 +28,7 @@ from cgk_tasks.errors import (
     PayloadTooLargeError,
     TenantContextError,
 )
-from cgk_tasks.recurring_warning import RecurringWarning
+from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime

@@ -15,7 +15,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.recurring_warning import RecurringWarning
+from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.worker.missing_tables import MissingTables
 
 log = structlog.get_logger("cgk_tasks.heartbeat")

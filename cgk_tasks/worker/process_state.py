@@ -23,6 +23,7 @@ _SLOTS = 4096
 _HEAD = struct.Struct("=qdi")  # the process's pid; since when it works on a message (monotonic), or 0; runs it holds
 _RUN = struct.Struct("=16si")  # a run's id and the attempt that was claimed
 _STOPPING, _GRACE_OVER = 1, 2
+_STAGE_AT = _HEAD.size
 _SLOT_BYTES = _HEAD.size + MAX_LENGTH * _RUN.size  # pages that nobody writes to take no memory
 
 
@@ -45,8 +46,8 @@ class ProcessState:
     """Made by the main process before it forks; children write their slot, the main process reads all of them."""
 
     def __init__(self) -> None:
-        # The first slot is the main process's: its second number says whether the worker is fenced, the third one how
-        # far it has stopped.
+        # The first slot is the main process's: its second number says whether the worker is fenced, and the byte behind
+        # the numbers how far it has stopped.
         self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
         self._threads: dict[int, list[Held]] = {}
 
@@ -107,26 +108,21 @@ class ProcessState:
 
     @fenced.setter
     def fenced(self, value: bool) -> None:
-        _HEAD.pack_into(self._memory, 0, 0, float(value), self._stage)
+        _HEAD.pack_into(self._memory, 0, 0, float(value), 0)
 
     @property
     def stopping(self) -> bool:
         """Whether the worker stops: nothing is claimed, no run is begun, and checkpoints end their attempt."""
-        return self._stage >= _STOPPING
+        return self._memory[_STAGE_AT] >= _STOPPING
 
     @property
     def grace_is_over(self) -> bool:
         """Whether it stops and no longer waits for what runs."""
-        return self._stage >= _GRACE_OVER
+        return self._memory[_STAGE_AT] >= _GRACE_OVER
 
     def stop(self, *, grace_is_over: bool = False) -> None:
         """Called by the main process: the worker stops, for good."""
-        _HEAD.pack_into(self._memory, 0, 0, float(self.fenced), _GRACE_OVER if grace_is_over else _STOPPING)
-
-    @property
-    def _stage(self) -> int:
-        stage: int = _HEAD.unpack_from(self._memory, 0)[2]
-        return stage
+        self._memory[_STAGE_AT] = _GRACE_OVER if grace_is_over else _STOPPING
 
     def busy_pids(self) -> list[int]:
         """The processes that live and work on a message; this one, where a thread of it does."""

@@ -19,7 +19,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.recurring_warning import RecurringWarning
+from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs.job_events import note_job_events
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.worker import recovery

@@ -1,7 +1,7 @@
 import pytest
 
-from cgk_tasks import recurring_warning
-from cgk_tasks.recurring_warning import RecurringWarning
+from cgk_tasks import recurring
+from cgk_tasks.recurring import RecurringWarning
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Log:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(recurring_warning, "time", clock)
+    monkeypatch.setattr(recurring, "time", clock)
     return clock
 
 
