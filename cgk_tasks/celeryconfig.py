@@ -83,8 +83,8 @@ worker_consumer = "cgk_tasks.celery_tasks.consumer:RunConsumer"
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False
 
-# SIGQUIT and a second Ctrl-C give running jobs this many seconds before their process ends.
-worker_soft_shutdown_timeout = 10
+# On SIGTERM and Ctrl-C running jobs have so many seconds. Then they are ended, and run elsewhere.
+worker_soft_shutdown_timeout = _settings.stop_grace_seconds
 
 # ---- results --------------------------------------------------------------------------------------------------------
 

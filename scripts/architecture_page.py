@@ -37,6 +37,7 @@ ROOMS = {
     "config": "the settings",
     "extras": "which packages come with which extra",
     "encryption_keys": "the form of an encryption key",
+    "recurring": "a warning that would be logged again and again",
     "errors": "the tree of errors",
     "embedded": "a private PostgreSQL and Redis",
     "moved": "the places where modules were before",

@@ -7,6 +7,8 @@ are two thirds of a worker's cost. Without them a popped message is simply ours.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
+from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
@@ -21,17 +23,25 @@ log = logging.getLogger("cgk_tasks.transport")
 
 
 class QoS(virtual.QoS):
-    """Counts prefetched messages in memory; puts them back at shutdown if it can, and never fails over it."""
+    """Counts prefetched messages in memory, and puts them back when the worker stops or reconnects."""
 
-    def restore_unacked_once(self, stderr: Any = None) -> None:
-        # When Redis is gone Celery closes the channel of a connection that it has taken apart already, and putting
-        # messages back raises AttributeError, which ends the worker. The dispatcher dispatches those runs again.
+    _delivered: OrderedDict[str, Any]
+    _flush: Callable[[], None]
+
+    def restore_unacked(self) -> list[Any]:  # type: ignore[override]  # kombu-stubs say that Kombu's returns None
+        """Put the messages back, up to the first that Redis does not take. Reports no errors to Kombu, which would
+        write the messages to a file: they carry ids of runs alone, which are dispatched again.
+        """
+        self._flush()
+        delivered = self._delivered
         try:
-            super().restore_unacked_once(stderr)
-        except Exception as exc:  # noqa: BLE001
-            if self._delivered is not None:
-                self._delivered.clear()
-            log.warning("Messages were not put back, their runs will be dispatched again: %r", exc)
+            while delivered:
+                self.channel._restore(next(reversed(delivered.values())))  # noqa: SLF001 - as Kombu does
+                delivered.popitem()
+        except Exception as exc:  # noqa: BLE001 - also AttributeError: Celery may have taken the connection apart
+            log.warning("%d messages were not put back; their runs will be dispatched again: %r", len(delivered), exc)
+            delivered.clear()
+        return []
 
 
 class Channel(redis.Channel):

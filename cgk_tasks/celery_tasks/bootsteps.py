@@ -9,6 +9,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import billiard.pool
@@ -16,7 +18,7 @@ import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
-from cgk_tasks.celery_tasks import canvas
+from cgk_tasks.celery_tasks import canvas, stop_signals
 from cgk_tasks.celery_tasks.adapter import executed_names
 from cgk_tasks.celery_tasks.packet_request import PacketRequest
 from cgk_tasks.celery_tasks.pools import refuse_other_pools
@@ -28,8 +30,9 @@ from cgk_tasks.jobs.registry import routes_of_events
 from cgk_tasks.runs import tracing
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import Row
-from cgk_tasks.worker import cancellation, identity, process_state
+from cgk_tasks.worker import identity, interruption, process_state
 from cgk_tasks.worker.lease import LeaseWatch
+from cgk_tasks.worker.stopping import Stop
 from cgk_tasks.worker.supervisor import Pool, Supervisor
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class SupervisorStep(bootsteps.StartStopStep):
     def __init__(self, parent: WorkController, **options: Any) -> None:
         super().__init__(parent, **options)
         self.supervisor: Supervisor | None = None
+        self._stop: Stop | None = None
 
     def create(self, worker: WorkController) -> None:
         global _main_pid  # noqa: PLW0603 - one worker a process
@@ -74,6 +78,17 @@ class SupervisorStep(bootsteps.StartStopStep):
         self.supervisor = Supervisor(identity.worker_id(), _pool(worker))
         set_supervisor(worker.app, self.supervisor)
         self.supervisor.start()
+        self._stop = Stop(
+            grace_seconds=worker.app.conf.worker_soft_shutdown_timeout,
+            kill=lambda pids: _kill(worker, pids),
+            abandon=lambda: self._abandon(worker),
+        )
+        stop_signals.listen(worker, self._stop)
+
+    def close(self, worker: WorkController) -> None:  # noqa: ARG002
+        """The first that a step hears of a shutdown, also of one that no signal has begun."""
+        if self._stop is not None:
+            self._stop.begin()
 
     def stop(self, worker: WorkController) -> None:
         # The running jobs end first, while the heartbeat goes on: without it others would take their runs.
@@ -83,15 +98,25 @@ class SupervisorStep(bootsteps.StartStopStep):
 
     def terminate(self, worker: WorkController) -> None:
         pool: Any = worker.pool
+        if self._stop is not None:
+            self._stop.hurry()
+            self._stop.join()
         pool.terminate()
         self._leave(worker)
 
+    def _abandon(self, worker: WorkController) -> None:
+        """End this process although jobs run in threads of it: nobody else can end those."""
+        self._leave(worker)
+        os._exit(state.should_stop or 0)
+
     def _leave(self, worker: WorkController) -> None:
+        if self._stop is not None:
+            self._stop.finish()
         set_supervisor(worker.app, None)
         if self.supervisor is not None:
             self.supervisor.stop()
             self.supervisor = None
-        cancellation.forget()
+        interruption.forget()
         postgres.close_pools()
 
 
@@ -130,8 +155,9 @@ def _pool(worker: WorkController) -> Pool:
         is_at_work=is_at_work,
         lease=process_state.shared().lease,
         held=lambda: process_state.shared().held(),
-        interrupt=cancellation.request,
+        interrupt=interruption.request,
         fence=lambda: _fence(worker),
+        has_killed=_killed.__contains__,
         on_timed_out=on_timed_out,
         on_closed=on_closed,
     )
@@ -143,20 +169,31 @@ def _active_run_ids() -> list[str]:
     return [run_id for request in requests if isinstance(request, PacketRequest) for run_id in request.run_ids]
 
 
+_killed: set[int] = set()
+"""The pids of children that this process has killed, for reasons that are not their runs'."""
+
+
 def _fence(worker: WorkController) -> None:
-    cancellation.interrupt_all()
+    interruption.interrupt_own()
+    _kill(worker, None)
+
+
+def _kill(worker: WorkController, pids: Collection[int] | None) -> None:
+    """Kill these children of the pool, or all of them."""
     for process in list(getattr(getattr(worker.pool, "_pool", None), "_pool", None) or []):
-        try:
-            os.kill(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        if pids is None or process.pid in pids:
+            _killed.add(process.pid)
+            process._controlled_termination = process._job_terminated = True  # noqa: SLF001 - so Celery reports no loss
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
 
 @signals.worker_process_init.connect
 def prepare_child(**_arguments: Any) -> None:
     """In every child of the pool: it ends with its parent, also when that hangs, and it can be interrupted."""
     die_with_parent(_main_pid or os.getppid())
-    cancellation.listen()
+    stop_signals.leave_to_main_process()
+    interruption.listen()
     state = process_state.shared()
     state.end()
     if process_state.is_pool_child():

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from celery import Celery
 from celery.worker.consumer import Consumer
+from kombu.common import ignore_errors
 from kombu.utils.json import dumps
 
 from cgk_tasks.broker import dead_messages
@@ -51,9 +52,24 @@ class RunConsumer(Consumer):
     them.
     """
 
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]  # its stubs name no class
+        """Celery's, without gossip: workers have nothing to tell each other, and it fails when the broker goes away."""
+
+        default_steps = tuple(step for step in Consumer.Blueprint.default_steps if not step.endswith(":Gossip"))
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound_unpacking()
         super().__init__(*args, **kwargs)
+
+    def stop(self) -> None:
+        """Called first when the worker stops: what it has only fetched is for others now, and not once its jobs have
+        ended.
+        """
+        super().stop()
+        consumer = vars(self)["task_consumer"]
+        if consumer is not None:
+            connection: Any = self
+            ignore_errors(connection, lambda: consumer.channel.basic_recover(requeue=True))
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], Any]:
         receive = super().create_task_handler(*args, **kwargs)

@@ -42,7 +42,7 @@ from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
 from cgk_tasks.tenancy.models import Tenant, presumed
-from cgk_tasks.worker import cancellation
+from cgk_tasks.worker import interruption
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
@@ -189,7 +189,7 @@ class LocalProvider:
             for one in [run, *run.children]:
                 if one.status.state == "running" and not one.has_open_children:
                     one.status = replace(one.status, cancel_requested_at=datetime.now(UTC))
-                    cancellation.request(os.getpid(), [one.status.id])
+                    interruption.request(os.getpid(), [one.status.id])
                 elif not one.status.is_closed:
                     self._close(one, "cancelled")
             return run.status

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 class WorkerSettings(BaseModel):
@@ -13,6 +13,10 @@ class WorkerSettings(BaseModel):
         default=30.0, description="Silence after which a worker counts as dead and its runs are reclaimed."
     )
     max_deaths: PositiveInt = Field(default=3, description="A run that killed its process this often is failed.")
+    stop_grace_seconds: NonNegativeFloat = Field(
+        default=7.0,
+        description="How long a worker that is told to stop lets jobs run. Then they are ended, and run elsewhere.",
+    )
     packet_budget_seconds: PositiveFloat = Field(
         default=0.1, description="After this time a packet gives back the runs it has not begun."
     )

@@ -30,6 +30,7 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy.models import Tenant
 
 log = structlog.get_logger("cgk_tasks.sender")
+
+_POSTPONED = RecurringWarning(log, "dispatch_postponed", "dispatch_goes_on", counted="runs")
+"""While the broker is away every send says so, and the dispatcher with each try."""
 
 _FARTHEST = timedelta(seconds=LONGEST_WAIT_SECONDS)
 """No time may lie farther away: readers of the record know no year after 9999 and none before 1."""
@@ -277,7 +281,7 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
             handles = store.insert(unit.connection, runs, hashes)
             unit.accepted += _accepted(runs, handles)
         elif len(runs) == 1 and not hashes:
-            handles = [_accept_one(runs[0])]
+            handles = [postgres.retry_conflicts(lambda: _accept_one(runs[0]))]
         else:
             handles = postgres.retry_conflicts(lambda: _insert(runs, hashes))
             publish(_accepted(runs, handles))
@@ -320,13 +324,14 @@ def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None =
     try:
         (publisher or get_publisher()).publish([packet_message(packet) for packet in packets(due)])
     except BrokerError as exc:
-        log.warning("dispatch_postponed", runs=len(due), reason=str(exc))
+        _POSTPONED.warn(len(due), reason=str(exc))
         try:
             store.forget_dispatch([run.id for run in due])
         except psycopg.Error as also:
             # The dispatcher finds them without the mark too, some seconds later.
             log.warning("dispatch_mark_kept", reason=str(also))
         return False
+    _POSTPONED.is_over()
     return True
 
 

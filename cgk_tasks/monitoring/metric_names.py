@@ -34,7 +34,8 @@ class MetricSpec:
 
 WORKER: Final = (
     MetricSpec("cgk_attempt_duration_seconds", "histogram", ("event", "outcome"),
-               "Attempts that ended, by how long they took. outcome: completed, retry, snooze, failed or cancelled."),
+               "Attempts that ended, by how long they took. outcome: completed, retry, snooze, "
+               "failed, cancelled or interrupted."),
     MetricSpec("cgk_runs_ended_total", "counter", ("event", "outcome"),
                "Runs that this worker closed. outcome: completed, failed, cancelled, expired or unhandled."),
     MetricSpec("cgk_retries_total", "counter", ("event",), "Attempts that failed and are followed by another one."),

@@ -8,10 +8,10 @@ import secrets
 from typing import Any
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.schedules.django_schema import SCHEMA
 from cgk_tasks.sql.connecting import FORMATS, startup_options
 from cgk_tasks.sql.urls import parameters
 
-SCHEMA = "cgk_beat"
 _PLACES = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
 
 

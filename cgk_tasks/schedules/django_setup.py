@@ -9,7 +9,8 @@ from django.apps import apps
 from django.conf import settings
 
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.sql.postgres import autocommit, fetch
+from cgk_tasks.schedules.django_schema import SCHEMA, require_own_schema
+from cgk_tasks.sql.postgres import autocommit, fetch, transaction
 
 _MIGRATION_LOCK = 4_216_201_003
 
@@ -49,13 +50,13 @@ def migrate_django() -> None:
     from django.core.management import call_command
     from django.db import connection as django_connection
 
-    from cgk_tasks.schedules.django_settings import SCHEMA
-
-    with autocommit() as connection:
-        fetch(connection, "SELECT pg_advisory_lock(%(lock)s)", {"lock": _MIGRATION_LOCK})
+    require_own_schema()
+    with transaction() as lock, autocommit() as connection:
+        # Of a transaction: it cannot outlive this one, wherever it breaks off.
+        fetch(lock, "SELECT pg_advisory_xact_lock(%(lock)s)", {"lock": _MIGRATION_LOCK})
+        lock.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         try:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             call_command("migrate", verbosity=0, interactive=False)
         finally:
             django_connection.close()
-            fetch(connection, "SELECT pg_advisory_unlock(%(lock)s)", {"lock": _MIGRATION_LOCK})

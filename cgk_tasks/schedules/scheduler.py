@@ -18,7 +18,7 @@ from cgk_tasks.extras import require_extra
 
 require_extra("beat", "Beat")
 
-from cgk_tasks.schedules.django_setup import set_up_django  # noqa: E402
+from cgk_tasks.schedules.django_setup import set_up_django, uses_own_settings  # noqa: E402
 
 set_up_django()
 
@@ -28,6 +28,7 @@ from django.db.models import QuerySet  # noqa: E402
 from django_celery_beat.models import PeriodicTask  # noqa: E402
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry  # noqa: E402
 
+from cgk_tasks.schedules.django_schema import require_own_schema  # noqa: E402
 from cgk_tasks.schedules.engine import Engine  # noqa: E402
 from cgk_tasks.schedules.leadership import Leadership  # noqa: E402
 from cgk_tasks.schedules.lookup import all_schedules  # noqa: E402
@@ -77,6 +78,8 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
         """Read the entries again after taking over, after an operator's change, and every few minutes."""
         now = time.monotonic()
         begins = not self._leads
+        if begins and uses_own_settings():
+            require_own_schema()
         changed = self._rows_changed()
         if begins:
             self.update_from_dict(self.app.conf.beat_schedule)

@@ -19,7 +19,7 @@ OF_THE_RECORD: Final = {"TimeZone": "UTC", "default_transaction_isolation": "rea
 says.
 """
 
-_NOT_BEHIND_A_POOLER: Final = "unsupported startup parameter"
+REFUSED_BY_A_POOLER: Final = "unsupported startup parameter"
 
 
 def startup_options(settings: Mapping[str, str], given: str = "") -> str:
@@ -54,7 +54,7 @@ def _with_options(values: Mapping[str, Any], settings: Mapping[str, str], how: M
     try:
         return psycopg.connect(**{**values, "options": options}, **how)
     except psycopg.OperationalError as exc:
-        if _NOT_BEHIND_A_POOLER not in str(exc) or "options" in values:
+        if REFUSED_BY_A_POOLER not in str(exc) or "options" in values:
             raise
     connection = psycopg.connect(**values, **how)
     if "TimeZone" in settings:

@@ -8,8 +8,8 @@ in the `end` alone: what becomes of the outcome. What is built in is a list of s
     timed           how long it took
     observed        hooks of the task: `self.request`, Celery's signals and its `on_success` and the like
     recorded        the end: the outcome goes on record, with what the job wrote
-    classified      an exception becomes an outcome: another attempt, failed, cancelled, put off
-    limited         the time limit, and the interrupt of a run that is cancelled
+    classified      an exception becomes an outcome: another attempt, failed, cancelled, put off, interrupted
+    limited         the time limit, and the interrupt of a run that is cancelled or whose worker stops
 
 Inside of them come the middleware of the job, the first of them the outermost, and the job itself.
 """
@@ -33,7 +33,7 @@ from cgk_tasks.jobs.time_limit import deadline
 from cgk_tasks.runs.codec import encode_result
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
-from cgk_tasks.worker.cancellation import interruptible
+from cgk_tasks.worker.interruption import interruptible
 from cgk_tasks.worker.outcome import Outcome, failure, outcome_of
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def logged(attempt: Attempt, call_next: Next) -> Any:
         log.error("run_failed", seconds=seconds, code=outcome.error_code, error=error, exc_info=traceback)
     elif outcome.kind == "snooze":
         log.info("run_snoozed", seconds=seconds, delay_seconds=outcome.delay_seconds)
+    elif outcome.kind == "interrupted":
+        log.info("run_interrupted", seconds=seconds, reason="The worker stops. The run goes on elsewhere.")
     else:
         log.info("run_cancelled", seconds=seconds)
     return outcome

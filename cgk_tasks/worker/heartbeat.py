@@ -14,6 +14,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.sql.clock import steady
 from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
@@ -35,6 +36,7 @@ class Heartbeat:
     ) -> None:
         settings = get_settings()
         self._tables = tables
+        self._failing = RecurringWarning(log, "heartbeat_failed", "heartbeat_back")
         self._beat, self._fence, self._lease = beat, fence, lease
         self._interval = settings.heartbeat_seconds
         self._timeout = settings.worker_timeout_seconds
@@ -84,7 +86,7 @@ class Heartbeat:
             except (psycopg.Error, CgkTasksError) as exc:
                 self._in_touch_since = None
                 if not self._tables.explains(exc):
-                    log.warning("heartbeat_failed", reason=str(exc).strip())
+                    self._failing.warn(reason=str(exc).strip())
             except Exception:
                 self._in_touch_since = None
                 log.exception("heartbeat_failed")
@@ -94,6 +96,7 @@ class Heartbeat:
 
     def _got_through(self, asked_at: float) -> None:
         self._tables.are_there()
+        self._failing.is_over()
         if self._in_touch_since is None or self.is_out_of_touch:
             self._in_touch_since = asked_at
         with self._lock:

@@ -15,6 +15,7 @@ from cgk_tasks.jobs.registry import Job
 from cgk_tasks.jobs.retry import next_delay
 from cgk_tasks.runs.text import storable_json, text_of, traceback_of
 from cgk_tasks.sql.clock import known_now
+from cgk_tasks.worker.interruption import RunInterrupted
 
 _MAX_MESSAGE = 2_000
 _MAX_TRACEBACK = 16_000
@@ -30,7 +31,7 @@ class Outcome:
     the run's place, under its own id.
     """
 
-    kind: Literal["completed", "retry", "snooze", "failed", "cancelled"]
+    kind: Literal["completed", "retry", "snooze", "failed", "cancelled", "interrupted"]
     value: Any = None
     result: str | None = None
     delay_seconds: float = 0.0
@@ -55,6 +56,8 @@ def outcome_of(
         return snooze
     if isinstance(exc, RunCancelledError):
         return Outcome("cancelled", exception=exc)
+    if isinstance(exc, RunInterrupted):
+        return Outcome("interrupted", exception=exc)
     return failure(exc, job, ctx, max_attempts=max_attempts, trying_since=trying_since)
 
 

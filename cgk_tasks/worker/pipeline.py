@@ -75,6 +75,9 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
     state = process_state.shared()
     if state.lease.is_over:
         raise NotClaimedError("This worker is out of touch with PostgreSQL.")
+    if state.stopping:
+        store.forget_dispatch(ids)  # they are dispatched again at once
+        return None
     state.begin()
     try:
         with kept_alarm():
@@ -123,12 +126,14 @@ def _claim_after_a_crash(ids: Sequence[str], patience: float) -> list[Claimed]:
 
 
 def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:
-    """Run the packet's runs one after another, as long as its time lasts. Returns the error of the last one."""
-    budget = get_settings().packet_budget_seconds
+    """Run the packet's runs one after another, as long as its time lasts and the worker does not stop. Returns the
+    error of the last one.
+    """
+    budget, state = get_settings().packet_budget_seconds, process_state.shared()
     error: BaseException | None = None
     begun, seconds, done = time.monotonic(), 0.0, 0
     for run in runs:
-        if seconds > budget:
+        if seconds > budget or state.stopping:
             recorder.requeue(runs[done:])
             break
         if done and run.expires_at is not None and run.expires_at < known_now():
@@ -204,8 +209,8 @@ def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: 
     count_attempt(run, outcome, made.seconds)
     if run_log.lines is not None or run_log.left_out:
         # By the record's own number: an attempt whose process died has one too, and may have left lines.
-        recorder.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze"} and run.attempt == 1)
-    return None if outcome.kind == "completed" else outcome.exception
+        recorder.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze", "interrupted"} and run.attempt == 1)
+    return None if outcome.kind in {"completed", "interrupted"} else outcome.exception
 
 
 def _close_failed(run: Claimed, job_id: str | None, exc: Exception, recorder: Recorder) -> Exception:

@@ -19,10 +19,13 @@ from billiard.process import current_process
 
 from cgk_tasks.broker.packets import MAX_LENGTH
 from cgk_tasks.worker.lease import Lease
+from cgk_tasks.worker.processes import is_alive
 
 _SLOTS = 4096
 _HEAD = struct.Struct("=qdi")  # the process's pid; since when it works on a message (monotonic), or 0; runs it holds
 _RUN = struct.Struct("=16si")  # a run's id and the attempt that was claimed
+_STOPPING, _GRACE_OVER = 1, 2
+_STAGE_AT = _HEAD.size
 _SLOT_BYTES = _HEAD.size + MAX_LENGTH * _RUN.size  # pages that nobody writes to take no memory
 
 
@@ -50,7 +53,8 @@ class ProcessState:
     """Made by the main process before it forks; children write their slot, the main process reads all of them."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)  # the first slot is the main process's, and stays empty
+        # The first slot is the main process's: the byte behind its numbers says how far the worker has stopped.
+        self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
         self.lease = Lease()
         self._threads: dict[int, list[Held]] = {}
 
@@ -108,6 +112,31 @@ class ProcessState:
         """Whether this child has begun a message, and not ended it."""
         slot = _own_slot()
         return slot is not None and bool(_HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)[1])
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker stops: nothing is claimed, no run is begun, and checkpoints end their attempt."""
+        return self._memory[_STAGE_AT] >= _STOPPING
+
+    @property
+    def grace_is_over(self) -> bool:
+        """Whether it stops and no longer waits for what runs."""
+        return self._memory[_STAGE_AT] >= _GRACE_OVER
+
+    def stop(self, *, grace_is_over: bool = False) -> None:
+        """Called by the main process: the worker stops, for good."""
+        self._memory[_STAGE_AT] = _GRACE_OVER if grace_is_over else _STOPPING
+
+    def busy_pids(self) -> list[int]:
+        """The processes that live and work on a message; this one, where a thread of it does."""
+        found = [os.getpid()] if self._threads else []
+        for slot in range(1, _SLOTS):
+            pid, since, _count = _HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)
+            if pid == 0:
+                break  # slots are taken in order, when a child starts
+            if since and is_alive(pid):
+                found.append(pid)
+        return found
 
 
 _state: ProcessState | None = None

@@ -19,8 +19,10 @@ from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, new_run_id
 from cgk_tasks.runs.store import Claimed, Closed, Closing, PutBack
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
+from cgk_tasks.worker import process_state
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.executors import EXECUTORS
+from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
 if TYPE_CHECKING:
@@ -161,7 +163,7 @@ class Recorder:
         return replace(attempt, max_attempts=limit).failed(refused)
 
     def save_cursor(self, run: Claimed, cursor: Any, session: TenantSession | None) -> None:
-        """Commit what the job wrote so far together with how far it came."""
+        """Commit what the job wrote so far together with how far it came. Ends the attempt if the worker stops."""
         text = encode(cursor, "Give checkpoint()")
 
         def save(connection: postgres.AnyConnection) -> None:
@@ -175,6 +177,8 @@ class Recorder:
         else:
             with postgres.autocommit() as connection:
                 save(connection)
+        if process_state.shared().stopping:
+            raise RunInterrupted
 
     def close(self, run: Claimed, closing: Closing, outcome: Outcome) -> None:
         """Close a run; at once if something follows from it (canvas), else with the rest of the packet."""
@@ -234,7 +238,7 @@ class Recorder:
             )
         elif outcome.kind == "snooze":
             back = replace(back, refund=1, delay_seconds=outcome.delay_seconds, put_off=outcome.deferral)
-        elif outcome.kind == "cancelled":
+        elif outcome.kind in {"cancelled", "interrupted"}:
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = replace(back, state="pending", refund=1)
         return outcome if self._put_back([back]) else self._not_ours(run, attempt, outcome)

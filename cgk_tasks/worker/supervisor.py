@@ -19,6 +19,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs.job_events import Route, note_job_events
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.worker import recovery
@@ -68,6 +69,8 @@ class Pool:
     """Raise RunCancelledError in these runs, which the child with this pid holds."""
     fence: Callable[[], None]
     """End what runs here at once: kill every child, interrupt the jobs of this process."""
+    has_killed: Callable[[int], bool]
+    """Whether the worker itself has killed the child that had this pid: that is no death of its runs' making."""
     on_timed_out: Callable[[list[str], float], None]
     """Record that runs were killed by their hard time limit (seconds)."""
     on_closed: RunClosed
@@ -93,6 +96,7 @@ class Supervisor(threading.Thread):
         self._waiting = WaitingForWorkers()
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
+        self._unavailable = RecurringWarning(log, "supervisor_unavailable", "supervisor_available")
 
     @property
     def leads(self) -> bool:
@@ -116,19 +120,24 @@ class Supervisor(threading.Thread):
         while not self._stopping.is_set():
             try:
                 self._turn()
+                self._unavailable.is_over()
             except (psycopg.Error, CgkTasksError) as exc:
                 if not self._tables.explains(exc):
-                    log.warning("supervisor_unavailable", reason=str(exc).strip())
+                    self._unavailable.warn(reason=str(exc).strip())
             except Exception:
                 log.exception("supervisor_failed")
             self._stopping.wait(self._settings.dispatch_interval_seconds)
 
     def stop(self) -> None:
-        """End the thread and leave the record: no other worker has to wait for a silence."""
+        """End the thread and leave the record: no other worker has to wait for a silence.
+
+        Called when nobody in the worker works on a run any more: what it still holds is given back.
+        """
         self._stopping.set()
         self.join(timeout=10)
         self._heartbeat.stop(timeout=5)
         try:
+            recovery.reclaim(self._id, None, reason="its worker stopped", loss="stop", on_closed=self._pool.on_closed)
             self._dispatcher.drop_lease()
             with autocommit() as connection:
                 execute(connection, SQL["deregister_worker"], {"id": self._id})
@@ -195,13 +204,22 @@ class Supervisor(threading.Thread):
     def _look_after_runs(self) -> None:
         with autocommit() as connection:
             held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
-        dead = [row["id"] for row in held if not is_alive(row["worker_pid"])]
+        dead = [row for row in held if not is_alive(row["worker_pid"])]
         if dead:
             # A fresh look at the hard time limits first: a killed child may be one of those.
             self._handle_timed_out()
-            recovery.reclaim(self._id, dead, reason="its process died", on_closed=self._pool.on_closed)
-        self._reclaim_forgotten([row for row in held if row["id"] not in dead])
+            self._reclaim_dead(dead)
+        self._reclaim_forgotten([row for row in held if row not in dead])
         self._interrupt_cancelled(held)
+
+    def _reclaim_dead(self, dead: list[Row]) -> None:
+        killed = [row["id"] for row in dead if self._pool.has_killed(row["worker_pid"])]
+        died = [row["id"] for row in dead if row["id"] not in killed]
+        on_closed = self._pool.on_closed
+        if died:
+            recovery.reclaim(self._id, died, reason="its process died", on_closed=on_closed)
+        if killed:
+            recovery.reclaim(self._id, killed, reason="its worker ended its process", loss="stop", on_closed=on_closed)
 
     def _reclaim_forgotten(self, held: list[Row]) -> None:
         """Runs that we hold on record but nobody here works on: PostgreSQL forgot their end, or their claim's

@@ -182,7 +182,7 @@ def test_a_run_that_a_reload_interrupts_runs_again_and_it_counts_as_no_death(ses
     run = session.cgk("send", "order.created", '{"orderId": "o-1", "totalAmount": 1}', "--tenant", "acme").strip()
     wait_until(begun.exists, 40, "the job has begun")
     (session.path / "shop_jobs.py").write_text(JOBS)
-    session.after_a_restart("1 run had not ended and will run again")
+    session.after_a_restart("run_interrupted")
 
     def record():
         found = json.loads(session.cgk("runs", "show", run, "--json"))

@@ -32,6 +32,13 @@ class Steps(TenantEvent, event="fault.steps"):
     seconds: float
 
 
+class Query(TenantEvent, event="fault.query"):
+    """Let PostgreSQL sleep, then sleep in the open transaction."""
+
+    in_postgres: float = 0.0
+    in_job: float = 0.0
+
+
 class Poison(TenantEvent, event="fault.poison"):
     """Kills its process, every time."""
 
@@ -70,6 +77,12 @@ def steps(ctx: JobContext[Steps]) -> None:
     with noted(ctx.run_id, ctx.payload.journal):
         for _ in range(int(ctx.payload.seconds / 0.02)):
             time.sleep(0.02)
+
+
+@define_job("fault-query", event=Query, retry=RetryConfig(max_attempts=1))
+def query(ctx: JobContext[Query]) -> None:
+    ctx.db.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": ctx.payload.in_postgres})
+    time.sleep(ctx.payload.in_job)
 
 
 @define_job("fault-poison", event=Poison, retry=PATIENT)

@@ -7,8 +7,10 @@ import pytest
 from kombu import Connection, Producer
 
 from cgk_tasks import send_job
+from tests.faults.conftest import MODULES
 from tests.faults.journal import once, rows_written, states, wait_completed
 from tests.support.waiting import wait_closed, wait_until
+from tests.support.workers import running_worker
 
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
@@ -52,6 +54,22 @@ def test_a_killed_broker_comes_back_and_nothing_is_lost_or_executed_twice_at_onc
     assert rows_written(everything) == once(everything)
     assert journal.overlaps == []
     assert worker.container.status == "running"
+
+
+@pytest.mark.slow
+def test_what_a_stopping_worker_has_only_fetched_runs_elsewhere_while_its_jobs_run_on(celery_setup, worker, journal):
+    long = journal.send(2, seconds=300.0, priority=9)  # the whole pool
+    journal.wait_at_work(long, 2)
+    fetched = [send_job(journal.work(number)).id for number in range(3)]
+    inspect = celery_setup.app.control.inspect(timeout=2)
+    wait_until(lambda: sum(map(len, (inspect.reserved() or {}).values())) >= 3, 30, "fetched")
+    worker.kill("SIGTERM")
+    with running_worker(MODULES):
+        wait_completed(fetched)
+        assert states(long) == {"running": 2}
+    worker.kill("SIGQUIT")
+    wait_until(lambda: worker.container.status == "exited", what="the worker has ended")
+    assert states(long) == {"pending": 2}
 
 
 def test_junk_is_refused_and_ends_no_worker(worker, broker, journal, queue):

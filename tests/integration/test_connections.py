@@ -3,13 +3,8 @@
 import contextlib
 import gc
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -27,7 +22,7 @@ from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.postgres import POOL, autocommit, close_pools, is_away, transaction
 from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.sql.urls import parameters
-from tests.support.waiting import wait_until
+from tests.support import pgbouncer
 
 pytestmark = pytest.mark.usefixtures("database")
 ORDER = {"tenantId": "acme", "orderId": "o-1", "totalAmount": 59.97}
@@ -277,55 +272,23 @@ def test_no_more_connections_is_away(administrator):
 
 # ---- PgBouncer ------------------------------------------------------------------------------------------------------
 
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-
-
-def pgbouncer_version():
-    said = subprocess.run([PGBOUNCER, "--version"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(part) for part in said.split()[1].split(".")[:2])
-
 
 @pytest.fixture
 def pooler(setting):
     """`start()`: PgBouncer in transaction mode, between us and the database."""
-    if PGBOUNCER is None:
-        pytest.skip("pgbouncer is not installed")
-    info, running = parameters(get_settings().database), []
-    folder = Path(tempfile.mkdtemp(prefix="cgk-pgbouncer-"))
-    folder.chmod(0o755)
+    with contextlib.ExitStack() as stack:
 
-    def start(max_prepared_statements=0, **settings):
-        if max_prepared_statements and pgbouncer_version() < (1, 21):
-            pytest.skip("this pgbouncer is older than 1.21 and follows no prepared statements")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        (folder / "pgbouncer.ini").write_text(
-            f"[databases]\n* = host={info['host']} port={info.get('port', 5432)} user={info['user']}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-            f"pool_mode = transaction\ndefault_pool_size = 4\n"
-            + (f"max_prepared_statements = {max_prepared_statements}\n" if max_prepared_statements else "")
-        )
-        user = ["-u", Path(info["host"]).owner()] if os.getuid() == 0 else []
-        process = subprocess.Popen(
-            [PGBOUNCER, *user, str(folder / "pgbouncer.ini")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        running.append(process)
-        url = f"postgresql://{info['user']}@127.0.0.1:{port}/{info['dbname']}"
+        def start(max_prepared_statements=0, **settings):
+            of_pgbouncer = {}
+            if max_prepared_statements:
+                if pgbouncer.PGBOUNCER and pgbouncer.version() < (1, 21):
+                    pytest.skip("this pgbouncer is older than 1.21 and follows no prepared statements")
+                of_pgbouncer = {"max_prepared_statements": max_prepared_statements}
+            url = stack.enter_context(pgbouncer.running_pgbouncer(get_settings().database, **of_pgbouncer))
+            stack.callback(close_pools)
+            setting(CGK_DATABASE_URL=url, **settings)
 
-        def answers():
-            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url):
-                return True
-
-        wait_until(answers, 10, "PgBouncer answers")
-        setting(CGK_DATABASE_URL=url, **settings)
-
-    yield start
-    close_pools()
-    for process in running:
-        process.terminate()
-        process.wait(10)
-    shutil.rmtree(folder)
+        yield start
 
 
 def work_in_turns():

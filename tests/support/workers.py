@@ -21,7 +21,10 @@ ROOT = Path(__file__).parent.parent.parent
 class Worker:
     """A `celery -A cgk_tasks worker` process with the settings of this process."""
 
-    def __init__(self, modules: Sequence[str], concurrency: int = 2, pool: str = "prefork", **env: str) -> None:
+    def __init__(
+        self, modules: Sequence[str], concurrency: int = 2, pool: str = "prefork", gossips: bool = False, **env: str
+    ) -> None:
+        """gossips: as `celery worker` does unless it is told otherwise."""
         self.log_path = Path(tempfile.mkstemp(prefix="cgk-worker-", suffix=".log")[1])
         self.name = f"w{os.urandom(4).hex()}@test"
         self._env = {
@@ -29,12 +32,13 @@ class Worker:
             "CGK_JOB_MODULES": ",".join(modules),
             "PYTHONPATH": str(ROOT),
             "CGK_LOG_FORMAT": "json",
+            "CGK_STOP_GRACE_SECONDS": "60",  # on a busy machine short jobs take long
             **env,
         }
         self._command = [
             sys.executable, "-m", "celery", "-A", "cgk_tasks", "worker", "-c", str(concurrency), "-P", pool,
             "-n", self.name, "-Q", self._env.get("CGK_DEFAULT_QUEUE") or get_settings().default_queue,
-            "--without-gossip", "--without-mingle",
+            *(() if gossips else ("--without-gossip", "--without-mingle")),
         ]  # fmt: skip
         self.process = self._start()
 

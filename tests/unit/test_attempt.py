@@ -19,7 +19,7 @@ from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.tenancy.context import find_current_tenant
 from cgk_tasks.tenancy.models import Tenant
 from cgk_tasks.worker import attempt as steps
-from cgk_tasks.worker import cancellation
+from cgk_tasks.worker import interruption
 from cgk_tasks.worker.attempt import Attempt, Outcome, run_attempt, run_inline, value_of
 
 ACME = Tenant("acme", "active", "search_path", "tenant_acme")
@@ -247,14 +247,14 @@ def test_a_job_that_takes_too_long_is_interrupted():
 
 
 def test_a_run_that_was_cancelled_before_it_began_does_not_begin():
-    cancellation.request(os.getpid(), ["run-1"])
+    interruption.request(os.getpid(), ["run-1"])
     with pytest.raises(RunCancelledError):
         steps.limited(attempt_of(), raising(AssertionError("it began")))
 
 
 def test_a_run_that_is_cancelled_while_it_runs_is_interrupted():
     def cancel_and_wait(attempt):
-        cancellation.request(os.getpid(), ["run-1"])
+        interruption.request(os.getpid(), ["run-1"])
         while True:
             threading.Event().wait(0.001)
 

@@ -7,15 +7,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 
 from cgk_tasks.cli.dev.lines import Lines
 
-STOP_SECONDS = 10.0
-"""A program that is asked to stop has so long; then it is killed."""
-RELOAD_SECONDS = 5.0
-"""One that is to start again with new code has so long: somebody waits for it."""
+STOP_SECONDS = 20.0
+"""A program that is asked to stop has so long; then it is killed. A worker ends its jobs itself before that."""
 
 _PARENT_DEATH = files("cgk_tasks.embedded") / "parent_death.py"
 _LONGEST_LINE = 1024 * 1024
@@ -34,14 +32,11 @@ class Program:
         lines: Lines,
         *,
         restarts: bool = False,
-        on_killed: Callable[[int], None] | None = None,
     ) -> None:
-        """on_killed: called with the pid of a process that we had to kill because it did not stop in time."""
         self.name = name
         self._arguments = list(arguments)
         self._lines = lines
         self._restarts = restarts
-        self._on_killed = on_killed
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
         self._reloading = False
@@ -100,36 +95,34 @@ class Program:
         self._reloading = False
 
     async def reload(self) -> None:
-        """Warm: what runs may end (5 s), then the program starts again with the new code."""
+        """Warm: what runs may end within the worker's grace, then the program starts again with the new code."""
         self._reloading = True
         self._wake.set()
-        await self._end(RELOAD_SECONDS)
+        await self._end()
 
     async def stop(self) -> None:
-        """Ask it to stop, wait, and kill it if that takes more than 10 s. Safe to repeat."""
+        """Ask it to stop, wait, and kill it if that takes more than 20 s. Safe to repeat."""
         self._stopping = True
         self._wake.set()
-        await self._end(STOP_SECONDS)
+        await self._end()
 
     def kill(self) -> None:
         """Kill it and everything in its session at once."""
         self._stopping = True
         self._signal(signal.SIGKILL)
 
-    async def _end(self, patience_seconds: float) -> None:
+    async def _end(self) -> None:
         process = self._process
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), patience_seconds)
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
         except TimeoutError:
-            self._lines.show(self.name, f"did not stop within {patience_seconds:g} s and is killed")
+            self._lines.show(self.name, f"did not stop within {STOP_SECONDS:g} s and is killed")
             self._signal(signal.SIGKILL)
             await process.wait()
-            if self._on_killed is not None:
-                await asyncio.to_thread(self._on_killed, process.pid)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:

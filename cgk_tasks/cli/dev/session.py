@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cgk_tasks import embedded
 from cgk_tasks.cli.dev import loaded
-from cgk_tasks.cli.dev.given_back import give_back_runs, worker_name
 from cgk_tasks.cli.dev.lines import Lines
 from cgk_tasks.cli.dev.only_session import only_session_of
 from cgk_tasks.cli.dev.program import Program
@@ -83,11 +82,12 @@ def _programs(plan: Plan, lines: Lines) -> list[Program]:
         "--concurrency",
         str(plan.concurrency),
         "--hostname",
-        worker_name(),
+        f"dev-{os.getpid()}@%h",
         "-I",
         loaded.__name__,
     ]
     worker += ["--without-gossip", "--without-mingle"]
+    os.environ.setdefault("CGK_STOP_GRACE_SECONDS", "5")  # somebody waits for the reload
     os.environ[loaded.VARIABLE] = str(Path.cwd() / LOADED_FILES)
     programs = []
     if plan.beat:
@@ -95,9 +95,8 @@ def _programs(plan: Plan, lines: Lines) -> list[Program]:
         beat = [*celery, "beat", "--schedule", str(_SCHEDULE_FILE), "--pidfile", ""]
         programs.append(Program("beat", beat, lines))
     # -E: events for Flower.
-    on_killed = give_back_runs(lambda text: lines.show("worker", text))
     command = [*worker, "-E"] if plan.flower else worker
-    programs.append(Program("worker", command, lines, restarts=True, on_killed=on_killed))
+    programs.append(Program("worker", command, lines, restarts=True))
     if plan.flower:
         port = _free_port(plan.flower_port)
         # A session of one person on one machine. Where there are users, they log in all the same.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
+import psycopg
+
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
+from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.schedules.django_schema import require_own_schema
 from cgk_tasks.schedules.health import LateSchedule, late_schedules, leading_beat
 from cgk_tasks.schedules.history import known_schedules
 from cgk_tasks.schedules.job_events import handled_events
@@ -17,7 +22,20 @@ def check() -> list[Finding]:
     enabled = [row["event"] for row in known_schedules().values() if row["is_enabled"]]
     handled = handled_events()
     without_job = sum(event not in handled for event in enabled)
-    return [schedules(len(enabled) - without_job, late_schedules(), leading_beat(), without_job)]
+    return [*_schema(), schedules(len(enabled) - without_job, late_schedules(), leading_beat(), without_job)]
+
+
+def _schema() -> list[Finding]:
+    """Nothing where all is well, or where Django is the application's own."""
+    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+        return []
+    try:
+        require_own_schema()
+    except ConfigurationError as exc:
+        return [warn("beat", exc.text, exc.hint or "")]
+    except psycopg.Error:
+        pass  # the server went away meanwhile: other checks say so
+    return []
 
 
 def schedules(known: int, late: Sequence[LateSchedule], leader: str | None, without_job: int = 0) -> Finding:

@@ -1,8 +1,9 @@
-"""Interrupting runs that are cancelled while they run.
+"""Interrupting runs while they run: those that are cancelled, and all of them when their worker's grace is over.
 
 The worker's main process knows which runs are cancelled; the child that holds them is another process. So it names
 them in a file and signals the child, which raises RunCancelledError in the job if it is one of them, and skips those
-of its packet that it has not begun. In a pool of threads the error is raised in the job's thread.
+of its packet that it has not begun. In a pool of threads the error is raised in the job's thread. That the grace is
+over stands in the memory that they share; then the same signal raises RunInterrupted in whatever runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from cgk_tasks.errors import RunCancelledError
+from cgk_tasks.worker import process_state
 from cgk_tasks.worker.identity import worker_id
 
 SIGNAL = signal.SIGUSR2
@@ -28,12 +30,19 @@ _running: dict[str, int] = {}
 """Runs whose job is on right now in this process, and the thread it is on in."""
 
 
+class RunInterrupted(BaseException):
+    """The worker stops. This attempt ends here and does not count; the run goes on elsewhere, from its last checkpoint.
+
+    No Exception: a job that takes every error for one of the item it works on must not take this for one.
+    """
+
+
 class _Interrupt(Exception):  # noqa: N818 - raised without arguments by the interpreter, then replaced
     pass
 
 
 class interruptible(AbstractContextManager[None]):  # noqa: N801 - used like a function
-    """Around a job, and nothing else: RunCancelledError is raised here, never while an outcome is written."""
+    """Around a job, and nothing else: what interrupts is raised here, never while an outcome is written."""
 
     __slots__ = ("_run_id",)
 
@@ -54,20 +63,35 @@ class interruptible(AbstractContextManager[None]):  # noqa: N801 - used like a f
 
 
 def request(pid: int, run_ids: Collection[str]) -> None:
-    """Called in the main process: interrupt these runs, which the process `pid` holds."""
+    """Called in the main process: these runs, which the process `pid` holds, are cancelled."""
     if pid == os.getpid():
         _interrupt_here(run_ids)
         return
+    _note(pid, run_ids)
+    with suppress(ProcessLookupError):
+        os.kill(pid, SIGNAL)
+
+
+def interrupt_all(pids: Collection[int]) -> None:
+    """Called in the main process once the grace is over: interrupt whatever runs in these processes."""
+    for pid in pids:
+        if pid == os.getpid():
+            for thread in list(_running.values()):
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(RunInterrupted))
+        else:
+            with suppress(ProcessLookupError):
+                os.kill(pid, SIGNAL)
+
+
+def _note(pid: int, run_ids: Collection[str]) -> None:
     path = _note_for(pid)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     half = path.with_suffix(".half")
     half.write_text(json.dumps(sorted(run_ids)), encoding="ascii")
     half.replace(path)
-    with suppress(ProcessLookupError):
-        os.kill(pid, SIGNAL)
 
 
-def interrupt_all() -> None:
+def interrupt_own() -> None:
     """Called in the main process: interrupt every run that one of its own threads works on."""
     _interrupt_here(list(_running))
 
@@ -100,6 +124,8 @@ def _on_signal(_signal: int, _frame: FrameType | None) -> None:
     for run_id, thread in list(_running.items()):
         if thread == here and run_id in _cancelled:
             raise _Interrupt
+    if _running and process_state.shared().grace_is_over:
+        raise RunInterrupted
 
 
 def forget() -> None:

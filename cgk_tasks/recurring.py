@@ -1,0 +1,44 @@
+"""A warning that would be logged several times a second for as long as something is away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Final
+
+REMIND_SECONDS: Final = 60.0
+
+
+class RecurringWarning:
+    """Said once, then once a minute with how often it would have been said, and once when it is over."""
+
+    def __init__(self, log: Any, event: str, over: str, counted: str = "times") -> None:
+        """over: the event that says that it has ended. counted: the name of the number in the lines."""
+        self._log, self._event, self._over, self._counted = log, event, over, counted
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._remind_at = 0.0
+        self._unsaid = self._all = 0
+
+    def warn(self, count: int = 1, **fields: object) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._unsaid, self._all = self._unsaid + count, self._all + count
+            if self._since is None:
+                self._since = now
+            elif now < self._remind_at:
+                return
+            self._remind_at = now + REMIND_SECONDS
+            unsaid, self._unsaid = self._unsaid, 0
+        self._log.warning(self._event, **{self._counted: unsaid}, **fields)
+
+    def is_over(self) -> None:
+        """To be called whenever all is well; costs nothing then."""
+        if self._since is None:
+            return
+        with self._lock:
+            since, self._since = self._since, None
+            total, self._all, self._unsaid = self._all, 0, 0
+        if since is not None:
+            seconds = round(time.monotonic() - since, 1)
+            self._log.warning(self._over, **{self._counted: total}, seconds=seconds)
