@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import psycopg
@@ -30,7 +31,7 @@ from cgk_tasks.worker.missing_tables import MissingTables
 from cgk_tasks.worker.processes import is_alive, pid_namespace, started_at
 from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
 
-SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
+SQL, TRANSITIONS, CLOCK = statements("dispatch"), statements("transitions"), statements("doctor")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
 _LOOK_SECONDS = 0.5
@@ -160,6 +161,8 @@ class Supervisor(threading.Thread):
             self._dispatcher.tick()
 
     def _beat(self) -> None:
+        if self._clock_offset is None:
+            self._clock_offset = _clock_offset()
         values = {
             "id": self._id,
             "name": self._pool.name,
@@ -246,3 +249,11 @@ class Supervisor(threading.Thread):
             if not run_ids <= self._interrupted:
                 self._pool.interrupt(pid, run_ids)
         self._interrupted = set().union(*cancelled.values())
+
+
+def _clock_offset() -> float:
+    """How far this machine's clock is ahead of PostgreSQL's, measured by itself."""
+    with autocommit() as connection:
+        asked_at = time.time()
+        now: datetime = fetch(connection, CLOCK["now"])[0]["now"]
+        return (asked_at + time.time()) / 2 - now.timestamp()

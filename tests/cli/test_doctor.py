@@ -53,7 +53,7 @@ def test_all_is_well_with_servers_a_worker_and_jobs(cgk, examined, healthy):
         ["settings", "database", "rights", "migrations", "clock",
          "prepared statements", "broker", "eviction", "persistence", "jobs",
         "tenants",
-         "workers", "dispatcher", "queues", "schedules", "secrets"], "OK",
+         "workers", "worker clocks", "dispatcher", "queues", "schedules", "secrets"], "OK",
     )  # fmt: skip
     assert cgk("doctor").code == 0
 
