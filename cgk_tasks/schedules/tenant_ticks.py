@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,8 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.accept import dispatch
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch
+from cgk_tasks.runs.plain_columns import search_fields
+from cgk_tasks.runs.sealing import key_for, open_sealed, seal
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
 from cgk_tasks.schedules.job_events import handled_events
@@ -82,6 +85,7 @@ def _collect(
     if schedule["status"] == "active" and schedule["event"] in handled and found.ticks:
         if schedule["overlap"] == "cancel_old":
             cancel_old(connection, name, schedule["tenant_id"])
+        content = _content(schedule)
         for tick in found.ticks:
             every_one = schedule["misfire"] == "all" and is_late(tick, now)
             wanted.append(
@@ -89,13 +93,25 @@ def _collect(
                     "schedule": name,
                     "tenant_id": schedule["tenant_id"],
                     "event": schedule["event"],
-                    "payload": schedule["payload"],
+                    **content,
                     "scheduled_for": tick,
                     "key": idempotency_key(name, tick),
                     "overlap": "allow" if every_one else schedule["overlap"],
                 }
             )
     return now, times.next(now)
+
+
+def _content(schedule: Row) -> dict[str, Any]:
+    """What the runs of a schedule get of its payload, sealed with the key of new rows."""
+    tenant_id = schedule["tenant_id"]
+    text, key_id = open_sealed(tenant_id, "payload", schedule["sealed_payload"], schedule["key_id"]), key_for(tenant_id)
+    return {
+        "sealed_payload": seal(tenant_id, "payload", text, key_id),
+        "payload_hash": hashlib.sha256(text.encode()).digest(),
+        "key_id": key_id,
+        "search_fields": search_fields(schedule["event"], text),
+    }
 
 
 def _make_runs(connection: Connection, wanted: list[dict[str, Any]], now: datetime) -> list[Row]:

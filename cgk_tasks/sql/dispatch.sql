@@ -24,7 +24,8 @@ RETURNING name;
 DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 
 -- name: heartbeat
-INSERT INTO cgk.workers (id, name, pid, queues) VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s)
+-- revision: the migration that this code needs; who knows none of them is of an earlier release.
+INSERT INTO cgk.workers (id, name, pid, queues, revision) VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, '0011')
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = now(), queues = EXCLUDED.queues;
 
 -- name: register_worker
