@@ -30,11 +30,12 @@ from cgk_tasks.sql.postgres import autocommit, execute, fetch
 BUDGET_MS = 300.0
 REPEATS = 15
 
-OURS = ("runs_replays", "run_history_replays", "runs_foreign", "run_history_foreign", "run_history_fingerprint")
+OURS = ("runs_replays", "run_history_replays", "runs_foreign", "run_history_foreign", "run_history_errors")
 
 LIFE = """
 WITH sent AS (
-    INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, run_at, handed_over_at, hand_overs)
+    INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, handed_over_at,
+                          hand_overs)
     SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7'
     || substr(md5(n::text || random()), 1, 3)
             || 'a' || substr(md5(random()::text), 1, 15))::uuid,
@@ -50,11 +51,13 @@ CLAIM = (
 )
 FINISH = """
 WITH gone AS (DELETE FROM cgk.runs WHERE queue = 'bench' RETURNING *)
-INSERT INTO cgk.run_history
-SELECT id, tenant_id, event, job, 'completed', queue, priority, payload, max_attempts, attempt, deaths, run_at,
-   expires_at,
-       created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id, children_open, replay_of,
-       idempotency_key, cancel_requested_at, canvas, cursor, errors, clock_timestamp(), NULL::json, NULL, schedule,
+INSERT INTO cgk.run_history (id, tenant_id, event, job, state, queue, priority, sealed_payload, max_attempts, attempt,
+                             deaths, run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id,
+                             worker_pid, parent_id, children_open, replay_of, idempotency_key, cancel_requested_at,
+                             sealed_canvas, sealed_cursor, sealed_errors, schedule, scheduled_for)
+SELECT id, tenant_id, event, job, 'completed', queue, priority, sealed_payload, max_attempts, attempt, deaths, run_at,
+       expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id, children_open,
+       replay_of, idempotency_key, cancel_requested_at, sealed_canvas, sealed_cursor, sealed_errors, schedule,
        scheduled_for
   FROM gone
 """

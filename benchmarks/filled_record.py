@@ -27,8 +27,10 @@ WITH numbers AS (
     SELECT numbers.*,
            (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'
             || substr(md5(n::text || random()::text), 1, 3) || 'a' || substr(md5(random()::text), 1, 15))::uuid AS id,
-           json_build_object('tenantId', tenant_id, 'orderId', 'o-' || n, 'customerId', 'c-' || n %% 5000,
-                             'totalAmount', n %% 500 + 0.99, 'currency', 'EUR', 'note', repeat('x', 200)) AS payload
+           convert_to(json_build_object('tenantId', tenant_id, 'orderId', 'o-' || n, 'customerId', 'c-' || n %% 5000,
+                             'totalAmount', n %% 500 + 0.99, 'currency', 'EUR', 'note', repeat('x', 200))::text,
+                      'UTF8') AS payload,
+           'orderId=o-' || n || E'\\ncustomerId=c-' || n %% 5000 AS search_fields
       FROM numbers
 )
 """
@@ -36,17 +38,19 @@ WITH numbers AS (
 CLOSED = (
     _ROWS
     + """
-INSERT INTO cgk.run_history (id, tenant_id, event, job, state, queue, priority, payload, attempt, run_at, created_at,
-                             handed_over_at, hand_overs, started_at, errors, closed_at, result, error_code)
+INSERT INTO cgk.run_history (id, tenant_id, event, job, state, queue, priority, sealed_payload, search_fields, attempt,
+                             run_at, created_at, handed_over_at, hand_overs, started_at, sealed_errors, closed_at,
+                             sealed_result, error_code, error_fingerprint)
 SELECT id, tenant_id, event, 'job-of-' || event,
    CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN 'completed' ELSE 'failed' END, 'cgk', 5,
-       payload, 1, at, at, at, 1, at,
-       CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN '[]'::jsonb ELSE jsonb_build_array(jsonb_build_object(
+       payload, search_fields, 1, at, at, at, 1, at,
+       CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE ARRAY[convert_to(json_build_object(
            'attempt', 1, 'kind', 'permanent', 'code', (ARRAY['TIMEOUT', 'HTTP_502', 'INVALID_STATE'])[1 + n %% 3],
            'type', 'ValueError', 'message', (ARRAY['order ', 'stock of ', 'payment '])[1 + n / 12 %% 3] || n
            || ' cannot be done',
-           'at', at, 'traceback', repeat('  File "shop/jobs.py", line 17, in job' || E'\\n', 30))) END,
-       at + interval '1 second', '{"ok": true}', CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'TIMEOUT' END
+           'at', at, 'traceback', repeat('  File "shop/jobs.py", line 17, in job' || E'\\n', 30))::text, 'UTF8')] END,
+       at + interval '1 second', '{"ok": true}', CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'TIMEOUT' END,
+       CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'fingerprint-' || n %% 3 || n / 12 %% 3 END
   FROM made
 """
 )
@@ -54,12 +58,11 @@ SELECT id, tenant_id, event, 'job-of-' || event,
 OPEN = (
     _ROWS
     + """
-INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, attempt, run_at, created_at,
-   handed_over_at,
-                      hand_overs)
+INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, search_fields, attempt, run_at,
+                      created_at, handed_over_at, hand_overs)
 SELECT id, tenant_id, event, (ARRAY['scheduled', 'pending', 'held', 'retrying', 'pending'])[1 + n %% 5], 'cgk', 5,
-   payload,
-       0, at + CASE WHEN n %% 5 IN (0, 3) THEN interval '2 days' ELSE interval '0' END, at, at, 1
+       payload, search_fields, 0,
+       at + CASE WHEN n %% 5 IN (0, 3) THEN interval '2 days' ELSE interval '0' END, at, at, 1
   FROM made
 """
 )

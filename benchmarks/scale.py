@@ -18,9 +18,10 @@ from cgk_tasks.tenancy.registry import forget_known
 
 # Runs that wait for a day next month: open, and in nobody's way.
 FILL_OPEN = """
-INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, run_at)
+INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at)
 SELECT uuidv7(), %(tenant)s, 'order.created', 'scheduled', 'cgk', 0,
-       json_build_object('tenantId', %(tenant)s::text, 'orderId', 'o-' || n, 'totalAmount', 59.97),
+       convert_to(json_build_object('tenantId', %(tenant)s::text, 'orderId', 'o-' || n, 'totalAmount', 59.97)::text,
+                  'UTF8'),
        now() + interval '30 days' + n * interval '1 second'
   FROM generate_series(1, %(count)s) AS n
 """
@@ -33,9 +34,11 @@ SELECT 'many-' || n, 'search_path', 'many_' || n FROM generate_series(0, %s - 1)
 # What the runs of 100 seconds do to the tables: inserted, claimed, moved to the history, each in a statement.
 LIVE = (
     """
-INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, payload, run_at, handed_over_at, hand_overs)
+INSERT INTO cgk.runs (id, tenant_id, event, job, state, queue, priority, sealed_payload, run_at, handed_over_at,
+                      hand_overs)
 SELECT uuidv7(), %(tenant)s, 'order.created', 'do-nothing', 'pending', 'past', 0,
-       json_build_object('tenantId', %(tenant)s::text, 'orderId', 'o-' || n, 'totalAmount', 59.97),
+       convert_to(json_build_object('tenantId', %(tenant)s::text, 'orderId', 'o-' || n, 'totalAmount', 59.97)::text,
+                  'UTF8'),
        now(), now(), 1
   FROM generate_series(1, %(count)s) AS n
 """,
@@ -45,9 +48,9 @@ UPDATE cgk.runs SET state = 'running', attempt = attempt + 1, worker_id = gen_ra
 """,
     """
 WITH gone AS (DELETE FROM cgk.runs WHERE state = 'running' AND queue = 'past' RETURNING *)
-INSERT INTO cgk.run_history (id, tenant_id, event, job, state, queue, priority, payload, attempt, run_at, created_at,
-                             handed_over_at, hand_overs, started_at, worker_id, closed_at)
-SELECT id, tenant_id, event, job, 'completed', queue, priority, payload, attempt, run_at, created_at,
+INSERT INTO cgk.run_history (id, tenant_id, event, job, state, queue, priority, sealed_payload, attempt, run_at,
+                             created_at, handed_over_at, hand_overs, started_at, worker_id, closed_at)
+SELECT id, tenant_id, event, job, 'completed', queue, priority, sealed_payload, attempt, run_at, created_at,
        handed_over_at, hand_overs, started_at, worker_id, now() - make_interval(secs => %(ago)s + random() * 100)
   FROM gone
 """,

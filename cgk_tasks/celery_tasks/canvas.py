@@ -28,6 +28,7 @@ from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.runs.sealing import Kind, seal
 from cgk_tasks.runs.store import Claimed, Closed
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy.context import find_current_tenant, platform_context, tenant_context
@@ -110,6 +111,9 @@ def closed_without_worker(app: Celery, row: Row) -> None:
     if found is None or found["canvas"] is None:
         return
     values: dict[str, Any] = {name: found.get(name) for name in _CLAIMED}
+    kinds: tuple[Kind, ...] = ("payload", "canvas")
+    for kind in kinds:
+        values[f"sealed_{kind}"] = seal(found["tenant_id"], kind, found[kind], found["key_id"])
     run, backend = Claimed(**values), cast("RunResultBackend", app.backend)
     if found["state"] == "completed":
         _follow(app, run, lambda request: _completed(backend, request, result_of(found)))
@@ -124,7 +128,7 @@ _CLAIMED = Claimed._fields
 def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> None:
     """Send what follows those of these runs that say they have a canvas: parents, and runs that were cancelled."""
     for run in closed:
-        if run.canvas is not None:
+        if run.has_canvas:
             closed_without_worker(app or current_app, {"id": run.id})
 
 

@@ -13,6 +13,7 @@ import psycopg
 from cgk_tasks.flow.accept import accept, current_unit, publish, unit_of_work
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import NewRun, RunHandle
+from cgk_tasks.runs.sealing import key_for, open_sealed, seal
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection, Row, execute, fetch, statements
 
@@ -129,6 +130,7 @@ class Member:
 
     group_id: str
     run_id: str
+    tenant_id: str
     position: int | None = None
     result: str | None = None
     error: str | None = None
@@ -138,23 +140,35 @@ class Member:
 class Ended:
     """A group whose members have all closed, in their order. `tree`: Celery's tuple of a nested group's results."""
 
-    members: list[Row]
+    members: list[Member]
     tree: Any = None
 
 
 def close_member(connection: AnyConnection, member: Member) -> Ended | None:
     """Count a member. Returns the group when it was the last one; a member that comes twice counts once."""
     execute(connection, SQL["open_group"], {"group_id": member.group_id})
+    tenant_id, key_id = member.tenant_id, key_for(member.tenant_id)
     values = {
-        "group_id": member.group_id, "run_id": member.run_id, "position": member.position, "result": member.result,
-        "error": member.error,
+        "group_id": member.group_id, "run_id": member.run_id, "position": member.position,
+        "tenant_id": tenant_id, "key_id": key_id,
+        "sealed_result": seal(tenant_id, "group_result", member.result, key_id),
+        "sealed_error": seal(tenant_id, "group_error", member.error, key_id),
     }  # fmt: skip
     rows = fetch(connection, SQL["close_member"], values)
     if not rows or not rows[0]["complete"]:
         return None
-    members = fetch(connection, SQL["members"], {"group_id": member.group_id})
+    members = [
+        _member(member.group_id, row) for row in fetch(connection, SQL["members"], {"group_id": member.group_id})
+    ]
     execute(connection, SQL["end_group"], {"group_id": member.group_id})
     return Ended(members, decode(rows[0]["results"]))
+
+
+def _member(group_id: str, row: Row) -> Member:
+    tenant_id, key_id = row["tenant_id"] or "", row["key_id"]  # an older release notes no tenant
+    result = open_sealed(tenant_id, "group_result", row["sealed_result"], key_id)
+    error = open_sealed(tenant_id, "group_error", row["sealed_error"], key_id)
+    return Member(group_id, row["run_id"], tenant_id, None, result, error)
 
 
 def save_results(group_id: str, tree: Any) -> None:

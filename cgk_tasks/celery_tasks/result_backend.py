@@ -152,24 +152,26 @@ class RunResultBackend(Following):
         if not request.group or not request.id:
             return
         failed = state in states.PROPAGATE_STATES
-        member = groups.Member(
-            request.group,
-            run_id_of(request.id),
-            request.group_index,
-            None if failed else encode(result, keep_types=True),
-            f"Dependency {request.id} raised {result!r}" if failed else None,
-        )
         with self._tenant_of(request), groups.joined() as connection:
+            tenant = find_current_tenant()
+            member = groups.Member(
+                request.group,
+                run_id_of(request.id),
+                tenant.id if tenant is not None else "",
+                request.group_index,
+                None if failed else encode(result, keep_types=True),
+                f"Dependency {request.id} raised {result!r}" if failed else None,
+            )
             ended = groups.close_member(connection, member)
             if ended is not None:
                 self._finish_chord(ended, maybe_signature(request.chord, app=self.app), request)
 
     def _finish_chord(self, ended: groups.Ended, body: Any, request: Any) -> None:
-        reasons = [row["error"] for row in ended.members if row["error"] is not None]
+        reasons = [member.error for member in ended.members if member.error is not None]
         if reasons:
             self.chord_error_from_stack(body, ChordError(reasons[0]))
             return
-        values = {row["run_id"]: typed_json.read(row["result"]) for row in ended.members}
+        values = {member.run_id: typed_json.read(member.result) for member in ended.members}
         error = self.send_next(body, (_shaped(ended.tree, values) if ended.tree else list(values.values()),), request)
         if error is not None:
             self.chord_error_from_stack(body, ChordError(f"Callback error: {error!r}"))

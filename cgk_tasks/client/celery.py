@@ -23,6 +23,7 @@ from cgk_tasks.jobs.registry import Job, add_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
+from cgk_tasks.runs.plain_columns import search_fields_of
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy import registry
 
@@ -50,7 +51,8 @@ class CeleryProvider:
         telemetry: list[NewRun] = []
         for position, (event, options) in enumerate(events):
             try:
-                run = new_run(event.event_name, event.tenant_id, event.to_json().decode(), options)
+                text, fields = event.to_json().decode(), search_fields_of(event)
+                run = new_run(event.event_name, event.tenant_id, text, options, search_fields=fields)
             except CgkTasksError as exc:
                 if len(events) > 1:
                     blame_item(exc, position)

@@ -15,6 +15,7 @@ from cgk_tasks.dashboard.display import fields
 from cgk_tasks.events.redaction import summary
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.runs.sealing import opened
 from cgk_tasks.sql.postgres import autocommit, fetch
 
 COLUMNS = "name,uuid,state,args,received,runtime,worker"
@@ -42,4 +43,5 @@ def _arguments(task_id: str) -> str:
         return ""
     if not rows:
         return ""
-    return fields({"tenant": rows[0]["tenant_id"], **summary(rows[0]["event"], decode(rows[0]["payload"]))})
+    run = opened(rows[0])
+    return fields({"tenant": run["tenant_id"], **summary(run["event"], decode(run["payload"]))})

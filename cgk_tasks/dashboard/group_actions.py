@@ -21,6 +21,7 @@ from cgk_tasks.errors import CgkTasksError, InvalidOptionError
 from cgk_tasks.flow.accept import accept, publish, unit_of_work
 from cgk_tasks.flow.replay import replay_of
 from cgk_tasks.runs.models import NewRun
+from cgk_tasks.runs.sealing import opened
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements, transaction
 
 SQL = statements("dashboard")
@@ -127,7 +128,7 @@ def _retry(rows: Sequence[Row]) -> int:
     again: list[NewRun] = []
     for row in rows:
         try:
-            again.append(replay_of(row))
+            again.append(replay_of(opened(row)))
         except CgkTasksError as exc:
             log.warning("dead_letter_not_retried", run=row["id"], reason=str(exc))
     return len(accept(again))

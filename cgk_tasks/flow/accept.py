@@ -96,8 +96,10 @@ def new_run(
     options: SendOptions,
     origin: Origin | None = None,
     tenant: Tenant | None = None,
+    search_fields: str | None = None,
 ) -> NewRun:
-    """Check the options and make the run. `tenant`: as known already; None asks the registry.
+    """Check the options and make the run. `tenant`: as known already; None asks the registry. search_fields: what can
+    be searched of the payload, where it is known.
 
     Raises InvalidOptionError, PayloadTooLargeError, UnknownTenantError, and TenantContextError for a send that names
     another tenant than the one whose work runs now.
@@ -126,6 +128,7 @@ def new_run(
         return NewRun(
             run_id, tenant_id, event, payload, queue, priority, state, origin.job, None, None,
             None, None, origin.parent_id, origin.replay_of, origin.canvas, origin.scheduled_for, trace,
+            search_fields,
         )  # fmt: skip
     now = clock()
     run_at = due_time(options.delay, options.run_at, now)
@@ -149,6 +152,7 @@ def new_run(
         canvas=origin.canvas,
         scheduled_for=origin.scheduled_for,
         trace=trace,
+        search_fields=search_fields,
     )
 
 

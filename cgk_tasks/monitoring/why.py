@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -16,6 +16,7 @@ from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
+from cgk_tasks.runs.sealing import opened
 from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
@@ -67,8 +68,8 @@ def why(run_id: str) -> Why:
         if rows and not may_see(rows[0]["tenant_id"]):
             raise UnknownRunError(run_id)
         if rows:
-            ahead = _count_ahead(rows[0])
-            return Why(wanted, rows[0]["state"], tuple(_GATES[rows[0]["state"]](rows[0] | ahead)))
+            facts = opened(rows[0])
+            return Why(wanted, facts["state"], tuple(_GATES[facts["state"]](facts | _count_ahead(facts))))
         closed = store.find(wanted, connection)
     if closed is None:
         raise UnknownRunError(run_id)
@@ -96,11 +97,11 @@ def _scheduled(facts: Row) -> Iterator[Gate]:
 
 def _retrying(facts: Row) -> Iterator[Gate]:
     yield from _paused(facts)
-    error = facts["last_error"]
+    error = facts["error"]
     if facts["run_at"] <= facts["now"]:
         yield from _dispatch(facts)
-    elif facts["put_off"] is not None:
-        yield _put_off(facts)
+    elif facts["deferral"] is not None:
+        yield _deferred(facts, decode(facts["deferral"]))
     elif error is not None and error.get("attempt") == facts["attempt"]:
         failed = f"Attempt {facts['attempt'] - facts['deaths']} failed with {error.get('code')}"
         yield Gate(
@@ -113,11 +114,11 @@ def _retrying(facts: Row) -> Iterator[Gate]:
         )
 
 
-def _put_off(facts: Row) -> Gate:
+def _deferred(facts: Row, deferral: Mapping[str, str]) -> Gate:
     """Its job put it off, or a limit did. The reason is the application's text, so it may quote the payload."""
-    reason = Redaction(facts["event"], decode(facts["payload"])).text(facts["put_off"]["reason"])
+    reason = Redaction(facts["event"], decode(facts["payload"])).text(deferral["reason"])
     again = f"it tries again {_when(facts['run_at'], facts['now'])}, and no attempt is used."
-    if facts["put_off"]["code"] == LimitReached.code:
+    if deferral["code"] == LimitReached.code:
         hint = (
             "It goes on by itself. To let more through, raise the limit where the job is defined, "
             "and start the workers anew."

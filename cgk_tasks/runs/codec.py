@@ -1,7 +1,4 @@
-"""The one way from a payload or result to its stored text and back: plain JSON.
-
-Everything that is stored goes through here, so that encryption with a key per tenant needs no other change.
-"""
+"""The one way from a payload or result to its text and back: plain JSON. `sealing` makes of the text what is stored."""
 
 from __future__ import annotations
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.runs.sealing import key_for, seal
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, statements
 
 SQL = statements("logs")
@@ -115,14 +116,19 @@ def insert(connection: Connection, logs: Sequence[RunLog], *, is_end: bool = Fal
     rows = [(one, lines) for one, lines in found if lines or (is_end and one.left_out)]
     if not rows:
         return
-    values = {
+    values: dict[str, list[Any]] = {
         "run_id": [one.run_id for one, _ in rows],
         "tenant_id": [one.tenant_id for one, _ in rows],
         "attempt": [one.attempt for one, _ in rows],
         "size": [sum(map(len, lines)) for _, lines in rows],
         "left_out": [one.left_out if is_end else 0 for one, _ in rows],
-        "lines": [f"[{','.join(lines)}]" for _, lines in rows],
+        "line_count": [len(lines) for _, lines in rows],
+        "key_id": [key_for(one.tenant_id) for one, _ in rows],
     }
+    values["sealed_lines"] = [
+        seal(one.tenant_id, "log_lines", f"[{','.join(lines)}]", key_id)
+        for (one, lines), key_id in zip(rows, values["key_id"], strict=True)
+    ]
     execute(connection, SQL["keep_logs"], values)
     for one, lines in rows:
         if one.lines is not None:

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from cgk_tasks.config import get_settings
 from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.runs import log_writing
+from cgk_tasks.runs.sealing import open_sealed
 from cgk_tasks.runs.text import text_of
 from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
@@ -208,7 +209,8 @@ def lines(run_id: str) -> list[LogLine]:
         rows = [row for row in fetch(connection, SQL["lines"], {"run_id": run_id}) if may_see(row["tenant_id"])]
     found = []
     for row in rows:
-        found += [_log_line(row["attempt"], line) for line in row["lines"]]
+        text = open_sealed(row["tenant_id"], "log_lines", row["sealed_lines"], row["key_id"])
+        found += [_log_line(row["attempt"], line) for line in json.loads(text or "[]")]
         if row["left_out"]:
             message = f"{row['left_out']} more lines were not kept"
             found.append(LogLine(row["logged_at"], row["attempt"], "info", "cgk_tasks.run_logs", message))

@@ -73,6 +73,8 @@ class NewRun(NamedTuple):
     scheduled_for: datetime | None = None
     trace: str | None = None
     """The trace context of its sender, as W3C's traceparent."""
+    search_fields: str | None = None
+    """What can be searched of it, where its sender knows; else it is read from the payload."""
 
     @property
     def alone(self) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 import psycopg
 
@@ -18,6 +20,8 @@ from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
+from cgk_tasks.runs.plain_columns import error_fingerprint, search_fields
+from cgk_tasks.runs.sealing import key_for, open_error, open_sealed, opened, seal
 from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.sql.postgres import (
     AnyConnection,
@@ -35,13 +39,20 @@ from cgk_tasks.tenancy.models import Tenant
 
 SQL, TRANSITIONS = statements("runs"), statements("transitions")
 
-_NEW_RUN_COLUMNS = NewRun._fields
+_NEW_RUN_COLUMNS = (
+    "id", "tenant_id", "event", "job", "state", "queue", "priority", "sealed_payload", "max_attempts", "run_at",
+    "expires_at", "parent_id", "replay_of", "idempotency_key", "sealed_canvas", "scheduled_for", "trace", "key_id",
+    "search_fields",
+)  # fmt: skip
 _COPY_FROM = 20
 _STATUS_FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
 
 
 class Claimed(NamedTuple):
-    """A run that this worker owns now, with everything needed to run it."""
+    """A run that this worker owns now, with everything needed to run it.
+
+    Its content is opened when it is asked for, so that what cannot be opened costs no other run of the packet anything.
+    """
 
     id: str
     tenant_id: str
@@ -49,7 +60,7 @@ class Claimed(NamedTuple):
     job: str | None
     queue: str
     priority: int
-    payload: str
+    sealed_payload: bytes
     max_attempts: int | None
     attempt: int
     deaths: int
@@ -57,13 +68,26 @@ class Claimed(NamedTuple):
     created_at: datetime
     started_at: datetime
     parent_id: str | None
-    canvas: str | None
+    sealed_canvas: bytes | None
     tenant: Tenant | None
-    cursor: str | None = None
+    sealed_cursor: bytes | None = None
+    key_id: str | None = None
     first_failed_at: datetime | None = None
     scheduled_for: datetime | None = None
     trace: str | None = None
     expires_at: datetime | None = None
+
+    @property
+    def payload(self) -> str:
+        return open_sealed(self.tenant_id, "payload", self.sealed_payload, self.key_id)
+
+    @property
+    def canvas(self) -> str | None:
+        return open_sealed(self.tenant_id, "canvas", self.sealed_canvas, self.key_id)
+
+    @property
+    def cursor(self) -> str | None:
+        return open_sealed(self.tenant_id, "cursor", self.sealed_cursor, self.key_id)
 
     @property
     def trying_since(self) -> datetime:
@@ -73,32 +97,39 @@ class Claimed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """How an attempt ended, for the record."""
+    """How an attempt ended, for the record. `result` and `error` are JSON text."""
 
     id: str
+    tenant_id: str
     attempt: int
     state: State
     job: str | None = None
     result: str | None = None
     error: str | None = None
     error_code: str | None = None
+    key_id: str | None = None
+    """Of the run's row."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """A run that goes on later. refund: 1 if the attempt does not count. put_off: JSON that says why,
-    without an error.
+    """A run that goes on later. refund: 1 if the attempt does not count. error, payload and deferral (why, without an
+    error) are JSON text.
     """
 
     id: str
+    tenant_id: str
     attempt: int
     state: State
     refund: int = 0
     delay_seconds: float = 0.0
     error: str | None = None
+    error_code: str | None = None
     payload: str | None = None
     job: str | None = None
-    put_off: str | None = None
+    deferral: str | None = None
+    key_id: str | None = None
+    """Of the run's row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,32 +137,61 @@ class Closed:
     id: str
     parent_id: str | None
     state: State
-    canvas: str | None = None
+    has_canvas: bool = False
     """Of a parent that its last child closed: what follows is for the caller to send."""
 
 
-def _columns(items: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
-    columns = zip(*map(attrgetter(*names), items), strict=True)
-    return {name: list(column) for name, column in zip(names, columns, strict=True)}
+def _columns(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _new_row(run: NewRun) -> tuple[Any, ...]:
+    """The columns of a new run, its content sealed."""
+    tenant_id = run.tenant_id
+    key_id = key_for(tenant_id)
+    return (
+        run.id, tenant_id, run.event, run.job, run.state, run.queue, run.priority,
+        seal(tenant_id, "payload", run.payload, key_id), run.max_attempts, run.run_at, run.expires_at, run.parent_id,
+        run.replay_of, run.idempotency_key, seal(tenant_id, "canvas", run.canvas, key_id), run.scheduled_for,
+        run.trace, key_id,
+        search_fields(run.event, run.payload) if run.search_fields is None else run.search_fields,
+    )  # fmt: skip
+
+
+def _insert_one(connection: AnyConnection, run: NewRun, durability: str) -> int:
+    values = dict(zip(_NEW_RUN_COLUMNS, _new_row(run), strict=True))
+    values["durability"] = durability
+    return execute(connection, TRANSITIONS["insert_run"], values)
 
 
 def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
     """Many runs by COPY: a third of the cost of an INSERT from arrays."""
     now = fetch(connection, SQL["clock"])[0]["now"]
-    copy(connection, TRANSITIONS["copy_runs"], (_copied(run, now, run.state == "pending") for run in runs))
+    rows = (_copied(run, now, run.state == "pending") for run in runs)
+    copy(connection, TRANSITIONS["copy_runs"], _COPIED_TYPES, rows)
 
 
 def _copied(run: NewRun, now: datetime, due: bool) -> tuple[Any, ...]:
+    (
+        run_id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at, parent_id,
+        replay_of, key, canvas, scheduled_for, trace, key_id, search,
+    ) = _new_row(run)  # fmt: skip
     return (
-        run.id, run.tenant_id, run.event, run.job, run.state, run.queue, run.priority, run.payload, run.max_attempts,
-        run.expires_at, run.parent_id, run.replay_of, run.idempotency_key, run.canvas, run.scheduled_for, run.trace,
-        None, run.run_at or now, now if due else None, int(due),
+        UUID(run_id), tenant_id, event, job, state, queue, priority, payload, max_attempts, expires_at,
+        parent_id and UUID(parent_id), replay_of and UUID(replay_of), key, canvas, scheduled_for, trace, key_id, search,
+        None, run_at or now, now if due else None, int(due),
     )  # fmt: skip
+
+
+_COPIED_TYPES = (
+    "uuid", "text", "text", "text", "text", "text", "int2", "bytea", "int4", "timestamptz", "uuid", "uuid", "text",
+    "bytea", "timestamptz", "text", "text", "text", "text", "timestamptz", "timestamptz", "int2",
+)  # fmt: skip
 
 
 def insert_unflushed(connection: Connection, run: NewRun) -> None:
     """Accept one run without an idempotency key, in a transaction of its own that does not wait for the disk."""
-    execute(connection, TRANSITIONS["insert_run"], run._asdict() | {"durability": "off"})
+    _insert_one(connection, run, "off")
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
@@ -142,12 +202,16 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
     earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
     fresh = [run for run in runs if run.id not in earlier]
     if len(fresh) == 1:
-        execute(connection, TRANSITIONS["insert_run"], fresh[0]._asdict() | {"durability": "on"})
+        _insert_one(connection, fresh[0], "on")
     elif len(fresh) >= _COPY_FROM and isinstance(connection, psycopg.Connection):
         _copy(connection, fresh)
     elif fresh:
-        execute(connection, TRANSITIONS["insert_runs"], _columns(fresh, _NEW_RUN_COLUMNS))
+        _insert_many(connection, fresh)
     return [RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs]
+
+
+def _insert_many(connection: AnyConnection, runs: Sequence[NewRun]) -> None:
+    execute(connection, TRANSITIONS["insert_runs"], _columns(_NEW_RUN_COLUMNS, map(_new_row, runs)))
 
 
 def _reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:
@@ -241,8 +305,30 @@ def _claimed_or_held(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Clai
 _tenant = lru_cache(maxsize=1024)(Tenant)
 
 
-_CLOSING = [field.name for field in dataclasses.fields(Closing)]
-_PUT_BACK = [field.name for field in dataclasses.fields(PutBack)]
+_CLOSING = ("id", "attempt", "job", "state", "result", "error", "error_code", "fingerprint")
+_PUT_BACK = (
+    "id", "attempt", "state", "refund", "delay_seconds", "error", "error_code", "payload", "job", "deferral"
+)  # fmt: skip
+
+
+def _closing_row(one: Closing) -> tuple[Any, ...]:
+    tenant_id, key_id = one.tenant_id, one.key_id
+    result, error = seal(tenant_id, "result", one.result, key_id), seal(tenant_id, "error", one.error, key_id)
+    fingerprint = _fingerprint(one.error_code, one.error) if one.state == "failed" else None
+    return (one.id, one.attempt, one.job, one.state, result, error, one.error_code, fingerprint)
+
+
+def _fingerprint(error_code: str | None, error: str | None) -> str:
+    return error_fingerprint(error_code, None if error is None else json.loads(error))
+
+
+def _put_back_row(one: PutBack) -> tuple[Any, ...]:
+    tenant_id, key_id = one.tenant_id, one.key_id
+    return (
+        one.id, one.attempt, one.state, one.refund, one.delay_seconds, seal(tenant_id, "error", one.error, key_id),
+        one.error_code, seal(tenant_id, "payload", one.payload, key_id), one.job,
+        seal(tenant_id, "deferral", one.deferral, key_id),
+    )  # fmt: skip
 
 
 def finish(
@@ -254,10 +340,12 @@ def finish(
     """
     values: dict[str, Any] = {"worker_id": worker_id, "durability": "on" if flush else "off"}
     if len(closings) == 1:
-        one = {name: getattr(closings[0], name) for name in _CLOSING}
+        one = dict(zip(_CLOSING, _closing_row(closings[0]), strict=True))
         closed = fetch_as(connection, TRANSITIONS["finish_one"], values | one, _closed)
     else:
-        closed = fetch_as(connection, TRANSITIONS["finish"], values | _columns(closings, _CLOSING), _closed)
+        closed = fetch_as(
+            connection, TRANSITIONS["finish"], values | _columns(_CLOSING, map(_closing_row, closings)), _closed
+        )
     if any(run.parent_id for run in closed):
         closed += close_parents(connection, closed)
     return closed
@@ -276,27 +364,55 @@ def close_parents(connection: AnyConnection, closed: Sequence[Closed]) -> list[C
         closed = []
         for row in rows:
             if row["children_open"] <= 0:
-                closed += closed_of(fetch(connection, TRANSITIONS["close_parent"], {"id": row["id"]}))
+                closed += _close_parent(connection, row)
         all_closed += closed
     return all_closed
 
 
+def _close_parent(connection: AnyConnection, parent: Row) -> list[Closed]:
+    """Its result has each child's by the name of the job."""
+    children = fetch(connection, TRANSITIONS["ends_of_children"], {"id": parent["id"]})
+    states = {child["state"] for child in children}
+    tenant_id, key_id = parent["tenant_id"], parent["key_id"]
+    results = (
+        f"{json.dumps(child['job'] or '')} : {opened(child)['result'] or 'null'}" for child in children
+    )  # fmt: skip
+    state = "completed" if states == {"completed"} else "failed" if "failed" in states else "cancelled"
+    codes = [child["error_code"] for child in children if child["error_code"] is not None]
+    code = None if state == "completed" else max(codes, default="CHILD_NOT_COMPLETED")
+    values = {
+        "id": parent["id"],
+        "state": state,
+        "error_code": code,
+        "result": seal(tenant_id, "result", f"{{ {', '.join(results)} }}", key_id),
+        "fingerprint": (
+            error_fingerprint(code, open_error(tenant_id, parent["last_error"], key_id)) if state == "failed" else None
+        ),
+    }
+    return closed_of(fetch(connection, TRANSITIONS["close_parent"], values))
+
+
 def closed_of(rows: Iterable[Row]) -> list[Closed]:
-    return [Closed(row["id"], row["parent_id"], row["state"], row.get("canvas")) for row in rows]
+    return [Closed(row["id"], row["parent_id"], row["state"], row["has_canvas"]) for row in rows]
 
 
 def put_back(connection: AnyConnection, worker_id: str, runs: Sequence[PutBack]) -> set[str]:
     """Running → retrying or pending. Returns the ids that were put back; a missing one is cancelled or not ours."""
-    values = _columns(runs, _PUT_BACK) | {"worker_id": worker_id}
-    values["deferral"] = values.pop("put_off")
+    values: dict[str, Any] = {"worker_id": worker_id, **_columns(_PUT_BACK, map(_put_back_row, runs))}
     return {row["id"] for row in fetch(connection, TRANSITIONS["release"], values)}
 
 
 def close_waiting(
-    connection: AnyConnection, ids: Sequence[str], state: State, error_code: str | None, error: str | None = None
+    connection: AnyConnection,
+    ids: Sequence[str],
+    state: State,
+    error_code: str | None,
+    *,
+    error: bytes | None = None,
+    fingerprint: str | None = None,
 ) -> list[Row]:
-    """Close runs that no worker holds. error: JSON, one more for their record."""
-    values = {"ids": list(ids), "state": state, "error_code": error_code, "error": error}
+    """Close runs that no worker holds. error: one more for their record, sealed. fingerprint: of those that fail."""
+    values = {"ids": list(ids), "state": state, "error_code": error_code, "error": error, "fingerprint": fingerprint}
     return fetch(connection, TRANSITIONS["close_waiting"], values)
 
 
@@ -304,9 +420,10 @@ def insert_failed(connection: AnyConnection, run: NewRun, error_code: str, error
     """Record a run that is not to be made, as failed from the start. Nothing if there is one of this id."""
     if already_closed(connection, [run.id]):
         return
-    values = run._asdict() | {"state": "scheduled", "durability": "on"}
-    if execute(connection, TRANSITIONS["insert_run"], values):
-        close_waiting(connection, [run.id], "failed", error_code, error)
+    if _insert_one(connection, run._replace(state="scheduled"), "on"):
+        sealed = seal(run.tenant_id, "error", error, key_for(run.tenant_id))
+        fingerprint = _fingerprint(error_code, error)
+        close_waiting(connection, [run.id], "failed", error_code, error=sealed, fingerprint=fingerprint)
 
 
 def replace(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
@@ -326,13 +443,14 @@ def fan_out(connection: AnyConnection, worker_id: str, parent: Claimed, children
     values = {"id": parent.id, "attempt": parent.attempt, "worker_id": worker_id, "children": len(children)}
     if not fetch(connection, TRANSITIONS["fan_out"], values):
         return False
-    execute(connection, TRANSITIONS["insert_runs"], _columns(children, _NEW_RUN_COLUMNS))
+    _insert_many(connection, children)
     return True
 
 
 def save_cursor(connection: AnyConnection, worker_id: str, run: Claimed, cursor: str) -> bool:
     """Keep how far a run has come. False if the attempt no longer owns the run."""
-    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id, "cursor": cursor}
+    sealed = seal(run.tenant_id, "cursor", cursor, run.key_id)
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id, "sealed_cursor": sealed}
     return bool(fetch(connection, TRANSITIONS["save_cursor"], values))
 
 
@@ -343,13 +461,15 @@ def find(run_id: str, connection: AnyConnection | None = None) -> Row | None:
 
 
 def record_of(run_id: str, connection: AnyConnection | None = None) -> Row | None:
-    """The record of a run, whosever it is: for the framework itself, never for what a caller asks for."""
+    """The record of a run, whosever it is, with its content opened: for the framework itself, never for what a caller
+    asks for.
+    """
     if connection is not None:
         rows = fetch(connection, SQL["get_run"], {"id": run_id})
     else:
         with autocommit() as own:
             rows = fetch(own, SQL["get_run"], {"id": run_id})
-    return rows[0] if rows else None
+    return opened(rows[0]) if rows else None
 
 
 def get(run_id: str) -> RunStatus:

@@ -7,7 +7,10 @@ fixed number of statements. Whoever else tries the same tick, now or after a res
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +21,8 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.flow.accept import dispatch
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import Dispatch
+from cgk_tasks.runs.plain_columns import search_fields
+from cgk_tasks.runs.sealing import key_for, seal
 from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
 from cgk_tasks.schedules.ticks import is_late
 from cgk_tasks.sql.clock import database_now
@@ -75,9 +80,7 @@ def fire(
             overlap = "allow"  # every missed tick was asked for, and they all come at once
         if overlap == "cancel_old":
             cancel_old(connection, schedule.name, tenant_id)
-        row = fetch(
-            connection, TRANSITIONS["insert_runs_of_tick"], _values(schedule, scheduled_for, now, tenant_id, overlap)
-        )[0]
+        row = _make_runs(connection, schedule, _values(schedule, scheduled_for, now, tenant_id, overlap))
         execute(connection, SQL["end_tick"], {**values, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
         if by_hand:
             note(connection, "trigger schedule", schedule.name, tenant_id=tenant_id, affected=row["runs"])
@@ -87,6 +90,35 @@ def fire(
     counts = _counts(row)
     log.info("schedule_ticked", schedule=schedule.name, scheduled_for=scheduled_for.isoformat(), **counts)
     return Tick(schedule.name, scheduled_for, is_new=True, given_up=given_up, **counts)
+
+
+def _make_runs(connection: Connection, schedule: Schedule, values: dict[str, Any]) -> Row:
+    """Make the runs of the tenants that get one. Returns those that are due, and how many tenants got none and why."""
+    rows = fetch(connection, TRANSITIONS["tenants_of_tick"], values)
+    reasons = Counter(row["reason"] for row in rows)
+    made = fetch(connection, TRANSITIONS["insert_runs_of_tick"], values | _content(schedule, rows))[0]
+    return {
+        **made,
+        **{reason: reasons[reason] for reason in ("suspended", "switched_off", "overlapping")},
+        "overlapped": [row["tenant_id"] for row in rows if row["reason"] == "overlapping"],
+    }
+
+
+def _content(schedule: Schedule, rows: Sequence[Row]) -> dict[str, Any]:
+    """The payload of each tenant, sealed, and its hash. They differ by the tenant's id alone, so it is written once."""
+    tenants = [row["tenant_id"] for row in rows if row["reason"] is None]
+    rest = payload_after_tenant(schedule.event, schedule.payload)
+    keys = [key_for(tenant) for tenant in tenants]
+    texts = [f'{{"tenantId":"{tenant}{rest}' for tenant in tenants]
+    return {
+        "tenants": tenants,
+        "key_id": keys,
+        "payload_hash": [hashlib.sha256(text.encode()).digest() for text in texts],
+        "sealed_payload": [
+            seal(tenant, "payload", text, key) for tenant, text, key in zip(tenants, texts, keys, strict=True)
+        ],
+        "search_fields": search_fields(schedule.event, texts[0]) if texts else None,
+    }
 
 
 def _prepare_tenants(schedule: Schedule) -> None:
@@ -108,7 +140,6 @@ def _values(
         # The tenants of a tick that comes late are spread from now on, not all due at once.
         "starts_at": now if is_late(scheduled_for, now) else scheduled_for,
         "event": schedule.event,
-        "payload": payload_after_tenant(schedule.event, schedule.payload),
         "queue": queue,
         "priority": priority,
         # One tenant alone has nobody to be kept apart from: it starts at once.

@@ -16,6 +16,7 @@ from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.runs.sealing import key_for, opened, seal
 from cgk_tasks.runs.text import text_of
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.schedule import Misfire, Overlap, payload_text
@@ -109,9 +110,11 @@ def _checked(
             "event", f"{event!r} leaves no record, so its ticks could happen twice.", hint="Send another"
         )
     timing(cron, timezone)
+    key_id = key_for(tenant_id)
     return {
         "event": model.event_name,
-        "payload": payload_text(event, payload, tenant_id),
+        "sealed_payload": seal(tenant_id, "payload", payload_text(event, payload, tenant_id), key_id),
+        "key_id": key_id,
         "cron": cron,
         "timezone": timezone,
         "misfire": misfire,
@@ -206,7 +209,9 @@ def _change(known: TenantSchedule, wanted: dict[str, Any], *, is_paused: bool) -
 
 
 def _schedule(row: Row) -> TenantSchedule:
-    return TenantSchedule(**{**row, "payload": decode(row["payload"])})
+    values = opened(row)
+    del values["key_id"]
+    return TenantSchedule(**{**values, "payload": decode(values["payload"])})
 
 
 def _uuid(schedule_id: str) -> str:

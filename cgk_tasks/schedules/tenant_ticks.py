@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +14,8 @@ from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.accept import dispatch
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import Dispatch
+from cgk_tasks.runs.plain_columns import search_fields
+from cgk_tasks.runs.sealing import key_for, open_sealed, seal
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
 from cgk_tasks.schedules.job_events import handled_events
@@ -82,6 +85,7 @@ def _collect(
     if schedule["status"] == "active" and schedule["event"] in handled and found.ticks:
         if schedule["overlap"] == "cancel_old":
             cancel_old(connection, name, schedule["tenant_id"])
+        content = _content(schedule)
         for tick in found.ticks:
             every_one = schedule["misfire"] == "all" and is_late(tick, now)
             wanted.append(
@@ -89,7 +93,7 @@ def _collect(
                     "schedule": name,
                     "tenant_id": schedule["tenant_id"],
                     "event": schedule["event"],
-                    "payload": schedule["payload"],
+                    **content,
                     "scheduled_for": tick,
                     "key": idempotency_key(name, tick),
                     "overlap": "allow" if every_one else schedule["overlap"],
@@ -104,6 +108,18 @@ def _by_route(wanted: list[dict[str, Any]]) -> Iterator[tuple[tuple[str, int], l
     for run in wanted:
         parts.setdefault(ROUTES.current().queue_and_priority(run["event"]), []).append(run)
     yield from parts.items()
+
+
+def _content(schedule: Row) -> dict[str, Any]:
+    """What the runs of a schedule get of its payload, sealed with the key of new rows."""
+    tenant_id = schedule["tenant_id"]
+    text, key_id = open_sealed(tenant_id, "payload", schedule["sealed_payload"], schedule["key_id"]), key_for(tenant_id)
+    return {
+        "sealed_payload": seal(tenant_id, "payload", text, key_id),
+        "payload_hash": hashlib.sha256(text.encode()).digest(),
+        "key_id": key_id,
+        "search_fields": search_fields(schedule["event"], text),
+    }
 
 
 def _make_runs(

@@ -6,7 +6,7 @@ SELECT set_config('statement_timeout', %(milliseconds)s, true);
 -- Ids in the order of time: the primary key is the order of the list. `where` is made of the conditions below.
 SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, NULL::timestamptz AS closed_at,
-       errors -> -1 ->> 'code' AS error_code, payload::text AS payload, parent_id::text, replay_of::text
+       last_error_code AS error_code, sealed_payload, key_id, parent_id::text, replay_of::text
   FROM cgk.runs r
  WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
  ORDER BY r.id DESC LIMIT %(limit)s
@@ -14,7 +14,7 @@ SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(4
 -- name: closed_runs
 SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at,
-       error_code, payload::text AS payload, parent_id::text, replay_of::text
+       error_code, sealed_payload, key_id, parent_id::text, replay_of::text
   FROM cgk.run_history r
  WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
  ORDER BY r.id DESC LIMIT %(limit)s
@@ -23,7 +23,7 @@ SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(4
 -- Ids that tell no time, from other producers' messages.
 SELECT r.id, created_at AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, NULL::timestamptz AS closed_at,
-       errors -> -1 ->> 'code' AS error_code, payload::text AS payload, parent_id::text, replay_of::text
+       last_error_code AS error_code, sealed_payload, key_id, parent_id::text, replay_of::text
   FROM cgk.runs r
  WHERE (get_byte(uuid_send(r.id), 6) & 240) <> 112 AND (r.created_at, r.id) < (%(before_at)s, %(before_id)s::uuid)
    AND r.created_at >= %(since)s {where}
@@ -32,7 +32,7 @@ SELECT r.id, created_at AS sent_at,
 -- name: closed_external_runs
 SELECT r.id, created_at AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at,
-       error_code, payload::text AS payload, parent_id::text, replay_of::text
+       error_code, sealed_payload, key_id, parent_id::text, replay_of::text
   FROM cgk.run_history r
  WHERE (get_byte(uuid_send(r.id), 6) & 240) <> 112 AND (r.created_at, r.id) < (%(before_at)s, %(before_id)s::uuid)
    AND r.created_at >= %(since)s {where}
@@ -40,7 +40,7 @@ SELECT r.id, created_at AS sent_at,
 
 -- name: merged_runs
 SELECT id::text, sent_at, tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at, error_code,
-       payload, parent_id, replay_of
+       sealed_payload, key_id, parent_id, replay_of
   FROM ({branches}) AS found ORDER BY found.sent_at DESC, found.id DESC LIMIT %(limit)s;
 
 -- name: where_tenant
@@ -56,52 +56,53 @@ r.job = %(job)s
 r.state = %(state)s
 
 -- name: where_error_open
-r.errors -> -1 ->> 'code' = %(error_code)s
+r.last_error_code = %(error_code)s
 
 -- name: where_error_closed
 r.error_code = %(error_code)s
 
 -- name: where_text
--- Quick look at the whole text first; then at the fields that the event marks as searchable, and at no others.
-CASE WHEN strpos(r.payload::text, %(text_as_json)s) = 0 THEN false
-     ELSE EXISTS (SELECT FROM json_each_text(r.payload) AS field
+-- Quick look at all of them first; then at the fields that the event marks as searchable now, and at no others.
+CASE WHEN coalesce(strpos(r.search_fields, %(text)s), 0) = 0 THEN false
+     ELSE EXISTS (SELECT FROM unnest(string_to_array(r.search_fields, E'\n')) AS field (line)
                     JOIN unnest(%(searchable_events)s::text[], %(searchable_fields)s::text[]) AS s (event, name)
-                      ON s.event = r.event AND s.name = field.key
-                   WHERE strpos(field.value, %(text)s) > 0) END
+                      ON s.event = r.event AND starts_with(field.line, s.name || '=')
+                   WHERE strpos(substr(field.line, length(s.name) + 2), %(text)s) > 0) END
 
 -- name: open_by_state
 SELECT state, count(*) AS runs FROM cgk.runs GROUP BY state;
 
 -- name: run
 -- A run with everything that is on record about it: the open one, else the one that closed last.
-SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text AS payload, max_attempts, attempt, deaths,
+SELECT id::text, tenant_id, event, job, state, queue, priority, sealed_payload, key_id, max_attempts, attempt, deaths,
        run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id::text, worker_pid,
        parent_id::text, children_open, replay_of::text, idempotency_key, cancel_requested_at,
-       canvas IS NOT NULL AS has_canvas, cursor::text AS cursor, errors, errors_left_out, schedule, scheduled_for,
-       NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code
+       sealed_canvas IS NOT NULL AS has_canvas, sealed_cursor, sealed_errors, errors_left_out, schedule, scheduled_for,
+       NULL::timestamptz AS closed_at, NULL::bytea AS sealed_result, NULL::text AS error_code
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
-(SELECT id::text, tenant_id, event, job, state, queue, priority, payload::text, max_attempts, attempt, deaths,
+(SELECT id::text, tenant_id, event, job, state, queue, priority, sealed_payload, key_id, max_attempts, attempt, deaths,
         run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id::text, worker_pid,
         parent_id::text, children_open, replay_of::text, idempotency_key, cancel_requested_at,
-        canvas IS NOT NULL, cursor::text, errors, errors_left_out, schedule, scheduled_for, closed_at, result::text, error_code
+        sealed_canvas IS NOT NULL, sealed_cursor, sealed_errors, errors_left_out, schedule, scheduled_for, closed_at,
+        sealed_result, error_code
    FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1;
 
 -- name: relatives
 -- Children and replays of a run, open and closed. With the payload where an error code may quote it.
-SELECT id::text, job, state, created_at, error_code, CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation,
-       event, CASE WHEN error_code IS NOT NULL THEN payload::text END AS payload FROM (
-    SELECT id, event, job, state, created_at, errors -> -1 ->> 'code' AS error_code, true AS is_child, payload
+SELECT id::text, tenant_id, job, state, created_at, error_code, CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation,
+       event, key_id, CASE WHEN error_code IS NOT NULL THEN sealed_payload END AS sealed_payload FROM (
+    SELECT id, tenant_id, event, job, state, created_at, last_error_code AS error_code, true AS is_child, sealed_payload, key_id
       FROM cgk.runs WHERE parent_id = %(id)s::uuid
     UNION ALL
-    SELECT id, event, job, state, created_at, error_code, true, payload
+    SELECT id, tenant_id, event, job, state, created_at, error_code, true, sealed_payload, key_id
       FROM cgk.run_history WHERE parent_id = %(id)s::uuid
     UNION ALL
-    SELECT id, event, job, state, created_at, errors -> -1 ->> 'code', false, payload
+    SELECT id, tenant_id, event, job, state, created_at, last_error_code, false, sealed_payload, key_id
       FROM cgk.runs WHERE replay_of = %(id)s::uuid
     UNION ALL
-    SELECT id, event, job, state, created_at, error_code, false, payload
+    SELECT id, tenant_id, event, job, state, created_at, error_code, false, sealed_payload, key_id
       FROM cgk.run_history WHERE replay_of = %(id)s::uuid
 ) AS relative ORDER BY created_at, id LIMIT 200;
 
@@ -113,9 +114,9 @@ SELECT name FROM cgk.workers WHERE id = %(id)s::uuid;
 
 -- name: payloads
 -- For the lists of Flower: what runs were sent with.
-SELECT id::text, tenant_id, event, payload::text AS payload FROM cgk.runs WHERE id = %(id)s::uuid
+SELECT id::text, tenant_id, event, sealed_payload, key_id FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
-SELECT id::text, tenant_id, event, payload::text FROM cgk.run_history WHERE id = %(id)s::uuid
+SELECT id::text, tenant_id, event, sealed_payload, key_id FROM cgk.run_history WHERE id = %(id)s::uuid
 LIMIT 1;
 
 -- name: tenant_counts
@@ -147,14 +148,14 @@ SELECT t.id, t.status, t.source, t.suspended_at, t.suspended_by,
 -- Finds the groups by jumping from one to the next in the index, so that the number of failed runs hardly matters;
 -- then counts those that nobody has dealt with.
 WITH RECURSIVE groups AS (
-    (SELECT event, cgk.error_fingerprint(error_code, errors) AS fingerprint FROM cgk.run_history
-      WHERE state = 'failed' ORDER BY event, cgk.error_fingerprint(error_code, errors) LIMIT 1)
+    (SELECT event, error_fingerprint AS fingerprint FROM cgk.run_history
+      WHERE state = 'failed' ORDER BY event, error_fingerprint LIMIT 1)
     UNION ALL
     SELECT following.* FROM groups, LATERAL (
-        SELECT event, cgk.error_fingerprint(error_code, errors) FROM cgk.run_history
+        SELECT event, error_fingerprint FROM cgk.run_history
          WHERE state = 'failed'
-           AND (event, cgk.error_fingerprint(error_code, errors)) > (groups.event, groups.fingerprint)
-         ORDER BY event, cgk.error_fingerprint(error_code, errors) LIMIT 1) AS following
+           AND (event, error_fingerprint) > (groups.event, groups.fingerprint)
+         ORDER BY event, error_fingerprint LIMIT 1) AS following
 ), listed AS (
     SELECT * FROM groups LIMIT %(limit)s
 )
@@ -163,29 +164,29 @@ SELECT g.event, g.fingerprint, n.runs, n.tenants, n.first_at, n.last_at, n.examp
     SELECT count(*) AS runs, count(DISTINCT d.tenant_id) AS tenants, min(d.closed_at) AS first_at,
            max(d.closed_at) AS last_at, (array_agg(d.id ORDER BY d.closed_at DESC))[1]::text AS example
       FROM cgk.dead_letters d
-     WHERE d.event = g.event AND d.fingerprint = g.fingerprint
+     WHERE d.event = g.event AND d.error_fingerprint = g.fingerprint
        AND (%(tenant_id)s::text IS NULL OR d.tenant_id = %(tenant_id)s)) AS n
  WHERE n.runs > 0
  ORDER BY n.last_at DESC;
 
 -- name: dead_letter_examples
-SELECT id::text, event, error_code, errors -> -1 ->> 'type' AS type, errors -> -1 ->> 'message' AS message,
-       payload::text AS payload
+SELECT id::text, tenant_id, event, error_code, key_id, sealed_payload,
+       sealed_errors[cardinality(sealed_errors)] AS sealed_error
   FROM cgk.run_history WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: dead_letters
 -- The newest of one group, a page at a time.
-SELECT id::text, tenant_id, event, job, error_code, errors -> -1 ->> 'message' AS message, payload::text AS payload,
-       created_at, closed_at
+SELECT id::text, tenant_id, event, job, error_code, key_id, sealed_payload,
+       sealed_errors[cardinality(sealed_errors)] AS sealed_error, created_at, closed_at
   FROM cgk.dead_letters
- WHERE event = %(event)s AND fingerprint = %(fingerprint)s
+ WHERE event = %(event)s AND error_fingerprint = %(fingerprint)s
    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
    AND (%(before_at)s::timestamptz IS NULL OR (closed_at, id) < (%(before_at)s, %(before_id)s::uuid))
  ORDER BY closed_at DESC, id DESC LIMIT %(limit)s;
 
 -- name: count_group
 SELECT count(*) AS runs, count(DISTINCT tenant_id) AS tenants FROM cgk.dead_letters
- WHERE event = %(event)s AND fingerprint = %(fingerprint)s
+ WHERE event = %(event)s AND error_fingerprint = %(fingerprint)s
    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
    AND (%(until)s::timestamptz IS NULL OR closed_at <= %(until)s);
 
@@ -195,10 +196,10 @@ SELECT pg_advisory_xact_lock(hashtextextended('cgk.dead_letters|' || %(event)s |
 
 -- name: next_of_group
 -- until: what fails again meanwhile is not taken up again. after: the last one of the batch before.
-SELECT id::text, tenant_id, event, job, queue, priority, payload::text AS payload, max_attempts, parent_id::text,
-       canvas::text AS canvas, scheduled_for, closed_at
+SELECT id::text, tenant_id, event, job, queue, priority, sealed_payload, max_attempts, parent_id::text, sealed_canvas,
+       key_id, scheduled_for, closed_at
   FROM cgk.dead_letters
- WHERE event = %(event)s AND fingerprint = %(fingerprint)s
+ WHERE event = %(event)s AND error_fingerprint = %(fingerprint)s
    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
    AND closed_at <= %(until)s AND (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
  ORDER BY id LIMIT %(limit)s;

@@ -73,9 +73,9 @@ def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any]
     return _execute(connection, statement, values)
 
 
-def copy(connection: Connection, statement: str, rows: Iterator[Sequence[Any]]) -> None:
-    """Write rows by a statement COPY … FROM STDIN."""
-    _observed(_copy, connection, statement, rows)
+def copy(connection: Connection, statement: str, types: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+    """Write rows by a statement COPY … FROM STDIN (FORMAT BINARY). types: of the columns, by PostgreSQL's names."""
+    _observed(_copy, connection, statement, types, rows)
 
 
 def _observed(
@@ -96,8 +96,9 @@ def _observed(
                 observer(statement, seconds, error)
 
 
-def _copy(connection: Connection, statement: str, rows: Iterator[Sequence[Any]]) -> None:
+def _copy(connection: Connection, statement: str, types: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
     with connection.cursor() as cursor, cursor.copy(statement) as copying:
+        copying.set_types(types)
         for row in rows:
             copying.write_row(row)
 
@@ -119,7 +120,8 @@ def _fetch_as(
     if not isinstance(connection, psycopg.Connection):
         columns, rows = _run(connection, statement, values)
         return list(map(reading(columns), rows))
-    with connection.cursor(row_factory=tuple_row) as cursor:
+    # In the binary format, in which bytes are not written as digits, and times need not be parsed.
+    with connection.cursor(row_factory=tuple_row, binary=True) as cursor:
         cursor.execute(statement, values)
         read = _readers.get((statement, reading))
         if read is None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from psycopg import Connection, DataError
 from psycopg.adapt import AdaptersMap, Buffer, Transformer
 from psycopg.pq.abc import PGresult
-from psycopg.types.datetime import TimestamptzLoader
+from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
 
 EARLIEST: Final = datetime(1, 1, 2, tzinfo=UTC)
 LATEST: Final = datetime(9999, 12, 30, tzinfo=UTC)
@@ -37,6 +37,14 @@ class _NearestTime(TimestamptzLoader):
             raise
 
 
+class _NearestBinaryTime(TimestamptzBinaryLoader):
+    def load(self, data: Buffer) -> datetime:
+        try:
+            return super().load(data)
+        except DataError:
+            return EARLIEST if bytes(data)[0] & 0x80 else LATEST  # the sign of the microseconds since 2000
+
+
 class _Context:
     """Where psycopg looks for loaders: ours before the usual ones."""
 
@@ -44,6 +52,7 @@ class _Context:
         self.connection = connection
         self.adapters = AdaptersMap(connection.adapters)
         self.adapters.register_loader("timestamptz", _NearestTime)
+        self.adapters.register_loader("timestamptz", _NearestBinaryTime)
 
 
 def rows(result: PGresult, connection: Connection[Any]) -> list[tuple[Any, ...]]:

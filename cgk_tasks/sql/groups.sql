@@ -23,15 +23,15 @@ INSERT INTO cgk.groups (id) VALUES (%(group_id)s) ON CONFLICT (id) DO NOTHING;
 -- Locks the group until the commit, so that of two last members the second one sees the first. Nothing comes back
 -- if the member was counted before.
 WITH member AS (
-    INSERT INTO cgk.group_members (group_id, run_id, position, result, error)
-    VALUES (%(group_id)s, %(run_id)s::uuid, %(position)s, %(result)s::json, %(error)s)
+    INSERT INTO cgk.group_members (group_id, run_id, position, tenant_id, key_id, sealed_result, sealed_error)
+    VALUES (%(group_id)s, %(run_id)s::uuid, %(position)s, %(tenant_id)s, %(key_id)s, %(sealed_result)s, %(sealed_error)s)
     ON CONFLICT DO NOTHING RETURNING group_id
 )
 UPDATE cgk.groups g SET closed = g.closed + 1 FROM member WHERE g.id = member.group_id
 RETURNING g.closed = g.size + g.added AS complete, g.results::text AS results;
 
 -- name: members
-SELECT run_id::text, result::text AS result, error FROM cgk.group_members
+SELECT run_id::text, tenant_id, key_id, sealed_result, sealed_error FROM cgk.group_members
  WHERE group_id = %(group_id)s ORDER BY position NULLS LAST, run_id;
 
 -- name: end_group

@@ -5,7 +5,7 @@ started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text, idemp
 scheduled_for
 
 -- fragment: long_columns
-payload::text AS payload, canvas::text AS canvas, errors, coalesce(errors_left_out, 0) AS errors_left_out
+sealed_payload, sealed_canvas, sealed_cursor, sealed_errors, key_id, coalesce(errors_left_out, 0) AS errors_left_out
 
 -- name: clock
 SELECT clock_timestamp() AS now;
@@ -33,17 +33,18 @@ SELECT k.tenant_id, k.event, k.key, k.run_id::text, k.payload_hash
 
 -- name: get_run
 -- The open run, else the one that closed last: a chain that is replayed runs its later links under their old ids.
-SELECT {{columns}}, {{long_columns}}, NULL::timestamptz AS closed_at, NULL::text AS result, NULL::text AS error_code
+SELECT {{columns}}, {{long_columns}}, NULL::timestamptz AS closed_at, NULL::bytea AS sealed_result,
+       NULL::text AS error_code
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
-(SELECT {{columns}}, {{long_columns}}, closed_at, result::text, error_code
+(SELECT {{columns}}, {{long_columns}}, closed_at, sealed_result, error_code
    FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1;
 
 -- name: list_runs
 -- Without payloads, results and errors, however long those are; of an open run, the last error's code.
 SELECT * FROM (
-    SELECT {{columns}}, NULL::timestamptz AS closed_at, errors -> -1 ->> 'code' AS error_code FROM cgk.runs
+    SELECT {{columns}}, NULL::timestamptz AS closed_at, last_error_code AS error_code FROM cgk.runs
     UNION ALL
     SELECT {{columns}}, closed_at, error_code FROM cgk.run_history
 ) AS run

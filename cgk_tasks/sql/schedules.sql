@@ -96,22 +96,22 @@ SELECT schedule, tenant_id, is_off, shift_seconds FROM cgk.schedule_overrides
 
 -- name: put_tenant_schedule
 -- A second one with the same key replaces the first, and keeps its id and its pause.
-INSERT INTO cgk.tenant_schedules AS known (id, tenant_id, event, payload, cron, timezone, misfire, overlap, max_age,
-                                           dedup_key, done_until, next_at)
-VALUES (%(id)s::uuid, %(tenant_id)s, %(event)s, %(payload)s::json, %(cron)s, %(timezone)s, %(misfire)s, %(overlap)s,
-        %(max_age)s, %(dedup_key)s, %(done_until)s, %(next_at)s)
+INSERT INTO cgk.tenant_schedules AS known (id, tenant_id, event, sealed_payload, key_id, cron, timezone, misfire, overlap,
+                                           max_age, dedup_key, done_until, next_at)
+VALUES (%(id)s::uuid, %(tenant_id)s, %(event)s, %(sealed_payload)s, %(key_id)s, %(cron)s, %(timezone)s, %(misfire)s,
+        %(overlap)s, %(max_age)s, %(dedup_key)s, %(done_until)s, %(next_at)s)
 ON CONFLICT (tenant_id, dedup_key) DO UPDATE
-   SET event = EXCLUDED.event, payload = EXCLUDED.payload, misfire = EXCLUDED.misfire, overlap = EXCLUDED.overlap,
-       max_age = EXCLUDED.max_age, cron = EXCLUDED.cron, timezone = EXCLUDED.timezone,
+   SET event = EXCLUDED.event, sealed_payload = EXCLUDED.sealed_payload, key_id = EXCLUDED.key_id,
+       misfire = EXCLUDED.misfire, overlap = EXCLUDED.overlap, max_age = EXCLUDED.max_age, cron = EXCLUDED.cron, timezone = EXCLUDED.timezone,
        done_until = CASE WHEN (known.cron, known.timezone) = (EXCLUDED.cron, EXCLUDED.timezone)
                          THEN known.done_until ELSE EXCLUDED.done_until END,
        next_at = CASE WHEN (known.cron, known.timezone) = (EXCLUDED.cron, EXCLUDED.timezone)
                       THEN known.next_at ELSE EXCLUDED.next_at END
-RETURNING id::text, tenant_id, event, payload::text AS payload, cron, timezone, misfire, overlap, max_age, dedup_key,
+RETURNING id::text, tenant_id, event, sealed_payload, key_id, cron, timezone, misfire, overlap, max_age, dedup_key,
           is_paused, next_at, created_at;
 
 -- name: tenant_schedules
-SELECT id::text, tenant_id, event, payload::text AS payload, cron, timezone, misfire, overlap, max_age, dedup_key,
+SELECT id::text, tenant_id, event, sealed_payload, key_id, cron, timezone, misfire, overlap, max_age, dedup_key,
        is_paused, next_at, created_at
   FROM cgk.tenant_schedules
  WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) AND (%(id)s::uuid IS NULL OR id = %(id)s::uuid)
@@ -119,11 +119,11 @@ SELECT id::text, tenant_id, event, payload::text AS payload, cron, timezone, mis
 
 -- name: change_tenant_schedule
 UPDATE cgk.tenant_schedules
-   SET event = %(event)s, payload = %(payload)s::json, cron = %(cron)s, timezone = %(timezone)s, misfire = %(misfire)s,
-       overlap = %(overlap)s, max_age = %(max_age)s, is_paused = %(is_paused)s,
+   SET event = %(event)s, sealed_payload = %(sealed_payload)s, key_id = %(key_id)s, cron = %(cron)s,
+       timezone = %(timezone)s, misfire = %(misfire)s, overlap = %(overlap)s, max_age = %(max_age)s, is_paused = %(is_paused)s,
        done_until = coalesce(%(done_until)s, done_until), next_at = coalesce(%(next_at)s, next_at)
  WHERE id = %(id)s::uuid
-RETURNING id::text, tenant_id, event, payload::text AS payload, cron, timezone, misfire, overlap, max_age, dedup_key,
+RETURNING id::text, tenant_id, event, sealed_payload, key_id, cron, timezone, misfire, overlap, max_age, dedup_key,
           is_paused, next_at, created_at;
 
 -- name: drop_tenant_schedule
@@ -132,7 +132,7 @@ DELETE FROM cgk.tenant_schedules
 RETURNING id::text;
 
 -- name: due_tenant_schedules
-SELECT s.id::text, s.tenant_id, s.event, s.payload::text AS payload, s.cron, s.timezone, s.misfire, s.overlap, s.max_age,
+SELECT s.id::text, s.tenant_id, s.event, s.sealed_payload, s.key_id, s.cron, s.timezone, s.misfire, s.overlap, s.max_age,
        s.done_until, t.status
   FROM cgk.tenant_schedules s JOIN cgk.tenants t ON t.id = s.tenant_id
  WHERE NOT s.is_paused AND s.next_at <= %(now)s

@@ -1,24 +1,26 @@
 -- The state table of a run: every statement that makes a run, moves it to another state or closes it. Each transition has
 -- one text, whoever makes it; where one statement is for a single run and another for many, both are made of that text,
 -- because arrays of one would cost twice as much.
+--
+-- What is kept of a run's content stands in the sealed_ columns: bytes, which runs/sealing.py alone makes and reads, with
+-- the key of the row. Here they are moved, and the array of errors is appended to; nothing looks into them.
 
 -- fragment: new_run
 -- The columns of a run that its sender decides; run_at apart, which has a default.
-id, tenant_id, event, job, state, queue, priority, payload, max_attempts, expires_at, parent_id, replay_of,
-idempotency_key, canvas, scheduled_for, trace, schedule
+id, tenant_id, event, job, state, queue, priority, sealed_payload, max_attempts, expires_at, parent_id, replay_of,
+idempotency_key, sealed_canvas, scheduled_for, trace, key_id, search_fields, schedule
 
 -- fragment: kept
 -- What closing a run takes from the open record into the history as it is.
-id, tenant_id, event, queue, priority, payload, max_attempts, attempt, deaths, run_at, expires_at, created_at,
+id, tenant_id, event, queue, priority, sealed_payload, max_attempts, attempt, deaths, run_at, expires_at, created_at,
 handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id, children_open, replay_of, idempotency_key,
-canvas, cursor, schedule, scheduled_for
+sealed_canvas, sealed_cursor, key_id, search_fields, schedule, scheduled_for
 
 -- fragment: claimed
 -- What a worker gets to know of a run that it holds.
-r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.payload::text AS payload, r.max_attempts, r.attempt,
-r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text, r.canvas::text AS canvas, r.cursor::text AS cursor,
-(r.errors -> 0 ->> 'at')::timestamptz AS first_failed_at, r.scheduled_for, r.trace, r.expires_at, t.id AS tenant, t.status,
-t.isolation, t.schema_name, t.role_name
+r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.sealed_payload, r.max_attempts, r.attempt,
+r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text, r.sealed_canvas, r.sealed_cursor, r.key_id,
+r.first_failed_at, r.scheduled_for, r.trace, r.expires_at, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
 
 -- fragment: owned
 -- The run that this attempt holds.
@@ -29,7 +31,7 @@ r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state, r.hand
 
 -- fragment: closed
 -- What those who close runs that no worker holds need for what follows.
-id::text, parent_id::text, state, canvas::text AS canvas, tenant_id, event
+id::text, parent_id::text, state, sealed_canvas IS NOT NULL AS has_canvas, tenant_id, event
 
 -- fragment: durability
 -- `off` where the caller waits for the disk itself, or needs not. A condition, which is looked at once and not for each row.
@@ -38,14 +40,14 @@ id::text, parent_id::text, state, canvas::text AS canvas, tenant_id, event
 -- fragment: errors_with(error)
 -- A run's errors after one more, if there is one: the first and the last 20. All of them would be read and written again
 -- at each further attempt.
-CASE WHEN {error} IS NULL THEN errors
-     WHEN jsonb_array_length(errors) <= 20 THEN errors || {error}
-     ELSE jsonb_build_array(errors -> 0) || jsonb_path_query_array(errors, '$[last - 18 to last]') || {error} END
+CASE WHEN {error} IS NULL THEN sealed_errors
+     WHEN sealed_errors IS NULL OR cardinality(sealed_errors) <= 20 THEN sealed_errors || {error}
+     ELSE sealed_errors[1:1] || sealed_errors[cardinality(sealed_errors) - 18:] || {error} END
 
 -- fragment: errors_left_out_with(error)
 -- How many errors are left out then, between the first and the second of those that are kept.
-CASE WHEN {error} IS NULL OR jsonb_array_length(errors) <= 20 THEN errors_left_out
-     ELSE coalesce(errors_left_out, 0) + jsonb_array_length(errors) - 20 END
+CASE WHEN {error} IS NULL OR sealed_errors IS NULL OR cardinality(sealed_errors) <= 20 THEN errors_left_out
+     ELSE coalesce(errors_left_out, 0) + cardinality(sealed_errors) - 20 END
 
 -- fragment: insert(new)
 -- nothing → scheduled, held or pending. A run that is due is inserted as dispatched: the sender publishes it right after
@@ -59,101 +61,100 @@ ON CONFLICT (id) DO NOTHING
 -- fragment: without_sender
 -- What a run has not that a schedule makes.
 NULL::text AS job, NULL::int AS max_attempts, NULL::timestamptz AS expires_at, NULL::uuid AS parent_id,
-NULL::uuid AS replay_of, NULL::json AS canvas, NULL::text AS trace
+NULL::uuid AS replay_of, NULL::bytea AS sealed_canvas, NULL::text AS trace
 
 -- name: insert_run
 -- Locks nothing but the new row.
 {{insert((SELECT %(id)s::uuid AS id, %(tenant_id)s::text AS tenant_id, %(event)s::text AS event, %(job)s::text AS job,
                %(state)s::text AS state, %(queue)s::text AS queue, %(priority)s::smallint AS priority,
-               %(payload)s::json AS payload, %(max_attempts)s::int AS max_attempts, %(run_at)s::timestamptz AS run_at,
-               %(expires_at)s::timestamptz AS expires_at, %(parent_id)s::uuid AS parent_id,
-               %(replay_of)s::uuid AS replay_of, %(idempotency_key)s::text AS idempotency_key, %(canvas)s::json AS canvas,
-               %(scheduled_for)s::timestamptz AS scheduled_for, %(trace)s::text AS trace, NULL::text AS schedule) AS new
+               %(sealed_payload)s::bytea AS sealed_payload, %(max_attempts)s::int AS max_attempts,
+               %(run_at)s::timestamptz AS run_at, %(expires_at)s::timestamptz AS expires_at,
+               %(parent_id)s::uuid AS parent_id, %(replay_of)s::uuid AS replay_of,
+               %(idempotency_key)s::text AS idempotency_key, %(sealed_canvas)s::bytea AS sealed_canvas,
+               %(scheduled_for)s::timestamptz AS scheduled_for, %(trace)s::text AS trace, %(key_id)s::text AS key_id,
+               %(search_fields)s::text AS search_fields, NULL::text AS schedule) AS new
  WHERE {{durability}})}};
 
 -- name: insert_runs
 -- Thousands at once.
-{{insert((SELECT id, tenant_id, event, job, state, queue, priority, payload::json AS payload, max_attempts, run_at,
-               expires_at, parent_id, replay_of, idempotency_key, canvas::json AS canvas, scheduled_for, trace,
-               NULL::text AS schedule
+{{insert((SELECT given.*, NULL::text AS schedule
           FROM unnest(%(id)s::uuid[], %(tenant_id)s::text[], %(event)s::text[], %(job)s::text[], %(state)s::text[],
-                      %(queue)s::text[], %(priority)s::smallint[], %(payload)s::text[], %(max_attempts)s::int[],
+                      %(queue)s::text[], %(priority)s::smallint[], %(sealed_payload)s::bytea[], %(max_attempts)s::int[],
                       %(run_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(parent_id)s::uuid[],
-                      %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(canvas)s::text[],
-                      %(scheduled_for)s::timestamptz[], %(trace)s::text[])
-               AS given (id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at,
-                         parent_id, replay_of, idempotency_key, canvas, scheduled_for, trace)) AS new)}};
+                      %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(sealed_canvas)s::bytea[],
+                      %(scheduled_for)s::timestamptz[], %(trace)s::text[], %(key_id)s::text[], %(search_fields)s::text[])
+               AS given (id, tenant_id, event, job, state, queue, priority, sealed_payload, max_attempts, run_at,
+                         expires_at, parent_id, replay_of, idempotency_key, sealed_canvas, scheduled_for, trace, key_id,
+                         search_fields)) AS new)}};
 
 -- name: copy_runs
 -- The same without a plan: a third of the cost for many.
-COPY cgk.runs ({{new_run}}, run_at, handed_over_at, hand_overs) FROM STDIN;
+COPY cgk.runs ({{new_run}}, run_at, handed_over_at, hand_overs) FROM STDIN (FORMAT BINARY);
+
+-- name: tenants_of_tick
+-- Every tenant that a tick is for; with the reason, where it gets no run.
+SELECT t.id AS tenant_id,
+       CASE WHEN t.status <> 'active' THEN 'suspended'
+            WHEN o.is_off THEN 'switched_off'
+            WHEN %(overlap)s = 'skip' AND EXISTS (
+                SELECT FROM cgk.runs r WHERE r.schedule = %(schedule)s AND r.tenant_id = t.id) THEN 'overlapping'
+       END AS reason
+  FROM cgk.tenants t
+  LEFT JOIN cgk.schedule_overrides o ON o.schedule = %(schedule)s AND o.tenant_id = t.id
+ WHERE (t.source = 'platform') = %(for_platform)s
+   AND (%(tenant_id)s::text IS NULL OR t.id = %(tenant_id)s);
 
 -- name: insert_runs_of_tick
--- One run for each tenant, with its idempotency key, in one statement. Those that are due are dispatched after the
--- commit, those with an offset wait in the record. starts_at: when the first of them starts.
+-- One run for each of these tenants, with its idempotency key, in one statement. Those that are due are dispatched after
+-- the commit, those with an offset wait in the record. starts_at: when the first of them starts.
 WITH candidates AS MATERIALIZED (
-    SELECT t.id AS tenant_id, cgk.tick_run_id(%(schedule)s, t.id, %(scheduled_for)s) AS run_id,
-           '{"tenantId":"' || t.id || %(payload)s AS payload,
+    SELECT g.*, cgk.tick_run_id(%(schedule)s, g.tenant_id, %(scheduled_for)s) AS run_id,
            greatest(%(scheduled_for)s::timestamptz + make_interval(secs => coalesce(o.shift_seconds, 0)), %(starts_at)s)
-               + cgk.spread_offset(%(schedule)s, t.id, %(spread)s) AS run_at,
-           CASE WHEN t.status <> 'active' THEN 'suspended'
-                WHEN o.is_off THEN 'switched_off'
-                WHEN %(overlap)s = 'skip' AND EXISTS (
-                    SELECT FROM cgk.runs r WHERE r.schedule = %(schedule)s AND r.tenant_id = t.id) THEN 'overlapping'
-           END AS reason
-      FROM cgk.tenants t
-      LEFT JOIN cgk.schedule_overrides o ON o.schedule = %(schedule)s AND o.tenant_id = t.id
-     WHERE (t.source = 'platform') = %(for_platform)s
-       AND (%(tenant_id)s::text IS NULL OR t.id = %(tenant_id)s)
+               + cgk.spread_offset(%(schedule)s, g.tenant_id, %(spread)s) AS run_at
+      FROM unnest(%(tenants)s::text[], %(sealed_payload)s::bytea[], %(payload_hash)s::bytea[], %(key_id)s::text[])
+           AS g (tenant_id, sealed_payload, payload_hash, key_id)
+      LEFT JOIN cgk.schedule_overrides o ON o.schedule = %(schedule)s AND o.tenant_id = g.tenant_id
 ), keys AS (
     INSERT INTO cgk.idempotency_keys (tenant_id, event, key, run_id, payload_hash, expires_at)
-    SELECT tenant_id, %(event)s, %(key)s, run_id, sha256(convert_to(payload, 'UTF8')),
-           now() + make_interval(secs => %(key_seconds)s)
-      FROM candidates WHERE reason IS NULL
+    SELECT tenant_id, %(event)s, %(key)s, run_id, payload_hash, now() + make_interval(secs => %(key_seconds)s)
+      FROM candidates
     ON CONFLICT (tenant_id, event, key) DO NOTHING
     RETURNING run_id
 ), made AS (
     {{insert((SELECT run_id AS id, tenant_id, %(event)s::text AS event,
                    CASE WHEN run_at <= %(now)s THEN 'pending' ELSE 'scheduled' END AS state, %(queue)s::text AS queue,
-                   %(priority)s::smallint AS priority, payload::json AS payload, run_at,
-                   %(key)s::text AS idempotency_key, %(scheduled_for)s::timestamptz AS scheduled_for,
-                   %(schedule)s::text AS schedule, {{without_sender}}
+                   %(priority)s::smallint AS priority, sealed_payload, run_at,
+                   %(key)s::text AS idempotency_key, %(scheduled_for)s::timestamptz AS scheduled_for, key_id,
+                   %(search_fields)s::text AS search_fields, %(schedule)s::text AS schedule, {{without_sender}}
               FROM candidates JOIN keys USING (run_id)) AS new)}}
     RETURNING id, tenant_id, state
-), noted AS (
-    SELECT (SELECT count(*) FROM made) AS runs,
-           count(*) FILTER (WHERE reason = 'suspended') AS suspended,
-           count(*) FILTER (WHERE reason = 'switched_off') AS switched_off,
-           count(*) FILTER (WHERE reason = 'overlapping') AS overlapping,
-           coalesce(jsonb_agg(tenant_id) FILTER (WHERE reason = 'overlapping'), '[]') AS overlapped
-      FROM candidates
 )
-SELECT noted.*, coalesce(array_agg(made.id::text) FILTER (WHERE made.state = 'pending'), '{}') AS due_ids,
-       coalesce(array_agg(made.tenant_id) FILTER (WHERE made.state = 'pending'), '{}') AS due_tenants
-  FROM noted LEFT JOIN made ON true
- GROUP BY noted.runs, noted.suspended, noted.switched_off, noted.overlapping, noted.overlapped;
+SELECT count(*) AS runs, coalesce(array_agg(id::text) FILTER (WHERE state = 'pending'), '{}') AS due_ids,
+       coalesce(array_agg(tenant_id) FILTER (WHERE state = 'pending'), '{}') AS due_tenants
+  FROM made;
 
 -- name: insert_runs_of_tenant_schedules
 -- One run for each due tick of schedules that tenants made, with its idempotency key.
 WITH wanted AS MATERIALIZED (
     SELECT w.*, cgk.tick_run_id(w.schedule, w.tenant_id, w.scheduled_for) AS run_id
-      FROM unnest(%(schedule)s::text[], %(tenant_id)s::text[], %(event)s::text[], %(payload)s::text[],
+      FROM unnest(%(schedule)s::text[], %(tenant_id)s::text[], %(event)s::text[], %(sealed_payload)s::bytea[],
+                  %(payload_hash)s::bytea[], %(key_id)s::text[], %(search_fields)s::text[],
                   %(scheduled_for)s::timestamptz[], %(key)s::text[], %(overlap)s::text[])
-           AS w (schedule, tenant_id, event, payload, scheduled_for, key, overlap)
+           AS w (schedule, tenant_id, event, sealed_payload, payload_hash, key_id, search_fields, scheduled_for, key,
+                 overlap)
      WHERE w.overlap <> 'skip'
         OR NOT EXISTS (SELECT FROM cgk.runs r WHERE r.schedule = w.schedule AND r.tenant_id = w.tenant_id)
 ), keys AS (
     INSERT INTO cgk.idempotency_keys (tenant_id, event, key, run_id, payload_hash, expires_at)
-    SELECT tenant_id, event, key, run_id, sha256(convert_to(payload, 'UTF8')),
-           now() + make_interval(secs => %(key_seconds)s)
+    SELECT tenant_id, event, key, run_id, payload_hash, now() + make_interval(secs => %(key_seconds)s)
       FROM wanted
     ON CONFLICT (tenant_id, event, key) DO NOTHING
     RETURNING run_id
 )
 {{insert((SELECT run_id AS id, tenant_id, event, 'pending' AS state, %(queue)s::text AS queue,
-               %(priority)s::smallint AS priority, payload::json AS payload,
-               greatest(scheduled_for, %(now)s) AS run_at, key AS idempotency_key, scheduled_for, schedule,
-               {{without_sender}}
+               %(priority)s::smallint AS priority, sealed_payload,
+               greatest(scheduled_for, %(now)s) AS run_at, key AS idempotency_key, scheduled_for, key_id, search_fields,
+               schedule, {{without_sender}}
           FROM wanted JOIN keys USING (run_id)) AS new)}}
 RETURNING id::text, tenant_id, event;
 
@@ -282,7 +283,7 @@ SELECT {{claimed}}
 
 -- name: save_cursor
 -- Only the attempt that owns the run may move its cursor.
-UPDATE cgk.runs SET cursor = %(cursor)s::json WHERE {{owned}} RETURNING id;
+UPDATE cgk.runs SET sealed_cursor = %(sealed_cursor)s WHERE {{owned}} RETURNING id;
 
 -- name: fan_out
 -- A run whose event has several jobs becomes the parent of one child each. It stays running, owned by no worker.
@@ -303,47 +304,49 @@ DELETE FROM cgk.runs WHERE {{owned}} AND cancel_requested_at IS NULL RETURNING i
 UPDATE cgk.runs r
    SET state = o.state, attempt = r.attempt - o.refund,
        run_at = CASE WHEN o.state = 'retrying' THEN now() + make_interval(secs => o.delay_seconds) ELSE r.run_at END,
-       payload = coalesce(o.payload::json, r.payload),
+       sealed_payload = coalesce(o.payload, r.sealed_payload),
        job = coalesce(o.job, r.job),
-       errors = {{errors_with(o.error::jsonb)}},
-       errors_left_out = {{errors_left_out_with(o.error::jsonb)}},
-       put_off = o.deferral::json,
+       sealed_errors = {{errors_with(o.error)}}, errors_left_out = {{errors_left_out_with(o.error)}},
+       first_failed_at = CASE WHEN o.error IS NULL THEN r.first_failed_at ELSE coalesce(r.first_failed_at, now()) END,
+       last_error_code = coalesce(o.error_code, r.last_error_code),
+       sealed_deferral = o.deferral,
        worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
   FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(state)s::text[], %(refund)s::int[], %(delay_seconds)s::float8[],
-              %(error)s::text[], %(payload)s::text[], %(job)s::text[], %(deferral)s::text[])
-       AS o (id, attempt, state, refund, delay_seconds, error, payload, job, deferral)
+              %(error)s::bytea[], %(error_code)s::text[], %(payload)s::bytea[], %(job)s::text[], %(deferral)s::bytea[])
+       AS o (id, attempt, state, refund, delay_seconds, error, error_code, payload, job, deferral)
  WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
    AND r.cancel_requested_at IS NULL
 RETURNING r.id::text;
 
+-- name: runs_to_reclaim
+-- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
+-- last two.
+SELECT id::text, tenant_id, attempt, key_id, sealed_errors[greatest(cardinality(sealed_errors) - 1, 1):] AS errors,
+       now() AS now
+  FROM cgk.runs
+ WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
+   AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
+   FOR UPDATE;
+
 -- name: reclaim
--- Runs that nobody works on any more: running → pending. Its caller closes those that were cancelled meanwhile, died too
--- often, or came back too often without an end. ids: NULL for all runs of the worker. error: NULL, or why, for the
--- record. deaths: 0 where no process died of them; then the attempt is not used. lost_ends: how many of the last three
--- errors say that an end is not on record.
-WITH lost AS (
-    SELECT id, %(error)s::jsonb || jsonb_build_object('attempt', attempt, 'at', now()) AS error
-      FROM cgk.runs
-     WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
-       AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
-       FOR UPDATE
-)
+-- running → pending. Its caller closes those that were cancelled meanwhile, died too often, or came back too often without
+-- an end. error: why, for the record, or NULL. deaths: 0 where no process died of them; then the attempt is not used.
 UPDATE cgk.runs r
    SET state = 'pending', deaths = r.deaths + %(deaths)s, worker_id = NULL, worker_pid = NULL,
        attempt = r.attempt - CASE WHEN %(deaths)s = 0 THEN 1 ELSE 0 END,
        handed_over_at = NULL, hand_overs = 0,
-       errors = {{errors_with(error)}}, errors_left_out = {{errors_left_out_with(error)}}
-  FROM lost WHERE r.id = lost.id
-RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requested,
-          (SELECT count(*) FROM jsonb_path_query(r.errors, '$[last - 2 to last] ? (@.code == "OUTCOME_NOT_RECORDED")'))
-              AS lost_ends;
+       sealed_errors = {{errors_with(error)}}, errors_left_out = {{errors_left_out_with(error)}},
+       first_failed_at = CASE WHEN error IS NULL THEN r.first_failed_at ELSE coalesce(r.first_failed_at, now()) END,
+       last_error_code = coalesce(%(error_code)s::text, r.last_error_code)
+  FROM unnest(%(ids)s::uuid[], %(errors)s::bytea[]) AS lost (id, error) WHERE r.id = lost.id AND r.state = 'running'
+RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: count_down_children
 -- Counts a parent's children down; returns the parent when the last one has closed.
 UPDATE cgk.runs r SET children_open = r.children_open - done.children
   FROM (SELECT id, count(*)::int AS children FROM unnest(%(parents)s::uuid[]) AS p (id) GROUP BY id) AS done
  WHERE r.id = done.id AND r.state = 'running'
-RETURNING r.id::text, r.children_open;
+RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[cardinality(r.sealed_errors)] AS last_error;
 
 -- fragment: this_run
 -- What to cancel, and why.
@@ -374,20 +377,19 @@ RETURNING r.id::text
 WITH gone AS (
     DELETE FROM cgk.runs r {gone}
 )
-INSERT INTO cgk.run_history ({{kept}}, job, state, cancel_requested_at, errors, errors_left_out, closed_at, result,
-                             error_code)
+INSERT INTO cgk.run_history ({{kept}}, job, state, cancel_requested_at, sealed_errors, errors_left_out, closed_at,
+                             sealed_result, error_code, error_fingerprint)
 SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, cancel_requested_at),
-       {{errors_with(error)}}, {{errors_left_out_with(error)}}, clock_timestamp(), result, error_code
+       {{errors_with(error)}}, {{errors_left_out_with(error)}}, clock_timestamp(), result, error_code, fingerprint
   FROM gone
 
 -- fragment: end
 -- How a run ends, by `o`. closed_by: the job, if it was not known before.
-r.*, o.closed_as, o.error_code, NULL::timestamptz AS cancelled_at, o.closed_by, o.result::json AS result,
-o.error::jsonb AS error
+r.*, o.closed_as, o.error_code, NULL::timestamptz AS cancelled_at, o.closed_by, o.result, o.error, o.fingerprint
 
 -- fragment: alike(how)
 -- All of them end alike, and no job says how.
-r.*, {how}, NULL::text AS closed_by, NULL::json AS result, NULL::jsonb AS error
+r.*, {how}, NULL::text AS closed_by, NULL::bytea AS result, NULL::bytea AS error, NULL::text AS fingerprint
 
 -- name: finish_one
 -- running → completed, failed, cancelled or unhandled, only where the attempt still owns the run. Not flushed to disk on
@@ -395,31 +397,32 @@ r.*, {how}, NULL::text AS closed_by, NULL::json AS result, NULL::jsonb AS error
 -- of the kind.
 {{close(WHERE {{owned}} AND {{durability}}
     RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
-              %(job)s::text AS closed_by, %(result)s::json AS result, %(error)s::jsonb AS error)}}
+              %(job)s::text AS closed_by, %(result)s::bytea AS result, %(error)s::bytea AS error,
+              %(fingerprint)s::text AS fingerprint)}}
 RETURNING id::text, parent_id::text, state;
 
 -- name: finish
 -- The same for a packet. The arrays become rows once: joined as they are, they would be read again for each run.
 {{close(USING (WITH given AS MATERIALIZED (
                  SELECT * FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(job)s::text[], %(state)s::text[],
-                                      %(result)s::text[], %(error)s::text[], %(error_code)s::text[])
-                               AS given (id, attempt, closed_by, closed_as, result, error, error_code))
+                                      %(result)s::bytea[], %(error)s::bytea[], %(error_code)s::text[],
+                                      %(fingerprint)s::text[])
+                               AS given (id, attempt, closed_by, closed_as, result, error, error_code, fingerprint))
              SELECT * FROM given) AS o
      WHERE r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
        AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}}
     RETURNING {{end}})}}
 RETURNING id::text, parent_id::text, state;
 
+-- name: ends_of_children
+SELECT job, tenant_id, key_id, state, error_code, sealed_result FROM cgk.run_history WHERE parent_id = %(id)s::uuid;
+
 -- name: close_parent
--- running → completed, failed or cancelled, once no child is open.
-{{close(USING (SELECT CASE WHEN bool_and(state = 'completed') THEN 'completed' WHEN bool_or(state = 'failed') THEN 'failed'
-                         ELSE 'cancelled' END AS closed_as,
-                    CASE WHEN NOT bool_and(state = 'completed')
-                         THEN coalesce(max(error_code), 'CHILD_NOT_COMPLETED') END AS error_code,
-                    NULL::text AS closed_by, json_object_agg(coalesce(job, ''), result) AS result, NULL::text AS error
-               FROM cgk.run_history WHERE parent_id = %(id)s::uuid) AS o
-     WHERE r.id = %(id)s::uuid AND r.state = 'running' AND r.children_open <= 0
-    RETURNING {{end}})}}
+-- running → completed, failed or cancelled, once no child is open. Its caller has read how the children ended.
+{{close(WHERE r.id = %(id)s::uuid AND r.state = 'running' AND r.children_open <= 0
+    RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
+              NULL::text AS closed_by, %(result)s::bytea AS result, NULL::bytea AS error,
+              %(fingerprint)s::text AS fingerprint)}}
 RETURNING {{closed}};
 
 -- fragment: cancel(root)
@@ -447,5 +450,6 @@ RETURNING {{closed}};
 -- made at all because what comes before them failed. error: NULL, or one more for their record.
 {{close(WHERE r.id = ANY(%(ids)s::uuid[]) AND r.state <> 'running'
     RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
-              NULL::text AS closed_by, NULL::json AS result, %(error)s::jsonb AS error)}}
+              NULL::text AS closed_by, NULL::bytea AS result, %(error)s::bytea AS error,
+              %(fingerprint)s::text AS fingerprint)}}
 RETURNING {{closed}};

@@ -178,5 +178,5 @@ def closed_without_worker(connection: Connection, rows: list[Row], on_closed: Ru
             counted.ended(row["event"], row["state"])
     closed = store.closed_of(rows) + store.close_parents(connection, store.closed_of(rows))
     for run in closed:
-        if run.canvas is not None and on_closed is not None:
+        if run.has_canvas and on_closed is not None:
             on_closed({"id": run.id})

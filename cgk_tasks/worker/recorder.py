@@ -15,7 +15,7 @@ from cgk_tasks.errors import OutcomeNotRecordedError, RunCancelledError, StoreEr
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import log_writing, logs, store, tracing
 from cgk_tasks.runs.codec import encode
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, new_run_id
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
 from cgk_tasks.runs.store import Claimed, Closed, Closing, PutBack
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
@@ -198,11 +198,11 @@ class Recorder:
         postgres.retry_while_unavailable(write, self._patience)
 
     def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome) -> None:
-        closing = Closing(run.id, run.attempt, "failed", job_id, None, outcome.error, outcome.error_code)
+        closing = _closing(run, "failed", job_id, error=outcome.error, error_code=outcome.error_code)
         self.close(run, closing, outcome)
 
     def close_unhandled(self, run: Claimed, reason: Exception, code: str) -> None:
-        closing = Closing(run.id, run.attempt, "unhandled", run.job, error_code=code)
+        closing = _closing(run, "unhandled", run.job, error_code=code)
         self.close(run, closing, Outcome("failed", exception=reason))
 
     def close_broken(self, run: Claimed, exc: Exception) -> None:
@@ -228,16 +228,17 @@ class Recorder:
         return self._not_ours(run, attempt, outcome)
 
     def _go_on_later(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
-        back = PutBack(run.id, run.attempt, "retrying", job=attempt.job.id)
+        back = PutBack(run.id, run.tenant_id, run.attempt, "retrying", job=attempt.job.id, key_id=run.key_id)
         if outcome.kind == "retry":
             back = replace(
                 back,
                 delay_seconds=outcome.delay_seconds,
                 error=outcome.error,
+                error_code=outcome.error_code,
                 payload=outcome.payload if outcome.payload != run.payload else None,
             )
         elif outcome.kind == "snooze":
-            back = replace(back, refund=1, delay_seconds=outcome.delay_seconds, put_off=outcome.deferral)
+            back = replace(back, refund=1, delay_seconds=outcome.delay_seconds, deferral=outcome.deferral)
         elif outcome.kind in {"cancelled", "interrupted"}:
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = replace(back, state="pending", refund=1)
@@ -258,12 +259,12 @@ class Recorder:
             log.warning("run_not_owned", hint="It was reclaimed, or PostgreSQL has crashed. It is run again.")
             return outcome
         cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
-        self.close(run, Closing(run.id, run.attempt, "cancelled", attempt.job.id, error=outcome.error), cancelled)
+        self.close(run, _closing(run, "cancelled", attempt.job.id, error=outcome.error), cancelled)
         return cancelled
 
     def requeue(self, runs: Sequence[Claimed]) -> None:
         """Runs of a packet that were not begun: pending again, without costing an attempt."""
-        self._put_back([PutBack(run.id, run.attempt, "pending", refund=1) for run in runs])
+        self._put_back([PutBack(run.id, run.tenant_id, run.attempt, "pending", refund=1) for run in runs])
 
     def hold_for_another_worker(self, run: Claimed) -> bool:
         """Hold a run that this worker has no job for, if another one of its queue has. Returns whether one has.
@@ -272,7 +273,7 @@ class Recorder:
         """
         if not EXECUTORS.current().exist_elsewhere(run, self._worker_id):
             return False
-        self._put_back([PutBack(run.id, run.attempt, "held", refund=1)])
+        self._put_back([PutBack(run.id, run.tenant_id, run.attempt, "held", refund=1)])
         return True
 
     def _put_back(self, backs: Sequence[PutBack]) -> set[str]:
@@ -371,4 +372,16 @@ def _of_child(parents: T, default: T, jobs: T | None) -> T:
 
 
 def _completed(run: Claimed, attempt: Attempt, outcome: Outcome) -> Closing:
-    return Closing(run.id, run.attempt, "completed", attempt.job.id, outcome.result)
+    return _closing(run, "completed", attempt.job.id, result=outcome.result)
+
+
+def _closing(
+    run: Claimed,
+    state: State,
+    job_id: str | None,
+    *,
+    result: str | None = None,
+    error: str | None = None,
+    error_code: str | None = None,
+) -> Closing:
+    return Closing(run.id, run.tenant_id, run.attempt, state, job_id, result, error, error_code, run.key_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
@@ -13,6 +13,8 @@ from cgk_tasks.errors import OutcomeNotRecordedError
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import State
+from cgk_tasks.runs.plain_columns import error_fingerprint
+from cgk_tasks.runs.sealing import open_error, seal
 from cgk_tasks.runs.text import storable_json
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch, statements, transaction
 from cgk_tasks.worker import counters, processes
@@ -60,19 +62,24 @@ def reclaim(
     recorded.
     """
     entry = _ENTRIES.get(loss)
-    values = {
-        "worker_id": worker_id,
-        "ids": None if ids is None else list(ids),
-        "deaths": int(loss == "death"),
-        "error": entry and storable_json(entry | {"message": reason}),
-    }
+    error = entry and {**entry, "message": reason}
+    which = {"worker_id": worker_id, "ids": None if ids is None else list(ids)}
     with transaction() as connection, unit_of_work(connection) as unit:
-        rows = fetch(connection, TRANSITIONS["reclaim"], values)
-        ends = {row["id"]: _end(row, loss) for row in rows}
+        lost = fetch(connection, TRANSITIONS["runs_to_reclaim"], which)
+        values = {
+            "ids": [row["id"] for row in lost],
+            "errors": [error and _sealed(row, error) for row in lost],
+            "error_code": error and error["code"],
+            "deaths": int(loss == "death"),
+        }
+        rows = fetch(connection, TRANSITIONS["reclaim"], values) if lost else []
+        lost_ends = {row["id"]: 1 + _lost_ends(row) for row in lost} if loss == "lost end" else {}
+        ends = {row["id"]: _end(row, lost_ends.get(row["id"], 0)) for row in rows}
         cancelled = [run_id for run_id, end in ends.items() if end == "CANCELLED"]
-        _close(connection, cancelled, "cancelled", None, on_closed)
+        _close(connection, cancelled, "cancelled", None, error, on_closed)
         for code in (POISON_PILL, OutcomeNotRecordedError.code):
-            _close(connection, [run_id for run_id, end in ends.items() if end == code], "failed", code, on_closed)
+            ended = [run_id for run_id, end in ends.items() if end == code]
+            _close(connection, ended, "failed", code, error, on_closed)
     publish(unit.accepted)
     if rows:
         if loss == "death" and (counted := counters.shared()):
@@ -82,22 +89,40 @@ def reclaim(
     return len(rows)
 
 
-def _end(row: Row, loss: Loss) -> str | None:
+def _sealed(row: Row, error: Mapping[str, Any]) -> bytes:
+    """One more error of a run that is reclaimed."""
+    entry = {**error, "attempt": row["attempt"], "at": row["now"].isoformat()}
+    return seal(row["tenant_id"], "error", storable_json(entry), row["key_id"])
+
+
+def _lost_ends(row: Row) -> int:
+    """How many of a run's last two errors say that an end is not on record."""
+    entries = (open_error(row["tenant_id"], one, row["key_id"]) or {} for one in row["errors"] or ())
+    return sum(entry.get("code") == OutcomeNotRecordedError.code for entry in entries)
+
+
+def _end(row: Row, lost_ends: int) -> str | None:
     """How a run that was reclaimed ends at once: cancelled, or failed with this code; None if it is executed again."""
     if row["cancel_requested"]:
         return "CANCELLED"
     if row["deaths"] >= get_settings().max_deaths:
         return POISON_PILL
-    if loss == "lost end" and row["lost_ends"] >= _MOST_LOST_ENDS:
+    if lost_ends >= _MOST_LOST_ENDS:
         return OutcomeNotRecordedError.code
     return None
 
 
 def _close(
-    connection: Connection, ids: Sequence[str], state: State, error_code: str | None, on_closed: RunClosed | None
+    connection: Connection,
+    ids: Sequence[str],
+    state: State,
+    error_code: str | None,
+    error: Mapping[str, Any] | None,
+    on_closed: RunClosed | None,
 ) -> None:
     if ids:
-        rows = store.close_waiting(connection, ids, state, error_code)
+        fingerprint = error_fingerprint(error_code, error) if state == "failed" else None
+        rows = store.close_waiting(connection, ids, state, error_code, fingerprint=fingerprint)
         closed_without_worker(connection, rows, on_closed)
 
 

@@ -37,12 +37,13 @@ pytestmark = pytest.mark.usefixtures("database")
 
 def open_runs(tenant_id, event):
     with autocommit() as connection:
-        return fetch(
+        rows = fetch(
             connection,
-            "SELECT id::text, payload, replay_of::text FROM cgk.runs WHERE tenant_id = %(t)s "
+            "SELECT id::text, sealed_payload, replay_of::text FROM cgk.runs WHERE tenant_id = %(t)s "
             "AND event = %(e)s ORDER BY created_at, id",
             {"t": tenant_id, "e": event},
         )
+    return [{**row, "payload": json.loads(row["sealed_payload"])} for row in rows]
 
 
 def close_run(tenant_id, state, *, days_ago=0.0, event="order.created", **columns):
@@ -53,9 +54,9 @@ def close_run(tenant_id, state, *, days_ago=0.0, event="order.created", **column
     with autocommit() as connection:
         execute(
             connection,
-            "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, run_at, created_at,"
-            " closed_at, parent_id, replay_of) SELECT %(id)s::uuid, %(tenant)s, %(event)s, %(state)s, 'cgk', 5, "
-            "%(payload)s,"
+            "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, sealed_payload, run_at,"
+            " created_at, closed_at, parent_id, replay_of)"
+            " SELECT %(id)s::uuid, %(tenant)s, %(event)s, %(state)s, 'cgk', 5, convert_to(%(payload)s, 'UTF8'),"
             " at, at, at, %(parent_id)s::uuid, %(replay_of)s::uuid"
             " FROM (SELECT now() - make_interval(secs => %(days)s * 86400) AS at) AS moment",
             {
@@ -99,7 +100,7 @@ class TestHealthCheck:
         with autocommit() as connection:
             execute(
                 connection,
-                "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, run_at) VALUES"
+                "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at) VALUES"
                 " (gen_random_uuid(), %(t)s, 'order.created', 'pending', 'unserved', 5, '{}', "
                 "now() - interval '1 hour')",
                 {"t": tenant_id},
@@ -229,8 +230,8 @@ class TestCleanup:
         with autocommit() as connection:
             execute(
                 connection,
-                "INSERT INTO cgk.run_logs (run_id, tenant_id, attempt, logged_at, size, lines)"
-                " VALUES (%(run)s, %(t)s, 1, now() - make_interval(days => %(days)s), 2, '[]')",
+                "INSERT INTO cgk.run_logs (run_id, tenant_id, attempt, logged_at, size, line_count, sealed_lines)"
+                " VALUES (%(run)s, %(t)s, 1, now() - make_interval(days => %(days)s), 2, 0, '[]')",
                 {"run": run_id, "t": tenant_id, "days": days_ago},
             )
         return str(run_id)

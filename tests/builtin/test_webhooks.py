@@ -1,5 +1,6 @@
 """Webhooks: signed, delivered to each endpoint that wants them, retried, and given up."""
 
+import json
 import os
 import socket
 import threading
@@ -61,12 +62,13 @@ def runs_of(tenant_id):
 
     def find(event):
         with autocommit() as connection:
-            return fetch(
+            rows = fetch(
                 connection,
-                "SELECT id::text, payload, run_at - now() AS wait FROM cgk.runs"
+                "SELECT id::text, sealed_payload, run_at - now() AS wait FROM cgk.runs"
                 " WHERE tenant_id = %(tenant)s AND event = %(event)s",
                 {"tenant": tenant_id, "event": event},
             )
+        return [{**row, "payload": json.loads(row["sealed_payload"])} for row in rows]
 
     return find
 

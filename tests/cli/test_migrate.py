@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from cgk_tasks import migrations
 from cgk_tasks.sql.postgres import autocommit, close_pools
 
 
@@ -69,3 +70,42 @@ def test_the_doctor_says_what_to_do_before_the_first_migration(cgk, fresh_databa
     found = {finding["check"]: finding for finding in cgk("doctor", "--json").json}
     assert (found["migrations"]["level"], found["migrations"]["advice"]) == ("FAIL", "Run: cgk-tasks migrate")
     assert "workers" not in found
+
+
+@pytest.fixture
+def unfinished_database(cgk, fresh_database):
+    """One that has what processes of an earlier release need."""
+    migrations.migrate("0013")
+
+
+def test_a_database_that_is_not_finished_is_up_to_date_and_migrate_says_what_is_left(cgk, unfinished_database):
+    with autocommit() as connection:
+        connection.execute("INSERT INTO cgk.workers (id, name, pid, queues) VALUES (gen_random_uuid(), 'w', 1, '{q}')")
+    assert cgk("migrate", "--check").code == 0
+    assert "cgk-tasks migrate --finish" in cgk("migrate").err
+
+
+def test_the_doctor_says_that_the_finish_is_outstanding(cgk, unfinished_database):
+    found = {finding["check"]: finding for finding in cgk("doctor", "--json").json}
+    assert (found["migrations"]["level"], "migrate --finish" in found["migrations"]["advice"]) == ("WARN", True)
+
+
+def test_finish_removes_what_an_earlier_release_needs(cgk, unfinished_database):
+    finished = cgk("migrate", "--finish", "--json")
+    assert (finished.code, finished.json["revision"], finished.json["finished"]) == (0, migrations.newest(), True)
+
+
+def test_finish_is_refused_while_an_older_worker_lives_and_names_it(cgk, unfinished_database):
+    with autocommit() as connection:
+        connection.execute(
+            "INSERT INTO cgk.workers (id, name, pid, queues) VALUES (gen_random_uuid(), 'old@here', 1, '{q}')"
+        )
+    refused = cgk("migrate", "--finish")
+    assert (refused.code, "old@here" in refused.err) == (1, True)
+    assert migrations.current() == "0013"
+
+
+def test_a_conversion_that_was_interrupted_is_not_up_to_date(cgk, unfinished_database):
+    with autocommit() as connection:
+        connection.execute("DROP INDEX cgk.run_history_errors")
+    assert cgk("migrate", "--check").code == 1

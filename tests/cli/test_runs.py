@@ -2,6 +2,7 @@
 
 import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
 
@@ -9,7 +10,8 @@ from cgk_tasks import get_job_status, send_job
 from cgk_tasks.events import CustomerCreated
 from cgk_tasks.runs import log_writing, logs
 from cgk_tasks.runs.models import new_run_id
-from cgk_tasks.sql.postgres import autocommit, execute
+from cgk_tasks.sql.postgres import autocommit
+from tests.support.content import insert
 from tests.support.jobs import Behave, TwoJobs
 from tests.support.waiting import wait_closed
 
@@ -115,17 +117,12 @@ def quoting():
     }  # fmt: skip
     run_id = new_run_id()
     with autocommit() as connection:
-        execute(
-            connection,
-            "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, result, errors, "
-            "run_at,"
-            " created_at, closed_at) VALUES (%(id)s, 'acme', 'customer.created', 'completed', 'cgk', 5, %(payload)s,"
-            " %(result)s, %(errors)s, now(), now(), now())",
-            {
-                "id": run_id, "payload": json.dumps(payload), "errors": json.dumps([error]),
-                "result": json.dumps({"sent": ["to ada@example.com"], "count": 1}),
-            },
-        )  # fmt: skip
+        values = {
+            "id": run_id, "tenant_id": "acme", "event": "customer.created", "state": "completed", "queue": "cgk",
+            "priority": 5, "payload": json.dumps(payload), "errors": json.dumps([error]),
+            "result": json.dumps({"sent": ["to ada@example.com"], "count": 1}), "run_at": datetime.now(UTC),
+        }  # fmt: skip
+        insert(connection, "run_history", values)
     return str(run_id)
 
 

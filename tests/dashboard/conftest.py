@@ -13,6 +13,7 @@ from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
 from tests.dashboard.dashboard_support import PASSWORDS, ROLES, Dashboard
+from tests.support.content import insert
 
 
 @pytest.fixture(scope="session")
@@ -70,11 +71,8 @@ def closed_run(database):
             "errors": json.dumps([error] if state == "failed" else []),
             "error_code": code if state == "failed" else None, **columns,
         }  # fmt: skip
-        names = ", ".join(values)
         with autocommit() as connection:
-            connection.execute(
-                f"INSERT INTO cgk.run_history ({names}) VALUES ({', '.join(f'%({name})s' for name in values)})", values
-            )
+            insert(connection, "run_history", values)
         return str(values["id"])
 
     return make
@@ -93,11 +91,8 @@ def open_run(database):
             "payload": encode({"tenantId": tenant, **(payload or {"orderId": "o-1", "totalAmount": 1.5})}),
             "run_at": now, "created_at": now, "handed_over_at": now, "hand_overs": 1, **columns,
         }  # fmt: skip
-        names = ", ".join(values)
         with autocommit() as connection:
-            connection.execute(
-                f"INSERT INTO cgk.runs ({names}) VALUES ({', '.join(f'%({name})s' for name in values)})", values
-            )
+            insert(connection, "runs", values)
         return str(values["id"])
 
     return make

@@ -11,6 +11,7 @@ from cgk_tasks.runs import store
 from cgk_tasks.runs.store import Closing, PutBack
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.worker import recovery
+from tests.support.content import change
 from tests.support.jobs import Behave
 
 ME = str(uuid.uuid4())
@@ -34,15 +35,19 @@ class Owned:
     def error(self):
         return json.dumps({"attempt": self.attempt, "code": "TIMEOUT", "at": "2026-01-01T00:00:00+00:00"})
 
+    def back(self):
+        return PutBack(self.id, "acme", self.attempt, "retrying", error=self.error(), error_code="TIMEOUT")
+
     def retry(self):
         self.claim()
         with autocommit() as connection:
-            assert store.put_back(connection, ME, [PutBack(self.id, self.attempt, "retrying", error=self.error())])
+            assert store.put_back(connection, ME, [self.back()])
 
     def fail(self, others=()):
         self.claim()
         closings = [
-            Closing(run.id, run.attempt, "failed", error=run.error(), error_code="TIMEOUT") for run in (self, *others)
+            Closing(run.id, "acme", run.attempt, "failed", error=run.error(), error_code="TIMEOUT")
+            for run in (self, *others)
         ]
         with autocommit() as connection:
             assert len(store.finish(connection, ME, closings)) == len(closings)
@@ -104,7 +109,7 @@ def test_deaths_are_errors_like_others(run):
 def test_a_record_that_grew_before_is_cut_at_the_next_error(run):
     errors = json.dumps([{"attempt": n, "at": "2026-01-01T00:00:00+00:00"} for n in range(1, 101)])
     with autocommit() as connection:
-        connection.execute("UPDATE cgk.runs SET errors = %s, attempt = 100 WHERE id = %s", [errors, run.id])
+        change(connection, run.id, errors=errors, attempt=100)
     run.retry()
     assert (run.attempts, run.left_out) == ([1, *range(82, 102)], 80)
 

@@ -185,7 +185,7 @@ def test_a_look_for_runs_to_release_does_not_read_those_that_stay_held(queue, te
     suspend_tenant("globex")
     with autocommit() as connection:
         connection.execute(
-            "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, payload, run_at) "
+            "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at) "
             "SELECT gen_random_uuid(), %s, 'test.behave', 'held', %s, 5, '{}', now() FROM generate_series(1, 5000)",
             [tenant, name],
         )

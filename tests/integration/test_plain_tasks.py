@@ -148,7 +148,7 @@ def test_a_run_that_was_sent_before_types_were_kept_has_texts():
     result = tasks.give_back.apply_async(("2026-03-01",), countdown=3600)
     with autocommit() as connection:
         payload = '{"args": ["2026-03-01"], "kwargs": {"named": "59.970"}}'
-        statement = "UPDATE cgk.runs SET payload = %s::json, run_at = now() WHERE id = %s"
+        statement = "UPDATE cgk.runs SET sealed_payload = convert_to(%s, 'UTF8'), run_at = now() WHERE id = %s"
         connection.execute(statement, [payload, run_id_of(result.id)])
     assert get(result)["types"] == ["str", "str"]
 

@@ -10,6 +10,7 @@ from cgk_tasks.runs import store
 from cgk_tasks.runs.store import PutBack
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.worker import recovery
+from tests.support.content import change
 from tests.support.jobs import Behave
 
 ME = str(uuid.uuid4())
@@ -59,7 +60,7 @@ def test_a_run_whose_end_is_lost_three_times_in_a_row_is_failed(run_id):
 def test_lost_ends_are_counted_in_a_record_that_leaves_errors_out(run_id):
     errors = json.dumps([{"attempt": n, "code": "TIMEOUT", "at": "2026-01-01T00:00:00+00:00"} for n in range(1, 22)])
     with autocommit() as connection:
-        connection.execute("UPDATE cgk.runs SET errors = %s, errors_left_out = 50 WHERE id = %s", [errors, run_id])
+        change(connection, run_id, errors=errors, errors_left_out=50)
     assert [lose(run_id, "lost end").state for _ in range(3)] == ["pending", "pending", "failed"]
 
 
@@ -68,7 +69,8 @@ def test_an_attempt_whose_end_is_recorded_begins_the_count_anew(run_id):
     claimed = claim(run_id)
     error = json.dumps({"attempt": 1, "code": "TIMEOUT", "at": "2026-01-01T00:00:00+00:00"})
     with autocommit() as connection:
-        assert store.put_back(connection, ME, [PutBack(run_id, claimed.attempt, "retrying", error=error)])
+        back = PutBack(run_id, "acme", claimed.attempt, "retrying", error=error, error_code="TIMEOUT")
+        assert store.put_back(connection, ME, [back])
     assert lose(run_id, "lost end", 2).state == "pending"
 
 

@@ -14,6 +14,7 @@ from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.monitoring.why import why
 from cgk_tasks.sql.postgres import autocommit, fetch
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
+from tests.support import content
 from tests.support.jobs import Behave, OneAtATime
 from tests.support.waiting import wait_closed, wait_state, wait_until
 from tests.support.workers import running_worker
@@ -36,8 +37,7 @@ def run(database):
 
 def change(run_id, **columns):
     with autocommit() as connection:
-        for name, value in columns.items():
-            connection.execute(f"UPDATE cgk.runs SET {name} = %s WHERE id = %s", [value, run_id])
+        content.change(connection, run_id, **columns)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_retrying_run_tells_its_error_and_the_next_attempt(run, listening):
 
 def put_off(run, code, reason):
     due = datetime.now(UTC) + timedelta(minutes=5)
-    change(run, state="retrying", put_off=json.dumps({"code": code, "reason": reason}), run_at=due)
+    change(run, state="retrying", deferral=json.dumps({"code": code, "reason": reason}), run_at=due)
     return due
 
 
@@ -306,8 +306,10 @@ def close(run_id, state, **columns):
     with autocommit() as connection:
         connection.execute(
             f"WITH gone AS (DELETE FROM cgk.runs WHERE id = %s RETURNING *) "
-            f"INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, run_at{names}) "
-            f"SELECT id, tenant_id, event, %s, queue, priority, payload, run_at{', %s' * len(columns)} FROM gone",
+            "INSERT INTO cgk.run_history "
+            f"(id, tenant_id, event, state, queue, priority, sealed_payload, run_at{names}) "
+            f"SELECT id, tenant_id, event, %s, queue, priority, sealed_payload, run_at{', %s' * len(columns)} "
+            "FROM gone",
             [run_id, state, *columns.values()],
         )
 

@@ -83,8 +83,8 @@ def closed_run(event="order.created", ago=0.0, tenant="acme"):
     with transaction() as connection:
         return fetch(
             connection,
-            "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, payload, run_at, closed_at,"
-            " error_code) VALUES (gen_random_uuid(), %(tenant)s, %(event)s, 'failed', 'q', 5, '{}', now(),"
+            "INSERT INTO cgk.run_history (id, tenant_id, event, state, queue, priority, sealed_payload, run_at,"
+            " closed_at, error_code) VALUES (gen_random_uuid(), %(tenant)s, %(event)s, 'failed', 'q', 5, '{}', now(),"
             " now() - make_interval(secs => %(ago)s), 'NO_GOOD') RETURNING id::text",
             {"event": event, "ago": ago, "tenant": tenant},
         )[0]["id"]

@@ -199,8 +199,8 @@ def test_old_lines_go_with_their_day(database):
     with transaction() as connection:
         execute(
             connection,
-            "INSERT INTO cgk.run_logs (run_id, tenant_id, attempt, logged_at, size, lines)"
-            " VALUES (gen_random_uuid(), 'acme', 1, %(at)s, 2, '[]')",
+            "INSERT INTO cgk.run_logs (run_id, tenant_id, attempt, logged_at, size, line_count, sealed_lines)"
+            " VALUES (gen_random_uuid(), 'acme', 1, %(at)s, 2, 0, '[]')",
             {"at": datetime(old.year, old.month, old.day, 12, tzinfo=UTC)},
         )
     dropped = partitions.drop_partitions(today - timedelta(days=90), table)

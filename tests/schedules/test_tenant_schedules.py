@@ -1,5 +1,6 @@
 """Schedules that are made at run time, each for one tenant."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -53,7 +54,7 @@ def test_a_due_tick_makes_one_run_for_its_tenant_with_the_nominal_time():
     made_now = fire_tenant_schedules(schedule.next_at + timedelta(seconds=3))
     (run,) = runs_of(schedule)
     assert (made_now, run["tenant_id"], run["scheduled_for"]) == (1, "acme", schedule.next_at)
-    assert run["payload"] == {"tenantId": "acme", "action": "echo", "argument": ""}
+    assert json.loads(run["sealed_payload"]) == {"tenantId": "acme", "action": "echo", "argument": ""}
 
 
 def test_a_tick_is_made_once_however_often_it_is_looked_for():
@@ -128,10 +129,10 @@ def test_thousands_of_due_schedules_are_made_in_batches():
     for _ in range(3):
         made()
     run_sql(
-        """INSERT INTO cgk.tenant_schedules (id, tenant_id, event, payload, cron, timezone, misfire, overlap, max_age,
-                                             done_until, next_at)
-           SELECT gen_random_uuid(), tenant_id, event, payload, cron, timezone, misfire, overlap, max_age, done_until,
-           next_at
+        """INSERT INTO cgk.tenant_schedules (id, tenant_id, event, sealed_payload, cron, timezone, misfire, overlap,
+                                             max_age, done_until, next_at)
+           SELECT gen_random_uuid(), tenant_id, event, sealed_payload, cron, timezone, misfire, overlap, max_age,
+                  done_until, next_at
              FROM cgk.tenant_schedules, generate_series(1, 500)"""
     )
     assert fire_tenant_schedules(datetime.now(UTC) + timedelta(minutes=1)) == 1503

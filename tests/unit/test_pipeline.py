@@ -12,7 +12,7 @@ import structlog
 from cgk_tasks import JobContext, SendOptions, define_job
 from cgk_tasks.client.local import LocalProvider
 from cgk_tasks.config import use_settings
-from cgk_tasks.errors import PayloadInvalidError, PermanentError, UnknownTenantError
+from cgk_tasks.errors import PayloadInvalidError, PermanentError, StoreError, UnknownTenantError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.jobs.registry import Job, remove_job
@@ -145,8 +145,8 @@ def claimed(run_id="run-1", **fields):
     now = datetime.now(UTC)
     values = {
         "id": run_id, "tenant_id": "acme", "event": "test.passing", "job": None, "queue": "q", "priority": 5,
-        "payload": '{"tenantId": "acme"}', "max_attempts": None, "attempt": 1, "deaths": 0, "run_at": now,
-        "created_at": now, "started_at": now, "parent_id": None, "canvas": None, "tenant": ACME,
+        "sealed_payload": b'{"tenantId": "acme"}', "max_attempts": None, "attempt": 1, "deaths": 0, "run_at": now,
+        "created_at": now, "started_at": now, "parent_id": None, "sealed_canvas": None, "tenant": ACME,
     }  # fmt: skip
     return Claimed(**values | fields)
 
@@ -202,11 +202,12 @@ def test_a_run_with_several_jobs_becomes_a_run_of_each():
 @pytest.mark.parametrize(
     ("damaged", "error"),
     [
-        ({"payload": '{"tenantId": "acme", "label": 5}'}, PayloadInvalidError),
-        ({"payload": "{"}, PayloadInvalidError),
-        ({"cursor": "{"}, ValueError),
+        ({"sealed_payload": b'{"tenantId": "acme", "label": 5}'}, PayloadInvalidError),
+        ({"sealed_payload": b"{"}, PayloadInvalidError),
+        ({"sealed_cursor": b"{"}, ValueError),
+        ({"key_id": "k-7"}, StoreError),
     ],
-    ids=["payload of another model", "payload that is no JSON", "cursor that is no JSON"],
+    ids=["payload of another model", "payload that is no JSON", "cursor that is no JSON", "key that is not known"],
 )
 def test_a_run_whose_stored_data_is_damaged_fails_without_its_job_running(damaged, error):
     recorder, ran = Recorder(), []
@@ -218,7 +219,7 @@ def test_a_run_whose_stored_data_is_damaged_fails_without_its_job_running(damage
 def test_the_job_is_told_of_its_run():
     seen = []
     now = datetime.now(UTC)
-    run = claimed(attempt=3, deaths=1, max_attempts=7, cursor='"page-2"', scheduled_for=now)
+    run = claimed(attempt=3, deaths=1, max_attempts=7, sealed_cursor=b'"page-2"', scheduled_for=now)
     pipeline.run_one(Task(seen.append), run, Recorder())
     (ctx,) = seen
     assert (ctx.run_id, ctx.event, ctx.tenant, ctx.cursor, ctx.scheduled_for) == (

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -65,10 +65,11 @@ class Record:
     def runs(self) -> list[Run]:
         rows = query(
             self._url,
-            "SELECT id::text, event, state, attempt - deaths, attempt, deaths, result, cancel_requested_at IS NOT NULL"
-            " FROM cgk.run_history",
+            "SELECT id::text, event, state, attempt - deaths, attempt, deaths, sealed_result,"
+            " cancel_requested_at IS NOT NULL FROM cgk.run_history",
         )
-        return [Run(*row) for row in rows]
+        runs = [Run(*row) for row in rows]
+        return [replace(run, result=None if run.result is None else json.loads(run.result)) for run in runs]
 
     def wrong_ends(self) -> list[str]:
         """Accepted runs that are lost, or ended otherwise than expected."""

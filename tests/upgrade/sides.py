@@ -101,6 +101,13 @@ class Side:
     def migrate(self) -> None:
         self.run("-m", "cgk_tasks.cli", "migrate")
 
+    def finish(self) -> None:
+        """Once the older processes have been silent for as long as a worker may be."""
+        seconds = "SELECT extract(epoch FROM now()) - last_value FROM cgk.written_in_old_form"
+        silent = float(SETTINGS["CGK_WORKER_TIMEOUT_SECONDS"]) + 1
+        wait_until(lambda: query(self.database_url, seconds)[0][0] > silent, 30, "no write in the old form")
+        self.run("-m", "cgk_tasks.cli", "migrate", "--finish")
+
     def add_tenants(self, *names: str) -> None:
         self.run("-c", f"from cgk_tasks.tenancy import add_tenant; [add_tenant(name) for name in {names}]")
 

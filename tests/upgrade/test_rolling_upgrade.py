@@ -105,6 +105,8 @@ class Upgrade:
         self.wait_led_by(new)
         self.wait_progress()
 
+        new.finish()
+        self.wait_progress()  # without what the old code needs
         new_sender.stop()
         new_beat.stop()
         wait_until(lambda: self.record.open_runs() == 0, 90, "every run closed")

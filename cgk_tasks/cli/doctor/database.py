@@ -81,6 +81,12 @@ def revision(current: str | None, newest: str | None) -> Finding:
         return ok("migrations", f"at revision {current}")
     if current is None:
         return fail("migrations", "The tables of cgk_tasks are missing.", "Run: cgk-tasks migrate")
+    if migrations.is_usable(current) and not migrations.is_newer(current):
+        return warn(
+            "migrations",
+            f"at revision {current}, which still has what processes of an earlier release need",
+            "Once none of them runs any more: cgk-tasks migrate --finish",
+        )
     if migrations.is_newer(current):
         return warn(
             "migrations",

@@ -11,6 +11,7 @@ from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.dashboard.data.run_search import Key
 from cgk_tasks.events.redaction import Redaction, summary
 from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.sealing import opened
 from cgk_tasks.sql.postgres import Row, fetch
 
 MOST_GROUPS = 500
@@ -63,7 +64,7 @@ def dead_letter_groups(tenant_id: str = "") -> list[GroupCounts]:
     with read_transaction() as connection:
         groups = fetch(connection, SQL["dead_letter_groups"], {"tenant_id": tenant_id or None, "limit": MOST_GROUPS})
         rows = fetch(connection, SQL["dead_letter_examples"], {"ids": [group["example"] for group in groups]})
-    examples = {row["id"]: row for row in rows}
+    examples = {row["id"]: opened(row) for row in rows}
     return [_counts(group, examples[group["example"]], tenant_id) for group in groups if group["example"] in examples]
 
 
@@ -71,9 +72,15 @@ def _counts(row: Row, example: Row, tenant_id: str) -> GroupCounts:
     hide = Redaction(example["event"], decode(example["payload"]))
     return GroupCounts(
         Group(row["event"], row["fingerprint"], tenant_id), row["runs"], row["tenants"], row["first_at"],
-        row["last_at"], hide.text(example["error_code"] or ""), example["type"] or "",
-        hide.text(example["message"] or ""),
+        row["last_at"], hide.text(example["error_code"] or ""), _said(example, "type"),
+        hide.text(_said(example, "message")),
     )  # fmt: skip
+
+
+def _said(row: Row, name: str) -> str:
+    """What the last error of a run says."""
+    error = row["error"] or {}
+    return str(error.get(name) or "")
 
 
 def dead_letters(
@@ -86,7 +93,7 @@ def dead_letters(
     }  # fmt: skip
     with read_transaction() as connection:
         rows = fetch(connection, SQL["dead_letters"], values)
-    letters = [_letter(row) for row in rows[:limit]]
+    letters = [_letter(opened(row)) for row in rows[:limit]]
     return letters, Key(letters[-1].closed_at, letters[-1].id) if len(rows) > limit else None
 
 
@@ -94,7 +101,7 @@ def _letter(row: Row) -> DeadLetter:
     payload = decode(row["payload"])
     hide = Redaction(row["event"], payload)
     return DeadLetter(
-        row["id"], row["tenant_id"], row["job"], hide.text(row["error_code"] or ""), hide.text(row["message"] or ""),
+        row["id"], row["tenant_id"], row["job"], hide.text(row["error_code"] or ""), hide.text(_said(row, "message")),
         summary(row["event"], payload),
         row["created_at"], row["closed_at"],
     )  # fmt: skip

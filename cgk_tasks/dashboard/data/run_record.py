@@ -14,6 +14,7 @@ from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State
+from cgk_tasks.runs.sealing import opened
 from cgk_tasks.sql.postgres import Row, fetch
 
 _MAY_QUOTE_THE_PAYLOAD: Final = ("idempotency_key", "error_code", "cursor")
@@ -73,13 +74,14 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
         rows = fetch(connection, SQL["run"], wanted)
         if not rows:
             raise UnknownRunError(run_id)
-        row = rows[0]
+        row = opened(rows[0])
         relatives = fetch(connection, SQL["relatives"], wanted)
         discarded = fetch(connection, SQL["discarded"], wanted) if row["state"] == "failed" else []
         worker = fetch(connection, SQL["worker"], {"id": row["worker_id"]}) if row["worker_id"] else []
     row["worker"] = worker[0]["name"] if worker else row["worker_id"]
     payload, result = decode(row.pop("payload")), shown(row["event"], decode(row.pop("result")))
     errors = [dict(error) for error in row.pop("errors")]
+    del row["key_id"]
     without = redacted(row["event"], payload)
     hide = None if show_sensitive else Redaction(row["event"], payload)
     if hide is not None:
@@ -89,7 +91,8 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
     return RunRecord(
         row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors),
         tuple(_timeline(row, errors, discarded)),
-        tuple(_relative(relative, show_sensitive=show_sensitive) for relative in relatives), without != payload, hide,
+        tuple(_relative(opened(relative), show_sensitive=show_sensitive) for relative in relatives),
+        without != payload, hide,
     )  # fmt: skip
 
 
@@ -100,6 +103,7 @@ def _without_quotes(error: Mapping[str, Any], hide: Redaction) -> dict[str, Any]
 
 def _relative(row: Row, *, show_sensitive: bool) -> Relative:
     event, payload = row.pop("event"), row.pop("payload")
+    del row["tenant_id"], row["key_id"]
     if row["error_code"] and not show_sensitive:
         row["error_code"] = Redaction(event, decode(payload)).text(row["error_code"])
     return Relative(**row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from cgk_tasks.events.redaction import Redaction, summary
 from cgk_tasks.events.registry import all_events, event_name
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES, State
+from cgk_tasks.runs.sealing import opened
 from cgk_tasks.sql.postgres import Row, fetch
 
 PAGE_SIZE = 50
@@ -95,7 +95,7 @@ def find_runs(wanted: RunFilter, before: Key | None = None, limit: int = PAGE_SI
     statement = SQL["merged_runs"].replace("{branches}", " UNION ALL ".join(_branches(wanted)))
     with read_transaction() as connection:
         rows = fetch(connection, statement, values)
-    runs = tuple(_listed(row) for row in rows[:limit])
+    runs = tuple(_listed(opened(row)) for row in rows[:limit])
     return RunPage(runs, Key(runs[-1].sent_at, runs[-1].id) if len(rows) > limit else None)
 
 
@@ -152,7 +152,6 @@ def _values(wanted: RunFilter, before: Key | None) -> dict[str, Any]:
     return {
         "tenant_id": wanted.tenant_id, "event": wanted.event, "job": wanted.job, "state": wanted.state,
         "error_code": wanted.error_code, "text": wanted.text,
-        "text_as_json": json.dumps(wanted.text, ensure_ascii=False)[1:-1],
         "searchable_events": [name for name, _field in searchable],
         "searchable_fields": [field for _name, field in searchable],
         "since": since, "since_v7": _first_id(since), "before_at": before_at, "before_id": before_id,
