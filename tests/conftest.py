@@ -43,8 +43,10 @@ LONG_FILES = (
 )  # fmt: skip
 SLOW_FILES = (
     "faults/", "acceptance/", "cli/test_dev.py", "docs/test_tutorial", "schedules/test_beat", "schedules/test_year",
+    "dashboard/", "typing/", "cli/test_dashboard.py", "cli/test_terminals.py", "docs/test_how_to_test",
+    "integration/test_testing_plugin",
 )  # fmt: skip
-"""Marked as slow: they kill servers, follow a whole tutorial, or live through a year."""
+"""Marked as slow: they kill servers, follow a whole tutorial, live through a year, or start a process a test."""
 
 
 @pytest.hookimpl(trylast=True)

@@ -90,6 +90,7 @@ def raise_at(step, action):
 @pytest.mark.parametrize("is_warm", [False, True])
 def test_a_place_is_free_again_wherever_an_exception_is_raised(is_warm):
     pool = Pool(new_connection, limit=1)
+    gc.freeze()  # each collection below looks at what was made here alone
     with postgres.current_runtime().__class__().active():
         postgres.current_runtime().put(POOL, pool)
 
@@ -112,6 +113,7 @@ def test_a_place_is_free_again_wherever_an_exception_is_raised(is_warm):
         assert step > 10
         assert pool.size == 1
         pool.close()
+    gc.unfreeze()
 
 
 def test_a_failing_connect_takes_no_place():
