@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS {schema}.orders (
 
 # Files that take long: begun first, so that four processes end together. The order means nothing else.
 LONG_FILES = (
-    "faults/", "acceptance/", "cli/test_dev", "docs/test_tutorial", "embedded/", "typing/", "test_canvas",
+    "soak/", "faults/", "acceptance/", "cli/test_dev", "docs/test_tutorial", "embedded/", "typing/", "test_canvas",
     "schedules/", "integration/test_testing_plugin", "monitoring/", "dashboard/", "cli/test_setup", "builtin/",
     "upgrade/",
 )  # fmt: skip
