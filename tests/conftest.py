@@ -1,6 +1,7 @@
 """Real PostgreSQL and Redis once a session; real workers where a test asks for them."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,10 @@ from hypothesis import settings
 
 from cgk_tasks import embedded
 from cgk_tasks.config import use_settings
+
+# A shell's background jobs ignore SIGINT, and so would the processes that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `HYPOTHESIS_PROFILE=thorough make test` looks further.
 settings.register_profile("quick", max_examples=25, deadline=None)

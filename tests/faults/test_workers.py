@@ -58,10 +58,10 @@ def test_a_run_that_kills_its_process_fails_as_poison_and_its_neighbours_complet
 
 def test_a_stopped_worker_finishes_what_runs_and_leaves_what_waits_to_the_next(worker, journal):
     runs = journal.send(100, seconds=0.02)
-    running = journal.send(2, seconds=1.0, priority=9)
+    running = journal.send(2, seconds=4.0, priority=9)
     journal.wait_at_work(running, 2)
     worker.kill("SIGTERM")
-    assert worker.wait_exit(8) == 0
+    assert worker.wait_exit(30) == 0
     assert journal.ends(running) == once(running)
     worker.restart()
     wait_completed([*runs, *running])
