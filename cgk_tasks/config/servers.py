@@ -29,8 +29,7 @@ class ServerSettings(BaseModel):
     prepare_threshold: Threshold = Field(
         default=5,
         description="A statement that a connection has run this often is prepared in PostgreSQL; 0 or `none`: "
-        "never, for a "
-        "PgBouncer older than 1.21 or without `max_prepared_statements`.",
+        "never. Unset, a connection through PgBouncer prepares none.",
     )
     key_prefix: str = Field(default="", description="Put before every key and queue in Redis, per deployment.")
     cache_url: SecretStr | None = Field(default=None, description="Redis of the tenant cache. Unset: the broker.")

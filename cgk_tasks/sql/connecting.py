@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
@@ -19,6 +20,8 @@ OF_THE_RECORD: Final = {"TimeZone": "UTC", "default_transaction_isolation": "rea
 says.
 """
 
+_READABLE: Final = {"IntervalStyle": FORMATS["IntervalStyle"]}
+
 REFUSED_BY_A_POOLER: Final = "unsupported startup parameter"
 
 
@@ -28,16 +31,23 @@ def startup_options(settings: Mapping[str, str], given: str = "") -> str:
     return f"{ours} {given}".strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """After how many times a statement is prepared; None: never. behind_a_pooler: where one is noticed."""
+
+    directly: int | None
+    behind_a_pooler: int | None
+
+
 def connect(
     values: Mapping[str, Any],
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] = _READABLE,
     *,
-    prepare_threshold: int | None,
+    preparing: Preparing,
     autocommit: bool = False,
 ) -> Connection:
     """A connection whose values can be read, with these settings. Raises psycopg.Error."""
-    how: dict[str, Any] = {"autocommit": autocommit, "prepare_threshold": prepare_threshold}
-    connection = _with_options(values, settings, how) if settings else psycopg.connect(**values, **how)
+    connection = _with_options(values, settings, preparing, autocommit=autocommit)
     try:
         make_readable(connection)
     except BaseException:
@@ -46,17 +56,22 @@ def connect(
     return connection
 
 
-def _with_options(values: Mapping[str, Any], settings: Mapping[str, str], how: Mapping[str, Any]) -> Connection:
-    """The settings travel with the login, at no cost. PgBouncer refuses that; behind it there is one that it follows
-    from client to client, and what it does not follow is not set, for it would stay with another client.
+def _with_options(
+    values: Mapping[str, Any], settings: Mapping[str, str], preparing: Preparing, *, autocommit: bool
+) -> Connection:
+    """The settings travel with the login, at no cost. PgBouncer refuses that, and so is noticed; behind it there is one
+    that it follows from client to client, and what it does not follow is not set, for it would stay with another
+    client.
     """
     options = startup_options(settings, str(values.get("options", "")))
     try:
-        return psycopg.connect(**{**values, "options": options}, **how)
+        return psycopg.connect(
+            **{**values, "options": options}, autocommit=autocommit, prepare_threshold=preparing.directly
+        )
     except psycopg.OperationalError as exc:
         if REFUSED_BY_A_POOLER not in str(exc) or "options" in values:
             raise
-    connection = psycopg.connect(**values, **how)
+    connection = psycopg.connect(**values, autocommit=autocommit, prepare_threshold=preparing.behind_a_pooler)
     if "TimeZone" in settings:
         _set(connection, "TimeZone", settings["TimeZone"])
     return connection

@@ -17,10 +17,10 @@ from psycopg import errors as pg_errors
 from psycopg import generators
 from psycopg.pq import ExecStatus
 
-from cgk_tasks.config import get_settings
+from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.runtime import Part, current_runtime
-from cgk_tasks.sql.connecting import CONNECT_WITH, OF_THE_RECORD, connect
+from cgk_tasks.sql.connecting import CONNECT_WITH, OF_THE_RECORD, Preparing, connect
 from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as
 from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.statements import statements
@@ -38,12 +38,18 @@ __all__ = [
 T = TypeVar("T")
 
 
+def preparing(settings: Settings) -> Preparing:
+    """When statements are prepared. PgBouncer keeps them only if it is new and told to, which the setting then says."""
+    threshold = settings.prepare_threshold or None
+    return Preparing(threshold, threshold if "prepare_threshold" in settings.model_fields_set else None)
+
+
 def _new_pool() -> Pool:
     settings = get_settings()
     values = CONNECT_WITH | parameters(settings.database)
 
     def connect_now() -> Connection:
-        return connect(values, OF_THE_RECORD, prepare_threshold=settings.prepare_threshold or None, autocommit=True)
+        return connect(values, OF_THE_RECORD, preparing=preparing(settings), autocommit=True)
 
     return Pool(connect_now)
 

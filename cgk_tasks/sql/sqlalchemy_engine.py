@@ -8,7 +8,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.connecting import CONNECT_WITH, Connection, connect
 from cgk_tasks.sql.pool import is_open
-from cgk_tasks.sql.postgres import close_with_pools
+from cgk_tasks.sql.postgres import close_with_pools, preparing
 from cgk_tasks.sql.urls import parameters
 
 
@@ -29,7 +29,7 @@ def _new_engine() -> sa.Engine:
     values = CONNECT_WITH | parameters(settings.database)
 
     def connect_now() -> Connection:
-        return connect(values, prepare_threshold=settings.prepare_threshold or None)
+        return connect(values, preparing=preparing(settings))
 
     engine = sa.create_engine(
         "postgresql+psycopg://",  # and no URL: no error and no log of the engine has the password

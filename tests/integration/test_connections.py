@@ -17,7 +17,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.sql import pool as pool_module
 from cgk_tasks.sql import postgres
-from cgk_tasks.sql.connecting import OF_THE_RECORD, connect
+from cgk_tasks.sql.connecting import OF_THE_RECORD, Preparing, connect
 from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.postgres import POOL, autocommit, close_pools, is_away, transaction
 from cgk_tasks.sql.sqlalchemy_engine import engine
@@ -29,7 +29,7 @@ ORDER = {"tenantId": "acme", "orderId": "o-1", "totalAmount": 59.97}
 
 
 def new_connection():
-    return connect(parameters(get_settings().database), OF_THE_RECORD, prepare_threshold=5, autocommit=True)
+    return connect(parameters(get_settings().database), OF_THE_RECORD, preparing=Preparing(5, None), autocommit=True)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_sends_and_reads_work_in_such_a_database(odd_database):
 
 def test_settings_in_the_url_win():
     values = parameters(get_settings().database) | {"options": "-c TimeZone=Asia/Tokyo"}
-    with connect(values, OF_THE_RECORD, prepare_threshold=None) as connection:
+    with connect(values, OF_THE_RECORD, preparing=Preparing(None, None)) as connection:
         assert shown(connection, ["TimeZone"]) == {"TimeZone": "Asia/Tokyo"}
 
 
@@ -307,19 +307,20 @@ def work_in_turns():
 
 
 def test_a_pooler_that_follows_prepared_statements_serves(pooler):
-    pooler(max_prepared_statements=100)
+    pooler(max_prepared_statements=100, CGK_PREPARE_THRESHOLD="5")
     work_in_turns()
     assert [(one.check, one.level) for one in doctor_pooler()] == [("prepared statements", "OK")]
 
 
-def test_a_pooler_that_does_not_serves_without_them(pooler):
-    pooler(CGK_PREPARE_THRESHOLD="none")
+@pytest.mark.parametrize("setting", [{}, {"CGK_PREPARE_THRESHOLD": "none"}], ids=["noticed", "told"])
+def test_a_pooler_that_does_not_serves_without_them(pooler, setting):
+    pooler(**setting)
     work_in_turns()
     assert [(one.check, one.level) for one in doctor_pooler()] == [("prepared statements", "OK")]
 
 
 def test_the_doctor_finds_a_pooler_that_loses_prepared_statements_and_says_what_to_set(pooler):
-    pooler()
+    pooler(CGK_PREPARE_THRESHOLD="5")
     (found,) = doctor_pooler()
     assert (found.level, "CGK_PREPARE_THRESHOLD=0" in found.advice) == ("FAIL", True)
 

@@ -15,7 +15,8 @@ REFUSE = """
 CREATE FUNCTION public.refuse_completion() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'this completion is refused' USING ERRCODE = 'check_violation'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON cgk.run_history FOR EACH ROW
-WHEN (NEW.state = 'completed' AND convert_from(NEW.sealed_payload, 'UTF8') LIKE '%to be refused%') EXECUTE FUNCTION public.refuse_completion()
+WHEN (NEW.state = 'completed' AND convert_from(NEW.sealed_payload, 'UTF8') LIKE '%to be refused%')
+EXECUTE FUNCTION public.refuse_completion()
 """
 ALLOW = "DROP TRIGGER refuse ON cgk.run_history; DROP FUNCTION public.refuse_completion()"
 

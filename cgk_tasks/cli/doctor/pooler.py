@@ -9,6 +9,7 @@ import psycopg
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.connecting import CONNECT_WITH, Connection
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.sql.urls import parameters
 
 _CHECK = "prepared statements"
@@ -19,10 +20,10 @@ def check() -> list[Finding]:
     """Whether a statement that one transaction prepared can be run in the next, on another of the server's
     connections.
     """
-    threshold = get_settings().prepare_threshold
-    if not threshold:
-        return [ok(_CHECK, "none are made (CGK_PREPARE_THRESHOLD)")]
     try:
+        with autocommit() as connection:
+            if connection.prepare_threshold is None:
+                return [ok(_CHECK, "none are made (CGK_PREPARE_THRESHOLD)")]
         with _connect(prepare_threshold=0) as first, _connect(prepare_threshold=None) as second:
             _try(first, second)
     except (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement):
