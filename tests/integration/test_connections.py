@@ -312,9 +312,9 @@ def test_a_pooler_that_follows_prepared_statements_serves(pooler):
     assert [(one.check, one.level) for one in doctor_pooler()] == [("prepared statements", "OK")]
 
 
-@pytest.mark.parametrize("setting", [{}, {"CGK_PREPARE_THRESHOLD": "none"}], ids=["noticed", "told"])
-def test_a_pooler_that_does_not_serves_without_them(pooler, setting):
-    pooler(**setting)
+@pytest.mark.parametrize("told", [{}, {"CGK_PREPARE_THRESHOLD": "none"}], ids=["noticed", "told"])
+def test_a_pooler_that_does_not_serves_without_them(pooler, told):
+    pooler(**told)
     work_in_turns()
     assert [(one.check, one.level) for one in doctor_pooler()] == [("prepared statements", "OK")]
 
