@@ -281,13 +281,11 @@ def test_hooks_and_signals_of_a_run_that_fails(tmp_path):
 
 def test_hooks_and_signals_of_a_run_that_is_retried(tmp_path):
     get(tasks.with_hooks.delay(str(tmp_path / "f"), "retry"))
-    assert lines(tmp_path / "f", 11)[:5] == [
-        "task_prerun",
-        "run",
-        "on_retry",
-        "task_retry",
-        "task_postrun RETRY",
-    ]
+    seen = lines(tmp_path / "f", 11)
+    assert seen[:2] == ["task_prerun", "run"]
+    # What follows the first attempt may come while another process is already at the second.
+    of_the_first = ("on_retry", "task_retry", "task_postrun RETRY")
+    assert [line for line in seen if line in of_the_first] == list(of_the_first)
 
 
 def test_a_replaced_task_goes_on_as_its_replacement():

@@ -139,12 +139,15 @@ def test_other_sessions_of_the_engine_may_end_their_transactions(session):
 @pytest.fixture
 def one_connection(database):
     """An engine with a single connection, which all sessions share one after another."""
-    from cgk_tasks.sql.connecting import CONNECT_WITH, connect
+    from cgk_tasks.sql.connecting import CONNECT_WITH, Preparing, connect
     from cgk_tasks.sql.urls import parameters
 
     values = CONNECT_WITH | parameters(database)
     made = sa.create_engine(
-        "postgresql+psycopg://", creator=lambda: connect(values, prepare_threshold=5), pool_size=1, max_overflow=0
+        "postgresql+psycopg://",
+        creator=lambda: connect(values, preparing=Preparing(5, None)),
+        pool_size=1,
+        max_overflow=0,
     )
     yield made
     made.dispose()
