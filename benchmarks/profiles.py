@@ -48,8 +48,8 @@ WAITS = {
 STEPS = (
     # The first of these with one of its functions in the stack; without any, Celery and we are busy with the message.
     ("claim", ("claim (cgk_tasks/runs/store.py",)),
-    ("finish", ("flush (cgk_tasks/worker/records.py", "finish (cgk_tasks/runs/store.py")),
-    ("run", ("_run_one (cgk_tasks/worker/pipeline.py",)),
+    ("finish", ("flush (cgk_tasks/worker/recorder.py", "finish (cgk_tasks/runs/ends.py")),
+    ("run", ("run_one (cgk_tasks/worker/pipeline.py",)),
 )
 
 

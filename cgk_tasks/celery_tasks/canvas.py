@@ -27,9 +27,10 @@ from cgk_tasks.events.registry import find_event
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runs.sealing import Kind, seal
-from cgk_tasks.runs.store import Claimed, Closed
+from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy.context import find_current_tenant, platform_context, tenant_context
 

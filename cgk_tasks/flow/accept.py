@@ -32,7 +32,7 @@ from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs import store, tracing
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, RunHandle, State, new_run_id
+from cgk_tasks.runs.models import Dispatch, NewRun, RunHandle, State, is_priority, is_queue_name, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.clock import database_now, known_now
@@ -120,10 +120,7 @@ def new_run(
     state: State = "held" if tenant.state == "suspended" else "pending"
     run_id = origin.run_id or new_run_id()
     trace = origin.trace or tracing.sent(event, tenant_id, run_id)
-    queue, priority = settings.default_queue, DEFAULT_PRIORITY
-    if (route := ROUTES.current().of(event)) is not None:
-        queue = route.queue or queue
-        priority = priority if route.priority is None else route.priority
+    queue, priority = ROUTES.current().queue_and_priority(event)
     if options is NO_OPTIONS:
         return NewRun(
             run_id, tenant_id, event, payload, queue, priority, state, origin.job, None, None,
@@ -211,7 +208,7 @@ def _expiry(value: float | timedelta | datetime | None, now: datetime) -> dateti
 
 
 def _priority(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
+    if not is_priority(value):
         raise InvalidOptionError("priority", f"must be a whole number from 0 (can wait) to 9 (urgent), not {value!r}")
     return value
 
@@ -224,7 +221,7 @@ def _max_attempts(value: int | None) -> int | None:
 
 def queue_name(value: str) -> str:
     """The name, if it can be that of a queue. Raises InvalidOptionError."""
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 200:
+    if not is_queue_name(value):
         raise InvalidOptionError("queue", f"must be a name of 1 to 200 printable characters, not {value!r}")
     return value
 

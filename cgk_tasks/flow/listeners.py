@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable
 
 import psycopg
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.recurring import Reminders
 from cgk_tasks.runs.models import NewRun
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
@@ -21,29 +21,22 @@ log = logging.getLogger("cgk_tasks.sender")
 _TRUST_SECONDS = 10.0
 _DOUBT_SECONDS = 1.0
 """So old may the knowledge be that a queue has no worker: one may have started since."""
-_SAY_AGAIN_SECONDS = 60.0
 
 
 class Listeners:
     """Asked at each send, so it asks PostgreSQL only now and then."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._reminders = Reminders()
         self._queues: frozenset[str] = frozenset()
         self._asked_at: float | None = None
-        self._say_at: dict[str, float] = {}
 
     def warn_of_unserved(self, runs: Iterable[NewRun]) -> None:
         """Log a line for each queue of these runs that no living worker listens to, once a minute for each."""
         queues = {run.queue for run in runs}
         if self._are_served(queues, _TRUST_SECONDS) or self._are_served(queues, _DOUBT_SECONDS):
             return
-        now = time.monotonic()
-        for queue in sorted(queues - self._queues):
-            with self._lock:
-                if now < self._say_at.get(queue, 0.0):
-                    continue
-                self._say_at[queue] = now + _SAY_AGAIN_SECONDS
+        for queue in filter(self._reminders.is_time, sorted(queues - self._queues)):
             log.warning(
                 "No living worker listens to queue %r, so its runs wait; workers listen to %s. Is its name right? "
                 "Start a worker with -Q %s, or add the queue to CGK_QUEUES of the workers.",

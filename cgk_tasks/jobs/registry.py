@@ -19,6 +19,7 @@ from cgk_tasks.jobs.rate_limit import job_rate_limiter
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.jobs.types import Handler, Middleware
 from cgk_tasks.runs.job_events import Route
+from cgk_tasks.runs.models import is_priority, is_queue_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=TenantEvent)
@@ -144,11 +145,11 @@ def define_job(
 
 
 def _check_route(job_id: str, queue: object, priority: object) -> None:
-    if queue is not None and not (isinstance(queue, str) and queue.isprintable() and 0 < len(queue) <= 200):
+    if queue is not None and not is_queue_name(queue):
         raise ConfigurationError(
             f"Job {job_id!r}: queue must be a name of 1 to 200 printable characters, not {queue!r}."
         )
-    if priority is not None and (isinstance(priority, bool) or priority not in range(10)):
+    if priority is not None and not is_priority(priority):
         raise ConfigurationError(
             f"Job {job_id!r}: priority must be a whole number from 0 (can wait) to 9 (urgent), not {priority!r}."
         )

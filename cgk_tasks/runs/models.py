@@ -36,6 +36,19 @@ TRANSITIONS: Mapping[State, tuple[State, ...]] = {
 DEFAULT_PRIORITY = 5
 """Priorities go from 0 (can wait) to 9 (urgent), on every broker."""
 
+_LONGEST_QUEUE_NAME = 200
+
+
+def is_queue_name(value: object) -> bool:
+    """Whether it can be a queue's name: a text of 1 to 200 printable characters."""
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _LONGEST_QUEUE_NAME
+
+
+def is_priority(value: object) -> bool:
+    """Whether it is a whole number from 0 to 9."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 9
+
+
 _EXTERNAL_IDS = uuid.UUID("6f1d3f3e-6d2a-4d0c-9a0e-5f3f5a1c7e21")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, overload
+from typing import Any, Literal, cast, overload
 
 from cgk_tasks.errors import StoreError
 
@@ -67,11 +67,6 @@ def open_error(tenant_id: str, data: bytes | None, key_id: str | None = None) ->
     return None if text is None else json.loads(text)
 
 
-_TEXTS: Final[Mapping[str, Kind]] = {
-    "payload": "payload", "result": "result", "cursor": "cursor", "canvas": "canvas", "deferral": "deferral",
-}  # fmt: skip
-
-
 def opened(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the database with its content as text: `sealed_payload` becomes `payload`, and so on.
 
@@ -82,14 +77,14 @@ def opened(row: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in row.items():
         plain = name.removeprefix("sealed_")
-        if plain is name or plain == name:
+        if plain == name:
             found[name] = value
         elif plain == "errors":
             found[plain] = _errors(tenant_id, value, key_id)
         elif plain == "error":
             found[plain] = open_error(tenant_id, value, key_id)
         else:
-            found[plain] = open_sealed(tenant_id, _TEXTS[plain], value, key_id)
+            found[plain] = open_sealed(tenant_id, cast("Kind", plain), value, key_id)
     return found
 
 

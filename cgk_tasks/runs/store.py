@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -19,9 +17,10 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.ends import Closed, close_parents, close_waiting, closed_of, columns, fingerprint_of
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
-from cgk_tasks.runs.plain_columns import error_fingerprint, search_fields
-from cgk_tasks.runs.sealing import key_for, open_error, open_sealed, opened, seal
+from cgk_tasks.runs.plain_columns import search_fields
+from cgk_tasks.runs.sealing import key_for, open_sealed, opened, seal
 from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.sql.postgres import (
     AnyConnection,
@@ -95,56 +94,6 @@ class Claimed(NamedTuple):
         return self.first_failed_at or self.started_at
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """How an attempt ended, for the record. `result` and `error` are JSON text."""
-
-    id: str
-    tenant_id: str
-    attempt: int
-    state: State
-    job: str | None = None
-    result: str | None = None
-    error: str | None = None
-    error_code: str | None = None
-    key_id: str | None = None
-    """Of the run's row."""
-
-
-@dataclass(frozen=True, slots=True)
-class PutBack:
-    """A run that goes on later. refund: 1 if the attempt does not count. error, payload and deferral (why, without an
-    error) are JSON text.
-    """
-
-    id: str
-    tenant_id: str
-    attempt: int
-    state: State
-    refund: int = 0
-    delay_seconds: float = 0.0
-    error: str | None = None
-    error_code: str | None = None
-    payload: str | None = None
-    job: str | None = None
-    deferral: str | None = None
-    key_id: str | None = None
-    """Of the run's row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    id: str
-    parent_id: str | None
-    state: State
-    has_canvas: bool = False
-    """Of a parent that its last child closed: what follows is for the caller to send."""
-
-
-def _columns(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-
-
 def _new_row(run: NewRun) -> tuple[Any, ...]:
     """The columns of a new run, its content sealed."""
     tenant_id = run.tenant_id
@@ -211,7 +160,7 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
 
 
 def _insert_many(connection: AnyConnection, runs: Sequence[NewRun]) -> None:
-    execute(connection, TRANSITIONS["insert_runs"], _columns(_NEW_RUN_COLUMNS, map(_new_row, runs)))
+    execute(connection, TRANSITIONS["insert_runs"], columns(_NEW_RUN_COLUMNS, map(_new_row, runs)))
 
 
 def _reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:
@@ -305,124 +254,13 @@ def _claimed_or_held(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Clai
 _tenant = lru_cache(maxsize=1024)(Tenant)
 
 
-_CLOSING = ("id", "attempt", "job", "state", "result", "error", "error_code", "fingerprint")
-_PUT_BACK = (
-    "id", "attempt", "state", "refund", "delay_seconds", "error", "error_code", "payload", "job", "deferral"
-)  # fmt: skip
-
-
-def _closing_row(one: Closing) -> tuple[Any, ...]:
-    tenant_id, key_id = one.tenant_id, one.key_id
-    result, error = seal(tenant_id, "result", one.result, key_id), seal(tenant_id, "error", one.error, key_id)
-    fingerprint = _fingerprint(one.error_code, one.error) if one.state == "failed" else None
-    return (one.id, one.attempt, one.job, one.state, result, error, one.error_code, fingerprint)
-
-
-def _fingerprint(error_code: str | None, error: str | None) -> str:
-    return error_fingerprint(error_code, None if error is None else json.loads(error))
-
-
-def _put_back_row(one: PutBack) -> tuple[Any, ...]:
-    tenant_id, key_id = one.tenant_id, one.key_id
-    return (
-        one.id, one.attempt, one.state, one.refund, one.delay_seconds, seal(tenant_id, "error", one.error, key_id),
-        one.error_code, seal(tenant_id, "payload", one.payload, key_id), one.job,
-        seal(tenant_id, "deferral", one.deferral, key_id),
-    )  # fmt: skip
-
-
-def finish(
-    connection: AnyConnection, worker_id: str, closings: Sequence[Closing], *, flush: bool = False
-) -> list[Closed]:
-    """Close the runs that their attempts still own, and their parents when they were the last children.
-
-    flush: wait for the disk. True when the caller's own writes commit in the same transaction.
-    """
-    values: dict[str, Any] = {"worker_id": worker_id, "durability": "on" if flush else "off"}
-    if len(closings) == 1:
-        one = dict(zip(_CLOSING, _closing_row(closings[0]), strict=True))
-        closed = fetch_as(connection, TRANSITIONS["finish_one"], values | one, _closed)
-    else:
-        closed = fetch_as(
-            connection, TRANSITIONS["finish"], values | _columns(_CLOSING, map(_closing_row, closings)), _closed
-        )
-    if any(run.parent_id for run in closed):
-        closed += close_parents(connection, closed)
-    return closed
-
-
-def _closed(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Closed]:
-    wanted = itemgetter(*map(columns.index, ("id", "parent_id", "state")))
-    return lambda row: Closed(*wanted(row))
-
-
-def close_parents(connection: AnyConnection, closed: Sequence[Closed]) -> list[Closed]:
-    """Count closed children off their parents, and close the parents that have none left, up to the root."""
-    all_closed: list[Closed] = []
-    while parents := [run.parent_id for run in closed if run.parent_id]:
-        rows = fetch(connection, TRANSITIONS["count_down_children"], {"parents": parents})
-        closed = []
-        for row in rows:
-            if row["children_open"] <= 0:
-                closed += _close_parent(connection, row)
-        all_closed += closed
-    return all_closed
-
-
-def _close_parent(connection: AnyConnection, parent: Row) -> list[Closed]:
-    """Its result has each child's by the name of the job."""
-    children = fetch(connection, TRANSITIONS["ends_of_children"], {"id": parent["id"]})
-    states = {child["state"] for child in children}
-    tenant_id, key_id = parent["tenant_id"], parent["key_id"]
-    results = (
-        f"{json.dumps(child['job'] or '')} : {opened(child)['result'] or 'null'}" for child in children
-    )  # fmt: skip
-    state = "completed" if states == {"completed"} else "failed" if "failed" in states else "cancelled"
-    codes = [child["error_code"] for child in children if child["error_code"] is not None]
-    code = None if state == "completed" else max(codes, default="CHILD_NOT_COMPLETED")
-    values = {
-        "id": parent["id"],
-        "state": state,
-        "error_code": code,
-        "result": seal(tenant_id, "result", f"{{ {', '.join(results)} }}", key_id),
-        "fingerprint": (
-            error_fingerprint(code, open_error(tenant_id, parent["last_error"], key_id)) if state == "failed" else None
-        ),
-    }
-    return closed_of(fetch(connection, TRANSITIONS["close_parent"], values))
-
-
-def closed_of(rows: Iterable[Row]) -> list[Closed]:
-    return [Closed(row["id"], row["parent_id"], row["state"], row["has_canvas"]) for row in rows]
-
-
-def put_back(connection: AnyConnection, worker_id: str, runs: Sequence[PutBack]) -> set[str]:
-    """Running → retrying or pending. Returns the ids that were put back; a missing one is cancelled or not ours."""
-    values: dict[str, Any] = {"worker_id": worker_id, **_columns(_PUT_BACK, map(_put_back_row, runs))}
-    return {row["id"] for row in fetch(connection, TRANSITIONS["release"], values)}
-
-
-def close_waiting(
-    connection: AnyConnection,
-    ids: Sequence[str],
-    state: State,
-    error_code: str | None,
-    *,
-    error: bytes | None = None,
-    fingerprint: str | None = None,
-) -> list[Row]:
-    """Close runs that no worker holds. error: one more for their record, sealed. fingerprint: of those that fail."""
-    values = {"ids": list(ids), "state": state, "error_code": error_code, "error": error, "fingerprint": fingerprint}
-    return fetch(connection, TRANSITIONS["close_waiting"], values)
-
-
 def insert_failed(connection: AnyConnection, run: NewRun, error_code: str, error: str) -> None:
     """Record a run that is not to be made, as failed from the start. Nothing if there is one of this id."""
     if already_closed(connection, [run.id]):
         return
     if _insert_one(connection, run._replace(state="scheduled"), "on"):
         sealed = seal(run.tenant_id, "error", error, key_for(run.tenant_id))
-        fingerprint = _fingerprint(error_code, error)
+        fingerprint = fingerprint_of(error_code, error)
         close_waiting(connection, [run.id], "failed", error_code, error=sealed, fingerprint=fingerprint)
 
 

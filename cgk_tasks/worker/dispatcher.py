@@ -18,7 +18,7 @@ from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
-from cgk_tasks.runs import partitions, store
+from cgk_tasks.runs import ends, partitions
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy.sync import sync_in_background
@@ -176,7 +176,7 @@ def closed_without_worker(connection: Connection, rows: list[Row], on_closed: Ru
     if counted := counters.shared():
         for row in rows:
             counted.ended(row["event"], row["state"])
-    closed = store.closed_of(rows) + store.close_parents(connection, store.closed_of(rows))
+    closed = ends.closed_of(rows) + ends.close_parents(connection, ends.closed_of(rows))
     for run in closed:
         if run.has_canvas and on_closed is not None:
             on_closed({"id": run.id})

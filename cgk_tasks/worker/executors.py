@@ -6,10 +6,10 @@ record what it executes, so a run is closed as unhandled only where no living wo
 
 from __future__ import annotations
 
-import threading
 import time
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.recurring import Reminders
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
@@ -17,7 +17,6 @@ from cgk_tasks.sql.postgres import autocommit, fetch, statements
 SQL = statements("dispatch")
 
 _TRUST_SECONDS = 1.0
-_SAY_AGAIN_SECONDS = 60.0
 
 
 def executed_name(event: str, job: str | None) -> str:
@@ -29,9 +28,8 @@ class Executors:
     """What this process knows of the other workers, as of a moment ago."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._known: dict[tuple[str, str], tuple[float, bool]] = {}
-        self._say_at: dict[tuple[str, str], float] = {}
+        self._reminders = Reminders()
 
     def exist_elsewhere(self, run: Claimed, worker_id: str) -> bool:
         """Whether another living worker of the run's queue executes it, or is of a release that does not say."""
@@ -43,19 +41,12 @@ class Executors:
         values = {"queue": key[0], "name": key[1], "id": worker_id, "timeout": get_settings().worker_timeout_seconds}
         with autocommit() as connection:
             found = bool(fetch(connection, SQL["other_executors"], values)[0]["found"])
-        with self._lock:
-            self._known[key] = now, found
+        self._known[key] = now, found
         return found
 
     def is_to_be_said(self, run: Claimed) -> bool:
         """Whether it is time to say that runs of the kind are held: once a minute, since each comes by every second."""
-        key = run.queue, executed_name(run.event, run.job)
-        now = time.monotonic()
-        with self._lock:
-            if now < self._say_at.get(key, 0.0):
-                return False
-            self._say_at[key] = now + _SAY_AGAIN_SECONDS
-            return True
+        return self._reminders.is_time((run.queue, executed_name(run.event, run.job)))
 
 
 EXECUTORS = Part(Executors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import cache
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -35,6 +36,7 @@ def started_at(pid: int) -> int | None:
     return None if fields is None else int(fields[19])
 
 
+@cache
 def pid_namespace() -> str | None:
     """In which processes have the same pids as here. None if this system does not tell.
 

@@ -13,10 +13,11 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import OutcomeNotRecordedError, RunCancelledError, StoreError
 from cgk_tasks.flow.accept import publish, unit_of_work
-from cgk_tasks.runs import log_writing, logs, store, tracing
+from cgk_tasks.runs import ends, log_writing, logs, store, tracing
 from cgk_tasks.runs.codec import encode
+from cgk_tasks.runs.ends import Closed, Closing, PutBack
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
-from cgk_tasks.runs.store import Claimed, Closed, Closing, PutBack
+from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker import process_state
@@ -141,7 +142,7 @@ class Recorder:
 
     def _finish_with_writes(self, connection: AnyConnection, closing: Closing, *, flush: bool) -> list[Closed]:
         try:
-            return store.finish(connection, self._worker_id, [closing], flush=flush)
+            return ends.finish(connection, self._worker_id, [closing], flush=flush)
         except psycopg.OperationalError:  # also a serialization failure: the next attempt may not meet it
             raise
         except psycopg.Error as exc:
@@ -189,7 +190,7 @@ class Recorder:
 
         def write() -> None:
             with postgres.transaction() as connection, unit_of_work(connection) as unit:
-                closed = store.finish(connection, self._worker_id, [closing])
+                closed = ends.finish(connection, self._worker_id, [closing])
                 if closed:
                     self._follow.run(run, outcome)
                     self._follow.closed(closed)
@@ -279,7 +280,7 @@ class Recorder:
     def _put_back(self, backs: Sequence[PutBack]) -> set[str]:
         def write() -> set[str]:
             with postgres.autocommit() as connection:
-                return store.put_back(connection, self._worker_id, backs)
+                return ends.put_back(connection, self._worker_id, backs)
 
         return postgres.retry_while_unavailable(write, self._patience)
 
@@ -334,11 +335,11 @@ class Recorder:
         def write() -> None:
             if not self._has_children:
                 with postgres.autocommit() as connection:
-                    store.finish(connection, self._worker_id, closings)
+                    ends.finish(connection, self._worker_id, closings)
                 return
             # A child's end counts on its parent, and something may follow from that: all in one transaction.
             with postgres.transaction() as connection, unit_of_work(connection) as unit:
-                self._follow.closed(store.finish(connection, self._worker_id, closings))
+                self._follow.closed(ends.finish(connection, self._worker_id, closings))
             publish(unit.accepted)
 
         postgres.retry_while_unavailable(write, self._patience)

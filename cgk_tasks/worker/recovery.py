@@ -11,7 +11,7 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import OutcomeNotRecordedError
 from cgk_tasks.flow.accept import publish, unit_of_work
-from cgk_tasks.runs import store
+from cgk_tasks.runs import ends
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.runs.sealing import open_error, seal
@@ -122,7 +122,7 @@ def _close(
 ) -> None:
     if ids:
         fingerprint = error_fingerprint(error_code, error) if state == "failed" else None
-        rows = store.close_waiting(connection, ids, state, error_code, fingerprint=fingerprint)
+        rows = ends.close_waiting(connection, ids, state, error_code, fingerprint=fingerprint)
         closed_without_worker(connection, rows, on_closed)
 
 

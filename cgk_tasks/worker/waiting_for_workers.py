@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.recurring import RecurringWarning
 
 log = structlog.get_logger("cgk_tasks.worker")
 
@@ -19,22 +19,17 @@ class WaitingForWorkers:
     """What one worker says of it: when it begins, now and then, and when it is over."""
 
     def __init__(self) -> None:
-        self._waits = False
-        self._remind_at = 0.0
+        self._waiting = RecurringWarning(
+            log, "claims_wait_for_workers", "claims_go_on", counted="heartbeats", remind_seconds=REMIND_SECONDS
+        )
 
     def heard_of(self, workers: Sequence[str]) -> None:
-        """These workers bar all claims now."""
+        """A heartbeat was told that these workers bar all claims now."""
         if not workers:
-            if self._waits:
-                self._waits = False
-                log.warning("claims_go_on")
+            self._waiting.is_over()
             return
-        now = time.monotonic()
-        if not self._waits or now >= self._remind_at:
-            self._waits, self._remind_at = True, now + REMIND_SECONDS
-            log.warning(
-                "claims_wait_for_workers",
-                workers=list(workers),
-                reason="PostgreSQL has crashed, and these have not said since what they run.",
-                hint=f"One that stays silent counts as dead after {get_settings().worker_timeout_seconds:g} s.",
-            )
+        self._waiting.warn(
+            workers=list(workers),
+            reason="PostgreSQL has crashed, and these have not said since what they run.",
+            hint=f"One that stays silent counts as dead after {get_settings().worker_timeout_seconds:g} s.",
+        )

@@ -15,6 +15,7 @@ from cgk_tasks.sql.postgres import autocommit, close_pools, fetch
 from cgk_tasks.tenancy import registry
 from tests.conftest import QUICK, prepare_database
 from tests.faults.journal import Journal
+from tests.faults.proxy import Proxy
 from tests.support.nodes import Broker, Postgres, ServerContainer, WorkerNode
 from tests.support.rabbitmq import RabbitServer, find_rabbitmq
 from tests.support.workers import Worker
@@ -192,3 +193,20 @@ def broker(celery_setup: CeleryTestSetup) -> Broker:
 @pytest.fixture
 def postgres(celery_setup: CeleryTestSetup) -> Postgres:
     return celery_setup.backend
+
+
+@pytest.fixture
+def proxy(services: embedded.Services) -> Iterator[Proxy]:
+    """Between `far_worker` and PostgreSQL."""
+    proxy = Proxy(services.database_url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def far_worker(worker: WorkerNode, proxy: Proxy) -> Iterator[WorkerNode]:
+    """A second worker, which reaches PostgreSQL through the proxy."""
+    node = WorkerNode(Worker(MODULES, CGK_DATABASE_URL=proxy.url))
+    node.ready()
+    yield node
+    node.teardown()

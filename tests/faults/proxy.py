@@ -13,8 +13,12 @@ _NAME = ".s.PGSQL.5432"
 class Proxy:
     """Listens in a folder of its own and passes on to PostgreSQL's socket, until it is told to swallow."""
 
-    def __init__(self, target_folder: str) -> None:
+    def __init__(self, database_url: str) -> None:
+        """database_url: that of a server of `cgk_tasks.embedded`, which names its socket's folder."""
+        target_folder = database_url.partition("host=")[2].partition("&")[0]
         self.folder = Path(tempfile.mkdtemp(prefix="cgk-proxy-"))
+        self.url = database_url.replace(target_folder, str(self.folder))
+        """The database, through the proxy."""
         self._target = str(Path(target_folder) / _NAME)
         self._passing = threading.Event()
         self._passing.set()

@@ -1,39 +1,16 @@
 """One of two workers loses PostgreSQL, and the other does not."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from cgk_tasks import send_job
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.faults.journal import wait_completed
-from tests.faults.proxy import Proxy
-from tests.support.nodes import WorkerNode
 from tests.support.waiting import wait_until
-from tests.support.workers import Worker
 
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
 def broker_name(request) -> str:
     return request.param
-
-
-@pytest.fixture
-def proxy(services) -> Iterator[Proxy]:
-    proxy = Proxy(services.database_url.partition("host=")[2].partition("&")[0])
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def far_worker(worker, proxy, services) -> Iterator[WorkerNode]:
-    """It reaches PostgreSQL through the proxy."""
-    target = services.database_url.partition("host=")[2].partition("&")[0]
-    url = services.database_url.replace(target, str(proxy.folder))
-    node = WorkerNode(Worker(["tests.faults.jobs"], CGK_DATABASE_URL=url))
-    node.ready()
-    yield node
-    node.teardown()
 
 
 def dispatched_again(run_ids):

@@ -13,10 +13,7 @@ from cgk_tasks.errors import StoreError
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from tests.faults.journal import once, rows_written, wait_completed
-from tests.faults.proxy import Proxy
-from tests.support.nodes import WorkerNode
 from tests.support.waiting import wait_until
-from tests.support.workers import Worker
 
 
 class Sender(threading.Thread):
@@ -138,21 +135,6 @@ def test_a_worker_kept_waiting_by_a_frozen_postgres_stops_its_runs_before_others
 
 class TestCutOff:
     """One of two workers reaches PostgreSQL through a proxy, which then swallows everything."""
-
-    @pytest.fixture
-    def proxy(self, services) -> Iterator[Proxy]:
-        proxy = Proxy(services.database_url.partition("host=")[2].partition("&")[0])
-        yield proxy
-        proxy.close()
-
-    @pytest.fixture
-    def far_worker(self, worker, proxy, services) -> Iterator[WorkerNode]:
-        target = services.database_url.partition("host=")[2].partition("&")[0]
-        url = services.database_url.replace(target, str(proxy.folder))
-        node = WorkerNode(Worker(["tests.faults.jobs"], CGK_DATABASE_URL=url))
-        node.ready()
-        yield node
-        node.teardown()
 
     def test_its_runs_go_to_the_other_worker_and_none_executes_twice_at_once(self, worker, far_worker, proxy, journal):
         runs = journal.send(4, seconds=4.5, writes=False)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from cgk_tasks import get_job_status, send_job
-from cgk_tasks.runs import store
-from cgk_tasks.runs.store import Closing, PutBack
+from cgk_tasks.runs import ends, store
+from cgk_tasks.runs.ends import Closing, PutBack
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.worker import recovery
 from tests.support.content import change
@@ -41,7 +41,7 @@ class Owned:
     def retry(self):
         self.claim()
         with autocommit() as connection:
-            assert store.put_back(connection, ME, [self.back()])
+            assert ends.put_back(connection, ME, [self.back()])
 
     def fail(self, others=()):
         self.claim()
@@ -50,7 +50,7 @@ class Owned:
             for run in (self, *others)
         ]
         with autocommit() as connection:
-            assert len(store.finish(connection, ME, closings)) == len(closings)
+            assert len(ends.finish(connection, ME, closings)) == len(closings)
 
     @property
     def attempts(self):

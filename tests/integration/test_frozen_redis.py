@@ -6,9 +6,8 @@ import time
 import psutil
 import pytest
 
-from cgk_tasks import embedded, reset_job_client, send_job
+from cgk_tasks import send_job
 from cgk_tasks.broker.publisher import close_publishers
-from cgk_tasks.config import use_settings
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_closed
 
@@ -16,34 +15,15 @@ A_SEND_AT_MOST = 1.0
 """Half a second for the broker; the rest for PostgreSQL on a busy machine."""
 
 
-@pytest.fixture(scope="module")
-def broker():
-    with embedded.temporary(postgres=False) as services:
-        yield services.redis
-
-
-@pytest.fixture(scope="module", autouse=True)
-def settings(database, broker):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CGK_BROKER_URL", broker.url)
-        use_settings(None)
-        reset_job_client()
-        yield
-    use_settings(None)
-    reset_job_client()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def worker(settings, start_worker):
-    return start_worker(["tests.support.jobs"])
+pytestmark = pytest.mark.usefixtures("worker_on_own_broker")
 
 
 @pytest.fixture
-def frozen(broker):
+def frozen(own_broker):
     """It was used before, so there is a connection; and no send failed a moment ago."""
     close_publishers()
     wait_closed(send("before").id)
-    process = psutil.Process(broker.pid)
+    process = psutil.Process(own_broker.pid)
     process.suspend()
     yield process
     process.resume()

@@ -6,8 +6,8 @@ import uuid
 import pytest
 
 from cgk_tasks import cancel_job, get_job_status, send_job
-from cgk_tasks.runs import store
-from cgk_tasks.runs.store import PutBack
+from cgk_tasks.runs import ends, store
+from cgk_tasks.runs.ends import PutBack
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.worker import recovery
 from tests.support.content import change
@@ -70,7 +70,7 @@ def test_an_attempt_whose_end_is_recorded_begins_the_count_anew(run_id):
     error = json.dumps({"attempt": 1, "code": "TIMEOUT", "at": "2026-01-01T00:00:00+00:00"})
     with autocommit() as connection:
         back = PutBack(run_id, "acme", claimed.attempt, "retrying", error=error, error_code="TIMEOUT")
-        assert store.put_back(connection, ME, [back])
+        assert ends.put_back(connection, ME, [back])
     assert lose(run_id, "lost end", 2).state == "pending"
 
 

@@ -4,43 +4,21 @@ import time
 
 import pytest
 
-from cgk_tasks import SendItem, embedded, get_job_client, reset_job_client, send_job, send_jobs
-from cgk_tasks.config import use_settings
+from cgk_tasks import SendItem, get_job_client, send_job, send_jobs
 from cgk_tasks.errors import BrokerError
 from tests.support.jobs import Behave
 from tests.support.tenancy_jobs import ProbeTelemetry
 from tests.support.waiting import wait_closed
 
-
-@pytest.fixture(scope="module")
-def broker():
-    """A Redis of this module's own."""
-    with embedded.temporary(postgres=False) as services:
-        yield services.redis
-
-
-@pytest.fixture(scope="module", autouse=True)
-def settings(database, broker):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CGK_BROKER_URL", broker.url)
-        use_settings(None)
-        reset_job_client()
-        yield
-    use_settings(None)
-    reset_job_client()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def worker(settings, start_worker):
-    return start_worker(["tests.support.jobs"])
+pytestmark = pytest.mark.usefixtures("worker_on_own_broker")
 
 
 @pytest.fixture
-def broker_down(broker):
-    broker.stop()
-    yield broker
-    if not broker.running:
-        broker.start()
+def broker_down(own_broker):
+    own_broker.stop()
+    yield own_broker
+    if not own_broker.running:
+        own_broker.start()
 
 
 def echo(argument):

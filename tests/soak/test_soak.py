@@ -92,13 +92,11 @@ def sender(journal: Journal) -> Sender:
 
 @pytest.fixture
 def system(services: embedded.Services, queue: str, sender: Sender) -> Iterator[System]:  # noqa: F811 - the fixtures
-    target = services.database_url.partition("host=")[2].partition("&")[0]
-    proxy = Proxy(target)
-    far_url = services.database_url.replace(target, str(proxy.folder))
+    proxy = Proxy(services.database_url)
     started: list[Worker] = []
 
     def start_worker(number: int) -> Worker:
-        far = {"CGK_DATABASE_URL": far_url} if number == 1 else {}
+        far = {"CGK_DATABASE_URL": proxy.url} if number == 1 else {}
         started.append(Worker(["tests.faults.jobs"], **far).wait_ready(60))
         return started[-1]
 

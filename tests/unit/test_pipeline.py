@@ -400,7 +400,7 @@ def test_a_job_sees_its_tenant_and_its_names_on_each_line(run):
         (echo, 20, "run_completed", None),
         (raising(PermanentError("no", "ACCOUNT_NOT_FOUND")), 20, "run_failed", "ACCOUNT_NOT_FOUND"),
         (raising(ConnectionRefusedError("no")), 20, "run_failed", "CONNECTION_REFUSED"),
-        (too_long, 0.05, "run_failed", "TIMEOUT"),
+        (too_long, 0.3, "run_failed", "TIMEOUT"),
     ],
     ids=["returns", "raises a permanent error", "raises a transient error", "takes too long"],
 )
