@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001, RUF003 - × is meant
 
 import importlib.util
+import re
 import sys
 import xml.etree.ElementTree as ET
 
@@ -118,9 +119,15 @@ def test_a_profile_knows_the_step_of_a_run(load):
     profiles = load(ROOT / "benchmarks/profiles.py")
     packet = "run_packet (/x/cgk_tasks/worker/pipeline.py)"
     assert profiles.step_of(f"{packet};claim (/x/cgk_tasks/runs/store.py)") == "claim"
-    assert profiles.step_of(f"{packet};Records.flush (/x/cgk_tasks/worker/records.py)") == "finish"
-    assert profiles.step_of(f"{packet};_run_one (/x/cgk_tasks/worker/pipeline.py)") == "run"
+    assert profiles.step_of(f"{packet};Recorder.flush (/x/cgk_tasks/worker/recorder.py)") == "finish"
+    assert profiles.step_of(f"{packet};run_one (/x/cgk_tasks/worker/pipeline.py)") == "run"
     assert profiles.step_of(packet) == "message"
+
+
+def test_the_functions_by_which_a_profile_knows_the_steps_exist(load):
+    marks = [mark for _, marks in load(ROOT / "benchmarks/profiles.py").STEPS for mark in marks]
+    for function, file in (mark.split(" (") for mark in marks):
+        assert re.search(rf"^ *def {function}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), function
 
 
 def test_a_row_of_the_readme_that_is_no_longer_measured_is_named(quoting):

@@ -12,6 +12,7 @@ from cgk_tasks import migrations
 from cgk_tasks.errors import StoreError
 from cgk_tasks.migrations import apply, conversion
 from cgk_tasks.runs import logs, store
+from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.schedules import tenant_schedules
 
 OLD, BOTH, NEW = "0012", "0013", "0014"
@@ -116,7 +117,7 @@ def test_a_closed_run_from_before_is_read_whole(connection, converted):
     assert (run.result, run.errors, run.error_code) == ({"a": [1]}, ERRORS, "E2")
     found = row(connection, "run_history", run.id)
     assert (found["error_fingerprint"], found["search_fields"]) == (
-        store.error_fingerprint("E2", ERRORS[-1]),
+        error_fingerprint("E2", ERRORS[-1]),
         "orderId=o-ß1",
     )
 
@@ -190,7 +191,7 @@ def test_what_an_older_process_inserts_is_seen_by_a_newer_one(connection, conver
 
 def test_older_and_newer_processes_put_an_error_into_the_same_group(connection, converted):
     found = row(connection, "run_history", add(connection, OLD_CLOSED))
-    assert found["error_fingerprint"] == store.error_fingerprint("E2", ERRORS[-1])
+    assert found["error_fingerprint"] == error_fingerprint("E2", ERRORS[-1])
 
 
 # The end
