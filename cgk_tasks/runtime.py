@@ -9,10 +9,10 @@ the client is at work: two clients, two databases. After a fork a runtime makes 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from os import getpid
 from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Runtime:
         self.kept: dict[Part[Any], Any] = {}
         """Those that survive a fork."""
         self._own: dict[Part[Any], Any] = {}
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._inherited: list[dict[Part[Any], Any]] = []
 
     def make(self, part: Part[T]) -> T:
@@ -103,10 +103,10 @@ class Runtime:
         """The parts that no other process shares. The only place that looks for a fork, and it asks for the process's
         id, because not every program that forks calls Python's hooks (uWSGI).
         """
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             # Kept, for a connection that is thrown away says goodbye on the socket of the parent's.
             self._inherited.append(self._own)
-            self._own, self._pid = {}, os.getpid()
+            self._own, self._pid = {}, getpid()
         return self._own
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
 import redis
+import structlog
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
@@ -18,7 +20,10 @@ from cgk_tasks.broker.envelope import Message, Waiting, redis_key, redis_text, w
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError
+from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runtime import Part, current_runtime
+
+log = structlog.get_logger("cgk_tasks.sender")
 
 _PUSH_AT_ONCE = 500
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
@@ -58,6 +63,7 @@ class RedisPublisher:
             redis_py_url(url), socket_connect_timeout=seconds, socket_timeout=seconds, health_check_interval=25,
             retry=Retry(NoBackoff(), 0),  # redis-py would connect four times, with pauses in between
         )  # fmt: skip
+        self._connection: Any = None
         self._prefix, self._seconds = prefix, seconds
 
     def publish(self, messages: Sequence[Message]) -> None:
@@ -71,21 +77,31 @@ class RedisPublisher:
             for at in range(0, len(texts), _PUSH_AT_ONCE)
         ]
         give_up_at = time.monotonic() + self._seconds
+        connection: Any = None
         try:
-            connection: Any = self._client.connection_pool.get_connection()
-        except (redis.RedisError, OSError) as exc:
-            raise BrokerError(f"Redis cannot be reached: {exc}") from exc
-        try:
+            connection = self._connected()
             _wait_until(give_up_at, connection)
             connection.send_packed_command(connection.pack_commands([("LPUSH", key, *texts) for key, texts in pushes]))
             for _ in pushes:
                 _wait_until(give_up_at, connection)
                 connection.read_response()
-        except (redis.RedisError, OSError) as exc:
-            connection.disconnect()  # there may be answers left in it
-            raise BrokerError(f"Redis did not take the messages: {exc}") from exc
-        finally:
-            self._client.connection_pool.release(connection)
+        except BaseException as exc:
+            if connection is not None:
+                connection.disconnect()  # there may be answers left in it
+            if isinstance(exc, redis.RedisError | OSError):
+                reason = "Redis cannot be reached" if connection is None else "Redis did not take the messages"
+                raise BrokerError(f"{reason}: {exc}") from exc
+            raise
+
+    def _connected(self) -> Any:
+        """The connection, which is kept: to take it from the pool each time costs as much as the rest of a publish."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._client.connection_pool.get_connection()
+        elif not _is_open(connection):
+            connection.disconnect()
+            connection.connect()
+        return connection
 
     def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:
         try:
@@ -104,8 +120,21 @@ class RedisPublisher:
         self._client.close()
 
 
+def _is_open(connection: Any) -> bool:
+    """Whether an idle connection of redis-py still is one. What can be read from it is its end, or belongs to TLS."""
+    sock = connection._sock  # noqa: SLF001 - redis-py looks by reading, which costs ten times as much
+    if sock is None:
+        return False
+    try:
+        waiting = select.poll()
+        waiting.register(sock, select.POLLIN)
+        return not waiting.poll(0) or not connection.can_read()
+    except (redis.RedisError, OSError, ValueError):
+        return False
+
+
 def _wait_until(give_up_at: float, connection: Any) -> None:
-    """The next write or read of a connection of redis-py gives up then. The pool puts its own time-out back."""
+    """The next write or read of a connection of redis-py gives up then."""
     left = give_up_at - time.monotonic()
     if left <= 0:
         raise redis.TimeoutError("it took too long")
@@ -231,6 +260,8 @@ class SafePublisher:
     """
 
     def __init__(self, url: str, prefix: str = "", seconds: float = _SEND_SECONDS) -> None:
+        self.postponed = RecurringWarning(log, "dispatch_postponed", "dispatch_goes_on", counted="runs")
+        """While the broker is away every send says so, and the dispatcher with each try."""
         self._url, self._prefix, self._seconds = url, prefix, seconds
         self._local = threading.local()
         self._has_failed = False

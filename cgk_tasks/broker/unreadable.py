@@ -14,6 +14,7 @@ from typing import Any
 
 from kombu import compression
 from kombu.utils.json import loads
+from pydantic_core import from_json
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Of a message's body, unpacked. The largest of ours is a packet of a hundred ids, or telemetry with its payload."""
@@ -36,7 +37,7 @@ def read_envelope(text: bytes | str) -> dict[str, Any]:
     if len(text) > MAX_MESSAGE_BYTES:
         raise UnreadableMessageError(f"it is larger than {MAX_MESSAGE_BYTES:,} bytes")
     try:
-        message = loads(text)
+        message = _json_of(text)
     except UnicodeDecodeError:
         raise UnreadableMessageError("it is not UTF-8") from None
     except Exception:  # noqa: BLE001 - Kombu makes objects of some JSON, and what it makes may refuse its values
@@ -53,6 +54,16 @@ def read_envelope(text: bytes | str) -> dict[str, Any]:
     if not isinstance(message.get("body") or "", str):
         raise UnreadableMessageError("its body is no text")
     return message
+
+
+def _json_of(text: bytes | str) -> Any:
+    """As Kombu reads it, ten times as fast where it marks no types, which a message of ours does not."""
+    if (b"__type__" if isinstance(text, bytes) else "__type__") not in text:  # type: ignore[operator]  # alike
+        try:
+            return from_json(text)
+        except ValueError:  # or nothing but another notion of what is JSON
+            pass
+    return loads(text)
 
 
 def problem_of(headers: Mapping[str, Any], payload: object, packet_header: str) -> str | None:
@@ -72,8 +83,9 @@ def problem_of(headers: Mapping[str, Any], payload: object, packet_header: str) 
 def _problem_of_packet(headers: Mapping[str, Any], args: Sequence[Any], follows: Mapping[str, Any]) -> str | None:
     if not (args and isinstance(args[0], list | tuple)):
         return "it lists no runs"
-    if any(part.get(name) for part in (headers, follows) for name in FOLLOWS):
-        return "it says what follows its runs, which is for the record to say"
+    for name in FOLLOWS:
+        if follows.get(name) or headers.get(name):
+            return "it says what follows its runs, which is for the record to say"
     return None
 
 

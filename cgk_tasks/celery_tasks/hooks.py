@@ -16,8 +16,6 @@ from cgk_tasks.worker.outcome import Outcome
 
 log = structlog.get_logger("cgk_tasks.runs")
 
-_AT_THE_END = (signals.task_success, signals.task_failure, signals.task_retry, signals.task_postrun)
-
 
 class TaskHooks:
     """Of one attempt of a run. calls_hooks: whether the task may have hooks of its own; an event's has none."""
@@ -43,7 +41,7 @@ class TaskHooks:
         """Call the task's hooks and Celery's signals for how the run ended. Their errors are logged: the record
         stands.
         """
-        if not self._calls_hooks and not any(signal.receivers for signal in _AT_THE_END):
+        if not self._calls_hooks and not _is_listened_to():
             return
         task = self._task
         request: Any = task.request
@@ -74,6 +72,15 @@ class TaskHooks:
                 signals.task_postrun.send(
                     sender=task, task_id=request.id, task=task, args=args, kwargs=kwargs, retval=value, state=state
                 )
+
+
+def _is_listened_to() -> bool:
+    return bool(
+        signals.task_success.receivers
+        or signals.task_failure.receivers
+        or signals.task_retry.receivers
+        or signals.task_postrun.receivers
+    )
 
 
 def _celery_state(outcome: Outcome) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from celery.app.task import Context
 
@@ -36,8 +36,8 @@ def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], nam
         stamps={},
         delivery_info={"exchange": "", "routing_key": run.queue, "priority": run.priority, "is_eager": False},
     )
-    if run.canvas is not None:
-        _take_part(request, typed_json.read(run.canvas))
+    if run.sealed_canvas is not None:
+        _take_part(request, typed_json.read(cast("str", run.canvas)))
     return request
 
 

@@ -30,7 +30,6 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs import store, tracing
 from cgk_tasks.runs.models import Dispatch, NewRun, RunHandle, State, is_priority, is_queue_name, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy.models import Tenant
 
 log = structlog.get_logger("cgk_tasks.sender")
-
-_POSTPONED = RecurringWarning(log, "dispatch_postponed", "dispatch_goes_on", counted="runs")
-"""While the broker is away every send says so, and the dispatcher with each try."""
 
 _FARTHEST = timedelta(seconds=LONGEST_WAIT_SECONDS)
 """No time may lie farther away: readers of the record know no year after 9999 and none before 1."""
@@ -322,17 +318,18 @@ def publish(runs: Sequence[NewRun]) -> None:
 
 def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None = None) -> bool:
     """Publish runs that are marked as dispatched; takes the mark back when the broker does not take them."""
+    publisher = publisher or get_publisher()
     try:
-        (publisher or get_publisher()).publish([packet_message(packet) for packet in packets(due)])
+        publisher.publish([packet_message(packet) for packet in packets(due)])
     except BrokerError as exc:
-        _POSTPONED.warn(len(due), reason=str(exc))
+        publisher.postponed.warn(len(due), reason=str(exc))
         try:
             store.forget_dispatch([run.id for run in due])
         except psycopg.Error as also:
             # The dispatcher finds them without the mark too, some seconds later.
             log.warning("dispatch_mark_kept", reason=str(also))
         return False
-    _POSTPONED.is_over()
+    publisher.postponed.is_over()
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable
 
@@ -29,12 +30,15 @@ class Listeners:
     def __init__(self) -> None:
         self._reminders = Reminders()
         self._queues: frozenset[str] = frozenset()
-        self._asked_at: float | None = None
+        self._asked_at = -math.inf
 
     def warn_of_unserved(self, runs: Iterable[NewRun]) -> None:
         """Log a line for each queue of these runs that no living worker listens to, once a minute for each."""
         queues = {run.queue for run in runs}
-        if self._are_served(queues, _TRUST_SECONDS) or self._are_served(queues, _DOUBT_SECONDS):
+        age = time.monotonic() - self._asked_at
+        if queues <= self._queues and age < _TRUST_SECONDS:
+            return
+        if (age >= _DOUBT_SECONDS and not self._ask()) or queues <= self._queues:
             return
         for queue in filter(self._reminders.is_time, sorted(queues - self._queues)):
             log.warning(
@@ -43,17 +47,16 @@ class Listeners:
                 queue, ", ".join(sorted(self._queues)) or "none", queue,
             )  # fmt: skip
 
-    def _are_served(self, queues: set[str], trust_seconds: float) -> bool:
-        now = time.monotonic()
-        if self._asked_at is None or now - self._asked_at >= trust_seconds:
-            self._asked_at = now  # first: other threads need not ask as well
-            try:
-                with autocommit() as connection:
-                    rows = fetch(connection, SQL["served"], {"timeout": get_settings().worker_timeout_seconds})
-            except psycopg.Error:
-                return True  # the send has worked, and that is what counts
-            self._queues = frozenset(row["queue"] for row in rows)
-        return queues <= self._queues
+    def _ask(self) -> bool:
+        """Whether PostgreSQL has said which queues are listened to."""
+        self._asked_at = time.monotonic()  # first: other threads need not ask as well
+        try:
+            with autocommit() as connection:
+                rows = fetch(connection, SQL["served"], {"timeout": get_settings().worker_timeout_seconds})
+        except psycopg.Error:
+            return False  # the send has worked, and that is what counts
+        self._queues = frozenset(row["queue"] for row in rows)
+        return True
 
 
 LISTENERS = Part(Listeners)

@@ -6,18 +6,17 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.runs.sealing import open_error, opened, seal
-from cgk_tasks.sql.postgres import AnyConnection, Row, fetch, fetch_as, statements
+from cgk_tasks.sql.postgres import AnyConnection, Row, fetch, fetch_as, statements, uuid_array
 
 TRANSITIONS = statements("transitions")
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(NamedTuple):
     """How an attempt ended, for the record. `result` and `error` are JSON text."""
 
     id: str
@@ -74,10 +73,12 @@ _PUT_BACK = (
 
 
 def _closing_row(one: Closing) -> tuple[Any, ...]:
-    tenant_id, key_id = one.tenant_id, one.key_id
-    result, error = seal(tenant_id, "result", one.result, key_id), seal(tenant_id, "error", one.error, key_id)
-    fingerprint = fingerprint_of(one.error_code, one.error) if one.state == "failed" else None
-    return (one.id, one.attempt, one.job, one.state, result, error, one.error_code, fingerprint)
+    run_id, tenant_id, attempt, state, job, result, error, error_code, key_id = one
+    fingerprint = fingerprint_of(error_code, error) if state == "failed" else None
+    return (
+        run_id, attempt, job, state, seal(tenant_id, "result", result, key_id),
+        seal(tenant_id, "error", error, key_id), error_code, fingerprint,
+    )  # fmt: skip
 
 
 def fingerprint_of(error_code: str | None, error: str | None) -> str:
@@ -88,9 +89,9 @@ def fingerprint_of(error_code: str | None, error: str | None) -> str:
 def _put_back_row(one: PutBack) -> tuple[Any, ...]:
     tenant_id, key_id = one.tenant_id, one.key_id
     return (
-        one.id, one.attempt, one.state, one.refund, one.delay_seconds, seal(tenant_id, "error", one.error, key_id),
-        one.error_code, seal(tenant_id, "payload", one.payload, key_id), one.job,
-        seal(tenant_id, "deferral", one.deferral, key_id),
+        one.id, one.attempt, one.state, one.refund, float(one.delay_seconds),
+        seal(tenant_id, "error", one.error, key_id), one.error_code,
+        seal(tenant_id, "payload", one.payload, key_id), one.job, seal(tenant_id, "deferral", one.deferral, key_id),
     )  # fmt: skip
 
 
@@ -106,9 +107,8 @@ def finish(
         one = dict(zip(_CLOSING, _closing_row(closings[0]), strict=True))
         closed = fetch_as(connection, TRANSITIONS["finish_one"], values | one, _closed)
     else:
-        closed = fetch_as(
-            connection, TRANSITIONS["finish"], values | columns(_CLOSING, map(_closing_row, closings)), _closed
-        )
+        given = columns(_CLOSING, map(_closing_row, closings)) | {"id": uuid_array([one.id for one in closings])}
+        closed = fetch_as(connection, TRANSITIONS["finish"], values | given, _closed)
     if any(run.parent_id for run in closed):
         closed += close_parents(connection, closed)
     return closed

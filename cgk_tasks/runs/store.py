@@ -33,6 +33,7 @@ from cgk_tasks.sql.postgres import (
     fetch_as,
     statements,
     transaction,
+    uuid_array,
 )
 from cgk_tasks.tenancy.models import Tenant
 
@@ -68,13 +69,13 @@ class Claimed(NamedTuple):
     started_at: datetime
     parent_id: str | None
     sealed_canvas: bytes | None
-    tenant: Tenant | None
     sealed_cursor: bytes | None = None
     key_id: str | None = None
     first_failed_at: datetime | None = None
     scheduled_for: datetime | None = None
     trace: str | None = None
     expires_at: datetime | None = None
+    tenant: Tenant | None = None
 
     @property
     def payload(self) -> str:
@@ -213,7 +214,7 @@ def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
         if len(ids) == 1:
             runs = fetch_as(connection, TRANSITIONS["claim_one"], values | {"id": ids[0]}, _claimed_or_held)
         else:
-            runs = fetch_as(connection, TRANSITIONS["claim"], values | {"ids": list(ids)}, _claimed_or_held)
+            runs = fetch_as(connection, TRANSITIONS["claim"], values | {"ids": uuid_array(ids)}, _claimed_or_held)
     claimed = {run.id: run for run in runs if run is not None}
     return [claimed[run_id] for run_id in ids if run_id in claimed]
 
@@ -233,20 +234,15 @@ def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> li
 
 def _claimed_or_held(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Claimed | None]:
     """Reads a row of `claim` or `running`; None where the run is held instead. The tenant's columns come with it."""
-
-    def of(names: Sequence[str]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-        return itemgetter(*map(columns.index, names))
-
-    place = Claimed._fields.index("tenant")
-    before, after = of(Claimed._fields[:place]), of(Claimed._fields[place + 1 :])
-    of_tenant = of(("tenant", "status", "isolation", "schema_name", "role_name"))
+    own = itemgetter(*map(columns.index, Claimed._fields[:-1]))
+    of_tenant = itemgetter(*map(columns.index, ("tenant", "status", "isolation", "schema_name", "role_name")))
     state, tenant_id = columns.index("state"), columns.index("tenant")
 
     def read(row: tuple[Any, ...]) -> Claimed | None:
         if row[state] != "running":
             return None
         tenant = _tenant(*of_tenant(row)) if row[tenant_id] is not None else None
-        return Claimed._make((*before(row), tenant, *after(row)))
+        return Claimed._make((*own(row), tenant))
 
     return read
 

@@ -4,20 +4,20 @@
 UPDATE cgk.runs r SET key_id = r.key_id
   FROM (SELECT id FROM cgk.runs
          WHERE id > %(after)s::uuid
-           AND (sealed_payload IS NULL OR (search_fields IS NULL AND event = ANY(%(events)s::text[])))
+           AND (sealed_payload IS NULL OR (search_fields IS NULL AND event = ANY(%(events)b::text[])))
          ORDER BY id LIMIT %(limit)s FOR UPDATE) AS batch
  WHERE r.id = batch.id
-RETURNING r.id::text, r.tenant_id, r.event, r.key_id, CASE WHEN r.event = ANY(%(events)s::text[]) THEN r.sealed_payload END
+RETURNING r.id::text, r.tenant_id, r.event, r.key_id, CASE WHEN r.event = ANY(%(events)b::text[]) THEN r.sealed_payload END
           AS sealed_payload;
 
 -- name: convert_run_history
 UPDATE cgk.run_history r SET key_id = r.key_id
   FROM (SELECT tableoid AS part, ctid AS place FROM cgk.run_history
          WHERE id > %(after)s::uuid
-           AND (sealed_payload IS NULL OR (search_fields IS NULL AND event = ANY(%(events)s::text[])))
+           AND (sealed_payload IS NULL OR (search_fields IS NULL AND event = ANY(%(events)b::text[])))
          ORDER BY id LIMIT %(limit)s FOR UPDATE) AS batch
  WHERE r.tableoid = batch.part AND r.ctid = batch.place
-RETURNING r.id::text, r.tenant_id, r.event, r.key_id, CASE WHEN r.event = ANY(%(events)s::text[]) THEN r.sealed_payload END
+RETURNING r.id::text, r.tenant_id, r.event, r.key_id, CASE WHEN r.event = ANY(%(events)b::text[]) THEN r.sealed_payload END
           AS sealed_payload;
 
 -- name: convert_run_logs
@@ -46,11 +46,11 @@ RETURNING r.id::text;
 
 -- name: set_search_fields_of_runs
 UPDATE cgk.runs r SET search_fields = f.search_fields
-  FROM unnest(%(ids)s::uuid[], %(search_fields)s::text[]) AS f (id, search_fields) WHERE r.id = f.id;
+  FROM unnest(%(ids)s::uuid[], %(search_fields)b::text[]) AS f (id, search_fields) WHERE r.id = f.id;
 
 -- name: set_search_fields_of_run_history
 UPDATE cgk.run_history r SET search_fields = f.search_fields
-  FROM unnest(%(ids)s::uuid[], %(search_fields)s::text[]) AS f (id, search_fields)
+  FROM unnest(%(ids)s::uuid[], %(search_fields)b::text[]) AS f (id, search_fields)
  WHERE r.id = f.id AND r.search_fields IS NULL;
 
 -- name: partitions_without_index

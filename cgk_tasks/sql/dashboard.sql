@@ -65,7 +65,7 @@ r.error_code = %(error_code)s
 -- Quick look at all of them first; then at the fields that the event marks as searchable now, and at no others.
 CASE WHEN coalesce(strpos(r.search_fields, %(text)s), 0) = 0 THEN false
      ELSE EXISTS (SELECT FROM unnest(string_to_array(r.search_fields, E'\n')) AS field (line)
-                    JOIN unnest(%(searchable_events)s::text[], %(searchable_fields)s::text[]) AS s (event, name)
+                    JOIN unnest(%(searchable_events)b::text[], %(searchable_fields)b::text[]) AS s (event, name)
                       ON s.event = r.event AND starts_with(field.line, s.name || '=')
                    WHERE strpos(substr(field.line, length(s.name) + 2), %(text)s) > 0) END
 
@@ -206,7 +206,7 @@ SELECT id::text, tenant_id, event, job, queue, priority, sealed_payload, max_att
 
 -- name: discard
 INSERT INTO cgk.discarded_runs (run_id, closed_at, audit_id)
-SELECT run_id, closed_at, %(audit_id)s FROM unnest(%(ids)s::uuid[], %(closed_at)s::timestamptz[]) AS d (run_id, closed_at)
+SELECT run_id, closed_at, %(audit_id)s FROM unnest(%(ids)s::uuid[], %(closed_at)b::timestamptz[]) AS d (run_id, closed_at)
 ON CONFLICT (run_id) DO NOTHING;
 
 -- name: begin_action

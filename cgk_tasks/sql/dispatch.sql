@@ -128,7 +128,7 @@ SELECT event, mean_seconds FROM cgk.run_times;
 -- name: note_run_times
 -- A moving mean: slow runs count at once, quick ones little by little, so that packets are rather too short.
 INSERT INTO cgk.run_times AS known (event, mean_seconds)
-SELECT event, mean_seconds FROM unnest(%(event)s::text[], %(mean_seconds)s::float8[]) AS new (event, mean_seconds)
+SELECT event, mean_seconds FROM unnest(%(event)b::text[], %(mean_seconds)b::float8[]) AS new (event, mean_seconds)
 ON CONFLICT (event) DO UPDATE
    SET mean_seconds = greatest(EXCLUDED.mean_seconds, known.mean_seconds * 0.5 + EXCLUDED.mean_seconds * 0.5),
        noted_at = now();

@@ -3,8 +3,8 @@
 INSERT INTO cgk.run_logs (run_id, tenant_id, attempt, size, left_out, line_count, sealed_lines, key_id)
 SELECT n.run_id, n.tenant_id, n.attempt, n.size, n.left_out, n.line_count, n.sealed_lines, n.key_id
   FROM (SELECT set_config('synchronous_commit', 'off', true)) AS flush,
-       unnest(%(run_id)s::uuid[], %(tenant_id)s::text[], %(attempt)s::int[], %(size)s::int[], %(left_out)s::int[],
-              %(line_count)s::int[], %(sealed_lines)s::bytea[], %(key_id)s::text[])
+       unnest(%(run_id)s::uuid[], %(tenant_id)b::text[], %(attempt)b::int[], %(size)b::int[], %(left_out)b::int[],
+              %(line_count)b::int[], %(sealed_lines)b::bytea[], %(key_id)b::text[])
            AS n (run_id, tenant_id, attempt, size, left_out, line_count, sealed_lines, key_id);
 
 -- name: make_room

@@ -10,7 +10,7 @@ WITH counted AS MATERIALIZED (
     SELECT c.*, CASE WHEN c.state = 'running' THEN NULL
                      WHEN t.status = 'suspended' THEN 'tenant_suspended'
                      WHEN q.queue IS NOT NULL THEN 'queue_paused'
-                     WHEN c.is_due AND NOT c.queue = ANY(%(queues)s::text[]) THEN 'no_worker'
+                     WHEN c.is_due AND NOT c.queue = ANY(%(queues)b::text[]) THEN 'no_worker'
                      WHEN c.is_due OR c.state = 'pending' THEN 'none'
                      WHEN c.state = 'retrying' THEN 'backoff'
                      ELSE 'not_due' END AS gate
@@ -64,7 +64,7 @@ SELECT event, floor(extract(epoch FROM closed_at) / %(window)s)::bigint AS slot,
        (array_agg(error_code ORDER BY closed_at DESC))[1] AS error_code
   FROM cgk.run_history
  WHERE state = 'failed' AND closed_at > now() - make_interval(secs => %(seconds)s) AND event <> %(alert)s
-   AND (%(events)s::text[] IS NULL OR event = ANY(%(events)s::text[]))
+   AND (%(events)b::text[] IS NULL OR event = ANY(%(events)b::text[]))
  GROUP BY event, slot ORDER BY slot, event;
 
 -- name: waiting_longest

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnyConnection", "Connection", "Row", "autocommit", "close_pools", "close_with_pools", "copy",
     "execute", "explain", "fetch", "fetch_as", "flush", "flushing", "is_away", "open_connections",
-    "parameters", "retry_while_unavailable", "script", "statements", "transaction",
+    "parameters", "retry_while_unavailable", "script", "statements", "transaction", "uuid_array",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -180,6 +180,11 @@ def retry_conflicts(action: Callable[[], T], tries: int = 5) -> T:
 def is_not_migrated(exc: BaseException) -> bool:
     """Whether a statement of cgk_tasks failed because its tables are not there, or are those of an older version."""
     return isinstance(exc, pg_errors.UndefinedTable | pg_errors.InvalidSchemaName | pg_errors.UndefinedColumn)
+
+
+def uuid_array(ids: Iterable[str]) -> str:
+    """A parameter for uuid[], for the statements of packets: psycopg looks at each character of a list of texts."""
+    return f"{{{','.join(ids)}}}"
 
 
 def explain(exc: Exception) -> StoreError:

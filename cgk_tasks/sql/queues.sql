@@ -31,7 +31,7 @@ WITH open AS (
      WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s) GROUP BY queue
 ), known AS (
     SELECT queue FROM open UNION SELECT queue FROM listening UNION SELECT queue FROM cgk.paused_queues
-    UNION SELECT unnest(%(named)s::text[])
+    UNION SELECT unnest(%(named)b::text[])
 )
 SELECT queue, coalesce(waiting, 0) AS waiting, coalesce(running, 0) AS running, coalesce(held, 0) AS held,
        coalesce(later, 0) AS later, oldest_seconds, coalesce(workers, 0) AS workers, paused_at, paused_by, reason

@@ -18,7 +18,7 @@ SELECT id::text FROM cgk.run_history WHERE id = ANY(%(ids)s::uuid[]);
 -- Rows that come back are ours; the others belong to an earlier run. Waits for a concurrent sender of the same key.
 INSERT INTO cgk.idempotency_keys (tenant_id, event, key, run_id, payload_hash, expires_at)
 SELECT tenant_id, event, key, run_id, payload_hash, now() + make_interval(secs => %(seconds)s)
-  FROM unnest(%(tenant_id)s::text[], %(event)s::text[], %(key)s::text[], %(run_id)s::uuid[], %(payload_hash)s::bytea[])
+  FROM unnest(%(tenant_id)b::text[], %(event)b::text[], %(key)b::text[], %(run_id)s::uuid[], %(payload_hash)b::bytea[])
        AS new (tenant_id, event, key, run_id, payload_hash)
 ON CONFLICT (tenant_id, event, key) DO UPDATE
    SET run_id = EXCLUDED.run_id, payload_hash = EXCLUDED.payload_hash, expires_at = EXCLUDED.expires_at
@@ -28,7 +28,7 @@ RETURNING run_id::text;
 -- name: find_keys
 SELECT k.tenant_id, k.event, k.key, k.run_id::text, k.payload_hash
   FROM cgk.idempotency_keys k
-  JOIN unnest(%(tenant_id)s::text[], %(event)s::text[], %(key)s::text[]) AS wanted (tenant_id, event, key)
+  JOIN unnest(%(tenant_id)b::text[], %(event)b::text[], %(key)b::text[]) AS wanted (tenant_id, event, key)
  USING (tenant_id, event, key);
 
 -- name: get_run

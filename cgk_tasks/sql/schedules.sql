@@ -59,7 +59,7 @@ SELECT t.id AS tenant_id, coalesce(r.id, h.id)::text AS run_id, coalesce(r.state
 -- Many workers say the same: what one has said in the last ten minutes costs the others a look.
 INSERT INTO cgk.job_events (event, queue, priority)
 SELECT e.event, e.queue, e.priority
-  FROM unnest(%(events)s::text[], %(queues)s::text[], %(priorities)s::smallint[]) AS e (event, queue, priority)
+  FROM unnest(%(events)b::text[], %(queues)b::text[], %(priorities)b::smallint[]) AS e (event, queue, priority)
  WHERE NOT EXISTS (
     SELECT FROM cgk.job_events k
      WHERE k.event = e.event AND k.seen_at > now() - interval '10 minutes'
@@ -141,9 +141,9 @@ SELECT s.id::text, s.tenant_id, s.event, s.sealed_payload, s.key_id, s.cron, s.t
 -- name: next_tenant_schedule
 -- events: only schedules of these, NULL for all.
 SELECT min(next_at) AS next_at FROM cgk.tenant_schedules
- WHERE NOT is_paused AND (%(events)s::text[] IS NULL OR event = ANY(%(events)s::text[]));
+ WHERE NOT is_paused AND (%(events)b::text[] IS NULL OR event = ANY(%(events)b::text[]));
 
 -- name: advance_tenant_schedules
 UPDATE cgk.tenant_schedules s SET done_until = n.done_until, next_at = n.next_at
-  FROM unnest(%(id)s::uuid[], %(done_until)s::timestamptz[], %(next_at)s::timestamptz[]) AS n (id, done_until, next_at)
+  FROM unnest(%(id)s::uuid[], %(done_until)b::timestamptz[], %(next_at)b::timestamptz[]) AS n (id, done_until, next_at)
  WHERE s.id = n.id;

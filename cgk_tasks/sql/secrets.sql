@@ -13,15 +13,15 @@ SELECT CASE WHEN starts_with(value, 'sealed:1:') THEN split_part(value, ':', 3) 
 -- name: replace_tenant_setting
 -- Only what nobody has changed meanwhile. When it was changed stays.
 UPDATE cgk.tenant_settings t SET value = n.after
-  FROM unnest(%(tenant_id)s::text[], %(id)s::text[], %(before)s::text[], %(after)s::text[]) AS n (tenant_id, id, before, after)
+  FROM unnest(%(tenant_id)b::text[], %(id)b::text[], %(before)b::text[], %(after)b::text[]) AS n (tenant_id, id, before, after)
  WHERE t.tenant_id = n.tenant_id AND t.name = n.id AND t.value = n.before;
 
 -- name: replace_webhook_secret
 UPDATE cgk.webhook_endpoints e SET secret = n.after
-  FROM unnest(%(tenant_id)s::text[], %(id)s::uuid[], %(before)s::text[], %(after)s::text[]) AS n (tenant_id, id, before, after)
+  FROM unnest(%(tenant_id)b::text[], %(id)s::uuid[], %(before)b::text[], %(after)b::text[]) AS n (tenant_id, id, before, after)
  WHERE e.tenant_id = n.tenant_id AND e.id = n.id AND e.secret = n.before;
 
 -- name: replace_old_webhook_secret
 UPDATE cgk.webhook_endpoints e SET old_secret = n.after
-  FROM unnest(%(tenant_id)s::text[], %(id)s::uuid[], %(before)s::text[], %(after)s::text[]) AS n (tenant_id, id, before, after)
+  FROM unnest(%(tenant_id)b::text[], %(id)s::uuid[], %(before)b::text[], %(after)b::text[]) AS n (tenant_id, id, before, after)
  WHERE e.tenant_id = n.tenant_id AND e.id = n.id AND e.old_secret = n.before;

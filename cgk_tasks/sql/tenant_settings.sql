@@ -1,5 +1,5 @@
 -- name: get_settings
-SELECT name, value FROM cgk.tenant_settings WHERE tenant_id = %(tenant_id)s AND name = ANY(%(names)s::text[]);
+SELECT name, value FROM cgk.tenant_settings WHERE tenant_id = %(tenant_id)s AND name = ANY(%(names)b::text[]);
 
 -- name: set_setting
 INSERT INTO cgk.tenant_settings (tenant_id, name, value) VALUES (%(tenant_id)s, %(name)s, %(value)s)

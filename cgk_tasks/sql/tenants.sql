@@ -2,7 +2,7 @@
 SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE id = %(id)s;
 
 -- name: get_tenants
-SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE id = ANY(%(ids)s::text[]);
+SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE id = ANY(%(ids)b::text[]);
 
 -- name: list_tenants
 SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants ORDER BY id;
@@ -47,12 +47,12 @@ RETURNING id, status, isolation, schema_name, role_name;
 -- name: suspend_missing_tenants
 -- The platform's query found them once and no longer lists them: suspended, never deleted.
 UPDATE cgk.tenants SET status = 'suspended', suspended_at = now(), suspended_by = 'CGK_TENANTS_QUERY'
- WHERE status = 'active' AND source = 'query' AND NOT id = ANY(%(ids)s::text[]);
+ WHERE status = 'active' AND source = 'query' AND NOT id = ANY(%(ids)b::text[]);
 
 -- name: resume_listed_tenants
 -- Only those that the query suspended; what a person suspended stays suspended.
 UPDATE cgk.tenants SET status = 'active', suspended_at = NULL, suspended_by = NULL
- WHERE status = 'suspended' AND suspended_by = 'CGK_TENANTS_QUERY' AND id = ANY(%(ids)s::text[]);
+ WHERE status = 'suspended' AND suspended_by = 'CGK_TENANTS_QUERY' AND id = ANY(%(ids)b::text[]);
 
 -- name: enter_tenant
 -- SET LOCAL by another name: ends with the transaction, so nothing leaks through a connection pool.

@@ -78,11 +78,11 @@ NULL::uuid AS replay_of, NULL::bytea AS sealed_canvas, NULL::text AS trace
 -- name: insert_runs
 -- Thousands at once.
 {{insert((SELECT given.*, NULL::text AS schedule
-          FROM unnest(%(id)s::uuid[], %(tenant_id)s::text[], %(event)s::text[], %(job)s::text[], %(state)s::text[],
-                      %(queue)s::text[], %(priority)s::smallint[], %(sealed_payload)s::bytea[], %(max_attempts)s::int[],
-                      %(run_at)s::timestamptz[], %(expires_at)s::timestamptz[], %(parent_id)s::uuid[],
-                      %(replay_of)s::uuid[], %(idempotency_key)s::text[], %(sealed_canvas)s::bytea[],
-                      %(scheduled_for)s::timestamptz[], %(trace)s::text[], %(key_id)s::text[], %(search_fields)s::text[])
+          FROM unnest(%(id)s::uuid[], %(tenant_id)b::text[], %(event)b::text[], %(job)b::text[], %(state)b::text[],
+                      %(queue)b::text[], %(priority)b::smallint[], %(sealed_payload)b::bytea[], %(max_attempts)b::int[],
+                      %(run_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(parent_id)s::uuid[],
+                      %(replay_of)s::uuid[], %(idempotency_key)b::text[], %(sealed_canvas)b::bytea[],
+                      %(scheduled_for)b::timestamptz[], %(trace)b::text[], %(key_id)b::text[], %(search_fields)b::text[])
                AS given (id, tenant_id, event, job, state, queue, priority, sealed_payload, max_attempts, run_at,
                          expires_at, parent_id, replay_of, idempotency_key, sealed_canvas, scheduled_for, trace, key_id,
                          search_fields)) AS new)}};
@@ -111,7 +111,7 @@ WITH candidates AS MATERIALIZED (
     SELECT g.*, cgk.tick_run_id(%(schedule)s, g.tenant_id, %(scheduled_for)s) AS run_id,
            greatest(%(scheduled_for)s::timestamptz + make_interval(secs => coalesce(o.shift_seconds, 0)), %(starts_at)s)
                + cgk.spread_offset(%(schedule)s, g.tenant_id, %(spread)s) AS run_at
-      FROM unnest(%(tenants)s::text[], %(sealed_payload)s::bytea[], %(payload_hash)s::bytea[], %(key_id)s::text[])
+      FROM unnest(%(tenants)b::text[], %(sealed_payload)b::bytea[], %(payload_hash)b::bytea[], %(key_id)b::text[])
            AS g (tenant_id, sealed_payload, payload_hash, key_id)
       LEFT JOIN cgk.schedule_overrides o ON o.schedule = %(schedule)s AND o.tenant_id = g.tenant_id
 ), keys AS (
@@ -137,9 +137,9 @@ SELECT count(*) AS runs, coalesce(array_agg(id::text) FILTER (WHERE state = 'pen
 -- One run for each due tick of schedules that tenants made, with its idempotency key.
 WITH wanted AS MATERIALIZED (
     SELECT w.*, cgk.tick_run_id(w.schedule, w.tenant_id, w.scheduled_for) AS run_id
-      FROM unnest(%(schedule)s::text[], %(tenant_id)s::text[], %(event)s::text[], %(sealed_payload)s::bytea[],
-                  %(payload_hash)s::bytea[], %(key_id)s::text[], %(search_fields)s::text[],
-                  %(scheduled_for)s::timestamptz[], %(key)s::text[], %(overlap)s::text[])
+      FROM unnest(%(schedule)b::text[], %(tenant_id)b::text[], %(event)b::text[], %(sealed_payload)b::bytea[],
+                  %(payload_hash)b::bytea[], %(key_id)b::text[], %(search_fields)b::text[],
+                  %(scheduled_for)b::timestamptz[], %(key)b::text[], %(overlap)b::text[])
            AS w (schedule, tenant_id, event, sealed_payload, payload_hash, key_id, search_fields, scheduled_for, key,
                  overlap)
      WHERE w.overlap <> 'skip'
@@ -271,7 +271,7 @@ SELECT {{is_barred}} AS barred;
 UPDATE cgk.runs r
    SET state = 'running', attempt = held.attempt, worker_id = %(worker_id)s::uuid, worker_pid = held.pid,
        started_at = clock_timestamp()
-  FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(pids)s::int[]) AS held (id, attempt, pid)
+  FROM unnest(%(ids)s::uuid[], %(attempts)b::int[], %(pids)b::int[]) AS held (id, attempt, pid)
  WHERE r.id = held.id AND r.state = 'pending' AND r.attempt = held.attempt - 1
 RETURNING r.id::text;
 
@@ -311,8 +311,8 @@ UPDATE cgk.runs r
        last_error_code = coalesce(o.error_code, r.last_error_code),
        sealed_deferral = o.deferral,
        worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
-  FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(state)s::text[], %(refund)s::int[], %(delay_seconds)s::float8[],
-              %(error)s::bytea[], %(error_code)s::text[], %(payload)s::bytea[], %(job)s::text[], %(deferral)s::bytea[])
+  FROM unnest(%(id)s::uuid[], %(attempt)b::int[], %(state)b::text[], %(refund)b::int[], %(delay_seconds)b::float8[],
+              %(error)b::bytea[], %(error_code)b::text[], %(payload)b::bytea[], %(job)b::text[], %(deferral)b::bytea[])
        AS o (id, attempt, state, refund, delay_seconds, error, error_code, payload, job, deferral)
  WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
    AND r.cancel_requested_at IS NULL
@@ -338,7 +338,7 @@ UPDATE cgk.runs r
        sealed_errors = {{errors_with(error)}}, errors_left_out = {{errors_left_out_with(error)}},
        first_failed_at = CASE WHEN error IS NULL THEN r.first_failed_at ELSE coalesce(r.first_failed_at, now()) END,
        last_error_code = coalesce(%(error_code)s::text, r.last_error_code)
-  FROM unnest(%(ids)s::uuid[], %(errors)s::bytea[]) AS lost (id, error) WHERE r.id = lost.id AND r.state = 'running'
+  FROM unnest(%(ids)s::uuid[], %(errors)b::bytea[]) AS lost (id, error) WHERE r.id = lost.id AND r.state = 'running'
 RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: count_down_children
@@ -404,9 +404,9 @@ RETURNING id::text, parent_id::text, state;
 -- name: finish
 -- The same for a packet. The arrays become rows once: joined as they are, they would be read again for each run.
 {{close(USING (WITH given AS MATERIALIZED (
-                 SELECT * FROM unnest(%(id)s::uuid[], %(attempt)s::int[], %(job)s::text[], %(state)s::text[],
-                                      %(result)s::bytea[], %(error)s::bytea[], %(error_code)s::text[],
-                                      %(fingerprint)s::text[])
+                 SELECT * FROM unnest(%(id)s::uuid[], %(attempt)b::int[], %(job)b::text[], %(state)b::text[],
+                                      %(result)b::bytea[], %(error)b::bytea[], %(error_code)b::text[],
+                                      %(fingerprint)b::text[])
                                AS given (id, attempt, closed_by, closed_as, result, error, error_code, fingerprint))
              SELECT * FROM given) AS o
      WHERE r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt

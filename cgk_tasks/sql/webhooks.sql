@@ -52,7 +52,7 @@ SELECT id::text, source, topic, body, received_at
 -- One for each endpoint that wants the topic. patterns: all that match it.
 INSERT INTO cgk.webhook_deliveries (message_id, endpoint_id)
 SELECT %(message_id)s::uuid, id FROM cgk.webhook_endpoints
- WHERE tenant_id = %(tenant_id)s AND switched_off_at IS NULL AND topics && %(patterns)s::text[]
+ WHERE tenant_id = %(tenant_id)s AND switched_off_at IS NULL AND topics && %(patterns)b::text[]
 ON CONFLICT DO NOTHING;
 
 -- name: reopen_deliveries

@@ -48,21 +48,25 @@ _watched: WeakSet[sa.Engine] = WeakSet()
 
 
 class Guard:
-    """One transaction of a tenant's session. at_commit: done last in it, outside of the tenant."""
+    """One transaction of a tenant's session. driver: psycopg's connection, or another driver's, which tells less.
+    at_commit: done last in the transaction, outside of the tenant.
+    """
 
-    __slots__ = ("at_commit", "broken", "leaves", "prepares", "tenant")
+    __slots__ = ("at_commit", "broken", "driver", "leaves", "prepares", "tenant")
 
-    def __init__(self, tenant: Tenant) -> None:
+    def __init__(self, tenant: Tenant, driver: Any) -> None:
         self.tenant = tenant
+        self.driver = driver if isinstance(driver, psycopg.Connection) else None
         self.at_commit: Callable[[AnyConnection], None] | None = None
         self.broken: TenantContextError | None = None
         self.leaves = self.prepares = False
 
-    def require(self, driver: Any) -> None:
+    def require(self) -> None:
         """Raise TenantContextError unless the open transaction is the one that has entered the tenant."""
         if self.broken is not None:
             raise self.broken
-        if not isinstance(driver, psycopg.Connection):
+        driver = self.driver
+        if driver is None:
             return
         status = driver.pgconn.transaction_status
         if status == TransactionStatus.INTRANS:
@@ -96,9 +100,8 @@ def watch(engine: sa.Engine) -> None:
 
 def guard(connection: sa.Connection, tenant: Tenant) -> Guard:
     """Guard the transaction that has just entered the tenant. Raises TenantContextError if there is none."""
-    made = Guard(tenant)
-    driver = connection.connection.driver_connection
-    if isinstance(driver, psycopg.Connection) and driver.pgconn.transaction_status == TransactionStatus.IDLE:
+    made = Guard(tenant, connection.connection.driver_connection)
+    if made.driver is not None and made.driver.pgconn.transaction_status == TransactionStatus.IDLE:
         raise TenantContextError(
             f"A session of tenant {tenant.id!r} cannot work with isolation_level AUTOCOMMIT: without a transaction "
             "nothing confines it.",
@@ -112,7 +115,7 @@ def _before_statement(connection: sa.Connection, _cursor: Any, statement: str, *
     found: Guard | None = connection.info.get(_KEY)
     if found is None:
         return
-    found.require(connection.connection.driver_connection)
+    found.require()
     if isinstance(statement, Statement):
         return  # of cgk_tasks itself, such as a send in the session's transaction
     ends, found_leaves, prepares = _kind_of(statement)
@@ -137,14 +140,13 @@ def _before_commit(connection: sa.Connection) -> None:
     found: Guard | None = connection.info.get(_KEY)
     if found is None:
         return
-    driver = connection.connection.driver_connection
-    found.require(driver)
-    if found.leaves and isinstance(driver, psycopg.Connection):
+    found.require()
+    if found.leaves and found.driver is not None:
         # Within the transaction: behind PgBouncer the next one may be on another server's connection.
-        script(driver, b"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE NONE; " + _CLEAN)
+        script(found.driver, b"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE NONE; " + _CLEAN)
     if (action := found.at_commit) is not None:
         found.at_commit = None
-        action(driver if isinstance(driver, psycopg.Connection) else connection)
+        action(found.driver or connection)
 
 
 def _clean(dbapi_connection: Any, record: Any) -> None:

@@ -113,12 +113,12 @@ def logged(attempt: Attempt, call_next: Next) -> Any:
     if _stdlib_log.isEnabledFor(logging.DEBUG):  # asked here, because structlog asks late
         log.debug("run_started")
     outcome: Outcome = call_next(attempt)
-    seconds = round(attempt.seconds, 4)
-    error = type(outcome.exception).__name__
     if outcome.kind == "completed":
         if _stdlib_log.isEnabledFor(logging.INFO):
-            log.info("run_completed", seconds=seconds)
-    elif outcome.kind == "retry":
+            log.info("run_completed", seconds=round(attempt.seconds, 4))
+        return outcome
+    seconds, error = round(attempt.seconds, 4), type(outcome.exception).__name__
+    if outcome.kind == "retry":
         delay = round(outcome.delay_seconds, 3)
         log.warning("run_will_retry", seconds=seconds, code=outcome.error_code, delay_seconds=delay, error=error)
     elif outcome.kind == "failed":

@@ -177,7 +177,7 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
         recorder.fan_out(run, jobs)
         return None
     try:
-        payload, cursor = task.payload(run), decode(run.cursor)
+        payload, cursor = task.payload(run), None if run.sealed_cursor is None else decode(run.cursor)
     except Exception as exc:  # noqa: BLE001 - the event's model was changed, or what is stored is damaged
         return _close_failed(run, jobs[0].id, exc, recorder)
     ctx: JobContext[Any] = JobContext(

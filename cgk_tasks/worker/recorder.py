@@ -119,7 +119,7 @@ class Recorder:
 
     def _commit(self, run: Claimed, attempt: Attempt, outcome: Outcome, session: TenantSession) -> None:
         # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
-        later = self._share_flush and run.canvas is None and not session.is_listened_to
+        later = self._share_flush and run.sealed_canvas is None and not session.is_listened_to
         accepted: list[NewRun] = []
         committing = 0.0
 
@@ -183,7 +183,7 @@ class Recorder:
 
     def close(self, run: Claimed, closing: Closing, outcome: Outcome) -> None:
         """Close a run; at once if something follows from it (canvas), else with the rest of the packet."""
-        if run.canvas is None:
+        if run.sealed_canvas is None:
             self._gathered.append(closing)
             self._has_children |= run.parent_id is not None
             return
@@ -352,7 +352,7 @@ class Recorder:
         except Exception as exc:
             log.exception("outcome_not_recorded", run=closing.id, outcome=closing.state)
             failed = permanent_failure(OutcomeNotRecordedError(exc), closing.attempt)
-        minimal = replace(closing, state="failed", result=None, error=failed.error, error_code=failed.error_code)
+        minimal = closing._replace(state="failed", result=None, error=failed.error, error_code=failed.error_code)
         try:
             self._close_gathered([minimal])
         except Exception:
@@ -373,7 +373,7 @@ def _of_child(parents: T, default: T, jobs: T | None) -> T:
 
 
 def _completed(run: Claimed, attempt: Attempt, outcome: Outcome) -> Closing:
-    return _closing(run, "completed", attempt.job.id, result=outcome.result)
+    return Closing(run.id, run.tenant_id, run.attempt, "completed", attempt.job.id, outcome.result, key_id=run.key_id)
 
 
 def _closing(
@@ -381,8 +381,7 @@ def _closing(
     state: State,
     job_id: str | None,
     *,
-    result: str | None = None,
     error: str | None = None,
     error_code: str | None = None,
 ) -> Closing:
-    return Closing(run.id, run.tenant_id, run.attempt, state, job_id, result, error, error_code, run.key_id)
+    return Closing(run.id, run.tenant_id, run.attempt, state, job_id, None, error, error_code, run.key_id)
