@@ -14,6 +14,8 @@ from cgk_tasks import embedded
 from cgk_tasks.embedded import account
 from tests.embedded.embedded_support import servers_in, wait_until
 
+pytestmark = pytest.mark.slow
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start servers as another user")
 
 

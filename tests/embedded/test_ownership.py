@@ -11,6 +11,8 @@ from cgk_tasks.embedded import processes
 from cgk_tasks.errors import EmbeddedError
 from tests.embedded.embedded_support import servers_in, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_servers_stop_when_their_owner_comes_to_its_end(used_folder, start_owner):
     owner = start_owner(used_folder)

@@ -14,6 +14,8 @@ from cgk_tasks.embedded import account, processes, redis_server
 from cgk_tasks.errors import EmbeddedError
 from tests.embedded.embedded_support import servers_in
 
+pytestmark = pytest.mark.slow
+
 
 def put_letter(services):
     with psycopg.connect(services.database_url) as connection:

@@ -5,6 +5,7 @@ import uuid
 import psycopg
 import pytest
 
+from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.faults.journal import once, rows_written, wait_completed
 from tests.support.waiting import wait_until
 
@@ -40,6 +41,28 @@ class TestPatientWorkers:
         wait_completed(runs, 60)
         assert rows_written(runs) == once(runs)
         assert journal.overlaps == []
+
+    @pytest.mark.parametrize("worker_count", [3])
+    def test_leaders_that_die_one_after_another_hold_nothing_up(self, workers, journal):
+        runs = journal.send(4, delay=1.0)
+        for _ in range(2):
+            leader_of(workers).kill()
+        wait_completed(runs, 60)
+        assert rows_written(runs) == once(runs)
+
+
+def leader_of(workers):
+    """The living worker that dispatches, as soon as there is one."""
+
+    def find():
+        with autocommit() as connection:
+            rows = fetch(connection, "SELECT w.pid FROM cgk.leases l JOIN cgk.workers w ON w.id = l.holder")
+        pids = {row["pid"] for row in rows}
+        return next(
+            (node for node in workers if node.container.status == "running" and node.container.worker.pid in pids), None
+        )
+
+    return wait_until(find, 30, "a leader")
 
 
 def test_the_log_names_a_worker_of_elsewhere_that_all_claims_wait_for(worker, postgres, services, journal):

@@ -15,7 +15,7 @@ A_SEND_AT_MOST = 1.0
 """Half a second for the broker; the rest for PostgreSQL on a busy machine."""
 
 
-pytestmark = pytest.mark.usefixtures("worker_on_own_broker")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("worker_on_own_broker")]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.support.jobs import Behave
 from tests.support.tenancy_jobs import ProbeTelemetry
 from tests.support.waiting import wait_closed
 
-pytestmark = pytest.mark.usefixtures("worker_on_own_broker")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("worker_on_own_broker")]
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from tests.support.jobs import Behave
 from tests.support.waiting import wait_closed, wait_until
 from tests.support.workers import Worker
 
+pytestmark = pytest.mark.slow
+
 COMPLAINTS = ("worker_waits_for_tables", "heartbeat_failed", "supervisor_unavailable", "supervisor_failed")
 
 

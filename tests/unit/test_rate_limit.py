@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cgk_tasks.config import Settings, use_settings
 from cgk_tasks.embedded.redis_server import redis_binary
@@ -236,14 +238,14 @@ def test_keys_carry_the_prefix_of_the_deployment(client):
 
 
 def test_while_redis_is_away_nothing_is_granted(settings_with_redis):
-    away = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)
+    away = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=Retry(NoBackoff(), 0))
     with pytest.raises(redis.ConnectionError):
         shared_rate_limiter(max_concurrent=1, client=away).acquire("acme")
 
 
 def test_a_place_that_cannot_be_given_back_fails_no_job(client):
     permit = shared_rate_limiter(max_concurrent=1).acquire("acme")
-    away = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=None)
+    away = redis.Redis(unix_socket_path="/nonexistent/redis.sock", retry=Retry(NoBackoff(), 0))
     shared_rate_limiter(max_concurrent=1, client=away).release(permit)
 
 

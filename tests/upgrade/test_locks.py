@@ -10,6 +10,8 @@ from cgk_tasks.errors import StoreError
 from cgk_tasks.migrations import apply
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'cgk.runs'::regclass"
 
 

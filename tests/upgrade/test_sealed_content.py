@@ -15,6 +15,8 @@ from cgk_tasks.runs import logs, store
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.schedules import tenant_schedules
 
+pytestmark = pytest.mark.slow
+
 OLD, BOTH, NEW = "0012", "0013", "0014"
 ERRORS = [
     {

@@ -12,6 +12,8 @@ import pytest
 
 from cgk_tasks.celery_tasks.arguments import arguments_of, payload_of
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = [datetime(2026, 3, 1, 9, 30, tzinfo=UTC), Decimal("59.970"), UUID(int=7), b"\xff", 1, "text"]
 
 READ_AND_SENT_ON = """
