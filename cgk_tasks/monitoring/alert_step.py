@@ -14,6 +14,7 @@ from cgk_tasks.celery_tasks.supervisors import supervisor_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.monitoring.alerts import AlertWatch
+from cgk_tasks.recurring import RecurringWarning
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
@@ -47,13 +48,15 @@ class AlertStep(bootsteps.StartStopStep):
 
     def _watch(self, worker: WorkController) -> None:
         watch = AlertWatch()
+        unavailable = RecurringWarning(log, "alerts_unavailable", "alerts_available")
         while not self._stopping.wait(get_settings().alert_interval_seconds):
             supervisor = supervisor_of(worker.app)
             if supervisor is None or not supervisor.leads:
                 continue
             try:
                 watch.look()
+                unavailable.is_over()
             except (psycopg.Error, CgkTasksError) as exc:
-                log.warning("alerts_unavailable", reason=str(exc).strip())
+                unavailable.warn(reason=str(exc).strip())
             except Exception:
                 log.exception("alerts_failed")

@@ -28,6 +28,7 @@ from django.db.models import QuerySet  # noqa: E402
 from django_celery_beat.models import PeriodicTask  # noqa: E402
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry  # noqa: E402
 
+from cgk_tasks.recurring import RecurringWarning  # noqa: E402
 from cgk_tasks.schedules.django_schema import require_own_schema  # noqa: E402
 from cgk_tasks.schedules.engine import Engine  # noqa: E402
 from cgk_tasks.schedules.leadership import Leadership  # noqa: E402
@@ -50,6 +51,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
         self._engine = Engine(all_schedules())
         self._leads = False
         self._reload_at = 0.0
+        self._unavailable = RecurringWarning(log, "beat_unavailable", "beat_available")
         super().__init__(*args, **kwargs)
         self.sync_every_tasks = 1  # save on fire
         self.max_interval: float = min(self.max_interval, _LONGEST_PAUSE_SECONDS)
@@ -66,11 +68,12 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
             self._keep_in_step()
             pause = self._engine.tick()
             others: float = super().tick(*args, **kwargs)
+            self._unavailable.is_over()
             return min(pause, others, _LONGEST_PAUSE_SECONDS)
         except (psycopg.Error, sa.exc.SQLAlchemyError, DatabaseError, InterfaceError) as exc:
-            log.warning("beat_unavailable", reason=str(exc).strip(), hint="Is PostgreSQL up, and migrated?")
+            self._unavailable.warn(reason=str(exc).strip(), hint="Is PostgreSQL up, and migrated?")
         except CgkTasksError as exc:
-            log.warning("beat_unavailable", reason=str(exc))
+            self._unavailable.warn(reason=str(exc))
         self._reload_at = 0.0
         return _AFTER_ERROR_SECONDS
 

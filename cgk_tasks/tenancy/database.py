@@ -59,8 +59,16 @@ class TenantSession(Session):
         try:
             self.commit()
         except BaseException:
-            self.rollback()
+            if not found.has_lost_connection:
+                self.rollback()
             raise
+
+    def close(self) -> None:
+        """Also of a connection that was lost, of which SQLAlchemy may not know: it would be rolled back in vain."""
+        if self.guard is not None and self.guard.has_lost_connection:
+            self.invalidate()
+        else:
+            super().close()
 
     def get_bind(self, *args: Any, **kwargs: Any) -> sa.Engine | sa.Connection:
         """Refuses to work outside its tenant's context: a session that was kept too long must not be used there."""

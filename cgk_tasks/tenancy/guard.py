@@ -61,6 +61,10 @@ class Guard:
         self.broken: TenantContextError | None = None
         self.leaves = self.prepares = False
 
+    @property
+    def has_lost_connection(self) -> bool:
+        return self.driver is not None and self.driver.closed
+
     def require(self) -> None:
         """Raise TenantContextError unless the open transaction is the one that has entered the tenant."""
         if self.broken is not None:

@@ -121,3 +121,4 @@ def test_a_time_limit_of_the_server_is_a_recorded_failure_of_the_attempt(worker,
         administrator.execute(f"ALTER DATABASE cgk RESET {setting}")
     assert (status.state, status.error_code, status.deaths) == ("failed", "TIMEOUT", 0)
     assert [error["code"] for error in record_of(status.id)["errors"]] == ["TIMEOUT"]
+    assert "Exception during reset" not in worker.logs()

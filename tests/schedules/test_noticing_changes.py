@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
+from cgk_tasks.sql.postgres import autocommit
 from tests.schedules.conftest import rows
 
 
@@ -48,3 +50,15 @@ def test_a_change_from_a_machine_whose_clock_is_behind_is_noticed(leading):
     PeriodicTasks.objects.update(last_update=earlier)
     leading.tick()
     assert not is_enabled()
+
+
+def test_what_keeps_a_beat_from_its_work_is_said_once_and_so_is_its_end(leading):
+    with autocommit() as connection, capture_logs() as lines:
+        connection.execute("ALTER TABLE cgk.schedules RENAME TO schedules_elsewhere")
+        try:
+            for _ in range(3):
+                leading.tick()
+        finally:
+            connection.execute("ALTER TABLE cgk.schedules_elsewhere RENAME TO schedules")
+        leading.tick()
+    assert [line["event"] for line in lines] == ["beat_unavailable", "beat_available"]
