@@ -15,8 +15,8 @@ PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 test: .venv/.test
 	$(PYTEST) -m "not slow"
 
-# The rest: killed servers and workers, 3,000 runs under each fault, upgrades, whole tutorials, terminals, the dashboard,
-# type checkers, a simulated year.
+# The rest: private servers, killed servers and workers, 3,000 runs under each fault, upgrades, whole tutorials, terminals,
+# the dashboard, type checkers, a simulated year.
 test-slow: .venv/.test
 	$(PYTEST) -m slow
 

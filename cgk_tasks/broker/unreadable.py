@@ -57,7 +57,7 @@ def read_envelope(text: bytes | str) -> dict[str, Any]:
 
 
 def _json_of(text: bytes | str) -> Any:
-    """As Kombu reads it, ten times as fast where it marks no types, which a message of ours does not."""
+    """As Kombu reads it; three times as fast where it marks no types, which a message of ours does not."""
     if (b"__type__" if isinstance(text, bytes) else "__type__") not in text:  # type: ignore[operator]  # alike
         try:
             return from_json(text)

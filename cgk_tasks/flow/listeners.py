@@ -29,34 +29,35 @@ class Listeners:
 
     def __init__(self) -> None:
         self._reminders = Reminders()
-        self._queues: frozenset[str] = frozenset()
+        self._served: frozenset[str] | None = None
         self._asked_at = -math.inf
 
     def warn_of_unserved(self, runs: Iterable[NewRun]) -> None:
         """Log a line for each queue of these runs that no living worker listens to, once a minute for each."""
         queues = {run.queue for run in runs}
-        age = time.monotonic() - self._asked_at
-        if queues <= self._queues and age < _TRUST_SECONDS:
-            return
-        if (age >= _DOUBT_SECONDS and not self._ask()) or queues <= self._queues:
-            return
-        for queue in filter(self._reminders.is_time, sorted(queues - self._queues)):
+        trusted = _DOUBT_SECONDS if self._unserved(queues) else _TRUST_SECONDS
+        if time.monotonic() - self._asked_at >= trusted:
+            self._ask()
+        for queue in filter(self._reminders.is_time, sorted(self._unserved(queues))):
             log.warning(
                 "No living worker listens to queue %r, so its runs wait; workers listen to %s. Is its name right? "
                 "Start a worker with -Q %s, or add the queue to CGK_QUEUES of the workers.",
-                queue, ", ".join(sorted(self._queues)) or "none", queue,
+                queue, ", ".join(sorted(self._served or ())) or "none", queue,
             )  # fmt: skip
 
-    def _ask(self) -> bool:
-        """Whether PostgreSQL has said which queues are listened to."""
+    def _unserved(self, queues: set[str]) -> set[str]:
+        """Those of the queues that no worker listens to; none while nothing is known."""
+        return set() if self._served is None else queues - self._served
+
+    def _ask(self) -> None:
         self._asked_at = time.monotonic()  # first: other threads need not ask as well
         try:
             with autocommit() as connection:
                 rows = fetch(connection, SQL["served"], {"timeout": get_settings().worker_timeout_seconds})
         except psycopg.Error:
-            return False  # the send has worked, and that is what counts
-        self._queues = frozenset(row["queue"] for row in rows)
-        return True
+            self._served = None  # the send has worked, and that is what counts
+        else:
+            self._served = frozenset(row["queue"] for row in rows)
 
 
 LISTENERS = Part(Listeners)

@@ -18,6 +18,7 @@ from cgk_tasks.config.addresses import host_and_port
 from cgk_tasks.errors import CgkTasksError, ConfigurationError
 from cgk_tasks.monitoring.metric_names import BY_NAME
 from cgk_tasks.monitoring.open_runs import OpenRunsCounter
+from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.schedules.health import late_schedules, leading_beat
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.worker.dispatcher import LEASE
@@ -33,14 +34,16 @@ class ExporterCollector(Collector):
 
     def __init__(self) -> None:
         self._counter = OpenRunsCounter()
+        self._unavailable = RecurringWarning(log, "exporter_unavailable", "exporter_available")
 
     def collect(self) -> Iterator[Metric]:
         try:
             found = [*self._totals(), *self._open_runs(), *_schedules()]
         except (psycopg.Error, CgkTasksError) as exc:
-            log.warning("exporter_unavailable", reason=str(exc).strip())
+            self._unavailable.warn(reason=str(exc).strip())
             yield _family("cgk_database_up", [((), 0)])
             return
+        self._unavailable.is_over()
         yield _family("cgk_database_up", [((), 1)])
         yield from found
 

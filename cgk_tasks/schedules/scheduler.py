@@ -62,20 +62,25 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Make what is due, if this beat leads. Returns the seconds until the next look."""
         try:
-            if not self._leadership.take():
-                self._leads = False
-                return _STANDBY_SECONDS
-            self._keep_in_step()
-            pause = self._engine.tick()
-            others: float = super().tick(*args, **kwargs)
-            self._unavailable.is_over()
-            return min(pause, others, _LONGEST_PAUSE_SECONDS)
+            pause = self._tick(*args, **kwargs)
         except (psycopg.Error, sa.exc.SQLAlchemyError, DatabaseError, InterfaceError) as exc:
             self._unavailable.warn(reason=str(exc).strip(), hint="Is PostgreSQL up, and migrated?")
         except CgkTasksError as exc:
             self._unavailable.warn(reason=str(exc))
+        else:
+            self._unavailable.is_over()
+            return pause
         self._reload_at = 0.0
         return _AFTER_ERROR_SECONDS
+
+    def _tick(self, *args: Any, **kwargs: Any) -> float:
+        if not self._leadership.take():
+            self._leads = False
+            return _STANDBY_SECONDS
+        self._keep_in_step()
+        pause = self._engine.tick()
+        others: float = super().tick(*args, **kwargs)
+        return min(pause, others, _LONGEST_PAUSE_SECONDS)
 
     def _keep_in_step(self) -> None:
         """Read the entries again after taking over, after an operator's change, and every few minutes."""

@@ -6,7 +6,6 @@ by losing it: so there is no counter that could stay too high, and no lock that 
 
 from __future__ import annotations
 
-import select
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from weakref import WeakSet
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from cgk_tasks.sockets import has_input
 from cgk_tasks.sql.connecting import Connection
 
 CONNECTIONS_LIMIT = 45
@@ -111,12 +111,5 @@ class Pool:
 
 
 def is_open(connection: Connection) -> bool:
-    """An idle connection with something to read was closed by PostgreSQL.
-
-    A look at the socket costs a microsecond, a `SELECT 1` as much as a statement.
-    """
-    if connection.closed:
-        return False
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)
+    """An idle connection with something to read was closed by PostgreSQL."""
+    return not connection.closed and not has_input(connection.fileno())

@@ -59,12 +59,16 @@ class TenantSession(Session):
         try:
             self.commit()
         except BaseException:
-            if not found.has_lost_connection:
+            if found.has_lost_connection:
+                self.invalidate()
+            else:
                 self.rollback()
             raise
 
     def close(self) -> None:
-        """Also of a connection that was lost, of which SQLAlchemy may not know: it would be rolled back in vain."""
+        """Roll back and give the connection back. One that was lost is thrown away: SQLAlchemy, which may not know of
+        it, would try to roll back and log that it cannot.
+        """
         if self.guard is not None and self.guard.has_lost_connection:
             self.invalidate()
         else:

@@ -15,8 +15,10 @@ class MissingTables:
 
     def __init__(self) -> None:
         self._missing = RecurringWarning(log, "worker_waits_for_tables", "tables_found")
-        self.are_there = self._missing.is_over
-        """To be called when a heartbeat is on record."""
+
+    def are_there(self) -> None:
+        """A heartbeat is on record."""
+        self._missing.is_over()
 
     def explains(self, exc: Exception) -> bool:
         """Whether the tables are missing, which is then logged if it is time to."""

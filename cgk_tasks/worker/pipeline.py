@@ -239,8 +239,9 @@ def _close_unhandled(run: Claimed, recorder: Recorder) -> None:
 
 def _count_packet(runs: int) -> None:
     if counted := counters.shared():
-        counted.count("packets")
-        counted.count("packet_runs", runs)
+        if runs:
+            counted.count("packet_runs", runs)  # first: whoever reads meanwhile finds no packet without its runs
+            counted.count("packets")
         counted.level("connections", postgres.open_connections())
 
 

@@ -12,6 +12,7 @@ from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import door
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import tenant_context
 from tests.support.late_tasks import Late, late_task
 from tests.support.waiting import wait_closed
@@ -125,3 +126,14 @@ def test_a_send_asks_for_the_listeners_every_some_seconds_only(worker, forgetful
     finally:
         door.forget_observer(note)
     assert asked.count("queues.served") == 1
+
+
+def test_while_postgresql_does_not_say_who_listens_nobody_is_told_anything(worker, forgetful, caplog):
+    with autocommit() as connection:
+        connection.execute("ALTER TABLE cgk.workers RENAME TO workers_elsewhere")
+        try:
+            for _ in range(2):
+                send_job(late(), queue="nobody-asked")
+        finally:
+            connection.execute("ALTER TABLE cgk.workers_elsewhere RENAME TO workers")
+    assert [record for record in caplog.records if "No living worker" in record.getMessage()] == []
