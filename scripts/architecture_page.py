@@ -38,6 +38,7 @@ ROOMS = {
     "extras": "which packages come with which extra",
     "encryption_keys": "the form of an encryption key",
     "recurring": "a warning that would be logged again and again",
+    "sockets": "a look at idle connections",
     "errors": "the tree of errors",
     "embedded": "a private PostgreSQL and Redis",
     "moved": "the places where modules were before",
