@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
@@ -21,6 +21,7 @@ from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
+from cgk_tasks.celery_tasks.task_classes import tenant_class
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.celery_tasks.unhandled import UnhandledTask
 from cgk_tasks.config import get_settings
@@ -97,6 +98,20 @@ class CgkCelery(Celery[TenantTask]):
             parent.add_trail(result)
         return result
 
+    def _task_from_fun(  # type: ignore[override]  # the rest of Celery's options by keyword
+        self, fun: Callable[..., Any], name: str | None = None, base: type[Task[Any, Any]] | None = None, **options: Any
+    ) -> TenantTask:
+        """Celery makes every task of a function here."""
+        make: Any = super()._task_from_fun
+        task: TenantTask = make(fun, name, base=tenant_class(base or self.Task), **options)
+        return task
+
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Add a task that is a class, or an object of one."""
+        made = task() if isinstance(task, type) else task
+        made.__class__ = tenant_class(type(made))
+        return super().register_task(made, **options)
+
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:  # type: ignore[override]
         """Celery opens this around the members of a group, which are accepted all or none."""
@@ -111,9 +126,6 @@ class CgkCelery(Celery[TenantTask]):
             tenant_id = (kwargs or {}).get("tenantId") or (kwargs or {}).get("tenant_id")
         if tenant_id is None and here is not None:
             tenant_id = here.id
-        if tenant_id is None and self.current_worker_task is not None:
-            # What follows a `durable=False` task is sent after its tenant's context has ended.
-            tenant_id = (self.current_worker_task.request.headers or {}).get(TENANT_HEADER)
         if tenant_id is None:
             raise TenantMissingError(f"The task {name}")
         return {**(headers or {}), TENANT_HEADER: tenant_id}

@@ -112,6 +112,8 @@ def adapter_of(task: Task[Any, Any]) -> EventAdapter | FunctionAdapter:
 
 def _job_of(task: Task[Any, Any]) -> Job:
     """The job that runs a task's function, with the task's own hooks around it."""
+    # A class may have something around each of its runs, as Flask's users do with their application's context.
+    call = task if getattr(task, "has_own_call", False) else task.run
 
     def handler(ctx: JobContext[Any]) -> Any:
         args, kwargs = ctx.payload
@@ -119,7 +121,7 @@ def _job_of(task: Task[Any, Any]) -> Job:
         request: Any = task.request
         if request.get("errback"):
             args = _error_arguments(task, args)
-        value = task.run(*args, **kwargs)
+        value = call(*args, **kwargs)
         if put_off := request.get("retry_at_return"):
             raise put_off  # by `self.retry(throw=False)`
         return value

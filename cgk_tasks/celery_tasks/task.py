@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from billiard.einfo import ExceptionInfo
 from celery import Task
@@ -31,7 +32,7 @@ from cgk_tasks.worker.attempt import run_inline
 
 if TYPE_CHECKING:
     from celery import Signature
-    from celery.result import AsyncResult
+    from celery.result import AsyncResult, EagerResult
 
 Tracer = Callable[..., trace_ok_t]
 
@@ -53,11 +54,18 @@ class TenantTask(Task[Any, Any]):
 
     @property
     def __trace__(self) -> Tracer | None:
-        return self._trace_packet if self.durable else self._stock_trace
+        if self.durable:
+            return self._trace_packet
+        return self._trace_message if self._stock_trace else None
 
     @__trace__.setter
     def __trace__(self, tracer: Tracer | None) -> None:
         self._stock_trace = tracer
+
+    @property
+    def has_own_call(self) -> bool:
+        """Whether the class overrides `__call__`."""
+        return type(self).__call__ is not TenantTask.__call__
 
     def retry(self, *args: Any, **options: Any) -> Any:
         """Put the run back, as `Task.retry` in Celery. With `throw=False` this happens when the function returns."""
@@ -99,17 +107,26 @@ class TenantTask(Task[Any, Any]):
         return trace_ok_t(_exception_info(reported), TraceInfo(_state_of(reported), reported), seconds, repr(reported))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Called by Celery for telemetry (`durable=False`) and eager runs, and by code that calls the task directly."""
-        request = self.request
-        if request.called_directly:
+        """What a class's own `__call__` finds behind it: a run has its request and its tenant already."""
+        if self.request.called_directly:
             return super().__call__(*args, **kwargs)
-        tenant_id = (request.headers or {}).get(TENANT_HEADER) or kwargs.get("tenantId") or kwargs.get("tenant_id")
-        if tenant_id is None and not request.is_eager:
-            raise TenantMissingError(self.name)
+        return self.run(*args, **kwargs)
+
+    def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> EagerResult[Any]:  # type: ignore[override]
+        """Run the task here and now, as `Task.apply` in Celery, for the tenant of the headers if they name one."""
+        tenant_id = _tenant_of(options.get("headers"), kwargs)
+        with tenant_context(tenant_id) if tenant_id else nullcontext():
+            return super().apply(args, kwargs, **options)
+
+    def _trace_message(
+        self, uuid: str, args: Sequence[Any], kwargs: Mapping[str, Any], request: Mapping[str, Any] | None = None
+    ) -> trace_ok_t:
+        """Run a message of a task without a record, with Celery's tracer. What it sends on is the same tenant's."""
+        tenant_id = _tenant_of(request, kwargs)
         if tenant_id is None:
-            return self.run(*args, **kwargs)
+            raise TenantMissingError(self.name)
         with tenant_context(tenant_id):
-            return self.run(*args, **kwargs)
+            return cast("Tracer", self._stock_trace)(uuid, args, kwargs, request)
 
 
 class EventTask(TenantTask):
@@ -135,6 +152,12 @@ class EventTask(TenantTask):
         if args:
             raise CgkTasksError(f"{self.name} takes its fields by keyword: .delay(tenant_id=..., ...)")
         return super().apply_async(args, kwargs, **options)
+
+
+def _tenant_of(headers: Mapping[str, Any] | None, kwargs: Mapping[str, Any] | None) -> str | None:
+    """The tenant of a message: of its headers, or of an event's fields."""
+    kwargs = kwargs or {}
+    return (headers or {}).get(TENANT_HEADER) or kwargs.get("tenantId") or kwargs.get("tenant_id")
 
 
 def _adopt(task: TenantTask, context: Context) -> list[str]:
