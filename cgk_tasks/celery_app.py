@@ -16,7 +16,7 @@ from celery import Celery, Task, signals
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
-from cgk_tasks.celery_tasks import canvas, groups
+from cgk_tasks.celery_tasks import canvas, groups, publish_signals
 from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
@@ -82,6 +82,14 @@ class CgkCelery(Celery[TenantTask]):
                 name, args, kwargs, countdown=countdown, eta=eta, task_id=task_id, expires=expires,
                 headers=headers, **options,
             )  # fmt: skip
+        publication = None
+        if publish_signals.are_heard():
+            times = {"countdown": countdown, "eta": eta, "expires": expires}
+            headers = self._headers_with_tenant(name, kwargs, options.get("headers"))
+            publication = publish_signals.announce(
+                self, name, args, kwargs, times, {**options, "task_id": task_id, "headers": headers}
+            )
+            task_id, args, kwargs, options["headers"], _ = publication
         send_options = _send_options(countdown, eta, expires, options)
         if find_event(name) is not None:
             event = parse_event(name, dict(kwargs or {}))
@@ -96,6 +104,8 @@ class CgkCelery(Celery[TenantTask]):
         parent = self.current_worker_task
         if options.get("add_to_parent", True) and parent is not None:
             parent.add_trail(result)
+        if publication is not None:
+            publication.done()
         return result
 
     def _task_from_fun(  # type: ignore[override]  # the rest of Celery's options by keyword

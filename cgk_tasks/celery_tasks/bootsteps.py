@@ -28,6 +28,7 @@ from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.jobs.registry import routes_of_events
 from cgk_tasks.runs import tracing
+from cgk_tasks.runs.ends import Closed
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import Row
 from cgk_tasks.worker import identity, interruption, process_state
@@ -135,8 +136,8 @@ def _refuse_unreadable_url() -> None:
 
 
 def _pool(worker: WorkController) -> Pool:
-    def on_closed(row: Row) -> None:
-        canvas.closed_without_worker(worker.app, row)
+    def on_closed(run: Closed) -> None:
+        canvas.follow_closed([run], worker.app)
 
     def on_timed_out(run_ids: list[str], seconds: float) -> None:
         record_timed_out(worker.app, run_ids, seconds)

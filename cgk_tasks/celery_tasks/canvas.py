@@ -18,7 +18,7 @@ from celery.app.task import Context
 from celery.canvas import maybe_signature
 from celery.exceptions import TaskRevokedError
 
-from cgk_tasks.celery_tasks import groups
+from cgk_tasks.celery_tasks import groups, signalled_end
 from cgk_tasks.celery_tasks.arguments import arguments_of, as_json, result_of
 from cgk_tasks.celery_tasks.request import request_of
 from cgk_tasks.celery_tasks.upstream_failed import NOT_SENT
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from cgk_tasks.celery_tasks.result_backend import RunResultBackend
-    from cgk_tasks.sql.postgres import Row
     from cgk_tasks.worker.outcome import Outcome
 
 log = structlog.get_logger("cgk_tasks.canvas")
@@ -101,15 +100,21 @@ def follow(app: Celery[Any], run: Claimed, outcome: Outcome) -> None:
         _follow(app, run, lambda request: backend.mark_as_done(request.id, None, request))
 
 
-def closed_without_worker(app: Celery, row: Row) -> None:
-    """Send what follows a run that closed without a worker of its own.
+def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> None:
+    """Do what Celery does when runs have closed without a worker of their own: call their tasks' hooks, send its
+    signals, and send what follows them.
 
-    Expired, cancelled while it waited, a poison pill; or the parent of an event's several jobs, when the last one
-    ended.
+    They were cancelled while they waited, expired, or a poison pill; or the parents of an event's several jobs.
     """
+    for run in closed:
+        if run.has_canvas or signalled_end.concerns(run):
+            _follow_one(app or current_app, run)
+
+
+def _follow_one(app: Celery[Any], closed: Closed) -> None:
     unit = current_unit()
-    found = store.record_of(row["id"], unit.connection if unit else None)
-    if found is None or found["canvas"] is None:
+    found = store.record_of(closed.id, unit.connection if unit else None)
+    if found is None:
         return
     values: dict[str, Any] = {name: found.get(name) for name in _CLAIMED}
     kinds: tuple[Kind, ...] = ("payload", "canvas")
@@ -118,19 +123,18 @@ def closed_without_worker(app: Celery, row: Row) -> None:
     run, backend = Claimed(**values), cast("RunResultBackend", app.backend)
     if found["state"] == "completed":
         _follow(app, run, lambda request: _completed(backend, request, result_of(found)))
-    else:
-        error = backend.error_of(found)
-        _follow(app, run, lambda request: _failed(backend, request, error))
+        return
+    error = backend.error_of(found)
+
+    def failed(request: Context) -> None:
+        signalled_end.announce(app, request, found["state"], error)
+        if run.sealed_canvas is not None:
+            _failed(backend, request, error)
+
+    _follow(app, run, failed)
 
 
 _CLAIMED = Claimed._fields
-
-
-def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> None:
-    """Send what follows those of these runs that say they have a canvas: parents, and runs that were cancelled."""
-    for run in closed:
-        if run.has_canvas:
-            closed_without_worker(app or current_app, {"id": run.id})
 
 
 def _follow(app: Celery, run: Claimed, action: Callable[[Context], None]) -> None:

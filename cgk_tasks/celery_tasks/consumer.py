@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from celery import Celery
+from celery import Celery, signals
 from celery.worker.consumer import Consumer
 from kombu.common import ignore_errors
 from kombu.utils.json import dumps
@@ -81,6 +81,7 @@ class RunConsumer(Consumer):
                 if unfit is not None:
                     return self._set_aside(message, unfit.problem, unfit.refused)
                 if PACKET_HEADER in message.headers and message.headers["task"] not in self.app.tasks:
+                    self._announce_unknown(message, KeyError(message.headers["task"]))
                     message.headers["task"] = UNHANDLED
                 return receive(message)
             except UnreadableMessageError as exc:
@@ -101,12 +102,20 @@ class RunConsumer(Consumer):
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         self._set_aside(message, "it is no message for a Celery task")
+        signals.task_rejected.send(sender=self, message=message, exc=None)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - Celery's signature
         self._set_aside(message, f"it is no valid message for a Celery task ({type(exc).__name__})")
+        signals.task_rejected.send(sender=self, message=message, exc=exc)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - Celery's signature
         self._set_aside(message, _UNKNOWN, str(exc.args[0]) if exc.args else "")
+        self._announce_unknown(message, exc)
+
+    def _announce_unknown(self, message: Any, exc: Exception) -> None:
+        described = message.headers if "task" in message.headers else message.payload
+        name, message_id = described.get("task"), described.get("id")
+        signals.task_unknown.send(sender=self, message=message, exc=exc, name=name, id=message_id)
 
     def _set_aside(self, message: Any, problem: str, refused: str | None = None) -> None:
         # The message itself may name another queue than the one it lay in.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import structlog
@@ -10,6 +11,7 @@ from celery import Task, signals
 from celery.exceptions import Retry
 
 from cgk_tasks.celery_tasks.request import request_of
+from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.outcome import Outcome
@@ -28,7 +30,7 @@ class TaskHooks:
     def begin(self, attempt: Attempt) -> None:
         """Make `task.request` speak of this run while its job runs; send `task_prerun`."""
         task = self._task
-        args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), {})
+        args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), _fields_for_receivers(attempt.ctx.payload))
         context = request_of(self._run, args, kwargs, str(task.name))
         task.request_stack.push(context)
         if signals.task_prerun.receivers:
@@ -62,6 +64,10 @@ class TaskHooks:
                 reason = error.exc if isinstance(error, Retry) and error.exc else error
                 task.on_retry(reason, request.id, args, kwargs, _info(error))
                 signals.task_retry.send(sender=task, request=request, reason=error, einfo=_info(error))
+            elif state == "REVOKED":
+                signals.task_revoked.send(
+                    sender=task, request=request, terminated=True, signum=signal.SIGTERM, expired=False
+                )
             if state in {"SUCCESS", "FAILURE"}:
                 no_info: Any = None  # what Celery itself passes
                 task.after_return(state, value, request.id, args, kwargs, no_info)
@@ -74,13 +80,18 @@ class TaskHooks:
                 )
 
 
+_AT_THE_END = (
+    signals.task_success, signals.task_failure, signals.task_retry, signals.task_revoked, signals.task_postrun
+)  # fmt: skip
+
+
 def _is_listened_to() -> bool:
-    return bool(
-        signals.task_success.receivers
-        or signals.task_failure.receivers
-        or signals.task_retry.receivers
-        or signals.task_postrun.receivers
-    )
+    return any(one.receivers for one in _AT_THE_END)
+
+
+def _fields_for_receivers(event: TenantEvent) -> dict[str, Any]:
+    """An event's fields as what its task was called with; nobody else than receivers of signals asks for them."""
+    return event.model_dump() if signals.task_prerun.receivers or _is_listened_to() else {}
 
 
 def _celery_state(outcome: Outcome) -> str:

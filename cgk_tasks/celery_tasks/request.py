@@ -53,6 +53,8 @@ def _take_part(request: Context, kept: Mapping[str, Any]) -> None:
     request.group = kept.get("group_id")
     request.group_index = kept.get("group_index")
     request.headers = kept.get("headers") or {}
+    for name, value in request.headers.items():
+        vars(request).setdefault(name, value)  # as Celery has them: `request.headers["trace"]` and `request.trace`
     request.stamped_headers = kept.get("stamped_headers")
     request.stamps = kept.get("stamps") or {}
     request.replaced_task_nesting = kept.get("replaced_task_nesting", 0)

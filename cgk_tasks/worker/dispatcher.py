@@ -19,6 +19,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
 from cgk_tasks.runs import ends, partitions
+from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy.sync import sync_in_background
@@ -31,7 +32,8 @@ LEASE = "dispatcher"
 _HOUSEKEEPING_SECONDS = 3600.0
 _LOOK_FOR_LOST_SECONDS = 1.0
 
-RunClosed = Callable[[Row], None]
+RunClosed = Callable[[Closed], None]
+"""What is told of each run that closes without a worker, in the transaction that closes it."""
 """Called with the id of a run with a canvas that was closed without a worker, inside the transaction."""
 
 
@@ -170,13 +172,13 @@ def dispatches(rows: list[Row]) -> list[Dispatch]:
 
 
 def closed_without_worker(connection: Connection, rows: list[Row], on_closed: RunClosed | None) -> None:
-    """What follows when runs close that no worker holds: their parents, and what Celery's canvas linked to them."""
+    """What follows when runs close that no worker holds: their parents, and what Celery does then."""
     if not rows:
         return
     if counted := counters.shared():
         for row in rows:
             counted.ended(row["event"], row["state"])
     closed = ends.closed_of(rows) + ends.close_parents(connection, ends.closed_of(rows))
-    for run in closed:
-        if run.has_canvas and on_closed is not None:
-            on_closed({"id": run.id})
+    if on_closed is not None:
+        for run in closed:
+            on_closed(run)

@@ -1,0 +1,139 @@
+"""Celery's signals reach their receivers with the arguments that Celery gives."""
+
+import pytest
+from celery import signals
+
+from cgk_tasks.errors import TenantContextError
+from cgk_tasks.tenancy import tenant_context
+from tests.integration import signal_tasks as tasks
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("signals") / "notes"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def worker(start_worker, notes):
+    return start_worker(["tests.integration.signal_tasks"], **{tasks.NOTES: str(notes), "CGK_MAX_DEATHS": "1"})
+
+
+@pytest.fixture(autouse=True)
+def acme(worker):
+    with tenant_context("acme"):
+        yield
+
+
+@pytest.fixture
+def listen():
+    """Connects receivers that note what they are given, for one test."""
+    connected = []
+
+    def start(name, receiver):
+        signal = getattr(signals, name)
+        signal.connect(receiver, weak=False)
+        connected.append((signal, receiver))
+
+    yield start
+    for signal, receiver in connected:
+        signal.disconnect(receiver)
+
+
+def get(result):
+    return result.get(timeout=20, interval=0.02)
+
+
+def is_noted(notes, line):
+    wait_until(lambda: line in notes.read_text().splitlines(), what=f"no line {line!r}")
+
+
+def test_a_message_is_announced_when_a_worker_receives_it(notes):
+    get(tasks.add.delay(1))
+    is_noted(notes, "task_received signals.add")
+
+
+def test_an_events_task_shows_its_fields_to_receivers(notes):
+    tasks.app.send_task("signals.shipped", kwargs={"tenantId": "acme", "number": 7})
+    is_noted(notes, "task_prerun signals.shipped [] {'number': 7}")
+
+
+def test_a_running_task_that_is_revoked_is_announced_as_terminated(notes):
+    result = tasks.wait.delay()
+    wait_until(lambda: "task_prerun signals.wait [] {}" in notes.read_text())
+    result.revoke(terminate=True)
+    is_noted(notes, "task_revoked signals.wait terminated=True expired=False")
+
+
+def test_a_waiting_task_that_is_revoked_is_announced_where_it_is_revoked(listen):
+    seen = []
+    listen("task_revoked", lambda sender, request, **known: seen.append((sender.name, request.id, known["terminated"])))
+    result = tasks.add.apply_async((1,), countdown=600)
+    result.revoke()
+    assert seen == [("signals.add", result.id, False)]
+
+
+def test_a_task_that_expires_is_announced(notes):
+    tasks.add.apply_async((1,), expires=0.2, queue="nobody-serves-this")
+    is_noted(notes, "task_revoked signals.add terminated=False expired=True")
+
+
+def test_a_task_that_no_worker_knows_is_announced(notes):
+    tasks.app.send_task("signals.nobody_knows", args=(1,))
+    is_noted(notes, "task_unknown signals.nobody_knows KeyError acme")
+
+
+def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(notes):
+    tasks.die.delay("why")
+    is_noted(notes, "on_failure RunFailedError ['why']")
+    is_noted(notes, "task_failure signals.die ['why'] {}")
+    is_noted(notes, "after_return FAILURE")
+
+
+def test_receivers_see_the_message_that_celery_would_publish(listen):
+    seen = {}
+    listen("before_task_publish", lambda sender, **arguments: seen.update(arguments, sender=sender))
+    result = tasks.add.apply_async((1,), {"y": 2}, queue="elsewhere", countdown=600)
+    assert seen["sender"] == "signals.add"
+    assert seen["body"][:2] == ([1], {"y": 2})
+    assert seen["routing_key"] == "elsewhere"
+    known = {"id": result.id, "task": "signals.add", "tenant": "acme", "argsrepr": "[1]", "retries": 0}
+    assert known.items() <= seen["headers"].items()
+    assert seen["headers"]["eta"]
+    assert seen["properties"]["correlation_id"] == result.id
+
+
+def test_headers_that_a_receiver_adds_travel_with_the_run(listen):
+    listen("before_task_publish", lambda headers, **_: headers.update(trace="t-1"))
+    assert get(tasks.headers.delay()) == ["t-1", "t-1"]
+
+
+def test_arguments_that_a_receiver_changes_are_those_of_the_run(listen):
+    listen("before_task_publish", lambda body, **_: body[1].update(y=40))
+    assert get(tasks.add.delay(2)) == 42
+
+
+def test_a_receiver_that_raises_does_not_prevent_the_send(listen):
+    def fails(**_):
+        raise RuntimeError("a receiver's own fault")
+
+    listen("before_task_publish", fails)
+    assert get(tasks.add.delay(2)) == 3
+
+
+def test_receivers_are_told_once_the_run_is_accepted(listen):
+    seen = []
+    listen("after_task_publish", lambda sender, headers, **_: seen.append(("after", sender, headers["id"])))
+    listen("task_sent", lambda sender, task_id, args, **_: seen.append(("sent", sender, task_id, args)))
+    result = tasks.add.delay(1)
+    assert seen == [("after", "signals.add", result.id), ("sent", "signals.add", result.id, [1])]
+
+
+def test_receivers_are_not_told_of_a_run_that_is_refused(listen):
+    seen = []
+    listen("after_task_publish", lambda **_: seen.append(1))
+    with pytest.raises(TenantContextError):
+        tasks.add.apply_async((1,), headers={"tenant": "globex"})
+    assert not seen
