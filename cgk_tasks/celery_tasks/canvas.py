@@ -77,7 +77,8 @@ class CanvasFollow:
         follow(self._app, run, outcome)
 
     def closed(self, closed: Iterable[Closed]) -> None:
-        follow_closed(closed, self._app)
+        """Parents that their last child closed. Runs that an attempt closed are here as well, and have been followed."""
+        follow_closed([run for run in closed if run.has_canvas], self._app)
 
 
 def follow(app: Celery[Any], run: Claimed, outcome: Outcome) -> None:
