@@ -77,7 +77,7 @@ class CanvasFollow:
         follow(self._app, run, outcome)
 
     def closed(self, closed: Iterable[Closed]) -> None:
-        """Parents that their last child closed. Runs that an attempt closed are here as well, and have been followed."""
+        """Parents that their last child closed. Runs that an attempt closed are among them, and have been followed."""
         follow_closed([run for run in closed if run.has_canvas], self._app)
 
 
