@@ -66,6 +66,8 @@ class SupervisorStep(bootsteps.StartStopStep):
             _refuse_unreadable_url()
         except ConfigurationError as exc:
             raise SystemExit(f"error: {exc}") from None
+        app: Any = worker.app
+        app.routing.current()  # what the application has set since its tasks were made is theirs, in the children too
         _main_pid = os.getpid()
         identity.new_worker_id()
         process_state.share()

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from kombu.utils import json as kombu_json
 
-from cgk_tasks.events.typed_values import WRAPPER
+from cgk_tasks.errors import ResultTooLargeError
+from cgk_tasks.events.typed_values import LEFT_OUT, WRAPPER
 
 _FLOAT: Final = "float"
 _AS_JSON_HAS_IT: Final = (str, int, type(None))
@@ -47,6 +48,8 @@ def _typed(data: dict[str, Any]) -> Any:
     if data.keys() != WRAPPER:
         return data
     try:
+        if data["__type__"] == LEFT_OUT:
+            return ResultTooLargeError(data["__value__"])
         return float(data["__value__"]) if data["__type__"] == _FLOAT else kombu_json.object_hook(data)
     except Exception:  # noqa: BLE001 - it only looks like a wrapper, or its type is registered elsewhere: it stays as it is
         return data
