@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.commands import extend_commands
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
+from cgk_tasks.celery_tasks.ping import Ping
 from cgk_tasks.celery_tasks.routing import Routing
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
@@ -42,6 +43,9 @@ from cgk_tasks.worker.pipeline import current_run
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
+
+
+_OF_THE_BROKER = ("broker_", "task_default_queue", "task_queues", "task_create_missing_queue_type")
 
 
 class CgkCelery(Celery[TenantTask]):
@@ -195,6 +199,14 @@ def _load_settings(celery: CgkCelery) -> None:
         celery.conf.update({key: value for key, value in vars(own).items() if key.islower() and key[0] != "_"})
 
 
+def follow_settings(celery: CgkCelery) -> None:
+    """Let the app have the broker and the queues of the settings as they are now: tests change them."""
+    reload(celeryconfig)
+    celery.conf.update({name: value for name, value in vars(celeryconfig).items() if name.startswith(_OF_THE_BROKER)})
+    celery.amqp.__dict__.pop("queues", None)
+    celery.__dict__.pop("routing", None)
+
+
 def create_app(name: str = "cgk_tasks") -> CgkCelery:
     """A Celery app with a task for every event. `cgk_tasks.app` is made by this."""
     celery = CgkCelery(name, set_as_current=True)
@@ -213,6 +225,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
     for event in all_events():
         celery.register_task(event_task(event)())
     celery.register_task(UnhandledTask())
+    celery.register_task(Ping())
     return celery
 
 

@@ -29,7 +29,7 @@ def with_types(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else {"__type__": _FLOAT, "__value__": str(float(value))}
     if isinstance(value, dict):
-        return {name: with_types(item) for name, item in value.items()}
+        return {"null" if name is None else name: with_types(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [with_types(item) for item in value]
     try:
