@@ -8,18 +8,24 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from importlib import import_module
+from functools import cached_property
+from importlib import import_module, reload
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, Task, signals
 
+from cgk_tasks import celeryconfig
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
-from cgk_tasks.celery_tasks import canvas, groups, publish_signals
+from cgk_tasks.celery_tasks import canvas, groups, lazy_groups, publish_signals
+from cgk_tasks.celery_tasks.adapter import ignores_result
 from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
+from cgk_tasks.celery_tasks.commands import extend_commands
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
+from cgk_tasks.celery_tasks.ping import Ping
+from cgk_tasks.celery_tasks.routing import Routing
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
 from cgk_tasks.celery_tasks.task_classes import tenant_class
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
@@ -40,6 +46,9 @@ if TYPE_CHECKING:
     from celery.result import AsyncResult
 
 
+_OF_THE_BROKER = ("broker_", "task_default_queue", "task_queues", "task_create_missing_queue_type")
+
+
 class CgkCelery(Celery[TenantTask]):
     """A Celery app whose tasks are durable, tenant-bound runs.
 
@@ -49,6 +58,12 @@ class CgkCelery(Celery[TenantTask]):
 
     task_cls = TenantTask  # type: ignore[assignment]  # celery-types allows the dotted name only
     control_cls = "cgk_tasks.celery_tasks.control:RunControl"
+    amqp_cls = "cgk_tasks.celery_tasks.queues:RunAMQP"
+
+    @cached_property
+    def routing(self) -> Routing:
+        """Where its tasks are sent."""
+        return Routing(self, celeryconfig.task_default_queue)
 
     def send_task(  # type: ignore[override]  # the rest of Celery's options by keyword
         self,
@@ -71,10 +86,14 @@ class CgkCelery(Celery[TenantTask]):
         if running is not None and task_id and run_id_of(task_id) == running.id and options.get("retries"):
             # `self.retry()` publishes the same id again; here the runner puts the run back instead.
             return self.AsyncResult(task_id)
+        routing = self.routing.current()
+        task = self.tasks.get(name)
+        if task is not None and options.get("task_type") is None:
+            options = _with_own_options(task, options)
+            expires = options.pop("expires", None) if expires is None else expires
         countdown = countdown_of(countdown) if countdown else None
         eta = moment_of("eta", eta) if eta else None
         expires = expiry_of(expires)
-        task = self.tasks.get(name)
         if task is not None and not getattr(task, "durable", False):
             headers = self._headers_with_tenant(name, kwargs, options.pop("headers", None))
             groups.write_sizes()
@@ -82,25 +101,28 @@ class CgkCelery(Celery[TenantTask]):
                 name, args, kwargs, countdown=countdown, eta=eta, task_id=task_id, expires=expires,
                 headers=headers, **options,
             )  # fmt: skip
+        is_event = find_event(name) is not None
+        queue, priority = routing.queue_and_priority(name, args, kwargs, options, is_event=is_event)
         publication = None
         if publish_signals.are_heard():
             times = {"countdown": countdown, "eta": eta, "expires": expires}
             headers = self._headers_with_tenant(name, kwargs, options.get("headers"))
-            publication = publish_signals.announce(
-                self, name, args, kwargs, times, {**options, "task_id": task_id, "headers": headers}
-            )
+            seen = {**options, "task_id": task_id, "queue": queue, "headers": headers}
+            publication = publish_signals.announce(self, name, args, kwargs, times, seen)
             task_id, args, kwargs, options["headers"], _ = publication
-        send_options = _send_options(countdown, eta, expires, options)
-        if find_event(name) is not None:
+        send_options = _send_options(countdown, eta, expires, queue, priority, options)
+        if is_event:
             event = parse_event(name, dict(kwargs or {}))
             tenant_id, payload = event.tenant_id, event.to_json().decode()
         else:
             tenant_id = self._headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
-            payload = payload_of(args or (), kwargs or {})
+            payload = payload_of(args or (), kwargs or {}, ignore_result=_said_otherwise(task, options))
         options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
         origin = Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(self._lineage(options)))
         handle = groups.send(new_run(name, tenant_id, payload, send_options, origin))
         result = self.AsyncResult(handle.id if handle.deduplicated or not task_id else task_id)
+        if not is_event and ignores_result(task, options.get("ignore_result")):
+            result.ignored = True  # `get()` gives None at once
         parent = self.current_worker_task
         if options.get("add_to_parent", True) and parent is not None:
             parent.add_trail(result)
@@ -156,17 +178,33 @@ def _without_tenant(headers: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (headers or {}).items() if key != TENANT_HEADER}
 
 
+def _with_own_options(task: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """With those that the task itself has: `apply_async` brings them, `app.send_task` does not."""
+    own = task._get_exec_options()  # noqa: SLF001 - Celery's own send_task asks so
+    return {**{name: value for name, value in own.items() if value is not None}, **options}
+
+
+def _said_otherwise(task: Any, options: Mapping[str, Any]) -> bool | None:
+    """What the call says of `ignore_result`; None where the task says the same, as it does in the worker."""
+    said = options.get("ignore_result")
+    return None if said is None or (task is not None and said == task.ignore_result) else bool(said)
+
+
 def _send_options(
-    countdown: float | None, eta: datetime | None, expires: float | datetime | None, options: dict[str, Any]
+    countdown: float | None,
+    eta: datetime | None,
+    expires: float | datetime | None,
+    queue: str | None,
+    priority: int | None,
+    options: dict[str, Any],
 ) -> SendOptions:
-    queue = options.get("queue")
     return SendOptions(
         delay=countdown,
         run_at=None if countdown else eta,  # Celery lets countdown win
         idempotency_key=options.pop("idempotency_key", None),
         max_attempts=options.pop("max_attempts", None),
-        queue=getattr(queue, "name", queue),
-        priority=options.get("priority"),
+        queue=queue,
+        priority=priority,
         expires=expires,
     )
 
@@ -180,6 +218,14 @@ def _load_settings(celery: CgkCelery) -> None:
     if importlib.util.find_spec("celeryconfig") is not None:
         own = import_module("celeryconfig")
         celery.conf.update({key: value for key, value in vars(own).items() if key.islower() and key[0] != "_"})
+
+
+def follow_settings(celery: CgkCelery) -> None:
+    """Let the app have the broker and the queues of the settings as they are now: tests change them."""
+    reload(celeryconfig)
+    celery.conf.update({name: value for name, value in vars(celeryconfig).items() if name.startswith(_OF_THE_BROKER)})
+    celery.amqp.__dict__.pop("queues", None)
+    celery.__dict__.pop("routing", None)
 
 
 def create_app(name: str = "cgk_tasks") -> CgkCelery:
@@ -200,10 +246,13 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
     for event in all_events():
         celery.register_task(event_task(event)())
     celery.register_task(UnhandledTask())
+    celery.register_task(Ping())
     return celery
 
 
 app = create_app()
+lazy_groups.install()
+extend_commands()
 replace_flower_command()
 
 
@@ -226,8 +275,9 @@ def register_application_events() -> None:
 
 
 @signals.setup_logging.connect
-def _set_up_logging(**_arguments: Any) -> None:
-    configure_logging()
+def _set_up_logging(logfile: str | None = None, **_arguments: Any) -> None:
+    """`worker --logfile`, which is where `celery multi` and `--detach` have their logs."""
+    configure_logging(logfile)
 
 
 __all__ = ["CgkCelery", "app", "create_app", "register_application_events"]

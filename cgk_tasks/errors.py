@@ -27,6 +27,7 @@
     │  ├─ UnknownRunError
     │  ├─ RunStateError            the run's state does not allow the action
     │  ├─ RunFailedError           the run that was waited for failed
+    │  ├─ ResultTooLargeError      the run completed, but its result was not kept
     │  └─ WaitTimeoutError         the run that was waited for is still open
     └─ JobError                    raised by a job to steer its own run
        ├─ PermanentError           fail now
@@ -240,7 +241,7 @@ class TenantMissingError(TenantError):
         super().__init__(
             f"{subject} needs a tenant, and there is none.",
             hint="An event names it in its payload, as tenantId (on a terminal: --tenant); other code runs inside "
-            "tenant_context(...).",
+            "tenant_context(...), and a thread that it starts calls keep_tenant(function).",
         )
 
 
@@ -437,6 +438,18 @@ class RunFailedError(RunError):
         self.message = message
         super().__init__(
             f"Run {run_id} failed with {code}: {message.rstrip('.')}.", hint=f"See: cgk-tasks runs show {run_id}"
+        )
+
+
+class ResultTooLargeError(RunError):
+    """The run completed, and its result was too large to be kept. ``note`` is what the record has in its place."""
+
+    code = "RESULT_TOO_LARGE"
+
+    def __init__(self, note: str) -> None:
+        self.note = note
+        super().__init__(
+            note, hint="Store it and return a reference, or raise CGK_MAX_RESULT_BYTES where the job runs."
         )
 
 

@@ -135,7 +135,13 @@ def _job_of(task: Task[Any, Any]) -> Job:
         retry=_ONE_ATTEMPT,
         timeout=limit,
         keeps_types=True,
+        ignores_result=lambda ctx: ignores_result(task, ctx.payload.ignore_result),
     )
+
+
+def ignores_result(task: Task[Any, Any] | None, said: bool | None) -> bool:
+    """Whether nobody wants the result of a run: as its sender said, or else its task."""
+    return bool(said if said is not None or task is None else task.ignore_result)
 
 
 def _error_arguments(task: Task[Any, Any], args: list[Any]) -> list[Any]:

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from typing import Any
 
 from celery import Signature
+from celery.result import ResultBase
+from kombu.utils.json import register_type
 
+from cgk_tasks.errors import ResultTooLargeError
 from cgk_tasks.events.registry import find_event
+from cgk_tasks.events.typed_values import is_left_out
 from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql.postgres import Row
 
+# What a task returns may be a result of another one, and what follows gets it as an argument: as Celery's own tuple.
+_as_tuple: Callable[[Any], Any] = methodcaller("as_tuple")
+register_type(ResultBase, None, _as_tuple)
 
-def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+
+class Arguments(tuple[list[Any], dict[str, Any]]):  # noqa: SLOT001 - a tuple can have none
+    """The positional and keyword arguments of a run. ignore_result: what its sender said, None for nothing."""
+
+    ignore_result: bool | None = None
+
+
+def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any], *, ignore_result: bool | None = None) -> str:
     """The arguments as JSON text, which keeps their types as Celery's does. A signature among them is kept whole,
     generators inside it included.
+
+    ignore_result: of a send that says another thing than its task.
     """
-    return encode(
-        {
-            "args": [as_json(value) for value in args],
-            "kwargs": {name: as_json(value) for name, value in kwargs.items()},
-        },
-        "Send",
-        keep_types=True,
-    )
+    payload: dict[str, Any] = {
+        "args": [as_json(value) for value in args],
+        "kwargs": {name: as_json(value) for name, value in kwargs.items()},
+    }
+    if ignore_result is not None:
+        payload["ignore_result"] = ignore_result
+    return encode(payload, "Send", keep_types=True)
 
 
 def as_json(value: Any) -> Any:
@@ -40,12 +56,19 @@ def _unrolled(value: Any) -> Any:
     return [_unrolled(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def arguments_of(run: Claimed) -> tuple[list[Any], dict[str, Any]]:
+def arguments_of(run: Claimed) -> Arguments:
     """The positional and keyword arguments of a function's run."""
     stored = typed_json.read(run.payload)
-    return stored["args"], stored["kwargs"]
+    arguments = Arguments((stored["args"], stored["kwargs"]))
+    arguments.ignore_result = stored.get("ignore_result")
+    return arguments
 
 
 def result_of(row: Row) -> Any:
-    """The result of a run: with its types that of a function, as its job's JSON that of an event."""
-    return decode(row["result"]) if find_event(row["event"]) is not None else typed_json.read(row["result"])
+    """The result of a run: with its types that of a function, as its job's JSON that of an event. Of one that was too
+    large to be kept, the error that says so.
+    """
+    if find_event(row["event"]) is None:
+        return typed_json.read(row["result"])
+    result = decode(row["result"])
+    return ResultTooLargeError(result["__value__"]) if is_left_out(result) else result

@@ -67,6 +67,8 @@ class SupervisorStep(bootsteps.StartStopStep):
             _refuse_unreadable_url()
         except ConfigurationError as exc:
             raise SystemExit(f"error: {exc}") from None
+        app: Any = worker.app
+        app.routing.current()  # what the application has set since its tasks were made is theirs, in the children too
         _main_pid = os.getpid()
         identity.new_worker_id()
         process_state.share()
@@ -79,6 +81,8 @@ class SupervisorStep(bootsteps.StartStopStep):
         self.supervisor = Supervisor(identity.worker_id(), _pool(worker))
         set_supervisor(worker.app, self.supervisor)
         self.supervisor.start()
+        if threading.current_thread() is not threading.main_thread():
+            return  # tests run it in a thread of theirs: it ends when they say so, and their process goes on
         self._stop = Stop(
             grace_seconds=worker.app.conf.worker_soft_shutdown_timeout,
             kill=lambda pids: _kill(worker, pids),
@@ -98,10 +102,12 @@ class SupervisorStep(bootsteps.StartStopStep):
         self._leave(worker)
 
     def terminate(self, worker: WorkController) -> None:
+        if self._stop is None:
+            self.stop(worker)
+            return
         pool: Any = worker.pool
-        if self._stop is not None:
-            self._stop.hurry()
-            self._stop.join()
+        self._stop.hurry()
+        self._stop.join()
         pool.terminate()
         self._leave(worker)
 
@@ -192,7 +198,8 @@ def _kill(worker: WorkController, pids: Collection[int] | None) -> None:
 @signals.worker_process_init.connect
 def prepare_child(**_arguments: Any) -> None:
     """In every child of the pool: it ends with its parent, also when that hangs, and it can be interrupted."""
-    die_with_parent(_main_pid or os.getppid())
+    # A pool without children (solo) is the main process itself, which may have had a worker before: in tests.
+    die_with_parent(_main_pid if _main_pid not in {0, os.getpid()} else os.getppid())
     stop_signals.leave_to_main_process()
     interruption.listen()
     state = process_state.shared()

@@ -12,6 +12,7 @@ from celery.exceptions import Ignore, Retry
 from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.times import seconds_of, seconds_until
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS
+from cgk_tasks.flow.accept import check_size
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.outcome import Outcome, retry_after
 
@@ -51,11 +52,19 @@ def _retry(attempt: Attempt, exc: Retry) -> Outcome:
     signature = getattr(exc, "sig", None)
     try:
         delay = _delay_seconds(getattr(signature, "options", None) or {})
-        payload = payload_of(signature.args or (), signature.kwargs or {}) if signature is not None else None
+        payload = _next_payload(attempt, signature) if signature is not None else None
     except Exception as wrong:  # noqa: BLE001 - a time or an argument that no run can have: the attempt fails with it
         return attempt.failed(wrong)
     cause = exc.exc if isinstance(exc.exc, BaseException) else exc
     return retry_after(exc, cause, attempt.ctx.attempt, delay, payload)
+
+
+def _next_payload(attempt: Attempt, signature: Signature[Any]) -> str:
+    """The arguments of the next attempt. Raises what a send with them would raise."""
+    said = getattr(attempt.ctx.payload, "ignore_result", None)
+    payload = payload_of(signature.args or (), signature.kwargs or {}, ignore_result=said)
+    check_size(attempt.ctx.event, payload)
+    return payload
 
 
 def _delay_seconds(options: dict[str, Any]) -> float:

@@ -60,6 +60,8 @@ def savepoint() -> Iterator[None]:
 class _Together:
     runs: dict[str, NewRun] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    depth: int = 1
+    """How many groups are open, one inside the other."""
 
 
 _together: ContextVar[_Together | None] = ContextVar("cgk_sent_together", default=None)
@@ -68,8 +70,13 @@ _together: ContextVar[_Together | None] = ContextVar("cgk_sent_together", defaul
 @contextmanager
 def sent_together() -> Iterator[None]:
     """Runs that are sent inside are accepted at the end of the block: all or none, with one statement."""
-    if _together.get() is not None:
-        yield
+    outer = _together.get()
+    if outer is not None:
+        outer.depth += 1
+        try:
+            yield
+        finally:
+            outer.depth -= 1
         return
     together = _Together()
     token = _together.set(together)
@@ -77,12 +84,30 @@ def sent_together() -> Iterator[None]:
         yield
     finally:
         _together.reset(token)
+    _accept(together)
+
+
+def send_collected() -> None:
+    """Accept what a group's generator has given so far, unless the group is a part of another one."""
+    together = _together.get()
+    if together is None or together.depth > 1:
+        return
+    token = _together.set(None)
+    try:
+        _accept(together)
+    finally:
+        _together.reset(token)
+
+
+def _accept(together: _Together) -> None:
+    runs = list(together.runs.values())
     if together.sizes:
         with joined() as connection:
             _write_sizes(connection, together)
-            accept(list(together.runs.values()))
-    elif together.runs:
-        accept(list(together.runs.values()))
+            accept(runs)
+    elif runs:
+        accept(runs)
+    together.runs.clear()
 
 
 def send(run: NewRun) -> RunHandle:

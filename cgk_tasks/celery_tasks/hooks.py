@@ -32,6 +32,8 @@ class TaskHooks:
         task = self._task
         args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), _fields_for_receivers(attempt.ctx.payload))
         context = request_of(self._run, args, kwargs, str(task.name))
+        if self._calls_hooks and attempt.ctx.payload.ignore_result is not None:
+            context.ignore_result = attempt.ctx.payload.ignore_result
         task.request_stack.push(context)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)

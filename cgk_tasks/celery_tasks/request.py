@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from celery.app.task import Context
 
+from cgk_tasks.celery_tasks.priorities import celery_priority
 from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.store import Claimed
 
@@ -34,7 +35,12 @@ def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], nam
         root_id=run.id,
         headers={},
         stamps={},
-        delivery_info={"exchange": "", "routing_key": run.queue, "priority": run.priority, "is_eager": False},
+        delivery_info={
+            "exchange": "",
+            "routing_key": run.queue,
+            "priority": celery_priority(run.priority),
+            "is_eager": False,
+        },
     )
     if run.sealed_canvas is not None:
         _take_part(request, typed_json.read(cast("str", run.canvas)))

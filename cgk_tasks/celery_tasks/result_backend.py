@@ -19,7 +19,7 @@ from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.celery_tasks import groups
 from cgk_tasks.celery_tasks.arguments import result_of
 from cgk_tasks.celery_tasks.continuations import Following
-from cgk_tasks.errors import CgkTasksError, RunFailedError
+from cgk_tasks.errors import CgkTasksError, ResultTooLargeError, RunFailedError
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.codec import encode
@@ -76,6 +76,15 @@ class RunResultBackend(Following):
     def is_cached(self, task_id: str) -> bool:
         """Whether the run's end is known without a look: for tenants nothing is."""
         return sees_all() and bool(super().is_cached(task_id))
+
+    def wait_for_pending(  # type: ignore[override]  # Celery calls it by keyword
+        self, result: Any, *, propagate: bool = True, **options: Any
+    ) -> Any:
+        """What `get()` gives. Raises ResultTooLargeError for a result that was not kept."""
+        value = super().wait_for_pending(result, propagate=propagate, **options)
+        if propagate and isinstance(value, ResultTooLargeError):
+            raise value
+        return value
 
     def error_of(self, row: Row) -> BaseException:
         """Why a run did not complete, or its last attempt failed: the original exception where its class is known."""

@@ -51,6 +51,28 @@ class TenantTask(Task[Any, Any]):
     Request = "cgk_tasks.celery_tasks.packet_request:PacketRequest"
 
     _stock_trace: Tracer | None = None
+    _from_settings: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @classmethod
+    def bind(cls, app: Any) -> Any:
+        """As in Celery, which reads the settings once; here it is noted what was read."""
+        inherited = {name for name, _ in cls._from_settings}
+        cls._from_settings = tuple(
+            (name, setting)
+            for name, setting in cls.from_config
+            if name not in vars(cls) and (name in inherited or getattr(cls, name, None) is None)
+        )
+        return super().bind(app)
+
+    @classmethod
+    def bind_again(cls) -> None:
+        """Read what came from the settings anew, and apply `task_annotations` again."""
+        bound: Any = cls
+        conf = bound.app.conf
+        for name, setting in cls._from_settings:
+            setattr(cls, name, conf[setting])
+        cls.annotate()
+        bound._exec_options = None  # noqa: SLF001 - Celery keeps them there
 
     @property
     def __trace__(self) -> Tracer | None:
@@ -66,6 +88,14 @@ class TenantTask(Task[Any, Any]):
     def has_own_call(self) -> bool:
         """Whether the class overrides `__call__`."""
         return type(self).__call__ is not TenantTask.__call__
+
+    def apply_async(  # type: ignore[override]  # the rest of Celery's options by keyword
+        self, args: Any = None, kwargs: Any = None, **options: Any
+    ) -> AsyncResult[Any]:
+        """As in Celery, with what the application's settings say now."""
+        app: Any = self.app
+        app.routing.current()
+        return super().apply_async(args, kwargs, **options)
 
     def retry(self, *args: Any, **options: Any) -> Any:
         """Put the run back, as `Task.retry` in Celery. With `throw=False` this happens when the function returns."""

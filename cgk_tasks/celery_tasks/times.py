@@ -19,7 +19,9 @@ def countdown_of(value: Any) -> float:
 
 
 def moment_of(option: str, value: Any) -> datetime:
-    """A date, or its text in ISO 8601, at most a hundred years away. Raises InvalidOptionError."""
+    """A date, or its text in ISO 8601, at most a hundred years away; without a zone it is UTC, as in Celery. Raises
+    InvalidOptionError.
+    """
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
@@ -27,20 +29,25 @@ def moment_of(option: str, value: Any) -> datetime:
     if not isinstance(moment, datetime):
         raise InvalidOptionError(option, f"must be a datetime, not {type(value).__name__}")
     _near(option, seconds_until(moment))
-    return moment
+    return _aware(moment)
 
 
 def expiry_of(value: Any) -> float | datetime | None:
-    """What `expires` may be: seconds, a date or its text. Raises InvalidOptionError."""
+    """What `expires` may be: seconds, a date or its text. What lies in the past is expired at once, as in Celery.
+    Raises InvalidOptionError.
+    """
     if isinstance(value, datetime | str):
         return moment_of("expires", value)
-    return value if value is None else _near("expires", seconds_of("expires", value))
+    return value if value is None else max(0.0, _near("expires", seconds_of("expires", value)))
 
 
 def seconds_until(moment: datetime) -> float:
     """How long it is until then; a date without a zone is UTC, as in Celery."""
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - known_now()).total_seconds()
+    return (_aware(moment) - known_now()).total_seconds()
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def seconds_of(option: str, value: Any) -> float:

@@ -12,7 +12,9 @@ from celery.canvas import Signature
 
 from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.groups import joined
+from cgk_tasks.celery_tasks.priorities import priority_of
 from cgk_tasks.config import get_settings
+from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.registry import find_event
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import encode
@@ -38,12 +40,19 @@ def record_upstream_failed(signature: Signature[Any], tenant_id: str, error: Bas
         tenant_id=tenant_id,
         event=str(signature.task),
         queue=getattr(queue, "name", queue) or get_settings().default_queue,
-        priority=signature.options.get("priority") or DEFAULT_PRIORITY,
+        priority=_priority(signature.options.get("priority")),
         payload=payload_of(signature.args, signature.kwargs) if is_plain else encode(dict(signature.kwargs)),
     )
     with joined() as connection:
         store.insert_failed(connection, run, code, json.dumps(_entry(error, code)).replace("\\u0000", ""))
     return run.id
+
+
+def _priority(value: Any) -> int:
+    try:
+        return DEFAULT_PRIORITY if value is None else priority_of(value)
+    except InvalidOptionError:
+        return DEFAULT_PRIORITY  # that may be why it was not sent
 
 
 def _entry(error: BaseException, code: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
 from cgk_tasks.events.registry import parse_event_json
+from cgk_tasks.events.typed_values import shown
 from cgk_tasks.flow.accept import SendOptions, new_run
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job, find_job, jobs_for
@@ -328,7 +329,7 @@ class LocalProvider:
         errors = [*run.status.errors, decode(outcome.error)] if outcome.error else run.status.errors
         run.status = replace(run.status, job=job.id, errors=errors)
         if outcome.kind == "completed":
-            self._close(run, "completed", result=decode(outcome.result))
+            self._close(run, "completed", result=shown(run.status.event, decode(outcome.result)))
         elif outcome.kind == "failed":
             self._close(run, "failed", error_code=outcome.error_code)
         elif outcome.kind == "cancelled" or run.status.cancel_requested_at is not None:

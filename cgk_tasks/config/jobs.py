@@ -28,6 +28,10 @@ class JobSettings(BaseModel):
         default=30.0, description="A job that ignores its soft limit this long is killed with its process."
     )
     max_payload_bytes: PositiveInt = Field(default=MAX_PAYLOAD_BYTES, description="Larger payloads are refused.")
+    max_result_bytes: PositiveInt = Field(
+        default=MAX_PAYLOAD_BYTES,
+        description="A larger result is not kept: the run completes, with a note in its result's place.",
+    )
     idempotency_seconds: PositiveFloat = Field(
         default=86400.0, description="How long an idempotency key is remembered."
     )

@@ -12,13 +12,22 @@ from uuid import UUID
 from cgk_tasks.events.registry import find_event
 
 WRAPPER: Final = {"__type__", "__value__"}
+LEFT_OUT: Final = "result_left_out"
+"""The type of the note in place of a result that was too large to be kept; its value is the note's text."""
 
 
 def shown(event: str, data: Any) -> Any:
     """A run's stored payload or result: an event's as its model wrote it, of an adapted task's run each wrapper's
     value.
     """
-    return unwrapped(data) if find_event(event) is None else data
+    if find_event(event) is None:
+        return unwrapped(data)
+    return data["__value__"] if is_left_out(data) else data
+
+
+def is_left_out(data: Any) -> bool:
+    """Whether it is the note in place of a result that was too large."""
+    return isinstance(data, dict) and data.keys() == WRAPPER and data["__type__"] == LEFT_OUT
 
 
 def unwrapped(data: Any) -> Any:

@@ -100,7 +100,6 @@ def new_run(
     Raises InvalidOptionError, PayloadTooLargeError, UnknownTenantError, and TenantContextError for a send that names
     another tenant than the one whose work runs now.
     """
-    settings = get_settings()
     here = find_current_tenant()
     if here is not None and here.id != tenant_id:
         raise TenantContextError(
@@ -108,9 +107,7 @@ def new_run(
             hint="Is it the right tenant? Code that works for several uses platform_context().",
         )
     origin = origin or _NOWHERE
-    # A character is up to four bytes: most payloads need not be encoded to be known as small enough.
-    if 4 * len(payload) > settings.max_payload_bytes and (size := len(payload.encode())) > settings.max_payload_bytes:
-        raise PayloadTooLargeError(event, size, settings.max_payload_bytes)
+    check_size(event, payload)
     clock = database_now if tenant is None else known_now  # a provider that knows the tenant may have no database
     tenant = tenant or registry.require(tenant_id)
     state: State = "held" if tenant.state == "suspended" else "pending"
@@ -147,6 +144,14 @@ def new_run(
         trace=trace,
         search_fields=search_fields,
     )
+
+
+def check_size(event: str, payload: str) -> None:
+    """Raises PayloadTooLargeError."""
+    most = get_settings().max_payload_bytes
+    # A character is up to four bytes: most payloads need not be encoded to be known as small enough.
+    if 4 * len(payload) > most and (size := len(payload.encode())) > most:
+        raise PayloadTooLargeError(event, size, most)
 
 
 def due_time(delay: float | timedelta | None, run_at: datetime | None, now: datetime) -> datetime | None:

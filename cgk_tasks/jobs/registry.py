@@ -48,6 +48,8 @@ class Job:
     """One of cgk_tasks' own: it runs only while the application has no job for its event."""
     keeps_types: bool = False
     """The result is stored with the types that Celery's JSON knows."""
+    ignores_result: Callable[[JobContext[Any]], bool] | None = None
+    """Whether nobody wants the result of this attempt. None: somebody does."""
     queue: str | None = None
     priority: int | None = None
     """Of runs whose sender names none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from logging.handlers import WatchedFileHandler
 from typing import Any
 
 import structlog
@@ -47,10 +48,14 @@ def redact(_logger: object, _method: str, line: MutableMapping[str, Any]) -> Map
     return line
 
 
-def configure_logging() -> None:
-    """Send the logs of cgk_tasks, Celery and the application to stdout, in one format. Safe to repeat."""
+def configure_logging(log_file: str | None = None) -> None:
+    """Send the logs of cgk_tasks, Celery and the application to stdout, in one format. Safe to repeat.
+
+    log_file: where they go instead. It may be moved away meanwhile: a new one is begun then.
+    """
     settings = get_settings()
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stdout.isatty())
+    on_terminal = log_file is None and sys.stdout.isatty()
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not on_terminal)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -61,9 +66,9 @@ def configure_logging() -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else _console_renderer()
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else _console_renderer(colors=on_terminal)
     mask = SecretsMask(settings)
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(sys.stdout) if log_file is None else WatchedFileHandler(log_file, encoding="utf-8")
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
@@ -84,8 +89,8 @@ def configure_logging() -> None:
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 
 
-def _console_renderer() -> structlog.dev.ConsoleRenderer:
+def _console_renderer(*, colors: bool) -> structlog.dev.ConsoleRenderer:
     # Should a traceback come unformatted: structlog's own choice, with rich, shows local variables, such as passwords.
     return structlog.dev.ConsoleRenderer(
-        colors=sys.stdout.isatty(), event_key="message", exception_formatter=structlog.dev.plain_traceback
+        colors=colors, event_key="message", exception_formatter=structlog.dev.plain_traceback
     )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
+import structlog
 from pydantic_core import PydanticSerializationError, to_json
 
-from cgk_tasks.errors import PermanentError
+from cgk_tasks.errors import PermanentError, ResultTooLargeError
+from cgk_tasks.events.typed_values import LEFT_OUT
 from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.text import text_of
 
-MAX_RESULT_BYTES: Final = 256 * 1024
-_MOST_ITEMS: Final = MAX_RESULT_BYTES // 2
-"""Of a generator: each takes two bytes at least."""
+log = structlog.get_logger("cgk_tasks.runs")
 
 _DIGITS = re.compile(r"\d{4300}")
 """Python reads no longer integers back (`sys.set_int_max_str_digits`)."""
@@ -43,36 +44,38 @@ def encode(value: Any, what: str = "Return", *, keep_types: bool = False) -> str
     return text
 
 
-def encode_result(value: Any, *, keep_types: bool = False) -> tuple[Any, str]:
+def encode_result(value: Any, limit: int, *, keep_types: bool = False) -> tuple[Any, str]:
     """A job's value, and its JSON text. A generator is run here, and its items are the value.
 
-    Raises PermanentError (INVALID_RESULT) for what JSON cannot say, and for more than 256 KB.
+    A result of more bytes than `limit` is left out, and the text says so: the job has done its work, and it would do no
+    good to do it again. Raises PermanentError (INVALID_RESULT) for what JSON cannot say.
     """
     if isinstance(value, Iterator):
-        value = _items(value)
+        most = max(1, limit // 2)  # each takes two bytes at least
+        value, left_out = list(islice(value, most)), sum(1 for _ in value)
+        if left_out:
+            note = f"The job returned a generator of {most + left_out} items, which is more than {limit} bytes."
+            return ResultTooLargeError(note), _left_out(note)
     text = encode(value, keep_types=keep_types)
     size = len(text)
-    if size > MAX_RESULT_BYTES // 4 and not text.isascii():
+    if size > limit // 4 and not text.isascii():
         size = len(text.encode())
-    if size > MAX_RESULT_BYTES:
-        raise PermanentError(
-            f"The result has {size} bytes, more than {MAX_RESULT_BYTES}. Store it and return a reference.",
-            code="INVALID_RESULT",
-        )
+    if size > limit:
+        return value, _left_out(f"The result was not kept: it has {size} bytes, more than {limit}.")
     return value, text
 
 
-def _items(values: Iterator[Any]) -> list[Any]:
-    """What a generator gives. It is run to its end in any case: that is the job's work, within the job's time limit."""
-    items = list(islice(values, _MOST_ITEMS))
-    left_out = sum(1 for _ in values)
-    if left_out:
-        raise PermanentError(
-            f"The job returned a generator of {_MOST_ITEMS + left_out} items, more than {_MOST_ITEMS}.",
-            hint="Store them and return a reference.",
-            code="INVALID_RESULT",
-        )
-    return items
+def run_without_result(value: Any) -> Any:
+    """A job's value, where nobody wants its result. A generator is run all the same: that is the job's work."""
+    if not isinstance(value, Iterator):
+        return value
+    deque(value, maxlen=0)
+    return None
+
+
+def _left_out(note: str) -> str:
+    log.warning("result_left_out", reason=note)
+    return json.dumps({"__type__": LEFT_OUT, "__value__": note})
 
 
 def decode(text: str | None) -> Any:

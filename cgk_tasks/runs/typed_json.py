@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from kombu.utils import json as kombu_json
 
-from cgk_tasks.events.typed_values import WRAPPER
+from cgk_tasks.errors import ResultTooLargeError
+from cgk_tasks.events.typed_values import LEFT_OUT, WRAPPER
 
 _FLOAT: Final = "float"
 _AS_JSON_HAS_IT: Final = (str, int, type(None))
@@ -28,7 +29,7 @@ def with_types(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else {"__type__": _FLOAT, "__value__": str(float(value))}
     if isinstance(value, dict):
-        return {name: with_types(item) for name, item in value.items()}
+        return {"null" if name is None else name: with_types(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [with_types(item) for item in value]
     try:
@@ -47,6 +48,8 @@ def _typed(data: dict[str, Any]) -> Any:
     if data.keys() != WRAPPER:
         return data
     try:
+        if data["__type__"] == LEFT_OUT:
+            return ResultTooLargeError(data["__value__"])
         return float(data["__value__"]) if data["__type__"] == _FLOAT else kombu_json.object_hook(data)
     except Exception:  # noqa: BLE001 - it only looks like a wrapper, or its type is registered elsewhere: it stays as it is
         return data

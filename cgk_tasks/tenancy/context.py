@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import structlog
 
 from cgk_tasks.errors import TenantContextError, TenantMissingError
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.models import Tenant
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _tenant: ContextVar[Tenant | None] = ContextVar("cgk_tenant", default=None)
 
@@ -53,6 +58,25 @@ def tenant_context(tenant: str | Tenant) -> Iterator[Tenant]:
     finally:
         structlog.contextvars.reset_contextvars(**bound)
         _tenant.reset(token)
+
+
+def keep_tenant(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, to be called in another thread, where it runs for the tenant of this context.
+
+        with tenant_context("acme"), ThreadPoolExecutor() as pool:
+            list(pool.map(keep_tenant(send_report.delay), reports))
+
+    A new thread begins without a context. The tenant alone goes with it: a transaction that is open here, and the run
+    that a job works on, belong to their own thread. Raises TenantMissingError where there is no tenant.
+    """
+    tenant = current_tenant()
+
+    @wraps(function)
+    def for_tenant(*args: P.args, **kwargs: P.kwargs) -> R:
+        with tenant_context(tenant):
+            return function(*args, **kwargs)
+
+    return for_tenant
 
 
 def set_current_tenant(tenant: Tenant) -> Token[Tenant | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,3 +52,6 @@ def _start_afresh() -> None:
     close_pools()
     forget_known()
     use_settings(None)
+    imported = sys.modules.get("cgk_tasks.celery_app")
+    if imported is not None:
+        imported.follow_settings(imported.app)

@@ -30,7 +30,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.event_loop import run_coroutine
 from cgk_tasks.jobs.time_limit import deadline
-from cgk_tasks.runs.codec import encode_result
+from cgk_tasks.runs.codec import encode_result, run_without_result
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
 from cgk_tasks.worker.interruption import interruptible
@@ -177,10 +177,13 @@ def limited(attempt: Attempt, call_next: Next) -> Any:
 
 
 def call_job(attempt: Attempt) -> Any:
-    """The job with its middleware. Returns its value, and that as JSON text."""
+    """The job with its middleware. Returns its value, and that as JSON text: `null` where nobody wants it."""
     job, ctx = attempt.job, attempt.ctx
     value = _call(job, ctx) if job.around is None else job.around(ctx, partial(_call, job, ctx))
-    return encode_result(value, keep_types=job.keeps_types)  # within the time limit: a generator's work is done here
+    # Within the time limit: a generator's work is done here.
+    if job.ignores_result is not None and job.ignores_result(ctx):
+        return run_without_result(value), "null"
+    return encode_result(value, get_settings().max_result_bytes, keep_types=job.keeps_types)
 
 
 def _call(job: Job, ctx: JobContext[Any]) -> Any:

@@ -355,3 +355,40 @@ register_application_events()
 one_job, several_jobs, nobody_listens, writes = (
     app.tasks[event.event_name] for event in (OneJob, SeveralJobs, NobodyListens, Writes)
 )
+
+
+@app.task
+def annotated():
+    """Its attributes are changed by `task_annotations`."""
+
+
+@app.task(queue="options", expires=600)
+def with_options():
+    """Has options of a send of its own."""
+
+
+@app.task(ignore_result=True)
+def unwanted():
+    """Its result is nothing that JSON can say."""
+    return object()
+
+
+@app.task(ignore_result=True)
+def numbered(number):
+    return number
+
+
+@app.task
+def large_result(size, path):
+    note.run(path, size)
+    return "x" * size
+
+
+@app.task
+def a_result():
+    return app.AsyncResult("of another")
+
+
+@app.task
+def a_group_result():
+    return app.GroupResult("group", [app.AsyncResult("1"), app.AsyncResult("2")])

@@ -1,5 +1,7 @@
 """Chains, groups and chords of durable runs."""
 
+import threading
+
 import pytest
 from celery import chain, chord, group
 from celery.result import AsyncResult, GroupResult
@@ -9,6 +11,7 @@ from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import tenant_context
 from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import add, collect, total
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -83,6 +86,27 @@ def test_a_replaced_task_in_a_chain_hands_its_replacements_result_on():
 
 
 # ---- groups ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_group_of_a_slow_generator_is_sent_as_it_comes(tmp_path):
+    """The last member is not made before the first one has run."""
+    first = tmp_path / "0"
+
+    def slowly():
+        for number in range(6):
+            threading.Event().wait(0.1)
+            if number == 5:
+                wait_until(first.exists, 20, "the first member has run")
+            yield tasks.note.si(str(tmp_path / str(number)), number)
+
+    assert get(group(slowly())()) == list(range(6))
+
+
+def test_a_generator_is_asked_once_for_each_member():
+    given = []
+    made = (given.append(number) or add.s(number, 1) for number in range(3))
+    assert get(chord(made)(total.s())) == 6
+    assert given == [0, 1, 2]
 
 
 def test_a_groups_results_are_in_its_members_order():

@@ -8,15 +8,21 @@ from uuid import UUID
 import pytest
 from celery import chord
 from celery.exceptions import MaxRetriesExceededError, TaskRevokedError
-from celery.result import AsyncResult
+from celery.result import AsyncResult, result_from_tuple
 
 from cgk_tasks import get_job_status
-from cgk_tasks.errors import InvalidOptionError, TenantContextError, TenantMissingError, UnknownTenantError
+from cgk_tasks.errors import (
+    InvalidOptionError,
+    ResultTooLargeError,
+    TenantContextError,
+    TenantMissingError,
+    UnknownTenantError,
+)
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import canvas_tasks as tasks
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_closed, wait_until
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -64,11 +70,11 @@ def test_a_task_id_of_the_callers_own_is_kept():
 
 
 def test_the_request_tells_which_run_this_is():
-    result = tasks.request_of.apply_async((1,), priority=8)
+    result = tasks.request_of.apply_async((1,), priority=5)
     told = get(result)
     assert told == {
         "id": result.id, "root_id": result.id, "parent_id": None, "group": None, "group_index": None, "retries": 0,
-        "args": [1], "kwargs": {}, "called_directly": False, "priority": 8,
+        "args": [1], "kwargs": {}, "called_directly": False, "priority": 5,
     }  # fmt: skip
 
 
@@ -76,6 +82,13 @@ def test_a_countdown_is_kept_in_the_record_and_not_in_the_broker():
     result = tasks.add.apply_async((1, 1), countdown=0.5)
     assert status_of(result).state == "scheduled"
     assert get(result) == 2
+
+
+def test_an_expiry_in_the_past_is_a_task_that_never_runs():
+    result = tasks.add.apply_async((1, 1), expires=-1)
+    with pytest.raises(TaskRevokedError):
+        get(result)
+    assert status_of(result).state == "expired"
 
 
 def test_an_eta_is_a_time_with_a_zone():
@@ -153,6 +166,58 @@ def test_a_run_that_was_sent_before_types_were_kept_has_texts():
     assert get(result)["types"] == ["str", "str"]
 
 
+def test_a_result_that_nobody_wants_is_none_at_once_and_not_kept():
+    result = tasks.unwanted.delay()
+    assert result.get(timeout=0) is None
+    assert wait_closed(result.id).result is None
+
+
+def test_one_call_can_say_that_it_wants_no_result():
+    result = tasks.give_back.apply_async((1,), ignore_result=True)
+    assert result.get(timeout=0) is None
+    assert wait_closed(result.id).result is None
+    assert get(AsyncResult(tasks.give_back.delay(1).id))["value"] == 1
+
+
+def test_one_call_can_say_that_it_wants_the_result_after_all():
+    assert get(tasks.numbered.apply_async((3,), ignore_result=False)) == 3
+
+
+def test_a_retry_keeps_what_the_call_said_of_its_result():
+    result = tasks.retry_until.apply_async((2, 5), ignore_result=True)
+    status = wait_closed(result.id)
+    assert (status.state, status.attempt, status.result) == ("completed", 2, None)
+
+
+def test_a_result_that_nobody_wants_goes_on_along_a_chain_and_into_a_chord():
+    assert get((tasks.numbered.s(3) | tasks.same.s()).delay()) == 3
+    assert get(chord([tasks.numbered.s(1), tasks.numbered.s(2)])(tasks.total.s())) == 3
+
+
+def test_a_result_of_no_json_is_no_failure_where_nobody_wants_it():
+    assert wait_closed(tasks.unwanted.delay().id).state == "completed"
+
+
+def test_a_result_that_is_too_large_is_left_out_and_the_run_completes(tmp_path):
+    result = tasks.large_result.delay(300_000, str(tmp_path / "done"))
+    with pytest.raises(ResultTooLargeError, match="300002 bytes"):
+        get(result)
+    status = status_of(result)
+    assert (status.state, status.attempt, result.state) == ("completed", 1, "SUCCESS")
+    assert "was not kept" in status.result
+    assert lines(tmp_path / "done", 1) == ["300000"]
+
+
+def test_a_result_of_another_task_comes_back_as_celerys_tuple():
+    found = get(tasks.a_result.delay())
+    assert result_from_tuple(found, app=tasks.app).id == "of another"
+
+
+def test_a_group_result_comes_back_as_celerys_tuple():
+    found = get(tasks.a_group_result.delay())
+    assert [one.id for one in result_from_tuple(found, app=tasks.app).results] == ["1", "2"]
+
+
 def test_a_revoked_task_is_cancelled_on_record_and_never_runs():
     result = tasks.add.apply_async((1, 2), countdown=3600)
     result.revoke()
@@ -167,9 +232,9 @@ def test_a_run_that_expires_before_it_starts_is_revoked():
 
 
 def test_queue_and_priority_are_the_runs():
-    result = tasks.add.apply_async((1, 1), queue="elsewhere", priority=1)
+    result = tasks.add.apply_async((1, 1), queue="elsewhere", priority=9)
     status = status_of(result)
-    assert (status.queue, status.priority, result.status) == ("elsewhere", 1, "PENDING")
+    assert (status.queue, status.priority, result.status) == ("elsewhere", 0, "PENDING")
 
 
 def test_the_original_exception_comes_back():

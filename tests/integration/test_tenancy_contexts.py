@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
@@ -25,12 +26,38 @@ from cgk_tasks.errors import (
 from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import (
     add_tenant,
+    keep_tenant,
     protect_table,
     tenant_session,
 )
 from cgk_tasks.tenancy.database import TenantSession
 
 pytestmark = pytest.mark.usefixtures("database")
+
+
+# Threads
+
+
+def test_a_thread_begins_without_a_tenant_and_the_error_names_what_takes_it_along():
+    with tenant_context("acme"), ThreadPoolExecutor() as pool, pytest.raises(TenantMissingError, match="keep_tenant"):
+        pool.submit(current_tenant).result()
+
+
+def test_keep_tenant_takes_the_tenant_into_threads():
+    with tenant_context("acme"), ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(keep_tenant(lambda number: (current_tenant().id, number)), range(20)))
+    assert found == [("acme", number) for number in range(20)]
+
+
+def test_keep_tenant_keeps_it_after_the_context_has_ended():
+    with tenant_context("acme"):
+        later = keep_tenant(lambda: current_tenant().id)
+    assert later() == "acme"
+
+
+def test_keep_tenant_needs_a_tenant():
+    with platform_context(), pytest.raises(TenantMissingError):
+        keep_tenant(len)
 
 
 # Contexts

@@ -40,6 +40,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.UnknownRunError("run-1"),
     errors.RunStateError("run-1", "running", "retry"),
     errors.RunFailedError("run-1", "TIMEOUT", "too slow"),
+    errors.ResultTooLargeError("The result was not kept: it has 1001 bytes, more than 1000."),
     errors.WaitTimeoutError("run-1", 30.0),
     errors.JobError("no"),
     errors.PermanentError("gone", "ACCOUNT_NOT_FOUND"),

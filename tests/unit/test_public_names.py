@@ -27,7 +27,7 @@ ERRORS = """
     AddressRefusedError BrokerError CgkTasksError ChunkRefusedError ConfigurationError EmbeddedError
     IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobTimeoutError LimitReached
     OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
-    RetryLater
+    ResultTooLargeError RetryLater
     RunCancelledError RunError RunFailedError RunStateError SecretUnreadableError SendError StoreError
     TenantContextError TenantError TenantMissingError TransientError UnknownEndpointError UnknownEventError
     UnknownRunError UnknownScheduleError UnknownTenantError WaitTimeoutError as_seconds create_permanent_error

@@ -58,6 +58,11 @@ def test_what_is_no_number_stays_a_float():
     assert math.isnan(back({"x": math.nan})["x"])
 
 
+@pytest.mark.parametrize("key", [None, True, False, 1, 1.5, -0.5])
+def test_a_key_that_is_no_text_is_the_one_that_celery_makes_of_it(key):
+    assert back({key: 1}) == kombu_json.loads(kombu_json.dumps({key: 1}))
+
+
 def test_a_tuple_is_a_list_and_a_key_a_text_as_in_celery():
     assert back(((1, 2), {1: ID})) == [[1, 2], {"1": ID}]
 

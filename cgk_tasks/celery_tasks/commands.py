@@ -1,0 +1,58 @@
+"""`celery -A cgk_tasks call NAME --tenant acme` and `... result ID --task NAME`: Celery's commands, with
+a tenant, and with the modules of CGK_JOB_MODULES, which `-A cgk_tasks` does not import.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from functools import wraps
+from typing import Any
+
+import click
+
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.tenancy.context import tenant_context
+
+
+def extend_commands() -> None:
+    """Where this process is the command `celery`: give `call` the option --tenant, `result` the application's tasks.
+
+    Celery loads an app before it reads the options of a subcommand, so the app may still add to them.
+    """
+    celery_command = sys.modules.get("celery.bin.celery")
+    commands: Any = celery_command.celery.commands if celery_command else {}
+    call, result = commands.get("call"), commands.get("result")
+    if call is None or any(option.name == "tenant" for option in call.params):
+        return
+    from celery.bin.base import CeleryOption
+
+    given: Any = {"help_group": "Calling Options"}
+    call.params.append(
+        CeleryOption(["--tenant"], help="The tenant: a task needs one, an event names its own.", **given)
+    )
+    call.callback = _for_tenant(call.callback)
+    result.callback = _with_tasks(result.callback)
+
+
+def _with_tasks(command: Any) -> Any:
+    """Exceptions and tasks are known by their modules alone."""
+
+    @wraps(command)
+    def look(*args: Any, **options: Any) -> Any:
+        click.get_current_context().obj.app.loader.import_default_modules()
+        return command(*args, **options)
+
+    return look
+
+
+def _for_tenant(command: Any) -> Any:
+    @wraps(command)
+    def send(*args: Any, tenant: str | None = None, **options: Any) -> Any:
+        try:
+            with nullcontext() if tenant is None else tenant_context(tenant):
+                return command(*args, **options)
+        except CgkTasksError as exc:
+            raise click.ClickException(str(exc)) from exc
+
+    return send

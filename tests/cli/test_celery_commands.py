@@ -1,0 +1,68 @@
+"""The commands of `celery -A cgk_tasks` that need no worker, or start one."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cgk_tasks import get_job_status
+from cgk_tasks.tenancy import tenant_context
+from tests.integration import canvas_tasks as tasks
+from tests.support.waiting import wait_closed, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
+
+
+def celery(*arguments, folder="."):
+    command = [sys.executable, "-m", "celery", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(autouse=True)
+def modules(monkeypatch):
+    monkeypatch.setenv("CGK_JOB_MODULES", tasks.__name__)
+    monkeypatch.setenv("CGK_LOG_LEVEL", "INFO")
+
+
+def test_call_sends_a_task_for_the_tenant_that_it_names():
+    sent = celery("-A", "cgk_tasks", "call", tasks.add.name, "--args", "[1, 2]", "--tenant", "acme")
+    run = get_job_status(sent.stdout.strip())
+    assert (run.tenant_id, run.payload["args"]) == ("acme", [1, 2])
+
+
+def test_call_without_a_tenant_says_how_to_name_one():
+    refused = celery("-A", "cgk_tasks", "call", tasks.add.name, "--args", "[1, 2]")
+    assert refused.returncode == 1
+    assert "--tenant" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_call_sends_an_event_for_the_tenant_of_its_payload():
+    sent = celery("-A", "cgk_tasks", "call", "order.cancelled", "--kwargs", '{"tenantId": "globex", "orderId": "o"}')
+    assert get_job_status(sent.stdout.strip()).tenant_id == "globex"
+
+
+def test_result_shows_what_a_task_returned_and_knows_its_module(start_worker):
+    start_worker([tasks.__name__])
+    with tenant_context("acme"):
+        result, failed = tasks.add.delay(1, 2), tasks.fail.delay("no money")
+    wait_closed(result.id), wait_closed(failed.id)
+    assert celery("-A", "cgk_tasks", "result", result.id).stdout == "3\n"
+    assert celery("-A", "cgk_tasks", "result", "--task", tasks.add.name, result.id).stdout == "3\n"
+    assert f"{tasks.__name__}.NotEnoughMoney: no money" in celery("-A", "cgk_tasks", "result", failed.id).stderr
+
+
+def test_multi_starts_and_stops_a_worker_that_logs_to_its_file(tmp_path, monkeypatch):
+    from tests.support.workers import ROOT
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    files = (f"--pidfile={tmp_path}/%n.pid", f"--logfile={tmp_path}/%n.log")
+    started = celery("multi", "start", "w1", "-A", "cgk_tasks", "-c", "1", *files, folder=tmp_path)
+    try:
+        wait_until(
+            lambda: "ready." in (tmp_path / "w1.log").read_text(), 60, "the worker says in its file that it is up"
+        )
+    finally:
+        stopped = celery("multi", "stopwait", "w1", "-A", "cgk_tasks", *files, folder=tmp_path)
+    assert (started.returncode, stopped.returncode) == (0, 0)
+    assert not (tmp_path / "w1.pid").exists()
