@@ -126,14 +126,13 @@ def refuse_what_cannot_hold(conf: Any, package: Mapping[str, Any]) -> None:
         )
     own_scheduler(conf["beat_scheduler"])
     if not conf["task_always_eager"]:
-        for given in {conf.broker_read_url, conf.broker_write_url}:
-            _refuse_other_broker(given)
+        for given in (conf.broker_read_url, conf.broker_write_url):
+            if given != package["broker_url"]:
+                _refuse_other_broker(given)
 
 
 def _refuse_other_broker(given: object) -> None:
     configured = get_settings().broker_url
-    if given == "memory://" and configured is None:
-        return
     urls = given.split(";") if isinstance(given, str) else list(given or ())  # type: ignore[call-overload]
     if configured is None:
         raise ConfigurationError(

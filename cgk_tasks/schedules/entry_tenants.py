@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any, Final
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
@@ -11,6 +12,7 @@ from cgk_tasks.events.registry import find_event
 from cgk_tasks.tenancy.registry import active_tenants
 
 EVERY_TENANT: Final = "*"
+_ARGUMENTS: Final = ("tenant_id", "tenantId")
 
 
 def for_tenants(entry: Any) -> list[Any]:
@@ -30,8 +32,20 @@ def for_tenants(entry: Any) -> list[Any]:
 def _for_tenant(entry: Any, tenant_id: str) -> Any:
     own = copy.copy(entry)
     own.options = {**entry.options, "headers": {**(entry.options.get("headers") or {}), TENANT_HEADER: tenant_id}}
-    own.kwargs = {name: tenant_id if value == EVERY_TENANT and name in {"tenant_id", "tenantId"} else value
-                  for name, value in entry.kwargs.items()}  # fmt: skip
-    if find_event(entry.task) is not None and "tenant_id" not in own.kwargs:
+    own.kwargs = {name: value for name, value in entry.kwargs.items() if name not in _ARGUMENTS}
+    if find_event(entry.task) is not None:
         own.kwargs["tenantId"] = tenant_id
+    else:
+        taken = _arguments_of(entry.app.tasks.get(entry.task))
+        own.kwargs |= {
+            name: tenant_id for name in _ARGUMENTS if name in entry.kwargs and (taken is None or name in taken)
+        }
     return own
+
+
+def _arguments_of(task: Any) -> set[str] | None:
+    """The arguments that a task takes by name; None for one that takes any, or that is not known here."""
+    if task is None:
+        return None
+    arguments = inspect.signature(task.run).parameters.values()
+    return None if any(one.kind is one.VAR_KEYWORD for one in arguments) else {one.name for one in arguments}

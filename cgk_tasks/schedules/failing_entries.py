@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cgk_tasks.runs.text import text_of
-from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements
 
 SQL = statements("schedules")
 
@@ -26,7 +26,13 @@ class FailingEntry:
 def failing_entries() -> list[FailingEntry]:
     """Those whose last fire failed, by name. Needs neither beat nor Django."""
     with autocommit() as connection:
+        if not _are_noted(connection):
+            return []
         return [FailingEntry(**row) for row in fetch(connection, SQL["failing_entries"])]
+
+
+def _are_noted(connection: Connection) -> bool:
+    return bool(fetch(connection, SQL["notes_failing_entries"])[0]["yes"])
 
 
 class FailingEntries:
@@ -38,13 +44,15 @@ class FailingEntries:
     def reload(self, known: Collection[str]) -> None:
         """Read them, and forget those that beat has no entry for."""
         with autocommit() as connection:
-            execute(connection, SQL["keep_failing_entries"], {"names": sorted(known)})
+            if _are_noted(connection):
+                execute(connection, SQL["keep_failing_entries"], {"names": sorted(known)})
         self._names = {one.name for one in failing_entries()}
 
     def failed(self, name: str, task: str, error: BaseException) -> None:
         with autocommit() as connection:
-            execute(connection, SQL["note_failing_entry"], {"name": name, "task": task, "reason": text_of(error)})
-        self._names.add(name)
+            if _are_noted(connection):
+                execute(connection, SQL["note_failing_entry"], {"name": name, "task": task, "reason": text_of(error)})
+                self._names.add(name)
 
     def sent(self, name: str) -> None:
         if name in self._names:

@@ -159,5 +159,9 @@ DELETE FROM cgk.failing_entries WHERE name = %(name)s;
 -- Entries that were removed or switched off do not fail any more.
 DELETE FROM cgk.failing_entries WHERE NOT name = ANY(%(names)b::text[]);
 
+-- name: notes_failing_entries
+-- Whether the table is there: it is not where the upgrade before was not finished.
+SELECT to_regclass('cgk.failing_entries') IS NOT NULL AS yes;
+
 -- name: failing_entries
 SELECT name, task, failing_since, failed_at, reason FROM cgk.failing_entries ORDER BY name;
