@@ -4,7 +4,6 @@ from typing import Annotated
 
 import tasks
 import uvicorn
-from celery.result import AsyncResult
 from fastapi import BackgroundTasks, Depends, FastAPI, Header
 from which_celery import tenant_context
 
@@ -39,7 +38,7 @@ async def add_note(cart: str, name: Annotated[str, Depends(customer)], backgroun
 
 @service.get("/results/{task_id}")
 def result(task_id: str, _customer: Annotated[str, Depends(customer)]):
-    found = AsyncResult(task_id)
+    found = tasks.app.AsyncResult(task_id)
     return {"state": found.state, "value": str(found.result)}
 
 
