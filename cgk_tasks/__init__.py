@@ -20,7 +20,7 @@ from typing import Any
 from cgk_tasks.moved import forward_old_imports
 
 _HOMES = {
-    "cgk_tasks.celery_app": ("app", "create_app"),
+    "cgk_tasks.celery_app": ("Celery", "app", "create_app"),
     "cgk_tasks.client": (
         "Health", "JobClient", "JobProvider", "SendItem", "SentItem", "WaitResult", "acancel_job",
         "acancel_run", "aget_job_status", "aget_run", "areplay_run", "aretry_job", "aschedule_job",

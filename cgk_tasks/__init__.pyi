@@ -1,5 +1,6 @@
 # The public names of cgk_tasks, for type checkers; __init__.py imports each when it is first used.
 
+from cgk_tasks.celery_app import Celery as Celery
 from cgk_tasks.celery_app import app as app
 from cgk_tasks.celery_app import create_app as create_app
 from cgk_tasks.client import Health as Health

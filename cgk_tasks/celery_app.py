@@ -13,18 +13,21 @@ from importlib import import_module, reload
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, Task, signals
+import celery
+from celery import Task, _state, signals
+from celery.fixups import django
 
 from cgk_tasks import celeryconfig
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
-from cgk_tasks.celery_tasks import canvas, groups, lazy_groups, publish_signals
+from cgk_tasks.celery_tasks import app_settings, canvas, groups, lazy_groups, publish_signals
 from cgk_tasks.celery_tasks.adapter import ignores_result
 from cgk_tasks.celery_tasks.arguments import payload_of
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.commands import extend_commands
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
 from cgk_tasks.celery_tasks.ping import Ping
+from cgk_tasks.celery_tasks.result_backend import RunResultBackend
 from cgk_tasks.celery_tasks.routing import Routing
 from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
 from cgk_tasks.celery_tasks.task_classes import tenant_class
@@ -32,7 +35,7 @@ from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.celery_tasks.unhandled import UnhandledTask
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.flower_command import replace_flower_command
-from cgk_tasks.errors import TenantMissingError
+from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.registry import all_events, event_name, find_event, parse_event
 from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
 _OF_THE_BROKER = ("broker_", "task_default_queue", "task_queues", "task_create_missing_queue_type")
 
 
-class CgkCelery(Celery[TenantTask]):
+class CgkCelery(celery.Celery[TenantTask]):
     """A Celery app whose tasks are durable, tenant-bound runs.
 
     `send_task` is the one place through which Celery publishes: `delay`, `apply_async` and every part of a canvas
@@ -65,6 +68,68 @@ class CgkCelery(Celery[TenantTask]):
         """Where its tasks are sent."""
         return Routing(self, celeryconfig.task_default_queue)
 
+    def __init__(self, main: str | None = None, *args: Any, **options: Any) -> None:
+        self.given_settings: dict[str, Any] = {}
+        super().__init__(main, *args, **options)
+        self.steps["worker"].add(SupervisorStep)
+        self.steps["consumer"].add(ConsumptionStep)
+        if get_settings().metrics_served_on:
+            require_extra("worker", "CGK_METRICS_ADDRESS")
+            from cgk_tasks.monitoring.worker_metrics import MetricsStep
+
+            self.steps["worker"].add(MetricsStep)
+        if get_settings().alerts:
+            from cgk_tasks.monitoring.alert_step import AlertStep
+
+            self.steps["worker"].add(AlertStep)
+        own: Any = self
+        if vars(_state)["default_app"] is None:
+            own.set_default()  # else `@shared_task` means Celery's default app in the threads of a web server
+        self.on_after_finalize.connect(_register_own_tasks, weak=False)
+        _apps.append(self)
+
+    def _load_config(self) -> Any:
+        """Celery reads the settings here, when they are first asked for. Raises ConfigurationError."""
+        self._apply_django_fixup()
+        own: Any = self
+        package = app_settings.package_settings()
+
+        def settings() -> dict[str, Any]:
+            source = self.loader.conf
+            if source is None:
+                return package
+            self.given_settings = app_settings.given_settings(source, own.namespace)
+            if "timezone" not in self.given_settings and "TIME_ZONE" in source:
+                package.pop("timezone")  # Celery takes that of the Django project
+            return app_settings.laid_over(package, self.given_settings)
+
+        own._pending_defaults.appendleft(settings)  # noqa: SLF001 - Celery's own place for what comes later
+        conf = super()._load_config()  # type: ignore[misc]
+        app_settings.refuse_what_cannot_hold(conf, package)
+        return conf
+
+    def _get_backend(self) -> Any:
+        """The record of runs, whatever the settings name: results are there, and nowhere else."""
+        return RunResultBackend(app=self, url=None)
+
+    def _apply_django_fixup(self) -> None:
+        """What Celery does when an app is made; here too where DJANGO_SETTINGS_MODULE is set only after that."""
+        own: Any = self
+        held: list[Any] = vars(self)["_fixups"]
+        if own.fixups and not any(held) and (applied := django.fixup(own)) is not None:
+            held.append(applied)
+
+    def autodiscover_tasks(self, *args: Any, **options: Any) -> Any:
+        """As Celery's; without packages, those of the Django project."""
+        self._apply_django_fixup()
+        return super().autodiscover_tasks(*args, **options)
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's name
+        """The command `celery beat`."""
+        own: Any = self
+        return own.subclass_with_self("cgk_tasks.celery_tasks.beat_command:RunBeat")
+
     def send_task(  # type: ignore[override]  # the rest of Celery's options by keyword
         self,
         name: str,
@@ -76,7 +141,8 @@ class CgkCelery(Celery[TenantTask]):
         expires: Any = None,
         **options: Any,
     ) -> AsyncResult[Any]:
-        """Send a task by name as a durable run. Options are Celery's; `idempotency_key` and `max_attempts` are ours.
+        """Send a task by name as a durable run. Options are Celery's; `idempotency_key`, `max_attempts` and `session`
+        (a SQLAlchemy session whose transaction the run belongs to) are ours.
 
         Raises TenantMissingError when no tenant is in the payload, the headers or the context, and what `send_job`
         raises.
@@ -94,7 +160,10 @@ class CgkCelery(Celery[TenantTask]):
         countdown = countdown_of(countdown) if countdown else None
         eta = moment_of("eta", eta) if eta else None
         expires = expiry_of(expires)
+        session = _session_of(options)
         if task is not None and not getattr(task, "durable", False):
+            if session is not None:
+                raise InvalidOptionError("session", f"was given to {name}, which leaves no record (durable=False)")
             headers = self._headers_with_tenant(name, kwargs, options.pop("headers", None))
             groups.write_sizes()
             return super().send_task(
@@ -119,7 +188,7 @@ class CgkCelery(Celery[TenantTask]):
             payload = payload_of(args or (), kwargs or {}, ignore_result=_said_otherwise(task, options))
         options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
         origin = Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(self._lineage(options)))
-        handle = groups.send(new_run(name, tenant_id, payload, send_options, origin))
+        handle = groups.send(new_run(name, tenant_id, payload, send_options, origin), session)
         result = self.AsyncResult(handle.id if handle.deduplicated or not task_id else task_id)
         if not is_event and ignores_result(task, options.get("ignore_result")):
             result.ignored = True  # `get()` gives None at once
@@ -158,6 +227,9 @@ class CgkCelery(Celery[TenantTask]):
             tenant_id = (kwargs or {}).get("tenantId") or (kwargs or {}).get("tenant_id")
         if tenant_id is None and here is not None:
             tenant_id = here.id
+        if tenant_id is None and isinstance(kwargs, Mapping):
+            # The last resort, for it is the function's own argument: in the context of a tenant it may mean anything.
+            tenant_id = kwargs.get("tenant_id") or kwargs.get("tenantId")
         if tenant_id is None:
             raise TenantMissingError(f"The task {name}")
         return {**(headers or {}), TENANT_HEADER: tenant_id}
@@ -172,6 +244,24 @@ class CgkCelery(Celery[TenantTask]):
                 "parent_id": options.get("parent_id") or parent.request.id,
             }
         return options
+
+
+def _register_own_tasks(sender: CgkCelery, **_arguments: Any) -> None:
+    """The tasks of the events, once an app knows its settings."""
+    register_application_events(sender)
+    sender.register_task(UnhandledTask())
+    sender.register_task(Ping())
+
+
+def _session_of(options: dict[str, Any]) -> Any:
+    session = options.pop("session", None)
+    if hasattr(session, "run_sync"):
+        raise InvalidOptionError(
+            "session",
+            "is an AsyncSession, and apply_async is no coroutine.",
+            hint="Write: await session.run_sync(lambda own: task.apply_async(..., session=own))",
+        )
+    return session
 
 
 def _without_tenant(headers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -209,15 +299,17 @@ def _send_options(
     )
 
 
-def _load_settings(celery: CgkCelery) -> None:
-    """The package's settings, then those of the application's own celeryconfig.py, if the working folder has one."""
-    celery.config_from_object("cgk_tasks.celeryconfig")
+def create_app(name: str = "cgk_tasks") -> CgkCelery:
+    """A Celery app with a task for every event, and with the settings of the working folder's `celeryconfig.py`, if
+    there is one.
+    """
+    celery = CgkCelery(name)
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     if importlib.util.find_spec("celeryconfig") is not None:
-        own = import_module("celeryconfig")
-        celery.conf.update({key: value for key, value in vars(own).items() if key.islower() and key[0] != "_"})
+        celery.config_from_object(app_settings.settings_of(import_module("celeryconfig")))
+    return celery
 
 
 def follow_settings(celery: CgkCelery) -> None:
@@ -228,50 +320,46 @@ def follow_settings(celery: CgkCelery) -> None:
     celery.__dict__.pop("routing", None)
 
 
-def create_app(name: str = "cgk_tasks") -> CgkCelery:
-    """A Celery app with a task for every event. `cgk_tasks.app` is made by this."""
-    celery = CgkCelery(name, set_as_current=True)
-    _load_settings(celery)
-    celery.steps["worker"].add(SupervisorStep)
-    celery.steps["consumer"].add(ConsumptionStep)
-    if get_settings().metrics_served_on:
-        require_extra("worker", "CGK_METRICS_ADDRESS")
-        from cgk_tasks.monitoring.worker_metrics import MetricsStep
+_apps: list[CgkCelery] = []
+"""The apps of this process, in the order in which they were made."""
 
-        celery.steps["worker"].add(MetricsStep)
-    if get_settings().alerts:
-        from cgk_tasks.monitoring.alert_step import AlertStep
-
-        celery.steps["worker"].add(AlertStep)
-    for event in all_events():
-        celery.register_task(event_task(event)())
-    celery.register_task(UnhandledTask())
-    celery.register_task(Ping())
-    return celery
+app: CgkCelery
+"""The app of this process: the first one that the application made, or else one that is made when it is first asked
+for. Not before: an app of ours would be in the way of a Django project's, which says later what its settings are.
+"""
 
 
-app = create_app()
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _apps[0] if _apps else create_app()
+
+
 lazy_groups.install()
 extend_commands()
 replace_flower_command()
 
 
 @signals.import_modules.connect
-def _import_jobs(**_arguments: Any) -> None:
+def _import_jobs(sender: Any = None, **_arguments: Any) -> None:
     """A worker imports the application's job modules, and learns the events that those define."""
+    if not isinstance(sender, CgkCelery):
+        return
     import_job_modules()
     register_builtin_jobs()
-    register_application_events()
-    for task in app.tasks.values():
+    register_application_events(sender)
+    for task in sender.tasks.values():
         if isinstance(task, EventTask):
             task.time_limit = math.ceil(hard_limit_seconds(task.name))
+    app_settings.warn_of_unused(sender.given_settings, str(sender.main))
 
 
-def register_application_events() -> None:
+def register_application_events(celery: CgkCelery | None = None) -> None:
     """Give every event that was defined since the app was made its task."""
-    for event in all_events():
-        if event.event_name not in app.tasks:
-            app.register_task(event_task(event)())
+    for one in _apps if celery is None else (celery,):
+        for event in all_events():
+            if event.event_name not in one.tasks:
+                one.register_task(event_task(event)())
 
 
 @signals.setup_logging.connect
@@ -280,4 +368,7 @@ def _set_up_logging(logfile: str | None = None, **_arguments: Any) -> None:
     configure_logging(logfile)
 
 
-__all__ = ["CgkCelery", "app", "create_app", "register_application_events"]
+Celery = CgkCelery
+"""The name by which applications import it: `from cgk_tasks import Celery` in place of `from celery import Celery`."""
+
+__all__ = ["Celery", "CgkCelery", "app", "create_app", "register_application_events"]

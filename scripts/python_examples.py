@@ -67,7 +67,7 @@ GROUPS = [
     (
         "The application",
         """
-        app create_app Settings get_settings
+        Celery app create_app Settings get_settings
         """,
     ),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -16,6 +16,9 @@ from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.sealing import key_for, open_sealed, seal
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection, Row, execute, fetch, statements
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 SQL = statements("groups")
 
@@ -110,11 +113,11 @@ def _accept(together: _Together) -> None:
     together.runs.clear()
 
 
-def send(run: NewRun) -> RunHandle:
-    """Accept a run, at once or with the others of its group."""
+def send(run: NewRun, session: Session | None = None) -> RunHandle:
+    """Accept a run, at once or with the others of its group; with `session`, in the caller's own transaction."""
     together = _together.get()
-    if together is None or run.idempotency_key is not None:
-        return accept([run])[0]
+    if together is None or session is not None or run.idempotency_key is not None:
+        return accept([run], session)[0]
     together.runs.setdefault(run.id, run)  # a frozen signature that is named twice is one run
     return RunHandle(run.id)
 

@@ -20,13 +20,13 @@ from cgk_tasks.broker.packets import run_ids
 from cgk_tasks.celery_tasks import external_messages
 from cgk_tasks.celery_tasks.adapter import adapter_of
 from cgk_tasks.celery_tasks.exceptions import Replaced
-from cgk_tasks.errors import CgkTasksError, TenantMissingError
+from cgk_tasks.errors import CgkTasksError, ConfigurationError, TenantMissingError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.runs.text import text_of
 from cgk_tasks.sql import postgres
-from cgk_tasks.tenancy.context import tenant_context
+from cgk_tasks.tenancy.context import find_current_tenant, platform_context, tenant_context
 from cgk_tasks.worker import pipeline
 from cgk_tasks.worker.attempt import run_inline
 
@@ -102,6 +102,33 @@ class TenantTask(Task[Any, Any]):
         put_off = super().retry(*args, **options)
         self.request.retry_at_return = put_off  # type: ignore[attr-defined]  # the request has room for it
         return put_off
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """`delay` when the transaction of Django that is open here has committed, for the tenant of this moment."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(self, args: Any = None, kwargs: Any = None, **options: Any) -> None:
+        """`apply_async` when the transaction of Django has committed. Without one it is sent at once.
+
+        Raises ConfigurationError where there is no Django: with SQLAlchemy it is `apply_async(..., session=session)`.
+        """
+        try:
+            from django.db import transaction
+        except ImportError:
+            raise ConfigurationError(
+                f"{self.name}: sending on commit is about Django's transactions, and Django is not installed.",
+                hint="With SQLAlchemy write apply_async(..., session=session).",
+            ) from None
+        tenant, using = find_current_tenant(), options.pop("using", None)
+
+        def send() -> None:
+            if tenant is None:
+                self.apply_async(args, kwargs, **options)
+                return
+            with platform_context(), tenant_context(tenant):  # the commit may be after the request's context
+                self.apply_async(args, kwargs, **options)
+
+        transaction.on_commit(send, using=using)
 
     def on_replace(self, sig: Signature[Any]) -> Any:
         """What `self.replace(signature)` does in the end: the run goes on as the signature, under its own id."""

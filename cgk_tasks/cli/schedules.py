@@ -50,8 +50,10 @@ def list_schedules(as_json: AsJson = False) -> None:
     """List every schedule with its times, its last tick and its next one.
 
     `jobs`: how many of CGK_JOB_MODULES do its event. State `no job`: neither they nor the workers have one, so it does
-    not tick. `overridden`: an operator changed its times or paused it, in the admin or here.
+    not tick. `overridden`: an operator changed its times or paused it, in the admin or here. Periodic tasks of the
+    application's own (django-celery-beat, beat_schedule) are listed while they cannot be sent, in the state `failing`.
     """
+    from cgk_tasks.schedules.failing_entries import failing_entries
     from cgk_tasks.schedules.history import known_schedules
     from cgk_tasks.schedules.job_events import handled_events
     from cgk_tasks.schedules.lookup import all_schedules
@@ -59,13 +61,17 @@ def list_schedules(as_json: AsJson = False) -> None:
     application.load_jobs()
     known = known_schedules()
     handled = handled_events()
+    failing = failing_entries()
     rows = [_row(schedule, known.get(schedule.name), handled) for schedule in all_schedules().values()]
+    rows += [{"name": one.name, "event": one.task, "state": "failing", "reason": one.reason} for one in failing]
     if as_json:
         print_json(rows)
         return
     print_table(
         rows, ("name", "cron", "timezone", "event", "jobs", "scope", "state", "overridden", "last_tick", "next_tick")
     )
+    for one in failing:
+        say(f"{one.name} is not sent since {one.failing_since:%Y-%m-%d %H:%M} UTC: {one.reason}")
     if not known:
         say("No beat has run here yet. Start one: celery -A cgk_tasks beat")
 

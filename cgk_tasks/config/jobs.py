@@ -17,6 +17,11 @@ class JobSettings(BaseModel):
     job_modules: Names = Field(
         default=(), description="Modules with @define_job, imported by the worker; separated by commas."
     )
+    periodic_tasks_tenant: str | None = Field(
+        default=None,
+        description="Tenant of a periodic task (django-celery-beat, beat_schedule) that names none; * for every "
+        "active tenant. Unset: it is not sent, and shows as failing.",
+    )
     default_queue: str = Field(default="cgk", description="Queue of a send that names none.")
     queues: Names = Field(
         default=(), description="Further queues that a worker without -Q listens to; separated by commas."

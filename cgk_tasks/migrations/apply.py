@@ -60,10 +60,12 @@ def migrate(revision: str = "head", report: Report | None = None) -> str:
         return before
     if revision != "head":
         return _apply(revision, report)
-    if current() != FINISHED:
+    if not _is_finished(current()):
         _apply(EXPANDED, report)
         if not _is_in_use():
             _apply(FINISHED, report)
+    if _is_finished(current()):
+        _apply("head", report)
     return current() or ""
 
 
@@ -73,8 +75,13 @@ def finish(report: Report | None = None) -> str:
     if current() == EXPANDED:
         refuse_older_processes()
         conversion.convert(report)  # what they have sent since
-        _apply(FINISHED, report)
+        _apply("head", report)
     return current() or ""
+
+
+def _is_finished(revision: str | None) -> bool:
+    """Whether a known revision is FINISHED or a later one. They are numbered."""
+    return revision is not None and revision >= FINISHED
 
 
 def _apply(target: str, report: Report | None) -> str:
@@ -157,7 +164,7 @@ def is_usable(revision: str | None) -> bool:
     """Whether this version of cgk_tasks can work on the database, which is at this revision."""
     if revision == EXPANDED:
         return conversion.is_complete()
-    return revision is not None and (revision == FINISHED or is_newer(revision))
+    return revision is not None and (_is_finished(revision) or is_newer(revision))
 
 
 def newest() -> str | None:

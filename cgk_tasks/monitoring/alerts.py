@@ -13,6 +13,7 @@ from cgk_tasks.catalog.system import SystemAlert
 from cgk_tasks.client.api import send_job
 from cgk_tasks.config import AlertKind, get_settings
 from cgk_tasks.errors import IdempotencyConflictError
+from cgk_tasks.schedules.failing_entries import failing_entries
 from cgk_tasks.schedules.health import late_schedules, leading_beat
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT, ensure_platform_tenant
@@ -111,6 +112,12 @@ class AlertWatch:
 
 
 def _missed_schedules() -> Iterator[Alert]:
+    for entry in failing_entries():
+        yield Alert(
+            "schedule_missed", entry.name, "critical", f"The periodic task {entry.name} is not sent",
+            f"{entry.task} was due and could not be sent: {entry.reason}",
+            {"schedule": entry.name, "failingSince": entry.failing_since.isoformat()},
+        )  # fmt: skip
     late = late_schedules()
     if not late:
         return

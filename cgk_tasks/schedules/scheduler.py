@@ -23,14 +23,18 @@ from cgk_tasks.schedules.django_setup import set_up_django, uses_own_settings  #
 set_up_django()
 
 import sqlalchemy as sa  # noqa: E402
+from celery.beat import SchedulingError  # noqa: E402
 from django.db import DatabaseError, InterfaceError  # noqa: E402 - Django's models need a set-up Django
 from django.db.models import QuerySet  # noqa: E402
 from django_celery_beat.models import PeriodicTask  # noqa: E402
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry  # noqa: E402
 
 from cgk_tasks.recurring import RecurringWarning  # noqa: E402
+from cgk_tasks.runs.text import text_of  # noqa: E402
 from cgk_tasks.schedules.django_schema import require_own_schema  # noqa: E402
 from cgk_tasks.schedules.engine import Engine  # noqa: E402
+from cgk_tasks.schedules.entry_tenants import for_tenants  # noqa: E402
+from cgk_tasks.schedules.failing_entries import FailingEntries  # noqa: E402
 from cgk_tasks.schedules.leadership import Leadership  # noqa: E402
 from cgk_tasks.schedules.lookup import all_schedules  # noqa: E402
 
@@ -41,6 +45,8 @@ _LONGEST_PAUSE_SECONDS = 2.0
 """Within this time an operator's change or a tenant's new schedule is noticed, and the lease renewed."""
 _AFTER_ERROR_SECONDS = 1.0
 _RELOAD_SECONDS = 300.0
+_OF_CELERYS_RESULTS = "celery.backend_cleanup"
+"""A project that comes from Celery has a row for it. CGK_HISTORY_DAYS says how long runs are kept."""
 
 
 class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-beat has no types
@@ -49,6 +55,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._leadership = Leadership()
         self._engine = Engine(all_schedules())
+        self._failing = FailingEntries()
         self._leads = False
         self._reload_at = 0.0
         self._unavailable = RecurringWarning(log, "beat_unavailable", "beat_available")
@@ -94,6 +101,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
         if begins or changed or now >= self._reload_at:
             self._engine.reload()
             self._schedule = self.all_as_schedule()
+            self._failing.reload(self._schedule)
             self._heap_invalidated = True
             self._reload_at = now + _RELOAD_SECONDS
         self._leads = True
@@ -119,19 +127,44 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
             super().update_from_dict(mapping)
 
     def enabled_models_qs(self) -> QuerySet[PeriodicTask]:
-        """Every enabled row that is not an entry of SCHEDULES.
+        """Every enabled row that is not an entry of SCHEDULES, nor Celery's own for old results, which are runs here.
 
         All of them, not only those of the coming hours: a beat that was away must find what it missed.
         """
-        return self.Model.objects.enabled().exclude(name__in=list(all_schedules()))
+        return self.Model.objects.enabled().exclude(name__in=list(all_schedules())).exclude(task=_OF_CELERYS_RESULTS)
+
+    def apply_entry(self, entry: ModelEntry, producer: Any = None) -> None:
+        """Send an entry that is due. One that cannot be sent is marked as failing, and is not counted as run."""
+        try:
+            self.apply_async(entry, producer=producer, advance=False)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the other entries must go on
+            error = exc.__context__ or exc if isinstance(exc, SchedulingError) else exc
+            entry.model.total_run_count -= 1
+            self._dirty.add(entry.name)
+            self.sync()
+            log.warning("entry_not_sent", entry=entry.name, task=entry.task, reason=text_of(error))
+            self._failing.failed(entry.name, entry.task, error)
+        else:
+            self._failing.sent(entry.name)
 
     def apply_async(self, entry: ModelEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        """Send an entry for its tenants. Those that can be sent are; then the first error is raised."""
+        if advance:
+            entry = self.reserve(entry)
         task = self.app.tasks.get(entry.task)
         if task is None or getattr(task, "durable", False):
             # Made of the fire before: a beat that dies before it has saved this one sends it with the same key again.
             key = f"beat:{entry.name}:{entry.last_run_at.isoformat()}"
             entry.options = {**entry.options, "idempotency_key": key}
-        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+        result, errors = None, []
+        for one in for_tenants(entry):
+            try:
+                result = super().apply_async(one, producer=producer, advance=False, **kwargs)
+            except SchedulingError as exc:
+                errors.append(exc)
+        if errors:
+            raise errors[0]
+        return result
 
     def close(self) -> None:
         super().close()

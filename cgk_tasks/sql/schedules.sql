@@ -147,3 +147,21 @@ SELECT min(next_at) AS next_at FROM cgk.tenant_schedules
 UPDATE cgk.tenant_schedules s SET done_until = n.done_until, next_at = n.next_at
   FROM unnest(%(id)s::uuid[], %(done_until)b::timestamptz[], %(next_at)b::timestamptz[]) AS n (id, done_until, next_at)
  WHERE s.id = n.id;
+
+-- name: note_failing_entry
+INSERT INTO cgk.failing_entries AS known (name, task, reason) VALUES (%(name)s, %(task)s, %(reason)s)
+ON CONFLICT (name) DO UPDATE SET task = EXCLUDED.task, reason = EXCLUDED.reason, failed_at = now();
+
+-- name: entry_is_sent
+DELETE FROM cgk.failing_entries WHERE name = %(name)s;
+
+-- name: keep_failing_entries
+-- Entries that were removed or switched off do not fail any more.
+DELETE FROM cgk.failing_entries WHERE NOT name = ANY(%(names)b::text[]);
+
+-- name: notes_failing_entries
+-- Whether the table is there: it is not where the upgrade before was not finished.
+SELECT to_regclass('cgk.failing_entries') IS NOT NULL AS yes;
+
+-- name: failing_entries
+SELECT name, task, failing_since, failed_at, reason FROM cgk.failing_entries ORDER BY name;

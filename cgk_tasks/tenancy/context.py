@@ -56,8 +56,15 @@ def tenant_context(tenant: str | Tenant) -> Iterator[Tenant]:
     try:
         yield tenant
     finally:
+        try:
+            _tenant.reset(token)
+        except ValueError:
+            raise TenantContextError(
+                f"tenant_context({tenant.id!r}) was left in another thread than it was entered in, so nothing between "
+                "the two ran for the tenant.",
+                hint="In FastAPI write the dependency that opens it as async def.",
+            ) from None
         structlog.contextvars.reset_contextvars(**bound)
-        _tenant.reset(token)
 
 
 def keep_tenant(function: Callable[P, R]) -> Callable[P, R]:

@@ -32,6 +32,11 @@ def total(numbers):
 
 
 @app.task
+def with_tenant_argument(tenant_id):
+    return current_tenant().id, tenant_id
+
+
+@app.task
 def collect(values):
     return values
 

@@ -9,6 +9,7 @@ from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from tests.support import jobs  # noqa: F401 - the events test.behave and test.nobody
 
 TABLES = (
+    "failing_entries, "
     "runs, run_history, idempotency_keys, schedules, schedule_ticks, schedule_overrides, tenant_schedules, leases, "
     "job_events"
 )

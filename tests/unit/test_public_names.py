@@ -4,7 +4,7 @@ import cgk_tasks
 from cgk_tasks import catalog, errors, events, testing
 
 PACKAGE = """
-    CgkTasksError Classification EVENT_CATEGORIES Health JobClient JobContext JobEvent JobPayload JobProvider
+    Celery CgkTasksError Classification EVENT_CATEGORIES Health JobClient JobContext JobEvent JobPayload JobProvider
     PermanentError RetryConfig RetryLater RunHandle RunStatus SCHEDULES Schedule SendItem SendOptions SentItem
     Settings TOTAL_EVENT_COUNT Tenant TenantEvent TenantSchedule TransientError WaitResult acancel_job
     acancel_run active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job

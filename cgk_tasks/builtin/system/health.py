@@ -23,6 +23,7 @@ from cgk_tasks.errors import CgkTasksError, JobTimeoutError, RunCancelledError
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.schedules.failing_entries import failing_entries
 from cgk_tasks.schedules.health import late_schedules
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.worker.dispatcher import LEASE
@@ -71,7 +72,10 @@ def _queues() -> str | None:
 
 def _schedules() -> str | None:
     late = late_schedules()
-    return f"late: {', '.join(one.name for one in late)}" if late else None
+    if late:
+        return f"late: {', '.join(one.name for one in late)}"
+    failing = failing_entries()
+    return f"not sent: {', '.join(one.name for one in failing)}" if failing else None
 
 
 CRITICAL: Final[Mapping[str, Check]] = {"database": _database, "broker": _broker}

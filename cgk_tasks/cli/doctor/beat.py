@@ -10,6 +10,7 @@ import psycopg
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.schedules.django_schema import require_own_schema
+from cgk_tasks.schedules.failing_entries import FailingEntry, failing_entries
 from cgk_tasks.schedules.health import LateSchedule, late_schedules, leading_beat
 from cgk_tasks.schedules.history import known_schedules
 from cgk_tasks.schedules.job_events import handled_events
@@ -22,7 +23,11 @@ def check() -> list[Finding]:
     enabled = [row["event"] for row in known_schedules().values() if row["is_enabled"]]
     handled = handled_events()
     without_job = sum(event not in handled for event in enabled)
-    return [*_schema(), schedules(len(enabled) - without_job, late_schedules(), leading_beat(), without_job)]
+    return [
+        *_schema(),
+        schedules(len(enabled) - without_job, late_schedules(), leading_beat(), without_job),
+        *periodic_tasks(failing_entries()),
+    ]
 
 
 def _schema() -> list[Finding]:
@@ -36,6 +41,19 @@ def _schema() -> list[Finding]:
     except psycopg.Error:
         pass  # the server went away meanwhile: other checks say so
     return []
+
+
+def periodic_tasks(failing: Sequence[FailingEntry]) -> list[Finding]:
+    """What of django-celery-beat's entries could not be sent; nothing where all were."""
+    if not failing:
+        return []
+    named = "; ".join(f"{one.name} ({one.task}): {one.reason}" for one in failing[:_NAMED])
+    rest = f" and {len(failing) - _NAMED} more" if len(failing) > _NAMED else ""
+    advice = (
+        "See them with: cgk-tasks schedules list. A tenant is named in the entry's headers, or by "
+        "CGK_PERIODIC_TASKS_TENANT."
+    )
+    return [fail("periodic tasks", f"Not sent: {named}{rest}", advice)]
 
 
 def schedules(known: int, late: Sequence[LateSchedule], leader: str | None, without_job: int = 0) -> Finding:

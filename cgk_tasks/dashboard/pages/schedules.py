@@ -9,6 +9,7 @@ from typing import Any
 from cgk_tasks.dashboard import actions
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.events.redaction import Redaction, redacted
+from cgk_tasks.schedules.failing_entries import failing_entries
 from cgk_tasks.schedules.fan_out import with_timing
 from cgk_tasks.schedules.health import late_schedules, leading_beat
 from cgk_tasks.schedules.history import known_schedules, last_coverage, last_ticks
@@ -63,6 +64,7 @@ class SchedulesPage(Page):
         shown = [one for one in schedules if text in f"{one.schedule.name} {one.schedule.event}".lower()]
         self.show(
             "schedules.html", schedules=shown, total=len(schedules), text=self.field("text"),
+            failing=await self.run_blocking(failing_entries),
             has_beat=await self.run_blocking(leading_beat) is not None,
         )  # fmt: skip
 
