@@ -22,7 +22,7 @@ from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.celery_tasks import app_settings, canvas, groups, lazy_groups, publish_signals
 from cgk_tasks.celery_tasks.adapter import ignores_result
-from cgk_tasks.celery_tasks.arguments import payload_of
+from cgk_tasks.celery_tasks.arguments import payload_of, said_otherwise
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.commands import extend_commands
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
@@ -185,7 +185,9 @@ class CgkCelery(celery.Celery[TenantTask]):
             tenant_id, payload = event.tenant_id, event.to_json().decode()
         else:
             tenant_id = self._headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
-            payload = payload_of(args or (), kwargs or {}, ignore_result=_said_otherwise(task, options))
+            payload = payload_of(
+                args or (), kwargs or {}, ignore_result=said_otherwise(task, options.get("ignore_result"))
+            )
         options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
         origin = Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(self._lineage(options)))
         handle = groups.send(new_run(name, tenant_id, payload, send_options, origin), session)
@@ -272,12 +274,6 @@ def _with_own_options(task: Any, options: dict[str, Any]) -> dict[str, Any]:
     """With those that the task itself has: `apply_async` brings them, `app.send_task` does not."""
     own = task._get_exec_options()  # noqa: SLF001 - Celery's own send_task asks so
     return {**{name: value for name, value in own.items() if value is not None}, **options}
-
-
-def _said_otherwise(task: Any, options: Mapping[str, Any]) -> bool | None:
-    """What the call says of `ignore_result`; None where the task says the same, as it does in the worker."""
-    said = options.get("ignore_result")
-    return None if said is None or (task is not None and said == task.ignore_result) else bool(said)
 
 
 def _send_options(

@@ -44,6 +44,11 @@ def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any], *, ignore_result:
     return encode(payload, "Send", keep_types=True)
 
 
+def said_otherwise(task: Any, said: bool | None) -> bool | None:
+    """What a sender says of `ignore_result`; None where the task says the same, as it does in the worker."""
+    return None if said is None or (task is not None and said == task.ignore_result) else bool(said)
+
+
 def as_json(value: Any) -> Any:
     """A signature as plain dictionaries and lists; anything else as it is."""
     return _unrolled(value) if isinstance(value, Signature) else value

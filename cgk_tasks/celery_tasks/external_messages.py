@@ -15,7 +15,7 @@ from psycopg import Rollback
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.broker.unreadable import FOLLOWS
-from cgk_tasks.celery_tasks.arguments import payload_of
+from cgk_tasks.celery_tasks.arguments import payload_of, said_otherwise
 from cgk_tasks.celery_tasks.canvas import kept
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import TenantMissingError
@@ -75,7 +75,8 @@ def adopt(task: Task[Any, Any], request: Context) -> list[str]:
         tenant_id = (request.headers or {}).get(TENANT_HEADER)
         if tenant_id is None:
             raise TenantMissingError(f"The task {name}")
-        payload = payload_of(request.args or (), request.kwargs or {})
+        said = said_otherwise(task, vars(request).get("ignore_result"))
+        payload = payload_of(request.args or (), request.kwargs or {}, ignore_result=said)
     else:
         event = parse_event(name, request.kwargs or {})
         tenant_id, payload = event.tenant_id, event.to_json().decode()
