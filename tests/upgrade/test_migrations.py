@@ -29,7 +29,8 @@ WIDENED: dict[str, str] = {}
 def later_revisions(release: Release) -> list[str]:
     """Of the code at hand, after that of the release, in their order: those that both may meet."""
     names = sorted(path.name.partition("_")[0] for path in CURRENT.glob("*.py"))
-    return [name for name in names if name > release.revision and name not in FINISHING]
+    end = min((name for name in FINISHING if name > release.revision), default="9999")
+    return [name for name in names if release.revision < name < end]
 
 
 def test_each_migration_follows_the_one_before_it():
