@@ -49,3 +49,20 @@ def arguments_of(run: Claimed) -> tuple[list[Any], dict[str, Any]]:
 def result_of(row: Row) -> Any:
     """The result of a run: with its types that of a function, as its job's JSON that of an event."""
     return decode(row["result"]) if find_event(row["event"]) is not None else typed_json.read(row["result"])
+
+
+def extended(row: Row) -> dict[str, Any]:
+    """What `result_extended` adds to a task's meta."""
+    known: dict[str, Any] = {
+        "worker": row["worker_id"],
+        "retries": max(0, row["attempt"] - row["deaths"] - 1),
+        "queue": row["queue"],
+    }
+    payload = typed_json.read(row["payload"])
+    if find_event(row["event"]) is None:
+        known |= {"args": payload["args"], "kwargs": payload["kwargs"]}
+    else:
+        known |= {"args": [], "kwargs": payload}
+    canvas = typed_json.read(row["canvas"]) if row["canvas"] else {}
+    known |= {name: canvas[name] for name in ("group_id", "parent_id", "stamped_headers") if canvas.get(name)}
+    return known | (canvas.get("stamps") or {})

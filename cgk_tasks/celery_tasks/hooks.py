@@ -30,6 +30,7 @@ class TaskHooks:
         task = self._task
         args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), {})
         context = request_of(self._run, args, kwargs, str(task.name))
+        context.travelled_with(task.request)
         task.request_stack.push(context)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)

@@ -38,7 +38,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if type(report) is not pytest.TestReport:
         return  # a subtest's: the test's own says the same
     if report.when == "call" or report.outcome != "passed":
-        outcome = "passed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
+        outcome = "fails as expected" if hasattr(report, "wasxfail") and report.skipped else report.outcome
         _write(
             test=report.nodeid, outcome=outcome, detail=str(report.longrepr or ""), seconds=round(report.duration, 2)
         )

@@ -41,9 +41,10 @@ def run_part(side: str, part: int, parts: int, selected: Sequence[str] = ()) -> 
         environment |= {"CELERY_SUITE_RESULTS": str(results), "CELERY_SUITE_PART": f"{part}/{parts}"}
         files = [f"t/integration/test_{name}.py" for name in TESTS]
         command = [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly",
-            "-p", "celery.contrib.pytest", "-p", "tests.celery_suite.plugin", "-o", "addopts=", "--timeout", "60", "--tb=short",
-            "--continue-on-collection-errors", *selected, *(() if any("t/" in one for one in selected) else files),
+            sys.executable, "-m", "pytest", "-q", "--tb=short", "--timeout", "60", "-o", "addopts=",
+            "--continue-on-collection-errors", "-p", "no:cacheprovider", "-p", "no:randomly",
+            "-p", "celery.contrib.pytest", "-p", "tests.celery_suite.plugin",
+            *selected, *(() if any("t/" in one for one in selected) else files),
         ]  # fmt: skip
         log = results.with_suffix(".log")
         with log.open("wb") as file:
