@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench types lock clean
+.PHONY: demo test test-slow celery-suite lint bench types lock clean
 
 demo: .venv/.demo
 	$(BIN)/cgk-tasks demo
@@ -19,6 +19,10 @@ test: .venv/.test
 # the dashboard, type checkers, a simulated year.
 test-slow: .venv/.test
 	$(PYTEST) -m slow
+
+# Celery's own tests, taken from the package index, on plain Celery and on us; prints the table of both.
+celery-suite: .venv/.test
+	$(BIN)/python -m tests.celery_suite
 
 lint: .venv/.test .venv/.lint
 	$(BIN)/ruff format --check

@@ -13,6 +13,7 @@ from typing import Any, cast
 from celery import Celery, Task
 from celery.app.task import Context
 
+from cgk_tasks.celery_tasks import task_notes
 from cgk_tasks.celery_tasks.arguments import arguments_of
 from cgk_tasks.celery_tasks.canvas import CanvasFollow
 from cgk_tasks.celery_tasks.exceptions import interpret
@@ -121,7 +122,11 @@ def _job_of(task: Task[Any, Any]) -> Job:
         request: Any = task.request
         if request.get("errback"):
             args = _error_arguments(task, args)
-        value = call(*args, **kwargs)
+        try:
+            value = call(*args, **kwargs)
+        finally:
+            if request.children:
+                task_notes.note_children(str(request.id), request.children)
         if put_off := request.get("retry_at_return"):
             raise put_off  # by `self.retry(throw=False)`
         return value

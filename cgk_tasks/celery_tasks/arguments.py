@@ -77,3 +77,20 @@ def result_of(row: Row) -> Any:
         return typed_json.read(row["result"])
     result = decode(row["result"])
     return ResultTooLargeError(result["__value__"]) if is_left_out(result) else result
+
+
+def extended(row: Row) -> dict[str, Any]:
+    """What `result_extended` adds to a task's meta."""
+    known: dict[str, Any] = {
+        "worker": row["worker_id"],
+        "retries": max(0, row["attempt"] - row["deaths"] - 1),
+        "queue": row["queue"],
+    }
+    payload = typed_json.read(row["payload"])
+    if find_event(row["event"]) is None:
+        known |= {"args": payload["args"], "kwargs": payload["kwargs"]}
+    else:
+        known |= {"args": [], "kwargs": payload}
+    canvas = typed_json.read(row["canvas"]) if row["canvas"] else {}
+    known |= {name: canvas[name] for name in ("group_id", "parent_id", "stamped_headers") if canvas.get(name)}
+    return known | (canvas.get("stamps") or {})

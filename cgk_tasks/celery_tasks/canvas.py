@@ -18,7 +18,7 @@ from celery.app.task import Context
 from celery.canvas import maybe_signature
 from celery.exceptions import TaskRevokedError
 
-from cgk_tasks.celery_tasks import groups, signalled_end
+from cgk_tasks.celery_tasks import groups, signalled_end, task_notes
 from cgk_tasks.celery_tasks.arguments import arguments_of, as_json, result_of
 from cgk_tasks.celery_tasks.request import request_of
 from cgk_tasks.celery_tasks.upstream_failed import NOT_SENT
@@ -177,18 +177,22 @@ def _for_tenant(tenant_id: str) -> Iterator[None]:
 
 
 def _completed(backend: RunResultBackend, request: Context, value: Any) -> None:
+    children: list[Any] = []
     for link in request.callbacks or ():
         signature: Any = maybe_signature(link, app=backend.app)
-        error = backend.send_next(signature, (value,), request)
+        error = backend.send_next(signature, (value,), request, children=children)
         if error is not None:
             backend.fail_upstream(signature.clone((value,)), error, code=NOT_SENT)
     if request.chain:
         *rest, following = cast("list[Any]", request.chain)
         signature = maybe_signature(following, app=backend.app)
-        error = backend.send_next(signature, (value,), request, chain=rest)
+        error = backend.send_next(signature, (value,), request, children=children, chain=rest)
         if error is not None:
             backend.fail_upstream(signature.clone((value,)), error, code=NOT_SENT)
             backend._fail_chain(rest, error)  # noqa: SLF001 - Celery names it so
+    if children:
+        with groups.joined() as connection:
+            task_notes.note_children(str(request.id), children, connection)
     backend.mark_as_done(str(request.id), value, request)
 
 

@@ -34,12 +34,17 @@ class Following(BaseBackend):
 
     app: Any
 
-    def send_next(self, signature: Any, args: tuple[Any, ...], request: Any, **options: Any) -> Exception | None:
-        """Send what follows a run. Returns the error if it cannot be sent; then nothing of it was."""
+    def send_next(
+        self, signature: Any, args: tuple[Any, ...], request: Any, *, children: list[Any] | None = None, **options: Any
+    ) -> Exception | None:
+        """Send what follows a run. Returns the error if it cannot be sent; then nothing of it was.
+
+        children: takes the result of what was sent.
+        """
         inherited = self.app.conf.task_inherit_parent_priority and request.delivery_info
         try:
             with groups.savepoint():
-                signature.apply_async(
+                sent = signature.apply_async(
                     args,
                     parent_id=request.id,
                     root_id=request.root_id or request.id,
@@ -53,6 +58,8 @@ class Following(BaseBackend):
                 raise
             log.exception("continuation_not_sent", task=signature.task, after=request.id)
             return exc
+        if children is not None:
+            children.append(sent)
         return None
 
     def fail_upstream(

@@ -34,6 +34,7 @@ class TaskHooks:
         context = request_of(self._run, args, kwargs, str(task.name))
         if self._calls_hooks and attempt.ctx.payload.ignore_result is not None:
             context.ignore_result = attempt.ctx.payload.ignore_result
+        context.travelled_with(task.request)
         task.request_stack.push(context)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)

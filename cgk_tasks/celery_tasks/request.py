@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, cast
 
 from celery.app.task import Context
+from celery.utils.saferepr import saferepr
 
 from cgk_tasks.celery_tasks.priorities import celery_priority
 from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.store import Claimed
+
+_LONGEST_TEXT = 1024
+"""Celery's own limit for the arguments in a message's headers."""
+
+_NO_WAIT = timedelta(milliseconds=10)
+"""A run that is due at once has two clocks: its sender's and PostgreSQL's."""
 
 
 class RunRequest(Context):
@@ -22,8 +30,25 @@ class RunRequest(Context):
     def __init__(self, **known: Any) -> None:
         self.__dict__.update(known)
 
+    @property
+    def argsrepr(self) -> str:
+        """The arguments as text, shortened."""
+        return str(saferepr(self.args or (), _LONGEST_TEXT))
 
-def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> Context:
+    @property
+    def kwargsrepr(self) -> str:
+        """As `argsrepr`."""
+        return str(saferepr(self.kwargs or {}, _LONGEST_TEXT))
+
+    def travelled_with(self, message: Context) -> None:
+        """What the message says that brought the run to this worker: it may have brought others too."""
+        self.hostname = message.hostname
+        self.properties = {**(message.properties or {}), "correlation_id": self.id, "reply_to": None}
+        redelivered = (message.delivery_info or {}).get("redelivered")
+        self.delivery_info = {**(self.delivery_info or {}), "redelivered": redelivered}
+
+
+def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> RunRequest:
     """The request of a run of the task called `name`."""
     request = RunRequest(
         id=run.id,
@@ -42,6 +67,10 @@ def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], nam
             "is_eager": False,
         },
     )
+    if run.run_at - run.created_at > _NO_WAIT:
+        vars(request)["eta"] = run.run_at.isoformat()
+    if run.expires_at is not None:
+        vars(request)["expires"] = run.expires_at.isoformat()
     if run.sealed_canvas is not None:
         _take_part(request, typed_json.read(cast("str", run.canvas)))
     return request

@@ -16,34 +16,36 @@ from celery.exceptions import ChordError, TaskRevokedError
 from celery.result import GroupResult, result_from_tuple
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
-from cgk_tasks.celery_tasks import groups
-from cgk_tasks.celery_tasks.arguments import result_of
+from cgk_tasks.celery_tasks import groups, task_notes
+from cgk_tasks.celery_tasks.arguments import extended, result_of
 from cgk_tasks.celery_tasks.continuations import Following
+from cgk_tasks.celery_tasks.task_notes import Notes
+from cgk_tasks.celery_tasks.waiting import Waiting
 from cgk_tasks.errors import CgkTasksError, ResultTooLargeError, RunFailedError
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import State, run_id_of
 from cgk_tasks.runs.visibility import may_see, sees_all
-from cgk_tasks.sql.postgres import Row
+from cgk_tasks.sql.postgres import Row, autocommit
 from cgk_tasks.tenancy.context import find_current_tenant, tenant_context
 
 CELERY_STATES: dict[State, str] = {
     "scheduled": states.PENDING,
     "pending": states.PENDING,
     "held": states.PENDING,
-    "running": states.STARTED,
+    "running": states.STARTED,  # shown as PENDING unless the task has `track_started`
     "retrying": states.RETRY,
     "completed": states.SUCCESS,
     "failed": states.FAILURE,
-    "expired": states.FAILURE,
+    "expired": states.REVOKED,
     "unhandled": states.FAILURE,
     "cancelled": states.REVOKED,
 }
 
 
-class RunResultBackend(Following):
-    """Reads runs; stores nothing of its own but the groups that are open."""
+class RunResultBackend(Waiting, Following):
+    """Reads runs; stores nothing of its own but the groups that are open, and what tasks say of themselves."""
 
     persistent = True
 
@@ -51,20 +53,50 @@ class RunResultBackend(Following):
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         unit = current_unit()
-        row = store.find(run_id_of(task_id), unit.connection if unit else None)
-        if row is None:
-            return {"status": states.PENDING, "result": None, "task_id": task_id, "children": []}
-        status = CELERY_STATES[row["state"]]
+        with nullcontext(unit.connection) if unit else autocommit() as connection:
+            row = store.find(run_id_of(task_id), connection)
+            notes = task_notes.find(task_id, connection)
+        if notes.tenant_id is not None and not may_see(notes.tenant_id):
+            notes = Notes()
+        if row is None or notes.is_forgotten:
+            known = task_notes.keeps(notes.state)
+            return {
+                "status": notes.state if known else states.PENDING, "result": notes.meta if known else None,
+                "task_id": task_id, "children": [],
+            }  # fmt: skip
+        status, result = self._state_of(row, notes)
         errors = row["errors"]
-        return {
+        meta = {
             "status": status,
-            "result": self.error_of(row) if status in states.EXCEPTION_STATES else result_of(row),
+            "result": result,
             "traceback": errors[-1].get("traceback") if errors else None,
             "task_id": task_id,
             "name": row["event"],
             "date_done": row["closed_at"],
-            "children": [],
+            "children": notes.children,
         }
+        if self.app.conf.result_extended:
+            meta |= extended(row)
+        return meta
+
+    def _state_of(self, row: Row, notes: Notes) -> tuple[str, Any]:
+        """Celery's state of a run, and its result, error or information."""
+        status = CELERY_STATES[row["state"]]
+        if status in states.EXCEPTION_STATES:
+            return status, self.error_of(row)
+        if status == states.SUCCESS:
+            return status, result_of(row)
+        retries = row["attempt"] - row["deaths"] - 1
+        if task_notes.keeps(notes.state) and (notes.retries is None or notes.retries == retries):
+            return str(notes.state), notes.meta
+        if status == states.STARTED and self._is_tracked(row["event"]):
+            return status, {"pid": row["worker_pid"], "hostname": row["worker_id"]}
+        return states.PENDING, None
+
+    def _is_tracked(self, name: str) -> bool:
+        """Whether a task says that it has been started: `track_started`, as in Celery."""
+        tracked = getattr(self.app.tasks.get(name), "track_started", None)
+        return bool(self.app.conf.task_track_started if tracked is None else tracked)
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> Any:
         """The state and result of a run.
@@ -111,11 +143,24 @@ class RunResultBackend(Following):
 
     # ---- writing: the record of runs has it all --------------------------------------------------------------------
 
-    def _store_result(self, *_arguments: Any, **_options: Any) -> None:
-        """Nothing: runs are closed by the worker, and `durable=False` tasks leave no trace."""
+    def _store_result(
+        self, task_id: str, result: Any, state: str, _traceback: Any = None, request: Any = None, **_options: Any
+    ) -> None:
+        """Keep a state of the task's own (`update_state`). Runs are closed by the worker, and `durable=False` tasks
+        leave no trace of Celery's states.
+        """
+        tenant = find_current_tenant()
+        is_durable = getattr(self.app.tasks.get(getattr(request, "task", None)), "durable", True)
+        if tenant is None or not task_notes.keeps(state) or (not is_durable and state in states.ALL_STATES):
+            return
+        retries = request.retries if request is not None and request.id == task_id else None
+        task_notes.note_state(task_id, tenant.id, state, result, retries)
 
     def _forget(self, task_id: str) -> None:
-        """Nothing: the history of runs is kept for CGK_HISTORY_DAYS."""
+        """The task is PENDING again for whoever asks Celery. The history of runs is kept for CGK_HISTORY_DAYS."""
+        row = store.find(run_id_of(task_id))
+        if row is not None:
+            task_notes.note_state(task_id, row["tenant_id"], None)
 
     # ---- groups ----------------------------------------------------------------------------------------------------
 

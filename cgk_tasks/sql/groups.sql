@@ -41,3 +41,22 @@ DELETE FROM cgk.groups WHERE id = %(group_id)s AND results IS NULL;
 
 -- name: drop_group
 DELETE FROM cgk.groups WHERE id = %(group_id)s;
+
+-- name: get_notes
+-- What a task says of its run: what it sent, and a state of its own.
+SELECT g.results::text AS children, m.position, m.tenant_id, m.key_id, m.sealed_result
+  FROM cgk.groups g LEFT JOIN cgk.group_members m ON m.group_id = g.id
+ WHERE g.id = %(group_id)s;
+
+-- name: note_state
+WITH notes AS (INSERT INTO cgk.groups (id) VALUES (%(group_id)s) ON CONFLICT (id) DO NOTHING)
+INSERT INTO cgk.group_members (group_id, run_id, position, tenant_id, key_id, sealed_result)
+VALUES (%(group_id)s, %(run_id)s::uuid, %(position)s, %(tenant_id)s, %(key_id)s, %(sealed_result)s)
+ON CONFLICT (group_id, run_id) DO UPDATE
+   SET position = EXCLUDED.position, tenant_id = EXCLUDED.tenant_id, key_id = EXCLUDED.key_id,
+       sealed_result = EXCLUDED.sealed_result;
+
+-- name: note_children
+INSERT INTO cgk.groups (id, results) VALUES (%(group_id)s, %(results)s::json)
+ON CONFLICT (id) DO UPDATE
+   SET results = (coalesce(groups.results, '[]')::jsonb || EXCLUDED.results::jsonb)::json;
