@@ -6,7 +6,7 @@ or arguments that are no JSON, would be noticed much later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -101,55 +101,67 @@ def laid_over(package: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
 
 def refuse_what_cannot_hold(conf: Any, package: Mapping[str, Any]) -> None:
     """Raise ConfigurationError for a setting in force that would split the system or change what is kept."""
+    for refusal in refusals(conf, package):
+        raise refusal
+
+
+def refusals(conf: Any, package: Mapping[str, Any]) -> Iterator[ConfigurationError]:
+    """What is refused of the settings in force."""
     for name in ("task_serializer", "result_serializer"):
         if conf[name] not in _FORMATS:
-            raise ConfigurationError(
+            yield ConfigurationError(
                 f"The Celery setting {name} is {conf[name]!r}: arguments and results are kept as JSON.",
                 hint="Leave it out, or write 'json'.",
             )
     refused = [one for one in conf["accept_content"] or () if one not in _FORMATS]
     if refused:
-        raise ConfigurationError(
+        yield ConfigurationError(
             f"The Celery setting accept_content has {', '.join(map(repr, refused))}: messages are JSON only.",
             hint="Leave it out, or write ['json'].",
         )
     for name in _ONLY_OURS:
         if conf[name] != package[name]:
-            raise ConfigurationError(
+            yield ConfigurationError(
                 f"The Celery setting {name} is {conf[name]!r}, but cgk_tasks needs its own ({package[name]!r}).",
                 hint="Leave it out.",
             )
     if conf["broker_use_ssl"]:
-        raise ConfigurationError(
+        yield ConfigurationError(
             "The Celery setting broker_use_ssl is not read by senders.",
             hint="Say it in CGK_BROKER_URL: rediss://host:6379/0?ssl_ca_certs=..., or amqps://.",
         )
-    own_scheduler(conf["beat_scheduler"])
+    try:
+        own_scheduler(conf["beat_scheduler"])
+    except ConfigurationError as exc:
+        yield exc
     if not conf["task_always_eager"]:
-        for given in (conf.broker_read_url, conf.broker_write_url):
-            if given != package["broker_url"]:
-                _refuse_other_broker(given)
+        urls = dict.fromkeys(map(_urls, (conf.broker_read_url, conf.broker_write_url)))
+        yield from filter(None, (_other_broker(given) for given in urls if given != _urls(package["broker_url"])))
 
 
-def _refuse_other_broker(given: object) -> None:
+def _urls(given: Any) -> tuple[str, ...]:
+    return tuple(given.split(";") if isinstance(given, str) else given or ())
+
+
+def _other_broker(urls: tuple[str, ...]) -> ConfigurationError | None:
     configured = get_settings().broker_url
-    urls = given.split(";") if isinstance(given, str) else list(given or ())  # type: ignore[call-overload]
     if configured is None:
-        raise ConfigurationError(
+        return ConfigurationError(
             f"The Celery setting broker_url is {_shown(urls)}, and CGK_BROKER_URL is not set: senders would not know "
             "the broker.",
             hint="Set CGK_BROKER_URL to it.",
         )
     ours = configured.get_secret_value()
-    if any(_place(url) != _place(ours) for url in urls):
-        raise ConfigurationError(
-            f"The Celery setting broker_url is {_shown(urls)}, and CGK_BROKER_URL is {maybe_sanitize_url(ours)}: "
-            "senders would write to the one and workers read from the other.",
-            hint="Leave broker_url out, or give both the same value.",
-        )
+    if all(_place(url) == _place(ours) for url in urls):
+        return None
+    return ConfigurationError(
+        f"The Celery setting broker_url is {_shown(urls)}, and CGK_BROKER_URL is {maybe_sanitize_url(ours)}: "
+        "senders would write to the one and workers read from the other.",
+        hint="Leave broker_url out, or give both the same value.",
+    )
 
 
-def _shown(urls: list[str]) -> str:
+def _shown(urls: Iterable[str]) -> str:
     return "; ".join(str(maybe_sanitize_url(url)) for url in urls)
 
 
@@ -177,10 +189,14 @@ def _host(name: str | None) -> str:
     return "localhost" if name in {None, "", "127.0.0.1", "::1", "localhost"} else str(name)
 
 
+def unused(given: Mapping[str, Any]) -> list[str]:
+    """The settings of the application that nothing reads: those about where results are kept."""
+    return sorted(name for name in given if name.startswith(_OF_RESULTS) and name != "result_backend_always_retry")
+
+
 def warn_of_unused(given: Mapping[str, Any], app: str) -> None:
     """Say which settings of the application nothing reads. Meant for the start of a worker or beat."""
-    names = sorted(name for name in given if name.startswith(_OF_RESULTS) and name != "result_backend_always_retry")
-    if names:
+    if names := unused(given):
         log.warning(
             "celery_settings_unused",
             app=app,

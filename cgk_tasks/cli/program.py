@@ -26,6 +26,7 @@ from cgk_tasks.cli import (
     failures,
     metrics,
     migrate,
+    migrate_check,
     queues,
     runs,
     schedules,
@@ -59,6 +60,7 @@ program.add_typer(setup.commands, name="setup")
 program.command("setup:jobs", epilog=setup.EXAMPLES, hidden=True)(setup.jobs)
 program.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 program.command("migrate", epilog=migrate.EXAMPLES)(migrate.migrate)
+program.command("migrate-check", epilog=migrate_check.EXAMPLES)(migrate_check.migrate_check)
 program.command("send", epilog=send.EXAMPLES)(send.send)
 program.add_typer(runs.commands, name="runs")
 program.command("why", epilog=why.EXAMPLES)(why.why)
