@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from celery import signals
+from celery import group, signals
 from celery.canvas import maybe_signature
 from celery.exceptions import Ignore
 from pydantic import BaseModel, model_serializer
@@ -210,8 +210,6 @@ def replaced_by_chain(self, x):
 
 @app.task(bind=True)
 def replaced_by_group(self, x):
-    from celery import group
-
     return self.replace(group(add.s(x, 1), add.s(x, 2)))
 
 
@@ -397,3 +395,27 @@ def a_result():
 @app.task
 def a_group_result():
     return app.GroupResult("group", [app.AsyncResult("1"), app.AsyncResult("2")])
+
+
+@app.task(bind=True)
+def say_and_wait(self, path, state, meta):
+    """Says a state of its own, then runs until the test makes the file."""
+    self.update_state(state=state, meta=meta)
+    return wait_for.run(path, "done")
+
+
+@app.task(track_started=True)
+def tracked_wait(path):
+    return wait_for.run(path, "done")
+
+
+@app.task
+def sends_two():
+    group(add.s(1, 1), add.s(2, 2)).apply_async()
+    return add.delay(3, 3).id
+
+
+@app.task(bind=True)
+def attributes_of_request(self):
+    names = ("hostname", "eta", "expires", "argsrepr", "kwargsrepr", "properties", "delivery_info")
+    return {name: getattr(self.request, name) for name in names}
