@@ -49,6 +49,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from billiard.exceptions import SoftTimeLimitExceeded
+
 TENANT_ID_RULE = "[a-z0-9][a-z0-9_-]{0,62}"
 """The form of a tenant id, as error texts show it."""
 
@@ -522,8 +524,8 @@ class LimitReached(RetryLater):
     code = "LIMIT_REACHED"
 
 
-class JobTimeoutError(JobError):
-    """The job took longer than its timeout."""
+class JobTimeoutError(JobError, SoftTimeLimitExceeded):
+    """The job took longer than its timeout. Code for Celery catches it as SoftTimeLimitExceeded."""
 
     code = "TIMEOUT"
 

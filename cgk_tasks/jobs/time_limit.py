@@ -11,18 +11,26 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
+from billiard.exceptions import TimeLimitExceeded
+
 from cgk_tasks.errors import JobTimeoutError
 
+LimitError = type[JobTimeoutError] | type[TimeLimitExceeded]
 
-def deadline(seconds: float) -> AbstractContextManager[None]:
-    """Raise JobTimeoutError inside the block once `seconds` have passed.
+
+def deadline(seconds: float, error: LimitError = JobTimeoutError) -> AbstractContextManager[None]:
+    """Raise JobTimeoutError, or another `error`, inside the block once `seconds` have passed.
+
+    It is raised one time only, so the block may clean up.
 
     In the main thread (worker processes) an alarm interrupts even a blocking system call. In other threads the
     error is raised between two steps of Python code, so a long call into C ends first. 0 seconds: no limit.
     """
     if not seconds:
         return nullcontext()
-    return _Alarm(seconds) if threading.current_thread() is threading.main_thread() else _thread_alarm(seconds)
+    if threading.current_thread() is threading.main_thread():
+        return _Alarm(seconds, error)
+    return _thread_alarm(seconds, error)
 
 
 class _Timer:
@@ -33,8 +41,8 @@ class _Timer:
     """
 
     def __init__(self) -> None:
-        self.deadlines: list[tuple[float, float]] = []
-        """When each that is open passes (monotonic), and its length in seconds; the outermost first."""
+        self.deadlines: list[_Alarm] = []
+        """Those that are open, the outermost first."""
         self.keepers = 0
         self._previous: Any = None
 
@@ -54,26 +62,30 @@ class _Timer:
 
     def _ring(self, _signal: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        later = [at - now for at, _seconds in self.deadlines if at > now]
+        waiting = [one for one in self.deadlines if not one.has_rung]
+        passed = next((one for one in waiting if one.at <= now), None)
+        later = [one.at - now for one in waiting if one is not passed]
         if later:
             signal.setitimer(signal.ITIMER_REAL, max(min(later), 0.001))
-        for at, seconds in self.deadlines:
-            if at <= now:
-                raise JobTimeoutError(seconds)
+        if passed is not None:
+            passed.has_rung = True
+            raise passed.error(passed.seconds)
 
 
 _timer = _Timer()
 
 
 class _Alarm(AbstractContextManager[None]):
-    __slots__ = ("_seconds",)
+    __slots__ = ("at", "error", "has_rung", "seconds")
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, error: LimitError) -> None:
+        self.seconds, self.error = seconds, error
+        self.at, self.has_rung = 0.0, False
 
     def __enter__(self) -> None:
-        _timer.deadlines.append((time.monotonic() + self._seconds, self._seconds))
-        _timer.require(self._seconds)
+        self.at = time.monotonic() + self.seconds
+        _timer.deadlines.append(self)
+        _timer.require(self.seconds)
 
     def __exit__(self, *_exception: object) -> None:
         _timer.deadlines.pop()
@@ -95,28 +107,31 @@ def kept_alarm() -> Iterator[None]:
         _timer.rest()
 
 
-class _TimeIsUp(Exception):  # noqa: N818 - raised without arguments by the interpreter, then replaced
-    pass
-
-
 @contextmanager
-def _thread_alarm(seconds: float) -> Iterator[None]:
+def _thread_alarm(seconds: float, error: LimitError) -> Iterator[None]:
     thread_id = threading.get_ident()
     lock = threading.Lock()
     over = False
 
+    # The interpreter makes the exception, without arguments: a class of this deadline's own knows its length.
+    class TimeIsUp(error):  # type: ignore[misc, valid-type]
+        __module__, __qualname__ = error.__module__, error.__qualname__
+
+        def __init__(self) -> None:
+            super().__init__(seconds)
+
     def ring() -> None:
         with lock:
             if not over:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(_TimeIsUp))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(TimeIsUp))
 
     timer = threading.Timer(seconds, ring)
     timer.daemon = True
     timer.start()
     try:
         yield
-    except _TimeIsUp:
-        raise JobTimeoutError(seconds) from None
+    except TimeIsUp:
+        raise error(seconds) from None
     finally:
         with lock:
             over = True
