@@ -56,12 +56,13 @@ class TenantTask(Task[Any, Any]):
     @classmethod
     def bind(cls, app: Any) -> Any:
         """As in Celery, which reads the settings once; here it is noted what was read."""
-        inherited = {name for name, _ in cls._from_settings}
-        cls._from_settings = tuple(
-            (name, setting)
-            for name, setting in cls.from_config
-            if name not in vars(cls) and (name in inherited or getattr(cls, name, None) is None)
-        )
+        if "_from_settings" not in vars(cls):  # an app binds its tasks again once it knows all of them
+            inherited = {name for name, _ in cls._from_settings}
+            cls._from_settings = tuple(
+                (name, setting)
+                for name, setting in cls.from_config
+                if name not in vars(cls) and (name in inherited or getattr(cls, name, None) is None)
+            )
         return super().bind(app)
 
     @classmethod

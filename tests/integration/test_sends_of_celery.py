@@ -219,4 +219,4 @@ def test_a_router_sees_what_celerys_would():
         del tasks.app.conf.changes["task_routes"]
     name, args, kwargs, options = seen.args
     assert (name, args, kwargs, options["priority"]) == (NAME, (1,), {"y": 2}, 3)
-    assert seen.options["task"] is tasks.add
+    assert seen.options["task"] == tasks.add
