@@ -16,7 +16,7 @@ class Tidy(Task):
     """Takes away white space."""
 
     def before_start(self, task_id, args, kwargs):
-        self.calls = getattr(self, "calls", 0) + 1
+        self.request.prepared = args[0]
 
     def clean(self, text):
         return text.strip()
@@ -24,7 +24,7 @@ class Tidy(Task):
 
 @app.task(base=Tidy, bind=True)
 def tidy(self, text):
-    return f"{self.clean(text)} of {current_tenant().id}, calls {self.calls}"
+    return f"{self.clean(text)} of {current_tenant().id}, prepared for {self.request.prepared!r}"
 
 
 @shared_task(base=Tidy, bind=True)

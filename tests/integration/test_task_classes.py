@@ -33,7 +33,7 @@ def test_a_run_is_on_record(task):
 
 
 def test_the_base_classes_methods_and_hooks_work():
-    assert get(tasks.tidy.delay("  a ")) == "a of acme, calls 1"
+    assert get(tasks.tidy.delay("  a ")) == "a of acme, prepared for '  a '"
 
 
 def test_a_shared_task_has_its_base_class():

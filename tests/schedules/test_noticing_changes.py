@@ -61,4 +61,5 @@ def test_what_keeps_a_beat_from_its_work_is_said_once_and_so_is_its_end(leading)
         finally:
             connection.execute("ALTER TABLE cgk.schedules_elsewhere RENAME TO schedules")
         leading.tick()
-    assert [line["event"] for line in lines] == ["beat_unavailable", "beat_available"]
+    said = [line["event"] for line in lines if line["event"] != "beat_elected"]  # again, if the machine is that slow
+    assert said == ["beat_unavailable", "beat_available"]
