@@ -3,6 +3,7 @@
 import json
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from cgk_tasks.schedules import tenant_schedules
 pytestmark = pytest.mark.slow
 
 OLD, BOTH, NEW = "0012", "0013", "0014"
+NEWEST = max(path.name[:4] for path in (Path(migrations.__file__).parent / "versions").glob("0*.py"))
 ERRORS = [
     {
         "attempt": n,
@@ -230,7 +232,7 @@ def test_the_finish_is_refused_after_a_write_of_an_older_sender(connection, conv
 def test_the_finish_leaves_all_content_and_no_trigger(connection, converted):
     late = add(connection, OLD_RUN)
     settle(connection)
-    assert migrations.finish() == NEW
+    assert migrations.finish() == NEWEST
     assert [store.get(one).payload for one in (*converted["open"], *converted["closed"], late)] == [
         json.loads(PAYLOAD)
     ] * 15
@@ -241,11 +243,11 @@ def test_the_finish_leaves_all_content_and_no_trigger(connection, converted):
 
 def test_a_finish_that_is_repeated_changes_nothing(connection, converted):
     settle(connection)
-    assert [migrations.finish(), migrations.finish(), migrations.migrate()] == [NEW] * 3
+    assert [migrations.finish(), migrations.finish(), migrations.migrate()] == [NEWEST] * 3
 
 
 def test_a_database_that_nothing_was_sent_through_is_finished_at_once(database):
-    assert migrations.migrate() == NEW
+    assert migrations.migrate() == NEWEST
     assert apply.is_usable(NEW)
 
 
