@@ -347,7 +347,6 @@ def _import_jobs(sender: Any = None, **_arguments: Any) -> None:
     for task in sender.tasks.values():
         if isinstance(task, EventTask):
             task.time_limit = math.ceil(hard_limit_seconds(task.name))
-    app_settings.warn_of_unused(sender.given_settings, str(sender.main))
 
 
 def register_application_events(celery: CgkCelery | None = None) -> None:
@@ -356,6 +355,16 @@ def register_application_events(celery: CgkCelery | None = None) -> None:
         for event in all_events():
             if event.event_name not in one.tasks:
                 one.register_task(event_task(event)())
+
+
+@signals.celeryd_after_setup.connect
+def _worker_starts(instance: Any = None, **_arguments: Any) -> None:
+    app_settings.warn_of_unused(getattr(instance.app, "given_settings", {}), str(instance.app.main))
+
+
+@signals.beat_init.connect
+def _beat_starts(sender: Any = None, **_arguments: Any) -> None:
+    app_settings.warn_of_unused(getattr(sender.app, "given_settings", {}), str(sender.app.main))
 
 
 @signals.setup_logging.connect

@@ -190,8 +190,10 @@ def _host(name: str | None) -> str:
 
 
 def unused(given: Mapping[str, Any]) -> list[str]:
-    """The settings of the application that nothing reads: those about where results are kept."""
-    return sorted(name for name in given if name.startswith(_OF_RESULTS) and name != "result_backend_always_retry")
+    """The settings of the application that nothing reads: those about where results are kept, unless they are ours."""
+    package = package_settings()
+    of_results = (name for name in given if name.startswith(_OF_RESULTS) and name != "result_backend_always_retry")
+    return sorted(name for name in of_results if given[name] != package.get(name))
 
 
 def warn_of_unused(given: Mapping[str, Any], app: str) -> None:
