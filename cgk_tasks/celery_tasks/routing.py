@@ -78,7 +78,7 @@ class Routing:
         if self._queues is not None and self._queues != queues and not chosen:
             vars(amqp).pop("queues", None)  # made anew from the settings, unless a worker has chosen from them
         self._queues = queues
-        rebind(self._app, {**self._changes, **changes})  # also those that are taken back
+        rebind(self._app, {**self._changes, **changes})  # also those that are not set any more
         amqp.flush_routes()
         routes = amqp.routes
         self._router = Router(routes, app=self._app) if routes else None
