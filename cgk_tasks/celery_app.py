@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,10 +25,11 @@ from cgk_tasks.celery_tasks.arguments import payload_of, said_otherwise
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.commands import extend_commands
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
+from cgk_tasks.celery_tasks.limits import check_limits, without_own_limits
 from cgk_tasks.celery_tasks.ping import Ping
 from cgk_tasks.celery_tasks.result_backend import RunResultBackend
 from cgk_tasks.celery_tasks.routing import Routing
-from cgk_tasks.celery_tasks.task import EventTask, TenantTask, event_task
+from cgk_tasks.celery_tasks.task import TenantTask, event_task
 from cgk_tasks.celery_tasks.task_classes import tenant_class
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.celery_tasks.unhandled import UnhandledTask
@@ -39,7 +39,7 @@ from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.registry import all_events, event_name, find_event, parse_event
 from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
-from cgk_tasks.jobs.registry import hard_limit_seconds, import_job_modules
+from cgk_tasks.jobs.registry import import_job_modules
 from cgk_tasks.monitoring.logging import configure_logging
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.tenancy.context import find_current_tenant
@@ -160,6 +160,7 @@ class CgkCelery(celery.Celery[TenantTask]):
         countdown = countdown_of(countdown) if countdown else None
         eta = moment_of("eta", eta) if eta else None
         expires = expiry_of(expires)
+        check_limits(options)
         session = _session_of(options)
         if task is not None and not getattr(task, "durable", False):
             if session is not None:
@@ -189,7 +190,10 @@ class CgkCelery(celery.Celery[TenantTask]):
                 args or (), kwargs or {}, ignore_result=said_otherwise(task, options.get("ignore_result"))
             )
         options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
-        origin = Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(self._lineage(options)))
+        origin = Origin(
+            run_id=run_id_of(task_id) if task_id else None,
+            canvas=canvas.kept(self._lineage(without_own_limits(task, options))),
+        )
         handle = groups.send(new_run(name, tenant_id, payload, send_options, origin), session)
         result = self.AsyncResult(handle.id if handle.deduplicated or not task_id else task_id)
         if not is_event and ignores_result(task, options.get("ignore_result")):
@@ -344,9 +348,6 @@ def _import_jobs(sender: Any = None, **_arguments: Any) -> None:
     import_job_modules()
     register_builtin_jobs()
     register_application_events(sender)
-    for task in sender.tasks.values():
-        if isinstance(task, EventTask):
-            task.time_limit = math.ceil(hard_limit_seconds(task.name))
 
 
 def register_application_events(celery: CgkCelery | None = None) -> None:

@@ -132,13 +132,12 @@ def _job_of(task: Task[Any, Any]) -> Job:
         return value
 
     name = str(task.name)
-    limit = cast("float | None", task.soft_time_limit)
     return Job(
         id=name,
         event=name,
         handler=cast("Callable[[JobContext[Any]], Any]", handler),
         retry=_ONE_ATTEMPT,
-        timeout=limit,
+        timeout=0.0,  # its limits are Celery's, and may be of a single call
         keeps_types=True,
         ignores_result=lambda ctx: ignores_result(task, ctx.payload.ignore_result),
     )

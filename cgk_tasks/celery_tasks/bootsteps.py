@@ -18,7 +18,7 @@ import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
-from cgk_tasks.celery_tasks import canvas, stop_signals
+from cgk_tasks.celery_tasks import canvas, limits, stop_signals
 from cgk_tasks.celery_tasks.adapter import executed_names
 from cgk_tasks.celery_tasks.packet_request import PacketRequest
 from cgk_tasks.celery_tasks.pools import refuse_other_pools
@@ -69,6 +69,7 @@ class SupervisorStep(bootsteps.StartStopStep):
             raise SystemExit(f"error: {exc}") from None
         app: Any = worker.app
         app.routing.current()  # what the application has set since its tasks were made is theirs, in the children too
+        limits.take_over(worker)
         _main_pid = os.getpid()
         identity.new_worker_id()
         process_state.share()
@@ -145,8 +146,8 @@ def _pool(worker: WorkController) -> Pool:
     def on_closed(run: Closed) -> None:
         canvas.follow_closed([run], worker.app)
 
-    def on_timed_out(run_ids: list[str], seconds: float) -> None:
-        record_timed_out(worker.app, run_ids, seconds)
+    def on_timed_out(run_id: str, seconds: float) -> None:
+        record_timed_out(worker.app, run_id, seconds)
 
     def is_at_work(row: Row) -> bool:
         if row["worker_pid"] == os.getpid():  # a pool of threads
@@ -165,6 +166,8 @@ def _pool(worker: WorkController) -> Pool:
         interrupt=interruption.request,
         fence=lambda: _fence(worker),
         has_killed=_killed.__contains__,
+        over_limit=process_state.shared().over_limit,
+        kill=lambda pids: _kill(worker, pids),
         on_timed_out=on_timed_out,
         on_closed=on_closed,
     )

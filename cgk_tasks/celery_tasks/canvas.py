@@ -44,7 +44,7 @@ log = structlog.get_logger("cgk_tasks.canvas")
 
 _KEPT = (
     "link", "link_error", "chain", "chord", "group_id", "root_id", "parent_id", "headers",
-    "stamped_headers", "replaced_task_nesting", "errback",
+    "stamped_headers", "replaced_task_nesting", "errback", "time_limit", "soft_time_limit",
 )  # fmt: skip
 
 
@@ -110,6 +110,11 @@ def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> N
     for run in closed:
         if run.has_canvas or signalled_end.concerns(run):
             _follow_one(app or current_app, run)
+
+
+def announce_failed(app: Celery[Any], run: Claimed, error: BaseException | None) -> None:
+    """Tell a run's task, and the receivers of signals, that it failed here, in the worker's main process."""
+    _follow(app, run, lambda request: signalled_end.announce(app, request, "failed", error))
 
 
 def _follow_one(app: Celery[Any], closed: Closed) -> None:

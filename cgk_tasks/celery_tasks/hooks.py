@@ -10,6 +10,7 @@ from billiard.einfo import ExceptionInfo
 from celery import Task, signals
 from celery.exceptions import Retry
 
+from cgk_tasks.celery_tasks.limits import has_limits, limits_of_event, limits_of_function
 from cgk_tasks.celery_tasks.request import request_of
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.runs.store import Claimed
@@ -28,13 +29,17 @@ class TaskHooks:
         self._task, self._run, self._calls_hooks = task, run, calls_hooks
 
     def begin(self, attempt: Attempt) -> None:
-        """Make `task.request` speak of this run while its job runs; send `task_prerun`."""
+        """Make `task.request` speak of this run while its job runs, find its time limits, and send `task_prerun`."""
         task = self._task
         args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), _fields_for_receivers(attempt.ctx.payload))
         context = request_of(self._run, args, kwargs, str(task.name))
         if self._calls_hooks and attempt.ctx.payload.ignore_result is not None:
             context.ignore_result = attempt.ctx.payload.ignore_result
         context.travelled_with(task.request)
+        if self._run.sealed_canvas is not None or (self._calls_hooks and has_limits(task)):  # else nobody says any
+            attempt.limits = (
+                limits_of_function(task, context) if self._calls_hooks else limits_of_event(attempt.job, context)
+            )
         task.request_stack.push(context)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)

@@ -1,25 +1,56 @@
-"""A message in the worker's main process: which runs it carries, and what happens when its time limit kills it."""
+"""A message in the worker's main process: which runs it carries, and what becomes of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # its types do not know it
+from billiard.exceptions import Terminated, WorkerLostError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
 from cgk_tasks.celery_tasks import consumption
-from cgk_tasks.celery_tasks.supervisors import supervisor_of
+from cgk_tasks.celery_tasks.limits import limits_of_message
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.worker.pipeline import NotClaimedError
 
+_DEATHS = (Terminated, WorkerLostError, SystemExit)
+"""What billiard says of a message whose child died: the worker killed it, somebody else did, or it left by itself."""
+
+
+class _Untimed:
+    """A pool that sets no timers for a message: each of its runs has limits of its own."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def apply_async(self, target: Any, **options: Any) -> Any:
+        options["timeout"] = options["soft_timeout"] = None
+        return self._pool.apply_async(target, **options)
+
 
 class PacketRequest(Request):
-    """Celery's request, which also tells the supervisor of a hard time limit: the child cannot report its own death. A
-    message whose runs could not be claimed goes back to the broker.
-    """
+    """Celery's request. A message whose runs could not be claimed goes back to the broker."""
 
     is_given_back = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Celery makes a class of each task's messages, whose `execute_using_pool` would go past the one here."""
+        super().__init_subclass__(**options)
+        if "execute_using_pool" in vars(cls):
+            delattr(cls, "execute_using_pool")
+
+    def execute_using_pool(self, pool: Any, **options: Any) -> Any:
+        """Hand the message to the pool: Celery's timers are for messages without runs."""
+        if self._has_runs:
+            untimed: Any = _Untimed(pool)
+            return super().execute_using_pool(untimed, **options)
+        limits: Any = limits_of_message(self.task, self.request_dict)
+        self.time_limits = limits
+        return super().execute_using_pool(pool, **options)
 
     @property
     def run_ids(self) -> list[str]:
@@ -28,6 +59,10 @@ class PacketRequest(Request):
             ids: list[str] = self.args[0]
             return ids
         return [run_id_of(self.id)]
+
+    @property
+    def _has_runs(self) -> bool:
+        return bool(getattr(self.task, "durable", False))
 
     @property
     def argsrepr(self) -> str:
@@ -53,15 +88,23 @@ class PacketRequest(Request):
         super().send_event(type, **fields)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        if isinstance(exc_info.exception, NotClaimedError):
+        exc = exc_info.exception
+        if isinstance(exc, ExceptionWithTraceback):
+            exc = exc.exc
+        if isinstance(exc, NotClaimedError):
             task_ready(self)
             consumption.refused(self.task.app, self)
             return None
+        if self._has_runs and not return_ok and isinstance(exc, _DEATHS):
+            self._child_died(exc)
+            return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
-    def on_timeout(self, soft: bool, timeout: float) -> None:
-        if not soft:
-            supervisor = supervisor_of(self.task.app)
-            if supervisor is not None:
-                supervisor.timed_out(self.run_ids, timeout)
-        super().on_timeout(soft, timeout)
+    def _child_died(self, exc: BaseException) -> None:
+        """The child is dead, so the main process reports for it. What becomes of each run is on record, and the hooks
+        and signals of a task are about that: Celery would call them here with the ids of the runs for arguments.
+        """
+        task_ready(self)
+        if self.task.acks_late:
+            self.acknowledge()
+        self.send_event("task-failed", exception=repr(exc), traceback="")

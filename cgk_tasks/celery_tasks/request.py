@@ -92,5 +92,6 @@ def _take_part(request: Context, kept: Mapping[str, Any]) -> None:
         vars(request).setdefault(name, value)  # as Celery has them: `request.headers["trace"]` and `request.trace`
     request.stamped_headers = kept.get("stamped_headers")
     request.stamps = kept.get("stamps") or {}
+    vars(request).update(time_limit=kept.get("time_limit"), soft_time_limit=kept.get("soft_time_limit"))
     request.replaced_task_nesting = kept.get("replaced_task_nesting", 0)
     vars(request)["errback"] = kept.get("errback", False)

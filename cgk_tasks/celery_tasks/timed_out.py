@@ -1,13 +1,15 @@
-"""Runs that a hard time limit killed: an attempt that failed, recorded by the worker's main process."""
+"""A run that its hard time limit killed: an attempt that failed, recorded by the worker's main process."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded
 from celery import Celery
 
+from cgk_tasks.celery_tasks import canvas
 from cgk_tasks.celery_tasks.adapter import adapter_of
-from cgk_tasks.celery_tasks.canvas import CanvasFollow
 from cgk_tasks.celery_tasks.task import TenantTask
-from cgk_tasks.errors import JobTimeoutError
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.runs import store
 from cgk_tasks.runs.store import Claimed
@@ -18,17 +20,21 @@ from cgk_tasks.worker.pipeline import count_attempt
 from cgk_tasks.worker.recorder import Recorder
 
 
-def record_timed_out(app: Celery, run_ids: list[str], seconds: float) -> None:
-    """Fail the attempt of each of these runs that still runs: retried with backoff, or failed for good."""
-    recorder = Recorder(worker_id(), CanvasFollow(app))
+def record_timed_out(app: Celery[Any], run_id: str, seconds: float) -> None:
+    """Fail the attempt of this run with TimeLimitExceeded, if it still runs: retried with backoff, or failed for good,
+    which its task and the receivers of signals are told of.
+    """
+    recorder = Recorder(worker_id(), canvas.CanvasFollow(app))
     with postgres.autocommit() as connection:
-        runs = store.running(connection, run_ids, worker_id())
+        runs = store.running(connection, [run_id], worker_id())
     for run in runs:
         attempt = _attempt(app.tasks.get(run.event), run, recorder)
         if attempt is not None:
-            outcome = recorder.record(run, attempt, attempt.failed(JobTimeoutError(seconds)))
+            outcome = recorder.record(run, attempt, attempt.failed(TimeLimitExceeded(seconds)))
+            recorder.flush()
             count_attempt(run, outcome, seconds)
-    recorder.flush()
+            if outcome.kind == "failed":
+                canvas.announce_failed(app, run, outcome.exception)
 
 
 def _attempt(task: object, run: Claimed, recorder: Recorder) -> Attempt | None:

@@ -27,7 +27,7 @@ class JobSettings(BaseModel):
         default=(), description="Further queues that a worker without -Q listens to; separated by commas."
     )
     default_timeout_seconds: PositiveFloat = Field(
-        default=3600.0, description="Soft time limit of a job that names none."
+        default=3600.0, description="Soft time limit of an event's job that names none."
     )
     hard_timeout_grace_seconds: PositiveFloat = Field(
         default=30.0, description="A job that ignores its soft limit this long is killed with its process."

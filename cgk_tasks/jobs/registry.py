@@ -233,12 +233,9 @@ def find_job(job_id: str) -> Job | None:
     return _jobs.get(job_id)
 
 
-def hard_limit_seconds(event: str) -> float:
-    """After this time a message of the event is killed with its process: its jobs ignored their soft limits."""
-    settings = get_settings()
-    longest = max((job.timeout_seconds for job in jobs_for(event)), default=settings.default_timeout_seconds)
-    # The last run of a packet may begin when the packet's time is nearly up.
-    return longest + settings.hard_timeout_grace_seconds + settings.packet_budget_seconds
+def hard_limit_seconds(soft: float) -> float:
+    """After this time a job is ended that ignores a soft limit of `soft` seconds; 0 for none."""
+    return soft + get_settings().hard_timeout_grace_seconds if soft else 0.0
 
 
 def all_jobs() -> list[Job]:

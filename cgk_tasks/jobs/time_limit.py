@@ -1,36 +1,50 @@
-"""A soft time limit for one attempt, in whichever thread it runs."""
+"""The time limits of one attempt, in whichever thread it runs."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from billiard.exceptions import TimeLimitExceeded
 
 from cgk_tasks.errors import JobTimeoutError
 
+
+class Limits(NamedTuple):
+    """Of one attempt, in seconds; 0: none.
+
+    soft: JobTimeoutError is raised in the job, which may clean up. hard: the job is ended.
+    """
+
+    soft: float = 0.0
+    hard: float = 0.0
+
+
 LimitError = type[JobTimeoutError] | type[TimeLimitExceeded]
 
 
-def deadline(seconds: float, error: LimitError = JobTimeoutError) -> AbstractContextManager[None]:
-    """Raise JobTimeoutError, or another `error`, inside the block once `seconds` have passed.
+def deadline(seconds: float, hard: float = 0.0) -> AbstractContextManager[None]:
+    """Raise JobTimeoutError inside the block once `seconds` have passed, and TimeLimitExceeded once `hard` have.
 
-    It is raised one time only, so the block may clean up.
+    Each is raised one time only: between the two, the block may clean up.
 
     In the main thread (worker processes) an alarm interrupts even a blocking system call. In other threads the
     error is raised between two steps of Python code, so a long call into C ends first. 0 seconds: no limit.
     """
-    if not seconds:
+    if 0 < hard <= seconds:
+        seconds = 0.0
+    if not seconds and not hard:
         return nullcontext()
     if threading.current_thread() is threading.main_thread():
-        return _Alarm(seconds, error)
-    return _thread_alarm(seconds, error)
+        return _Alarm(seconds, hard)
+    return _thread_alarm(seconds, hard)
 
 
 class _Timer:
@@ -62,30 +76,41 @@ class _Timer:
 
     def _ring(self, _signal: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        waiting = [one for one in self.deadlines if not one.has_rung]
-        passed = next((one for one in waiting if one.at <= now), None)
-        later = [one.at - now for one in waiting if one is not passed]
-        if later:
-            signal.setitimer(signal.ITIMER_REAL, max(min(later), 0.001))
-        if passed is not None:
-            passed.has_rung = True
-            raise passed.error(passed.seconds)
+        passed = next((one for one in self.deadlines if one.at <= now), None)
+        error = None if passed is None else passed.ring()
+        following = min((one.at for one in self.deadlines), default=math.inf)
+        if following < math.inf:
+            signal.setitimer(signal.ITIMER_REAL, max(following - now, 0.001))
+        if error is not None:
+            raise error
 
 
 _timer = _Timer()
 
 
 class _Alarm(AbstractContextManager[None]):
-    __slots__ = ("at", "error", "has_rung", "seconds")
+    """at: when it rings next (monotonic); never again once it has raised what it had to."""
 
-    def __init__(self, seconds: float, error: LimitError) -> None:
-        self.seconds, self.error = seconds, error
-        self.at, self.has_rung = 0.0, False
+    __slots__ = ("_hard", "_soft", "at")
+
+    def __init__(self, soft: float, hard: float) -> None:
+        self._soft, self._hard = soft, hard
+        self.at = math.inf
 
     def __enter__(self) -> None:
-        self.at = time.monotonic() + self.seconds
+        seconds = self._soft or self._hard
+        self.at = time.monotonic() + seconds
         _timer.deadlines.append(self)
-        _timer.require(self.seconds)
+        _timer.require(seconds)
+
+    def ring(self) -> Exception:
+        """The error of the limit that has passed; the other one comes next."""
+        soft, self._soft = self._soft, 0.0
+        if not soft:
+            self.at = math.inf
+            return TimeLimitExceeded(self._hard)
+        self.at = self.at - soft + self._hard if self._hard else math.inf
+        return JobTimeoutError(soft)
 
     def __exit__(self, *_exception: object) -> None:
         _timer.deadlines.pop()
@@ -108,31 +133,50 @@ def kept_alarm() -> Iterator[None]:
 
 
 @contextmanager
-def _thread_alarm(seconds: float, error: LimitError) -> Iterator[None]:
+def _thread_alarm(soft: float, hard: float) -> Iterator[None]:
     thread_id = threading.get_ident()
     lock = threading.Lock()
     over = False
-
-    # The interpreter makes the exception, without arguments: a class of this deadline's own knows its length.
-    class TimeIsUp(error):  # type: ignore[misc, valid-type]
-        __module__, __qualname__ = error.__module__, error.__qualname__
-
-        def __init__(self) -> None:
-            super().__init__(seconds)
+    waiting: list[tuple[float, LimitError]] = [(soft, JobTimeoutError), (hard, TimeLimitExceeded)]
+    waiting = [one for one in waiting if one[0]]
+    raised: dict[type[Exception], Exception] = {}
 
     def ring() -> None:
         with lock:
-            if not over:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(TimeIsUp))
+            if over:
+                return
+            seconds, error = waiting.pop(0)
+            kind = _without_arguments(error, seconds)
+            raised[kind] = error(seconds)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(kind))
+            if waiting:
+                timers.append(_started(waiting[0][0] - seconds, ring))
 
-    timer = threading.Timer(seconds, ring)
-    timer.daemon = True
-    timer.start()
+    timers = [_started(waiting[0][0], ring)]
     try:
         yield
-    except TimeIsUp:
-        raise error(seconds) from None
+    except Exception as exc:
+        if (known := raised.get(type(exc))) is not None:
+            raise known.with_traceback(exc.__traceback__) from None
+        raise
     finally:
         with lock:
             over = True
-        timer.cancel()
+            timers[-1].cancel()
+
+
+def _started(seconds: float, function: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _without_arguments(error: Any, seconds: float) -> type[Exception]:
+    """A class for one deadline: the interpreter makes the exception, without arguments, and it knows its length."""
+
+    def init(self: Exception) -> None:
+        error.__init__(self, seconds)
+
+    body = {"__module__": error.__module__, "__qualname__": error.__qualname__, "__init__": init}
+    return type(error.__name__, (error,), body)

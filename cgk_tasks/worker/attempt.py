@@ -9,7 +9,7 @@ in the `end` alone: what becomes of the outcome. What is built in is a list of s
     observed        hooks of the task: `self.request`, Celery's signals and its `on_success` and the like
     recorded        the end: the outcome goes on record, with what the job wrote
     classified      an exception becomes an outcome: another attempt, failed, cancelled, put off, interrupted
-    limited         the time limit, and the interrupt of a run that is cancelled or whose worker stops
+    limited         the time limits, and the interrupt of a run that is cancelled or whose worker stops
 
 Inside of them come the middleware of the job, the first of them the outermost, and the job itself.
 """
@@ -29,10 +29,12 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.event_loop import run_coroutine
-from cgk_tasks.jobs.time_limit import deadline
+from cgk_tasks.jobs.registry import hard_limit_seconds
+from cgk_tasks.jobs.time_limit import Limits, deadline
 from cgk_tasks.runs.codec import encode_result, run_without_result
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
+from cgk_tasks.worker import process_state
 from cgk_tasks.worker.interruption import interruptible
 from cgk_tasks.worker.outcome import Outcome, failure, outcome_of
 
@@ -64,7 +66,9 @@ class Step(Protocol):
 class Hooks(Protocol):
     """What a task wants to be told of an attempt."""
 
-    def begin(self, attempt: Attempt) -> None: ...
+    def begin(self, attempt: Attempt) -> None:
+        """Called first. It may say which time limits the attempt has."""
+
     def ended(self, outcome: Outcome) -> None: ...
     def leave(self) -> None:
         """Called last, whatever happened."""
@@ -76,6 +80,7 @@ class Attempt:
 
     max_attempts, trying_since: of the run, for its retry policy; None for the job's own, and for no limit of the time.
     has_tenant: False for a job of no tenant, which runs in whatever context there is.
+    limits: None for the job's own.
     seconds: how long it took; known to the steps outside of `timed`.
     """
 
@@ -87,6 +92,7 @@ class Attempt:
     interpret: Interpreter | None = None
     hooks: Hooks | None = None
     has_tenant: bool = True
+    limits: Limits | None = None
     seconds: float = 0.0
 
     def failed(self, exc: BaseException) -> Outcome:
@@ -172,8 +178,21 @@ def classified(attempt: Attempt, call_next: Next) -> Any:
 
 
 def limited(attempt: Attempt, call_next: Next) -> Any:
-    with interruptible(attempt.ctx.run_id), deadline(attempt.job.timeout_seconds):
-        return call_next(attempt)
+    run_id, limits = attempt.ctx.run_id, attempt.limits
+    if limits is None:
+        soft = attempt.job.timeout_seconds
+        hard = hard_limit_seconds(soft)
+    else:
+        soft, hard = limits
+    # Nobody could end a thread, or a process that is the whole worker: there the hard limit is raised in the job too.
+    state = process_state.known()
+    watched = state.limit(run_id, hard) if hard and state is not None else 0
+    try:
+        with interruptible(run_id), deadline(soft, 0.0 if watched else hard):
+            return call_next(attempt)
+    finally:
+        if watched and state is not None:
+            state.lift_limit(watched)
 
 
 def call_job(attempt: Attempt) -> Any:

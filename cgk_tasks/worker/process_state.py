@@ -24,9 +24,12 @@ from cgk_tasks.worker.processes import is_alive
 _SLOTS = 4096
 _HEAD = struct.Struct("=qdi")  # the process's pid; since when it works on a message (monotonic), or 0; runs it holds
 _RUN = struct.Struct("=16si")  # a run's id and the attempt that was claimed
+_LIMIT = struct.Struct("=dd16s")  # when the hard limit of the run that is on passes (monotonic), or 0; seconds; the run
+_UNTIL = struct.Struct("=d")
 _STOPPING, _GRACE_OVER = 1, 2
-_STAGE_AT = _HEAD.size
-_SLOT_BYTES = _HEAD.size + MAX_LENGTH * _RUN.size  # pages that nobody writes to take no memory
+_STAGE_AT = _LIMIT_AT = _HEAD.size
+_RUNS_AT = _LIMIT_AT + _LIMIT.size
+_SLOT_BYTES = _RUNS_AT + MAX_LENGTH * _RUN.size  # pages that nobody writes to take no memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,15 @@ class Held:
     id: str
     attempt: int
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class OverLimit:
+    """A run that has been on for longer than its hard time limit, of `seconds`."""
+
+    id: str
+    pid: int
+    seconds: float
 
 
 def is_pool_child() -> bool:
@@ -72,7 +84,7 @@ class ProcessState:
         at = slot * _SLOT_BYTES
         for position, (run_id, attempt) in enumerate(kept):
             id_bytes = bytes.fromhex(run_id.replace("-", ""))  # four times as fast as uuid.UUID
-            _RUN.pack_into(self._memory, at + _HEAD.size + position * _RUN.size, id_bytes, attempt)
+            _RUN.pack_into(self._memory, at + _RUNS_AT + position * _RUN.size, id_bytes, attempt)
         pid, since, _count = _HEAD.unpack_from(self._memory, at)
         _HEAD.pack_into(self._memory, at, pid, since, len(kept))
 
@@ -85,8 +97,42 @@ class ProcessState:
             if pid == 0:
                 break  # slots are taken in order, when a child starts
             if since:
-                rows = (_RUN.unpack_from(self._memory, at + _HEAD.size + n * _RUN.size) for n in range(count))
+                rows = (_RUN.unpack_from(self._memory, at + _RUNS_AT + n * _RUN.size) for n in range(count))
                 found += [Held(str(uuid.UUID(bytes=run_id)), attempt, pid) for run_id, attempt in rows]
+        return found
+
+    def limit(self, run_id: str, seconds: float) -> int:
+        """The run that this child works on must have ended in `seconds`, else the main process kills the child.
+
+        Returns what `lift_limit` wants to know; 0 if nobody will do that: to a thread, and for a job that another one
+        calls in its own time.
+        """
+        slot = _own_slot()
+        if slot is None:
+            return 0
+        at = slot * _SLOT_BYTES + _LIMIT_AT
+        if _UNTIL.unpack_from(self._memory, at)[0]:
+            return 0
+        id_bytes = bytes.fromhex(run_id.replace("-", ""))
+        _LIMIT.pack_into(self._memory, at, time.monotonic() + seconds, seconds, id_bytes)
+        return at
+
+    def lift_limit(self, at: int) -> None:
+        """The run has ended."""
+        _UNTIL.pack_into(self._memory, at, 0.0)
+
+    def over_limit(self) -> list[OverLimit]:
+        """The runs of children that have worked on them longer than their hard limit allows; each is named once."""
+        found, now = [], time.monotonic()
+        for slot in range(1, _SLOTS):
+            at = slot * _SLOT_BYTES
+            pid, since, _count = _HEAD.unpack_from(self._memory, at)
+            if pid == 0:
+                break  # slots are taken in order, when a child starts
+            until, seconds, run_id = _LIMIT.unpack_from(self._memory, at + _LIMIT_AT)
+            if since and 0.0 < until <= now:
+                _UNTIL.pack_into(self._memory, at + _LIMIT_AT, 0.0)
+                found.append(OverLimit(str(uuid.UUID(bytes=run_id)), pid, seconds))
         return found
 
     def end(self) -> None:
@@ -97,6 +143,7 @@ class ProcessState:
         slot = _own_slot()
         if slot is not None:
             _HEAD.pack_into(self._memory, slot * _SLOT_BYTES, os.getpid(), since, 0)
+            self.lift_limit(slot * _SLOT_BYTES + _LIMIT_AT)
 
     def busy_seconds(self, pid: int) -> float | None:
         """How long a child has been working on its message: 0 when it has none, None if that is not known."""
@@ -152,3 +199,8 @@ def share() -> ProcessState:
 def shared() -> ProcessState:
     """The memory of the worker that this process belongs to; its own where there is none."""
     return _state or share()
+
+
+def known() -> ProcessState | None:
+    """The memory of the worker that this process belongs to, if there is one."""
+    return _state

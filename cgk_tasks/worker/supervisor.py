@@ -7,9 +7,9 @@ threads of its own: a long turn here must not look like a dead worker.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.errors import CgkTasksError, StoreError
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs.job_events import Route, note_job_events
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
@@ -28,6 +28,7 @@ from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
+from cgk_tasks.worker.process_state import OverLimit
 from cgk_tasks.worker.processes import is_alive, pid_namespace, started_at
 from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
 
@@ -72,8 +73,12 @@ class Pool:
     """End what runs here at once: kill every child, interrupt the jobs of this process."""
     has_killed: Callable[[int], bool]
     """Whether the worker itself has killed the child that had this pid: that is no death of its runs' making."""
-    on_timed_out: Callable[[list[str], float], None]
-    """Record that runs were killed by their hard time limit (seconds)."""
+    over_limit: Callable[[], Collection[OverLimit]]
+    """The runs that have been on for longer than their hard time limit; each is named once."""
+    kill: Callable[[Collection[int]], None]
+    """Kill the children with these pids."""
+    on_timed_out: Callable[[str, float], None]
+    """Record that a run was killed by its hard time limit (seconds)."""
     on_closed: RunClosed
 
 
@@ -87,7 +92,7 @@ class Supervisor(threading.Thread):
         self._settings = get_settings()
         self._dispatcher = Dispatcher(worker_id, pool.on_closed)
         self._stopping = threading.Event()
-        self._timed_out: queue.SimpleQueue[tuple[list[str], float]] = queue.SimpleQueue()
+        self._timed_out: deque[OverLimit] = deque()
         self._look_at = 0.0
         self._look_at_neighbours_at = 0.0
         self._tables = MissingTables()
@@ -108,10 +113,6 @@ class Supervisor(threading.Thread):
     def is_out_of_touch(self) -> bool:
         """Whether this worker should leave messages to others: its heartbeats do not get through."""
         return self._heartbeat.is_out_of_touch
-
-    def timed_out(self, run_ids: list[str], seconds: float) -> None:
-        """Called from the main thread: these runs' child is being killed for running too long."""
-        self._timed_out.put((run_ids, seconds))
 
     def start(self) -> None:
         super().start()
@@ -148,7 +149,7 @@ class Supervisor(threading.Thread):
 
     def _turn(self) -> None:
         now = time.monotonic()
-        self._handle_timed_out()
+        self._enforce_hard_limits()
         if now >= self._look_at:
             self._look_after_runs()
             self._look_at = now + _LOOK_SECONDS
@@ -196,21 +197,29 @@ class Supervisor(threading.Thread):
         forgotten = fetch(connection, TRANSITIONS["assert_claims"], values)
         log.warning("claims_asserted_after_a_crash", held=len(held), forgotten=len(forgotten))
 
-    def _handle_timed_out(self) -> None:
-        while True:
+    def _enforce_hard_limits(self) -> None:
+        """Kill the children whose run is over its hard limit, and record it: a child cannot report its own death.
+
+        What PostgreSQL does not take now, it gets later.
+        """
+        if found := self._pool.over_limit():
+            self._pool.kill([run.pid for run in found])
+            self._timed_out.extend(found)
+            for run in found:
+                log.error("run_over_its_hard_limit", run=run.id, seconds=run.seconds)
+        while self._timed_out:
+            run = self._timed_out.popleft()
             try:
-                run_ids, seconds = self._timed_out.get_nowait()
-            except queue.Empty:
-                return
-            self._pool.on_timed_out(run_ids, seconds)
+                self._pool.on_timed_out(run.id, run.seconds)
+            except (psycopg.Error, StoreError):
+                self._timed_out.appendleft(run)
+                raise
 
     def _look_after_runs(self) -> None:
         with autocommit() as connection:
             held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
         dead = [row for row in held if not is_alive(row["worker_pid"])]
         if dead:
-            # A fresh look at the hard time limits first: a killed child may be one of those.
-            self._handle_timed_out()
             self._reclaim_dead(dead)
         self._reclaim_forgotten([row for row in held if row not in dead])
         self._interrupt_cancelled(held)

@@ -41,6 +41,11 @@ def die(why):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(base=Told, name="signals.overrun", time_limit=1)
+def overrun(why):
+    threading.Event().wait(60)
+
+
 class Shipped(TenantEvent, event="signals.shipped"):
     number: int
 

@@ -92,6 +92,16 @@ def test_a_time_limit_counts_for_each_run_alone(send_packet):
     assert states[3].error_code == "TIMEOUT"
 
 
+def test_a_hard_time_limit_kills_the_process_and_costs_the_other_runs_nothing(send_packet):
+    within = Slow(tenant_id="acme", seconds=0.01)
+    runs = send_packet(within, Slow(tenant_id="acme", seconds=30, stubborn=True), within)
+    ends = [wait_closed(run) for run in runs]
+    assert [(one.state, one.error_code) for one in ends] == [
+        ("completed", None), ("failed", "TIMEOUT"), ("completed", None)
+    ]  # fmt: skip
+    assert [one.deaths for one in ends] == [0, 0, 0]
+
+
 def test_a_run_that_is_cancelled_while_its_neighbour_runs_does_not_run(send_packet, tmp_path):
     release = tmp_path / "release"
     first, second, third = send_packet(do("wait_for_file", str(release)), do("note", "cancelled"), do("echo", "x"))

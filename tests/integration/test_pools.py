@@ -5,11 +5,14 @@ import celery.concurrency.thread
 import pytest
 from celery.concurrency import get_implementation
 from celery.concurrency.base import BasePool
+from celery.exceptions import TimeLimitExceeded
 
 from cgk_tasks import cancel_run, send_job
 from cgk_tasks.celery_tasks.pools import POOLS, refuse_other_pools
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.postgres import autocommit, fetch
+from cgk_tasks.tenancy import tenant_context
+from tests.support import limited_tasks
 from tests.support.jobs import Behave, Slow
 from tests.support.waiting import wait_closed, wait_until
 
@@ -18,7 +21,9 @@ from tests.support.waiting import wait_closed, wait_until
 def pool(request, start_worker):
     """A worker with two threads or processes, or none; its queue's name."""
     queue = f"pool-{request.param}"
-    worker = start_worker(["tests.support.jobs"], pool=request.param, CGK_DEFAULT_QUEUE=queue)
+    worker = start_worker(
+        ["tests.support.jobs", "tests.support.limited_tasks"], pool=request.param, CGK_DEFAULT_QUEUE=queue
+    )
     yield queue
     worker.stop()
 
@@ -48,6 +53,16 @@ def test_a_run_that_is_cancelled_is_interrupted(pool, tmp_path):
 def test_a_job_that_takes_too_long_is_interrupted(pool):
     run = send_job(Slow(tenant_id="acme", seconds=30), queue=pool).id
     assert wait_closed(run, 20).error_code == "TIMEOUT"
+
+
+def test_a_task_may_clean_up_until_its_hard_limit(pool):
+    with tenant_context("acme"):
+        cleaned, ended = (
+            limited_tasks.cleans_up.apply_async((seconds,), time_limit=1.5, queue=pool) for seconds in (0.2, 20)
+        )
+        assert cleaned.get(timeout=20) == "JobTimeoutError"
+        with pytest.raises(TimeLimitExceeded):
+            ended.get(timeout=20)
 
 
 def test_connections_are_given_back_whatever_jobs_do(pool):

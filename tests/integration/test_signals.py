@@ -2,6 +2,7 @@
 
 import pytest
 from celery import signals
+from celery.exceptions import TimeLimitExceeded
 
 from cgk_tasks.errors import TenantContextError
 from cgk_tasks.tenancy import tenant_context
@@ -90,6 +91,16 @@ def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(note
     is_noted(notes, "on_failure RunFailedError ['why']")
     is_noted(notes, "task_failure signals.die ['why'] {}")
     is_noted(notes, "after_return FAILURE")
+    assert notes.read_text().count("task_failure signals.die ") == 1
+
+
+def test_the_hooks_and_signals_of_a_task_that_its_hard_time_limit_killed_are_called_once(notes):
+    with pytest.raises(TimeLimitExceeded):
+        get(tasks.overrun.delay("slow"))
+    is_noted(notes, "after_return FAILURE")
+    written = notes.read_text().splitlines()
+    lines = [line for line in written if line.startswith(("on_failure TimeLimit", "task_failure signals.overrun"))]
+    assert sorted(lines) == ["on_failure TimeLimitExceeded ['slow']", "task_failure signals.overrun ['slow'] {}"]
 
 
 def test_receivers_see_the_message_that_celery_would_publish(listen):
