@@ -41,13 +41,16 @@ class TenantTask(Task[Any, Any]):
     """Base class of every task in an app made by cgk_tasks.
 
     `durable`: True, a record in PostgreSQL for every run; False, the payload travels with the message and Celery's own
-    rules apply, still for a tenant. A worker hands our packets to `worker.pipeline.run_packet` in place of Celery's
-    tracer, because a packet holds several runs and each has its own request, hooks and signals.
+    rules apply, still for a tenant. `redelivery`: False where the task must not run twice: a run whose worker or
+    process is lost after it has begun fails with WorkerLostError. A worker hands our packets to
+    `worker.pipeline.run_packet` in place of Celery's tracer, because a packet holds several runs and each has its own
+    request, hooks and signals.
     """
 
     abstract = True
     durable: ClassVar[bool] = True
     is_adapted: ClassVar[bool] = True
+    redelivery: ClassVar[bool | None] = None
     Request = "cgk_tasks.celery_tasks.packet_request:PacketRequest"
 
     _stock_trace: Tracer | None = None

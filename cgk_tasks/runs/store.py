@@ -281,6 +281,12 @@ def fan_out(connection: AnyConnection, worker_id: str, parent: Claimed, children
     return True
 
 
+def begin_once(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
+    """Note that the attempt begins a job that must not run twice. False if the attempt no longer owns the run."""
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
+    return bool(fetch(connection, TRANSITIONS["begin_once"], values))
+
+
 def save_cursor(connection: AnyConnection, worker_id: str, run: Claimed, cursor: str) -> bool:
     """Keep how far a run has come. False if the attempt no longer owns the run."""
     sealed = seal(run.tenant_id, "cursor", cursor, run.key_id)

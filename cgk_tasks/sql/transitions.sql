@@ -281,6 +281,11 @@ SELECT {{claimed}}
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.state = 'running';
 
+-- name: begin_once
+-- The attempt begins a job that must not run twice. Waits for the disk, also for the claim before it: what a crash could
+-- make PostgreSQL forget, somebody else could begin.
+UPDATE cgk.runs SET begun_once_at = started_at WHERE {{owned}} RETURNING id;
+
 -- name: save_cursor
 -- Only the attempt that owns the run may move its cursor.
 UPDATE cgk.runs SET sealed_cursor = %(sealed_cursor)s WHERE {{owned}} RETURNING id;
@@ -320,10 +325,11 @@ RETURNING r.id::text;
 
 -- name: runs_to_reclaim
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
--- last two.
+-- last two. begun_once: whether its job has begun and must not run twice. Before the last step of an upgrade there is no
+-- such column: as JSON the row is read all the same.
 SELECT id::text, tenant_id, attempt, key_id, sealed_errors[greatest(cardinality(sealed_errors) - 1, 1):] AS errors,
-       now() AS now
-  FROM cgk.runs
+       coalesce((to_jsonb(r) ->> 'begun_once_at')::timestamptz = started_at, false) AS begun_once, now() AS now
+  FROM cgk.runs r
  WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
    AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
    FOR UPDATE;
