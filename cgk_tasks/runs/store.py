@@ -320,6 +320,11 @@ def get(run_id: str) -> RunStatus:
     return status_of(row)
 
 
+def open_canvas(row: Row) -> str | None:
+    """What a row has of a run's place in a canvas, as JSON text."""
+    return open_sealed(row["tenant_id"], "canvas", row["sealed_canvas"], row["key_id"])
+
+
 def status_of(row: Row) -> RunStatus:
     values = {name: value for name, value in row.items() if name in _STATUS_FIELDS}
     for name in ("payload", "result"):
@@ -350,8 +355,9 @@ def counts(tenant_id: str | None = None, event: str | None = None) -> list[Row]:
         return fetch(connection, SQL["count_runs"], {"tenant_id": tenant_id, "event": event})
 
 
-def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
-    """Cancel a run and its children: at once where no worker holds them, else at the worker's next look.
+def cancel(run_id: str, connection: AnyConnection | None = None, *, interrupt: bool = True) -> list[Closed]:
+    """Cancel a run and its children: at once where no worker holds them, else at the worker's next look. interrupt:
+    False to let an attempt that is on come to its end; no other follows it.
 
     Returns the runs that were closed at once, in the caller's transaction if it gives one. Raises UnknownRunError
     inside the context of a tenant whose run it is not.
@@ -361,5 +367,6 @@ def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
             raise UnknownRunError(run_id)
         closed = closed_of(fetch(used, TRANSITIONS["cancel"], {"id": run_id}))
         closed += close_parents(used, [run for run in closed if run.parent_id and run.parent_id != run_id])
-        fetch(used, TRANSITIONS["request_cancel"], {"id": run_id})
+        request = "request_cancel" if interrupt else "request_cancel_after_its_attempt"
+        fetch(used, TRANSITIONS[request], {"id": run_id})
     return closed

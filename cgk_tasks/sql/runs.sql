@@ -1,8 +1,8 @@
 -- fragment: columns
 -- What is shown of a run, apart from the long ones.
 id::text, tenant_id, event, job, state, queue, priority, max_attempts, attempt, deaths, run_at, expires_at, created_at,
-started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text, idempotency_key, cancel_requested_at, schedule,
-scheduled_for
+started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text, idempotency_key,
+nullif(cancel_requested_at, 'infinity') AS cancel_requested_at, schedule, scheduled_for
 
 -- fragment: long_columns
 sealed_payload, sealed_canvas, sealed_cursor, sealed_errors, key_id, coalesce(errors_left_out, 0) AS errors_left_out

@@ -355,24 +355,31 @@ UPDATE cgk.runs r SET children_open = r.children_open - done.children
 RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[cardinality(r.sealed_errors)] AS last_error;
 
 -- fragment: this_run
--- What to cancel, and why.
-(SELECT %(id)s::uuid AS id, NULL::text AS error_code) AS root
+-- What to cancel, why, and when to interrupt it if it runs.
+(SELECT %(id)s::uuid AS id, NULL::text AS error_code, now() AS interrupt_at) AS root
+
+-- fragment: this_run_after_its_attempt
+-- The same for a run whose attempt may end: only if that does not close it, the run is cancelled.
+(SELECT %(id)s::uuid AS id, 'infinity'::timestamptz AS interrupt_at) AS root
 
 -- fragment: runs_of_schedule
 -- A schedule's open runs, of active tenants, or of one of them.
-(SELECT old.id, 'OVERLAP' AS error_code FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
+(SELECT old.id, 'OVERLAP' AS error_code, now() AS interrupt_at FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
   WHERE old.schedule = %(schedule)s AND t.status = 'active'
     AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s)) AS root
 
 -- fragment: request_cancel(root)
--- A run that a worker holds stays running: the worker sees this within a second and interrupts the job.
-UPDATE cgk.runs r SET cancel_requested_at = coalesce(r.cancel_requested_at, now())
+-- A run that a worker holds stays running: the worker sees within a second that its time has come, and interrupts the job.
+UPDATE cgk.runs r SET cancel_requested_at = least(r.cancel_requested_at, root.interrupt_at)
   FROM {root}
  WHERE (r.id = root.id OR r.parent_id = root.id) AND r.state = 'running' AND r.worker_id IS NOT NULL
 RETURNING r.id::text
 
 -- name: request_cancel
 {{request_cancel({{this_run}})}};
+
+-- name: request_cancel_after_its_attempt
+{{request_cancel({{this_run_after_its_attempt}})}};
 
 -- name: request_cancel_of_schedule
 {{request_cancel({{runs_of_schedule}})}};
@@ -385,7 +392,7 @@ WITH gone AS (
 )
 INSERT INTO cgk.run_history ({{kept}}, job, state, cancel_requested_at, sealed_errors, errors_left_out, closed_at,
                              sealed_result, error_code, error_fingerprint)
-SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, cancel_requested_at),
+SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, nullif(cancel_requested_at, 'infinity')),
        {{errors_with(error)}}, {{errors_left_out_with(error)}}, clock_timestamp(), result, error_code, fingerprint
   FROM gone
 
