@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 from celery.app.control import Control
 
-from cgk_tasks.celery_tasks import canvas, revocations
+from cgk_tasks.celery_tasks import canvas, purging, revocations
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import OPEN_STATES, run_id_of
@@ -27,6 +27,12 @@ def cancel_run(run_id: str, app: Celery[Any], *, interrupt: bool = True) -> None
 
 class RunControl(Control):
     """Remote control of workers, as Celery has it, with `revoke` on the record of runs."""
+
+    def purge(self, connection: Any = None) -> int:
+        """Cancel what waits in the app's queues, and remove its messages. Returns how many runs that were."""
+        return purging.purge(self.app, set(self.app.amqp.queues.consume_from), connection)
+
+    discard_all = purge
 
     def revoke(
         self, task_id: str | Sequence[str], destination: Any = None, terminate: bool = False, *args: Any, **kwargs: Any

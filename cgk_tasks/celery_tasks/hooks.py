@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from billiard.einfo import ExceptionInfo
 from celery import Task, signals
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 
 from cgk_tasks.celery_tasks.request import request_of
 from cgk_tasks.events.base import TenantEvent
@@ -32,9 +32,10 @@ class TaskHooks:
         task = self._task
         args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), _fields_for_receivers(attempt.ctx.payload))
         context = request_of(self._run, args, kwargs, str(task.name))
+        rejected = self._calls_hooks and attempt.ctx.payload.is_redelivered
         if self._calls_hooks and attempt.ctx.payload.ignore_result is not None:
             context.ignore_result = attempt.ctx.payload.ignore_result
-        context.travelled_with(task.request)
+        context.travelled_with(task.request, is_redelivered=rejected or self._run.deaths > 0)
         task.request_stack.push(context)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)
@@ -100,6 +101,8 @@ def _fields_for_receivers(event: TenantEvent) -> dict[str, Any]:
 def _celery_state(outcome: Outcome) -> str:
     if outcome.kind == "completed":
         return "SUCCESS" if outcome.exception is None else "IGNORED"
+    if outcome.kind == "snooze" and isinstance(outcome.exception, Reject):
+        return "REJECTED"
     return {"failed": "FAILURE", "cancelled": "REVOKED"}.get(outcome.kind, "RETRY")
 
 

@@ -12,7 +12,7 @@ from celery import Task
 from celery._state import _task_stack  # type: ignore[attr-defined]  # celery-types does not know it
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 from celery.utils.serialization import get_pickleable_exception
 
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
@@ -237,6 +237,8 @@ def _reported(error: BaseException | None) -> Exception | None:
     """
     if error is None:
         return None
+    if isinstance(error, Reject):  # it would put the message back, or send signals of its own
+        return Retry("rejected") if error.requeue else CgkTasksError(f"Reject: {text_of(error.reason)}")
     try:
         if isinstance(error, Exception):
             repr(error), str(error)

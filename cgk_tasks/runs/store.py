@@ -370,3 +370,22 @@ def cancel(run_id: str, connection: AnyConnection | None = None, *, interrupt: b
         request = "request_cancel" if interrupt else "request_cancel_after_its_attempt"
         fetch(used, TRANSITIONS[request], {"id": run_id})
     return closed
+
+
+def database_time() -> datetime:
+    """What PostgreSQL's clock says now, by which runs are created."""
+    with autocommit() as connection:
+        now: datetime = fetch(connection, SQL["clock"])[0]["now"]
+        return now
+
+
+def cancel_waiting(
+    connection: Connection, queues: Sequence[str], tenant_id: str | None, before: datetime, limit: int
+) -> list[Closed]:
+    """Cancel runs of these queues that wait and were sent before a moment: `limit` of them, or all that are left.
+
+    With them come the parents that this closes.
+    """
+    values = {"queues": list(queues), "tenant_id": tenant_id, "before": before, "limit": limit}
+    closed = closed_of(fetch(connection, TRANSITIONS["cancel_waiting"], values))
+    return closed + close_parents(connection, [run for run in closed if run.parent_id])

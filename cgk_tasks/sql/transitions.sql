@@ -451,6 +451,16 @@ RETURNING {{closed}}
 -- name: cancel_of_schedule
 {{cancel({{runs_of_schedule}})}};
 
+-- name: cancel_waiting
+-- open → cancelled, a batch: what waited in these queues at a moment, of one tenant or of all. What a worker claims now
+-- runs.
+{{close(WHERE r.id IN (SELECT id FROM cgk.runs
+                      WHERE queue = ANY(%(queues)s::text[]) AND state <> 'running' AND created_at <= %(before)s
+                        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+                      LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING {{alike('cancelled' AS closed_as, NULL::text AS error_code, clock_timestamp() AS cancelled_at)}})}}
+RETURNING {{closed}};
+
 -- name: expire
 -- open → expired: their time to live passed before they started.
 {{close(WHERE r.id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'

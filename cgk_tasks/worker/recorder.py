@@ -258,7 +258,13 @@ class Recorder:
                 payload=outcome.payload if outcome.payload != run.payload else None,
             )
         elif outcome.kind == "snooze":
-            back = replace(back, refund=1, delay_seconds=outcome.delay_seconds, deferral=outcome.deferral)
+            back = replace(
+                back,
+                refund=1,
+                delay_seconds=outcome.delay_seconds,
+                deferral=outcome.deferral,
+                payload=outcome.payload,
+            )
         elif not attempt.job.redelivery:
             return self._not_repeated(run, attempt, outcome)
         elif outcome.kind in {"cancelled", "interrupted"}:

@@ -1,7 +1,9 @@
-"""Tasks that are revoked: before they are sent, while they wait and while they run."""
+"""Tasks that are revoked, purged and rejected."""
 
 import time
 from pathlib import Path
+
+from celery.exceptions import Reject
 
 from cgk_tasks import app
 
@@ -26,3 +28,15 @@ def retries_when_told(self, folder):
     while not (Path(folder) / "end").exists():
         time.sleep(0.02)
     raise self.retry(countdown=0)
+
+
+@app.task(bind=True)
+def rejects_first(self):
+    if not self.request.delivery_info["redelivered"]:
+        raise Reject("not here", requeue=True)
+    return self.request.retries
+
+
+@app.task(autoretry_for=(Exception,), max_retries=3)
+def rejects():
+    raise Reject("never", requeue=False)

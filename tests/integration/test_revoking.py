@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from celery import chain, chord, group
 from celery.canvas import StampingVisitor
-from celery.exceptions import TaskRevokedError
+from celery.exceptions import Reject, TaskRevokedError
 
 from cgk_tasks import app, get_job_status
 from cgk_tasks.runs.models import run_id_of
@@ -125,3 +125,17 @@ def test_what_waits_with_a_stamp_and_what_comes_with_it_is_revoked():
     assert_revoked(waits)
     assert_revoked(stamped(tasks.add.si(1, 1), value).apply_async())
     assert stays.get(timeout=20) == 4
+
+
+def test_a_task_that_is_rejected_with_requeue_comes_again_and_is_told(worker):
+    result = tasks.rejects_first.delay()
+    assert result.get(timeout=20) == 0
+    assert get_job_status(result.id).attempt == 1
+
+
+def test_a_task_that_is_rejected_without_requeue_fails_at_once():
+    result = tasks.rejects.delay()
+    with pytest.raises(Reject):
+        result.get(timeout=20)
+    status = get_job_status(result.id)
+    assert (result.status, status.attempt) == ("FAILURE", 1)
