@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
 from celery.app.control import Control
 
 from cgk_tasks.celery_tasks import canvas, purging, revocations
+from cgk_tasks.celery_tasks.inspection import RunInspect
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import OPEN_STATES, run_id_of
@@ -27,6 +29,11 @@ def cancel_run(run_id: str, app: Celery[Any], *, interrupt: bool = True) -> None
 
 class RunControl(Control):
     """Remote control of workers, as Celery has it, with `revoke` on the record of runs."""
+
+    @cached_property
+    def inspect(self) -> Any:
+        """As Celery's, with what the record knows of runs."""
+        return self.app.subclass_with_self(RunInspect, reverse="control.inspect")
 
     def purge(self, connection: Any = None) -> int:
         """Cancel what waits in the app's queues, and remove its messages. Returns how many runs that were."""

@@ -41,6 +41,14 @@ def is_revoked(run_id: str) -> bool:
     return bool(_noted({_of_id(one, run_id) for one in (_EVERYBODY, _revoker())}))
 
 
+def noted_ids() -> list[str]:
+    """The run ids that were revoked before they were sent: by this tenant, or by anybody where none is at work."""
+    prefix = "revoked:" if _revoker() == _EVERYBODY else f"revoked:{_revoker()}:"
+    with autocommit() as connection:
+        rows = fetch(connection, groups.SQL["groups_from"], {"prefix": prefix})
+    return [str(row["id"]).rpartition(":")[2] for row in rows]
+
+
 def revoked_among(runs: Sequence[NewRun]) -> list[NewRun]:
     """Those of the runs that were revoked before they are sent."""
     notes = {run.id: _notes_about(run) for run in runs}

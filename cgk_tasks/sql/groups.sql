@@ -64,6 +64,9 @@ ON CONFLICT (id) DO UPDATE
 -- name: which_groups
 SELECT id FROM cgk.groups WHERE id = ANY(%(ids)s::text[]);
 
+-- name: groups_from
+SELECT id FROM cgk.groups WHERE starts_with(id, %(prefix)s) ORDER BY created_at DESC LIMIT 10000;
+
 -- name: open_with_canvas
 -- Open runs that may have stamps, a thousand at a time.
 SELECT id::text, tenant_id, key_id, sealed_canvas FROM cgk.runs
