@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
+import psycopg
 from celery.utils.functional import maybe_list
 
 from cgk_tasks.celery_tasks import groups
+from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.models import NewRun
 from cgk_tasks.runs.visibility import sees_all
+from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from cgk_tasks.tenancy.context import find_current_tenant
 
@@ -111,6 +115,13 @@ def _note(notes: Sequence[str]) -> None:
 
 
 def _noted(notes: set[str]) -> set[str]:
-    with groups.joined() as connection:
-        rows = fetch(connection, groups.SQL["which_groups"], {"ids": sorted(notes)})
+    """Those of the notes that there are. Raises StoreError where no transaction is open."""
+    unit = current_unit()
+    try:
+        with nullcontext(unit.connection) if unit else autocommit() as connection:
+            rows = fetch(connection, groups.SQL["which_groups"], {"ids": sorted(notes)})
+    except psycopg.Error as exc:
+        if unit is not None:
+            raise  # the owner of the transaction must see it
+        raise postgres.explain(exc) from exc
     return {row["id"] for row in rows}
