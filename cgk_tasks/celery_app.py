@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module, reload
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from celery.fixups import django
 from cgk_tasks import celeryconfig
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
-from cgk_tasks.celery_tasks import app_settings, canvas, groups, lazy_groups, publish_signals
+from cgk_tasks.celery_tasks import app_settings, canvas, groups, lazy_groups, publish_signals, revoked_sends
 from cgk_tasks.celery_tasks.adapter import ignores_result
 from cgk_tasks.celery_tasks.arguments import payload_of, said_otherwise
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
@@ -41,7 +41,7 @@ from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
 from cgk_tasks.jobs.registry import import_job_modules
 from cgk_tasks.monitoring.logging import configure_logging
-from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.runs.models import NewRun, run_id_of
 from cgk_tasks.tenancy.context import find_current_tenant
 from cgk_tasks.worker.pipeline import current_run
 
@@ -194,8 +194,9 @@ class CgkCelery(celery.Celery[TenantTask]):
             run_id=run_id_of(task_id) if task_id else None,
             canvas=canvas.kept(self._lineage(without_own_limits(task, options))),
         )
-        handle = groups.send(new_run(name, tenant_id, payload, send_options, origin), session)
-        result = self.AsyncResult(handle.id if handle.deduplicated or not task_id else task_id)
+        result = self.AsyncResult(
+            self._send_run(new_run(name, tenant_id, payload, send_options, origin), task_id, session)
+        )
         if not is_event and ignores_result(task, options.get("ignore_result")):
             result.ignored = True  # `get()` gives None at once
         parent = self.current_worker_task
@@ -204,6 +205,14 @@ class CgkCelery(celery.Celery[TenantTask]):
         if publication is not None:
             publication.done()
         return result
+
+    def _send_run(self, run: NewRun, task_id: str | None, session: Any) -> str:
+        """Send a run, unless it was revoked before. Returns the task's id."""
+        may_be_revoked = task_id or (run.canvas is not None and '"stamps"' in run.canvas)
+        if may_be_revoked and not groups.are_sent_together() and not revoked_sends.without_revoked(self, [run]):
+            return task_id or run.id
+        handle = groups.send(run, session)
+        return handle.id if handle.deduplicated or not task_id else task_id
 
     def _task_from_fun(  # type: ignore[override]  # the rest of Celery's options by keyword
         self, fun: Callable[..., Any], name: str | None = None, base: type[Task[Any, Any]] | None = None, **options: Any
@@ -222,7 +231,10 @@ class CgkCelery(celery.Celery[TenantTask]):
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:  # type: ignore[override]
         """Celery opens this around the members of a group, which are accepted all or none."""
-        with groups.sent_together(), super().producer_or_acquire(producer) as acquired:
+        with (
+            groups.sent_together(partial(revoked_sends.without_revoked, self)),
+            super().producer_or_acquire(producer) as acquired,
+        ):
             yield acquired
 
     def _headers_with_tenant(self, name: str, kwargs: Any, headers: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -35,6 +35,7 @@
        ├─ RetryLater               try again, this uses no attempt
        │  └─ LimitReached          a limit of runs at once, or in an interval, has no room
        ├─ JobTimeoutError          the job took too long
+       ├─ JobLostError             the worker ended under a job that must not run twice
        ├─ OutcomeNotRecordedError  the job ended, but PostgreSQL refused to record how
        └─ RunCancelledError        the run was cancelled while the job ran
 
@@ -49,7 +50,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from billiard.exceptions import SoftTimeLimitExceeded
+from billiard.exceptions import SoftTimeLimitExceeded, WorkerLostError
 
 TENANT_ID_RULE = "[a-z0-9][a-z0-9_-]{0,62}"
 """The form of a tenant id, as error texts show it."""
@@ -534,6 +535,21 @@ class JobTimeoutError(JobError, SoftTimeLimitExceeded):
         super().__init__(
             f"The job took longer than its timeout of {timeout_seconds:g} s.",
             hint="Make it shorter, split it, or raise its timeout in define_job(..., timeout=).",
+        )
+
+
+class JobLostError(JobError, WorkerLostError):
+    """The worker or process ended under a job with ``redelivery=False``. Code for Celery catches it as
+    WorkerLostError.
+    """
+
+    code = "WORKER_LOST"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"The run was lost after its job had begun: {reason}. The job must not run twice (redelivery=False).",
+            hint="Look what it has done. To run it again, replay it.",
         )
 
 

@@ -31,6 +31,9 @@ UNHANDLED = "cgk_tasks.unhandled"
 # Celery retries only where the task says so (`self.retry`, `autoretry_for`), so the record's own policy is one attempt.
 _ONE_ATTEMPT = RetryConfig(max_attempts=1)
 
+_ACKNOWLEDGED = ("acks_late", "reject_on_worker_lost", "retry_on_worker_lost")
+"""With one of them false, Celery gives a task up when its process is killed."""
+
 
 class EventAdapter:
     """The runs of an event's task."""
@@ -140,7 +143,20 @@ def _job_of(task: Task[Any, Any]) -> Job:
         timeout=0.0,  # its limits are Celery's, and may be of a single call
         keeps_types=True,
         ignores_result=lambda ctx: ignores_result(task, ctx.payload.ignore_result),
+        redelivery=is_redelivered(task),
     )
+
+
+def is_redelivered(task: Task[Any, Any]) -> bool:
+    """Whether a run of the task is executed again after its worker or process was lost: as `redelivery` says, or else
+    what the task itself says of acknowledgements.
+    """
+    said: bool | None = getattr(task, "redelivery", None)
+    if said is not None:
+        return said
+    inherited = {name for name, _setting in getattr(task, "_from_settings", ())}
+    given = [getattr(task, name, None) for name in _ACKNOWLEDGED if name not in inherited]
+    return not any(one is False for one in given)
 
 
 def ignores_result(task: Task[Any, Any] | None, said: bool | None) -> bool:

@@ -24,12 +24,21 @@ register_type(ResultBase, None, _as_tuple)
 
 
 class Arguments(tuple[list[Any], dict[str, Any]]):  # noqa: SLOT001 - a tuple can have none
-    """The positional and keyword arguments of a run. ignore_result: what its sender said, None for nothing."""
+    """The positional and keyword arguments of a run. ignore_result: what its sender said, None for nothing.
+    is_redelivered: whether the task has rejected the run before.
+    """
 
     ignore_result: bool | None = None
+    is_redelivered: bool = False
 
 
-def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any], *, ignore_result: bool | None = None) -> str:
+def payload_of(
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    ignore_result: bool | None = None,
+    is_redelivered: bool = False,
+) -> str:
     """The arguments as JSON text, which keeps their types as Celery's does. A signature among them is kept whole,
     generators inside it included.
 
@@ -41,6 +50,8 @@ def payload_of(args: Sequence[Any], kwargs: Mapping[str, Any], *, ignore_result:
     }
     if ignore_result is not None:
         payload["ignore_result"] = ignore_result
+    if is_redelivered:
+        payload["is_redelivered"] = True
     return encode(payload, "Send", keep_types=True)
 
 
@@ -66,6 +77,7 @@ def arguments_of(run: Claimed) -> Arguments:
     stored = typed_json.read(run.payload)
     arguments = Arguments((stored["args"], stored["kwargs"]))
     arguments.ignore_result = stored.get("ignore_result")
+    arguments.is_redelivered = stored.get("is_redelivered", False)
     return arguments
 
 

@@ -1,5 +1,5 @@
-"""`celery -A cgk_tasks call NAME --tenant acme` and `... result ID --task NAME`: Celery's commands, with
-a tenant, and with the modules of CGK_JOB_MODULES, which `-A cgk_tasks` does not import.
+"""`celery -A cgk_tasks call NAME --tenant acme`, `... result ID --task NAME` and `... purge`: Celery's commands, with a
+tenant, with the modules of CGK_JOB_MODULES, which `-A cgk_tasks` does not import, and on the record of runs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 
 import click
 
+from cgk_tasks.celery_tasks import purging
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.tenancy.context import tenant_context
 
 
 def extend_commands() -> None:
-    """Where this process is the command `celery`: give `call` the option --tenant, `result` the application's tasks.
+    """Where this process is the command `celery`: give `call` the option --tenant, `result` the application's tasks,
+    and let `purge` cancel runs.
 
     Celery loads an app before it reads the options of a subcommand, so the app may still add to them.
     """
@@ -33,6 +35,31 @@ def extend_commands() -> None:
     )
     call.callback = _for_tenant(call.callback)
     result.callback = _with_tasks(result.callback)
+    commands["purge"].callback = _purge
+
+
+@click.pass_context
+def _purge(
+    context: click.Context,
+    /,
+    force: bool,
+    queues: list[str] | None,
+    exclude_queues: list[str] | None,
+    **_preload_options: Any,
+) -> None:
+    """Celery's own would remove the messages, and the runs would be dispatched again."""
+    app = context.obj.app
+    app.loader.import_default_modules()
+    names = sorted(set(queues or app.amqp.queues) - set(exclude_queues or ()))
+    if not names:
+        return
+    if not force:
+        click.confirm(f"This cancels every run that waits in: {', '.join(names)}. Go on?", abort=True)
+    try:
+        cancelled = purging.purge(app, names)
+    except CgkTasksError as exc:
+        raise click.ClickException(str(exc)) from exc
+    context.obj.echo(f"Cancelled {cancelled} {'run' if cancelled == 1 else 'runs'} in: {', '.join(names)}.")
 
 
 def _with_tasks(command: Any) -> Any:

@@ -1,20 +1,23 @@
-"""What Celery's exceptions mean for a run: `self.retry`, `Ignore`, `self.replace`."""
+"""What Celery's exceptions mean for a run: `self.retry`, `Ignore`, `Reject`, `self.replace`."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
 from billiard import common as billiard_common
 from celery import Signature
-from celery.exceptions import Ignore, Retry
+from celery.exceptions import Ignore, Reject, Retry
 
-from cgk_tasks.celery_tasks.arguments import payload_of
+from cgk_tasks.celery_tasks.arguments import Arguments, payload_of
 from cgk_tasks.celery_tasks.times import seconds_of, seconds_until
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS
 from cgk_tasks.flow.accept import check_size
 from cgk_tasks.worker.attempt import Attempt
-from cgk_tasks.worker.outcome import Outcome, retry_after
+from cgk_tasks.worker.outcome import Outcome, permanent_failure, retry_after
+
+_REJECTED = json.dumps({"code": "REJECTED", "reason": "the task raised Reject(requeue=True)"})
 
 
 class Replaced(Ignore):
@@ -36,9 +39,20 @@ def interpret(attempt: Attempt, exc: BaseException) -> Outcome | None:
         return _retry(attempt, exc)
     if isinstance(exc, Replaced):
         return Outcome("completed", result="null", exception=exc, send_replacement=exc.signature.delay)
+    if isinstance(exc, Reject):
+        is_requeued: bool = exc.requeue  # type: ignore[attr-defined]  # celery-types leaves it out
+        return _requeued(attempt, exc) if is_requeued else permanent_failure(exc, attempt.ctx.attempt)
     if isinstance(exc, Ignore):
         return Outcome("completed", result="null", exception=exc)
     return None
+
+
+def _requeued(attempt: Attempt, exc: Reject) -> Outcome:
+    """The run comes again, as if it had not been taken, and is told that it did: `delivery_info["redelivered"]`."""
+    given, payload = attempt.ctx.payload, None
+    if isinstance(given, Arguments) and not given.is_redelivered:
+        payload = payload_of(*given, ignore_result=given.ignore_result, is_redelivered=True)
+    return Outcome("snooze", exception=exc, deferral=_REJECTED, payload=payload)
 
 
 def _told_to_end() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -61,6 +61,8 @@ def savepoint() -> Iterator[None]:
 
 @dataclass
 class _Together:
+    admitted: Callable[[list[NewRun]], list[NewRun]] = list
+    """Those of the runs that are to be accepted."""
     runs: dict[str, NewRun] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     depth: int = 1
@@ -71,8 +73,10 @@ _together: ContextVar[_Together | None] = ContextVar("cgk_sent_together", defaul
 
 
 @contextmanager
-def sent_together() -> Iterator[None]:
-    """Runs that are sent inside are accepted at the end of the block: all or none, with one statement."""
+def sent_together(admitted: Callable[[list[NewRun]], list[NewRun]]) -> Iterator[None]:
+    """Runs that are sent inside are accepted at the end of the block: all or none, with one statement. admitted: says
+    which of them.
+    """
     outer = _together.get()
     if outer is not None:
         outer.depth += 1
@@ -81,7 +85,7 @@ def sent_together() -> Iterator[None]:
         finally:
             outer.depth -= 1
         return
-    together = _Together()
+    together = _Together(admitted)
     token = _together.set(together)
     try:
         yield
@@ -107,10 +111,15 @@ def _accept(together: _Together) -> None:
     if together.sizes:
         with joined() as connection:
             _write_sizes(connection, together)
-            accept(runs)
+            accept(together.admitted(runs))
     elif runs:
-        accept(runs)
+        accept(together.admitted(runs))
     together.runs.clear()
+
+
+def are_sent_together() -> bool:
+    """Whether runs that are sent now are accepted with others of their group."""
+    return _together.get() is not None
 
 
 def send(run: NewRun, session: Session | None = None) -> RunHandle:

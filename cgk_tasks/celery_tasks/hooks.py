@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from billiard.einfo import ExceptionInfo
 from celery import Task, signals
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 
 from cgk_tasks.celery_tasks.limits import has_limits, limits_of_event, limits_of_function
 from cgk_tasks.celery_tasks.request import request_of
@@ -33,9 +33,10 @@ class TaskHooks:
         task = self._task
         args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), _fields_for_receivers(attempt.ctx.payload))
         context = request_of(self._run, args, kwargs, str(task.name))
+        rejected = self._calls_hooks and attempt.ctx.payload.is_redelivered
         if self._calls_hooks and attempt.ctx.payload.ignore_result is not None:
             context.ignore_result = attempt.ctx.payload.ignore_result
-        context.travelled_with(task.request)
+        context.travelled_with(task.request, is_redelivered=rejected or self._run.deaths > 0)
         if self._run.sealed_canvas is not None or (self._calls_hooks and has_limits(task)):  # else nobody says any
             attempt.limits = (
                 limits_of_function(task, context) if self._calls_hooks else limits_of_event(attempt.job, context)
@@ -105,6 +106,8 @@ def _fields_for_receivers(event: TenantEvent) -> dict[str, Any]:
 def _celery_state(outcome: Outcome) -> str:
     if outcome.kind == "completed":
         return "SUCCESS" if outcome.exception is None else "IGNORED"
+    if outcome.kind == "snooze" and isinstance(outcome.exception, Reject):
+        return "REJECTED"
     return {"failed": "FAILURE", "cancelled": "REVOKED"}.get(outcome.kind, "RETRY")
 
 

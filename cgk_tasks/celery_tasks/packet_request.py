@@ -76,6 +76,18 @@ class PacketRequest(Request):
     def kwargsrepr(self) -> str:
         return "{}"
 
+    def info(self, safe: bool = False) -> Any:
+        """What `inspect` asks workers for. The answer goes through the broker: it names runs, and never their
+        arguments. run_ids: None for a message without a record.
+        """
+        durable = getattr(self.task, "durable", True)
+        told: dict[str, Any] = {
+            **super().info(safe=safe),
+            "run_ids": self.run_ids if durable else None,
+            "tenant": self.request_dict.get(TENANT_HEADER),
+        }
+        return told | {"args": self.argsrepr, "kwargs": self.kwargsrepr} if durable else told
+
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
         """Events go to the broker and into Flower: without texts that may quote a payload. The record has them
         whole.

@@ -40,11 +40,13 @@ class RunRequest(Context):
         """As `argsrepr`."""
         return str(saferepr(self.kwargs or {}, _LONGEST_TEXT))
 
-    def travelled_with(self, message: Context) -> None:
-        """What the message says that brought the run to this worker: it may have brought others too."""
+    def travelled_with(self, message: Context, *, is_redelivered: bool) -> None:
+        """What the message says that brought the run to this worker: it may have brought others too. is_redelivered:
+        what the record knows of that, whatever brought it now.
+        """
         self.hostname = message.hostname
         self.properties = {**(message.properties or {}), "correlation_id": self.id, "reply_to": None}
-        redelivered = (message.delivery_info or {}).get("redelivered")
+        redelivered = is_redelivered or (message.delivery_info or {}).get("redelivered")
         self.delivery_info = {**(self.delivery_info or {}), "redelivered": redelivered}
 
 

@@ -16,7 +16,7 @@ from celery.exceptions import ChordError, TaskRevokedError
 from celery.result import GroupResult, result_from_tuple
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
-from cgk_tasks.celery_tasks import groups, task_notes
+from cgk_tasks.celery_tasks import groups, revocations, task_notes
 from cgk_tasks.celery_tasks.arguments import extended, result_of
 from cgk_tasks.celery_tasks.continuations import Following
 from cgk_tasks.celery_tasks.task_notes import Notes
@@ -60,6 +60,9 @@ class RunResultBackend(Waiting, Following):
             notes = Notes()
         if row is None or notes.is_forgotten:
             known = task_notes.keeps(notes.state)
+            if row is None and not known and revocations.is_revoked(run_id_of(task_id)):
+                revoked = TaskRevokedError("revoked")
+                return {"status": states.REVOKED, "result": revoked, "task_id": task_id, "children": []}
             return {
                 "status": notes.state if known else states.PENDING, "result": notes.meta if known else None,
                 "task_id": task_id, "children": [],

@@ -12,7 +12,7 @@ from celery import Task
 from celery._state import _task_stack  # type: ignore[attr-defined]  # celery-types does not know it
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 from celery.utils.serialization import get_pickleable_exception
 
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
@@ -41,13 +41,16 @@ class TenantTask(Task[Any, Any]):
     """Base class of every task in an app made by cgk_tasks.
 
     `durable`: True, a record in PostgreSQL for every run; False, the payload travels with the message and Celery's own
-    rules apply, still for a tenant. A worker hands our packets to `worker.pipeline.run_packet` in place of Celery's
-    tracer, because a packet holds several runs and each has its own request, hooks and signals.
+    rules apply, still for a tenant. `redelivery`: False where the task must not run twice: a run whose worker or
+    process is lost after it has begun fails with WorkerLostError. A worker hands our packets to
+    `worker.pipeline.run_packet` in place of Celery's tracer, because a packet holds several runs and each has its own
+    request, hooks and signals.
     """
 
     abstract = True
     durable: ClassVar[bool] = True
     is_adapted: ClassVar[bool] = True
+    redelivery: ClassVar[bool | None] = None
     Request = "cgk_tasks.celery_tasks.packet_request:PacketRequest"
 
     _stock_trace: Tracer | None = None
@@ -234,6 +237,9 @@ def _reported(error: BaseException | None) -> Exception | None:
     """
     if error is None:
         return None
+    if isinstance(error, Reject):  # it would put the message back, or send signals of its own
+        reason, is_requeued = error.args
+        return Retry("rejected") if is_requeued else CgkTasksError(f"Reject: {text_of(reason)}")
     try:
         if isinstance(error, Exception):
             repr(error), str(error)

@@ -281,6 +281,12 @@ def fan_out(connection: AnyConnection, worker_id: str, parent: Claimed, children
     return True
 
 
+def begin_once(connection: AnyConnection, worker_id: str, run: Claimed) -> bool:
+    """Note that the attempt begins a job that must not run twice. False if the attempt no longer owns the run."""
+    values = {"id": run.id, "attempt": run.attempt, "worker_id": worker_id}
+    return bool(fetch(connection, TRANSITIONS["begin_once"], values))
+
+
 def save_cursor(connection: AnyConnection, worker_id: str, run: Claimed, cursor: str) -> bool:
     """Keep how far a run has come. False if the attempt no longer owns the run."""
     sealed = seal(run.tenant_id, "cursor", cursor, run.key_id)
@@ -314,6 +320,11 @@ def get(run_id: str) -> RunStatus:
     return status_of(row)
 
 
+def open_canvas(row: Row) -> str | None:
+    """What a row has of a run's place in a canvas, as JSON text."""
+    return open_sealed(row["tenant_id"], "canvas", row["sealed_canvas"], row["key_id"])
+
+
 def status_of(row: Row) -> RunStatus:
     values = {name: value for name, value in row.items() if name in _STATUS_FIELDS}
     for name in ("payload", "result"):
@@ -344,8 +355,9 @@ def counts(tenant_id: str | None = None, event: str | None = None) -> list[Row]:
         return fetch(connection, SQL["count_runs"], {"tenant_id": tenant_id, "event": event})
 
 
-def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
-    """Cancel a run and its children: at once where no worker holds them, else at the worker's next look.
+def cancel(run_id: str, connection: AnyConnection | None = None, *, interrupt: bool = True) -> list[Closed]:
+    """Cancel a run and its children: at once where no worker holds them, else at the worker's next look. interrupt:
+    False to let an attempt that is on come to its end; no other follows it.
 
     Returns the runs that were closed at once, in the caller's transaction if it gives one. Raises UnknownRunError
     inside the context of a tenant whose run it is not.
@@ -355,5 +367,25 @@ def cancel(run_id: str, connection: Connection | None = None) -> list[Closed]:
             raise UnknownRunError(run_id)
         closed = closed_of(fetch(used, TRANSITIONS["cancel"], {"id": run_id}))
         closed += close_parents(used, [run for run in closed if run.parent_id and run.parent_id != run_id])
-        fetch(used, TRANSITIONS["request_cancel"], {"id": run_id})
+        request = "request_cancel" if interrupt else "request_cancel_after_its_attempt"
+        fetch(used, TRANSITIONS[request], {"id": run_id})
     return closed
+
+
+def database_time() -> datetime:
+    """What PostgreSQL's clock says now, by which runs are created."""
+    with autocommit() as connection:
+        now: datetime = fetch(connection, SQL["clock"])[0]["now"]
+        return now
+
+
+def cancel_waiting(
+    connection: Connection, queues: Sequence[str], tenant_id: str | None, before: datetime, limit: int
+) -> list[Closed]:
+    """Cancel runs of these queues that wait and were sent before a moment: `limit` of them, or all that are left.
+
+    With them come the parents that this closes.
+    """
+    values = {"queues": list(queues), "tenant_id": tenant_id, "before": before, "limit": limit}
+    closed = closed_of(fetch(connection, TRANSITIONS["cancel_waiting"], values))
+    return closed + close_parents(connection, [run for run in closed if run.parent_id])

@@ -69,7 +69,7 @@ SELECT id::text, name, pid, queues, started_at, heartbeat_at, clock_offset_secon
   FROM cgk.workers ORDER BY name;
 
 -- name: runs_of_worker
-SELECT id::text, attempt, worker_pid, cancel_requested_at IS NOT NULL AS cancel_requested,
+SELECT id::text, attempt, worker_pid, coalesce(cancel_requested_at <= now(), false) AS cancel_requested,
        extract(epoch FROM clock_timestamp() - started_at)::float8 AS seconds
   FROM cgk.runs WHERE worker_id = %(id)s::uuid AND state = 'running';
 

@@ -60,3 +60,16 @@ ON CONFLICT (group_id, run_id) DO UPDATE
 INSERT INTO cgk.groups (id, results) VALUES (%(group_id)s, %(results)s::json)
 ON CONFLICT (id) DO UPDATE
    SET results = (coalesce(groups.results, '[]')::jsonb || EXCLUDED.results::jsonb)::json;
+
+-- name: which_groups
+SELECT id FROM cgk.groups WHERE id = ANY(%(ids)s::text[]);
+
+-- name: groups_from
+SELECT id FROM cgk.groups WHERE starts_with(id, %(prefix)s) ORDER BY created_at DESC LIMIT 10000;
+
+-- name: open_with_canvas
+-- Open runs that may have stamps, a thousand at a time.
+SELECT id::text, tenant_id, key_id, sealed_canvas FROM cgk.runs
+ WHERE sealed_canvas IS NOT NULL AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+   AND (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
+ ORDER BY id LIMIT 1000;

@@ -1,8 +1,8 @@
 -- fragment: columns
 -- What is shown of a run, apart from the long ones.
 id::text, tenant_id, event, job, state, queue, priority, max_attempts, attempt, deaths, run_at, expires_at, created_at,
-started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text, idempotency_key, cancel_requested_at, schedule,
-scheduled_for
+started_at, worker_id::text, worker_pid, parent_id::text, replay_of::text, idempotency_key,
+nullif(cancel_requested_at, 'infinity') AS cancel_requested_at, schedule, scheduled_for
 
 -- fragment: long_columns
 sealed_payload, sealed_canvas, sealed_cursor, sealed_errors, key_id, coalesce(errors_left_out, 0) AS errors_left_out
@@ -62,3 +62,33 @@ SELECT tenant_id, state, count(*) AS runs FROM (
 ) AS run
  WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) AND (%(event)s::text IS NULL OR event = %(event)s)
  GROUP BY tenant_id, state ORDER BY tenant_id, state;
+
+-- fragment: inspected
+-- What Celery's `inspect` shows of an open run.
+id::text, tenant_id, event, state, queue, priority, run_at, deaths, started_at, worker_id::text, worker_pid, key_id,
+sealed_payload, sealed_canvas
+
+-- name: inspected
+SELECT {{inspected}} FROM cgk.runs
+ WHERE id = ANY(%(ids)s::uuid[]) AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+ ORDER BY started_at, id;
+
+-- name: inspected_later
+-- Those whose time has not come.
+SELECT {{inspected}} FROM cgk.runs
+ WHERE state IN ('scheduled', 'retrying') AND queue = ANY(%(queues)s::text[])
+   AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+ ORDER BY run_at LIMIT %(limit)s;
+
+-- name: revoked_lately
+-- Within three hours, as workers of Celery remember it; and open runs that are to be cancelled.
+SELECT id::text, tenant_id, key_id, sealed_canvas FROM (
+    (SELECT id, tenant_id, key_id, sealed_canvas, closed_at AS at FROM cgk.run_history
+      WHERE state = 'cancelled' AND closed_at > now() - interval '3 hours'
+        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+      ORDER BY closed_at DESC LIMIT %(limit)s)
+    UNION ALL
+    SELECT id, tenant_id, key_id, sealed_canvas, now() FROM cgk.runs
+     WHERE cancel_requested_at IS NOT NULL AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+) AS revoked
+ ORDER BY at DESC LIMIT %(limit)s;

@@ -281,6 +281,11 @@ SELECT {{claimed}}
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
  WHERE r.id = ANY(%(ids)s::uuid[]) AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.state = 'running';
 
+-- name: begin_once
+-- The attempt begins a job that must not run twice. Waits for the disk, also for the claim before it: what a crash could
+-- make PostgreSQL forget, somebody else could begin.
+UPDATE cgk.runs SET begun_once_at = started_at WHERE {{owned}} RETURNING id;
+
 -- name: save_cursor
 -- Only the attempt that owns the run may move its cursor.
 UPDATE cgk.runs SET sealed_cursor = %(sealed_cursor)s WHERE {{owned}} RETURNING id;
@@ -320,10 +325,11 @@ RETURNING r.id::text;
 
 -- name: runs_to_reclaim
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
--- last two.
+-- last two. begun_once: whether its job has begun and must not run twice. Before the last step of an upgrade there is no
+-- such column: as JSON the row is read all the same.
 SELECT id::text, tenant_id, attempt, key_id, sealed_errors[greatest(cardinality(sealed_errors) - 1, 1):] AS errors,
-       now() AS now
-  FROM cgk.runs
+       coalesce((to_jsonb(r) ->> 'begun_once_at')::timestamptz = started_at, false) AS begun_once, now() AS now
+  FROM cgk.runs r
  WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
    AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
    FOR UPDATE;
@@ -349,24 +355,31 @@ UPDATE cgk.runs r SET children_open = r.children_open - done.children
 RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[cardinality(r.sealed_errors)] AS last_error;
 
 -- fragment: this_run
--- What to cancel, and why.
-(SELECT %(id)s::uuid AS id, NULL::text AS error_code) AS root
+-- What to cancel, why, and when to interrupt it if it runs.
+(SELECT %(id)s::uuid AS id, NULL::text AS error_code, now() AS interrupt_at) AS root
+
+-- fragment: this_run_after_its_attempt
+-- The same for a run whose attempt may end: only if that does not close it, the run is cancelled.
+(SELECT %(id)s::uuid AS id, 'infinity'::timestamptz AS interrupt_at) AS root
 
 -- fragment: runs_of_schedule
 -- A schedule's open runs, of active tenants, or of one of them.
-(SELECT old.id, 'OVERLAP' AS error_code FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
+(SELECT old.id, 'OVERLAP' AS error_code, now() AS interrupt_at FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
   WHERE old.schedule = %(schedule)s AND t.status = 'active'
     AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s)) AS root
 
 -- fragment: request_cancel(root)
--- A run that a worker holds stays running: the worker sees this within a second and interrupts the job.
-UPDATE cgk.runs r SET cancel_requested_at = coalesce(r.cancel_requested_at, now())
+-- A run that a worker holds stays running: the worker sees within a second that its time has come, and interrupts the job.
+UPDATE cgk.runs r SET cancel_requested_at = least(r.cancel_requested_at, root.interrupt_at)
   FROM {root}
  WHERE (r.id = root.id OR r.parent_id = root.id) AND r.state = 'running' AND r.worker_id IS NOT NULL
 RETURNING r.id::text
 
 -- name: request_cancel
 {{request_cancel({{this_run}})}};
+
+-- name: request_cancel_after_its_attempt
+{{request_cancel({{this_run_after_its_attempt}})}};
 
 -- name: request_cancel_of_schedule
 {{request_cancel({{runs_of_schedule}})}};
@@ -379,7 +392,7 @@ WITH gone AS (
 )
 INSERT INTO cgk.run_history ({{kept}}, job, state, cancel_requested_at, sealed_errors, errors_left_out, closed_at,
                              sealed_result, error_code, error_fingerprint)
-SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, cancel_requested_at),
+SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, nullif(cancel_requested_at, 'infinity')),
        {{errors_with(error)}}, {{errors_left_out_with(error)}}, clock_timestamp(), result, error_code, fingerprint
   FROM gone
 
@@ -437,6 +450,16 @@ RETURNING {{closed}}
 
 -- name: cancel_of_schedule
 {{cancel({{runs_of_schedule}})}};
+
+-- name: cancel_waiting
+-- open → cancelled, a batch: what waited in these queues at a moment, of one tenant or of all. What a worker claims now
+-- runs.
+{{close(WHERE r.id IN (SELECT id FROM cgk.runs
+                      WHERE queue = ANY(%(queues)s::text[]) AND state <> 'running' AND created_at <= %(before)s
+                        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+                      LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING {{alike('cancelled' AS closed_as, NULL::text AS error_code, clock_timestamp() AS cancelled_at)}})}}
+RETURNING {{closed}};
 
 -- name: expire
 -- open → expired: their time to live passed before they started.

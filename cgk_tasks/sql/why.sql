@@ -2,7 +2,8 @@
 -- Everything that may hold an open run, in one look. timeout: seconds of silence after which a worker counts as dead.
 SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.attempt, r.deaths, r.run_at, r.expires_at,
        r.handed_over_at, r.hand_overs, r.started_at, r.worker_id::text, r.worker_pid, r.children_open,
-       r.cancel_requested_at, r.key_id, r.sealed_errors[cardinality(r.sealed_errors)] AS sealed_error, r.sealed_deferral,
+       nullif(r.cancel_requested_at, 'infinity') AS cancel_requested_at, r.key_id,
+       r.sealed_errors[cardinality(r.sealed_errors)] AS sealed_error, r.sealed_deferral,
        CASE WHEN r.sealed_deferral IS NOT NULL THEN r.sealed_payload END AS sealed_payload, now() AS now,
        t.id IS NOT NULL AS has_tenant, t.status AS tenant_status, t.suspended_at, t.suspended_by,
        q.paused_at, q.paused_by, q.reason AS pause_reason,

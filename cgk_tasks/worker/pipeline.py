@@ -199,6 +199,8 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
 
 def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: Recorder) -> BaseException | None:
     """One attempt of the run's job, with its log lines and its place in the counters. Returns its error."""
+    if not job.redelivery and not recorder.begin_once(run):
+        return None
     run_log = logs.RunLog(run.id, run.tenant_id, ctx.attempt, ctx.payload)
     logs.current.set(run_log)
     made = Attempt(

@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import OutcomeNotRecordedError, RunCancelledError, StoreError
+from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StoreError
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import ends, log_writing, logs, store, tracing
 from cgk_tasks.runs.codec import encode
@@ -36,6 +36,10 @@ T = TypeVar("T")
 
 _MOST_NOT_RECORDED = 3
 """An attempt whose outcome the record refuses has failed. After so many the run is closed, whatever its policy says."""
+
+
+_MIGRATION_SECONDS = 30.0
+"""A run that needs a migration is looked at again after so long."""
 
 
 class LostRunError(StoreError):
@@ -163,6 +167,21 @@ class Recorder:
         limit = min(attempt.max_attempts or attempt.job.retry.max_attempts, _MOST_NOT_RECORDED)
         return replace(attempt, max_attempts=limit).failed(refused)
 
+    def begin_once(self, run: Claimed) -> bool:
+        """Note that the run's job begins, which must not run twice. False if this attempt may not begin it."""
+
+        def note() -> bool:
+            with postgres.autocommit() as connection:
+                return store.begin_once(connection, self._worker_id, run)
+
+        try:
+            return postgres.retry_while_unavailable(note, self._patience)
+        except psycopg.errors.UndefinedColumn:
+            hint = "Runs of jobs with redelivery=False wait until then. Run: cgk-tasks migrate --finish"
+            log.warning("run_waits_for_migration", _event=run.event, run=run.id, hint=hint)
+            self._put_back([PutBack(run.id, run.tenant_id, run.attempt, "retrying", 1, _MIGRATION_SECONDS)])
+            return False
+
     def save_cursor(self, run: Claimed, cursor: Any, session: TenantSession | None) -> None:
         """Commit what the job wrote so far together with how far it came. Ends the attempt if the worker stops."""
         text = encode(cursor, "Give checkpoint()")
@@ -239,7 +258,15 @@ class Recorder:
                 payload=outcome.payload if outcome.payload != run.payload else None,
             )
         elif outcome.kind == "snooze":
-            back = replace(back, refund=1, delay_seconds=outcome.delay_seconds, deferral=outcome.deferral)
+            back = replace(
+                back,
+                refund=1,
+                delay_seconds=outcome.delay_seconds,
+                deferral=outcome.deferral,
+                payload=outcome.payload,
+            )
+        elif not attempt.job.redelivery:
+            return self._not_repeated(run, attempt, outcome)
         elif outcome.kind in {"cancelled", "interrupted"}:
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = replace(back, state="pending", refund=1)
@@ -251,14 +278,27 @@ class Recorder:
         That may be because PostgreSQL has crashed and forgotten the claim. Then the run is nobody's business here: it
         waits, or the supervisor reclaims it once it sees that no process works on it.
         """
+        if not self._is_cancelled(run):
+            log.warning("run_not_owned", hint="It was reclaimed, or PostgreSQL has crashed. It is run again.")
+            return outcome
+        return self._close_cancelled(run, attempt, outcome)
 
+    def _not_repeated(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """An attempt that was interrupted, of a job that must not run twice: the run is over."""
+        if self._is_cancelled(run):
+            return self._close_cancelled(run, attempt, outcome)
+        failed = permanent_failure(JobLostError("it was interrupted"), attempt.ctx.attempt)
+        self.close_failed(run, attempt.job.id, failed)
+        return failed
+
+    def _is_cancelled(self, run: Claimed) -> bool:
         def is_cancelled() -> bool:
             with postgres.autocommit() as connection:
                 return store.cancel_requested(connection, self._worker_id, run)
 
-        if not postgres.retry_while_unavailable(is_cancelled, self._patience):
-            log.warning("run_not_owned", hint="It was reclaimed, or PostgreSQL has crashed. It is run again.")
-            return outcome
+        return postgres.retry_while_unavailable(is_cancelled, self._patience)
+
+    def _close_cancelled(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
         self.close(run, _closing(run, "cancelled", attempt.job.id, error=outcome.error), cancelled)
         return cancelled

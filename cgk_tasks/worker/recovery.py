@@ -9,7 +9,7 @@ from typing import Any, Literal
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import OutcomeNotRecordedError
+from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import ends
 from cgk_tasks.runs.models import State
@@ -59,27 +59,29 @@ def reclaim(
 
     They wait again and the dispatcher dispatches them, one to a message. A cancelled one is closed. One that killed its
     process `max_deaths` times is failed as a poison pill, and one whose end was lost three times in a row as not
-    recorded.
+    recorded. One whose job must not run twice is failed at once, if the job had begun.
     """
     entry = _ENTRIES.get(loss)
     error = entry and {**entry, "message": reason}
+    not_repeated = _not_repeated(reason)
     which = {"worker_id": worker_id, "ids": None if ids is None else list(ids)}
     with transaction() as connection, unit_of_work(connection) as unit:
         lost = fetch(connection, TRANSITIONS["runs_to_reclaim"], which)
         values = {
             "ids": [row["id"] for row in lost],
-            "errors": [error and _sealed(row, error) for row in lost],
+            "errors": [_sealed(row, not_repeated if row["begun_once"] else error) for row in lost],
             "error_code": error and error["code"],
             "deaths": int(loss == "death"),
         }
         rows = fetch(connection, TRANSITIONS["reclaim"], values) if lost else []
         lost_ends = {row["id"]: 1 + _lost_ends(row) for row in lost} if loss == "lost end" else {}
-        ends = {row["id"]: _end(row, lost_ends.get(row["id"], 0)) for row in rows}
+        begun_once = {row["id"] for row in lost if row["begun_once"]}
+        ends = {row["id"]: _end(row, lost_ends.get(row["id"], 0), row["id"] in begun_once) for row in rows}
         cancelled = [run_id for run_id, end in ends.items() if end == "CANCELLED"]
         _close(connection, cancelled, "cancelled", None, error, on_closed)
-        for code in (POISON_PILL, OutcomeNotRecordedError.code):
+        for code in (POISON_PILL, OutcomeNotRecordedError.code, JobLostError.code):
             ended = [run_id for run_id, end in ends.items() if end == code]
-            _close(connection, ended, "failed", code, error, on_closed)
+            _close(connection, ended, "failed", code, not_repeated if code == JobLostError.code else error, on_closed)
     publish(unit.accepted)
     if rows:
         if loss == "death" and (counted := counters.shared()):
@@ -89,8 +91,17 @@ def reclaim(
     return len(rows)
 
 
-def _sealed(row: Row, error: Mapping[str, Any]) -> bytes:
+def _not_repeated(reason: str) -> dict[str, Any]:
+    """What the record keeps of a loss after which the job must not run again."""
+    text = str(JobLostError(reason))
+    name, module = JobLostError.__name__, JobLostError.__module__
+    return {"code": JobLostError.code, "kind": "death", "type": name, "module": module, "message": text, "args": [text]}
+
+
+def _sealed(row: Row, error: Mapping[str, Any] | None) -> bytes | None:
     """One more error of a run that is reclaimed."""
+    if error is None:
+        return None
     entry = {**error, "attempt": row["attempt"], "at": row["now"].isoformat()}
     return seal(row["tenant_id"], "error", storable_json(entry), row["key_id"])
 
@@ -101,10 +112,12 @@ def _lost_ends(row: Row) -> int:
     return sum(entry.get("code") == OutcomeNotRecordedError.code for entry in entries)
 
 
-def _end(row: Row, lost_ends: int) -> str | None:
+def _end(row: Row, lost_ends: int, begun_once: bool) -> str | None:
     """How a run that was reclaimed ends at once: cancelled, or failed with this code; None if it is executed again."""
     if row["cancel_requested"]:
         return "CANCELLED"
+    if begun_once:
+        return JobLostError.code
     if row["deaths"] >= get_settings().max_deaths:
         return POISON_PILL
     if lost_ends >= _MOST_LOST_ENDS:

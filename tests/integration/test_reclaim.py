@@ -94,3 +94,36 @@ def test_a_death_is_recorded_as_one_and_uses_the_attempt(run_id):
 
 def test_a_run_that_kills_its_process_three_times_is_a_poison_pill(run_id):
     assert lose(run_id, "death", 3).error_code == "POISON_PILL"
+
+
+def begin_once(run_id):
+    claimed = claim(run_id)
+    with autocommit() as connection:
+        assert store.begin_once(connection, ME, claimed)
+    return claimed
+
+
+@pytest.mark.parametrize("loss", ["death", "lost end", "stop"])
+def test_a_run_that_has_begun_and_must_not_run_twice_is_failed_however_it_is_lost(run_id, loss):
+    begin_once(run_id)
+    recovery.reclaim(ME, [run_id], reason="it is lost", loss=loss)
+    status = get_job_status(run_id)
+    assert (status.state, status.error_code, status.error["type"]) == ("failed", "WORKER_LOST", "JobLostError")
+
+
+def test_a_run_that_must_not_run_twice_is_repeated_while_its_job_has_not_begun(run_id):
+    assert lose(run_id, "death").state == "pending"
+
+
+def test_an_attempt_that_did_not_count_says_nothing_of_the_next_one(run_id):
+    claimed = begin_once(run_id)
+    with autocommit() as connection:
+        assert ends.put_back(connection, ME, [PutBack(run_id, "acme", claimed.attempt, "retrying", refund=1)])
+    assert lose(run_id, "death").state == "pending"
+
+
+def test_a_run_that_has_begun_once_is_cancelled_where_that_was_asked_for(run_id):
+    begin_once(run_id)
+    cancel_job(run_id)
+    recovery.reclaim(ME, [run_id], reason="it is lost")
+    assert get_job_status(run_id).state == "cancelled"

@@ -25,7 +25,7 @@ EVENTS = """
 """
 ERRORS = """
     AddressRefusedError BrokerError CgkTasksError ChunkRefusedError ConfigurationError EmbeddedError
-    IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobTimeoutError LimitReached
+    IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobLostError JobTimeoutError LimitReached
     OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
     ResultTooLargeError RetryLater
     RunCancelledError RunError RunFailedError RunStateError SecretUnreadableError SendError StoreError

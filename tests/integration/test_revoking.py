@@ -1,0 +1,141 @@
+"""`revoke` means what it means in Celery, and no restart forgets it."""
+
+from uuid import uuid4
+
+import pytest
+from celery import chain, chord, group
+from celery.canvas import StampingVisitor
+from celery.exceptions import Reject, TaskRevokedError
+
+from cgk_tasks import app, get_job_status
+from cgk_tasks.runs.models import run_id_of
+from cgk_tasks.tenancy import platform_context, tenant_context
+from tests.integration import revoked_tasks as tasks
+from tests.support.waiting import wait_closed, wait_until
+
+
+@pytest.fixture(scope="module")
+def worker(start_worker):
+    return start_worker(["tests.integration.revoked_tasks"])
+
+
+@pytest.fixture(autouse=True)
+def acme(worker):
+    with tenant_context("acme"):
+        yield
+
+
+class Stamped(StampingVisitor):
+    def __init__(self, value):
+        self.value = value
+
+    def on_signature(self, sig, **headers):
+        return {"of": self.value}
+
+
+def stamped(signature, value):
+    signature.stamp(visitor=Stamped(value))
+    return signature
+
+
+def wait_running(folder):
+    wait_until((folder / "runs").exists, what="the task runs")
+
+
+def assert_revoked(result):
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=20, interval=0.02)
+    assert result.status == "REVOKED"
+
+
+def test_a_running_task_that_is_revoked_comes_to_its_end(tmp_path):
+    result = tasks.runs_until_told.delay(str(tmp_path))
+    wait_running(tmp_path)
+    result.revoke()
+    (tmp_path / "end").touch()
+    assert result.get(timeout=20) == "ended"
+    assert get_job_status(result.id).cancel_requested_at is None
+
+
+def test_a_running_task_that_is_revoked_is_not_tried_again(tmp_path):
+    result = tasks.retries_when_told.delay(str(tmp_path))
+    wait_running(tmp_path)
+    result.revoke()
+    (tmp_path / "end").touch()
+    assert_revoked(result)
+    status = get_job_status(result.id)
+    assert (status.state, status.attempt) == ("cancelled", 1)
+
+
+def test_a_running_task_is_interrupted_where_terminate_says_so(tmp_path):
+    result = tasks.runs_until_told.delay(str(tmp_path))
+    wait_running(tmp_path)
+    result.revoke()
+    result.revoke(terminate=True)
+    assert_revoked(result)
+
+
+def test_an_id_that_is_revoked_before_it_is_sent_is_cancelled_when_it_comes():
+    task_id = str(uuid4())
+    app.control.revoke(task_id)
+    assert app.AsyncResult(task_id).status == "REVOKED"
+    assert_revoked(tasks.add.apply_async((1, 2), task_id=task_id))
+    assert get_job_status(task_id).state == "cancelled"
+
+
+def test_a_later_link_of_a_chain_that_is_revoked_is_cancelled_when_its_turn_comes(tmp_path):
+    last = chain(tasks.runs_until_told.si(str(tmp_path)), tasks.add.si(1, 2)).delay()
+    wait_running(tmp_path)
+    last.revoke()
+    (tmp_path / "end").touch()
+    assert_revoked(last)
+    assert last.parent.get(timeout=20) == "ended"
+    assert wait_closed(run_id_of(last.id)).state == "cancelled"
+
+
+def test_a_member_of_a_group_that_is_revoked_before_it_is_sent_is_cancelled_alone():
+    first, second = tasks.add.s(1, 1), tasks.add.s(2, 2)
+    app.control.revoke(first.freeze().id)
+    result = group(first, second).delay()
+    assert_revoked(result.results[0])
+    assert result.results[1].get(timeout=20) == 4
+
+
+def test_a_chord_fails_with_a_member_that_is_revoked_before_it_is_sent():
+    first = tasks.add.s(1, 1)
+    app.control.revoke(first.freeze().id)
+    body = chord([first, tasks.add.s(2, 2)], tasks.add.si(3, 3)).delay()
+    with pytest.raises(TaskRevokedError):
+        body.get(timeout=20)
+    wait_until(body.failed, what="the body has failed")
+
+
+def test_another_tenants_revocation_of_an_id_says_nothing_of_ours():
+    task_id = str(uuid4())
+    with platform_context(), tenant_context("globex"):
+        app.control.revoke(task_id)
+    assert tasks.add.apply_async((1, 2), task_id=task_id).get(timeout=20) == 3
+
+
+def test_what_waits_with_a_stamp_and_what_comes_with_it_is_revoked():
+    value, other = uuid4().hex, uuid4().hex
+    waits = stamped(tasks.add.si(1, 1), value).apply_async(countdown=3600)
+    stays = stamped(tasks.add.si(2, 2), other).apply_async(countdown=1)
+    app.control.revoke_by_stamped_headers({"of": [value]})
+    assert_revoked(waits)
+    assert_revoked(stamped(tasks.add.si(1, 1), value).apply_async())
+    assert stays.get(timeout=20) == 4
+
+
+def test_a_task_that_is_rejected_with_requeue_comes_again_and_is_told(worker):
+    result = tasks.rejects_first.delay()
+    assert result.get(timeout=20) == 0
+    assert get_job_status(result.id).attempt == 1
+
+
+def test_a_task_that_is_rejected_without_requeue_fails_at_once():
+    result = tasks.rejects.delay()
+    with pytest.raises(Reject):
+        result.get(timeout=20)
+    status = get_job_status(result.id)
+    assert (result.status, status.attempt) == ("FAILURE", 1)
