@@ -59,6 +59,7 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
         self._leads = False
         self._reload_at = 0.0
         self._unavailable = RecurringWarning(log, "beat_unavailable", "beat_available")
+        self._saving: set[str] = set()
         super().__init__(*args, **kwargs)
         self.sync_every_tasks = 1  # save on fire
         self.max_interval: float = min(self.max_interval, _LONGEST_PAUSE_SECONDS)
@@ -165,6 +166,23 @@ class CgkScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-celery-be
         if errors:
             raise errors[0]
         return result
+
+    def sync(self) -> None:
+        """Save what is not saved yet.
+
+        Celery's handler of SIGTERM comes here in the midst of anything, this included, and its SystemExit goes through
+        what it interrupted. What was being saved is then saved once more, at the end of beat.
+        """
+        if self._saving:
+            return
+        self._saving = set(self._dirty)
+        try:
+            super().sync()
+        except BaseException:
+            self._dirty |= self._saving
+            raise
+        finally:
+            self._saving = set()
 
     def close(self) -> None:
         super().close()

@@ -37,6 +37,6 @@ def rejects_first(self):
     return self.request.retries
 
 
-@app.task(autoretry_for=(Exception,), max_retries=3)
+@app.task
 def rejects():
     raise Reject("never", requeue=False)
