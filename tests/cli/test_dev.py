@@ -64,7 +64,7 @@ class Folder:
     def cgk(self, *arguments):
         done = subprocess.run(
             [sys.executable, "-m", "cgk_tasks.cli", *arguments],
-            cwd=self.path, env=self._env, capture_output=True, text=True, timeout=60, check=False,
+            cwd=self.path, env=self._env, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr + self.shown
         return done.stdout

@@ -63,7 +63,7 @@ def check(folder, *arguments):
     env = {name: value for name, value in os.environ.items() if not name.startswith("CGK_")}
     env |= {"PYTHONPATH": str(ROOT), "CGK_BROKER_URL": "redis://localhost:6379/0", "NO_COLOR": "1"}
     command = [sys.executable, "-m", "cgk_tasks.cli", "migrate-check", *arguments]
-    return subprocess.run(command, check=False, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, check=False, cwd=folder, env=env, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

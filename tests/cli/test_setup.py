@@ -43,7 +43,7 @@ class Folder:
         """In a script: nobody answers. Colon: the other spelling."""
         return subprocess.run(
             [sys.executable, *COMMAND, *options], cwd=self.path, env=self._env | env, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def terminal(self, *command, **env):
