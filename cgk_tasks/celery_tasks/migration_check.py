@@ -138,12 +138,8 @@ def _of_task(task: Task[Any, Any]) -> Iterator[Finding]:
 def _of_early_acknowledged(names: list[str]) -> Iterator[Finding]:
     if names:
         what = "Acknowledged early, they are lost with their worker in plain Celery; here the run is repeated."
-        yield Finding(
-            "different",
-            ", ".join(names),
-            what,
-            "Make them safe to repeat: a unique row for each effect, for example.",
-        )
+        advice = "Write redelivery=False for those that must not run twice, and make the others safe to repeat."
+        yield Finding("different", ", ".join(names), what, advice)
 
 
 _NO_EFFECT: Final = frozenset({"connection", "producer", "compression", "delivery_mode", "retry_policy", "reply_to"})
