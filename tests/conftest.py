@@ -43,8 +43,8 @@ CREATE TABLE IF NOT EXISTS {schema}.orders (
 # Files that take long, the longest first: so the processes end together. The order means nothing else.
 LONG_FILES = (
     "soak/", "docs/test_tutorial", "celery_suite/", "cli/test_setup", "acceptance/", "faults/", "upgrade/",
-    "cli/test_dev", "dashboard/test_access", "schedules/", "test_canvas", "integration/test_testing_plugin", "embedded/", "typing/",
-    "monitoring/", "dashboard/", "builtin/",
+    "cli/test_dev", "dashboard/test_access", "schedules/", "test_canvas", "integration/test_testing_plugin",
+    "embedded/", "typing/", "monitoring/", "dashboard/", "builtin/",
 )  # fmt: skip
 SLOW_FILES = (
     "faults/", "acceptance/", "cli/test_dev.py", "docs/test_tutorial", "schedules/test_beat", "schedules/test_year",
