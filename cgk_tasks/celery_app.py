@@ -172,7 +172,7 @@ class CgkCelery(celery.Celery[TenantTask]):
                 headers=headers, **options,
             )  # fmt: skip
         is_event = find_event(name) is not None
-        queue, priority = routing.queue_and_priority(name, args, kwargs, options, is_event=is_event)
+        queue, priority, own_priority = routing.queue_and_priority(name, args, kwargs, options, is_event=is_event)
         publication = None
         if publish_signals.are_heard():
             times = {"countdown": countdown, "eta": eta, "expires": expires}
@@ -192,7 +192,7 @@ class CgkCelery(celery.Celery[TenantTask]):
         options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
         origin = Origin(
             run_id=run_id_of(task_id) if task_id else None,
-            canvas=canvas.kept(self._lineage(without_own_limits(task, options))),
+            canvas=canvas.kept(self._lineage(without_own_limits(task, options)), own_priority),
         )
         result = self.AsyncResult(
             self._send_run(new_run(name, tenant_id, payload, send_options, origin), task_id, session)
