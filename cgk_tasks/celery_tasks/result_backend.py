@@ -224,9 +224,13 @@ class RunResultBackend(Waiting, Following):
                 self._finish_chord(ended, maybe_signature(request.chord, app=self.app), request)
 
     def _finish_chord(self, ended: groups.Ended, body: Any, request: Any) -> None:
-        reasons = [member.error for member in ended.members if member.error is not None]
-        if reasons:
-            self.chord_error_from_stack(body, ChordError(reasons[0]))
+        culprit = next((member for member in ended.members if member.error is not None), None)
+        if culprit is not None:
+            unit = current_unit()
+            failed = store.record_of(culprit.run_id, unit.connection if unit else None)
+            chord_error = ChordError(culprit.error)
+            chord_error.__cause__ = None if failed is None else self.error_of(failed)
+            self.chord_error_from_stack(body, chord_error, failed)
             return
         values = {member.run_id: typed_json.read(member.result) for member in ended.members}
         error = self.send_next(body, (_shaped(ended.tree, values) if ended.tree else list(values.values()),), request)

@@ -13,7 +13,7 @@ from celery import Task
 from celery.app.routes import Router
 from kombu import Queue
 
-from cgk_tasks.celery_tasks.priorities import priority_of
+from cgk_tasks.celery_tasks.priorities import celery_priority, priority_of
 from cgk_tasks.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ class Routing:
 
     def queue_and_priority(
         self, name: str, args: Any, kwargs: Any, options: dict[str, Any], *, is_event: bool
-    ) -> tuple[str | None, int | None]:
-        """Of a send with these options; None for what the settings of the platform, or an event's job, decide.
+    ) -> tuple[str | None, int | None, int | None]:
+        """Of a send with these options: the queue, our priority, and the sender's where ours does not lead back to it.
+        None for what the settings of the platform, or an event's job, decide.
 
         Raises InvalidOptionError, and Celery's QueueNotFound where `task_create_missing_queues` is off.
         """
@@ -69,7 +70,10 @@ class Routing:
         priority = options.get("priority")
         if priority is None:
             priority = self._default_priority
-        return queue, None if priority is None else priority_of(priority, self._highest)
+        if priority is None:
+            return queue, None, None
+        ours = priority_of(priority, self._highest)
+        return queue, ours, priority if celery_priority(ours) != priority else None
 
     def _read(self, conf: Any) -> None:
         changes, amqp = dict(conf.changes), cast("Any", self._app.amqp)

@@ -16,7 +16,7 @@ from celery import Celery
 from kombu.common import Broadcast
 
 app = Celery("shop", broker="redis://:open-sesame@elsewhere:6379/0", backend="redis://localhost:6379/1")
-app.conf.task_serializer = "pickle"
+app.conf.update(task_serializer="pickle", task_send_sent_event=True)
 app.conf.beat_schedule = {
     "nightly": {"task": "shop.resize", "schedule": 60.0},
     "hourly": {"task": "shop.resize", "schedule": 60.0, "options": {"headers": {"tenant": "acme"}}},
@@ -83,6 +83,7 @@ def found(folder):
         ("refused", "shop, line 21", "serializer is 'msgpack'"),
         ("refused", "shop, line 25", "Broadcast"),
         ("different", "settings: result_backend", "Results are in PostgreSQL"),
+        ("different", "settings: task_send_sent_event", "No event says that a run was sent"),
         ("different", "shop.resize", "rate_limit"),
         ("different", "shop.resize", "the run is repeated"),
         ("different", "shop, line 20", "A thread begins without a tenant"),

@@ -231,6 +231,11 @@ def test_a_run_that_expires_before_it_starts_is_revoked():
     assert status_of(result).state == "expired"
 
 
+def test_a_task_reads_the_priority_that_it_was_sent_with():
+    """With Redis 7 is of the step of 6."""
+    assert get(tasks.request_of.apply_async(priority=7))["priority"] == 7
+
+
 def test_queue_and_priority_are_the_runs():
     result = tasks.add.apply_async((1, 1), queue="elsewhere", priority=9)
     status = status_of(result)
