@@ -31,6 +31,7 @@ from cgk_tasks.celery_tasks.result_backend import RunResultBackend
 from cgk_tasks.celery_tasks.routing import Routing
 from cgk_tasks.celery_tasks.task import TenantTask, event_task
 from cgk_tasks.celery_tasks.task_classes import tenant_class
+from cgk_tasks.celery_tasks.task_options import check_serializer, check_task_options
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.celery_tasks.unhandled import UnhandledTask
 from cgk_tasks.config import get_settings
@@ -161,6 +162,7 @@ class CgkCelery(celery.Celery[TenantTask]):
         eta = moment_of("eta", eta) if eta else None
         expires = expiry_of(expires)
         check_limits(options)
+        check_serializer(options.get("serializer"))
         session = _session_of(options)
         if task is not None and not getattr(task, "durable", False):
             if session is not None:
@@ -213,6 +215,24 @@ class CgkCelery(celery.Celery[TenantTask]):
             return task_id or run.id
         handle = groups.send(run, session)
         return handle.id if handle.deduplicated or not task_id else task_id
+
+    if not TYPE_CHECKING:  # its types are Celery's
+
+        def task(self, *args: Any, **options: Any) -> Any:
+            """As in Celery. Raises InvalidOptionError for an option that no send would take: where it is written, and
+            not when Celery makes the task.
+            """
+            make = super().task(*args, **options)
+            if args:
+                return make
+
+            def checked(fun: Callable[..., Any]) -> Any:
+                name = options.get("name") or self.gen_task_name(fun.__name__, fun.__module__)
+                durable = options.get("durable", getattr(options.get("base"), "durable", True))
+                check_task_options(name, options, durable=durable)
+                return make(fun)
+
+            return checked
 
     def _task_from_fun(  # type: ignore[override]  # the rest of Celery's options by keyword
         self, fun: Callable[..., Any], name: str | None = None, base: type[Task[Any, Any]] | None = None, **options: Any
