@@ -10,9 +10,10 @@ from celery.exceptions import TimeLimitExceeded
 from cgk_tasks import send_job
 from cgk_tasks.celery_app import create_app, follow_settings
 from cgk_tasks.errors import TenantContextError
-from cgk_tasks.tenancy import tenant_context
 from tests.integration import signal_tasks as tasks
-from tests.support.waiting import wait_until
+from tests.support.waiting import get, wait_until
+
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +26,6 @@ def notes(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def worker(start_worker, notes):
     return start_worker(["tests.integration.signal_tasks"], **{tasks.NOTES: str(notes), "CGK_MAX_DEATHS": "1"})
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
 
 
 @pytest.fixture
@@ -67,10 +62,6 @@ def heard(worker):
         receiver.should_stop = True
         thread.join()
     app.close()
-
-
-def get(result):
-    return result.get(timeout=20, interval=0.02)
 
 
 def is_noted(notes, line):
