@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from celery import Celery
 
 _TASK_SETTINGS: Final = frozenset({"task_annotations", *(setting for _, setting in Task.from_config)})
-_READ_AS_JSON: Final = frozenset({None, "json", "application/json"})
 
 
 class Routing:
@@ -56,8 +55,6 @@ class Routing:
 
         Raises InvalidOptionError, and Celery's QueueNotFound where `task_create_missing_queues` is off.
         """
-        if options.get("serializer") not in _READ_AS_JSON:
-            raise _not_json(options["serializer"])
         if self._router is not None:
             options = self._routed(self._router, name, args, kwargs, options)
         queue = options.get("queue")
@@ -150,11 +147,3 @@ def _is_bound(queue: Any, routing_key: str | None) -> bool:
     words = [{"*": r"[^.]+", "#": r".*"}.get(word, re.escape(word)) for word in (queue.routing_key or "").split(".")]
     pattern = r"\.".join(words).replace(r"\..*", r"(?:\..*)?").replace(r".*\.", r"(?:.*\.)?")
     return re.fullmatch(pattern, routing_key) is not None
-
-
-def _not_json(serializer: Any) -> InvalidOptionError:
-    return InvalidOptionError(
-        "serializer",
-        f"is {serializer!r}, and a run is kept as JSON.",
-        hint="Leave it out. Types that JSON has not: kombu.utils.json.register_type.",
-    )

@@ -11,25 +11,15 @@ from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import tenant_context
 from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import add, collect, total
-from tests.support.waiting import wait_until
+from tests.support.waiting import get, wait_until
 
-pytestmark = pytest.mark.usefixtures("worker")
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 @pytest.fixture(scope="module")
 def worker(start_worker):
     # What follows a task that opts out of the record travels in its message.
     return start_worker(["tests.integration.canvas_tasks"], CGK_EXTERNAL_EVENTS=collect.name)
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
-
-
-def get(result, **options):
-    return result.get(timeout=20, interval=0.02, **options)
 
 
 # ---- links and chains -----------------------------------------------------------------------------------------------

@@ -15,19 +15,13 @@ from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import NotEnoughMoney, add, collect, total
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
-pytestmark = pytest.mark.usefixtures("worker")
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 @pytest.fixture(scope="module")
 def worker(start_worker):
     # What follows a task that opts out of the record travels in its message.
     return start_worker(["tests.integration.canvas_tasks"], CGK_EXTERNAL_EVENTS=total.name)
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
 
 
 def error_of(result, timeout=20):

@@ -20,26 +20,11 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.postgres import autocommit
-from cgk_tasks.tenancy import platform_context, tenant_context
+from cgk_tasks.tenancy import platform_context
 from tests.integration import canvas_tasks as tasks
-from tests.support.waiting import wait_closed, wait_until
+from tests.support.waiting import get, wait_closed, wait_until
 
-pytestmark = pytest.mark.usefixtures("worker")
-
-
-@pytest.fixture(scope="module")
-def worker(start_worker):
-    return start_worker(["tests.integration.canvas_tasks"])
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
-
-
-def get(result, **options):
-    return result.get(timeout=20, interval=0.02, **options)
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 def status_of(result):
