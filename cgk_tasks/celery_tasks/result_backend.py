@@ -21,7 +21,7 @@ from cgk_tasks.celery_tasks.arguments import extended, result_of
 from cgk_tasks.celery_tasks.continuations import Following
 from cgk_tasks.celery_tasks.task_notes import Notes
 from cgk_tasks.celery_tasks.waiting import Waiting
-from cgk_tasks.errors import CgkTasksError, ResultTooLargeError, RunFailedError
+from cgk_tasks.errors import CgkTasksError, ResultTooLargeError, RunFailedError, RunLostError
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.codec import encode
@@ -131,9 +131,13 @@ class RunResultBackend(Waiting, Following):
         if "args" in error:
             stored = {"exc_type": error["type"], "exc_module": error["module"], "exc_message": error["args"]}
             known: BaseException = self.exception_to_python(stored)
-            return known
+            if isinstance(known, Exception):
+                return known
+            # A SystemExit would end whoever asks for the result. In Celery it ends the worker's process.
+            return RunLostError(row["id"], row["error_code"] or "", f"it raised {error['type']}: {error['message']}")
         code = row["error_code"] or error.get("code") or row["state"].upper()
-        return RunFailedError(row["id"], code, error.get("message") or _REASONS.get(code, "it did not complete"))
+        kind = RunLostError if code == "POISON_PILL" else RunFailedError
+        return kind(row["id"], code, error.get("message") or _REASONS.get(code, "it did not complete"))
 
     def exception_to_python(self, exc: Any) -> Any:
         """The exception again, of its own class even if that cannot be called with the arguments that it kept."""

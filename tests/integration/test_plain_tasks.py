@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from celery import chord
-from celery.exceptions import MaxRetriesExceededError, TaskRevokedError
+from celery.exceptions import MaxRetriesExceededError, TaskRevokedError, WorkerLostError
 from celery.result import AsyncResult, result_from_tuple
 
 from cgk_tasks import get_job_status
@@ -237,6 +237,11 @@ def test_the_original_exception_comes_back():
 def test_an_exception_with_a_constructor_of_its_own_comes_back_as_its_class():
     with pytest.raises(tasks.Touchy, match="7: sore"):
         get(tasks.fail_touchily.delay())
+
+
+def test_a_task_that_ends_its_process_does_not_end_the_one_that_waits_for_it():
+    with pytest.raises(WorkerLostError, match="SystemExit: 3"):
+        get(tasks.leave.delay())
 
 
 def test_a_failure_is_not_retried_unless_the_task_says_so():
