@@ -47,6 +47,7 @@ def listen():
 def heard(worker):
     """The types of the events that the worker sends, by the ids of the runs they are about."""
     events = defaultdict(list)
+    tasks.app.routing.current()  # it has its own settings by now; those of the module are read anew for another app
     app = create_app("hears")
     tasks.app.set_current()
     follow_settings(app)
@@ -108,6 +109,14 @@ def test_an_attempt_after_which_the_run_goes_on_is_reported_as_retried(heard, no
     run_id = send_job(tasks.Awaited(tenant_id="acme", how=how)).id
     wait_until(lambda: "task-retried" in heard[run_id] or "task-failed" in heard[run_id], what="nothing is reported")
     assert "task-failed" not in heard[run_id]
+
+
+def test_a_running_task_that_is_revoked_is_reported_as_revoked(heard):
+    result = tasks.wait.delay()
+    wait_until(lambda: "task-started" in heard[result.id], what="it does not run")
+    result.revoke(terminate=True)
+    wait_until(lambda: {"task-revoked", "task-failed"} & set(heard[result.id]), what="nothing is reported")
+    assert "task-failed" not in heard[result.id]
 
 
 def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(notes):
