@@ -130,7 +130,8 @@ def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(note
 def test_the_hooks_and_signals_of_a_task_that_its_hard_time_limit_killed_are_called_once(notes):
     with pytest.raises(TimeLimitExceeded):
         get(tasks.overrun.delay("slow"))
-    is_noted(notes, "after_return FAILURE")
+    is_noted(notes, "task_failure signals.overrun ['slow'] {}")
+    is_noted(notes, "on_failure TimeLimitExceeded ['slow']")
     written = notes.read_text().splitlines()
     lines = [line for line in written if line.startswith(("on_failure TimeLimit", "task_failure signals.overrun"))]
     assert sorted(lines) == ["on_failure TimeLimitExceeded ['slow']", "task_failure signals.overrun ['slow'] {}"]
