@@ -47,6 +47,7 @@ def listen():
 def heard(worker):
     """The types of the events that the worker sends, by the ids of the runs they are about."""
     events = defaultdict(list)
+    tasks.app.routing.current()  # it has its own settings by now; those of the module are read anew for another app
     app = create_app("hears")
     tasks.app.set_current()
     follow_settings(app)
@@ -110,6 +111,14 @@ def test_an_attempt_after_which_the_run_goes_on_is_reported_as_retried(heard, no
     assert "task-failed" not in heard[run_id]
 
 
+def test_a_running_task_that_is_revoked_is_reported_as_revoked(heard):
+    result = tasks.wait.delay()
+    wait_until(lambda: "task-started" in heard[result.id], what="it does not run")
+    result.revoke(terminate=True)
+    wait_until(lambda: {"task-revoked", "task-failed"} & set(heard[result.id]), what="nothing is reported")
+    assert "task-failed" not in heard[result.id]
+
+
 def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(notes):
     tasks.die.delay("why")
     is_noted(notes, "on_failure RunFailedError ['why']")
@@ -121,7 +130,8 @@ def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(note
 def test_the_hooks_and_signals_of_a_task_that_its_hard_time_limit_killed_are_called_once(notes):
     with pytest.raises(TimeLimitExceeded):
         get(tasks.overrun.delay("slow"))
-    is_noted(notes, "after_return FAILURE")
+    is_noted(notes, "task_failure signals.overrun ['slow'] {}")
+    is_noted(notes, "on_failure TimeLimitExceeded ['slow']")
     written = notes.read_text().splitlines()
     lines = [line for line in written if line.startswith(("on_failure TimeLimit", "task_failure signals.overrun"))]
     assert sorted(lines) == ["on_failure TimeLimitExceeded ['slow']", "task_failure signals.overrun ['slow'] {}"]
