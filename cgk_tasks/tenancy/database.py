@@ -64,7 +64,7 @@ class TenantSession(Session):
             else:
                 self.rollback()
             if found.not_written is not None:
-                raise found.not_written from None  # and not what SQLAlchemy makes of it
+                raise found.not_written from found.not_written.__cause__  # and not what SQLAlchemy makes of it
             raise
 
     def close(self) -> None:

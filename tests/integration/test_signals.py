@@ -121,7 +121,7 @@ def test_a_running_task_that_is_revoked_is_reported_as_revoked(heard):
 
 def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(notes):
     tasks.die.delay("why")
-    is_noted(notes, "on_failure RunFailedError ['why']")
+    is_noted(notes, "on_failure RunLostError ['why']")
     is_noted(notes, "task_failure signals.die ['why'] {}")
     is_noted(notes, "after_return FAILURE")
     assert notes.read_text().count("task_failure signals.die ") == 1
