@@ -9,16 +9,16 @@ BIN := .venv/bin
 demo: .venv/.demo
 	$(BIN)/cgk-tasks demo
 
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # What every change should pass, in a few minutes.
 test: .venv/.test
-	$(PYTEST) -n 4 -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # The rest: private servers, killed servers and workers, 3,000 runs under each fault, upgrades, whole tutorials, terminals,
-# the dashboard, type checkers, a simulated year. They wait more than they work, so six run at once.
+# the dashboard, type checkers, a simulated year.
 test-slow: .venv/.test
-	$(PYTEST) -n 6 -m slow
+	$(PYTEST) -m slow
 
 # Celery's own tests, taken from the package index, on plain Celery and on us; prints the table of both.
 celery-suite: .venv/.test

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -52,6 +53,17 @@ SLOW_FILES = (
     "integration/test_testing_plugin",
 )  # fmt: skip
 """Marked as slow: they kill servers, follow a whole tutorial, live through a year, or start a process a test."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files of which no test is chosen: to import and count theirs takes each process seconds."""
+    chosen = config.option.markexpr
+    if chosen not in {"slow", "not slow"} or not collection_path.match("test_*.py"):
+        return None
+    is_listed = any(name in collection_path.as_posix() for name in SLOW_FILES)
+    has_slow = is_listed or "mark.slow" in collection_path.read_text()
+    is_left_out = not has_slow if chosen == "slow" else is_listed
+    return True if is_left_out else None
 
 
 @pytest.hookimpl(trylast=True)
