@@ -50,7 +50,7 @@ class Folder:
         """At a terminal: answer what is asked."""
         return pexpect.spawn(
             sys.executable, list(command or COMMAND), cwd=self.path, env=self._env | env, encoding="utf-8",
-            timeout=60, dimensions=(50, 200),
+            timeout=300, dimensions=(50, 200),
         )  # fmt: skip
 
     def processes(self):

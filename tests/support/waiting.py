@@ -1,6 +1,7 @@
 """Waiting for a condition with a deadline, in place of sleeping."""
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -47,6 +48,12 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, what: str = ""
 def get(result: Any, **options: Any) -> Any:
     """What a result of Celery's gives. It is waited for up to 20 seconds, as a quiet machine has them."""
     return result.get(**{"timeout": 20 * busyness(), "interval": 0.02, **options})
+
+
+def wait_exit(process: subprocess.Popen[bytes], timeout: float = 20.0) -> int:
+    """The exit code of a process once it has ended."""
+    wait_until(lambda: process.poll() is not None, timeout, f"process {process.pid} ended")
+    return process.returncode
 
 
 def wait_closed(run_id: str, timeout: float = 20.0) -> RunStatus:
