@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests start hundreds of processes: no one of them should compile what another has compiled.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-slow celery-suite lint bench types lock clean
 
@@ -49,7 +51,7 @@ clean:
 # install(groups): the package with its embedded servers, and dependency groups.
 define install
 	@if command -v uv >/dev/null 2>&1; then \
-	  echo "making .venv with uv"; uv sync -q --locked --inexact --python $(PYTHON) --no-default-groups --extra dev $(foreach group,$(1),--group $(group)); \
+	  echo "making .venv with uv"; uv sync -q --compile-bytecode --locked --inexact --python $(PYTHON) --no-default-groups --extra dev $(foreach group,$(1),--group $(group)); \
 	else \
 	  echo "making .venv with pip"; test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --upgrade "pip>=25.1"; \
