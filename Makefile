@@ -3,8 +3,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# The tests start hundreds of processes: no one of them should compile what another has compiled.
-export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-slow celery-suite lint bench types lock clean
 
@@ -48,7 +46,8 @@ lock:
 clean:
 	rm -rf .venv .cgk dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# install(groups): the package with its embedded servers, and dependency groups.
+# install(groups): the package with its embedded servers, and dependency groups. All is compiled at once: tests start hundreds
+# of processes, and where PYTHONDONTWRITEBYTECODE is set each of them would compile it again.
 define install
 	@if command -v uv >/dev/null 2>&1; then \
 	  echo "making .venv with uv"; uv sync -q --compile-bytecode --locked --inexact --python $(PYTHON) --no-default-groups --extra dev $(foreach group,$(1),--group $(group)); \
@@ -57,6 +56,7 @@ define install
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --upgrade "pip>=25.1"; \
 	  $(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]" $(foreach group,$(1),--group $(group)); \
 	fi
+	@$(BIN)/python -m compileall -q cgk_tasks tests
 	@touch $@
 endef
 

@@ -37,7 +37,7 @@ class Folder:
         return (self.path / name).read_text()
 
     def names(self):
-        return {path.name for path in self.path.iterdir()}
+        return {path.name for path in self.path.iterdir()} - {"__pycache__"}
 
     def run(self, *options, **env):
         """In a script: nobody answers. Colon: the other spelling."""
