@@ -248,8 +248,6 @@ def _reported(error: BaseException | None) -> Exception | None:
         return None
     if isinstance(error, pipeline.RunsAgain):
         return _retried(error.reason)
-    if isinstance(error, Reject):
-        return CgkTasksError(f"Reject: {text_of(error.args[0])}")
     try:
         if isinstance(error, Exception) and not isinstance(error, _ACTED_ON):
             repr(error), str(error)
