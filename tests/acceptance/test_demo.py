@@ -56,7 +56,8 @@ def start_demo(tmp_path):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def descendants(process):
