@@ -12,8 +12,6 @@ from tests.faults.journal import once, wait_completed
 from tests.faults.proxy import tcp_proxy
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
 def broker_name(request):
