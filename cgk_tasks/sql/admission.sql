@@ -79,19 +79,24 @@ SELECT frontier, known, clocks FROM cgk.passes;
 -- name: note
 UPDATE cgk.passes SET frontier = %(frontier)s, known = %(known)s::bigint[], clocks = %(clocks)s::json, noted_at = now();
 
+-- fragment: is_slot
+-- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
+slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')
+
 -- name: usage
 -- The slots that are held, with the gates at which they count: from the frontier on by jumping from slot to slot in
 -- their index, before it those that are known.
 WITH RECURSIVE fresh AS (
-    (SELECT slot, lane_id FROM cgk.runs WHERE slot >= %(frontier)s ORDER BY slot, lane_id LIMIT 1)
+    (SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot >= %(frontier)s ORDER BY slot, lane_id LIMIT 1)
     UNION ALL
     SELECT following.slot, following.lane_id FROM fresh, LATERAL (
-        SELECT slot, lane_id FROM cgk.runs WHERE slot > fresh.slot ORDER BY slot, lane_id LIMIT 1) AS following
+        SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot > fresh.slot
+         ORDER BY slot, lane_id LIMIT 1) AS following
 ), taken AS (
     SELECT slot, lane_id FROM fresh
     UNION ALL
     SELECT known.slot, r.lane_id FROM unnest(%(known)s::bigint[]) AS known (slot), LATERAL (
-        SELECT lane_id FROM cgk.runs WHERE slot = known.slot LIMIT 1) AS r
+        SELECT lane_id FROM cgk.runs WHERE {{is_slot}} AND slot = known.slot LIMIT 1) AS r
 )
 SELECT taken.slot, taken.lane_id, l.gates
   FROM taken, LATERAL (SELECT gates FROM cgk.lanes WHERE id = taken.lane_id LIMIT 1) AS l;

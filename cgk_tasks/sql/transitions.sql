@@ -162,14 +162,15 @@ RETURNING id::text, tenant_id, event;
 -- held → pending, the first runs of each lane. They are spread over the lane's slots, so that few runs do not share
 -- one.
 WITH picked AS MATERIALIZED (
-    SELECT h.id, p.slot + (h.nth - 1) * p.slots / h.found AS slot
+    SELECT h.id, p.slot + (h.nth - 1) * p.slots / h.found AS slot, clock_timestamp() AS at
       FROM unnest(%(lane)s::bigint[], %(front)s::timestamptz[], %(runs)s::int[], %(slots)s::int[], %(slot)s::bigint[])
            AS p (lane, front, runs, slots, slot), LATERAL (
            SELECT first.id, row_number() OVER () AS nth, count(*) OVER () AS found FROM (
                SELECT id FROM cgk.runs WHERE lane_id = p.lane AND state = 'held' AND rank >= p.front
                 ORDER BY rank, id LIMIT p.runs) AS first) AS h
 )
-UPDATE cgk.runs r SET state = 'pending', slot = picked.slot, handed_over_at = clock_timestamp(), hand_overs = 1
+UPDATE cgk.runs r
+   SET state = 'pending', slot = picked.slot, admitted_at = picked.at, handed_over_at = picked.at, hand_overs = 1
   FROM picked
  WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND r.id = picked.id AND r.state = 'held'
 RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;

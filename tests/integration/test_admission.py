@@ -50,8 +50,8 @@ def places():
 
 def slots_of(gate, connection=None):
     statement = (
-        "SELECT count(DISTINCT r.slot) AS slots FROM cgk.runs r JOIN cgk.lanes l ON l.id = r.lane_id"
-        " WHERE r.slot IS NOT NULL AND %s = ANY(l.gates)"
+        "SELECT count(DISTINCT r.slot) FROM cgk.runs r JOIN cgk.lanes l ON l.id = r.lane_id"
+        " WHERE r.state IN ('pending', 'running') AND r.admitted_at = r.handed_over_at AND %s = ANY(l.gates)"
     )
     if connection is not None:
         return connection.execute(statement, [gate]).fetchone()[0]
@@ -274,6 +274,27 @@ def test_a_lane_whose_sender_died_before_it_told_it_is_found(passes, places):
     assert passes.make().runs == 0
     assert passes.sweep() == 1
     assert ids_of(passes.make()) == runs
+
+
+PUT_BACK = {
+    "is put back by its worker": "UPDATE cgk.runs SET state = 'pending', handed_over_at = NULL",
+    "is reclaimed": "UPDATE cgk.runs SET state = 'pending', deaths = 1, handed_over_at = NULL, hand_overs = 0",
+    "waits for its next attempt": "UPDATE cgk.runs SET state = 'retrying', handed_over_at = NULL",
+    "is dispatched again": "UPDATE cgk.runs SET handed_over_at = clock_timestamp()",
+    "is held": "UPDATE cgk.runs SET state = 'held'",
+}
+
+
+@pytest.mark.parametrize("what", PUT_BACK)
+def test_the_slot_of_a_run_ends_when_the_run(passes, places, what):
+    gate = make_gate(at_once=1)
+    first = hold(make_lane("acme", gate, event="slow"))
+    assert ids_of(passes.make()) == first
+    other = hold(make_lane("acme", gate, event="quick"))
+    assert passes.make().runs == 0
+    with autocommit() as connection:
+        connection.execute(f"{PUT_BACK[what]} WHERE id = %s", first)
+    assert ids_of(passes.make()) == other
 
 
 def test_a_pass_that_breaks_off_leaves_everything_as_it_was(passes, places, monkeypatch):

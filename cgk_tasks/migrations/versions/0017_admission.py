@@ -12,11 +12,12 @@ depends_on = None
 
 COLUMNS = """
 -- lane_id: the lane of a run that something limits; it stays while the run runs, since the lane says at which gates its
--- slot counts. rank: the place in the lane, the time since when the run is due. slot: the place that its packet takes
--- at those gates, from its admission until it ends or is put back. All NULL for a run that nothing limits. merge_key,
--- single_key: of a run that later sends are merged into, or that keeps others from being made.
+-- slot counts. rank: the place in the lane, the time since when the run is due. slot: the place that its packet takes at
+-- those gates. admitted_at: the dispatch for which it was given; whatever puts the run back or dispatches it again changes
+-- handed_over_at, and so ends the slot. All NULL for a run that nothing limits.
+-- merge_key, single_key: of a run that later sends are merged into, or that keeps others from being made.
 ALTER TABLE cgk.runs
-    ADD COLUMN lane_id bigint, ADD COLUMN rank timestamptz, ADD COLUMN slot bigint,
+    ADD COLUMN lane_id bigint, ADD COLUMN rank timestamptz, ADD COLUMN slot bigint, ADD COLUMN admitted_at timestamptz,
     ADD COLUMN merge_key text, ADD COLUMN single_key text;
 
 -- Ascending for ever, so that a pass need not look at slots that it has seen. Each pass takes a number, so a process
