@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat
 class AdmissionSettings(BaseModel):
     """Admission."""
 
+    admit_interval_seconds: PositiveFloat = Field(
+        default=0.025, description="How often the leader looks whose runs may start, while runs wait for that."
+    )
     window_seconds: PositiveFloat = Field(
         default=0.5,
         description="How much work may be in a queue's broker list ahead of its workers. The rest waits in lanes, "

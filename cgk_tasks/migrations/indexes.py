@@ -21,6 +21,8 @@ SINCE: Final = "0017"
 INDEXES: Final = {
     "runs_in_lane": "CREATE INDEX CONCURRENTLY {} ON cgk.runs (lane_id, rank, id)"
     " WHERE state = 'held' AND lane_id IS NOT NULL",
+    "runs_unlaned": "CREATE INDEX CONCURRENTLY {} ON cgk.runs (queue, tenant_id)"
+    " WHERE state = 'held' AND lane_id IS NULL",
     "runs_in_slot": "CREATE INDEX CONCURRENTLY {} ON cgk.runs (slot, lane_id)"
     " WHERE slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')",
     "runs_merging": "CREATE UNIQUE INDEX CONCURRENTLY {} ON cgk.runs (tenant_id, event, merge_key)"

@@ -4,6 +4,52 @@
 -- Where rows are joined to lists, `= ANY(ARRAY(…))` stands beside the join, or LATERAL and LIMIT 1 in its place:
 -- without it PostgreSQL reads all of the table.
 
+-- name: is_on
+-- Whether the tables and indexes are there, and every living worker knows them: one of an older release would let runs
+-- through, and count them elsewhere. timeout: seconds of silence after which a worker counts as dead.
+SELECT to_regclass('cgk.passes') IS NOT NULL AS has_tables,
+       (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE c.relnamespace = to_regnamespace('cgk') AND c.relname = ANY(%(indexes)b::text[]) AND i.indisvalid)
+           = cardinality(%(indexes)b::text[]) AS has_indexes,
+       NOT EXISTS (SELECT FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)
+                      AND coalesce(revision, '') < '0017') AS all_know;
+
+-- name: note_rule
+-- What the code declares. Returns the rule if it is new, or declared otherwise than before.
+INSERT INTO cgk.rules AS known (name, job, event, kind, per, key_field, declared)
+VALUES (%(name)s, %(job)s, %(event)s, %(kind)s, %(per)s, %(key_field)s, %(declared)s::json)
+ON CONFLICT (name) DO UPDATE SET event = EXCLUDED.event, declared = EXCLUDED.declared, changed_at = now()
+ WHERE known.declared::text <> EXCLUDED.declared::text OR known.event <> EXCLUDED.event
+RETURNING id;
+
+-- name: find_rule
+SELECT id FROM cgk.rules WHERE name = %(name)s;
+
+-- name: renumber_gates
+-- The gates of a rule whose numbers have changed.
+UPDATE cgk.gates SET at_once = %(at_once)s, lend_to = %(lend_to)s, rate = %(rate)s, period = %(period)s,
+                     burst = %(burst)s
+ WHERE rule_id = %(rule_id)s;
+
+-- name: note_processes
+-- How many runs a worker executes at once.
+UPDATE cgk.workers SET processes = %(processes)s WHERE id = %(id)s::uuid AND processes IS DISTINCT FROM %(processes)s;
+
+-- name: admitted
+-- Of these runs, those whose dispatch a pass has admitted.
+SELECT id::text FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) AND {{is_slot}};
+
+-- name: held_again
+-- Of these runs, those that a claim has left held in their lanes, which do not know it yet.
+SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs
+ WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL GROUP BY lane_id;
+
+-- name: lanes_wait
+-- Whether a pass may find anything to do.
+SELECT EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
+       OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed')
+       AS yes;
+
 -- name: find_gates
 -- rule_id, key: of each gate that is wanted.
 SELECT g.id, g.rule_id, g.key FROM unnest(%(rule_id)s::bigint[], %(key)b::text[]) AS wanted (rule_id, key),
@@ -154,8 +200,8 @@ WITH chosen AS MATERIALIZED (
 SELECT gate, count(*)::int AS lanes FROM chosen GROUP BY gate;
 
 -- name: open_queues
--- Queues with open lanes, found by jumping; how many runs their living workers execute at once, and what is dispatched
--- there and not claimed yet, by event and up to a limit.
+-- Queues with open lanes that are not paused, found by jumping; how many runs their living workers execute at once, and
+-- what is dispatched there and not claimed yet, by event and up to a limit.
 WITH RECURSIVE queues AS (
     (SELECT queue FROM cgk.shares WHERE open_lanes > 0 ORDER BY queue LIMIT 1)
     UNION ALL
@@ -168,14 +214,17 @@ SELECT q.queue, coalesce(w.processes, 0)::int AS processes,
               unclaimed
   FROM queues q LEFT JOIN LATERAL (
        SELECT sum(coalesce(w.processes, 1)) AS processes FROM cgk.workers w
-        WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND q.queue = ANY(w.queues)) w ON true;
+        WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND q.queue = ANY(w.queues)) w ON true
+ WHERE NOT EXISTS (SELECT FROM cgk.paused_queues p WHERE p.queue = q.queue);
 
 -- name: candidates
 -- The open lanes of the shares that had least, each share's in their order; the fewer shares, the more lanes of each.
--- floor: no share with an open lane has less.
+-- floor: no share with an open lane has less. Those of suspended tenants are left out.
 WITH first AS MATERIALIZED (
-    SELECT id, vtime, weight FROM cgk.shares
-     WHERE queue = %(queue)s AND open_lanes > 0 AND vtime >= %(floor)s ORDER BY vtime LIMIT %(shares)s
+    SELECT id, vtime, weight FROM cgk.shares s
+     WHERE queue = %(queue)s AND open_lanes > 0 AND vtime >= %(floor)s
+       AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0)
+     ORDER BY vtime LIMIT %(shares)s
 ), each AS MATERIALIZED (SELECT greatest(4, %(lanes)s / greatest(1, count(*))) AS lanes FROM first)
 SELECT s.id AS share, s.vtime, s.weight, l.id AS lane, l.event, l.gates, l.alone, l.front, l.arrivals, l.taken,
        greatest(1, l.arrivals - l.taken) AS waiting

@@ -1,6 +1,7 @@
 """The way of a packet through a worker's process, from top to bottom.
 
     claim         the runs of the packet become this worker's
+    run_admitted  runs that something limits and that no pass has admitted are held (worker/limited.py)
     run_one       tenant, payload and job of a run; an event with several jobs becomes a parent of one run for each
     attempt       the job's context, and the attempt itself (worker/attempt.py), which is recorded (worker/recorder.py)
     flush         what is left to be written of the packet
@@ -20,11 +21,13 @@ from typing import Any, Protocol
 import psycopg
 import structlog
 
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RunFailedError, StoreError, UnknownTenantError
 from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Job
+from cgk_tasks.jobs.rate_limit import kept_by_admission
+from cgk_tasks.jobs.registry import Job, are_limits_declared
 from cgk_tasks.jobs.time_limit import kept_alarm
 from cgk_tasks.runs import logs, store, tracing
 from cgk_tasks.runs.codec import decode
@@ -32,7 +35,7 @@ from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.text import text_of
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.clock import heard, known_now
-from cgk_tasks.worker import counters, process_state
+from cgk_tasks.worker import counters, limited, process_state
 from cgk_tasks.worker.attempt import Attempt, Hooks, Interpreter, run_attempt
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.identity import worker_id
@@ -84,7 +87,7 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
             runs = claim(ids)
             recorder = Recorder(worker_id(), task.follow, share_flush=len(runs) > 1)
             try:
-                error = run_each(task, runs, recorder)
+                error = run_admitted(task, ids, runs, recorder)
             finally:
                 recorder.flush()
         run_times().note_now_and_then()
@@ -123,6 +126,21 @@ def _claim_after_a_crash(ids: Sequence[str], patience: float) -> list[Claimed]:
             raise StoreError("Other workers have not said what they run since PostgreSQL crashed.")
         time.sleep(0.1)
     return _claim(ids, patience) if barred else []
+
+
+def run_admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:
+    """Run those that the limits of their jobs let start; the others are held. Returns the error of the last one."""
+    patience = get_settings().database_patience_seconds
+    if not are_limits_declared() or not postgres.retry_while_unavailable(lambda: SWITCH.current().is_on, patience):
+        return run_each(task, runs, recorder)
+    admitted = postgres.retry_while_unavailable(
+        lambda: limited.hold_limited(ids, runs, task.jobs, worker_id()), patience
+    )
+    token = kept_by_admission.set(True)
+    try:
+        return run_each(task, admitted, recorder)
+    finally:
+        kept_by_admission.reset(token)
 
 
 def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:

@@ -1,0 +1,103 @@
+"""The lanes of limited runs: from the rules of a job and what a run is about to the gates that it must pass."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cgk_tasks.admission.gates import WantedGate, gate_ids, gate_key
+from cgk_tasks.admission.lanes import LaneKey, lane_ids
+from cgk_tasks.admission.rules import AtOnce, Throttle, rule_name
+from cgk_tasks.runtime import Part
+from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, statements
+
+SQL = statements("admission")
+
+Limit = AtOnce | Throttle
+"""The rules that say when a run may start."""
+
+
+class Limited(NamedTuple):
+    """A run that the limits of a job are for. payload: as on the wire, for the fields that are keys."""
+
+    job: str
+    limits: Sequence[Limit]
+    queue: str
+    tenant_id: str
+    event: str
+    priority: int
+    payload: Mapping[str, Any]
+    alone: bool = False
+
+
+class Lanes:
+    """Ids of rules, gates and lanes that this process has met, so that a run usually asks for none of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rules: dict[str, tuple[Limit, int]] = {}
+        self._gates: dict[tuple[int, str], int] = {}
+        self._lanes: dict[LaneKey, int] = {}
+
+    def of(self, connection: AnyConnection, runs: Sequence[Limited]) -> list[int]:
+        """The lane of each of these runs. What is not there yet is made."""
+        wanted = [self._gates_of(connection, run) for run in runs]
+        unknown = [gate for gates in wanted for gate in gates if (gate.rule_id, gate.key) not in self._gates]
+        if unknown:
+            first = list({(gate.rule_id, gate.key): gate for gate in unknown}.values())
+            for gate, gate_id in zip(first, gate_ids(connection, first), strict=True):
+                self._gates[gate.rule_id, gate.key] = gate_id
+        keys = [self._key(run, gates) for run, gates in zip(runs, wanted, strict=True)]
+        missing = list({key for key in keys if key not in self._lanes})
+        if missing:
+            self._lanes |= lane_ids(connection, missing)
+        return [self._lanes[key] for key in keys]
+
+    def _key(self, run: Limited, gates: Sequence[WantedGate]) -> LaneKey:
+        ids = tuple(self._gates[gate.rule_id, gate.key] for gate in gates)
+        return LaneKey(run.queue, run.tenant_id, run.event, run.priority, ids, run.alone)
+
+    def _gates_of(self, connection: AnyConnection, run: Limited) -> list[WantedGate]:
+        return [
+            _wanted(
+                self._rule_id(connection, run, limit),
+                gate_key(limit.per, run.tenant_id, run.payload.get(limit.key) if limit.key else None),
+                limit,
+            )
+            for limit in run.limits
+        ]
+
+    def _rule_id(self, connection: AnyConnection, run: Limited, limit: Limit) -> int:
+        name = rule_name(run.job, limit)
+        known = self._rules.get(name)
+        if known is not None and known[0] == limit:
+            return known[1]
+        with self._lock:
+            rule_id = _noted(connection, name, run, limit)
+            self._rules[name] = limit, rule_id
+            return rule_id
+
+
+def _noted(connection: AnyConnection, name: str, run: Limited, limit: Limit) -> int:
+    numbers = _wanted(0, "", limit)._asdict()
+    del numbers["rule_id"], numbers["key"]
+    values = {
+        "name": name, "job": run.job, "event": run.event, "kind": limit.kind, "per": limit.per,
+        "key_field": limit.key, "declared": json.dumps(numbers),
+    }  # fmt: skip
+    noted = fetch(connection, SQL["note_rule"], values)
+    if noted:
+        execute(connection, SQL["renumber_gates"], numbers | {"rule_id": noted[0]["id"]})
+        return int(noted[0]["id"])
+    return int(fetch(connection, SQL["find_rule"], {"name": name})[0]["id"])
+
+
+def _wanted(rule_id: int, key: str, limit: Limit) -> WantedGate:
+    if isinstance(limit, AtOnce):
+        return WantedGate(rule_id, key, at_once=limit.limit, lend_to=limit.lend_to)
+    return WantedGate(rule_id, key, rate=limit.limit, period=limit.period, burst=limit.burst_at_least)
+
+
+LANES = Part(Lanes)
