@@ -8,6 +8,7 @@ from pathlib import Path
 from cgk_tasks import JobContext, RetryConfig, define_job
 from cgk_tasks.admission.rules import AtOnce, Throttle
 from cgk_tasks.events import TenantEvent
+from cgk_tasks.worker.processes import is_alive
 
 
 class Work(TenantEvent, event="limits.work"):
@@ -20,21 +21,20 @@ class Work(TenantEvent, event="limits.work"):
 
 
 def others(ctx: JobContext[Work]) -> list[str]:
-    """Who is on, as `tenant.shop`."""
-    names = (path.name for path in Path(ctx.payload.path).iterdir())
-    return sorted(name.rpartition(".")[0] for name in names if name.count(".") > 1)
+    """Who is on, as `tenant.shop`. A process that was killed has left its name, and is not."""
+    names = [path.name.split(".") for path in Path(ctx.payload.path).iterdir() if "." in path.name]
+    return sorted(f"{tenant}.{shop}" for tenant, shop, pid, _run in names if is_alive(int(pid)))
 
 
 def run(ctx: JobContext[Work]) -> list[str]:
     folder = Path(ctx.payload.path)
-    mine = folder / f"{ctx.tenant_id}.{ctx.payload.shop_id}.{ctx.run_id}"
+    mine = folder / f"{ctx.tenant_id}.{ctx.payload.shop_id}.{os.getpid()}.{ctx.run_id}"
     mine.touch()
     try:
         if ctx.payload.action == "fail once" and ctx.attempt == 1:
             raise ValueError("once")
         if ctx.payload.action == "die once" and not (folder / "died").exists():
             (folder / "died").touch()
-            mine.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         if ctx.payload.action == "wait":
             while not (folder / "go").exists():
