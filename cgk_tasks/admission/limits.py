@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cgk_tasks.admission.gates import WantedGate, gate_ids, gate_key
 from cgk_tasks.admission.lanes import LaneKey, lane_ids
@@ -14,6 +14,9 @@ from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, statements
 
 SQL = statements("admission")
+
+_MOST_KNOWN: Final = 50_000
+"""Lanes that a process remembers: a key may be any value."""
 
 Limit = AtOnce | Throttle
 """The rules that say when a run may start."""
@@ -43,6 +46,8 @@ class Lanes:
 
     def of(self, connection: AnyConnection, runs: Sequence[Limited]) -> list[int]:
         """The lane of each of these runs. What is not there yet is made."""
+        if len(self._lanes) > _MOST_KNOWN:
+            self._gates, self._lanes = {}, {}
         wanted = [self._gates_of(connection, run) for run in runs]
         unknown = [gate for gates in wanted for gate in gates if (gate.rule_id, gate.key) not in self._gates]
         if unknown:

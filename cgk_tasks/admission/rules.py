@@ -26,8 +26,10 @@ _SHORTEST_SECONDS: Final = 0.001
 class AtOnce:
     """How many run at once. The others wait, in order, and cost nothing while they do.
 
-    limit: from 1. lend_to: so many may run while nobody else waits in the queue. while_waiting: a workflow that waits
-    keeps its place. A place is that of a packet: short runs that travel in one message run one after another.
+    limit: from 1, of each tenant, or with per="all" of all together. key: a field of the payload, by its name there;
+    then the limit is for each of its values. lend_to: so many may run while nobody else waits in the queue. Raises
+    ConfigurationError for a value out of range. A place is that of a packet: short runs that travel in one message run
+    one after another.
     """
 
     kind: ClassVar[str] = "at_once"
@@ -36,7 +38,6 @@ class AtOnce:
     lend_to: int | None = None
     per: Per = "tenant"
     key: str | None = None
-    while_waiting: bool = False
 
     def __post_init__(self) -> None:
         _check_whom(self)
@@ -45,16 +46,15 @@ class AtOnce:
             _check_count(self, "lend_to", self.lend_to)
             if self.lend_to < self.limit:
                 raise _invalid(self, "lend_to", self.lend_to, f"at least the limit ({self.limit})")
-        if not isinstance(self.while_waiting, bool):
-            raise _invalid(self, "while_waiting", self.while_waiting, "True or False")
 
 
 @dataclass(frozen=True)
 class Throttle:
     """How many start in a time. The excess waits. A retry is a start too.
 
-    limit: starts, from 1, in `every` (seconds or timedelta). burst: how many of them may come at once; of a rate
-    above ten a second what it gives in 0.1 s may always.
+    limit: starts, from 1, in `every` (seconds or timedelta), of each tenant, or with per="all" of all together. key: as
+    of AtOnce. burst: how many of them may come at once; of a rate above ten a second what it gives in 0.1 s may always.
+    Raises ConfigurationError for a value out of range.
     """
 
     kind: ClassVar[str] = "throttle"

@@ -68,6 +68,8 @@ class Job:
 _jobs: dict[str, Job] = {}
 _by_event: dict[str, tuple[Job, ...]] = {}
 _routes: dict[str, Route] = {}
+_limited: Final[set[str]] = set()
+"""The jobs that have limits."""
 _imported: Final[set[str]] = set()
 
 
@@ -210,6 +212,10 @@ def add_job(job: Job) -> None:
             hint="Rename one.",
         )
     _jobs[job.id] = job
+    if job.limits:
+        _limited.add(job.id)
+    else:
+        _limited.discard(job.id)
     if known is not None and known.event != job.event:
         _index(known.event)
     _index(job.event)
@@ -218,6 +224,7 @@ def add_job(job: Job) -> None:
 def remove_job(job_id: str) -> None:
     """Forget a job; for tests."""
     job = _jobs.pop(job_id, None)
+    _limited.discard(job_id)
     if job is not None:
         _index(job.event)
 
@@ -258,7 +265,7 @@ def routes_of_events() -> dict[str, Route]:
 
 def are_limits_declared() -> bool:
     """Whether any job of this process is limited."""
-    return any(job.limits for job in _jobs.values())
+    return bool(_limited)
 
 
 def find_job(job_id: str) -> Job | None:

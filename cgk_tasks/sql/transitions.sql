@@ -266,10 +266,10 @@ UPDATE cgk.runs r
    AND r.cancel_requested_at IS NULL
 RETURNING r.lane_id AS lane, r.rank;
 
--- name: retry_held
--- held → retrying: runs of lanes that wait for a worker that has a job for them. They are dispatched again in a second, as
+-- name: schedule_held
+-- held → scheduled: runs of lanes that wait for a worker that has a job for them. They are dispatched again in a second, as
 -- those without a lane are released.
-UPDATE cgk.runs SET state = 'retrying', run_at = now() + interval '1 second'
+UPDATE cgk.runs SET state = 'scheduled', run_at = now() + interval '1 second'
  WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL;
 
 -- name: hold_unpublished

@@ -41,7 +41,7 @@ class Admission(threading.Thread):
         self._leads = leads
         self._tables = tables
         self._passes = Passes(run_times().mean_seconds)
-        self._interval = get_settings().admit_interval_seconds
+        self._interval = self._pause = get_settings().admit_interval_seconds
         self._stopping = threading.Event()
         self._sweep_at = 0.0
         self._unavailable = RecurringWarning(log, "admission_unavailable", "admission_available")
@@ -77,7 +77,11 @@ class Admission(threading.Thread):
         admitted = self._passes.make()
         if admitted.packets:
             _publish(admitted.packets)
-        return 0.0 if admitted.packets and admitted.is_limited else self._interval
+            self._pause = self._interval
+            return 0.0 if admitted.is_limited else self._interval
+        # Lanes at full gates may wait for hours: the look at them becomes as seldom as at none.
+        self._pause = max(self._interval, min(_IDLE_SECONDS, 1.5 * self._pause))
+        return self._pause
 
 
 def _publish(packets: list[list[Dispatch]]) -> None:

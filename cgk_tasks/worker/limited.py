@@ -43,17 +43,27 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
     return [run for run in runs if run.id not in not_admitted]
 
 
+def hold_back(runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[Claimed]:
+    """Put those of these runs into their lanes again that are limited. Returns the others. Raises psycopg.Error."""
+    limited = {run.id: job for run in runs if (job := _limited_job(jobs_of(run))) is not None}
+    held = [run for run in runs if run.id in limited]
+    if held:
+        with autocommit() as connection:
+            _hold(connection, held, limited, worker_id)
+    return [run for run in runs if run.id not in limited]
+
+
 def hold_unpublished(ids: Sequence[str]) -> None:
     """Put admitted runs into their lanes again that the broker did not take. Raises psycopg.Error."""
     with autocommit() as connection:
         _tell(connection, fetch(connection, TRANSITIONS["hold_unpublished"], {"ids": uuid_array(ids)}))
 
 
-def retry_held(run_id: str) -> None:
+def schedule_held(run_id: str) -> None:
     """Have a run of a lane dispatched again in a second, which this worker has no job for. Raises psycopg.Error."""
     if SWITCH.current().has_lanes:
         with autocommit() as connection:
-            execute(connection, TRANSITIONS["retry_held"], {"ids": uuid_array([run_id])})
+            execute(connection, TRANSITIONS["schedule_held"], {"ids": uuid_array([run_id])})
 
 
 def _limited_job(jobs: Sequence[Job]) -> Job | None:

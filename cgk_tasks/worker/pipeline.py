@@ -152,7 +152,7 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
     begun, seconds, done = time.monotonic(), 0.0, 0
     for run in runs:
         if seconds > budget or state.stopping:
-            recorder.requeue(runs[done:])
+            give_back(task, runs[done:], recorder)
             break
         if done and run.expires_at is not None and run.expires_at < known_now():
             recorder.requeue([run])  # the dispatcher closes it, and does what follows
@@ -165,6 +165,15 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
     if done:
         run_times().measured(runs[0].event, done, seconds - recorder.disk_seconds)
     return error
+
+
+def give_back(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> None:
+    """Runs of a packet that were not begun: pending again, or back in their lanes if something limits them."""
+    if kept_by_admission.get():
+        patience = get_settings().database_patience_seconds
+        runs = postgres.retry_while_unavailable(lambda: limited.hold_back(runs, task.jobs, worker_id()), patience)
+    if runs:
+        recorder.requeue(runs)
 
 
 def guarded(task: Task, run: Claimed, recorder: Recorder) -> BaseException | None:

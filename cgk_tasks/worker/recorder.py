@@ -24,7 +24,7 @@ from cgk_tasks.worker import process_state
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
-from cgk_tasks.worker.limited import retry_held
+from cgk_tasks.worker.limited import schedule_held
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ class Recorder:
         if not EXECUTORS.current().exist_elsewhere(run, self._worker_id):
             return False
         self._put_back([PutBack(run.id, run.tenant_id, run.attempt, "held", refund=1)])
-        postgres.retry_while_unavailable(lambda: retry_held(run.id), self._patience)
+        postgres.retry_while_unavailable(lambda: schedule_held(run.id), self._patience)
         return True
 
     def _put_back(self, backs: Sequence[PutBack]) -> set[str]:

@@ -182,6 +182,7 @@ class Supervisor(threading.Thread):
             "clock_offset": self._clock_offset,
             "executes": sorted(self._pool.executes()),
         }
+        has_lanes = SWITCH.current().has_lanes
         with transaction() as connection:
             is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))
             if is_new and self._was_present:
@@ -190,7 +191,7 @@ class Supervisor(threading.Thread):
             told = fetch(connection, SQL["heartbeat"], values)[0]
             self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
             note_job_events(connection, self._pool.events())
-            if SWITCH.current().has_lanes:
+            if has_lanes:
                 values = {"id": self._id, "processes": self._pool.processes()}
                 execute(connection, ADMISSION["note_processes"], values)
         self._was_present = True

@@ -29,7 +29,6 @@ from cgk_tasks.errors import ConfigurationError
         (lambda: AtOnce(5, per="job"), 'per must be "tenant" or "all"'),
         (lambda: AtOnce(5, key=""), "key must be the name of a field"),
         (lambda: AtOnce(5, key=7), "key must be the name of a field"),
-        (lambda: AtOnce(5, while_waiting=1), "while_waiting"),
         (lambda: Throttle(0, every=1), "Throttle: limit"),
         (lambda: Throttle(5, every=0), "Throttle: every"),
         (lambda: Throttle(5, every=float("nan")), "Throttle: every"),
