@@ -111,7 +111,12 @@ class Passes:
         with transaction() as connection:
             fetch(connection, SQL["lock"])
             execute(connection, SQL["forget_strayed"])
-            found = fetch(connection, SQL["sweep"], {"after": self._swept, "limit": _LANES_A_SWEEP})[0]
+            values = {
+                "after": self._swept,
+                "limit": _LANES_A_SWEEP,
+                "step": get_settings().priority_step_seconds,
+            }
+            found = fetch(connection, SQL["sweep"], values)[0]
         self._swept = found["last"] if found["looked"] == _LANES_A_SWEEP else 0
         return int(found["told"])
 

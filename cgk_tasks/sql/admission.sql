@@ -276,19 +276,23 @@ UPDATE cgk.lanes SET status = 'new', waits_at = NULL, vkey = NULL
  WHERE status = 'closed' AND waits_at = ANY(ARRAY(SELECT waits_at FROM strayed));
 
 -- name: sweep
--- Tells lanes that are empty and yet hold runs: their sender died before it told them, or PostgreSQL forgot it. Jumps
--- from lane to lane in the runs' index; so many, beginning after one of them. Returns the last of them, and how many
--- were told.
+-- Tells lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or
+-- PostgreSQL forgot it. Jumps from lane to lane in the runs' index; so many, beginning after one of them. Returns the
+-- last of them, and how many were told.
 WITH RECURSIVE holding AS (
-    (SELECT lane_id FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id LIMIT 1)
+    (SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id, rank LIMIT 1)
     UNION ALL
-    SELECT following.lane_id FROM holding, LATERAL (
-        SELECT lane_id FROM cgk.runs WHERE state = 'held' AND lane_id > holding.lane_id
-         ORDER BY lane_id LIMIT 1) AS following
-), few AS MATERIALIZED (SELECT lane_id FROM holding LIMIT %(limit)s), told AS (
+    SELECT following.lane_id, following.rank FROM holding, LATERAL (
+        SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > holding.lane_id
+         ORDER BY lane_id, rank LIMIT 1) AS following
+), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), told AS (
     UPDATE cgk.lanes l
-       SET arrivals = l.arrivals + 100, front = '2000-01-01Z', urgency = '2000-01-01Z', status = 'new'
-     WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.status = 'empty' RETURNING l.id
+       SET arrivals = l.arrivals + CASE l.status WHEN 'empty' THEN 100 ELSE 1 END, front = least(l.front, few.rank),
+           urgency = least(l.urgency, few.rank - make_interval(secs => %(step)s * (l.priority - 5))),
+           status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
+      FROM few
+     WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
+       AND (l.status = 'empty' OR l.front > few.rank) RETURNING l.id
 )
 SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,
        (SELECT count(*) FROM told) AS told;

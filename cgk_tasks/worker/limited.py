@@ -45,12 +45,18 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
 
 def hold_back(runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[Claimed]:
     """Put those of these runs into their lanes again that are limited. Returns the others. Raises psycopg.Error."""
-    limited = {run.id: job for run in runs if (job := _limited_job(jobs_of(run))) is not None}
-    held = [run for run in runs if run.id in limited]
-    if held:
+    limited, others = apart(runs, jobs_of)
+    if limited:
         with autocommit() as connection:
-            _hold(connection, held, limited, worker_id)
-    return [run for run in runs if run.id not in limited]
+            _hold(connection, limited, {run.id: jobs_of(run)[0] for run in limited}, worker_id)
+    return others
+
+
+def apart(runs: Sequence[Claimed], jobs_of: JobsOf) -> tuple[list[Claimed], list[Claimed]]:
+    """The runs that are limited, and the others."""
+    limited = [run for run in runs if _limited_job(jobs_of(run)) is not None]
+    known = {run.id for run in limited}
+    return limited, [run for run in runs if run.id not in known]
 
 
 def hold_unpublished(ids: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import psycopg
 import structlog
 
+from cgk_tasks.admission.limits import LANES
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.config import get_settings
@@ -33,6 +34,7 @@ from cgk_tasks.runs import logs, store, tracing
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.text import text_of
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.clock import heard, known_now
 from cgk_tasks.worker import counters, limited, process_state
@@ -45,6 +47,10 @@ from cgk_tasks.worker.recorder import Follow, Recorder
 log = structlog.get_logger("cgk_tasks.runs")
 
 current_run: ContextVar[Claimed | None] = ContextVar("cgk_current_run", default=None)
+
+
+_LIMITS_AGAIN_SECONDS = 10.0
+"""After so long a run comes again of which PostgreSQL did not say whether its limits have room for it."""
 
 
 class NotClaimedError(StoreError):
@@ -133,14 +139,28 @@ def run_admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], record
     patience = get_settings().database_patience_seconds
     if not are_limits_declared() or not postgres.retry_while_unavailable(lambda: SWITCH.current().is_on, patience):
         return run_each(task, runs, recorder)
-    admitted = postgres.retry_while_unavailable(
-        lambda: limited.hold_limited(ids, runs, task.jobs, worker_id()), patience
-    )
     token = kept_by_admission.set(True)
     try:
-        return run_each(task, admitted, recorder)
+        return run_each(task, admitted(task, ids, runs, recorder), recorder)
     finally:
         kept_by_admission.reset(token)
+
+
+def admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], recorder: Recorder) -> Sequence[Claimed]:
+    """The runs that may be executed now. Those of which nobody can tell come again later, without using an attempt."""
+    patience = get_settings().database_patience_seconds
+    try:
+        return postgres.retry_while_unavailable(
+            lambda: limited.hold_limited(ids, runs, task.jobs, worker_id()), patience
+        )
+    except psycopg.Error as exc:
+        if postgres.is_away(exc):
+            raise
+        log.exception("limits_not_looked_at", next_try_seconds=_LIMITS_AGAIN_SECONDS)
+        current_runtime().drop(LANES)
+        unknown, others = limited.apart(runs, task.jobs)
+        recorder.postpone(unknown, _LIMITS_AGAIN_SECONDS)
+        return others
 
 
 def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:

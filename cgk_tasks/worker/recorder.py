@@ -308,6 +308,12 @@ class Recorder:
         """Runs of a packet that were not begun: pending again, without costing an attempt."""
         self._put_back([PutBack(run.id, run.tenant_id, run.attempt, "pending", refund=1) for run in runs])
 
+    def postpone(self, runs: Sequence[Claimed], seconds: float) -> None:
+        """Runs that are to come again after so long, without costing an attempt."""
+        backs = [PutBack(run.id, run.tenant_id, run.attempt, "retrying", 1, seconds) for run in runs]
+        if backs:
+            self._put_back(backs)
+
     def hold_for_another_worker(self, run: Claimed) -> bool:
         """Hold a run that this worker has no job for, if another one of its queue has. Returns whether one has.
 

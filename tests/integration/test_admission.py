@@ -8,8 +8,10 @@ import pytest
 
 from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.passes import Passes
+from cgk_tasks.admission.switch import Switch
 from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.worker.limited import hold_unpublished
 from tests.support.lanes import (
     add_worker,
     claim,
@@ -274,6 +276,47 @@ def test_a_lane_whose_sender_died_before_it_told_it_is_found(passes, places):
     assert passes.make().runs == 0
     assert passes.sweep() == 1
     assert ids_of(passes.make()) == runs
+
+
+def test_a_run_of_which_nobody_told_a_lane_that_has_others_is_found(passes, places):
+    lane = make_lane("acme", make_gate(at_once=1), event="slow")
+    first = hold(lane)
+    passes.make()
+    hold(lane, 2)
+    earlier = hold(lane, since=datetime.now(UTC) - timedelta(hours=1), told=False)
+    assert (passes.sweep(), passes.sweep()) == (1, 0)
+    finish(first)
+    assert ids_of(passes.make()) == earlier
+
+
+def test_runs_that_the_broker_did_not_take_are_admitted_again(passes, places):
+    gate = make_gate(at_once=2)
+    runs = hold(make_lane("acme", gate, event="slow"), 3)
+    passes.make()
+    hold_unpublished(runs[:2])
+    assert (slots_of(gate), ids_of(passes.make())) == (0, runs[:2])
+
+
+def test_a_run_that_was_claimed_meanwhile_is_not_held_because_its_message_seemed_lost(passes, places):
+    runs = hold(make_lane("acme", event="slow"), 1)
+    passes.make()
+    claim(runs)
+    hold_unpublished(runs)
+    with autocommit() as connection:
+        assert connection.execute("SELECT state FROM cgk.runs").fetchone()[0] == "running"
+
+
+def test_passes_are_made_once_every_living_worker_knows_them():
+    is_on = []
+    for revision, silent_for in (("0013", "0 s"), (None, "0 s"), (None, "1 hour"), ("0017", "0 s")):
+        add_worker("q-lanes", 1)
+        with autocommit() as connection:
+            connection.execute(
+                "UPDATE cgk.workers SET revision = %s, heartbeat_at = now() - %s::interval", [revision, silent_for]
+            )
+            is_on.append(Switch().is_on)
+            connection.execute("TRUNCATE cgk.workers")
+    assert is_on == [False, False, True, True]
 
 
 PUT_BACK = {

@@ -9,7 +9,7 @@ from cgk_tasks import SendItem, cancel_job, get_job_status, send_job, send_jobs
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
-from tests.support.limits_jobs import Paced, Single, Work
+from tests.support.limits_jobs import Paced, Single, Two, Work
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
 MODULES = ["tests.support.limits_jobs"]
@@ -94,6 +94,11 @@ def test_a_run_that_fails_waits_for_a_place_again(tmp_path):
     runs = [send(tmp_path, action="fail once", seconds=0.05) for _ in range(4)]
     assert {len(on) for on in results(runs)} == {1}
     assert {get_job_status(run).attempt for run in runs} == {2}
+
+
+def test_the_limit_of_one_of_several_jobs_is_kept_for_its_child_runs(tmp_path):
+    runs = [send(tmp_path, Two, seconds=0.05) for _ in range(5)]
+    assert {len(result["limits-two-one"]) for result in results(runs)} == {1}
 
 
 def test_a_throttle_starts_no_more_than_its_rate_and_its_burst(tmp_path):

@@ -64,6 +64,20 @@ def single(ctx: JobContext[Single]) -> list[str]:
     return run(ctx)
 
 
+class Two(Work, event="limits.two"):
+    """Of its two jobs one is limited."""
+
+
+@define_job("limits-two-free", event=Two)
+def free(ctx: JobContext[Two]) -> str:
+    return ctx.run_id
+
+
+@define_job("limits-two-one", event=Two, limits=[AtOnce(1)])
+def one_of_two(ctx: JobContext[Two]) -> list[str]:
+    return run(ctx)
+
+
 class Paced(TenantEvent, event="limits.paced"):
     """Ten in a second, two of them at once."""
 

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from cgk_tasks import migrations
+from cgk_tasks.admission.switch import Switch
 from cgk_tasks.migrations import apply, indexes
 from tests.support.waiting import wait_until
 
@@ -36,6 +37,16 @@ def test_one_that_was_left_invalid_is_made_anew(connection):
     )  # as an interrupted CREATE INDEX CONCURRENTLY leaves it
     migrations.migrate()
     assert indexes.are_made()
+
+
+def test_limits_are_left_to_redis_until_the_tables_and_their_indexes_are_there(database):
+    migrations.migrate("0016")
+    before = Switch().has_lanes
+    migrations.migrate()
+    after = Switch().has_lanes
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP INDEX cgk.runs_in_lane")
+    assert (before, after, Switch().has_lanes) == (False, True, False)
 
 
 @pytest.mark.slow
