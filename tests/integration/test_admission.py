@@ -289,6 +289,17 @@ def test_a_run_of_which_nobody_told_a_lane_that_has_others_is_found(passes, plac
     assert ids_of(passes.make()) == earlier
 
 
+def test_many_runs_of_which_nobody_told_are_not_admitted_one_by_one(passes, places):
+    lane = make_lane("acme", event="quick")
+    hold(lane, 1)
+    hold(lane, 80, told=False)
+    admitted = []
+    for _ in range(4):
+        admitted += ids_of(passes.make())
+        passes.sweep()
+    assert len(admitted) == 81
+
+
 def test_runs_that_the_broker_did_not_take_are_admitted_again(passes, places):
     gate = make_gate(at_once=2)
     runs = hold(make_lane("acme", gate, event="slow"), 3)
@@ -345,7 +356,7 @@ def test_a_pass_that_breaks_off_leaves_everything_as_it_was(passes, places, monk
     lane = make_lane("acme", gate, event="slow")
     runs = hold(lane, 5)
     with monkeypatch.context() as broken:
-        broken.setattr("cgk_tasks.admission.passes._packets", lambda _rows: 1 / 0)
+        broken.setattr("cgk_tasks.admission.one_pass.packets", lambda _rows: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             passes.make()
     assert (slots_of(gate), status(lane), ids_of(passes.make())) == (0, "new", runs[:2])
