@@ -48,21 +48,26 @@ class Lanes:
         """The lane of each of these runs. What is not there yet is made."""
         if len(self._lanes) > _MOST_KNOWN:
             self._gates, self._lanes = {}, {}
+        known_gates, known_lanes = self._gates, self._lanes  # another thread may begin anew meanwhile
         wanted = [self._gates_of(connection, run) for run in runs]
-        unknown = [gate for gates in wanted for gate in gates if (gate.rule_id, gate.key) not in self._gates]
+        unknown = {gate[:2]: gate for gates in wanted for gate in gates if gate[:2] not in known_gates}
         if unknown:
-            first = list({(gate.rule_id, gate.key): gate for gate in unknown}.values())
-            for gate, gate_id in zip(first, gate_ids(connection, first), strict=True):
-                self._gates[gate.rule_id, gate.key] = gate_id
-        keys = [self._key(run, gates) for run, gates in zip(runs, wanted, strict=True)]
-        missing = list({key for key in keys if key not in self._lanes})
+            known_gates |= zip(unknown, gate_ids(connection, list(unknown.values())), strict=True)
+        keys = [
+            LaneKey(
+                run.queue,
+                run.tenant_id,
+                run.event,
+                run.priority,
+                tuple(known_gates[gate[:2]] for gate in gates),
+                run.alone,
+            )
+            for run, gates in zip(runs, wanted, strict=True)
+        ]
+        missing = list({key for key in keys if key not in known_lanes})
         if missing:
-            self._lanes |= lane_ids(connection, missing)
-        return [self._lanes[key] for key in keys]
-
-    def _key(self, run: Limited, gates: Sequence[WantedGate]) -> LaneKey:
-        ids = tuple(self._gates[gate.rule_id, gate.key] for gate in gates)
-        return LaneKey(run.queue, run.tenant_id, run.event, run.priority, ids, run.alone)
+            known_lanes |= lane_ids(connection, missing)
+        return [known_lanes[key] for key in keys]
 
     def _gates_of(self, connection: AnyConnection, run: Limited) -> list[WantedGate]:
         return [
