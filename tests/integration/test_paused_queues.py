@@ -180,8 +180,9 @@ def read_for_release(tenant, name, lane=None):
     """How many of 5000 held runs a look has left held, and how many pages it has read."""
     with autocommit() as connection:
         connection.execute(
-            "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, lane_id, rank) "
-            "SELECT gen_random_uuid(), %s, 'test.behave', 'held', %s, 5, '{}', now(), %s, now()"
+            "INSERT INTO cgk.runs"
+            " (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, rank, lane_id)"
+            " SELECT gen_random_uuid(), %s, 'test.behave', 'held', %s, 5, '{}', now(), now(), %s"
             "  FROM generate_series(1, 5000)",
             [tenant, name, lane],
         )
