@@ -253,7 +253,7 @@ UPDATE cgk.runs r
 {{release_held()}};
 
 -- name: release_unlaned
--- The same once there are lanes, whose runs are admitted and not released.
+-- The same while passes are made: they admit the runs of lanes.
 {{release_held(AND lane_id IS NULL)}};
 
 -- name: hold_in_lane

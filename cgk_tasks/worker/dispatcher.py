@@ -80,7 +80,8 @@ class Dispatcher:
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
             self._expire()  # a claim refuses what has expired, so this may be late
-            release = TRANSITIONS["release_unlaned" if SWITCH.current().has_lanes else "release_held"]
+            # While nobody makes passes, nobody else would let the runs of lanes go on.
+            release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
             with autocommit() as connection:
                 execute(connection, release)
             handed += self._dispatch_lost()
