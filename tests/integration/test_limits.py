@@ -1,13 +1,14 @@
 """Limits of jobs, with real workers: never exceeded, in order, and nothing is lost by whoever is killed."""
 
 import os
+import uuid
 from collections import Counter
 
 import pytest
 
 from cgk_tasks import SendItem, cancel_job, get_job_status, send_job, send_jobs
 from cgk_tasks.flow.queues import pause_queue, resume_queue
-from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit, transaction
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.support.limits_jobs import Paced, Single, Two, Work
 from tests.support.waiting import wait_closed, wait_state, wait_until
@@ -132,6 +133,37 @@ def test_limited_runs_of_a_suspended_tenant_go_on_when_it_is_resumed(blocked, tm
     finally:
         resume_tenant("acme")
     results([waiting])
+
+
+@pytest.fixture
+def worker_of_an_earlier_release():
+    """Adds one to those on record, as long as the test lasts."""
+    worker_id = str(uuid.uuid4())
+
+    def add():
+        with transaction() as connection:
+            connection.execute(
+                "INSERT INTO cgk.workers (id, name, pid, queues, heartbeat_at)"
+                " VALUES (%s, 'older', 1, '{}', now() + interval '1 hour')",
+                [worker_id],
+            )
+            connection.execute("INSERT INTO cgk.presence VALUES (%s)", [worker_id])
+
+    yield add
+    with transaction() as connection:
+        connection.execute("DELETE FROM cgk.workers WHERE id = %s", [worker_id])
+        connection.execute("DELETE FROM cgk.presence WHERE worker_id = %s", [worker_id])
+
+
+def test_held_runs_are_left_to_redis_while_a_worker_of_an_earlier_release_lives(
+    blocked, tmp_path, worker_of_an_earlier_release
+):
+    held = send(tmp_path)
+    wait_state(held, "held")
+    worker_of_an_earlier_release()
+    assert wait_closed(held).state == "completed"  # a limit that Redis does not know is not kept
+    (tmp_path / "go").touch()
+    results([blocked])
 
 
 @pytest.mark.slow
