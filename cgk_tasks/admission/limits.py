@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,9 @@ SQL = statements("admission")
 
 _MOST_KNOWN: Final = 50_000
 """Lanes that a process remembers: a key may be any value."""
+
+_NOTE_AGAIN_SECONDS: Final = 30.0
+"""A process of an older deployment may have noted other numbers meanwhile; the newer ones stay."""
 
 Limit = AtOnce | Throttle
 """The rules that say when a run may start."""
@@ -40,7 +44,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rules: dict[str, tuple[Limit, int]] = {}
+        self._rules: dict[str, tuple[Limit, int, float]] = {}
         self._gates: dict[tuple[int, str], int] = {}
         self._lanes: dict[LaneKey, int] = {}
 
@@ -81,12 +85,13 @@ class Lanes:
 
     def _rule_id(self, connection: AnyConnection, run: Limited, limit: Limit) -> int:
         name = rule_name(run.job, limit)
+        now = time.monotonic()
         known = self._rules.get(name)
-        if known is not None and known[0] == limit:
+        if known is not None and known[0] == limit and now < known[2]:
             return known[1]
         with self._lock:
             rule_id = _noted(connection, name, run, limit)
-            self._rules[name] = limit, rule_id
+            self._rules[name] = limit, rule_id, now + _NOTE_AGAIN_SECONDS
             return rule_id
 
 
