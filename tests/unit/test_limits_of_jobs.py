@@ -9,7 +9,7 @@ from cgk_tasks.events import TenantEvent
 from cgk_tasks.jobs.registry import are_limits_declared, find_job, remove_job
 
 
-class Limited(TenantEvent, event="test.limited-job"):
+class Limited(TenantEvent, event="test.limited"):
     shop_id: str = ""
 
 
