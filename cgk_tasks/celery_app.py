@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property, partial
@@ -17,32 +17,29 @@ from celery import Task, _state, signals
 from celery.fixups import django
 
 from cgk_tasks import celeryconfig
-from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.builtin import register_builtin_jobs
-from cgk_tasks.celery_tasks import app_settings, canvas, groups, lazy_groups, publish_signals, revoked_sends
-from cgk_tasks.celery_tasks.adapter import ignores_result
-from cgk_tasks.celery_tasks.arguments import payload_of, said_otherwise
+from cgk_tasks.celery_tasks import app_settings, groups, lazy_groups, revoked_sends, sending
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
 from cgk_tasks.celery_tasks.commands import extend_commands
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
-from cgk_tasks.celery_tasks.limits import check_limits, without_own_limits
+from cgk_tasks.celery_tasks.limits import check_limits
 from cgk_tasks.celery_tasks.ping import Ping
 from cgk_tasks.celery_tasks.result_backend import RunResultBackend
 from cgk_tasks.celery_tasks.routing import Routing
+from cgk_tasks.celery_tasks.sending import Times
 from cgk_tasks.celery_tasks.task import TenantTask, event_task
 from cgk_tasks.celery_tasks.task_classes import tenant_class
+from cgk_tasks.celery_tasks.task_options import check_serializer, check_task_options
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.celery_tasks.unhandled import UnhandledTask
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.flower_command import replace_flower_command
-from cgk_tasks.errors import InvalidOptionError, TenantMissingError
-from cgk_tasks.events.registry import all_events, event_name, find_event, parse_event
+from cgk_tasks.errors import InvalidOptionError
+from cgk_tasks.events.registry import all_events, event_name
 from cgk_tasks.extras import require_extra
-from cgk_tasks.flow.accept import Origin, SendOptions, new_run
 from cgk_tasks.jobs.registry import import_job_modules
 from cgk_tasks.monitoring.logging import configure_logging
-from cgk_tasks.runs.models import NewRun, run_id_of
-from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.worker.pipeline import current_run
 
 if TYPE_CHECKING:
@@ -152,67 +149,44 @@ class CgkCelery(celery.Celery[TenantTask]):
         if running is not None and task_id and run_id_of(task_id) == running.id and options.get("retries"):
             # `self.retry()` publishes the same id again; here the runner puts the run back instead.
             return self.AsyncResult(task_id)
-        routing = self.routing.current()
+        routing = self.routing.current()  # before anything else: it gives the tasks the settings of now
         task = self.tasks.get(name)
         if task is not None and options.get("task_type") is None:
             options = _with_own_options(task, options)
             expires = options.pop("expires", None) if expires is None else expires
-        countdown = countdown_of(countdown) if countdown else None
-        eta = moment_of("eta", eta) if eta else None
-        expires = expiry_of(expires)
+        times = Times(
+            countdown_of(countdown) if countdown else None,
+            moment_of("eta", eta) if eta else None,
+            expiry_of(expires),
+        )
         check_limits(options)
-        session = _session_of(options)
-        if task is not None and not getattr(task, "durable", False):
-            if session is not None:
-                raise InvalidOptionError("session", f"was given to {name}, which leaves no record (durable=False)")
-            headers = self._headers_with_tenant(name, kwargs, options.pop("headers", None))
-            groups.write_sizes()
-            return super().send_task(
-                name, args, kwargs, countdown=countdown, eta=eta, task_id=task_id, expires=expires,
-                headers=headers, **options,
-            )  # fmt: skip
-        is_event = find_event(name) is not None
-        queue, priority = routing.queue_and_priority(name, args, kwargs, options, is_event=is_event)
-        publication = None
-        if publish_signals.are_heard():
-            times = {"countdown": countdown, "eta": eta, "expires": expires}
-            headers = self._headers_with_tenant(name, kwargs, options.get("headers"))
-            seen = {**options, "task_id": task_id, "queue": queue, "headers": headers}
-            publication = publish_signals.announce(self, name, args, kwargs, times, seen)
-            task_id, args, kwargs, options["headers"], _ = publication
-        send_options = _send_options(countdown, eta, expires, queue, priority, options)
-        if is_event:
-            event = parse_event(name, dict(kwargs or {}))
-            tenant_id, payload = event.tenant_id, event.to_json().decode()
-        else:
-            tenant_id = self._headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
-            payload = payload_of(
-                args or (), kwargs or {}, ignore_result=said_otherwise(task, options.get("ignore_result"))
-            )
-        options = {**options, "headers": _without_tenant(options.get("headers")), "task_id": task_id}
-        origin = Origin(
-            run_id=run_id_of(task_id) if task_id else None,
-            canvas=canvas.kept(self._lineage(without_own_limits(task, options))),
-        )
-        result = self.AsyncResult(
-            self._send_run(new_run(name, tenant_id, payload, send_options, origin), task_id, session)
-        )
-        if not is_event and ignores_result(task, options.get("ignore_result")):
-            result.ignored = True  # `get()` gives None at once
-        parent = self.current_worker_task
-        if options.get("add_to_parent", True) and parent is not None:
-            parent.add_trail(result)
-        if publication is not None:
-            publication.done()
-        return result
+        check_serializer(options.get("serializer"))
+        session = sending.session_of(options)
+        if task is None or getattr(task, "durable", False):
+            return sending.send_run(self, routing, name, args, kwargs, times, task_id, options, session)
+        if session is not None:
+            raise InvalidOptionError("session", f"was given to {name}, which leaves no record (durable=False)")
+        options["headers"] = sending.headers_with_tenant(name, kwargs, options.get("headers"))
+        groups.write_sizes()
+        return super().send_task(name, args, kwargs, task_id=task_id, **times._asdict(), **options)
 
-    def _send_run(self, run: NewRun, task_id: str | None, session: Any) -> str:
-        """Send a run, unless it was revoked before. Returns the task's id."""
-        may_be_revoked = task_id or (run.canvas is not None and '"stamps"' in run.canvas)
-        if may_be_revoked and not groups.are_sent_together() and not revoked_sends.without_revoked(self, [run]):
-            return task_id or run.id
-        handle = groups.send(run, session)
-        return handle.id if handle.deduplicated or not task_id else task_id
+    if not TYPE_CHECKING:  # its types are Celery's
+
+        def task(self, *args: Any, **options: Any) -> Any:
+            """As in Celery. Raises InvalidOptionError for an option that no send would take: where it is written, and
+            not when Celery makes the task.
+            """
+            make = super().task(*args, **options)
+            if args:
+                return make
+
+            def checked(fun: Callable[..., Any]) -> Any:
+                name = options.get("name") or self.gen_task_name(fun.__name__, fun.__module__)
+                durable = options.get("durable", getattr(options.get("base"), "durable", True))
+                check_task_options(name, options, durable=durable)
+                return make(fun)
+
+            return checked
 
     def _task_from_fun(  # type: ignore[override]  # the rest of Celery's options by keyword
         self, fun: Callable[..., Any], name: str | None = None, base: type[Task[Any, Any]] | None = None, **options: Any
@@ -237,32 +211,6 @@ class CgkCelery(celery.Celery[TenantTask]):
         ):
             yield acquired
 
-    def _headers_with_tenant(self, name: str, kwargs: Any, headers: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The headers with the tenant in them: given, of the payload, or of the context."""
-        here = find_current_tenant()
-        tenant_id = (headers or {}).get(TENANT_HEADER)
-        if tenant_id is None and find_event(name) is not None:
-            tenant_id = (kwargs or {}).get("tenantId") or (kwargs or {}).get("tenant_id")
-        if tenant_id is None and here is not None:
-            tenant_id = here.id
-        if tenant_id is None and isinstance(kwargs, Mapping):
-            # The last resort, for it is the function's own argument: in the context of a tenant it may mean anything.
-            tenant_id = kwargs.get("tenant_id") or kwargs.get("tenantId")
-        if tenant_id is None:
-            raise TenantMissingError(f"The task {name}")
-        return {**(headers or {}), TENANT_HEADER: tenant_id}
-
-    def _lineage(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Root and parent of a task that is sent by another one."""
-        parent = self.current_worker_task
-        if parent is not None and parent.request.id:
-            options = {
-                **options,
-                "root_id": options.get("root_id") or parent.request.root_id or parent.request.id,
-                "parent_id": options.get("parent_id") or parent.request.id,
-            }
-        return options
-
 
 def _register_own_tasks(sender: CgkCelery, **_arguments: Any) -> None:
     """The tasks of the events, once an app knows its settings."""
@@ -271,44 +219,10 @@ def _register_own_tasks(sender: CgkCelery, **_arguments: Any) -> None:
     sender.register_task(Ping())
 
 
-def _session_of(options: dict[str, Any]) -> Any:
-    session = options.pop("session", None)
-    if hasattr(session, "run_sync"):
-        raise InvalidOptionError(
-            "session",
-            "is an AsyncSession, and apply_async is no coroutine.",
-            hint="Write: await session.run_sync(lambda own: task.apply_async(..., session=own))",
-        )
-    return session
-
-
-def _without_tenant(headers: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: value for key, value in (headers or {}).items() if key != TENANT_HEADER}
-
-
 def _with_own_options(task: Any, options: dict[str, Any]) -> dict[str, Any]:
     """With those that the task itself has: `apply_async` brings them, `app.send_task` does not."""
     own = task._get_exec_options()  # noqa: SLF001 - Celery's own send_task asks so
     return {**{name: value for name, value in own.items() if value is not None}, **options}
-
-
-def _send_options(
-    countdown: float | None,
-    eta: datetime | None,
-    expires: float | datetime | None,
-    queue: str | None,
-    priority: int | None,
-    options: dict[str, Any],
-) -> SendOptions:
-    return SendOptions(
-        delay=countdown,
-        run_at=None if countdown else eta,  # Celery lets countdown win
-        idempotency_key=options.pop("idempotency_key", None),
-        max_attempts=options.pop("max_attempts", None),
-        queue=queue,
-        priority=priority,
-        expires=expires,
-    )
 
 
 def create_app(name: str = "cgk_tasks") -> CgkCelery:

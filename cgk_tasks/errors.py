@@ -27,6 +27,7 @@
     │  ├─ UnknownRunError
     │  ├─ RunStateError            the run's state does not allow the action
     │  ├─ RunFailedError           the run that was waited for failed
+    │  │  └─ RunLostError          its process died too many times, or it ended its process
     │  ├─ ResultTooLargeError      the run completed, but its result was not kept
     │  └─ WaitTimeoutError         the run that was waited for is still open
     └─ JobError                    raised by a job to steer its own run
@@ -442,6 +443,12 @@ class RunFailedError(RunError):
         super().__init__(
             f"Run {run_id} failed with {code}: {message.rstrip('.')}.", hint=f"See: cgk-tasks runs show {run_id}"
         )
+
+
+class RunLostError(RunFailedError, WorkerLostError):
+    """The run that was waited for ended its process, or died with it too many times. Code for Celery catches it as
+    WorkerLostError.
+    """
 
 
 class ResultTooLargeError(RunError):

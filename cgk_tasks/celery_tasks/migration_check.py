@@ -98,6 +98,9 @@ def _of_settings(app: Celery[Any]) -> Iterator[Finding]:
         yield Finding("refused", "settings", what, "Use prefork, or threads for jobs that wait for others.")
     for name in app_settings.unused(given):
         yield Finding("different", f"settings: {name}", "Results are in PostgreSQL, with their runs.", "Leave it out.")
+    if given.get("task_send_sent_event"):
+        what = "No event says that a run was sent: events are about messages, which may carry several runs."
+        yield Finding("different", "settings: task_send_sent_event", what, "Read the record: `cgk-tasks runs list`.")
 
 
 def _refused(where: str, exc: CgkTasksError) -> Finding:
@@ -138,12 +141,8 @@ def _of_task(task: Task[Any, Any]) -> Iterator[Finding]:
 def _of_early_acknowledged(names: list[str]) -> Iterator[Finding]:
     if names:
         what = "Acknowledged early, they are lost with their worker in plain Celery; here the run is repeated."
-        yield Finding(
-            "different",
-            ", ".join(names),
-            what,
-            "Make them safe to repeat: a unique row for each effect, for example.",
-        )
+        advice = "Write redelivery=False for those that must not run twice, and make the others safe to repeat."
+        yield Finding("different", ", ".join(names), what, advice)
 
 
 _NO_EFFECT: Final = frozenset({"connection", "producer", "compression", "delivery_mode", "retry_policy", "reply_to"})

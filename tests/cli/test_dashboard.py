@@ -25,7 +25,6 @@ def cgk(database, tmp_path):
     def run(*arguments, given=""):
         return subprocess.run(
             [sys.executable, "-m", "cgk_tasks.cli", *arguments], input=given, capture_output=True, text=True,
-            timeout=60,
             cwd=tmp_path, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_exit, wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -64,7 +64,7 @@ class Folder:
     def cgk(self, *arguments):
         done = subprocess.run(
             [sys.executable, "-m", "cgk_tasks.cli", *arguments],
-            cwd=self.path, env=self._env, capture_output=True, text=True, timeout=60, check=False,
+            cwd=self.path, env=self._env, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr + self.shown
         return done.stdout
@@ -82,8 +82,8 @@ class Folder:
         family = self.processes()
         assert len(family) >= 3, family
         self.dev.send_signal(number)
-        code = self.dev.wait(40)
-        _gone, alive = psutil.wait_procs(family, timeout=20)
+        code = wait_exit(self.dev, 40)
+        _gone, alive = psutil.wait_procs(family, timeout=120)
         return code, alive
 
     def clean_up(self):

@@ -35,20 +35,20 @@ class Folder:
             "PYTHONPATH": str(ROOT),
             "NO_COLOR": "1",
             "TERM": "dumb",
-            "CGK_PROVIDER_TIMEOUT_SECONDS": "2",
+            "CGK_PROVIDER_TIMEOUT_SECONDS": "60",
         }
         self.file = path / ".env.local"
 
     def run(self, *command, **env):
         return subprocess.run(
             [sys.executable, "-m", "cgk_tasks.cli", *command], cwd=self.path, env=self._env | env,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def terminal(self, *options, **env):
         return pexpect.spawn(
             sys.executable, ["-m", "cgk_tasks.cli", "setup", "jobs", *options], cwd=self.path, env=self._env | env,
-            encoding="utf-8", timeout=30, dimensions=(50, 200),
+            encoding="utf-8", timeout=300, dimensions=(50, 200),
         )  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def test_the_command_send_sends_there(folder, trigger_dev):
 def test_a_worker_without_a_database_says_where_jobs_run(folder, program):
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "cgk_tasks", program], cwd=folder.path, capture_output=True, text=True,
-        env=folder._env | {"JOBS_PROVIDER": "inngest", "INNGEST_EVENT_KEY": EVENT_KEY}, timeout=60, check=False,
+        env=folder._env | {"JOBS_PROVIDER": "inngest", "INNGEST_EVENT_KEY": EVENT_KEY}, check=False,
     )  # fmt: skip
     assert done.returncode != 0
     assert "JOBS_PROVIDER is inngest: jobs run there" in done.stdout + done.stderr

@@ -26,7 +26,7 @@ def program():
     def run(*arguments, stdin=b"", cwd=None, before=None, **env):
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
         return subprocess.run(
-            [sys.executable, "-m", "cgk_tasks.cli", *arguments], input=stdin, capture_output=True, timeout=60,
+            [sys.executable, "-m", "cgk_tasks.cli", *arguments], input=stdin, capture_output=True,
             env=kept | {"PYTHONPATH": str(ROOT)} | env, cwd=cwd, preexec_fn=before, check=False,
         )  # fmt: skip
 
@@ -71,7 +71,7 @@ def test_json_from_stdin_that_is_not_utf_8_is_wrong_usage(program, database):
 def test_a_reader_that_has_seen_enough_ends_it_without_a_word(database, command):
     line = f"{sys.executable} -m cgk_tasks.cli {command} | head -1"
     done = subprocess.run(
-        ["/bin/sh", "-c", line], capture_output=True, text=True, timeout=60, cwd=ROOT, env=os.environ, check=False
+        ["/bin/sh", "-c", line], capture_output=True, text=True, cwd=ROOT, env=os.environ, check=False
     )
     assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
 

@@ -219,7 +219,7 @@ def django_tables(database):
     import subprocess
     import sys
 
-    subprocess.run([sys.executable, "-m", "cgk_tasks.cli", "migrate"], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "cgk_tasks.cli", "migrate"], check=True)
 
 
 def test_a_schedule_is_paused_resumed_and_triggered(oscar, django_tables):

@@ -40,6 +40,6 @@ def test_the_examples_of_the_page_pass(tmp_path):
     env |= {"PYTHONPATH": str(tmp_path), "CGK_TENANT_SETUP": "shop.jobs:create_tables"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False,
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert f"{len(tests)} passed" in done.stdout, done.stdout

@@ -9,13 +9,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import ROOT, Block, blocks
-from tests.support.waiting import wait_until
+from tests.support.waiting import Patience, wait_exit, wait_until
 
 FIRST = ROOT / "docs/tutorials/first-job.md"
 SCHEDULES = ROOT / "docs/tutorials/schedules.md"
@@ -78,7 +78,7 @@ class Terminals:
         """Ctrl-C."""
         assert self._dev is not None
         self._dev.send_signal(signal.SIGINT)
-        return self._dev.wait(45)
+        return wait_exit(self._dev, 45)
 
     def close(self) -> None:
         self._shell.kill()
@@ -135,10 +135,10 @@ def follow(terminals: Terminals, page: Path) -> int:
 
 
 def assert_shows(terminals: Terminals, block: Block, command: str, shown: str) -> None:
-    give_up = time.monotonic() + PATIENT.get(command, 0.0)
+    patience = Patience(PATIENT.get(command, 0.0))
     while not matches(output := terminals.run(command), shown):
-        late = time.monotonic() > give_up
-        assert not late, f"{block}: {command}\nprinted\n{output}\nbut the page shows\n{shown}"
+        assert not patience.is_over(), f"{block}: {command}\nprinted\n{output}\nbut the page shows\n{shown}"
+        threading.Event().wait(5.0)  # each look starts a process
 
 
 def steps(text: str) -> list[tuple[str, str]]:

@@ -185,7 +185,7 @@ def report(tmp_path_factory):
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOB", "PYTEST"))}
     env |= {"CGK_TENANT_SETUP": "shop:create_tables", "PYTHONPATH": str(folder)}
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:randomly", "-p", "no:cacheprovider", "test_shop.py"]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False).stdout
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Project:
     def run(self, *arguments):
         return subprocess.run(
             [sys.executable, "-m", *arguments], env={**os.environ, **self.variables}, cwd=ROOT,
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def periodic_tasks(self):

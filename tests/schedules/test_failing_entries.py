@@ -1,6 +1,7 @@
 """Periodic tasks of an application's own: sent for their tenants, or marked as failing where an operator looks."""
 
 import json
+import sys
 from datetime import timedelta
 
 import pytest
@@ -55,6 +56,18 @@ def test_an_entry_without_a_tenant_is_marked_as_failing_and_not_counted(schedule
     assert (failing.name, failing.task) == ("own", row.task)
     assert "needs a tenant" in failing.reason
     assert (row.total_run_count, tenants_of_runs()) == (0, [])
+
+
+def test_what_is_being_saved_when_beat_is_told_to_end_is_saved_at_its_end(scheduler, monkeypatch):
+    from django_celery_beat.models import PeriodicTask
+    from django_celery_beat.schedulers import ModelEntry
+
+    with monkeypatch.context() as told:
+        told.setattr(ModelEntry, "save", lambda _entry: sys.exit())  # as Celery's handler of SIGTERM does
+        with pytest.raises(SystemExit):
+            due_entry(scheduler, headers={"tenant": "acme"})
+    scheduler.sync()
+    assert PeriodicTask.objects.get(name="own").total_run_count == 1
 
 
 def test_an_entry_that_names_its_tenant_in_its_headers_is_sent_and_counted(scheduler):

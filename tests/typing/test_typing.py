@@ -22,7 +22,6 @@ def printed() -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
     )
     assert ran.returncode in {0, 1}, ran.stdout + ran.stderr
     return ran.stdout

@@ -40,6 +40,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.UnknownRunError("run-1"),
     errors.RunStateError("run-1", "running", "retry"),
     errors.RunFailedError("run-1", "TIMEOUT", "too slow"),
+    errors.RunLostError("run-1", "POISON_PILL", "its process died"),
     errors.ResultTooLargeError("The result was not kept: it has 1001 bytes, more than 1000."),
     errors.WaitTimeoutError("run-1", 30.0),
     errors.JobError("no"),
@@ -48,6 +49,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.RetryLater(60, "the bank is closed"),
     errors.LimitReached(1, "limit 'stripe' of tenant acme: 25 in 1 s"),
     errors.JobTimeoutError(5),
+    errors.JobLostError("its process died"),
     errors.OutcomeNotRecordedError(ValueError("no")),
     errors.RunCancelledError("run-1"),
 ]

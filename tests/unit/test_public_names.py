@@ -29,7 +29,7 @@ ERRORS = """
     IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobLostError JobTimeoutError LimitReached
     OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
     ResultTooLargeError RetryLater
-    RunCancelledError RunError RunFailedError RunStateError SecretUnreadableError SendError StoreError
+    RunCancelledError RunError RunFailedError RunLostError RunStateError SecretUnreadableError SendError StoreError
     TenantContextError TenantError TenantMissingError TransientError UnknownEndpointError UnknownEventError
     UnknownRunError UnknownScheduleError UnknownTenantError WaitTimeoutError as_seconds create_permanent_error
     create_retryable_error wait_seconds
