@@ -47,12 +47,15 @@ class _Queue:
     name: str
     room: float
     rows: list[Row] = field(default_factory=list)
+    suspended: list[Row] = field(default_factory=list)
+    """Lanes of suspended tenants, which are open no longer."""
     plan: Plan = field(default_factory=Plan)
 
     @property
     def is_limited(self) -> bool:
         """Whether it may have open lanes that were not looked at."""
-        return len(self.rows) >= _LANES_A_PASS or len({row["share"] for row in self.rows}) >= _SHARES_A_PASS
+        rows = [*self.rows, *self.suspended]
+        return len(rows) >= _LANES_A_PASS or len({row["share"] for row in rows}) >= _SHARES_A_PASS
 
 
 class Pass:
@@ -152,26 +155,28 @@ class Pass:
             queues.append(queue)
             if room <= 0:
                 continue
-            queue.rows = self._fetch(
+            found = self._fetch(
                 "candidates",
                 queue=queue.name,
                 floor=memory.floors.get(queue.name, 0.0),
                 shares=_SHARES_A_PASS,
                 lanes=_LANES_A_PASS,
             )
+            queue.rows = [row for row in found if not row["is_suspended"]]
+            queue.suspended = [row for row in found if row["is_suspended"]]
             self._read_gates(queue.rows)
             queue.plan = plan(shares(queue.rows), self._gates, self._used, self._expected, room=room, now=self._now)
             for gate, bucket in queue.plan.buckets.items():
                 self._gates[gate] = self._gates[gate]._replace(bucket=bucket)
-            self._move_clock(queue)
+            self._move_clock(queue, found[0]["vtime"] if found else 0.0)
         return queues
 
-    def _move_clock(self, queue: _Queue) -> None:
+    def _move_clock(self, queue: _Queue, floor: float) -> None:
         """Newcomers begin where the share served last began, and never before the share that is first now."""
         memory = self._memory
-        floor = queue.rows[0]["vtime"] if queue.rows else 0.0
         memory.floors[queue.name] = floor
-        memory.clocks[queue.name] = max(floor, queue.plan.clock or 0.0, memory.clocks.get(queue.name, 0.0))
+        first = queue.rows[0]["vtime"] if queue.rows else 0.0
+        memory.clocks[queue.name] = max(first, queue.plan.clock or 0.0, memory.clocks.get(queue.name, 0.0))
 
     def _read_gates(self, rows: Sequence[Row]) -> None:
         ids = {gate for row in rows for gate in row["gates"]} - self._gates.keys()
@@ -217,6 +222,9 @@ class Pass:
                 closed[row["share"]] += after[1] != "open"
                 not_taken = self._not_taken(queue.plan, row["lane"], got[row["lane"]])
                 charges[row["share"]] = charges.get(row["share"], 0.0) - not_taken
+            for row in queue.suspended:
+                lanes.append((row["lane"], "empty", row["front"], row["arrivals"], row["taken"], None, None))
+                closed[row["share"]] += 1
         if lanes:
             columns = dict(zip(SETTLED, map(list, zip(*lanes, strict=True)), strict=True))
             self._execute("settle_lanes", **columns, step=get_settings().priority_step_seconds)

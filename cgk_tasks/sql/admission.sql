@@ -219,15 +219,15 @@ SELECT q.queue, coalesce(w.processes, 0)::int AS processes,
 
 -- name: candidates
 -- The open lanes of the shares that had least, each share's in their order; the fewer shares, the more lanes of each.
--- floor: no share with an open lane has less. Those of suspended tenants are left out.
+-- floor: no share with an open lane has less. is_suspended: the lane's tenant is, so it is not to be open.
 WITH first AS MATERIALIZED (
-    SELECT id, vtime, weight FROM cgk.shares s
+    SELECT id, vtime, weight, tenant_id FROM cgk.shares
      WHERE queue = %(queue)s AND open_lanes > 0 AND vtime >= %(floor)s
-       AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0)
      ORDER BY vtime LIMIT %(shares)s
 ), each AS MATERIALIZED (SELECT greatest(4, %(lanes)s / greatest(1, count(*))) AS lanes FROM first)
 SELECT s.id AS share, s.vtime, s.weight, l.id AS lane, l.event, l.gates, l.alone, l.front, l.arrivals, l.taken,
-       greatest(1, l.arrivals - l.taken) AS waiting
+       greatest(1, l.arrivals - l.taken) AS waiting,
+       EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended') AS is_suspended
   FROM first s, each, LATERAL (
        SELECT id, event, gates, alone, front, arrivals, taken FROM cgk.lanes
         WHERE share_id = s.id AND status = 'open' ORDER BY urgency LIMIT each.lanes) AS l
@@ -277,8 +277,8 @@ UPDATE cgk.lanes SET status = 'new', waits_at = NULL, vkey = NULL
 
 -- name: sweep
 -- Tells lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or
--- PostgreSQL forgot it. Jumps from lane to lane in the runs' index; so many, beginning after one of them. Returns the
--- last of them, and how many were told.
+-- PostgreSQL forgot it, or their tenant was suspended. Jumps from lane to lane in the runs' index; so many, beginning
+-- after one of them. Returns the last of them, and how many were told.
 WITH RECURSIVE holding AS (
     (SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id, rank LIMIT 1)
     UNION ALL
@@ -292,7 +292,9 @@ WITH RECURSIVE holding AS (
            status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
       FROM few
      WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
-       AND (l.status = 'empty' OR l.front > few.rank) RETURNING l.id
+       AND (l.status = 'empty' OR l.front > few.rank)
+       AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = l.tenant_id AND t.status = 'suspended')
+    RETURNING l.id
 )
 SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,
        (SELECT count(*) FROM told) AS told;

@@ -11,6 +11,7 @@ from cgk_tasks.admission.passes import Passes
 from cgk_tasks.admission.switch import Switch
 from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from cgk_tasks.worker.limited import hold_unpublished
 from tests.support.lanes import (
     add_worker,
@@ -182,6 +183,25 @@ def test_who_comes_later_has_saved_up_nothing(passes, places):
         counts = "SELECT tenant_id, count(*) FROM cgk.runs WHERE state = 'running' GROUP BY 1"
         shares = dict(connection.execute(counts).fetchall())
     assert (shares["acme"] - 700, shares["globex"]) == (50, 50)
+
+
+def test_a_tenant_that_was_suspended_while_others_went_on_gets_its_turn_again_and_has_saved_up_nothing(passes, places):
+    lane = make_lane("acme", event="slow")
+    waiting = hold(lane)
+    suspend_tenant("acme")
+    try:
+        for _ in range(3):
+            hold(make_lane("globex", event="slow"))
+            assert passes.make().runs == 1
+        assert (passes.sweep(), status(lane)) == (0, "empty")
+    finally:
+        resume_tenant("acme")
+    hold(make_lane("globex", event="slow"))
+    passes.sweep()
+    assert waiting[0] in ids_of(passes.make())
+    with autocommit() as connection:
+        vtimes = dict(connection.execute("SELECT tenant_id, vtime FROM cgk.shares").fetchall())
+    assert vtimes["acme"] >= 2 * SECONDS["slow"]
 
 
 def test_a_tenant_with_many_keys_gets_no_more_than_one_with_one(passes):

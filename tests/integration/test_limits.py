@@ -25,7 +25,7 @@ def workers(start_worker):
 def blocked(tmp_path):
     """A run of acme that has the one place until `go` is there."""
     run = send_job(Single(tenant_id="acme", path=str(tmp_path), action="wait")).id
-    wait_state(run, "running")
+    wait_until(lambda: list(tmp_path.glob(f"*.{run}")), what="its job is on")  # it is claimed before it is admitted, too
     return run
 
 
