@@ -63,3 +63,15 @@ def gate_of(row: Row, *, lending: bool) -> Gate:
     bucket = None if row["rate"] is None else Bucket(row["rate"], row["period"], row["burst"], row["tat"])
     at_once = row["lend_to"] if lending and row["lend_to"] is not None else row["at_once"]
     return Gate(row["id"], at_once, bucket, row["opens_at"])
+
+
+def room_at(gate: Gate, used: int, now: float, *, most: int) -> int:
+    """How many the gate lets through now, of which `used` have a slot there, and no more than `most`."""
+    if gate.opens_at is not None and gate.opens_at > now:
+        return 0
+    room = most
+    if gate.at_once is not None:
+        room = min(room, gate.at_once - used)
+    if gate.bucket is not None:
+        room = min(room, gate.bucket.free(now))
+    return max(0, room)

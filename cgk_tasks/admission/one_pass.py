@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cgk_tasks.admission.gates import gate_of
+from cgk_tasks.admission.gates import gate_of, room_at
 from cgk_tasks.admission.memory import Memory
 from cgk_tasks.admission.plan import Expected, Gate, Plan, plan
 from cgk_tasks.admission.rows import SETTLED, packets, settled, shares
@@ -103,17 +103,6 @@ class Pass:
         for row in held:
             self._used.update(row["gates"])
 
-    def _room_at(self, gate: Gate) -> int:
-        """How many runs the gate lets through, as far as it alone is concerned."""
-        if gate.opens_at is not None and gate.opens_at > self._now:
-            return 0
-        room = _LANES_A_PASS
-        if gate.at_once is not None:
-            room = min(room, gate.at_once - self._used[gate.id])
-        if gate.bucket is not None:
-            room = min(room, gate.bucket.free(self._now))
-        return max(0, room)
-
     def _opens_at(self, gate: Gate) -> float:
         """When a gate is to be looked at again whose time has come."""
         if gate.bucket is not None and gate.bucket.free(self._now) <= 0:
@@ -128,7 +117,7 @@ class Pass:
         due = self._fetch("due_gates", limit=_GATES_A_PASS)
         rooms = {row["waits_at"]: _LANES_A_PASS for row in full if row["id"] is None}
         gates = [gate_of(row, lending=memory.lending) for row in (*full, *due) if row["id"] is not None]
-        rooms |= {gate.id: self._room_at(gate) for gate in gates}
+        rooms |= {gate.id: room_at(gate, self._used[gate.id], self._now, most=_LANES_A_PASS) for gate in gates}
         # Twice as many as there is room for: not each of them has a run for it.
         wanted = {gate: 2 * room for gate, room in rooms.items() if room > 0}
         opened = self._fetch(

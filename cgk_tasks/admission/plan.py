@@ -16,7 +16,9 @@ from typing import Final, Literal, NamedTuple
 from cgk_tasks.admission.buckets import Bucket
 
 _PACKETS_AT_LEAST: Final = 16
-"""A lane is cut into no fewer packets than this, so that all processes that it may have, have something to do."""
+"""A lane is cut into no fewer packets than this, or than it may have places, so that all processes that it may have,
+have something to do.
+"""
 
 
 class Gate(NamedTuple):
@@ -154,7 +156,8 @@ def _packet(made: Plan, lane: Lane, gates: Sequence[Gate], expected: Expected, n
     in_window = int(made.room / expected.room) if expected.room > 0 else lane.waiting
     free = [bucket.free(now) for gate in gates if (bucket := made.buckets.get(gate.id, gate.bucket)) is not None]
     taken = made.takes[lane.id].runs if lane.id in made.takes else 0
-    packet = 1 if lane.alone else min(expected.packet, max(1, lane.waiting // _PACKETS_AT_LEAST))
+    packets = min([_PACKETS_AT_LEAST, *(gate.at_once for gate in gates if gate.at_once is not None)])
+    packet = 1 if lane.alone else min(expected.packet, max(1, lane.waiting // packets))
     return min(packet, max(1, in_window), max(1, lane.waiting - taken), *free)
 
 

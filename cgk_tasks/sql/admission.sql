@@ -44,11 +44,13 @@ SELECT id::text FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) AND {{is_slot}};
 SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs
  WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL GROUP BY lane_id;
 
--- name: lanes_wait
+-- fragment: lanes_wait
 -- Whether a pass may find anything to do.
-SELECT EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
-       OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed')
-       AS yes;
+(EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
+ OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed'))
+
+-- name: lanes_wait
+SELECT {{lanes_wait}} AS yes;
 
 -- name: find_gates
 -- rule_id, key: of each gate that is wanted.
@@ -108,8 +110,10 @@ RETURNING l.id, l.status;
 -- One pass at a time. A statement of its own: the next one's snapshot has what the holder before has committed.
 SELECT pg_advisory_xact_lock(4216201003) IS NULL AS no, set_config('synchronous_commit', 'off', true);
 
--- name: try_lock
-SELECT pg_try_advisory_xact_lock(4216201003) AS yes, set_config('synchronous_commit', 'off', true);
+-- name: try_lock_if_none_waits
+-- The lock, unless somebody has it or a lane waits for a pass.
+SELECT CASE WHEN {{lanes_wait}} THEN false ELSE pg_try_advisory_xact_lock(4216201003) END AS yes,
+       set_config('synchronous_commit', 'off', true);
 
 -- name: lock_out_passes
 -- For those who lock several lanes: passes lock them in an order of their own.
@@ -125,15 +129,20 @@ SELECT frontier, known, clocks FROM cgk.passes;
 -- name: note
 UPDATE cgk.passes SET frontier = %(frontier)s, known = %(known)s::bigint[], clocks = %(clocks)s::json, noted_at = now();
 
+-- name: note_slots
+UPDATE cgk.passes SET frontier = greatest(frontier, %(frontier)s), known = %(known)s::bigint[], noted_at = now();
+
 -- fragment: is_slot
 -- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
 slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')
 
--- name: usage
+-- fragment: usage(noted)
 -- The slots that are held, with the gates at which they count: from the frontier on by jumping from slot to slot in
 -- their index, before it those that are known.
 WITH RECURSIVE fresh AS (
-    (SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot >= %(frontier)s ORDER BY slot, lane_id LIMIT 1)
+    (SELECT first.slot, first.lane_id FROM {noted}, LATERAL (
+        SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot >= noted.frontier
+         ORDER BY slot, lane_id LIMIT 1) AS first)
     UNION ALL
     SELECT following.slot, following.lane_id FROM fresh, LATERAL (
         SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot > fresh.slot
@@ -141,11 +150,17 @@ WITH RECURSIVE fresh AS (
 ), taken AS (
     SELECT slot, lane_id FROM fresh
     UNION ALL
-    SELECT known.slot, r.lane_id FROM unnest(%(known)s::bigint[]) AS known (slot), LATERAL (
+    SELECT known.slot, r.lane_id FROM {noted}, unnest(noted.known) AS known (slot), LATERAL (
         SELECT lane_id FROM cgk.runs WHERE {{is_slot}} AND slot = known.slot LIMIT 1) AS r
 )
 SELECT taken.slot, taken.lane_id, l.gates
-  FROM taken, LATERAL (SELECT gates FROM cgk.lanes WHERE id = taken.lane_id LIMIT 1) AS l;
+  FROM taken, LATERAL (SELECT gates FROM cgk.lanes WHERE id = taken.lane_id LIMIT 1) AS l
+
+-- name: usage
+{{usage((SELECT %(frontier)s::bigint AS frontier, %(known)s::bigint[] AS known) AS noted)}};
+
+-- name: usage_as_noted
+{{usage(cgk.passes AS noted)}};
 
 -- fragment: gate
 -- A gate as Python wants it. A bucket that was not used for a day is full, however long ago that was.
@@ -172,6 +187,10 @@ SELECT {{gate}} FROM cgk.gates g WHERE g.opens_at <= clock_timestamp() ORDER BY 
 
 -- name: gates
 SELECT {{gate}} FROM cgk.gates g WHERE g.id = ANY(%(ids)s::bigint[]);
+
+-- name: gates_of_lane
+SELECT {{gate}}, extract(epoch FROM clock_timestamp())::float8 AS now
+  FROM cgk.lanes l JOIN cgk.gates g ON g.id = ANY(l.gates) WHERE l.id = %(lane)s;
 
 -- name: reopen
 -- full, closed, new → open: so many lanes of each gate, those with the least virtual time first, and the new ones. A

@@ -175,6 +175,16 @@ UPDATE cgk.runs r
  WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND r.id = picked.id AND r.state = 'held'
 RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;
 
+-- name: admit_running
+-- running: runs that were claimed before they were admitted get a slot, all of them the same one.
+WITH given AS MATERIALIZED (SELECT nextval('cgk.slot_numbers') AS slot)
+UPDATE cgk.runs r
+   SET lane_id = %(lane)s, rank = r.run_at, slot = given.slot, admitted_at = coalesce(r.handed_over_at, r.started_at),
+       handed_over_at = coalesce(r.handed_over_at, r.started_at)
+  FROM given, unnest(%(ids)s::uuid[], %(attempts)b::int[]) AS o (id, attempt)
+ WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
+RETURNING r.id::text;
+
 -- name: dispatch_due
 -- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
 WITH due AS (

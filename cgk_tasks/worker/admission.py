@@ -31,6 +31,8 @@ log = structlog.get_logger("cgk_tasks.admission")
 _SWEEP_SECONDS = 1.0
 _IDLE_SECONDS = 0.1
 """How often an idle leader looks whether a lane was told of something."""
+_OF_THE_WAIT = 0.1
+"""Lanes at full gates may wait for hours: who has waited for long waits so much longer, and no more."""
 
 
 class Admission(threading.Thread):
@@ -41,7 +43,8 @@ class Admission(threading.Thread):
         self._leads = leads
         self._tables = tables
         self._passes = Passes(run_times().mean_seconds)
-        self._interval = self._pause = get_settings().admit_interval_seconds
+        self._interval = get_settings().admit_interval_seconds
+        self._admitted_at = 0.0
         self._stopping = threading.Event()
         self._sweep_at = 0.0
         self._unavailable = RecurringWarning(log, "admission_unavailable", "admission_available")
@@ -73,15 +76,18 @@ class Admission(threading.Thread):
             return _IDLE_SECONDS
         with autocommit() as connection:
             if not fetch(connection, SQL["lanes_wait"])[0]["yes"]:
-                return _IDLE_SECONDS
+                return self._pause()
         admitted = self._passes.make()
         if admitted.packets:
             _publish(admitted.packets)
-            self._pause = self._interval
+            self._admitted_at = time.monotonic()
             return 0.0 if admitted.is_limited else self._interval
-        # Lanes at full gates may wait for hours: the look at them becomes as seldom as at none.
-        self._pause = max(self._interval, min(_IDLE_SECONDS, 1.5 * self._pause))
-        return self._pause
+        return self._pause()
+
+    def _pause(self) -> float:
+        """Nothing could start. What comes next, or ends, may be as far away as what came last."""
+        waited = time.monotonic() - self._admitted_at
+        return max(self._interval, min(_IDLE_SECONDS, _OF_THE_WAIT * waited))
 
 
 def _publish(packets: list[list[Dispatch]]) -> None:

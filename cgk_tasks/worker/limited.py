@@ -1,7 +1,8 @@
 """The runs of a packet that something limits: only those that a pass has admitted are executed.
 
-The others came by another way: their sender published them, a retry was due, or their first message was lost. They go
-into their lanes, which costs no attempt, and come back when there is room for them.
+The others came by another way: their sender published them, a retry was due, or their first message was lost. They are
+admitted here if nobody waits and their limits have room. Else they go into their lanes, which costs no attempt, and
+come back when it is their turn.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cgk_tasks.admission.in_place import IN_PLACE
 from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.limits import LANES, Limited
 from cgk_tasks.admission.switch import SWITCH
@@ -38,8 +40,8 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
         found = fetch(connection, SQL["admitted"], {"ids": uuid_array(limited)})
         not_admitted = limited.keys() - {row["id"] for row in found}
         held = [run for run in runs if run.id in not_admitted]
-        if held:
-            _hold(connection, held, limited, worker_id)
+        if held and _hold(connection, held, limited, worker_id, in_place=True):
+            return list(runs)
     return [run for run in runs if run.id not in not_admitted]
 
 
@@ -48,7 +50,7 @@ def hold_back(runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[
     limited, others = apart(runs, jobs_of)
     if limited:
         with autocommit() as connection:
-            _hold(connection, limited, {run.id: jobs_of(run)[0] for run in limited}, worker_id)
+            _hold(connection, limited, {run.id: jobs_of(run)[0] for run in limited}, worker_id, in_place=False)
     return others
 
 
@@ -77,8 +79,15 @@ def _limited_job(jobs: Sequence[Job]) -> Job | None:
     return jobs[0] if len(jobs) == 1 and jobs[0].limits else None
 
 
-def _hold(connection: Connection, runs: Sequence[Claimed], jobs: dict[str, Job], worker_id: str) -> None:
+def _hold(
+    connection: Connection, runs: Sequence[Claimed], jobs: dict[str, Job], worker_id: str, *, in_place: bool
+) -> bool:
+    """Put runs into their lanes. in_place: unless their limits have room now, and nobody waits. Returns whether so."""
     lanes = LANES.current().of(connection, [_limited(run, jobs[run.id]) for run in runs])
+    if in_place and len(set(lanes)) == 1:
+        limits = len(jobs[runs[0].id].limits)
+        if IN_PLACE.current().admit(connection, runs, lanes[0], limits, worker_id):
+            return True
     values = {
         "ids": [run.id for run in runs],
         "attempts": [run.attempt for run in runs],
@@ -86,6 +95,7 @@ def _hold(connection: Connection, runs: Sequence[Claimed], jobs: dict[str, Job],
         "worker_id": worker_id,
     }
     _tell(connection, fetch(connection, TRANSITIONS["hold_in_lane"], values))
+    return False
 
 
 def _limited(run: Claimed, job: Job) -> Limited:

@@ -25,7 +25,9 @@ def workers(start_worker):
 def blocked(tmp_path):
     """A run of acme that has the one place until `go` is there."""
     run = send_job(Single(tenant_id="acme", path=str(tmp_path), action="wait")).id
-    wait_until(lambda: list(tmp_path.glob(f"*.{run}")), what="its job is on")  # it is claimed before it is admitted, too
+    wait_until(
+        lambda: list(tmp_path.glob(f"*.{run}")), what="its job is on"
+    )  # it is claimed before it is admitted, too
     return run
 
 
@@ -72,6 +74,19 @@ def test_who_waits_for_a_place_is_held_and_comes_in_order(blocked, tmp_path):
     results([blocked, *waiting])
     started = [get_job_status(run).started_at for run in waiting]
     assert started == sorted(started)
+
+
+def times_held():
+    with autocommit() as connection:
+        return connection.execute("SELECT sum(arrivals) FROM cgk.lanes").fetchone()[0]
+
+
+def test_a_run_that_comes_alone_is_not_held(tmp_path):
+    results([send(tmp_path)])
+    wait_until(lanes_are_empty)
+    before = times_held()
+    assert len(results([send(tmp_path)])) == 1
+    assert times_held() == before
 
 
 def test_a_full_limit_of_one_tenant_keeps_no_other_one(blocked, tmp_path):

@@ -17,6 +17,11 @@ SELECT given.id, l.tenant_id, l.event, 'held', l.queue, l.priority, '{}', given.
   FROM unnest(%s::uuid[], %s::timestamptz[]) AS given (id, rank), cgk.lanes l WHERE l.id = %s
 """
 
+STARTED = """
+INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, attempt, started_at)
+SELECT id, 'acme', 'slow', 'running', 'q-lanes', 5, '{}', now(), 1, now() FROM unnest(%s::uuid[]) AS given (id)
+"""
+
 
 def make_rule():
     """The id of a new rule."""
@@ -51,6 +56,14 @@ def hold(lane, runs=1, *, since=None, told=True):
     if told:
         with autocommit() as connection:
             tell(connection, {lane: Told(runs, first)})
+    return ids
+
+
+def start(runs=1):
+    """The ids of runs that a worker has claimed and that nobody has admitted."""
+    ids = [new_run_id() for _ in range(runs)]
+    with autocommit() as connection:
+        connection.execute(STARTED, [ids])
     return ids
 
 

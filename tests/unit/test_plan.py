@@ -179,7 +179,13 @@ def test_short_runs_under_a_limit_share_its_places_in_packets():
 def test_few_runs_are_not_put_into_one_packet_while_there_are_places():
     share = Share(1, 0.0, 1.0, [Lane(1, "quick", (1,), 10)])
     made = plan([share], {1: Gate(1, at_once=5)}, {}, EVENTS.__getitem__, room=10.0, now=NOW)
-    assert (made.takes[1].slots, made.takes[1].runs) == (5, 5)
+    assert (made.takes[1].slots, made.takes[1].runs) == (5, 10)
+
+
+def test_short_runs_that_have_one_place_travel_together():
+    share = Share(1, 0.0, 1.0, [Lane(1, "quick", (1,), 10)])
+    made = plan([share], {1: Gate(1, at_once=1)}, {}, EVENTS.__getitem__, room=10.0, now=NOW)
+    assert (made.takes[1].slots, made.takes[1].runs) == (1, 10)
 
 
 def test_a_gate_that_is_gone_limits_nothing():
