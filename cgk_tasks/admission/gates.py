@@ -41,6 +41,8 @@ def gate_key(per: Per, tenant_id: str, value: object = None) -> str:
 
 def gate_ids(connection: AnyConnection, wanted: Sequence[WantedGate]) -> list[int]:
     """The ids of gates, which are made if they are not there, in the order in which they were asked for."""
+    if not wanted:
+        return []
     found = _find(connection, wanted)
     missing = [gate for gate in wanted if (gate.rule_id, gate.key) not in found]
     if missing:

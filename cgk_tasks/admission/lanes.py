@@ -34,8 +34,10 @@ class Told(NamedTuple):
 
 
 def lane_ids(connection: AnyConnection, keys: Sequence[LaneKey]) -> dict[LaneKey, int]:
-    """The ids of lanes, which are made if they are not there."""
+    """The ids of lanes, which are made if they are not there. Those that are stay for a day at least."""
     found = _find(connection, keys)
+    if found:
+        execute(connection, SQL["touch_lanes"], {"lanes": list(found.values())})
     missing = [key for key in keys if key not in found]
     if missing:
         execute(connection, SQL["make_shares"], _columns(missing))

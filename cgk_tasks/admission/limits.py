@@ -12,12 +12,15 @@ from cgk_tasks.admission.gates import WantedGate, gate_ids, gate_key
 from cgk_tasks.admission.lanes import LaneKey, lane_ids
 from cgk_tasks.admission.rules import AtOnce, Throttle, rule_name
 from cgk_tasks.runtime import Part
-from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, statements
+from cgk_tasks.sql.postgres import AnyConnection, Connection, execute, fetch, statements
 
 SQL = statements("admission")
 
 _MOST_KNOWN: Final = 50_000
 """Lanes that a process remembers: a key may be any value."""
+
+_KNOWN_FOR_SECONDS: Final = 3600.0
+"""A lane that nobody has looked up for a day may be gone."""
 
 _NOTE_AGAIN_SECONDS: Final = 30.0
 """A process of an older deployment may have noted other numbers meanwhile; the newer ones stay."""
@@ -47,31 +50,25 @@ class Lanes:
         self._rules: dict[str, tuple[Limit, int, float]] = {}
         self._gates: dict[tuple[int, str], int] = {}
         self._lanes: dict[LaneKey, int] = {}
+        self._until = time.monotonic() + _KNOWN_FOR_SECONDS
 
-    def of(self, connection: AnyConnection, runs: Sequence[Limited]) -> list[int]:
+    def of(self, connection: Connection, runs: Sequence[Limited]) -> list[int]:
         """The lane of each of these runs. What is not there yet is made."""
-        if len(self._lanes) > _MOST_KNOWN:
-            self._gates, self._lanes = {}, {}
-        known_gates, known_lanes = self._gates, self._lanes  # another thread may begin anew meanwhile
+        if len(self._lanes) > _MOST_KNOWN or time.monotonic() > self._until:
+            self._gates, self._lanes, self._until = {}, {}, time.monotonic() + _KNOWN_FOR_SECONDS
+        gates, lanes = self._gates, self._lanes  # another thread may begin anew meanwhile
         wanted = [self._gates_of(connection, run) for run in runs]
-        unknown = {gate[:2]: gate for gates in wanted for gate in gates if gate[:2] not in known_gates}
-        if unknown:
-            known_gates |= zip(unknown, gate_ids(connection, list(unknown.values())), strict=True)
-        keys = [
-            LaneKey(
-                run.queue,
-                run.tenant_id,
-                run.event,
-                run.priority,
-                tuple(known_gates[gate[:2]] for gate in gates),
-                run.alone,
-            )
-            for run, gates in zip(runs, wanted, strict=True)
-        ]
-        missing = list({key for key in keys if key not in known_lanes})
-        if missing:
-            known_lanes |= lane_ids(connection, missing)
-        return [known_lanes[key] for key in keys]
+        unknown = {gate[:2]: gate for all_of_run in wanted for gate in all_of_run if gate[:2] not in gates}
+        keys = [] if unknown else _keys(runs, wanted, gates)
+        if unknown or not lanes.keys() >= set(keys):
+            with connection.transaction():
+                fetch(connection, SQL["lock_out_passes"])
+                new_gates = dict(zip(unknown, gate_ids(connection, list(unknown.values())), strict=True))
+                keys = _keys(runs, wanted, gates | new_gates)
+                new_lanes = lane_ids(connection, list(set(keys) - lanes.keys()))
+            gates |= new_gates
+            lanes |= new_lanes
+        return [lanes[key] for key in keys]
 
     def _gates_of(self, connection: AnyConnection, run: Limited) -> list[WantedGate]:
         return [
@@ -93,6 +90,15 @@ class Lanes:
             rule_id = _noted(connection, name, run, limit)
             self._rules[name] = limit, rule_id, now + _NOTE_AGAIN_SECONDS
             return rule_id
+
+
+def _keys(
+    runs: Sequence[Limited], wanted: Sequence[Sequence[WantedGate]], ids: Mapping[tuple[int, str], int]
+) -> list[LaneKey]:
+    return [
+        LaneKey(run.queue, run.tenant_id, run.event, run.priority, tuple(ids[gate[:2]] for gate in gates), run.alone)
+        for run, gates in zip(runs, wanted, strict=True)
+    ]
 
 
 def _noted(connection: AnyConnection, name: str, run: Limited, limit: Limit) -> int:

@@ -66,6 +66,15 @@ class Passes:
         self._swept = found["last"] if found["looked"] == _LANES_A_SWEEP else 0
         return int(found["told"])
 
+    def prune(self) -> bool:
+        """Forget lanes and gates of keys that have not come for long. Returns whether there may be more of them."""
+        with transaction() as connection:
+            fetch(connection, SQL["lock"])
+            gone = fetch(connection, SQL["prune_lanes"], {"limit": _LANES_A_SWEEP})
+            if gates := {gate for row in gone for gate in row["gates"]}:
+                execute(connection, SQL["prune_gates"], {"gates": sorted(gates)})
+        return len(gone) == _LANES_A_SWEEP
+
     def _note_now_and_then(self, connection: Connection, memory: Memory) -> None:
         now = time.monotonic()
         if now < self._note_at:

@@ -78,6 +78,12 @@ SELECT wanted.place, l.id FROM {{wanted_lanes}}, LATERAL (
      WHERE s.queue = wanted.queue AND s.tenant_id = wanted.tenant_id AND l.event = wanted.event
        AND l.priority = wanted.priority AND l.alone = wanted.alone AND l.gates = wanted.gates::bigint[]) l;
 
+-- name: touch_lanes
+-- In one order, so that two cannot lock each other out.
+UPDATE cgk.lanes SET used_at = now()
+ WHERE id = ANY(ARRAY(SELECT id FROM cgk.lanes WHERE id = ANY(%(lanes)s::bigint[]) AND used_at < now() - interval '1 hour'
+                       ORDER BY id FOR UPDATE));
+
 -- name: make_shares
 INSERT INTO cgk.shares (queue, tenant_id)
 SELECT DISTINCT queue, tenant_id FROM {{wanted_lanes}} ORDER BY queue, tenant_id
@@ -116,7 +122,8 @@ SELECT CASE WHEN {{lanes_wait}} THEN false ELSE pg_try_advisory_xact_lock(421620
        set_config('synchronous_commit', 'off', true);
 
 -- name: lock_out_passes
--- For those who lock several lanes: passes lock them in an order of their own.
+-- For those who lock several lanes: passes lock them in an order of their own. And for those who make lanes, so that no
+-- gate of theirs is pruned meanwhile.
 SELECT pg_advisory_xact_lock_shared(4216201003) IS NULL AS no;
 
 -- name: begin
@@ -297,14 +304,19 @@ UPDATE cgk.lanes SET status = 'new', waits_at = NULL, vkey = NULL
 -- name: sweep
 -- Tells lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or
 -- PostgreSQL forgot it, or their tenant was suspended. Jumps from lane to lane in the runs' index; so many, beginning
--- after one of them. Returns the last of them, and how many were told.
+-- after one of them. Runs of a lane that is gone are released as those that have none. Returns the last of them, and how
+-- many were told.
 WITH RECURSIVE holding AS (
     (SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id, rank LIMIT 1)
     UNION ALL
     SELECT following.lane_id, following.rank FROM holding, LATERAL (
         SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > holding.lane_id
          ORDER BY lane_id, rank LIMIT 1) AS following
-), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), told AS (
+), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), astray AS (
+    UPDATE cgk.runs SET lane_id = NULL
+     WHERE state = 'held' AND lane_id = ANY(ARRAY(
+           SELECT lane_id FROM few WHERE NOT EXISTS (SELECT FROM cgk.lanes l WHERE l.id = few.lane_id)))
+), told AS (
     UPDATE cgk.lanes l
        SET arrivals = l.arrivals + CASE l.status WHEN 'empty' THEN 100 ELSE 1 END, front = least(l.front, few.rank),
            urgency = least(l.urgency, few.rank - make_interval(secs => %(step)s * (l.priority - 5))),
@@ -317,3 +329,19 @@ WITH RECURSIVE holding AS (
 )
 SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,
        (SELECT count(*) FROM told) AS told;
+
+-- name: prune_lanes
+-- Lanes that no process knows any more, and that hold no run and count no slot; so many. Returns their gates.
+DELETE FROM cgk.lanes WHERE id IN (
+    SELECT l.id FROM cgk.lanes l
+     WHERE l.status = 'empty' AND l.used_at < now() - interval '1 day'
+       AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.lane_id = l.id AND r.state = 'held')
+       AND NOT EXISTS (SELECT FROM (SELECT lane_id FROM cgk.runs WHERE {{is_slot}}) r WHERE r.lane_id = l.id)
+     LIMIT %(limit)s)
+RETURNING gates;
+
+-- name: prune_gates
+-- Those of these gates that no lane has any more; a bucket that is not full is still needed.
+DELETE FROM cgk.gates g
+ WHERE g.id = ANY(%(gates)s::bigint[]) AND g.tat <= now() AND (g.opens_at IS NULL OR g.opens_at <= now())
+   AND NOT EXISTS (SELECT FROM (SELECT unnest(gates) AS gate FROM cgk.lanes) l WHERE l.gate = g.id);

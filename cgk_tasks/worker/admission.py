@@ -29,6 +29,7 @@ SQL = statements("admission")
 log = structlog.get_logger("cgk_tasks.admission")
 
 _SWEEP_SECONDS = 1.0
+_PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.1
 """How often an idle leader looks whether a lane was told of something."""
 _OF_THE_WAIT = 0.1
@@ -46,7 +47,7 @@ class Admission(threading.Thread):
         self._interval = get_settings().admit_interval_seconds
         self._admitted_at = 0.0
         self._stopping = threading.Event()
-        self._sweep_at = 0.0
+        self._sweep_at = self._prune_at = 0.0
         self._unavailable = RecurringWarning(log, "admission_unavailable", "admission_available")
 
     def run(self) -> None:
@@ -72,6 +73,8 @@ class Admission(threading.Thread):
         if time.monotonic() >= self._sweep_at:
             self._passes.sweep()
             self._sweep_at = time.monotonic() + _SWEEP_SECONDS
+            if time.monotonic() >= self._prune_at and not self._passes.prune():
+                self._prune_at = time.monotonic() + _PRUNE_SECONDS
         if get_patient_publisher().rests:
             return _IDLE_SECONDS
         with autocommit() as connection:

@@ -320,6 +320,63 @@ def test_many_runs_of_which_nobody_told_are_not_admitted_one_by_one(passes, plac
     assert len(admitted) == 81
 
 
+def days_pass():
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.lanes SET used_at = used_at - interval '2 days'")
+
+
+def count(table):
+    with autocommit() as connection:
+        return connection.execute(f"SELECT count(*) FROM cgk.{table}").fetchone()[0]
+
+
+def test_lanes_and_gates_that_nobody_uses_for_long_are_forgotten(passes, places):
+    shared = make_gate(at_once=9)
+    old = [make_lane("acme", shared, make_gate(at_once=1), event="slow") for _ in range(3)]
+    finish(hold(old[0]))
+    passes.make()
+    days_pass()
+    make_lane("globex", shared)
+    passes.prune()
+    assert (count("lanes"), count("gates")) == (1, 1)
+
+
+@pytest.mark.parametrize("admitted", [0, 1])
+def test_lanes_whose_runs_wait_or_run_are_kept(passes, places, admitted):
+    hold(make_lane("acme", make_gate(at_once=1), event="slow"), told=bool(admitted))
+    assert passes.make().runs == admitted
+    days_pass()
+    passes.prune()
+    assert (count("lanes"), count("gates")) == (1, 1)
+
+
+def test_a_lane_that_is_looked_up_is_kept(passes):
+    gate = make_gate(at_once=1)
+    make_lane("acme", gate)
+    days_pass()
+    make_lane("acme", gate)
+    passes.prune()
+    assert (count("lanes"), count("gates")) == (1, 1)
+
+
+def test_a_bucket_that_is_not_full_is_kept(passes, places):
+    hold(make_lane("acme", make_gate(rate=1, period=3600.0, burst=2)), 2)
+    finish(ids_of(passes.make()))
+    days_pass()
+    passes.prune()
+    assert count("gates") == 1
+
+
+def test_runs_of_a_lane_that_is_gone_are_left_to_the_dispatcher(passes):
+    lane = make_lane("acme")
+    hold(lane, told=False)
+    with autocommit() as connection:
+        connection.execute("DELETE FROM cgk.lanes")
+    passes.sweep()
+    with autocommit() as connection:
+        assert connection.execute("SELECT state, lane_id FROM cgk.runs").fetchall() == [("held", None)]
+
+
 def test_runs_that_the_broker_did_not_take_are_admitted_again(passes, places):
     gate = make_gate(at_once=2)
     runs = hold(make_lane("acme", gate, event="slow"), 3)
