@@ -137,8 +137,7 @@ def define_job(
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
     _check_route(job_id, queue, priority)
 
-    around, rules = tuple(middleware), tuple(limits)
-    _check_limits(job_id, rules, model)
+    around, rules = tuple(middleware), _checked_limits(job_id, limits, model)
     if concurrency is not None:
         rules = (AtOnce(concurrency), *rules)
         check_rules(job_id, rules)
@@ -167,12 +166,19 @@ def define_job(
     return register
 
 
-def _check_limits(job_id: str, rules: Sequence[object], model: type[TenantEvent]) -> None:
-    others = [rule for rule in rules if not isinstance(rule, AtOnce | Throttle)]
+def _checked_limits(job_id: str, limits: object, model: type[TenantEvent]) -> tuple[Limit, ...]:
+    if not isinstance(limits, list | tuple):
+        raise ConfigurationError(f"Job {job_id!r}: limits must be a list, not {limits!r}.", hint="limits=[AtOnce(5)]")
+    others = [rule for rule in limits if not isinstance(rule, AtOnce | Throttle)]
     if others:
         raise ConfigurationError(f"Job {job_id!r}: {others[0]!r} is no limit.", hint="Use AtOnce or Throttle.")
-    fields = [field.alias or name for name, field in model.model_fields.items()]
-    check_rules(job_id, [rule for rule in rules if isinstance(rule, AtOnce | Throttle)], fields)
+    if limits and not model.durable:
+        raise ConfigurationError(
+            f"Job {job_id!r} cannot have limits: runs of {model.event_name} are not recorded (durable=False).",
+            hint="Leave durable=False out, or use with_rate_limit().",
+        )
+    check_rules(job_id, limits, [field.alias or name for name, field in model.model_fields.items()])
+    return tuple(limits)
 
 
 def _check_route(job_id: str, queue: object, priority: object) -> None:

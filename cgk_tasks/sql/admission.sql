@@ -50,7 +50,8 @@ SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs
  OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed'))
 
 -- name: lanes_wait
-SELECT {{lanes_wait}} AS yes;
+-- are_limits_known: whether any job has ever had one.
+SELECT {{lanes_wait}} AS yes, EXISTS (SELECT FROM cgk.rules) AS are_limits_known;
 
 -- name: find_gates
 -- rule_id, key: of each gate that is wanted.

@@ -32,6 +32,7 @@ _SWEEP_SECONDS = 1.0
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.1
 """How often an idle leader looks whether a lane was told of something."""
+_WITHOUT_LIMITS_SECONDS = 1.0
 _OF_THE_WAIT = 0.1
 """Lanes at full gates may wait for hours: who has waited for long waits so much longer, and no more."""
 
@@ -70,6 +71,10 @@ class Admission(threading.Thread):
 
     def turn(self) -> float:
         """Make a pass if lanes wait. Returns how long to wait before the next one."""
+        with autocommit() as connection:
+            found = fetch(connection, SQL["lanes_wait"])[0]
+        if not found["are_limits_known"]:
+            return _WITHOUT_LIMITS_SECONDS
         if time.monotonic() >= self._sweep_at:
             self._passes.sweep()
             self._sweep_at = time.monotonic() + _SWEEP_SECONDS
@@ -77,9 +82,8 @@ class Admission(threading.Thread):
                 self._prune_at = time.monotonic() + _PRUNE_SECONDS
         if get_patient_publisher().rests:
             return _IDLE_SECONDS
-        with autocommit() as connection:
-            if not fetch(connection, SQL["lanes_wait"])[0]["yes"]:
-                return self._pause()
+        if not found["yes"]:
+            return self._pause()
         admitted = self._passes.make()
         if admitted.packets:
             _publish(admitted.packets)

@@ -145,14 +145,18 @@ def _claim_after_a_crash(ids: Sequence[str], patience: float) -> list[Claimed]:
 
 def run_admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:
     """Run those that the limits of their jobs let start; the others are held. Returns the error of the last one."""
-    patience = get_settings().database_patience_seconds
-    if not are_limits_declared() or not postgres.retry_while_unavailable(lambda: SWITCH.current().is_on, patience):
+    if not are_limits_declared() or not _are_passes_made():
         return run_each(task, runs, recorder)
     token = kept_by_admission.set(True)
     try:
         return run_each(task, admitted(task, ids, runs, recorder), recorder)
     finally:
         kept_by_admission.reset(token)
+
+
+def _are_passes_made() -> bool:
+    patience = get_settings().database_patience_seconds
+    return postgres.retry_while_unavailable(lambda: SWITCH.current().is_on, patience)
 
 
 def admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], recorder: Recorder) -> Sequence[Claimed]:

@@ -13,12 +13,16 @@ class Limited(TenantEvent, event="test.limited"):
     shop_id: str = ""
 
 
+class Unrecorded(TenantEvent, event="test.limited.unrecorded", durable=False):
+    pass
+
+
 @pytest.fixture
 def define():
     """Defines a job with these options, for one test, and returns it."""
 
     def make(**options):
-        define_job("test-limited-job", event=Limited, **options)(lambda _ctx: None)
+        define_job("test-limited-job", **{"event": Limited} | options)(lambda _ctx: None)
         return find_job("test-limited-job")
 
     yield make
@@ -31,8 +35,10 @@ def define():
         ({"limits": [AtOnce(1, key="shop_id")]}, "Use a field as the payload has it: shopId, tenantId."),
         ({"limits": [RateLimit(5, every=60)]}, "is no limit. Use AtOnce or Throttle."),
         ({"limits": [5]}, "5 is no limit. Use AtOnce or Throttle."),
+        ({"limits": AtOnce(5)}, "limits must be a list, not AtOnce("),
         ({"limits": [AtOnce(1), AtOnce(2)]}, "two rules of the kind AtOnce"),
         ({"limits": [AtOnce(1)], "concurrency": 2}, "two rules of the kind AtOnce"),
+        ({"event": Unrecorded, "limits": [AtOnce(1)]}, "runs of test.limited.unrecorded are not recorded"),
         ({"concurrency": 0}, "must be a whole number from 1, not 0"),
     ],
 )
