@@ -2,7 +2,8 @@
 limits have room.
 
 It is a pass in small. It holds the passes' lock, and counts the slots that are held; its runs get one. If somebody
-makes a pass, or any lane waits, the runs go into their lane, since their turn is for a pass to say.
+makes a pass, or others wait in the queue or at one of the limits, the runs go into their lane: their turn is for a
+pass to say.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class InPlace:
         slot then. Raises psycopg.Error.
         """
         with connection.transaction():
-            if not fetch(connection, SQL["try_lock_if_none_waits"])[0]["yes"]:
+            if not any(row["yes"] for row in fetch(connection, SQL["try_lock_if_none_waits"], {"lane": lane})):
                 return False
             rows = fetch(connection, SQL["gates_of_lane"], {"lane": lane})
             if len(rows) != limits:

@@ -44,14 +44,11 @@ SELECT id::text FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) AND {{is_slot}};
 SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs
  WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL GROUP BY lane_id;
 
--- fragment: lanes_wait
--- Whether a pass may find anything to do.
-(EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
- OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed'))
-
 -- name: lanes_wait
--- are_limits_known: whether any job has ever had one.
-SELECT {{lanes_wait}} AS yes, EXISTS (SELECT FROM cgk.rules) AS are_limits_known;
+-- Whether a pass may find anything to do. are_limits_known: whether any job has ever had one.
+SELECT EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
+       OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed')
+       AS yes, EXISTS (SELECT FROM cgk.rules) AS are_limits_known;
 
 -- name: find_gates
 -- rule_id, key: of each gate that is wanted.
@@ -118,9 +115,15 @@ RETURNING l.id, l.status;
 SELECT pg_advisory_xact_lock(4216201003) IS NULL AS no, set_config('synchronous_commit', 'off', true);
 
 -- name: try_lock_if_none_waits
--- The lock, unless somebody has it or a lane waits for a pass.
-SELECT CASE WHEN {{lanes_wait}} THEN false ELSE pg_try_advisory_xact_lock(4216201003) END AS yes,
-       set_config('synchronous_commit', 'off', true);
+-- The lock, unless somebody has it, or a run waits whose turn comes before those of this lane: there, in the queue, or at
+-- one of its gates.
+SELECT CASE WHEN l.status <> 'empty' OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'new')
+              OR EXISTS (SELECT FROM cgk.shares s WHERE s.queue = l.queue AND s.open_lanes > 0)
+              OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'full' AND w.waits_at = ANY(l.gates))
+              OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'closed' AND w.waits_at = ANY(l.gates))
+            THEN false ELSE pg_try_advisory_xact_lock(4216201003) END AS yes,
+       set_config('synchronous_commit', 'off', true)
+  FROM cgk.lanes l WHERE l.id = %(lane)s;
 
 -- name: lock_out_passes
 -- For those who lock several lanes: passes lock them in an order of their own. And for those who make lanes, so that no

@@ -79,9 +79,40 @@ def test_no_more_start_than_a_bucket_allows():
     assert [admit(lane, start(runs)) for runs in (2, 2, 1, 1)] == [True, False, True, False]
 
 
-def test_nobody_is_admitted_while_a_lane_waits():
+def test_nobody_is_admitted_while_another_one_waits_for_a_pass():
     hold(make_lane("globex", event="slow"))
     assert not admit(make_lane("acme", make_gate(at_once=1)), start())
+
+
+def test_nobody_is_admitted_while_another_one_waits_for_the_window_of_the_queue():
+    hold(make_lane("globex", event="slow"), 5)
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.workers SET processes = 1")
+    passes = Passes({"slow": 5.0}.get)
+    while passes.make().runs:
+        pass
+    lane = make_lane("acme", make_gate(at_once=1))
+    assert (admit(lane, start()), admit(make_lane("acme", make_gate(at_once=1), queue="other"), start())) == (
+        False,
+        True,
+    )
+
+
+def test_nobody_is_admitted_while_another_one_waits_at_the_same_limit_and_others_are():
+    shared, full = make_gate(at_once=9), make_gate(at_once=1)
+    hold(make_lane("globex", full, shared, event="slow"), 2)
+    passes = Passes({"slow": 5.0}.get)
+    passes.make()
+    assert not admit(make_lane("acme", full), start())
+    assert admit(make_lane("acme", shared), start())
+
+
+def test_a_run_is_not_admitted_before_those_of_its_lane():
+    lane = make_lane("acme", make_gate(at_once=1), event="slow")
+    running = hold(lane, 2)[:1]
+    Passes({"slow": 5.0}.get).make()
+    finish(running)
+    assert not admit(lane, start())
 
 
 def test_nobody_is_admitted_where_a_limit_is_gone():
