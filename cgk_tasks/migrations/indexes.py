@@ -25,10 +25,6 @@ INDEXES: Final = {
     " WHERE state = 'held' AND lane_id IS NULL",
     "runs_in_slot": "CREATE INDEX CONCURRENTLY {} ON cgk.runs (slot, lane_id)"
     " WHERE slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')",
-    "runs_merging": "CREATE UNIQUE INDEX CONCURRENTLY {} ON cgk.runs (tenant_id, event, merge_key)"
-    " WHERE state = 'scheduled' AND merge_key IS NOT NULL",
-    "runs_single": "CREATE UNIQUE INDEX CONCURRENTLY {} ON cgk.runs (tenant_id, event, single_key)"
-    " WHERE single_key IS NOT NULL",
 }
 
 _LOCK: Final = 4_216_201_002

@@ -1,8 +1,8 @@
 -- Admission: lanes of held runs, and the pass over them that says which may start. cgk_tasks/admission/ calls these.
 -- What admits runs is in transitions.sql.
 --
--- Where rows are joined to lists, `= ANY(ARRAY(…))` stands beside the join, or LATERAL and LIMIT 1 in its place:
--- without it PostgreSQL reads all of the table.
+-- Where rows are joined to lists, `= ANY(ARRAY(…))` stands beside the join, or LATERAL and LIMIT 1 in its place, and
+-- EXISTS has OFFSET 0: without it PostgreSQL reads all of the table.
 
 -- name: is_on
 -- Whether the tables and indexes are there, and every living worker knows them: one of an older release would let runs
@@ -257,7 +257,7 @@ WITH first AS MATERIALIZED (
 ), each AS MATERIALIZED (SELECT greatest(4, %(lanes)s / greatest(1, count(*))) AS lanes FROM first)
 SELECT s.id AS share, s.vtime, s.weight, l.id AS lane, l.event, l.gates, l.alone, l.front, l.arrivals, l.taken,
        greatest(1, l.arrivals - l.taken) AS waiting,
-       EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended') AS is_suspended
+       EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0) AS is_suspended
   FROM first s, each, LATERAL (
        SELECT id, event, gates, alone, front, arrivals, taken FROM cgk.lanes
         WHERE share_id = s.id AND status = 'open' ORDER BY urgency LIMIT each.lanes) AS l
@@ -319,7 +319,7 @@ WITH RECURSIVE holding AS (
 ), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), astray AS (
     UPDATE cgk.runs SET lane_id = NULL
      WHERE state = 'held' AND lane_id = ANY(ARRAY(
-           SELECT lane_id FROM few WHERE NOT EXISTS (SELECT FROM cgk.lanes l WHERE l.id = few.lane_id)))
+           SELECT lane_id FROM few WHERE NOT EXISTS (SELECT FROM cgk.lanes l WHERE l.id = few.lane_id OFFSET 0)))
 ), told AS (
     UPDATE cgk.lanes l
        SET arrivals = l.arrivals + CASE l.status WHEN 'empty' THEN 100 ELSE 1 END, front = least(l.front, few.rank),
@@ -328,7 +328,7 @@ WITH RECURSIVE holding AS (
       FROM few
      WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
        AND (l.status = 'empty' OR l.front > few.rank)
-       AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = l.tenant_id AND t.status = 'suspended')
+       AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = l.tenant_id AND t.status = 'suspended' OFFSET 0)
     RETURNING l.id
 )
 SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,

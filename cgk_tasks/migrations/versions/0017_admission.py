@@ -15,10 +15,8 @@ COLUMNS = """
 -- slot counts. rank: the place in the lane, the time since when the run is due. slot: the place that its packet takes at
 -- those gates. admitted_at: the dispatch for which it was given; whatever puts the run back or dispatches it again changes
 -- handed_over_at, and so ends the slot. All NULL for a run that nothing limits.
--- merge_key, single_key: of a run that later sends are merged into, or that keeps others from being made.
 ALTER TABLE cgk.runs
-    ADD COLUMN lane_id bigint, ADD COLUMN rank timestamptz, ADD COLUMN slot bigint, ADD COLUMN admitted_at timestamptz,
-    ADD COLUMN merge_key text, ADD COLUMN single_key text;
+    ADD COLUMN lane_id bigint, ADD COLUMN rank timestamptz, ADD COLUMN slot bigint, ADD COLUMN admitted_at timestamptz;
 
 -- Ascending for ever, so that a pass need not look at slots that it has seen. Each pass takes a number, so a process
 -- that finds another one than it expects knows that somebody else has made a pass.
