@@ -149,7 +149,8 @@ def run_admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], record
         return run_each(task, runs, recorder)
     token = kept_by_admission.set(True)
     try:
-        return run_each(task, admitted(task, ids, runs, recorder), recorder)
+        now = admitted(task, ids, runs, recorder)
+        return run_each(task, now, recorder) if now or not runs else RunsAgain(None)
     finally:
         kept_by_admission.reset(token)
 
