@@ -76,7 +76,7 @@ class Pass:
         queues = self._plan()
         rows = self._take(queues)
         self._settle(queues, rows)
-        is_limited |= any(queue.plan.room > 0 and queue.is_limited for queue in queues)
+        is_limited |= any(queue.plan.room > 0 and (queue.is_limited or queue.plan.left <= 0) for queue in queues)
         self._memory.lending = all(queue.plan.room > 0 for queue in queues) and not is_limited
         return Admitted(packets(rows), is_limited)
 

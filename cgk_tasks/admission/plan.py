@@ -20,6 +20,9 @@ _PACKETS_AT_LEAST: Final = 16
 have something to do.
 """
 
+RUNS_A_PASS: Final = 2000
+"""What there is room for beyond that is for the next pass: as long as this one is made, senders wait for its lanes."""
+
 
 class Gate(NamedTuple):
     """at_once: how many slots; None for no such limit. opens_at: nobody passes before it (seconds since 1970)."""
@@ -91,6 +94,8 @@ class Plan:
     opens: dict[int, float] = field(default_factory=dict)
     clock: float | None = None
     room: float = 0.0
+    left: int = 0
+    """How many runs more it might have admitted."""
 
 
 def plan(
@@ -101,16 +106,17 @@ def plan(
     *,
     room: float,
     now: float,
+    most: int = RUNS_A_PASS,
 ) -> Plan:
     """Say what is to be admitted. used: how many slots each gate has given; those of the plan are added. A gate of a
     lane that is not among `gates` is no limit any more. room: of the window, in seconds of work; now: seconds since
-    1970.
+    1970; most: so many runs, or a packet more.
     """
-    made = Plan(room=room)
+    made = Plan(room=room, left=most)
     lanes = {share.id: list(reversed(share.lanes)) for share in shares}
     turns = [(share.vtime, share.id, share) for share in shares]
     heapq.heapify(turns)
-    while turns and made.room > 0:
+    while turns and made.room > 0 and made.left > 0:
         vtime, share_id, share = heapq.heappop(turns)
         if not (waiting := lanes[share_id]):
             continue
@@ -125,6 +131,7 @@ def plan(
             _admit(made, share, lane, known, used, runs, now)
             made.clock = vtime
             made.room -= runs * of_run.room
+            made.left -= runs
             charge = runs * of_run.seconds / share.weight
             made.charges[share_id] = made.charges.get(share_id, 0.0) + charge
             vtime += charge

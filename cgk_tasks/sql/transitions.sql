@@ -160,7 +160,7 @@ RETURNING id::text, tenant_id, event;
 
 -- name: admit
 -- held → pending, the first runs of each lane. They are spread over the lane's slots, so that few runs do not share
--- one.
+-- one. The slots by run are an object, and not joined: with old statistics a join would compare each run with each.
 WITH picked AS MATERIALIZED (
     SELECT h.id, p.slot + (h.nth - 1) * p.slots / h.found AS slot, clock_timestamp() AS at
       FROM unnest(%(lane)s::bigint[], %(front)s::timestamptz[], %(runs)s::int[], %(slots)s::int[], %(slot)s::bigint[])
@@ -170,9 +170,9 @@ WITH picked AS MATERIALIZED (
                 ORDER BY rank, id LIMIT p.runs) AS first) AS h
 )
 UPDATE cgk.runs r
-   SET state = 'pending', slot = picked.slot, admitted_at = picked.at, handed_over_at = picked.at, hand_overs = 1
-  FROM picked
- WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND r.id = picked.id AND r.state = 'held'
+   SET state = 'pending', slot = ((SELECT jsonb_object_agg(id, slot) FROM picked) ->> r.id::text)::bigint,
+       admitted_at = (SELECT max(at) FROM picked), handed_over_at = (SELECT max(at) FROM picked), hand_overs = 1
+ WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND r.state = 'held'
 RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;
 
 -- name: admit_running

@@ -47,7 +47,7 @@ def situations(draw):
 
 def planned(situation):
     shares, gates, used, room = situation
-    return plan(shares, gates, dict(used), EVENTS.__getitem__, room=room, now=NOW)
+    return plan(shares, gates, dict(used), EVENTS.__getitem__, room=room, now=NOW, most=1_000_000)
 
 
 @given(situations())
@@ -136,7 +136,7 @@ def test_who_never_runs_out_of_runs_gets_its_share_within_one_packet(backlog, ro
         Share(number, 0.0, weight, [Lane(number, event, (), 10_000_000)])
         for number, (event, weight) in enumerate(backlog)
     ]
-    made = plan(shares, {}, {}, EVENTS.__getitem__, room=room, now=NOW)
+    made = plan(shares, {}, {}, EVENTS.__getitem__, room=room, now=NOW, most=1_000_000)
     vtimes = [made.charges.get(share.id, 0.0) for share in shares]
     packets = [EVENTS[event].seconds * EVENTS[event].packet / weight for event, weight in backlog]
     assert max(vtimes) - min(vtimes) <= max(packets) + 1e-6
@@ -180,6 +180,13 @@ def test_few_runs_are_not_put_into_one_packet_while_there_are_places():
     share = Share(1, 0.0, 1.0, [Lane(1, "quick", (1,), 10)])
     made = plan([share], {1: Gate(1, at_once=5)}, {}, EVENTS.__getitem__, room=10.0, now=NOW)
     assert (made.takes[1].slots, made.takes[1].runs) == (5, 10)
+
+
+def test_a_pass_admits_no_more_than_so_many_runs_and_a_packet():
+    shares = [Share(number, 0.0, 1.0, [Lane(number, "quick", (), 4000)]) for number in range(3)]
+    made = plan(shares, {}, {}, EVENTS.__getitem__, room=100.0, now=NOW, most=500)
+    runs = sum(take.runs for take in made.takes.values())
+    assert (500 <= runs < 500 + EVENTS["quick"].packet, made.left <= 0) == (True, True)
 
 
 def test_short_runs_that_have_one_place_travel_together():
