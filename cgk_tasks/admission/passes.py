@@ -18,7 +18,7 @@ from cgk_tasks.admission.plan import Expected
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.postgres import Connection, execute, fetch, statements, transaction
 
-SQL = statements("admission")
+SQL, TRANSITIONS = statements("admission"), statements("transitions")
 
 _LANES_A_SWEEP: Final = 5000
 _NOTE_SECONDS: Final = 1.0
@@ -63,6 +63,8 @@ class Passes:
                 "step": get_settings().priority_step_seconds,
             }
             found = fetch(connection, SQL["sweep"], values)[0]
+            if found["gone"]:
+                execute(connection, TRANSITIONS["leave_lanes"], {"lanes": found["gone"]})
         self._swept = found["last"] if found["looked"] == _LANES_A_SWEEP else 0
         return int(found["told"])
 

@@ -308,19 +308,14 @@ UPDATE cgk.lanes SET status = 'new', waits_at = NULL, vkey = NULL
 -- name: sweep
 -- Tells lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or
 -- PostgreSQL forgot it, or their tenant was suspended. Jumps from lane to lane in the runs' index; so many, beginning
--- after one of them. Runs of a lane that is gone are released as those that have none. Returns the last of them, and how
--- many were told.
+-- after one of them. Returns the last of them, how many were told, and those that are gone.
 WITH RECURSIVE holding AS (
     (SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id, rank LIMIT 1)
     UNION ALL
     SELECT following.lane_id, following.rank FROM holding, LATERAL (
         SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > holding.lane_id
          ORDER BY lane_id, rank LIMIT 1) AS following
-), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), astray AS (
-    UPDATE cgk.runs SET lane_id = NULL
-     WHERE state = 'held' AND lane_id = ANY(ARRAY(
-           SELECT lane_id FROM few WHERE NOT EXISTS (SELECT FROM cgk.lanes l WHERE l.id = few.lane_id OFFSET 0)))
-), told AS (
+), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), told AS (
     UPDATE cgk.lanes l
        SET arrivals = l.arrivals + CASE l.status WHEN 'empty' THEN 100 ELSE 1 END, front = least(l.front, few.rank),
            urgency = least(l.urgency, few.rank - make_interval(secs => %(step)s * (l.priority - 5))),
@@ -332,7 +327,9 @@ WITH RECURSIVE holding AS (
     RETURNING l.id
 )
 SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,
-       (SELECT count(*) FROM told) AS told;
+       (SELECT count(*) FROM told) AS told,
+       ARRAY(SELECT lane_id FROM few
+              WHERE NOT EXISTS (SELECT FROM cgk.lanes l WHERE l.id = few.lane_id OFFSET 0)) AS gone;
 
 -- name: prune_lanes
 -- Lanes that no process knows any more, and that hold no run and count no slot; so many. Returns their gates.

@@ -282,6 +282,10 @@ RETURNING r.lane_id AS lane, r.rank;
 UPDATE cgk.runs SET state = 'scheduled', run_at = now() + interval '1 second'
  WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL;
 
+-- name: leave_lanes
+-- held: runs of lanes that are gone are released as those that have none.
+UPDATE cgk.runs SET lane_id = NULL WHERE state = 'held' AND lane_id = ANY(%(lanes)s::bigint[]);
+
 -- name: hold_unpublished
 -- pending → held: admitted runs that the broker did not take.
 UPDATE cgk.runs r SET state = 'held', slot = NULL, admitted_at = NULL, handed_over_at = NULL, hand_overs = 0
