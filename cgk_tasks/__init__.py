@@ -49,6 +49,7 @@ _HOMES = {
         "TenantSchedule", "create_schedule", "delete_schedule", "get_schedule", "list_schedules", "pause_schedule",
         "resume_schedule", "update_schedule",
     ),
+    "cgk_tasks.admission.rules": ("AtOnce", "Throttle"),
     "cgk_tasks.jobs.context": ("JobContext",),
     "cgk_tasks.jobs.idempotency": ("generate_idempotency_key", "idempotency_key", "parse_idempotency_key"),
     "cgk_tasks.jobs.registry": ("define_job",),

@@ -1,5 +1,7 @@
 # The public names of cgk_tasks, for type checkers; __init__.py imports each when it is first used.
 
+from cgk_tasks.admission.rules import AtOnce as AtOnce
+from cgk_tasks.admission.rules import Throttle as Throttle
 from cgk_tasks.celery_app import Celery as Celery
 from cgk_tasks.celery_app import app as app
 from cgk_tasks.celery_app import create_app as create_app

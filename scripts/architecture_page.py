@@ -28,6 +28,7 @@ ROOMS = {
     "flow": "what may be dispatched: acceptance, queues, replay",
     "broker": "envelope, publisher, transport, packets",
     "jobs": "`define_job`, context, middleware, retries: what authors of jobs see",
+    "admission": "which runs may start: rules, buckets, the plan of a pass",
     "runs": "the record of runs: models, store, logs",
     "tenancy": "registry, context, sessions, cache, storage",
     "events": "the mechanism of typed events",

@@ -160,6 +160,7 @@ def _pool(worker: WorkController) -> Pool:
     return Pool(
         name=str(vars(worker)["hostname"]),
         queues=lambda: list(worker.app.amqp.queues.consume_from),
+        processes=lambda: getattr(worker.pool, "num_processes", None) or 1,
         events=routes_of_events,
         executes=lambda: executed_names(worker.app),
         is_at_work=is_at_work,

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cgk_tasks.config import misspelt
 from cgk_tasks.config.addresses import LOOPBACK, host_and_port
+from cgk_tasks.config.admission import AdmissionSettings
 from cgk_tasks.config.audit import AuditSettings
 from cgk_tasks.config.dashboard import DashboardSettings
 from cgk_tasks.config.dispatch import DispatchSettings
@@ -34,6 +35,7 @@ CONCERNS: Final[tuple[type[BaseModel], ...]] = (
     TenantSettings,
     WorkerSettings,
     DispatchSettings,
+    AdmissionSettings,
     AuditSettings,
     LogSettings,
     MonitoringSettings,
@@ -52,6 +54,7 @@ class Settings(
     TenantSettings,
     WorkerSettings,
     DispatchSettings,
+    AdmissionSettings,
     AuditSettings,
     LogSettings,
     MonitoringSettings,

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +33,10 @@ log = structlog.get_logger("cgk_tasks.jobs")
 _BUSY_WAIT_SECONDS = 1.0
 _MAX_QUEUE_SECONDS = 300.0
 """Times to come back are spread over this much and no more: else callers that ask too often push them out for ever."""
+
+
+kept_by_admission: ContextVar[bool] = ContextVar("cgk_kept_by_admission", default=False)
+"""Whether the limits of jobs were seen to before the runs of this packet were dispatched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,9 @@ def shared_rate_limiter(
 
 
 def job_rate_limiter(job_id: str, concurrency: int, lease: float | timedelta | None) -> RateLimiter:
-    """The limiter behind `define_job(concurrency=)`: over all workers where there is a Redis, else in this process."""
+    """The limiter behind `define_job(concurrency=)` where runs are not admitted by passes: in other providers, and as
+    long as workers of an earlier release live. Over all workers where there is a Redis, else in this process.
+    """
     limits = _limits(job_id, concurrency, None, None)
     shared = _SharedRateLimiter(limits, None if lease is None else _duration(job_id, "timeout", lease), None)
     return _JobRateLimiter(shared, _ProcessRateLimiter(limits, time.monotonic))
@@ -229,9 +236,13 @@ class _JobRateLimiter:
         return self._own.name
 
     def acquire(self, tenant_id: str, *, holder: str | None = None) -> Permit:
+        if kept_by_admission.get():
+            return Permit(True, tenant_id, "")
         return (self._shared if has_tenant_cache() else self._own).acquire(tenant_id, holder=holder)
 
     def release(self, permit: Permit) -> None:
+        if not permit.holder:
+            return
         (self._shared if permit.lease_ends_at else self._own).release(permit)
 
 

@@ -9,6 +9,8 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar, overload
 
+from cgk_tasks.admission.limits import Limit
+from cgk_tasks.admission.rules import AtOnce, Throttle, check_rules
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
@@ -54,6 +56,8 @@ class Job:
     queue: str | None = None
     priority: int | None = None
     """Of runs whose sender names none."""
+    limits: tuple[Limit, ...] = ()
+    """What says when its runs may start."""
     redelivery: bool = True
     """Whether a run is executed again after an attempt whose worker or process was lost."""
 
@@ -68,6 +72,8 @@ class Job:
 _jobs: dict[str, Job] = {}
 _by_event: dict[str, tuple[Job, ...]] = {}
 _routes: dict[str, Route] = {}
+_limited: Final[set[str]] = set()
+"""The jobs that have limits."""
 _imported: Final[set[str]] = set()
 
 
@@ -79,6 +85,7 @@ def define_job(
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
+    limits: Sequence[Limit] = ...,
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -92,6 +99,7 @@ def define_job(
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
+    limits: Sequence[Limit] = ...,
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -104,6 +112,7 @@ def define_job(
     retry: RetryConfig | None = None,
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
+    limits: Sequence[Limit] = (),
     middleware: Sequence[Middleware] = (),
     queue: str | None = None,
     priority: int | None = None,
@@ -116,13 +125,14 @@ def define_job(
             ctx.db.execute(...)
 
     The function may be `def` or `async def`. timeout: seconds or timedelta, after which JobTimeoutError is raised
-    inside the job. concurrency: how many runs of the job may be on at once for one tenant, over all workers; the others
-    come back later, which uses no attempt. middleware: the first is the outermost. queue, priority (0 can wait, 9 is
-    urgent): of runs whose sender names none; a sender that does not import the job learns them within ten seconds from
-    the workers that do. A run with several jobs goes where all of them want to be, else by the default, and then its
-    child runs go each to its own job's. redelivery: False for a job that must not run twice: where its worker or
-    process is lost after it has begun, the run fails with WORKER_LOST. That costs one more statement a run. Raises
-    ConfigurationError for a job id that another function has, and for what is no queue or priority, UnknownEventError.
+    inside the job. limits: AtOnce, how many runs of the job may be on at once over all workers, and Throttle, how many
+    may start in a time; the others wait in order, which uses no attempt. concurrency=5 is AtOnce(5). middleware: the
+    first is the outermost. queue, priority (0 can wait, 9 is urgent): of runs whose sender names none; a sender that
+    does not import the job learns them within ten seconds from the workers that do. A run with several jobs goes where
+    all of them want to be, else by the default, and then its child runs go each to its own job's. redelivery: False for
+    a job that must not run twice: where its worker or process is lost after it has begun, the run fails with
+    WORKER_LOST. That costs one more statement a run. Raises ConfigurationError for a job id that another function has,
+    and for what is no queue or priority, UnknownEventError.
     """
     name = event if isinstance(event, str) else event.event_name
     model = get_event(name)
@@ -131,8 +141,10 @@ def define_job(
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
     _check_route(job_id, queue, priority)
 
-    around = tuple(middleware)
+    around, rules = tuple(middleware), _checked_limits(job_id, limits, model)
     if concurrency is not None:
+        rules = (AtOnce(concurrency), *rules)
+        check_rules(job_id, rules)
         lease = None if seconds is None else seconds + 60.0  # longer than any grace after the soft limit
         around = (with_rate_limit(job_rate_limiter(job_id, concurrency, lease)), *around)
 
@@ -149,12 +161,28 @@ def define_job(
                 is_async=inspect.iscoroutinefunction(handler),
                 queue=queue,
                 priority=priority,
+                limits=rules,
                 redelivery=redelivery,
             )
         )
         return handler
 
     return register
+
+
+def _checked_limits(job_id: str, limits: object, model: type[TenantEvent]) -> tuple[Limit, ...]:
+    if not isinstance(limits, list | tuple):
+        raise ConfigurationError(f"Job {job_id!r}: limits must be a list, not {limits!r}.", hint="limits=[AtOnce(5)]")
+    others = [rule for rule in limits if not isinstance(rule, AtOnce | Throttle)]
+    if others:
+        raise ConfigurationError(f"Job {job_id!r}: {others[0]!r} is no limit.", hint="Use AtOnce or Throttle.")
+    if limits and not model.durable:
+        raise ConfigurationError(
+            f"Job {job_id!r} cannot have limits: runs of {model.event_name} are not recorded (durable=False).",
+            hint="Leave durable=False out, or use with_rate_limit().",
+        )
+    check_rules(job_id, limits, [field.alias or name for name, field in model.model_fields.items()])
+    return tuple(limits)
 
 
 def _check_route(job_id: str, queue: object, priority: object) -> None:
@@ -194,6 +222,10 @@ def add_job(job: Job) -> None:
             hint="Rename one.",
         )
     _jobs[job.id] = job
+    if job.limits:
+        _limited.add(job.id)
+    else:
+        _limited.discard(job.id)
     if known is not None and known.event != job.event:
         _index(known.event)
     _index(job.event)
@@ -202,6 +234,7 @@ def add_job(job: Job) -> None:
 def remove_job(job_id: str) -> None:
     """Forget a job; for tests."""
     job = _jobs.pop(job_id, None)
+    _limited.discard(job_id)
     if job is not None:
         _index(job.event)
 
@@ -238,6 +271,11 @@ def find_route(event: str) -> Route | None:
 def routes_of_events() -> dict[str, Route]:
     """The events that this process has a job for, each with where its jobs want its runs to be."""
     return dict(_routes)
+
+
+def are_limits_declared() -> bool:
+    """Whether any job of this process is limited."""
+    return bool(_limited)
 
 
 def find_job(job_id: str) -> Job | None:

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
-from cgk_tasks.migrations import conversion
+from cgk_tasks.migrations import conversion, indexes
 from cgk_tasks.migrations.conversion import Report
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.sql.sqlalchemy_engine import engine
@@ -90,6 +90,8 @@ def _apply(target: str, report: Report | None) -> str:
             conversion.convert(report)
     if current() == EXPANDED and not conversion.is_complete():
         conversion.convert(report)  # it was interrupted
+    if (current() or "") >= indexes.SINCE:
+        indexes.make()
     return current() or ""
 
 
@@ -164,7 +166,9 @@ def is_usable(revision: str | None) -> bool:
     """Whether this version of cgk_tasks can work on the database, which is at this revision."""
     if revision == EXPANDED:
         return conversion.is_complete()
-    return revision is not None and (_is_finished(revision) or is_newer(revision))
+    if revision is None or is_newer(revision):
+        return revision is not None
+    return _is_finished(revision) and (revision < indexes.SINCE or indexes.are_made())
 
 
 def newest() -> str | None:

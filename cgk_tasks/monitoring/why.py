@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, UnknownRunError
@@ -25,10 +26,15 @@ SQL = statements("why")
 GateCode = Literal[
     "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
     "no_listener", "no_job", "waits_for_worker", "broker_down", "after_a_crash", "not_dispatched", "in_queue",
-    "running", "worker_silent", "waits_for_children", "being_cancelled", "being_released", "closed",
+    "running", "worker_silent", "waits_for_children", "being_cancelled", "being_released", "in_lane",
+    "closed",
 ]  # fmt: skip
 
 _COUNT_TO = 10_000
+
+_RAISE_LIMIT = (
+    "It goes on by itself. To let more through, raise the limit where the job is defined, and start the workers anew."
+)
 
 _AFTER = {
     "failed": "Its errors: cgk-tasks runs show {id}",
@@ -69,7 +75,8 @@ def why(run_id: str) -> Why:
             raise UnknownRunError(run_id)
         if rows:
             facts = opened(rows[0])
-            return Why(wanted, facts["state"], tuple(_GATES[facts["state"]](facts | _count_ahead(facts))))
+            found = facts | _count_ahead(facts) | _lane(facts)
+            return Why(wanted, facts["state"], tuple(_GATES[facts["state"]](found)))
         closed = store.find(wanted, connection)
     if closed is None:
         raise UnknownRunError(run_id)
@@ -85,6 +92,15 @@ def _count_ahead(facts: Row) -> Row:
         before = fetch(connection, SQL["ahead"], facts | {"limit": _COUNT_TO + 1})[0]["runs"]
         at_work = fetch(connection, SQL["at_work"], facts)[0]
     return {"ahead": before, "at_work": at_work["runs"], "tenants_at_work": at_work["tenants"]}
+
+
+def _lane(facts: Row) -> Row:
+    """Where a held run waits that something limits."""
+    if facts["state"] != "held" or not SWITCH.current().has_lanes:
+        return {}
+    with autocommit() as connection:
+        found = fetch(connection, SQL["lane"], {"id": facts["id"], "limit": _COUNT_TO + 1})
+    return {"lane": found[0]} if found else {}
 
 
 def _scheduled(facts: Row) -> Iterator[Gate]:
@@ -119,11 +135,7 @@ def _deferred(facts: Row, deferral: Mapping[str, str]) -> Gate:
     reason = Redaction(facts["event"], decode(facts["payload"])).text(deferral["reason"])
     again = f"it tries again {_when(facts['run_at'], facts['now'])}, and no attempt is used."
     if deferral["code"] == LimitReached.code:
-        hint = (
-            "It goes on by itself. To let more through, raise the limit where the job is defined, "
-            "and start the workers anew."
-        )
-        return Gate("limit", f"It is over a limit ({reason}); {again}", hint, facts["run_at"])
+        return Gate("limit", f"It is over a limit ({reason}); {again}", _RAISE_LIMIT, facts["run_at"])
     said = f" ({reason})" if reason else ""
     return Gate("waits_for_retry", f"Its job put it off{said}; {again}", until=facts["run_at"])
 
@@ -131,11 +143,29 @@ def _deferred(facts: Row, deferral: Mapping[str, str]) -> Gate:
 def _held(facts: Row) -> Iterator[Gate]:
     gates = list(_paused(facts))
     yield from gates
-    if not gates:
+    if not gates and "lane" in facts:
+        yield _in_lane(facts["lane"], facts["now"])
+        yield from _no_worker(facts)
+    elif not gates:
         without_job = list(_no_job(facts))
         released = "Nothing holds it any more; the dispatcher releases it within a second or two."
         yield from without_job or [Gate("being_released", released)]
         yield from _no_worker(facts)
+
+
+def _in_lane(lane: Row, now: datetime) -> Gate:
+    """A run that a pass admits once its turn has come."""
+    number = f"more than {_COUNT_TO:,}" if lane["ahead"] > _COUNT_TO else f"{lane['ahead']:,}"
+    before = (
+        f"{number} {'run' if lane['ahead'] == 1 else 'runs'} of its lane come{'s' * (lane['ahead'] == 1)} before it"
+    )
+    if lane["status"] == "full" and lane["rule"] is not None:
+        return Gate("limit", f"It is over a limit ({lane['rule']}: {lane['at_once']} at once); {before}.", _RAISE_LIMIT)
+    if lane["status"] == "closed" and lane["rate"] is not None and lane["opens_at"] is not None:
+        limit = f"{lane['rule']}: {lane['rate']} in {lane['period']:g} s"
+        opens = f"the next one may start {_when(lane['opens_at'], now)}"
+        return Gate("limit", f"It is over a limit ({limit}); {opens}, and {before}.", _RAISE_LIMIT, lane["opens_at"])
+    return Gate("in_lane", f"It waits for its turn, and {before}; the leader of the workers says when it may start.")
 
 
 def _pending(facts: Row) -> Iterator[Gate]:

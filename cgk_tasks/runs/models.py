@@ -27,7 +27,7 @@ CLOSED_STATES: frozenset[State] = frozenset({"completed", "failed", "cancelled",
 TRANSITIONS: Mapping[State, tuple[State, ...]] = {
     "scheduled": ("pending", "held", "cancelled", "expired"),
     "pending": ("running", "held", "cancelled", "expired"),
-    "held": ("pending", "scheduled", "cancelled", "expired"),
+    "held": ("pending", "scheduled", "running", "cancelled", "expired"),
     "running": ("completed", "failed", "cancelled", "unhandled", "retrying", "pending", "held"),
     "retrying": ("pending", "held", "cancelled", "expired"),
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from cgk_tasks.admission.limits import Limit
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.catalog import catalog_schedules
@@ -36,6 +37,7 @@ def define_cron_job(
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
+    limits: Sequence[Limit] = ...,
     middleware: tuple[Middleware, ...] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -56,6 +58,7 @@ def define_cron_job(
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
+    limits: Sequence[Limit] = ...,
     middleware: tuple[Middleware, ...] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -75,6 +78,7 @@ def define_cron_job(
     retry: RetryConfig | None = None,
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
+    limits: Sequence[Limit] = (),
     middleware: tuple[Middleware, ...] = (),
     queue: str | None = None,
     priority: int | None = None,
@@ -108,6 +112,7 @@ def define_cron_job(
         retry=retry,
         timeout=timeout,
         concurrency=concurrency,
+        limits=limits,
         middleware=middleware,
         queue=queue,
         priority=priority,

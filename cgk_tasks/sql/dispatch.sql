@@ -35,11 +35,11 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 -- name: heartbeat
 -- now: what PostgreSQL's clock says. waited_for: workers that bar all claims, because they have not yet said what they run
 -- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes: it may be long.
--- revision: the migration that this code needs; who knows none of them is of an earlier release.
+-- revision: the newest migration that this code knows; who knows none of them is of an earlier release.
 INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes,
                                    revision)
 VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(pid_namespace)s, %(process_started)s, %(clock_offset)s, %(executes)s,
-        '0013')
+        '0017')
 ON CONFLICT (id) DO UPDATE
    SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds,
        executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END

@@ -11,6 +11,7 @@ WITH counted AS MATERIALIZED (
                      WHEN t.status = 'suspended' THEN 'tenant_suspended'
                      WHEN q.queue IS NOT NULL THEN 'queue_paused'
                      WHEN c.is_due AND NOT c.queue = ANY(%(queues)b::text[]) THEN 'no_worker'
+                     WHEN c.is_due AND c.state = 'held' THEN 'limit'
                      WHEN c.is_due OR c.state = 'pending' THEN 'none'
                      WHEN c.state = 'retrying' THEN 'backoff'
                      ELSE 'not_due' END AS gate

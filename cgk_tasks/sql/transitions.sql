@@ -158,6 +158,33 @@ WITH wanted AS MATERIALIZED (
           FROM wanted JOIN keys USING (run_id)) AS new)}}
 RETURNING id::text, tenant_id, event;
 
+-- name: admit
+-- held → pending, the first runs of each lane. They are spread over the lane's slots, so that few runs do not share
+-- one. The slots by run are an object, and not joined: with old statistics a join would compare each run with each.
+WITH picked AS MATERIALIZED (
+    SELECT h.id, p.slot + (h.nth - 1) * p.slots / h.found AS slot, clock_timestamp() AS at
+      FROM unnest(%(lane)s::bigint[], %(front)s::timestamptz[], %(runs)s::int[], %(slots)s::int[], %(slot)s::bigint[])
+           AS p (lane, front, runs, slots, slot), LATERAL (
+           SELECT first.id, row_number() OVER () AS nth, count(*) OVER () AS found FROM (
+               SELECT id FROM cgk.runs WHERE lane_id = p.lane AND state = 'held' AND rank >= p.front
+                ORDER BY rank, id LIMIT p.runs) AS first) AS h
+)
+UPDATE cgk.runs r
+   SET state = 'pending', slot = ((SELECT jsonb_object_agg(id, slot) FROM picked) ->> r.id::text)::bigint,
+       admitted_at = (SELECT max(at) FROM picked), handed_over_at = (SELECT max(at) FROM picked), hand_overs = 1
+ WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND r.state = 'held'
+RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;
+
+-- name: admit_running
+-- running: runs that were claimed before they were admitted get a slot, all of them the same one.
+WITH given AS MATERIALIZED (SELECT nextval('cgk.slot_numbers') AS slot)
+UPDATE cgk.runs r
+   SET lane_id = %(lane)s, rank = r.run_at, slot = given.slot, admitted_at = coalesce(r.handed_over_at, r.started_at),
+       handed_over_at = coalesce(r.handed_over_at, r.started_at)
+  FROM given, unnest(%(ids)s::uuid[], %(attempts)b::int[]) AS o (id, attempt)
+ WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
+RETURNING r.id::text;
+
 -- name: dispatch_due
 -- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
 WITH due AS (
@@ -202,34 +229,68 @@ RETURNING {{dispatched}}
 UPDATE cgk.runs SET handed_over_at = NULL, hand_overs = greatest(hand_overs - 1, 0)
  WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending';
 
--- name: release_held
+-- fragment: release_held(which)
 -- held → pending or scheduled, where the tenant is not suspended and the queue not paused (any more). Jumps in the index
 -- from queue to queue, and from tenant to tenant in those that are open: a look costs the same with a million runs held.
 -- A tenant that is gone holds nothing: its run fails once it is claimed, and says so.
 WITH RECURSIVE queues AS (
-    (SELECT queue FROM cgk.runs WHERE state = 'held' ORDER BY queue LIMIT 1)
+    (SELECT queue FROM cgk.runs WHERE state = 'held' {which} ORDER BY queue LIMIT 1)
     UNION ALL
     SELECT following.queue FROM queues, LATERAL (
-        SELECT queue FROM cgk.runs WHERE state = 'held' AND queue > queues.queue ORDER BY queue LIMIT 1) AS following
+        SELECT queue FROM cgk.runs WHERE state = 'held' {which} AND queue > queues.queue
+         ORDER BY queue LIMIT 1) AS following
 ), parts AS (
     SELECT queue, first.tenant_id FROM queues, LATERAL (
         SELECT r.tenant_id FROM cgk.runs r
-         WHERE r.state = 'held' AND r.queue = queues.queue ORDER BY r.tenant_id LIMIT 1) AS first
+         WHERE r.state = 'held' {which} AND r.queue = queues.queue ORDER BY r.tenant_id LIMIT 1) AS first
      WHERE NOT EXISTS (SELECT FROM cgk.paused_queues p WHERE p.queue = queues.queue)
     UNION ALL
     SELECT parts.queue, following.tenant_id FROM parts, LATERAL (
         SELECT r.tenant_id FROM cgk.runs r
-         WHERE r.state = 'held' AND r.queue = parts.queue AND r.tenant_id > parts.tenant_id
+         WHERE r.state = 'held' {which} AND r.queue = parts.queue AND r.tenant_id > parts.tenant_id
          ORDER BY r.tenant_id LIMIT 1) AS following
 ), free AS (
     SELECT held.id FROM parts LEFT JOIN cgk.tenants t ON t.id = parts.tenant_id, LATERAL (
         SELECT r.id FROM cgk.runs r
-         WHERE r.state = 'held' AND r.queue = parts.queue AND r.tenant_id = parts.tenant_id OFFSET 0) AS held
+         WHERE r.state = 'held' {which} AND r.queue = parts.queue AND r.tenant_id = parts.tenant_id OFFSET 0) AS held
      WHERE t.status IS DISTINCT FROM 'suspended'
 )
 UPDATE cgk.runs r
    SET state = CASE WHEN r.run_at > now() THEN 'scheduled' ELSE 'pending' END, handed_over_at = NULL
-  FROM free WHERE r.id = free.id AND r.state = 'held';
+  FROM free WHERE r.id = free.id AND r.state = 'held' {which}
+
+-- name: release_held
+{{release_held()}};
+
+-- name: release_unlaned
+-- The same while passes are made: they admit the runs of lanes.
+{{release_held(AND lane_id IS NULL)}};
+
+-- name: hold_in_lane
+-- running → held: runs that something limits and that no pass has admitted. The attempt does not count. Returns their places.
+UPDATE cgk.runs r
+   SET state = 'held', attempt = r.attempt - 1, lane_id = o.lane, rank = r.run_at, slot = NULL, admitted_at = NULL,
+       worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
+  FROM unnest(%(ids)s::uuid[], %(attempts)b::int[], %(lanes)s::bigint[]) AS o (id, attempt, lane)
+ WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
+   AND r.cancel_requested_at IS NULL
+RETURNING r.lane_id AS lane, r.rank;
+
+-- name: schedule_held
+-- held → scheduled: runs of lanes that wait for a worker that has a job for them. They are dispatched again in a second, as
+-- those without a lane are released.
+UPDATE cgk.runs SET state = 'scheduled', run_at = now() + interval '1 second'
+ WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL;
+
+-- name: leave_lanes
+-- held: runs of lanes that are gone are released as those that have none.
+UPDATE cgk.runs SET lane_id = NULL WHERE state = 'held' AND lane_id = ANY(%(lanes)s::bigint[]);
+
+-- name: hold_unpublished
+-- pending → held: admitted runs that the broker did not take.
+UPDATE cgk.runs r SET state = 'held', slot = NULL, admitted_at = NULL, handed_over_at = NULL, hand_overs = 0
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND r.state = 'pending' AND r.admitted_at = r.handed_over_at
+RETURNING r.lane_id AS lane, r.rank;
 
 -- fragment: is_barred
 -- PostgreSQL crashed, and some worker has not yet said what it is running.
@@ -267,12 +328,13 @@ RETURNING {{claimed}}
 SELECT {{is_barred}} AS barred;
 
 -- name: assert_claims
--- Claims that PostgreSQL forgot in a crash while their jobs run on: pending → running, as they were.
+-- Claims that PostgreSQL forgot in a crash while their jobs run on: pending, held → running, as they were. Held where it
+-- forgot that they were admitted, too.
 UPDATE cgk.runs r
    SET state = 'running', attempt = held.attempt, worker_id = %(worker_id)s::uuid, worker_pid = held.pid,
        started_at = clock_timestamp()
   FROM unnest(%(ids)s::uuid[], %(attempts)b::int[], %(pids)b::int[]) AS held (id, attempt, pid)
- WHERE r.id = held.id AND r.state = 'pending' AND r.attempt = held.attempt - 1
+ WHERE r.id = held.id AND r.state IN ('pending', 'held') AND r.attempt = held.attempt - 1
 RETURNING r.id::text;
 
 -- name: running

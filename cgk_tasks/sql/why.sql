@@ -24,6 +24,16 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
   LEFT JOIN cgk.workers w ON w.id = r.worker_id
  WHERE r.id = %(id)s::uuid;
 
+-- name: lane
+-- Where a held run waits: at which gate of which rule, and how many runs of its lane come before it, up to a limit.
+SELECT l.status, rule.name AS rule, g.at_once, g.rate, g.period, g.opens_at,
+       (SELECT count(*) FROM (SELECT FROM cgk.runs b
+                               WHERE b.lane_id = r.lane_id AND b.state = 'held' AND (b.rank, b.id) < (r.rank, r.id)
+                               LIMIT %(limit)s) AS earlier) AS ahead
+  FROM cgk.runs r JOIN cgk.lanes l ON l.id = r.lane_id LEFT JOIN cgk.gates g ON g.id = l.waits_at
+       LEFT JOIN cgk.rules rule ON rule.id = g.rule_id
+ WHERE r.id = %(id)s::uuid AND r.state = 'held';
+
 -- name: ahead
 -- How many dispatched runs of the queue come before this one; counting stops at the limit.
 SELECT count(*) AS runs FROM (

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.envelope import Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
@@ -79,8 +80,10 @@ class Dispatcher:
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
             self._expire()  # a claim refuses what has expired, so this may be late
+            # While nobody makes passes, nobody else would let the runs of lanes go on.
+            release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
             with autocommit() as connection:
-                execute(connection, TRANSITIONS["release_held"])
+                execute(connection, release)
             handed += self._dispatch_lost()
             if get_settings().tenants_query:
                 sync_in_background(get_settings().tenants_refresh_seconds)

@@ -1,6 +1,7 @@
 """The way of a packet through a worker's process, from top to bottom.
 
     claim         the runs of the packet become this worker's
+    run_admitted  runs that something limits and that no pass has admitted are held (worker/limited.py)
     run_one       tenant, payload and job of a run; an event with several jobs becomes a parent of one run for each
     attempt       the job's context, and the attempt itself (worker/attempt.py), which is recorded (worker/recorder.py)
     flush         what is left to be written of the packet
@@ -20,19 +21,23 @@ from typing import Any, Protocol
 import psycopg
 import structlog
 
+from cgk_tasks.admission.limits import LANES
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RunFailedError, StoreError, UnknownTenantError
 from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Job
+from cgk_tasks.jobs.rate_limit import kept_by_admission
+from cgk_tasks.jobs.registry import Job, are_limits_declared
 from cgk_tasks.jobs.time_limit import kept_alarm
 from cgk_tasks.runs import logs, store, tracing
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.text import text_of
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.clock import heard, known_now
-from cgk_tasks.worker import counters, process_state
+from cgk_tasks.worker import counters, limited, process_state
 from cgk_tasks.worker.attempt import Attempt, Hooks, Interpreter, run_attempt
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.identity import worker_id
@@ -42,6 +47,10 @@ from cgk_tasks.worker.recorder import Follow, Recorder
 log = structlog.get_logger("cgk_tasks.runs")
 
 current_run: ContextVar[Claimed | None] = ContextVar("cgk_current_run", default=None)
+
+
+_LIMITS_AGAIN_SECONDS = 10.0
+"""After so long a run comes again of which PostgreSQL did not say whether its limits have room for it."""
 
 
 class NotClaimedError(StoreError):
@@ -93,7 +102,7 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
             runs = claim(ids)
             recorder = Recorder(worker_id(), task.follow, share_flush=len(runs) > 1)
             try:
-                error = run_each(task, runs, recorder)
+                error = run_admitted(task, ids, runs, recorder)
             finally:
                 recorder.flush()
         run_times().note_now_and_then()
@@ -134,6 +143,40 @@ def _claim_after_a_crash(ids: Sequence[str], patience: float) -> list[Claimed]:
     return _claim(ids, patience) if barred else []
 
 
+def run_admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:
+    """Run those that the limits of their jobs let start; the others are held. Returns the error of the last one."""
+    if not are_limits_declared() or not _are_passes_made():
+        return run_each(task, runs, recorder)
+    token = kept_by_admission.set(True)
+    try:
+        now = admitted(task, ids, runs, recorder)
+        return run_each(task, now, recorder) if now or not runs else RunsAgain(None)
+    finally:
+        kept_by_admission.reset(token)
+
+
+def _are_passes_made() -> bool:
+    patience = get_settings().database_patience_seconds
+    return postgres.retry_while_unavailable(lambda: SWITCH.current().is_on, patience)
+
+
+def admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], recorder: Recorder) -> Sequence[Claimed]:
+    """The runs that may be executed now. Those of which nobody can tell come again later, without using an attempt."""
+    patience = get_settings().database_patience_seconds
+    try:
+        return postgres.retry_while_unavailable(
+            lambda: limited.hold_limited(ids, runs, task.jobs, worker_id()), patience
+        )
+    except psycopg.Error as exc:
+        if postgres.is_away(exc):
+            raise
+        log.exception("limits_not_looked_at", next_try_seconds=_LIMITS_AGAIN_SECONDS)
+        current_runtime().drop(LANES)
+        unknown, others = limited.apart(runs, task.jobs)
+        recorder.postpone(unknown, _LIMITS_AGAIN_SECONDS)
+        return others
+
+
 def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:
     """Run the packet's runs one after another, as long as its time lasts and the worker does not stop. Returns the
     error of the last one.
@@ -143,7 +186,7 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
     begun, seconds, done = time.monotonic(), 0.0, 0
     for run in runs:
         if seconds > budget or state.stopping:
-            recorder.requeue(runs[done:])
+            give_back(task, runs[done:], recorder)
             break
         if done and run.expires_at is not None and run.expires_at < known_now():
             recorder.requeue([run])  # the dispatcher closes it, and does what follows
@@ -156,6 +199,15 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
     if done:
         run_times().measured(runs[0].event, done, seconds - recorder.disk_seconds)
     return error
+
+
+def give_back(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> None:
+    """Runs of a packet that were not begun: pending again, or back in their lanes if something limits them."""
+    if kept_by_admission.get():
+        patience = get_settings().database_patience_seconds
+        runs = postgres.retry_while_unavailable(lambda: limited.hold_back(runs, task.jobs, worker_id()), patience)
+    if runs:
+        recorder.requeue(runs)
 
 
 def guarded(task: Task, run: Claimed, recorder: Recorder) -> BaseException | None:

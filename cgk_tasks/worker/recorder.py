@@ -24,6 +24,7 @@ from cgk_tasks.worker import process_state
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
+from cgk_tasks.worker.limited import schedule_held
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
 if TYPE_CHECKING:
@@ -307,6 +308,12 @@ class Recorder:
         """Runs of a packet that were not begun: pending again, without costing an attempt."""
         self._put_back([PutBack(run.id, run.tenant_id, run.attempt, "pending", refund=1) for run in runs])
 
+    def postpone(self, runs: Sequence[Claimed], seconds: float) -> None:
+        """Runs that are to come again after so long, without costing an attempt."""
+        backs = [PutBack(run.id, run.tenant_id, run.attempt, "retrying", 1, seconds) for run in runs]
+        if backs:
+            self._put_back(backs)
+
     def hold_for_another_worker(self, run: Claimed) -> bool:
         """Hold a run that this worker has no job for, if another one of its queue has. Returns whether one has.
 
@@ -315,6 +322,7 @@ class Recorder:
         if not EXECUTORS.current().exist_elsewhere(run, self._worker_id):
             return False
         self._put_back([PutBack(run.id, run.tenant_id, run.attempt, "held", refund=1)])
+        postgres.retry_while_unavailable(lambda: schedule_held(run.id), self._patience)
         return True
 
     def _put_back(self, backs: Sequence[PutBack]) -> set[str]:

@@ -18,12 +18,14 @@ from typing import Protocol
 import psycopg
 import structlog
 
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs.job_events import Route, note_job_events
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.worker import recovery
+from cgk_tasks.worker.admission import Admission
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
 from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.lease import Lease
@@ -33,6 +35,7 @@ from cgk_tasks.worker.processes import is_alive, paused, pid_namespace, started_
 from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
 
 SQL, TRANSITIONS, CLOCK = statements("dispatch"), statements("transitions"), statements("doctor")
+ADMISSION = statements("admission")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
 _LOOK_SECONDS = 0.5
@@ -57,6 +60,8 @@ class Pool:
 
     name: str
     queues: Callable[[], Collection[str]]
+    processes: Callable[[], int]
+    """How many runs it executes at once."""
     events: Callable[[], Mapping[str, Route]]
     """The events that the worker has jobs for, and where those want their runs."""
     executes: Callable[[], Collection[str]]
@@ -101,6 +106,7 @@ class Supervisor(threading.Thread):
         self._look_at_neighbours_at = 0.0
         self._tables = MissingTables()
         self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables)
+        self._admission = Admission(lambda: self._dispatcher.leads, self._tables)
         self._was_present = False
         self._clock_offset: float | None = None
         self._waiting = WaitingForWorkers()
@@ -121,6 +127,7 @@ class Supervisor(threading.Thread):
     def start(self) -> None:
         super().start()
         self._heartbeat.start()
+        self._admission.start()
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -140,6 +147,7 @@ class Supervisor(threading.Thread):
         Called when nobody in the worker works on a run any more: what it still holds is given back.
         """
         self._stopping.set()
+        self._admission.stop()
         self.join(timeout=10)
         self._heartbeat.stop(timeout=5)
         try:
@@ -178,6 +186,7 @@ class Supervisor(threading.Thread):
             "clock_offset": self._clock_offset,
             "executes": sorted(self._pool.executes()),
         }
+        has_lanes = SWITCH.current().has_lanes
         with transaction() as connection:
             is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))
             if is_new and self._was_present:
@@ -186,6 +195,9 @@ class Supervisor(threading.Thread):
             told = fetch(connection, SQL["heartbeat"], values)[0]
             self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
             note_job_events(connection, self._pool.events())
+            if has_lanes:
+                values = {"id": self._id, "processes": self._pool.processes()}
+                execute(connection, ADMISSION["note_processes"], values)
         self._was_present = True
         self._waiting.heard_of(told["waited_for"])
 

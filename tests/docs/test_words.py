@@ -14,7 +14,7 @@ GIVEN_UP = {
     r"leash": "parent_death",
     r"way[_ ]back": "login_redirect",
     r"\bentrance": "authentication",
-    r"\bthrottle\b": "login_limiter",
+    r"login[_ ]throttle|throttle of logins": "login_limiter",
     r"quiet_requests": "unlogged_requests",
     r"surroundings": "environment",
     r"keep[_ ]house": "housekeeping",

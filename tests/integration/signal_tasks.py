@@ -7,7 +7,7 @@ from pathlib import Path
 
 from celery import Task, signals
 
-from cgk_tasks import RetryConfig, RetryLater, app, define_job
+from cgk_tasks import RetryConfig, RetryLater, Throttle, app, define_job
 from cgk_tasks.events import TenantEvent
 
 NOTES = "SIGNAL_NOTES"
@@ -65,6 +65,15 @@ def again_and_again(ctx):
         raise RetryLater(600)
     if ctx.attempt == 1:
         raise ValueError("not yet")
+
+
+class Paced(TenantEvent, event="signals.paced"):
+    pass
+
+
+@define_job("signals-pace", event=Paced, limits=[Throttle(1, every=0.5)])
+def one_after_another(ctx):
+    return ctx.run_id
 
 
 @app.task(bind=True, name="signals.headers")

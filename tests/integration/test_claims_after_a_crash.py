@@ -17,21 +17,22 @@ def worker(start_worker):
     return start_worker(["tests.support.jobs"])
 
 
-def crash_and_forget(run_id):
+def crash_and_forget(run_id, state):
     """What a crash does right after a claim: the unlogged table is empty, and the claim never was."""
     with transaction() as connection:
         connection.execute("TRUNCATE cgk.presence")
         connection.execute(
-            "UPDATE cgk.runs SET state = 'pending', attempt = attempt - 1, worker_id = NULL WHERE id = %s", (run_id,)
+            "UPDATE cgk.runs SET state = %s, attempt = attempt - 1, worker_id = NULL WHERE id = %s", (state, run_id)
         )
 
 
-def test_a_run_whose_claim_was_forgotten_is_running_again_as_it_was_and_completes_once(tmp_path):
+@pytest.mark.parametrize("state", ["pending", "held"])  # held: it was forgotten, too, that the run was admitted
+def test_a_run_whose_claim_was_forgotten_is_running_again_as_it_was_and_completes_once(tmp_path, state):
     release = tmp_path / "release"
     handle = send_job(Behave(tenant_id="acme", action="wait_for_file", argument=str(release)))
     wait_until((tmp_path / "release.started").exists)  # no crash is so quick that the worker could not note its claim
     before = get_job_status(handle.id)
-    crash_and_forget(handle.id)
+    crash_and_forget(handle.id, state)
     after = wait_state(handle.id, "running")
     release.touch()
     status = wait_closed(handle.id)

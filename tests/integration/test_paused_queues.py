@@ -176,24 +176,38 @@ def test_what_is_no_name_of_a_queue_is_refused(database, name):
         pause_queue(name)
 
 
+def read_for_release(tenant, name, lane=None):
+    """How many of 5000 held runs a look has left held, and how many pages it has read."""
+    with autocommit() as connection:
+        connection.execute(
+            "INSERT INTO cgk.runs"
+            " (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, rank, lane_id)"
+            " SELECT gen_random_uuid(), %s, 'test.behave', 'held', %s, 5, '{}', now(), now(), %s"
+            "  FROM generate_series(1, 5000)",
+            [tenant, name, lane],
+        )
+        connection.execute("VACUUM ANALYZE cgk.runs")
+        look = statements("transitions")["release_unlaned"]
+        plan = fetch(connection, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {look}")[0]["QUERY PLAN"][0]["Plan"]
+        held = connection.execute("DELETE FROM cgk.runs WHERE queue = %s AND state = 'held'", [name]).rowcount
+    return held, plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
 @pytest.mark.parametrize(("tenant", "where"), [("acme", "the paused queue"), ("globex", "another")])
 def test_a_look_for_runs_to_release_does_not_read_those_that_stay_held(queue, tenant, where):
     """Of a paused queue, and of a suspended tenant in another one. Else the dispatcher would read them all every
     second.
     """
-    name = queue if where == "the paused queue" else OTHER
     suspend_tenant("globex")
-    with autocommit() as connection:
-        connection.execute(
-            "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at) "
-            "SELECT gen_random_uuid(), %s, 'test.behave', 'held', %s, 5, '{}', now() FROM generate_series(1, 5000)",
-            [tenant, name],
-        )
-        connection.execute("VACUUM ANALYZE cgk.runs")
-        plan = fetch(
-            connection, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + statements("transitions")["release_held"]
-        )[0]["QUERY PLAN"]
-        held = connection.execute("DELETE FROM cgk.runs WHERE queue = %s AND state = 'held'", [name]).rowcount
-    resume_tenant("globex")
+    try:
+        held, pages = read_for_release(tenant, queue if where == "the paused queue" else OTHER)
+    finally:
+        resume_tenant("globex")
     assert held == 5000
-    assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] < 100
+    assert pages < 100
+
+
+def test_a_look_for_runs_to_release_does_not_read_those_that_a_limit_holds(worker):
+    held, pages = read_for_release("initech", OTHER, lane=1_000_000)
+    assert held == 5000
+    assert pages < 100

@@ -124,6 +124,13 @@ def test_a_run_that_waits_for_its_next_attempt_is_in_backoff(database, served):
     assert waiting(read(), served, "backoff") == 1
 
 
+def test_a_run_that_a_limit_holds_is_held_by_that(database, served):
+    run = send(served)
+    with transaction() as connection:
+        execute(connection, "UPDATE cgk.runs SET state = 'held' WHERE id = %(id)s", {"id": run})
+    assert waiting(read(), served, "limit") == 1
+
+
 def test_nothing_of_a_payload_is_in_the_metrics(database, queue):
     payload = {"tenantId": "acme", "customerId": "c-1", "email": "long.john@example.org"}
     send_job("customer.created", payload, queue=queue)

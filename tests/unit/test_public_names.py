@@ -4,9 +4,10 @@ import cgk_tasks
 from cgk_tasks import catalog, errors, events, testing
 
 PACKAGE = """
-    Celery CgkTasksError Classification EVENT_CATEGORIES Health JobClient JobContext JobEvent JobPayload JobProvider
-    PermanentError RetryConfig RetryLater RunHandle RunStatus SCHEDULES Schedule SendItem SendOptions SentItem
-    Settings TOTAL_EVENT_COUNT Tenant TenantEvent TenantSchedule TransientError WaitResult acancel_job
+    AtOnce Celery CgkTasksError Classification EVENT_CATEGORIES Health JobClient JobContext JobEvent JobPayload
+    JobProvider PermanentError RetryConfig RetryLater RunHandle RunStatus SCHEDULES Schedule SendItem SendOptions
+    SentItem
+    Settings TOTAL_EVENT_COUNT Tenant TenantEvent TenantSchedule Throttle TransientError WaitResult acancel_job
     acancel_run active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job
     asend_jobs asend_jobs_in_chunks atrigger_and_wait cancel_job cancel_run classify_error compose_middleware
     create_app create_job_client create_job_handler create_permanent_error create_rate_limiter

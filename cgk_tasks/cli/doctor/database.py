@@ -77,6 +77,8 @@ def rights(server: Row, settings: Settings) -> Finding:
 
 
 def revision(current: str | None, newest: str | None) -> Finding:
+    if current == newest and not migrations.is_usable(current):
+        return fail("migrations", f"at revision {current}, but a migration was interrupted.", "Run: cgk-tasks migrate")
     if current == newest:
         return ok("migrations", f"at revision {current}")
     if current is None:

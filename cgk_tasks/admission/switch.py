@@ -1,0 +1,54 @@
+"""Whether runs are admitted by passes here: everybody who works on this database must know of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from cgk_tasks.config import get_settings
+from cgk_tasks.runtime import Part
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
+
+SQL = statements("admission")
+
+_TRUST_SECONDS = 2.0
+
+INDEXES = ("runs_in_lane", "runs_in_slot", "runs_unlaned")
+"""Without these a pass would read all open runs."""
+
+
+class Switch:
+    """As of two seconds ago at most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ask_at = 0.0
+        self._has_lanes = self._is_on = False
+
+    @property
+    def has_lanes(self) -> bool:
+        """Whether the tables and indexes are there."""
+        self._ask_now_and_then()
+        return self._has_lanes
+
+    @property
+    def is_on(self) -> bool:
+        """Whether they are, and no worker lives that does not know them. Raises psycopg.Error."""
+        self._ask_now_and_then()
+        return self._is_on
+
+    def _ask_now_and_then(self) -> None:
+        if time.monotonic() < self._ask_at:
+            return
+        with self._lock:
+            if time.monotonic() < self._ask_at:
+                return
+            values = {"indexes": list(INDEXES), "timeout": get_settings().worker_timeout_seconds}
+            with autocommit() as connection:
+                found = fetch(connection, SQL["is_on"], values)[0]
+            self._has_lanes = found["has_tables"] and found["has_indexes"]
+            self._is_on = self._has_lanes and found["all_know"]
+            self._ask_at = time.monotonic() + _TRUST_SECONDS
+
+
+SWITCH = Part(Switch)

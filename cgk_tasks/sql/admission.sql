@@ -1,0 +1,348 @@
+-- Admission: lanes of held runs, and the pass over them that says which may start. cgk_tasks/admission/ calls these.
+-- What admits runs is in transitions.sql.
+--
+-- Where rows are joined to lists, `= ANY(ARRAY(…))` stands beside the join, or LATERAL and LIMIT 1 in its place, and
+-- EXISTS has OFFSET 0: without it PostgreSQL reads all of the table.
+
+-- name: is_on
+-- Whether the tables and indexes are there, and every living worker knows them: one of an older release would let runs
+-- through, and count them elsewhere. timeout: seconds of silence after which a worker counts as dead.
+SELECT to_regclass('cgk.passes') IS NOT NULL AS has_tables,
+       (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE c.relnamespace = to_regnamespace('cgk') AND c.relname = ANY(%(indexes)b::text[]) AND i.indisvalid)
+           = cardinality(%(indexes)b::text[]) AS has_indexes,
+       NOT EXISTS (SELECT FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)
+                      AND coalesce(revision, '') < '0017') AS all_know;
+
+-- name: note_rule
+-- What the code declares. Returns the rule if it is new, or declared otherwise than before.
+INSERT INTO cgk.rules AS known (name, job, event, kind, per, key_field, declared)
+VALUES (%(name)s, %(job)s, %(event)s, %(kind)s, %(per)s, %(key_field)s, %(declared)s::json)
+ON CONFLICT (name) DO UPDATE SET event = EXCLUDED.event, declared = EXCLUDED.declared, changed_at = now()
+ WHERE known.declared::text <> EXCLUDED.declared::text OR known.event <> EXCLUDED.event
+RETURNING id;
+
+-- name: find_rule
+SELECT id FROM cgk.rules WHERE name = %(name)s;
+
+-- name: renumber_gates
+-- The gates of a rule whose numbers have changed.
+UPDATE cgk.gates SET at_once = %(at_once)s, lend_to = %(lend_to)s, rate = %(rate)s, period = %(period)s,
+                     burst = %(burst)s
+ WHERE rule_id = %(rule_id)s;
+
+-- name: note_processes
+-- How many runs a worker executes at once.
+UPDATE cgk.workers SET processes = %(processes)s WHERE id = %(id)s::uuid AND processes IS DISTINCT FROM %(processes)s;
+
+-- name: admitted
+-- Of these runs, those whose dispatch a pass has admitted.
+SELECT id::text FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) AND {{is_slot}};
+
+-- name: held_again
+-- Of these runs, those that a claim has left held in their lanes, which do not know it yet.
+SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs
+ WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL GROUP BY lane_id;
+
+-- name: lanes_wait
+-- Whether a pass may find anything to do. are_limits_known: whether any job has ever had one.
+SELECT EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
+       OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed')
+       AS yes, EXISTS (SELECT FROM cgk.rules) AS are_limits_known;
+
+-- name: find_gates
+-- rule_id, key: of each gate that is wanted.
+SELECT g.id, g.rule_id, g.key FROM unnest(%(rule_id)s::bigint[], %(key)b::text[]) AS wanted (rule_id, key),
+       LATERAL (SELECT id, rule_id, key FROM cgk.gates g WHERE g.rule_id = wanted.rule_id AND g.key = wanted.key) g;
+
+-- name: make_gates
+-- What another process has made meanwhile stays as it is. In one order, so that two cannot lock each other out.
+INSERT INTO cgk.gates (rule_id, key, at_once, lend_to, rate, period, burst)
+SELECT * FROM unnest(%(rule_id)s::bigint[], %(key)b::text[], %(at_once)s::int[], %(lend_to)s::int[], %(rate)s::int[],
+                     %(period)s::float8[], %(burst)s::int[])
+           AS wanted (rule_id, key, at_once, lend_to, rate, period, burst)
+ ORDER BY rule_id, key
+ON CONFLICT (rule_id, key) DO NOTHING;
+
+-- fragment: wanted_lanes
+-- gates: each lane's as PostgreSQL writes an array.
+unnest(%(queue)b::text[], %(tenant_id)b::text[], %(event)b::text[], %(priority)s::smallint[], %(alone)s::bool[],
+       %(gates)b::text[]) WITH ORDINALITY
+    AS wanted (queue, tenant_id, event, priority, alone, gates, place)
+
+-- name: find_lanes
+SELECT wanted.place, l.id FROM {{wanted_lanes}}, LATERAL (
+    SELECT l.id FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id
+     WHERE s.queue = wanted.queue AND s.tenant_id = wanted.tenant_id AND l.event = wanted.event
+       AND l.priority = wanted.priority AND l.alone = wanted.alone AND l.gates = wanted.gates::bigint[]) l;
+
+-- name: touch_lanes
+-- In one order, so that two cannot lock each other out.
+UPDATE cgk.lanes SET used_at = now()
+ WHERE id = ANY(ARRAY(SELECT id FROM cgk.lanes WHERE id = ANY(%(lanes)s::bigint[]) AND used_at < now() - interval '1 hour'
+                       ORDER BY id FOR UPDATE));
+
+-- name: make_shares
+INSERT INTO cgk.shares (queue, tenant_id)
+SELECT DISTINCT queue, tenant_id FROM {{wanted_lanes}} ORDER BY queue, tenant_id
+ON CONFLICT (queue, tenant_id) DO NOTHING;
+
+-- name: make_lanes
+INSERT INTO cgk.lanes (share_id, queue, tenant_id, event, priority, alone, gates)
+SELECT s.id, wanted.queue, wanted.tenant_id, wanted.event, wanted.priority, wanted.alone, wanted.gates::bigint[]
+  FROM {{wanted_lanes}} JOIN cgk.shares s ON s.queue = wanted.queue AND s.tenant_id = wanted.tenant_id
+ ORDER BY s.id, wanted.event, wanted.priority, wanted.alone, wanted.gates
+ON CONFLICT (share_id, event, priority, alone, gates) DO NOTHING;
+
+-- name: tell
+-- These lanes hold so many runs more, the earliest of them with this rank. Not flushed: what a crash makes PostgreSQL
+-- forget, the sweep finds. Returns the lanes that are there; a lane that is gone is made anew by its sender. In one
+-- order, as above.
+UPDATE cgk.lanes l
+   SET arrivals = l.arrivals + told.runs, front = least(l.front, told.rank),
+       urgency = least(l.urgency, told.rank - make_interval(secs => %(step)s * (l.priority - 5))),
+       status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
+  FROM (SELECT l.id, given.runs, given.rank
+          FROM unnest(%(lane)s::bigint[], %(runs)s::int[], %(rank)s::timestamptz[]) AS given (lane, runs, rank)
+          JOIN cgk.lanes l ON l.id = given.lane
+         WHERE l.id = ANY(%(lane)s::bigint[]) AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+         ORDER BY l.id FOR UPDATE OF l) AS told
+ WHERE l.id = ANY(%(lane)s::bigint[]) AND l.id = told.id
+RETURNING l.id, l.status;
+
+-- name: lock
+-- One pass at a time. A statement of its own: the next one's snapshot has what the holder before has committed.
+SELECT pg_advisory_xact_lock(4216201003) IS NULL AS no, set_config('synchronous_commit', 'off', true);
+
+-- name: try_lock_if_none_waits
+-- The lock, unless somebody has it, or a run waits whose turn comes before those of this lane: there, in the queue, or at
+-- one of its gates.
+SELECT CASE WHEN l.status <> 'empty' OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'new')
+              OR EXISTS (SELECT FROM cgk.shares s WHERE s.queue = l.queue AND s.open_lanes > 0)
+              OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'full' AND w.waits_at = ANY(l.gates))
+              OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'closed' AND w.waits_at = ANY(l.gates))
+            THEN false ELSE pg_try_advisory_xact_lock(4216201003) END AS yes,
+       set_config('synchronous_commit', 'off', true)
+  FROM cgk.lanes l WHERE l.id = %(lane)s;
+
+-- name: lock_out_passes
+-- For those who lock several lanes: passes lock them in an order of their own. And for those who make lanes, so that no
+-- gate of theirs is pruned meanwhile.
+SELECT pg_advisory_xact_lock_shared(4216201003) IS NULL AS no;
+
+-- name: begin
+-- number: of this pass, and a slot that nobody gets.
+SELECT nextval('cgk.slot_numbers') AS number, extract(epoch FROM clock_timestamp())::float8 AS now;
+
+-- name: noted
+SELECT frontier, known, clocks FROM cgk.passes;
+
+-- name: note
+UPDATE cgk.passes SET frontier = %(frontier)s, known = %(known)s::bigint[], clocks = %(clocks)s::json, noted_at = now();
+
+-- name: note_slots
+UPDATE cgk.passes SET frontier = greatest(frontier, %(frontier)s), known = %(known)s::bigint[], noted_at = now();
+
+-- fragment: is_slot
+-- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
+slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')
+
+-- fragment: usage(noted)
+-- The slots that are held, with the gates at which they count: from the frontier on by jumping from slot to slot in
+-- their index, before it those that are known.
+WITH RECURSIVE fresh AS (
+    (SELECT first.slot, first.lane_id FROM {noted}, LATERAL (
+        SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot >= noted.frontier
+         ORDER BY slot, lane_id LIMIT 1) AS first)
+    UNION ALL
+    SELECT following.slot, following.lane_id FROM fresh, LATERAL (
+        SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot > fresh.slot
+         ORDER BY slot, lane_id LIMIT 1) AS following
+), taken AS (
+    SELECT slot, lane_id FROM fresh
+    UNION ALL
+    SELECT known.slot, r.lane_id FROM {noted}, unnest(noted.known) AS known (slot), LATERAL (
+        SELECT lane_id FROM cgk.runs WHERE {{is_slot}} AND slot = known.slot LIMIT 1) AS r
+)
+SELECT taken.slot, taken.lane_id, l.gates
+  FROM taken, LATERAL (SELECT gates FROM cgk.lanes WHERE id = taken.lane_id LIMIT 1) AS l
+
+-- name: usage
+{{usage((SELECT %(frontier)s::bigint AS frontier, %(known)s::bigint[] AS known) AS noted)}};
+
+-- name: usage_as_noted
+{{usage(cgk.passes AS noted)}};
+
+-- fragment: gate
+-- A gate as Python wants it. A bucket that was not used for a day is full, however long ago that was.
+g.id, g.at_once, g.lend_to, g.rate, g.period, g.burst,
+       extract(epoch FROM greatest(g.tat, clock_timestamp() - interval '1 day'))::float8 AS tat,
+       extract(epoch FROM g.opens_at)::float8 AS opens_at
+
+-- name: full_gates
+-- Gates at which lanes wait for a place, found by jumping from gate to gate; so many, beginning after one of them.
+-- One that is gone limits nothing any more.
+WITH RECURSIVE waited AS (
+    (SELECT waits_at FROM cgk.lanes WHERE status = 'full' AND waits_at > %(after)s ORDER BY waits_at LIMIT 1)
+    UNION ALL
+    SELECT following.waits_at FROM waited, LATERAL (
+        SELECT waits_at FROM cgk.lanes WHERE status = 'full' AND waits_at > waited.waits_at
+         ORDER BY waits_at LIMIT 1) AS following
+), few AS (SELECT waits_at FROM waited LIMIT %(limit)s)
+SELECT few.waits_at, {{gate}}
+  FROM few LEFT JOIN LATERAL (SELECT * FROM cgk.gates WHERE id = few.waits_at LIMIT 1) AS g ON true;
+
+-- name: due_gates
+-- Gates whose time has come.
+SELECT {{gate}} FROM cgk.gates g WHERE g.opens_at <= clock_timestamp() ORDER BY g.opens_at LIMIT %(limit)s;
+
+-- name: gates
+SELECT {{gate}} FROM cgk.gates g WHERE g.id = ANY(%(ids)s::bigint[]);
+
+-- name: gates_of_lane
+SELECT {{gate}}, extract(epoch FROM clock_timestamp())::float8 AS now
+  FROM cgk.lanes l JOIN cgk.gates g ON g.id = ANY(l.gates) WHERE l.id = %(lane)s;
+
+-- name: reopen
+-- full, closed, new → open: so many lanes of each gate, those with the least virtual time first, and the new ones. A
+-- share that had no open lane begins at the clock of its queue: nobody saves up. Returns how many each gate has let go.
+WITH chosen AS MATERIALIZED (
+    SELECT l.id, g.gate FROM unnest(%(gate)s::bigint[], %(room)s::int[]) AS g (gate, room), LATERAL (
+        (SELECT id FROM cgk.lanes WHERE status = 'full' AND waits_at = g.gate ORDER BY vkey LIMIT g.room)
+        UNION ALL
+        (SELECT id FROM cgk.lanes WHERE status = 'closed' AND waits_at = g.gate ORDER BY vkey LIMIT g.room)) AS l
+    UNION ALL
+    (SELECT id, NULL FROM cgk.lanes WHERE status = 'new' ORDER BY id LIMIT %(new)s)
+), opened AS (
+    UPDATE cgk.lanes l SET status = 'open', waits_at = NULL, vkey = NULL
+     WHERE l.id = ANY(ARRAY(SELECT id FROM chosen)) RETURNING l.share_id
+), counted AS MATERIALIZED (
+    SELECT share_id, count(*)::int AS lanes FROM opened GROUP BY share_id
+), passed AS (
+    UPDATE cgk.gates SET opens_at = NULL WHERE id = ANY(%(due)s::bigint[])
+), woken AS (
+    UPDATE cgk.shares s
+       SET open_lanes = s.open_lanes + counted.lanes,
+           vtime = CASE WHEN s.open_lanes = 0
+                        THEN greatest(s.vtime, coalesce((%(clocks)s::jsonb ->> s.queue)::float8, 0)) ELSE s.vtime END
+      FROM counted WHERE s.id = ANY(ARRAY(SELECT share_id FROM counted)) AND s.id = counted.share_id
+)
+SELECT gate, count(*)::int AS lanes FROM chosen GROUP BY gate;
+
+-- name: open_queues
+-- Queues with open lanes that are not paused, found by jumping; how many runs their living workers execute at once, and
+-- what is dispatched there and not claimed yet, by event and up to a limit.
+WITH RECURSIVE queues AS (
+    (SELECT queue FROM cgk.shares WHERE open_lanes > 0 ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT following.queue FROM queues, LATERAL (
+        SELECT queue FROM cgk.shares WHERE open_lanes > 0 AND queue > queues.queue ORDER BY queue LIMIT 1) AS following
+)
+SELECT q.queue, coalesce(w.processes, 0)::int AS processes,
+       ARRAY(SELECT r.event FROM cgk.runs r
+              WHERE r.state = 'pending' AND r.handed_over_at IS NOT NULL AND r.queue = q.queue LIMIT %(most)s) AS
+              unclaimed
+  FROM queues q LEFT JOIN LATERAL (
+       SELECT sum(coalesce(w.processes, 1)) AS processes FROM cgk.workers w
+        WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND q.queue = ANY(w.queues)) w ON true
+ WHERE NOT EXISTS (SELECT FROM cgk.paused_queues p WHERE p.queue = q.queue);
+
+-- name: candidates
+-- The open lanes of the shares that had least, each share's in their order; the fewer shares, the more lanes of each.
+-- floor: no share with an open lane has less. is_suspended: the lane's tenant is, so it is not to be open.
+WITH first AS MATERIALIZED (
+    SELECT id, vtime, weight, tenant_id FROM cgk.shares
+     WHERE queue = %(queue)s AND open_lanes > 0 AND vtime >= %(floor)s
+     ORDER BY vtime LIMIT %(shares)s
+), each AS MATERIALIZED (SELECT greatest(4, %(lanes)s / greatest(1, count(*))) AS lanes FROM first)
+SELECT s.id AS share, s.vtime, s.weight, l.id AS lane, l.event, l.gates, l.alone, l.front, l.arrivals, l.taken,
+       greatest(1, l.arrivals - l.taken) AS waiting,
+       EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0) AS is_suspended
+  FROM first s, each, LATERAL (
+       SELECT id, event, gates, alone, front, arrivals, taken FROM cgk.lanes
+        WHERE share_id = s.id AND status = 'open' ORDER BY urgency LIMIT each.lanes) AS l
+ ORDER BY s.vtime;
+
+-- name: slots
+-- The first of so many slots. Whoever calls this holds the lock.
+SELECT setval('cgk.slot_numbers', nextval('cgk.slot_numbers') + %(slots)s - 1) - %(slots)s + 1 AS first;
+
+-- name: settle_lanes
+-- Where they are after the pass. A lane that was told meanwhile is not empty, and holds perhaps a run before its front.
+UPDATE cgk.lanes l
+   SET status = CASE WHEN p.status = 'empty' AND l.arrivals <> p.arrivals THEN 'new' ELSE p.status END,
+       front = CASE WHEN l.arrivals = p.arrivals THEN p.front ELSE l.front END,
+       urgency = CASE WHEN l.arrivals = p.arrivals
+                      THEN p.front - make_interval(secs => %(step)s * (l.priority - 5)) ELSE l.urgency END,
+       taken = p.taken, waits_at = p.waits_at, vkey = p.vkey
+  FROM unnest(%(lane)s::bigint[], %(status)b::text[], %(front)s::timestamptz[], %(arrivals)s::bigint[],
+              %(taken)s::bigint[], %(waits_at)s::bigint[], %(vkey)s::float8[])
+       AS p (lane, status, front, arrivals, taken, waits_at, vkey)
+ WHERE l.id = ANY(%(lane)s::bigint[]) AND l.id = p.lane;
+
+-- name: settle_shares
+UPDATE cgk.shares s SET vtime = s.vtime + p.charge, open_lanes = s.open_lanes - p.closed
+  FROM unnest(%(share)s::bigint[], %(charge)s::float8[], %(closed)s::int[]) AS p (share, charge, closed)
+ WHERE s.id = ANY(%(share)s::bigint[]) AND s.id = p.share;
+
+-- name: settle_gates
+UPDATE cgk.gates g
+   SET tat = coalesce(to_timestamp(p.tat), g.tat), opens_at = coalesce(to_timestamp(p.opens_at), g.opens_at)
+  FROM unnest(%(gate)s::bigint[], %(tat)s::float8[], %(opens_at)s::float8[]) AS p (gate, tat, opens_at)
+ WHERE g.id = ANY(%(gate)s::bigint[]) AND g.id = p.gate;
+
+-- name: forget_strayed
+-- closed → new, where the gate is gone or has no time at which it opens any more.
+WITH RECURSIVE waited AS (
+    (SELECT waits_at FROM cgk.lanes WHERE status = 'closed' ORDER BY waits_at LIMIT 1)
+    UNION ALL
+    SELECT following.waits_at FROM waited, LATERAL (
+        SELECT waits_at FROM cgk.lanes WHERE status = 'closed' AND waits_at > waited.waits_at
+         ORDER BY waits_at LIMIT 1) AS following
+), strayed AS (
+    SELECT waits_at FROM waited WHERE (SELECT opens_at FROM cgk.gates WHERE id = waits_at) IS NULL
+)
+UPDATE cgk.lanes SET status = 'new', waits_at = NULL, vkey = NULL
+ WHERE status = 'closed' AND waits_at = ANY(ARRAY(SELECT waits_at FROM strayed));
+
+-- name: sweep
+-- Tells lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or
+-- PostgreSQL forgot it, or their tenant was suspended. Jumps from lane to lane in the runs' index; so many, beginning
+-- after one of them. Returns the last of them, how many were told, and those that are gone.
+WITH RECURSIVE holding AS (
+    (SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id, rank LIMIT 1)
+    UNION ALL
+    SELECT following.lane_id, following.rank FROM holding, LATERAL (
+        SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > holding.lane_id
+         ORDER BY lane_id, rank LIMIT 1) AS following
+), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), told AS (
+    UPDATE cgk.lanes l
+       SET arrivals = l.arrivals + CASE l.status WHEN 'empty' THEN 100 ELSE 1 END, front = least(l.front, few.rank),
+           urgency = least(l.urgency, few.rank - make_interval(secs => %(step)s * (l.priority - 5))),
+           status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
+      FROM few
+     WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
+       AND (l.status = 'empty' OR l.front > few.rank)
+       AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = l.tenant_id AND t.status = 'suspended' OFFSET 0)
+    RETURNING l.id
+)
+SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,
+       (SELECT count(*) FROM told) AS told,
+       ARRAY(SELECT lane_id FROM few
+              WHERE NOT EXISTS (SELECT FROM cgk.lanes l WHERE l.id = few.lane_id OFFSET 0)) AS gone;
+
+-- name: prune_lanes
+-- Lanes that no process knows any more, and that hold no run and count no slot; so many. Returns their gates.
+DELETE FROM cgk.lanes WHERE id IN (
+    SELECT l.id FROM cgk.lanes l
+     WHERE l.status = 'empty' AND l.used_at < now() - interval '1 day'
+       AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.lane_id = l.id AND r.state = 'held')
+       AND NOT EXISTS (SELECT FROM (SELECT lane_id FROM cgk.runs WHERE {{is_slot}}) r WHERE r.lane_id = l.id)
+     LIMIT %(limit)s)
+RETURNING gates;
+
+-- name: prune_gates
+-- Those of these gates that no lane has any more; a bucket that is not full is still needed.
+DELETE FROM cgk.gates g
+ WHERE g.id = ANY(%(gates)s::bigint[]) AND g.tat <= now() AND (g.opens_at IS NULL OR g.opens_at <= now())
+   AND NOT EXISTS (SELECT FROM (SELECT unnest(gates) AS gate FROM cgk.lanes) l WHERE l.gate = g.id);

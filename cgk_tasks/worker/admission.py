@@ -1,0 +1,109 @@
+"""The leader's passes: a thread that admits runs while lanes wait, and publishes them.
+
+A leader that dies between the two leaves runs that were dispatched and are in no message; the dispatcher finds them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+import structlog
+
+from cgk_tasks.admission.passes import Passes
+from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.broker.envelope import packet_message
+from cgk_tasks.broker.packets import run_times
+from cgk_tasks.broker.publisher import get_patient_publisher
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import BrokerError, CgkTasksError
+from cgk_tasks.recurring import RecurringWarning
+from cgk_tasks.runs.models import Dispatch
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.worker.limited import hold_unpublished
+from cgk_tasks.worker.missing_tables import MissingTables
+
+SQL = statements("admission")
+log = structlog.get_logger("cgk_tasks.admission")
+
+_SWEEP_SECONDS = 1.0
+_PRUNE_SECONDS = 3600.0
+_IDLE_SECONDS = 0.1
+"""How often an idle leader looks whether a lane was told of something."""
+_WITHOUT_LIMITS_SECONDS = 1.0
+_OF_THE_WAIT = 0.1
+"""Lanes at full gates may wait for hours: who has waited for long waits so much longer, and no more."""
+
+
+class Admission(threading.Thread):
+    """Makes passes as long as this worker leads. Survives anything that PostgreSQL or the broker does."""
+
+    def __init__(self, leads: Callable[[], bool], tables: MissingTables) -> None:
+        super().__init__(name="cgk-admission", daemon=True)
+        self._leads = leads
+        self._tables = tables
+        self._passes = Passes(run_times().mean_seconds)
+        self._interval = get_settings().admit_interval_seconds
+        self._admitted_at = 0.0
+        self._stopping = threading.Event()
+        self._sweep_at = self._prune_at = 0.0
+        self._unavailable = RecurringWarning(log, "admission_unavailable", "admission_available")
+
+    def run(self) -> None:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            pause = _IDLE_SECONDS
+            try:
+                if self._leads() and SWITCH.current().is_on:
+                    pause = self.turn()
+                self._unavailable.is_over()
+            except (psycopg.Error, CgkTasksError) as exc:
+                if not self._tables.explains(exc):
+                    self._unavailable.warn(reason=str(exc).strip())
+            except Exception:
+                log.exception("admission_failed")
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(timeout=10)
+
+    def turn(self) -> float:
+        """Make a pass if lanes wait. Returns how long to wait before the next one."""
+        with autocommit() as connection:
+            found = fetch(connection, SQL["lanes_wait"])[0]
+        if not found["are_limits_known"]:
+            return _WITHOUT_LIMITS_SECONDS
+        if time.monotonic() >= self._sweep_at:
+            self._passes.sweep()
+            self._sweep_at = time.monotonic() + _SWEEP_SECONDS
+            if time.monotonic() >= self._prune_at and not self._passes.prune():
+                self._prune_at = time.monotonic() + _PRUNE_SECONDS
+        if get_patient_publisher().rests:
+            return _IDLE_SECONDS
+        if not found["yes"]:
+            return self._pause()
+        admitted = self._passes.make()
+        if admitted.packets:
+            _publish(admitted.packets)
+            self._admitted_at = time.monotonic()
+            return 0.0 if admitted.is_limited else self._interval
+        return self._pause()
+
+    def _pause(self) -> float:
+        """Nothing could start. What comes next, or ends, may be as far away as what came last."""
+        waited = time.monotonic() - self._admitted_at
+        return max(self._interval, min(_IDLE_SECONDS, _OF_THE_WAIT * waited))
+
+
+def _publish(packets: list[list[Dispatch]]) -> None:
+    publisher = get_patient_publisher()
+    try:
+        publisher.publish([packet_message(packet) for packet in packets])
+    except BrokerError as exc:
+        runs = [run.id for packet in packets for run in packet]
+        publisher.postponed.warn(len(runs), reason=str(exc))
+        hold_unpublished(runs)
+    else:
+        publisher.postponed.is_over()

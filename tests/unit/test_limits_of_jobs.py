@@ -1,0 +1,60 @@
+"""What `define_job(limits=...)` refuses, and what `concurrency=` stands for."""
+
+import pytest
+
+from cgk_tasks import AtOnce, Throttle, define_job
+from cgk_tasks.admission.rules import RateLimit
+from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.events import TenantEvent
+from cgk_tasks.jobs.registry import are_limits_declared, find_job, remove_job
+
+
+class Limited(TenantEvent, event="test.limited"):
+    shop_id: str = ""
+
+
+class Unrecorded(TenantEvent, event="test.limited.unrecorded", durable=False):
+    pass
+
+
+@pytest.fixture
+def define():
+    """Defines a job with these options, for one test, and returns it."""
+
+    def make(**options):
+        define_job("test-limited-job", **{"event": Limited} | options)(lambda _ctx: None)
+        return find_job("test-limited-job")
+
+    yield make
+    remove_job("test-limited-job")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limits": [AtOnce(1, key="shop_id")]}, "Use a field as the payload has it: shopId, tenantId."),
+        ({"limits": [RateLimit(5, every=60)]}, "is no limit. Use AtOnce or Throttle."),
+        ({"limits": [5]}, "5 is no limit. Use AtOnce or Throttle."),
+        ({"limits": AtOnce(5)}, "limits must be a list, not AtOnce("),
+        ({"limits": [AtOnce(1), AtOnce(2)]}, "two rules of the kind AtOnce"),
+        ({"limits": [AtOnce(1)], "concurrency": 2}, "two rules of the kind AtOnce"),
+        ({"event": Unrecorded, "limits": [AtOnce(1)]}, "runs of test.limited.unrecorded are not recorded"),
+        ({"concurrency": 0}, "must be a whole number from 1, not 0"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused_at_import(define, options, said):
+    with pytest.raises(ConfigurationError) as refused:
+        define(**options)
+    assert said in str(refused.value)
+
+
+def test_concurrency_is_a_limit_of_runs_at_once(define):
+    assert define(concurrency=3, limits=[Throttle(5, every=1)]).limits == (AtOnce(3), Throttle(5, every=1))
+
+
+def test_a_process_knows_whether_any_of_its_jobs_is_limited(define):
+    before = are_limits_declared()
+    define(limits=[AtOnce(1)])
+    during = are_limits_declared()
+    remove_job("test-limited-job")
+    assert (during, are_limits_declared()) == (True, before)

@@ -1,0 +1,67 @@
+"""Indexes of the open runs that a migration leaves to be made beside running workers."""
+
+import threading
+
+import psycopg
+import pytest
+
+from cgk_tasks import migrations
+from cgk_tasks.admission.switch import Switch
+from cgk_tasks.migrations import apply, indexes
+from tests.support.waiting import wait_until
+
+BEING_MADE = "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = 'cgk.runs'::regclass"
+
+
+@pytest.fixture
+def connection(database):
+    migrations.migrate()
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+def test_migrating_makes_them_all(connection):
+    assert indexes.are_made()
+
+
+def test_one_that_is_missing_is_made_by_the_next_migrate(connection):
+    connection.execute("DROP INDEX cgk.runs_in_lane")
+    assert not apply.is_usable(apply.newest())
+    migrations.migrate()
+    assert apply.is_usable(apply.newest())
+
+
+def test_one_that_was_left_invalid_is_made_anew(connection):
+    connection.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'cgk.runs_in_slot'::regclass"
+    )  # as an interrupted CREATE INDEX CONCURRENTLY leaves it
+    migrations.migrate()
+    assert indexes.are_made()
+
+
+def test_limits_are_left_to_redis_until_the_tables_and_their_indexes_are_there(database):
+    migrations.migrate("0016")
+    before = Switch().has_lanes
+    migrations.migrate()
+    after = Switch().has_lanes
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP INDEX cgk.runs_in_lane")
+    assert (before, after, Switch().has_lanes) == (False, True, False)
+
+
+@pytest.mark.slow
+def test_sends_go_on_and_who_comes_second_waits_while_one_is_made_behind_a_long_transaction(connection, database):
+    connection.execute("DROP INDEX cgk.runs_in_lane")
+    both = [threading.Thread(target=indexes.make) for _ in range(2)]
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE cgk.runs IN ROW EXCLUSIVE MODE")  # as an INSERT that is not committed yet
+        for thread in both:
+            thread.start()
+        wait_until(lambda: connection.execute(BEING_MADE).fetchone()[0], what="the index is being made")
+        with psycopg.connect(database) as sender:
+            sender.execute("SET LOCAL lock_timeout = '1s'")
+            sender.execute("LOCK TABLE cgk.runs IN ROW EXCLUSIVE MODE")
+        assert all(thread.is_alive() for thread in both)
+    for thread in both:
+        thread.join(30)
+    assert indexes.are_made()
