@@ -57,6 +57,11 @@ def new_run_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def first_run_id(moment: datetime) -> str:
+    """The least id that a run can have which is made at this moment."""
+    return str(uuid.UUID(int=int(moment.timestamp() * 1000) << 80))
+
+
 def run_id_of(task_id: str) -> str:
     """The run id of a Celery task id: the id itself if it is a UUID, else one derived from it (always the same)."""
     try:

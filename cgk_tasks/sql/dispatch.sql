@@ -122,6 +122,14 @@ DELETE FROM cgk.discarded_runs WHERE closed_at < now() - make_interval(days => %
 SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
  WHERE i.inhparent = to_regclass(%(table)s) ORDER BY 1;
 
+-- name: is_there
+SELECT to_regclass(%(table)s) IS NOT NULL AS yes;
+
+-- name: has_runs_between
+-- Whether a run is on record, open or closed, whose id is among these.
+SELECT EXISTS (SELECT FROM cgk.runs WHERE id >= %(begin)s::uuid AND id < %(end)s::uuid)
+    OR EXISTS (SELECT FROM cgk.run_history WHERE id >= %(begin)s::uuid AND id < %(end)s::uuid) AS yes;
+
 -- name: run_times
 SELECT event, mean_seconds FROM cgk.run_times;
 
