@@ -59,6 +59,9 @@ _HOMES = {
     "cgk_tasks.jobs.rate_limit": ("create_rate_limiter",),
     "cgk_tasks.jobs.retry": ("RetryConfig",),
     "cgk_tasks.worker.handler": ("create_job_handler",),
+    "cgk_tasks.workflows.async_context": ("AsyncWorkflowContext",),
+    "cgk_tasks.workflows.context": ("WorkflowContext",),
+    "cgk_tasks.workflows.define": ("define_workflow",),
     "cgk_tasks.tenancy": (
         "Tenant", "active_tenants", "current_tenant", "platform_context", "tenant_cache", "tenant_context",
         "tenant_session", "tenant_storage_path",

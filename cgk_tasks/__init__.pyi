@@ -92,5 +92,8 @@ from cgk_tasks.tenancy import tenant_context as tenant_context
 from cgk_tasks.tenancy import tenant_session as tenant_session
 from cgk_tasks.tenancy import tenant_storage_path as tenant_storage_path
 from cgk_tasks.worker.handler import create_job_handler as create_job_handler
+from cgk_tasks.workflows.async_context import AsyncWorkflowContext as AsyncWorkflowContext
+from cgk_tasks.workflows.context import WorkflowContext as WorkflowContext
+from cgk_tasks.workflows.define import define_workflow as define_workflow
 
 __version__: str

@@ -32,6 +32,12 @@ GROUPS = [
         """,
     ),
     (
+        "Workflows",
+        """
+        define_workflow WorkflowContext AsyncWorkflowContext
+        """,
+    ),
+    (
         "Middleware",
         """
         compose_middleware create_job_handler with_error_classification with_idempotency with_logging

@@ -42,10 +42,12 @@ from cgk_tasks.jobs.registry import Job, find_job, jobs_for
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
+from cgk_tasks.runs.steps import Suspension
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import interruption
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
+from cgk_tasks.workflows.memory import MemoryRecord
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -67,6 +69,7 @@ class _Run:
     job: Job | None
     children: list[_Run] = field(default_factory=list)
     cursor: Any = None
+    steps: MemoryRecord = field(default_factory=MemoryRecord)
 
     @property
     def is_waiting(self) -> bool:
@@ -321,7 +324,7 @@ class LocalProvider:
             max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
             started_at=status.started_at, scheduled_for=status.scheduled_for,
             has_database=settings.database_url is not None,
-            cursor=run.cursor, save_cursor=partial(_save_cursor, run),
+            cursor=run.cursor, save_cursor=partial(_save_cursor, run), step_record=run.steps,
         )  # fmt: skip
         return run_attempt(Attempt(job, ctx, commit, status.max_attempts, _trying_since(status), interpret=interpret))
 
@@ -334,12 +337,25 @@ class LocalProvider:
             self._close(run, "failed", error_code=outcome.error_code)
         elif outcome.kind == "cancelled" or run.status.cancel_requested_at is not None:
             self._close(run, "cancelled")
+        elif outcome.suspension is not None:
+            self._suspend(run, outcome.kind, outcome.suspension)
         else:
+            if outcome.kind == "retry":
+                run.steps.note_failure()
             due = datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds)
             refund = 1 if outcome.kind == "snooze" else 0
             run.status = replace(run.status, state="retrying", run_at=due, attempt=run.status.attempt - refund)
             self._queue.look_at(due, run.status.id)
             self._changed.notify_all()
+
+    def _suspend(self, run: _Run, kind: str, suspension: Suspension) -> None:
+        """A workflow waits, or a step of it is tried again."""
+        due = run.steps.suspend(suspension)
+        state: State = "scheduled" if kind == "suspended" else "retrying"
+        run.status = replace(run.status, state=state, run_at=due, expires_at=None)
+        if due is not None:
+            self._queue.look_at(due, run.status.id)
+        self._changed.notify_all()
 
     def _close(self, run: _Run, state: State, *, result: Any = None, error_code: str | None = None) -> None:
         run.status = replace(run.status, state=state, result=result, error_code=error_code, closed_at=datetime.now(UTC))

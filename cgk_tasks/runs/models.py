@@ -28,7 +28,7 @@ TRANSITIONS: Mapping[State, tuple[State, ...]] = {
     "scheduled": ("pending", "held", "cancelled", "expired"),
     "pending": ("running", "held", "cancelled", "expired"),
     "held": ("pending", "scheduled", "cancelled", "expired"),
-    "running": ("completed", "failed", "cancelled", "unhandled", "retrying", "pending", "held"),
+    "running": ("completed", "failed", "cancelled", "unhandled", "retrying", "pending", "held", "scheduled"),
     "retrying": ("pending", "held", "cancelled", "expired"),
 }
 """What a run goes on to from each open state, as the statements in sql/ do it. Nothing leaves a closed one."""

@@ -323,6 +323,18 @@ UPDATE cgk.runs r
    AND r.cancel_requested_at IS NULL
 RETURNING r.id::text;
 
+-- name: suspend
+-- running → scheduled: a workflow waits, and no worker holds its run. It is due when the first of its waits is over, if one
+-- has an end. deferral: what it waits for. A run that has begun does not expire any more. A cancelled one is not suspended.
+UPDATE cgk.runs
+   SET state = 'scheduled',
+       run_at = (SELECT min(coalesce(until, now() + make_interval(secs => delay_seconds), 'infinity'))
+                   FROM unnest(%(until)b::timestamptz[], %(delay_seconds)b::float8[]) AS wait (until, delay_seconds)),
+       job = coalesce(%(job)s, job), sealed_deferral = %(sealed_deferral)s, expires_at = NULL,
+       worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
+ WHERE {{owned}} AND cancel_requested_at IS NULL
+RETURNING id::text;
+
 -- name: runs_to_reclaim
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
 -- last two. begun_once: whether its job has begun and must not run twice. Before the last step of an upgrade there is no

@@ -38,6 +38,7 @@ from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 from cgk_tasks.worker.recorder import Follow, Recorder
+from cgk_tasks.worker.steps import RunSteps
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -193,6 +194,7 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
         scheduled_for=run.scheduled_for,
         cursor=cursor,
         save_cursor=partial(recorder.save_cursor, run),
+        step_record=RunSteps(run),
     )
     return attempt(task, run, jobs[0], ctx, recorder)
 
@@ -211,7 +213,8 @@ def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: 
     count_attempt(run, outcome, made.seconds)
     if run_log.lines is not None or run_log.left_out:
         # By the record's own number: an attempt whose process died has one too, and may have left lines.
-        recorder.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze", "interrupted"} and run.attempt == 1)
+        goes_on = outcome.kind in {"retry", "snooze", "suspended", "interrupted"}
+        recorder.keep_log(run_log, is_last=not goes_on and run.attempt == 1)
     return None if outcome.kind in {"completed", "interrupted"} else outcome.exception
 
 

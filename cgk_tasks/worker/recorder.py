@@ -11,12 +11,13 @@ import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StoreError
+from cgk_tasks.errors import JobLostError, LostRunError, OutcomeNotRecordedError, RunCancelledError
 from cgk_tasks.flow.accept import publish, unit_of_work
-from cgk_tasks.runs import ends, log_writing, logs, store, tracing
+from cgk_tasks.runs import ends, log_writing, logs, steps, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
+from cgk_tasks.runs.steps import Memo, Suspension, Wait
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
@@ -25,6 +26,7 @@ from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
+from cgk_tasks.worker.steps import fence_of
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.registry import Job
@@ -40,10 +42,6 @@ _MOST_NOT_RECORDED = 3
 
 _MIGRATION_SECONDS = 30.0
 """A run that needs a migration is looked at again after so long."""
-
-
-class LostRunError(StoreError):
-    """The run was taken from this attempt while it ran: what it wrote with ctx.db is rolled back."""
 
 
 class _RefusedError(Exception):
@@ -157,6 +155,8 @@ class Recorder:
         if outcome.kind == "failed":
             self.close_failed(run, attempt.job.id, outcome)
             return outcome
+        if outcome.kind == "suspended" and outcome.suspension is not None:
+            return self._suspend(run, attempt, outcome, outcome.suspension)
         return self._go_on_later(run, attempt, outcome)
 
     def _refused(self, attempt: Attempt, exc: BaseException) -> Outcome:
@@ -270,7 +270,39 @@ class Recorder:
         elif outcome.kind in {"cancelled", "interrupted"}:
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = replace(back, state="pending", refund=1)
-        return outcome if self._put_back([back]) else self._not_ours(run, attempt, outcome)
+        memos = _memos_of(attempt, outcome)
+        put_back = self._put_back_with(run, back, memos) if memos else self._put_back([back])
+        return outcome if put_back else self._not_ours(run, attempt, outcome)
+
+    def _suspend(self, run: Claimed, attempt: Attempt, outcome: Outcome, suspension: Suspension) -> Outcome:
+        """A workflow waits: no worker holds it any more."""
+        wait = Wait(suspension.memos, attempt.job.id, suspension.deferral)
+
+        def write(connection: AnyConnection) -> bool:
+            return steps.suspend(connection, fence_of(run), wait)
+
+        return outcome if self._all_or_nothing(write) else self._not_ours(run, attempt, outcome)
+
+    def _put_back_with(self, run: Claimed, back: PutBack, memos: Sequence[Memo]) -> bool:
+        """The run goes on later, with what it has to remember of the failure."""
+
+        def write(connection: AnyConnection) -> bool:
+            kept = steps.keep(connection, fence_of(run), memos)
+            return kept and bool(ends.put_back(connection, self._worker_id, [back]))
+
+        return self._all_or_nothing(write)
+
+    def _all_or_nothing(self, write: Callable[[AnyConnection], bool]) -> bool:
+        """A transaction that is rolled back where `write` says that the run is not this attempt's."""
+
+        def attempt() -> bool:
+            with postgres.transaction() as connection:
+                done = write(connection)
+                if not done:
+                    raise psycopg.Rollback
+            return done
+
+        return postgres.retry_while_unavailable(attempt, self._patience)
 
     def _not_ours(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         """The record did not let the run go on: it was cancelled, or it is not this attempt's as things stand.
@@ -405,6 +437,14 @@ class Recorder:
         except psycopg.Error as exc:
             # What a crash undid runs again; what is still there has ended.
             log.warning("flush_failed", reason=str(exc).strip())
+
+
+def _memos_of(attempt: Attempt, outcome: Outcome) -> Sequence[Memo]:
+    """What the run remembers of an attempt after which it goes on later."""
+    if outcome.suspension is not None:
+        return outcome.suspension.memos
+    record = attempt.ctx.step_record
+    return [record.at_failure] if outcome.kind == "retry" and record is not None and record.at_failure else ()
 
 
 def _of_child(parents: T, default: T, jobs: T | None) -> T:

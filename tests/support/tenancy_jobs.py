@@ -16,12 +16,11 @@ from cgk_tasks import (
     tenant_context,
     tenant_storage_path,
 )
-from cgk_tasks.errors import IdempotencyConflictError, TenantError
+from cgk_tasks.errors import IdempotencyConflictError, LostRunError, TenantError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import tenant_session
 from cgk_tasks.tenancy.context import find_current_tenant
-from cgk_tasks.worker.recorder import LostRunError
 
 ONCE = RetryConfig(max_attempts=1)
 

@@ -1,0 +1,58 @@
+"""Steps in memory: for the local provider, and for runs that nobody keeps a record of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cgk_tasks.runs.steps import Memo, Suspension
+from cgk_tasks.sql.clock import known_now
+
+if TYPE_CHECKING:
+    from cgk_tasks.tenancy.database import TenantSession
+
+
+class MemoryRecord:
+    """The steps of one run. now: what time it is."""
+
+    def __init__(self, now: Callable[[], datetime] = known_now) -> None:
+        self.at_failure: Memo | None = None
+        self._now = now
+        self._memos: dict[tuple[str, int], Memo] = {}
+        self._lock = threading.Lock()
+
+    def load(self) -> Sequence[Memo]:
+        with self._lock:
+            now, memos = self._now(), sorted(self._memos.values(), key=lambda memo: memo.place)
+        return [replace(memo, is_due=memo.until is not None and memo.until <= now) for memo in memos]
+
+    def keep(self, memo: Memo, begin: Memo | None = None, session: TenantSession | None = None) -> Memo:
+        if session is not None:
+            session.commit()
+        self._write([memo] if begin is None else [begin, memo])
+        return self._memos[memo.name, memo.nth]
+
+    def _write(self, memos: Sequence[Memo]) -> None:
+        with self._lock:
+            now = self._now()
+            for memo in memos:
+                known = self._memos.get((memo.name, memo.nth))
+                if known is not None and known.is_over:
+                    continue
+                until = memo.until if memo.delay_seconds is None else now + timedelta(seconds=memo.delay_seconds)
+                begun_at = now if known is None else known.begun_at
+                self._memos[memo.name, memo.nth] = replace(memo, until=until, delay_seconds=None, begun_at=begun_at)
+
+    def suspend(self, suspension: Suspension) -> datetime | None:
+        """Keep what a leg left. Returns when the run goes on; None for never."""
+        self._write(suspension.memos)
+        times = [self._memos[memo.name, memo.nth].until for memo in suspension.memos if memo.kind != "begin"]
+        return min((time for time in times if time is not None), default=None)
+
+    def note_failure(self) -> None:
+        """A leg has failed outside of any step, and another one follows."""
+        if self.at_failure is not None:
+            self._write([self.at_failure])

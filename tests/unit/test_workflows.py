@@ -1,0 +1,607 @@
+"""Workflows without a server: steps are done once, waits end a leg, and changed code is found."""
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import BaseModel
+
+from cgk_tasks import SendOptions
+from cgk_tasks.client.local import LocalProvider
+from cgk_tasks.config import use_settings
+from cgk_tasks.errors import (
+    ConfigurationError,
+    PermanentError,
+    RetryLater,
+    StepFailedError,
+    TransientError,
+    WorkflowChangedError,
+)
+from cgk_tasks.events import TenantEvent
+from cgk_tasks.jobs.registry import remove_job
+from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.workflows.define import define_workflow
+from tests.support.legs import Legs
+from tests.support.waiting import wait_until
+
+THRICE = RetryConfig(max_attempts=3, initial_delay=10, jitter=False, backoff="fixed")
+
+
+class Walk(TenantEvent, event="test.walk"):
+    label: str = ""
+
+
+@pytest.fixture(autouse=True)
+def without_servers(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith(("CGK_", "JOB"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    use_settings(None)
+    yield
+    use_settings(None)
+
+
+@pytest.fixture
+def define():
+    """Defines `walk` from a function, and returns its run."""
+
+    def define(function, **options):
+        define_workflow("walk", event=Walk, **options)(function)
+        return Legs("walk", Walk(tenant_id="acme", label="first"))
+
+    yield define
+    remove_job("walk")
+
+
+@pytest.fixture
+def done():
+    return []
+
+
+def note(done):
+    """A function for steps: notes that it was called."""
+
+    def did(what):
+        done.append(what)
+        return what
+
+    return did
+
+
+# Steps
+
+
+def test_a_workflow_returns_what_its_function_returns(define):
+    legs = define(lambda wf: {"label": wf.payload.label, "tenant": wf.tenant_id, "version": wf.version})
+    assert legs.run().value == {"label": "first", "tenant": "acme", "version": 1}
+
+
+def test_a_step_is_done_once_however_many_legs_there_are(define, done):
+    did = note(done)
+
+    def walk(wf):
+        first = wf.step("first", did, 1)
+        wf.sleep("a", 60)
+        wf.sleep("b", 60)
+        return first + wf.step("second", did, 2)
+
+    legs = define(walk)
+    assert (legs.run().value, done, legs.kinds) == (3, [1, 2], ["suspended", "suspended", "completed"])
+
+
+def test_calls_of_one_name_in_a_loop_are_steps_of_their_own(define, done):
+    did = note(done)
+
+    def walk(wf):
+        got = [wf.step("send", did, number) for number in range(3)]
+        wf.sleep("pause", 1)
+        return got
+
+    legs = define(walk)
+    assert (legs.run().value, done) == ([0, 1, 2], [0, 1, 2])
+
+
+class Account(BaseModel):
+    name: str
+    opened: datetime
+
+
+@dataclass
+class Charge:
+    amount: int
+
+
+def open_account(name: str) -> Account:
+    return Account(name=name, opened=datetime(2026, 1, 2, tzinfo=UTC))
+
+
+def charge() -> list[Charge]:
+    return [Charge(3)]
+
+
+def test_a_result_is_read_as_the_type_that_its_function_returns(define):
+    def walk(wf):
+        account, charges = wf.step("open", open_account, "ada"), wf.step("charge", charge)
+        wf.sleep("pause", 1)
+        return [account.opened.year, charges[0].amount]
+
+    assert define(walk).run().value == [2026, 3]
+
+
+def test_the_first_leg_gets_what_a_later_one_reads(define):
+    seen = []
+
+    def walk(wf):
+        seen.append(wf.step("pair", lambda: (1, 2)))
+        wf.sleep("pause", 1)
+
+    define(walk).run()
+    assert seen == [[1, 2], [1, 2]]
+
+
+def lies() -> int:
+    return "many"
+
+
+def test_a_result_that_is_not_what_its_function_says_fails_the_step(define):
+    legs = define(lambda wf: wf.step("lies", lies))
+    outcome = legs.run()
+    assert (outcome.kind, outcome.error_code) == ("failed", "INVALID_RESULT")
+
+
+def test_a_result_that_is_too_large_fails_the_step(define, monkeypatch):
+    monkeypatch.setenv("CGK_MAX_RESULT_BYTES", "100")
+    use_settings(None)
+    assert define(lambda wf: wf.step("large", lambda: "x" * 200)).run().error_code == "RESULT_TOO_LARGE"
+
+
+def test_the_time_and_a_uuid_are_the_same_in_all_legs(define):
+    seen = []
+
+    def walk(wf):
+        seen.append((wf.now(), wf.uuid(), wf.uuid()))
+        wf.sleep("pause", 1)
+
+    define(walk).run()
+    assert seen[0] == seen[1]
+    assert seen[0][1] != seen[0][2]
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "$now", "x" * 201, 7, None])
+def test_what_cannot_be_a_name_is_refused(define, name):
+    outcome = define(lambda wf: wf.step(name, int), retry=RetryConfig(max_attempts=1)).run()
+    assert isinstance(outcome.exception, ConfigurationError)
+
+
+def test_a_step_inside_of_a_step_is_refused(define):
+    legs = define(lambda wf: wf.step("outer", lambda: wf.step("inner", int)), retry=RetryConfig(max_attempts=1))
+    assert "inside of the step 'outer'" in legs.run().exception.message
+
+
+def test_the_database_session_belongs_to_a_step(define):
+    with pytest.raises(ConfigurationError, match="outside of a step"):
+        raise define(lambda wf: wf.db, retry=RetryConfig(max_attempts=1)).run().exception
+
+
+def test_a_run_of_too_many_steps_fails(define, monkeypatch):
+    monkeypatch.setenv("CGK_MAX_STEPS", "5")
+    use_settings(None)
+    legs = define(lambda wf: [wf.step("again", int) for _ in range(6)])
+    assert (legs.run().error_code, len(legs.steps)) == ("TOO_MANY_STEPS", 5)
+
+
+# Waits
+
+
+def test_a_sleep_ends_the_leg_until_its_time_has_come(define):
+    legs = define(lambda wf: wf.sleep("trial", timedelta(days=14)))
+    begun = legs.now
+    assert (legs.leg().kind, legs.due) == ("suspended", begun + timedelta(days=14))
+    legs.now += timedelta(days=13)
+    assert (legs.leg().kind, legs.due) == ("suspended", begun + timedelta(days=14))
+    legs.now += timedelta(days=1)
+    assert legs.leg().kind == "completed"
+
+
+def test_a_sleep_until_a_time_lasts_until_then(define):
+    moment = datetime(2026, 12, 24, tzinfo=UTC)
+    legs = define(lambda wf: wf.sleep_until("christmas", moment))
+    legs.leg()
+    assert legs.due == moment
+
+
+@pytest.mark.parametrize("duration", [-1, float("nan"), float("inf"), "soon", None])
+def test_what_is_no_duration_is_refused(define, duration):
+    with pytest.raises(ConfigurationError, match="cannot last"):
+        raise define(lambda wf: wf.sleep("pause", duration), retry=RetryConfig(max_attempts=1)).run().exception
+
+
+def test_a_time_without_a_zone_is_refused(define):
+    legs = define(lambda wf: wf.sleep_until("a", datetime(2027, 1, 1)), retry=RetryConfig(max_attempts=1))  # noqa: DTZ001
+    with pytest.raises(ConfigurationError, match="aware datetime"):
+        raise legs.run().exception
+
+
+def test_a_wait_is_no_exception_that_a_workflow_would_swallow(define, done):
+    def walk(wf):
+        try:
+            wf.sleep("pause", 1)
+        except Exception:
+            done.append("swallowed")
+
+    legs = define(walk)
+    legs.run()
+    assert (legs.kinds, done) == (["suspended", "completed"], [])
+
+
+def test_a_workflow_that_catches_everything_waits_all_the_same(define, done):
+    did = note(done)
+
+    def walk(wf):
+        with contextlib.suppress(BaseException):
+            wf.sleep("pause", 1)
+        wf.step("after", did, 1)
+
+    legs = define(walk)
+    legs.run()
+    assert (legs.kinds, done) == (["suspended", "completed"], [1])
+
+
+# Errors
+
+
+def fails(times, error=TransientError):
+    def call():
+        call.calls += 1
+        if call.calls <= times:
+            raise error("no luck")
+        return call.calls
+
+    call.calls = 0
+    return call
+
+
+def test_a_step_that_fails_is_tried_again_by_its_own_policy(define, done):
+    did, shaky = note(done), fails(2)
+
+    def walk(wf):
+        wf.step("before", did, 1)
+        return wf.step("shaky", shaky, retry=THRICE)
+
+    legs = define(walk)
+    outcome = legs.run()
+    assert (outcome.value, legs.kinds, done) == (3, ["retry", "retry", "completed"], [1])
+    assert [one.delay_seconds for one in legs.outcomes[:2]] == [10, 10]
+
+
+def test_waits_do_not_use_up_the_attempts_of_a_step(define):
+    shaky = fails(2)
+
+    def walk(wf):
+        for _ in range(5):
+            wf.sleep("pause", 1)
+        return wf.step("shaky", shaky, retry=THRICE)
+
+    assert define(walk).run().value == 3
+
+
+def test_a_step_without_attempts_left_fails_the_run_with_its_code(define):
+    legs = define(lambda wf: wf.step("shaky", fails(9, lambda text: TransientError(text, "BANK_CLOSED")), retry=THRICE))
+    outcome = legs.run()
+    assert (outcome.kind, outcome.error_code, legs.kinds) == ("failed", "BANK_CLOSED", ["retry", "retry", "failed"])
+    assert isinstance(outcome.exception, StepFailedError)
+
+
+def test_an_error_that_no_retry_cures_fails_the_step_at_once(define):
+    legs = define(lambda wf: wf.step("gone", fails(9, PermanentError), retry=THRICE))
+    assert (legs.run().kind, len(legs.outcomes)) == ("failed", 1)
+
+
+def test_a_step_that_has_failed_fails_alike_in_later_legs(define, done):
+    did = note(done)
+
+    def walk(wf):
+        try:
+            wf.step("pay", fails(9, PermanentError))
+        except StepFailedError as failed:
+            wf.sleep("pause", 1)
+            wf.step("excuse", did, str(failed))
+
+    legs = define(walk)
+    assert (legs.run().kind, done) == ("completed", ["Step 'pay' failed with PERMANENT_ERROR: no luck."])
+    assert legs.steps == [("pay", "failed"), ("pause", "waiting"), ("excuse", "done")]
+
+
+def test_a_step_may_put_itself_off_without_using_an_attempt(define):
+    put_off = iter([True] * 5 + [False] * 9)
+
+    def busy():
+        if next(put_off):
+            raise RetryLater(30, "the bank is closed")
+        return "done"
+
+    legs = define(lambda wf: wf.step("pay", busy, retry=RetryConfig(max_attempts=1)))
+    assert (legs.run().value, legs.kinds) == ("done", ["snooze"] * 5 + ["completed"])
+
+
+def test_errors_between_steps_count_for_the_workflows_own_policy(define, done):
+    did = note(done)
+
+    def walk(wf):
+        wf.step("once", did, 1)
+        for _ in range(4):
+            wf.sleep("pause", 1)
+        raise ValueError("between steps")
+
+    legs = define(walk, retry=THRICE)
+    assert (legs.run().kind, legs.kinds) == ("failed", ["suspended"] * 4 + ["retry", "retry", "failed"])
+    assert done == [1]
+
+
+# Changed code
+
+
+def changed(define, before, after, legs_before=1):
+    legs = define(before)
+    for _ in range(legs_before):
+        legs.leg()
+        legs.now = legs.due
+    remove_job("walk")
+    legs.job = define(after).job
+    return legs
+
+
+def test_a_step_that_was_renamed_is_found_before_anything_is_repeated(define, done):
+    did = note(done)
+
+    def before(wf):
+        wf.step("charge", did, 1)
+        wf.sleep("pause", 1)
+
+    def after(wf):
+        wf.step("charge-card", did, 2)
+        wf.sleep("pause", 1)
+
+    outcome = changed(define, before, after).run()
+    assert isinstance(outcome.exception, WorkflowChangedError)
+    assert (outcome.exception.steps, done) == (("charge",), [1])
+
+
+def test_a_step_that_was_removed_is_found_at_the_end(define, done):
+    did = note(done)
+
+    def before(wf):
+        wf.step("charge", did, 1)
+        wf.sleep("pause", 1)
+
+    outcome = changed(define, before, lambda wf: wf.sleep("pause", 1)).run()
+    assert (outcome.error_code, outcome.exception.steps) == ("WORKFLOW_CHANGED", ("charge",))
+
+
+def test_steps_that_were_added_and_reordered_are_fine(define, done):
+    did = note(done)
+
+    def before(wf):
+        wf.step("a", did, 1)
+        wf.step("b", did, 2)
+        wf.sleep("pause", 1)
+
+    def after(wf):
+        wf.step("new", did, 3)
+        wf.step("b", did, 2)
+        wf.step("a", did, 1)
+        wf.sleep("pause", 1)
+
+    assert (changed(define, before, after).run().kind, done) == ("completed", [1, 2, 3])
+
+
+def test_a_step_that_became_a_wait_is_found(define):
+    outcome = changed(define, lambda wf: (wf.step("a", int), wf.sleep("b", 1)), lambda wf: wf.sleep("a", 1)).run()
+    assert outcome.error_code == "WORKFLOW_CHANGED"
+
+
+# Versions
+
+
+def test_a_run_keeps_the_version_that_it_began_with(define):
+    def first(wf):
+        wf.sleep("pause", 1)
+        return "first"
+
+    legs = define(first)
+    legs.leg()
+    legs.now = legs.due
+    legs.job = define(lambda wf: "second", version=2).job
+    assert (legs.run().value, Legs("walk").run().value) == ("first", "second")
+
+
+def test_a_newer_version_that_accepts_the_older_ones_goes_on_with_their_runs(define):
+    legs = define(lambda wf: wf.sleep("pause", 1))
+    legs.leg()
+    remove_job("walk")
+    legs.now = legs.due
+
+    def second(wf):
+        wf.sleep("pause", 1)
+        return wf.version
+
+    legs.job = define(second, version=2, accepts=[1]).job
+    assert legs.run().value == 1
+
+
+def test_a_run_whose_version_is_not_there_is_put_off(define):
+    legs = define(lambda wf: wf.sleep("pause", 1))
+    legs.leg()
+    remove_job("walk")
+    legs.job = define(lambda wf: None, version=2).job
+    outcome = legs.leg()
+    assert (outcome.kind, outcome.delay_seconds, "version 1 of workflow walk" in outcome.deferral) == (
+        "snooze",
+        30,
+        True,
+    )
+
+
+def test_two_functions_of_one_version_are_refused(define):
+    def one(wf): ...
+    def other(wf): ...
+
+    define(one)
+    with pytest.raises(ConfigurationError, match="Version 1 of workflow 'walk' is defined twice"):
+        define(other)
+
+
+@pytest.mark.parametrize("version", [0, -1, "2", True])
+def test_what_is_no_version_is_refused(define, version):
+    with pytest.raises(ConfigurationError, match="whole number from 1"):
+        define(lambda wf: None, version=version)
+
+
+def test_a_function_without_a_place_for_the_context_is_refused(define):
+    with pytest.raises(ConfigurationError, match="one argument, the context"):
+        define(lambda: None)
+
+
+# The local provider
+
+
+@pytest.fixture
+def local():
+    provider = LocalProvider()
+    yield provider
+    provider.close()
+
+
+def closed(local, run_id):
+    return wait_until(lambda: status if (status := local.get_run_status(run_id)).is_closed else None)
+
+
+def test_the_local_provider_takes_a_workflow_through_its_legs(define, local, done):
+    did, shaky = note(done), fails(1)
+
+    def walk(wf):
+        wf.step("once", did, 1)
+        wf.sleep("pause", 0.05)
+        return wf.step("shaky", shaky, retry=RetryConfig(max_attempts=2, initial_delay=0.01))
+
+    define(walk)
+    status = closed(local, local.send(Walk(tenant_id="acme"), SendOptions()).id)
+    assert (status.state, status.result, status.attempt, done) == ("completed", 2, 3, [1])
+
+
+def test_the_local_provider_shows_a_workflow_that_waits_as_scheduled(define, local):
+    define(lambda wf: wf.sleep("pause", 3600))
+    run_id = local.send(Walk(tenant_id="acme"), SendOptions()).id
+    wait_until(lambda: local.get_run_status(run_id).state == "scheduled")
+    assert local.cancel(run_id).state == "cancelled"
+
+
+# Coroutines
+
+
+def test_steps_of_a_coroutine_are_on_at_the_same_time(define):
+    async def walk(wf):
+        met = asyncio.Event()
+
+        async def meet():
+            met.set()
+
+        async def wait():
+            await met.wait()
+            return "met"
+
+        return (await asyncio.gather(wf.step("wait", wait), wf.step("meet", meet)))[0]
+
+    assert define(walk).run().value == "met"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_memos_go_by_name_in_whatever_order_steps_end(define, done, order):
+    async def walk(wf):
+        ended = [asyncio.Event() for _ in range(4)]
+        ended[order[0]].set()
+        following = dict(zip(order, [*order[1:], 3], strict=True))
+
+        async def send(number):
+            await ended[number].wait()
+            done.append(number)
+            ended[following[number]].set()
+            return number
+
+        got = await asyncio.gather(*(wf.step(f"send-{number}", send, number) for number in range(3)))
+        await wf.sleep("pause", 1)
+        return got
+
+    assert (define(walk).run().value, done) == ([0, 1, 2], list(order))
+
+
+def test_plain_functions_are_steps_of_a_coroutine_too(define):
+    async def walk(wf):
+        return await wf.step("open", open_account, "ada")
+
+    assert define(walk).run().value.name == "ada"
+
+
+def test_a_wait_ends_the_leg_only_when_no_step_is_on(define, done):
+    did = note(done)
+
+    async def branch(wf):
+        await wf.step("a", did, 1)
+        await wf.step("b", did, 2)
+
+    async def walk(wf):
+        await asyncio.gather(wf.sleep("pause", 60), branch(wf))
+
+    legs = define(walk)
+    assert (legs.leg().kind, done) == ("suspended", [1, 2])
+    legs.now = legs.due
+    assert (legs.run().kind, done) == ("completed", [1, 2])
+
+
+def test_a_coroutine_that_waits_for_several_times_is_due_at_the_first(define):
+    async def walk(wf):
+        await asyncio.gather(wf.sleep("long", 60), wf.sleep("short", 10))
+
+    legs = define(walk)
+    begun = legs.now
+    assert (legs.leg().kind, legs.due) == ("suspended", begun + timedelta(seconds=10))
+    legs.now = legs.due
+    assert (legs.leg().kind, legs.due) == ("suspended", begun + timedelta(seconds=60))
+    legs.now = legs.due
+    assert legs.leg().kind == "completed"
+
+
+def test_a_step_of_a_coroutine_that_fails_is_tried_again_and_the_others_are_not(define, done):
+    did, shaky = note(done), fails(1)
+
+    async def walk(wf):
+        return await asyncio.gather(wf.step("shaky", shaky, retry=THRICE), wf.step("other", did, 1))
+
+    legs = define(walk)
+    assert (legs.run().value, legs.kinds, done) == ([2, 1], ["retry", "completed"], [1])
+
+
+def test_two_steps_of_one_name_at_the_same_time_are_refused(define):
+    async def walk(wf):
+        await asyncio.gather(wf.step("send", asyncio.sleep, 0), wf.step("send", asyncio.sleep, 0))
+
+    with pytest.raises(ConfigurationError, match="names of their own"):
+        raise define(walk, retry=RetryConfig(max_attempts=1)).run().exception
+
+
+def test_what_a_coroutine_leaves_behind_is_ended_with_it(define, done):
+    async def forgotten(wf):
+        try:
+            await wf.sleep("never", 60)
+        finally:
+            done.append("ended")
+
+    async def walk(wf):
+        task = asyncio.create_task(forgotten(wf))
+        await wf.step("a", int)
+        return task.done()
+
+    assert (define(walk).run().value, done) == (False, ["ended"])
