@@ -19,6 +19,7 @@ from cgk_tasks.client import aschedule_job as aschedule_job
 from cgk_tasks.client import asend_job as asend_job
 from cgk_tasks.client import asend_jobs as asend_jobs
 from cgk_tasks.client import asend_jobs_in_chunks as asend_jobs_in_chunks
+from cgk_tasks.client import asignal_run as asignal_run
 from cgk_tasks.client import atrigger_and_wait as atrigger_and_wait
 from cgk_tasks.client import cancel_job as cancel_job
 from cgk_tasks.client import cancel_run as cancel_run
@@ -34,6 +35,7 @@ from cgk_tasks.client import send_job as send_job
 from cgk_tasks.client import send_jobs as send_jobs
 from cgk_tasks.client import send_jobs_in_chunks as send_jobs_in_chunks
 from cgk_tasks.client import set_job_client as set_job_client
+from cgk_tasks.client import signal_run as signal_run
 from cgk_tasks.client import trigger_and_wait as trigger_and_wait
 from cgk_tasks.config import Settings as Settings
 from cgk_tasks.config import get_settings as get_settings

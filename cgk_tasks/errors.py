@@ -436,6 +436,7 @@ class RunStateError(RunError):
         hints = {
             "retry": "Only closed runs can be retried: wait until it ends, or cancel it first.",
             "cancel": "Only open runs can be cancelled; this one has ended.",
+            "signal": "Only open runs take signals; this one has ended.",
         }
         hint = hints.get(action, f"See it with: cgk-tasks runs show {run_id}")
         super().__init__(f"Cannot {action} run {run_id}: it is {state}.", hint=hint)

@@ -20,7 +20,7 @@ GROUPS = [
     (
         "For asyncio",
         """
-        asend_job asend_jobs asend_jobs_in_chunks aschedule_job atrigger_and_wait aget_run acancel_run
+        asend_job asend_jobs asend_jobs_in_chunks aschedule_job atrigger_and_wait aget_run acancel_run asignal_run
         areplay_run aget_job_status acancel_job aretry_job
         """,
     ),
@@ -34,7 +34,7 @@ GROUPS = [
     (
         "Workflows",
         """
-        define_workflow WorkflowContext AsyncWorkflowContext
+        define_workflow WorkflowContext AsyncWorkflowContext signal_run
         """,
     ),
     (

@@ -198,6 +198,22 @@ class LocalProvider:
                     self._close(one, "cancelled")
             return run.status
 
+    def signal(
+        self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
+    ) -> bool:
+        if session is not None:
+            raise InvalidOptionError("session", "needs the celery provider: local runs are not in a database")
+        with self._changed:
+            run = self._run(run_id)
+            if run.status.is_closed:
+                raise RunStateError(run_id, run.status.state, "signal")
+            is_new = run.steps.deliver(name, payload, key)
+            if run.status.state == "scheduled" and run.steps.has_mail():
+                run.status = replace(run.status, state="pending", run_at=datetime.now(UTC))
+                self._queue.add_ready(run_id, run.status.priority)
+                self._changed.notify_all()
+            return is_new
+
     def retry(self, run_id: str) -> RunHandle:
         with self._changed:
             run = self._run(run_id)

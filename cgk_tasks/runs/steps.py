@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SQL, TRANSITIONS = statements("steps"), statements("transitions")
 
-StepKind = Literal["begin", "step", "sleep"]
+StepKind = Literal["begin", "step", "sleep", "signal"]
 StepState = Literal["begun", "waiting", "intent", "done", "failed", "timed_out"]
 
 OVER: Final[frozenset[StepState]] = frozenset({"done", "failed", "timed_out"})
@@ -83,6 +83,12 @@ class StepRecord(Protocol):
         """Keep a step that is over; with `begin` before it, and with what was written in `session`, all or nothing.
 
         Returns the step as it is on record, which another attempt may have brought to its end before.
+        Raises LostRunError.
+        """
+
+    def take(self, memo: Memo, mail: str, begin: Memo | None = None) -> Memo | None:
+        """Take the oldest mail of this name as the result of a step, which is over with it. None if there is none.
+
         Raises LostRunError.
         """
 

@@ -335,6 +335,27 @@ UPDATE cgk.runs
  WHERE {{owned}} AND cancel_requested_at IS NULL
 RETURNING id::text;
 
+-- fragment: wake(reason)
+-- scheduled → pending or held: what a workflow waits for has come. publishes: whether the caller does, after its commit.
+UPDATE cgk.runs r
+   SET state = CASE WHEN t.status = 'suspended' OR q.queue IS NOT NULL THEN 'held' ELSE 'pending' END, run_at = now(),
+       handed_over_at = CASE WHEN %(publishes)s THEN clock_timestamp() END, hand_overs = %(publishes)s::int
+  FROM cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
+       LEFT JOIN cgk.paused_queues q ON q.queue = waiting.queue
+ WHERE r.id = %(id)s::uuid AND waiting.id = r.id AND r.state = 'scheduled' AND EXISTS ({reason})
+RETURNING {{dispatched}}
+
+-- name: wake_for_mail
+-- Whoever brings mail has locked the run before.
+{{wake(SELECT FROM cgk.steps s
+        WHERE s.run_id = r.id AND s.state = 'waiting' AND %(name)s::text = ANY(s.awaits))}};
+
+-- name: wake_at_once
+-- Of a run that has just been suspended: its mail came before. In the transaction of `suspend`, after it: so it sees the
+-- mail of everybody who had locked the run before, and all others see that the run waits.
+{{wake(SELECT FROM cgk.mail m
+        WHERE m.run_id = r.id AND m.taken_at IS NULL AND m.name = ANY(%(names)s::text[]))}};
+
 -- name: runs_to_reclaim
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
 -- last two. begun_once: whether its job has begun and must not run twice. Before the last step of an upgrade there is no

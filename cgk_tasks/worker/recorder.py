@@ -12,11 +12,11 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, LostRunError, OutcomeNotRecordedError, RunCancelledError
-from cgk_tasks.flow.accept import publish, unit_of_work
-from cgk_tasks.runs import ends, log_writing, logs, steps, store, tracing
+from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
+from cgk_tasks.runs import ends, log_writing, logs, mails, steps, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, State, new_run_id
 from cgk_tasks.runs.steps import Memo, Suspension, Wait
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
@@ -277,11 +277,18 @@ class Recorder:
     def _suspend(self, run: Claimed, attempt: Attempt, outcome: Outcome, suspension: Suspension) -> Outcome:
         """A workflow waits: no worker holds it any more."""
         wait = Wait(suspension.memos, attempt.job.id, suspension.deferral)
+        awaits = [name for memo in suspension.memos for name in memo.awaits]
+        woken: list[Dispatch | None] = []
 
         def write(connection: AnyConnection) -> bool:
-            return steps.suspend(connection, fence_of(run), wait)
+            suspended = steps.suspend(connection, fence_of(run), wait)
+            woken[:] = [mails.wake_at_once(connection, run.id, awaits)] if suspended and awaits else []
+            return suspended
 
-        return outcome if self._all_or_nothing(write) else self._not_ours(run, attempt, outcome)
+        if not self._all_or_nothing(write):
+            return self._not_ours(run, attempt, outcome)
+        dispatch([one for one in woken if one is not None])
+        return outcome
 
     def _put_back_with(self, run: Claimed, back: PutBack, memos: Sequence[Memo]) -> bool:
         """The run goes on later, with what it has to remember of the failure."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import LostRunError, RetryLater
-from cgk_tasks.runs import steps
+from cgk_tasks.runs import mails, steps
 from cgk_tasks.runs.steps import Fence, Memo
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
@@ -61,6 +62,28 @@ class RunSteps:
         if process_state.shared().stopping:
             raise RunInterrupted
         return memo
+
+    def take(self, memo: Memo, mail: str, begin: Memo | None = None) -> Memo | None:
+        """As `StepRecord.take`."""
+        fence = fence_of(self._run)
+        taken: list[Memo] = []
+
+        def write() -> None:
+            taken.clear()
+            with postgres.transaction() as connection:
+                found = mails.oldest(connection, fence, mail)
+                if found is None:
+                    return
+                taken.append(replace(memo, result=found.payload))
+                if not steps.keep(connection, fence, [*([begin] if begin is not None else ()), *taken]):
+                    raise _NotKeptError
+                mails.take(connection, fence, found)
+
+        try:
+            postgres.retry_while_unavailable(write, get_settings().database_patience_seconds)
+        except _NotKeptError:
+            return self._over_already(memo)
+        return taken[0] if taken else None
 
     def _kept(self, memos: Sequence[Memo], session: TenantSession | None) -> bool:
         fence = fence_of(self._run)

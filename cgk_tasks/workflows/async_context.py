@@ -113,6 +113,8 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     def _value(self, memo: Memo, kind: Any) -> Any:
         if memo.state == "failed":
             raise self._leg.error_of(memo)
+        if memo.state == "timed_out":
+            return None
         return decoded(memo.result or "null", kind, memo.name)
 
     async def sleep(self, name: str, duration: float | timedelta) -> None:
@@ -130,6 +132,42 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         with self._leg.call(name, "sleep") as call:
             if not self._leg.is_slept(call, until):
                 await self._park()
+
+    # timeout: of the wait, over all legs, and not of the call
+    @overload
+    async def wait_for_signal(
+        self,
+        name: str,
+        /,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> Any: ...
+    @overload
+    async def wait_for_signal(
+        self,
+        name: str,
+        kind: type[T],
+        /,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> T | None: ...
+    async def wait_for_signal(
+        self,
+        name: str,
+        kind: Any = Any,
+        /,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> Any:
+        """Go on when somebody has called `signal_run` with this name. As `WorkflowContext.wait_for_signal`."""
+        check_name(name)
+        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        refuse_in_step(name)
+        self._known_task()
+        with self._leg.call(name, "signal") as call:
+            with self._step_is_on():
+                memo = await asyncio.to_thread(self._leg.taken, call, name, seconds, f"signal {name}")
+            return self._value(memo, kind) if memo is not None else await self._park()
 
     async def now(self) -> datetime:
         """The time, as the leg has it that asks first."""

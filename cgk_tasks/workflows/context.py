@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
 
 from cgk_tasks.errors import ConfigurationError, LostRunError, RunCancelledError
 from cgk_tasks.jobs.retry import RetryConfig
@@ -138,6 +138,8 @@ class WorkflowContext(RunOfWorkflow[P_co]):
     def _value(self, memo: Memo, kind: Any) -> Any:
         if memo.state == "failed":
             raise self._leg.error_of(memo)
+        if memo.state == "timed_out":
+            return None
         return decoded(memo.result or "null", kind, memo.name)
 
     def sleep(self, name: str, duration: float | timedelta) -> None:
@@ -155,6 +157,25 @@ class WorkflowContext(RunOfWorkflow[P_co]):
             if not self._leg.is_slept(call, until):
                 self._leg.check_all_asked()
                 raise self._leg.suspended()
+
+    @overload
+    def wait_for_signal(self, name: str, /, *, timeout: float | timedelta | None = None) -> Any: ...
+    @overload
+    def wait_for_signal(self, name: str, kind: type[T], /, *, timeout: float | timedelta | None = None) -> T | None: ...
+    def wait_for_signal(self, name: str, kind: Any = Any, /, *, timeout: float | timedelta | None = None) -> Any:
+        """Go on when somebody has called `signal_run` with this name, and return what was sent, read as `kind`.
+
+        One that came before the wait counts. Each is taken once, the oldest first. None if it did not come in time.
+        """
+        check_name(name)
+        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "signal") as call:
+            memo = self._leg.taken(call, name, seconds, f"signal {name}")
+            if memo is None:
+                self._leg.check_all_asked()
+                raise self._leg.suspended()
+            return self._value(memo, kind)
 
     def now(self) -> datetime:
         """The time, as the leg has it that asks first."""

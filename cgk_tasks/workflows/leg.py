@@ -57,10 +57,12 @@ class Call:
         failed = self.attempts + (state == "failed")
         return Memo(self.name, self.nth, self.place, self.kind, state, result, error, failed, seconds=seconds)
 
-    def waiting(self, *, until: datetime | None = None, delay_seconds: float | None = None) -> Memo:
+    def waiting(
+        self, *, until: datetime | None = None, delay_seconds: float | None = None, awaits: tuple[str, ...] = ()
+    ) -> Memo:
         return Memo(
-            self.name, self.nth, self.place, self.kind, "waiting", until=until, delay_seconds=delay_seconds,
-            attempts=self.attempts,
+            self.name, self.nth, self.place, self.kind, "waiting", awaits=awaits, until=until,
+            delay_seconds=delay_seconds, attempts=self.attempts,
         )  # fmt: skip
 
 
@@ -159,10 +161,13 @@ class Leg:
         """Put a step that is over on record. Returns it as it stands there. Raises LostRunError."""
         begin = self.begin
         kept = self.record.keep(memo, begin, session)
+        self._has_kept(call, kept, begin)
+        return kept
+
+    def _has_kept(self, call: Call, memo: Memo, begin: Memo | None) -> None:
+        self._memos[call.name, call.nth] = memo
         if begin is not None:
             self._begin = begin
-        self._memos[call.name, call.nth] = kept
-        return kept
 
     def error_of(self, memo: Memo) -> StepFailedError:
         error = json.loads(memo.error or "{}")
@@ -222,6 +227,24 @@ class Leg:
             wait = call.waiting(until=until) if isinstance(until, datetime) else call.waiting(delay_seconds=until)
         self._wait(call, wait, f"sleep {call.name}")
         return False
+
+    def taken(self, call: Call, mail: str, timeout: float | None, reason: str) -> Memo | None:
+        """A wait for mail that is over, with the mail or because its time is; else it is noted that the run waits."""
+        if call.memo is not None and call.memo.is_over:
+            return call.memo
+        begin = self.begin
+        found = self.record.take(call.ended("done"), mail, begin)
+        if found is not None:
+            self._has_kept(call, found, begin)
+            return found
+        if call.memo is None:
+            wait = call.waiting(delay_seconds=timeout, awaits=(mail,))
+        elif call.memo.is_due:
+            return self.keep(call, call.ended("timed_out"))
+        else:
+            wait = call.waiting(until=call.memo.until, awaits=(mail,))
+        self._wait(call, wait, reason)
+        return None
 
     def _wait(self, call: Call, memo: Memo, reason: str) -> None:
         self._waits[call.name, call.nth] = memo

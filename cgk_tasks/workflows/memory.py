@@ -22,6 +22,8 @@ class MemoryRecord:
         self.at_failure: Memo | None = None
         self._now = now
         self._memos: dict[tuple[str, int], Memo] = {}
+        self._mail: list[tuple[str, str]] = []
+        self._keys: set[tuple[str, str | None]] = set()
         self._lock = threading.Lock()
 
     def load(self) -> Sequence[Memo]:
@@ -34,6 +36,28 @@ class MemoryRecord:
             session.commit()
         self._write([memo] if begin is None else [begin, memo])
         return self._memos[memo.name, memo.nth]
+
+    def take(self, memo: Memo, mail: str, begin: Memo | None = None) -> Memo | None:
+        with self._lock:
+            found = next((one for one in self._mail if one[0] == mail), None)
+            if found is not None:
+                self._mail.remove(found)
+        return None if found is None else self.keep(replace(memo, result=found[1]), begin)
+
+    def deliver(self, name: str, payload: str, key: str | None = None) -> bool:
+        """Keep mail. Returns False for a key that was used before."""
+        with self._lock:
+            if key is not None and (name, key) in self._keys:
+                return False
+            self._keys.add((name, key))
+            self._mail.append((name, payload))
+            return True
+
+    def has_mail(self) -> bool:
+        """Whether there is mail that the run waits for."""
+        with self._lock:
+            awaited = {name for memo in self._memos.values() if memo.state == "waiting" for name in memo.awaits}
+            return any(name in awaited for name, _ in self._mail)
 
     def _write(self, memos: Sequence[Memo]) -> None:
         with self._lock:
@@ -49,6 +73,8 @@ class MemoryRecord:
     def suspend(self, suspension: Suspension) -> datetime | None:
         """Keep what a leg left. Returns when the run goes on; None for never."""
         self._write(suspension.memos)
+        if self.has_mail():
+            return self._now()
         times = [self._memos[memo.name, memo.nth].until for memo in suspension.memos if memo.kind != "begin"]
         return min((time for time in times if time is not None), default=None)
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeGuard
 
 from cgk_tasks.errors import ConfigurationError
 
-NAMED: Final = frozenset({"step", "sleep", "sleep_until"})
+NAMED: Final = frozenset({"step", "sleep", "sleep_until", "wait_for_signal"})
 """The methods of a context that take the name of a step first."""
 
 UNNAMED: Final = {"now": "$now", "uuid": "$uuid"}

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+from pydantic import BaseModel
 from sqlalchemy import text
 
 from cgk_tasks import AsyncWorkflowContext, RetryConfig, TransientError, WorkflowContext, define_workflow
@@ -31,6 +32,14 @@ class SharedTrip(TenantEvent, event="test.sharedTrip"):
 
 class LongTrip(TenantEvent, event="test.longTrip"):
     notes: str
+
+
+class AskedTrip(TenantEvent, event="test.askedTrip"):
+    timeout: float = 3600
+
+
+class Answer(BaseModel):
+    by: str
 
 
 def note(notes: str, what: str) -> str:
@@ -99,3 +108,8 @@ async def shared_trip(wf: AsyncWorkflowContext[SharedTrip]) -> list[str]:
 def long_trip(wf: WorkflowContext[LongTrip]) -> None:
     wf.step("pack", note, wf.payload.notes, "pack")
     wf.sleep("voyage", 3600)
+
+
+@define_workflow("asked-trip", event=AskedTrip)
+def asked_trip(wf: WorkflowContext[AskedTrip]) -> list[Answer | None]:
+    return [wf.wait_for_signal("answer", Answer, timeout=wf.payload.timeout) for _ in range(2)]

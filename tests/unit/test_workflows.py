@@ -250,6 +250,84 @@ def test_a_workflow_that_catches_everything_waits_all_the_same(define, done):
     assert (legs.kinds, done) == (["suspended", "completed"], [1])
 
 
+# Signals
+
+
+class Approval(BaseModel):
+    by: str
+
+
+def approve(legs, by, key=None):
+    return legs.record.deliver("approve", f'{{"by": "{by}"}}', key)
+
+
+def test_a_workflow_waits_for_a_signal_and_gets_what_was_sent(define):
+    legs = define(lambda wf: wf.wait_for_signal("approve", Approval).by)
+    assert (legs.leg().kind, legs.due) == ("suspended", None)
+    approve(legs, "ada")
+    assert legs.leg().value == "ada"
+
+
+def test_a_signal_that_comes_before_the_wait_counts(define):
+    legs = define(lambda wf: wf.wait_for_signal("approve"))
+    approve(legs, "ada")
+    assert (legs.run().value, legs.kinds) == ({"by": "ada"}, ["completed"])
+
+
+def test_each_signal_is_taken_once_the_oldest_first(define):
+    def walk(wf):
+        got = [wf.wait_for_signal("approve", Approval).by for _ in range(2)]
+        wf.sleep("pause", 1)
+        return got
+
+    legs = define(walk)
+    for by in ("ada", "bob", "eve"):
+        approve(legs, by)
+    assert (legs.run().value, legs.kinds) == (["ada", "bob"], ["suspended", "completed"])
+
+
+def test_a_signal_that_does_not_come_in_time_is_none_for_ever(define):
+    def walk(wf):
+        first = wf.wait_for_signal("approve", Approval, timeout=timedelta(days=3))
+        wf.sleep("pause", 60)
+        return first
+
+    legs = define(walk)
+    begun = legs.now
+    legs.leg()
+    assert legs.due == begun + timedelta(days=3)
+    legs.now = legs.due
+    legs.leg()
+    approve(legs, "late")
+    assert (legs.run().value, legs.steps[0]) == (None, ("approve", "timed_out"))
+
+
+def test_a_signal_that_comes_at_the_last_moment_is_taken(define):
+    legs = define(lambda wf: wf.wait_for_signal("approve", Approval, timeout=60).by)
+    legs.leg()
+    legs.now = legs.due
+    approve(legs, "ada")
+    assert legs.run().value == "ada"
+
+
+def test_a_signal_that_is_not_what_the_workflow_asks_for_fails_it(define):
+    legs = define(lambda wf: wf.wait_for_signal("approve", Approval))
+    legs.record.deliver("approve", "7")
+    assert legs.run().error_code == "INVALID_RESULT"
+
+
+def test_a_coroutine_waits_for_signals_beside_its_steps(define, done):
+    did = note(done)
+
+    async def walk(wf):
+        return await asyncio.gather(wf.wait_for_signal("approve", Approval, timeout=60), wf.step("a", did, 1))
+
+    legs = define(walk)
+    assert (legs.leg().kind, done) == ("suspended", [1])
+    approve(legs, "ada")
+    assert legs.run().value == [Approval(by="ada"), 1]
+
+
 # Errors
 
 
@@ -497,6 +575,16 @@ def test_the_local_provider_shows_a_workflow_that_waits_as_scheduled(define, loc
     run_id = local.send(Walk(tenant_id="acme"), SendOptions()).id
     wait_until(lambda: local.get_run_status(run_id).state == "scheduled")
     assert local.cancel(run_id).state == "cancelled"
+
+
+def test_the_local_provider_wakes_a_workflow_for_its_signal(define, local):
+    define(lambda wf: wf.wait_for_signal("approve", Approval).by)
+    run_id = local.send(Walk(tenant_id="acme"), SendOptions()).id
+    wait_until(lambda: local.get_run_status(run_id).state == "scheduled")
+    assert (local.signal(run_id, "approve", '{"by": "ada"}', "k"), local.signal(run_id, "approve", "{}", "k")) == (
+        True, False
+    )  # fmt: skip
+    assert closed(local, run_id).result == "ada"
 
 
 # Coroutines
