@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from cgk_tasks.runs.ends import columns
 from cgk_tasks.runs.sealing import open_sealed, seal
-from cgk_tasks.sql.postgres import AnyConnection, Row, fetch, statements
+from cgk_tasks.sql.postgres import AnyConnection, fetch, fetch_as, statements
 
 if TYPE_CHECKING:
     from cgk_tasks.tenancy.database import TenantSession
@@ -22,8 +22,7 @@ StepState = Literal["begun", "waiting", "intent", "done", "failed", "timed_out"]
 OVER: Final[frozenset[StepState]] = frozenset({"done", "failed", "timed_out"})
 
 
-@dataclass(frozen=True, slots=True)
-class Memo:
+class Memo(NamedTuple):
     """A step as the record has it, or is to have it. result and error are JSON text.
 
     nth: how many calls with the name there were, this one included. place: in the order of all steps. attempts: how
@@ -113,18 +112,18 @@ class Wait:
 
 
 def load(connection: AnyConnection, run: Fence) -> list[Memo]:
-    return [_memo(run, row) for row in fetch(connection, SQL["load_steps"], {"id": run.id})]
+    return [_memo(run, row) for row in fetch_as(connection, SQL["load_steps"], {"id": run.id}, _plain)]
 
 
 def find_over(connection: AnyConnection, run: Fence, name: str, nth: int) -> Memo | None:
     """A step that is over; None if there is none, or the attempt no longer owns the run."""
-    rows = fetch(connection, SQL["find_step"], {**run._asdict(), "name": name, "nth": nth})
+    rows = fetch_as(connection, SQL["find_step"], {**run._asdict(), "name": name, "nth": nth}, _plain)
     return _memo(run, rows[0]) if rows else None
 
 
 def keep(connection: AnyConnection, run: Fence, memos: Sequence[Memo]) -> bool:
     """Write steps. False if the attempt no longer owns the run, or one of them is over already."""
-    if len(memos) == 1 and memos[0].is_over:
+    if len(memos) == 1:
         kept = fetch(connection, SQL["keep_step"], {**run._asdict(), **_one(run, memos[0])})
     else:
         kept = fetch(connection, SQL["keep_steps"], {**run._asdict(), **_many(run, memos)})
@@ -147,13 +146,17 @@ def suspend(connection: AnyConnection, run: Fence, wait: Wait) -> bool:
     return bool(fetch(connection, TRANSITIONS["suspend"], values))
 
 
-def _memo(run: Fence, row: Row) -> Memo:
-    tenant_id, key_id = run.tenant_id, row["key_id"]
+def _plain(_columns: Sequence[str]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """Rows as they are: their columns are in the order of `_memo`."""
+    return lambda row: row
+
+
+def _memo(run: Fence, row: tuple[Any, ...]) -> Memo:
+    name, nth, place, kind, state, key_id, result, error, attempts, begun_at, wake_at, is_due = row
+    tenant_id = run.tenant_id
     return Memo(
-        row["name"], row["nth"], row["place"], row["kind"], row["state"],
-        result=open_sealed(tenant_id, "step_result", row["sealed_result"], key_id),
-        error=open_sealed(tenant_id, "step_error", row["sealed_error"], key_id),
-        attempts=row["attempts"], until=row["wake_at"], begun_at=row["begun_at"], is_due=row["is_due"],
+        name, nth, place, kind, state, open_sealed(tenant_id, "step_result", result, key_id),
+        open_sealed(tenant_id, "step_error", error, key_id), attempts, (), wake_at, None, begun_at, is_due,
     )  # fmt: skip
 
 

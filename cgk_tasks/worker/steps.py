@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cgk_tasks.config import get_settings
@@ -74,7 +73,7 @@ class RunSteps:
                 found = mails.oldest(connection, fence, mail)
                 if found is None:
                     return
-                taken.append(replace(memo, result=found.payload))
+                taken.append(memo._replace(result=found.payload))
                 if not steps.keep(connection, fence, [*([begin] if begin is not None else ()), *taken]):
                     raise _NotKeptError
                 mails.take(connection, fence, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar, cast, overload
 
@@ -98,7 +98,7 @@ class Workflow:
         if begin is None:
             begin = Memo(BEGIN, 1, 0, "begin", "begun", result=json.dumps({"version": number}))
         ctx.attempt = begin.attempts + 1
-        record.at_failure = replace(begin, attempts=ctx.attempt)
+        record.at_failure = begin._replace(attempts=ctx.attempt)
         leg = Leg(record, self.id, version.names, self.retry, memos, begin)
         if inspect.iscoroutinefunction(version.function):
             value = run_coroutine(_run(version.function, AsyncWorkflowContext(ctx, leg, number)))

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -211,7 +211,7 @@ class Leg:
         memo = call.memo
         if memo is None or memo.state != "begun" or memo.until is None or memo.is_due:
             return False
-        self._wait(call, replace(memo, delay_seconds=None), f"step {call.name}")
+        self._wait(call, memo._replace(delay_seconds=None), f"step {call.name}")
         delay = max((memo.until - known_now()).total_seconds(), 0.0)
         if self._failure is None or delay < self._failure.delay_seconds:
             self._failure = StepFailure(delay, WorkflowSuspended())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ class MemoryRecord:
     def load(self) -> Sequence[Memo]:
         with self._lock:
             now, memos = self._now(), sorted(self._memos.values(), key=lambda memo: memo.place)
-        return [replace(memo, is_due=memo.until is not None and memo.until <= now) for memo in memos]
+        return [memo._replace(is_due=memo.until is not None and memo.until <= now) for memo in memos]
 
     def keep(self, memo: Memo, begin: Memo | None = None, session: TenantSession | None = None) -> Memo:
         if session is not None:
@@ -42,7 +41,7 @@ class MemoryRecord:
             found = next((one for one in self._mail if one[0] == mail), None)
             if found is not None:
                 self._mail.remove(found)
-        return None if found is None else self.keep(replace(memo, result=found[1]), begin)
+        return None if found is None else self.keep(memo._replace(result=found[1]), begin)
 
     def deliver(self, name: str, payload: str, key: str | None = None) -> bool:
         """Keep mail. Returns False for a key that was used before."""
@@ -68,7 +67,7 @@ class MemoryRecord:
                     continue
                 until = memo.until if memo.delay_seconds is None else now + timedelta(seconds=memo.delay_seconds)
                 begun_at = now if known is None else known.begun_at
-                self._memos[memo.name, memo.nth] = replace(memo, until=until, delay_seconds=None, begun_at=begun_at)
+                self._memos[memo.name, memo.nth] = memo._replace(until=until, delay_seconds=None, begun_at=begun_at)
 
     def suspend(self, suspension: Suspension) -> datetime | None:
         """Keep what a leg left. Returns when the run goes on; None for never."""
