@@ -62,6 +62,7 @@ _HOMES = {
     "cgk_tasks.workflows.async_context": ("AsyncWorkflowContext",),
     "cgk_tasks.workflows.context": ("WorkflowContext",),
     "cgk_tasks.workflows.define": ("define_workflow",),
+    "cgk_tasks.workflows.effects": ("Reconciled",),
     "cgk_tasks.tenancy": (
         "Tenant", "active_tenants", "current_tenant", "platform_context", "tenant_cache", "tenant_context",
         "tenant_session", "tenant_storage_path",

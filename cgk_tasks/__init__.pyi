@@ -97,5 +97,6 @@ from cgk_tasks.worker.handler import create_job_handler as create_job_handler
 from cgk_tasks.workflows.async_context import AsyncWorkflowContext as AsyncWorkflowContext
 from cgk_tasks.workflows.context import WorkflowContext as WorkflowContext
 from cgk_tasks.workflows.define import define_workflow as define_workflow
+from cgk_tasks.workflows.effects import Reconciled as Reconciled
 
 __version__: str

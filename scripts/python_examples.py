@@ -34,7 +34,7 @@ GROUPS = [
     (
         "Workflows",
         """
-        define_workflow WorkflowContext AsyncWorkflowContext signal_run
+        define_workflow WorkflowContext AsyncWorkflowContext Reconciled signal_run
         """,
     ),
     (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SQL, TRANSITIONS = statements("steps"), statements("transitions")
 
-StepKind = Literal["begin", "step", "sleep", "signal"]
+StepKind = Literal["begin", "step", "effect", "sleep", "signal", "any"]
 StepState = Literal["begun", "waiting", "intent", "done", "failed", "timed_out"]
 
 OVER: Final[frozenset[StepState]] = frozenset({"done", "failed", "timed_out"})
@@ -55,7 +55,7 @@ class StepFailure:
     """Why a leg ended at a step that is tried again. error is JSON text; None where the step only asked for later."""
 
     delay_seconds: float
-    exception: BaseException
+    exception: BaseException | None = None
     error: str | None = None
     error_code: str | None = None
 
@@ -85,10 +85,10 @@ class StepRecord(Protocol):
         Raises LostRunError.
         """
 
-    def take(self, memo: Memo, mail: str, begin: Memo | None = None) -> Memo | None:
-        """Take the oldest mail of this name as the result of a step, which is over with it. None if there is none.
+    def take(self, make: Callable[[str], Memo], mail: str, begin: Memo | None = None) -> Memo | None:
+        """Take the oldest mail of this name, and keep the step that `make` makes of its payload, all or nothing.
 
-        Raises LostRunError.
+        None if there is no mail. Raises LostRunError.
         """
 
 

@@ -12,12 +12,11 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, LostRunError, OutcomeNotRecordedError, RunCancelledError
-from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
-from cgk_tasks.runs import ends, log_writing, logs, mails, steps, store, tracing
+from cgk_tasks.flow.accept import publish, unit_of_work
+from cgk_tasks.runs import ends, log_writing, logs, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, Dispatch, NewRun, State, new_run_id
-from cgk_tasks.runs.steps import Memo, Suspension, Wait
+from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
@@ -26,7 +25,7 @@ from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
-from cgk_tasks.worker.steps import fence_of
+from cgk_tasks.worker.suspending import memos_of, put_back_with, suspend
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.registry import Job
@@ -156,7 +155,8 @@ class Recorder:
             self.close_failed(run, attempt.job.id, outcome)
             return outcome
         if outcome.kind == "suspended" and outcome.suspension is not None:
-            return self._suspend(run, attempt, outcome, outcome.suspension)
+            suspended = suspend(run, attempt.job.id, outcome.suspension, self._patience)
+            return outcome if suspended else self._not_ours(run, attempt, outcome)
         return self._go_on_later(run, attempt, outcome)
 
     def _refused(self, attempt: Attempt, exc: BaseException) -> Outcome:
@@ -270,46 +270,9 @@ class Recorder:
         elif outcome.kind in {"cancelled", "interrupted"}:
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = replace(back, state="pending", refund=1)
-        memos = _memos_of(attempt, outcome)
-        put_back = self._put_back_with(run, back, memos) if memos else self._put_back([back])
+        memos = memos_of(attempt, outcome)
+        put_back = put_back_with(run, back, memos, self._patience) if memos else bool(self._put_back([back]))
         return outcome if put_back else self._not_ours(run, attempt, outcome)
-
-    def _suspend(self, run: Claimed, attempt: Attempt, outcome: Outcome, suspension: Suspension) -> Outcome:
-        """A workflow waits: no worker holds it any more."""
-        wait = Wait(suspension.memos, attempt.job.id, suspension.deferral)
-        awaits = [name for memo in suspension.memos for name in memo.awaits]
-        woken: list[Dispatch | None] = []
-
-        def write(connection: AnyConnection) -> bool:
-            suspended = steps.suspend(connection, fence_of(run), wait)
-            woken[:] = [mails.wake_at_once(connection, run.id, awaits)] if suspended and awaits else []
-            return suspended
-
-        if not self._all_or_nothing(write):
-            return self._not_ours(run, attempt, outcome)
-        dispatch([one for one in woken if one is not None])
-        return outcome
-
-    def _put_back_with(self, run: Claimed, back: PutBack, memos: Sequence[Memo]) -> bool:
-        """The run goes on later, with what it has to remember of the failure."""
-
-        def write(connection: AnyConnection) -> bool:
-            kept = steps.keep(connection, fence_of(run), memos)
-            return kept and bool(ends.put_back(connection, self._worker_id, [back]))
-
-        return self._all_or_nothing(write)
-
-    def _all_or_nothing(self, write: Callable[[AnyConnection], bool]) -> bool:
-        """A transaction that is rolled back where `write` says that the run is not this attempt's."""
-
-        def attempt() -> bool:
-            with postgres.transaction() as connection:
-                done = write(connection)
-                if not done:
-                    raise psycopg.Rollback
-            return done
-
-        return postgres.retry_while_unavailable(attempt, self._patience)
 
     def _not_ours(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         """The record did not let the run go on: it was cancelled, or it is not this attempt's as things stand.
@@ -444,14 +407,6 @@ class Recorder:
         except psycopg.Error as exc:
             # What a crash undid runs again; what is still there has ended.
             log.warning("flush_failed", reason=str(exc).strip())
-
-
-def _memos_of(attempt: Attempt, outcome: Outcome) -> Sequence[Memo]:
-    """What the run remembers of an attempt after which it goes on later."""
-    if outcome.suspension is not None:
-        return outcome.suspension.memos
-    record = attempt.ctx.step_record
-    return [record.at_failure] if outcome.kind == "retry" and record is not None and record.at_failure else ()
 
 
 def _of_child(parents: T, default: T, jobs: T | None) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cgk_tasks.config import get_settings
@@ -58,11 +58,11 @@ class RunSteps:
         kept = self._kept([memo] if begin is None else [begin, memo], session)
         if not kept:
             memo = self._over_already(memo)
-        if process_state.shared().stopping:
+        if memo.is_over and process_state.shared().stopping:
             raise RunInterrupted
         return memo
 
-    def take(self, memo: Memo, mail: str, begin: Memo | None = None) -> Memo | None:
+    def take(self, make: Callable[[str], Memo], mail: str, begin: Memo | None = None) -> Memo | None:
         """As `StepRecord.take`."""
         fence = fence_of(self._run)
         taken: list[Memo] = []
@@ -73,7 +73,7 @@ class RunSteps:
                 found = mails.oldest(connection, fence, mail)
                 if found is None:
                     return
-                taken.append(memo._replace(result=found.payload))
+                taken.append(make(found.payload))
                 if not steps.keep(connection, fence, [*([begin] if begin is not None else ()), *taken]):
                     raise _NotKeptError
                 mails.take(connection, fence, found)
@@ -81,7 +81,7 @@ class RunSteps:
         try:
             postgres.retry_while_unavailable(write, get_settings().database_patience_seconds)
         except _NotKeptError:
-            return self._over_already(memo)
+            return self._over_already(taken[0])
         return taken[0] if taken else None
 
     def _kept(self, memos: Sequence[Memo], session: TenantSession | None) -> bool:

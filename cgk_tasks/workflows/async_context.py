@@ -1,27 +1,22 @@
-"""The same for a workflow that is a coroutine: its steps may be on at the same time.
-
-A wait ends the leg only when no step is on any more. So `asyncio.gather` over steps and waits does all that it can do
-now, and the run then waits for the first of what is left.
-"""
+"""The context of a workflow that is a coroutine: the same methods, awaited."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
-from cgk_tasks.errors import LostRunError, RunCancelledError
 from cgk_tasks.sql.clock import known_now
-from cgk_tasks.workflows.context import P_co, RunOfWorkflow, aware, done, new_uuid
-from cgk_tasks.workflows.leg import Call, Leg, sleep_seconds
+from cgk_tasks.workflows.async_way import AsyncWay
+from cgk_tasks.workflows.context import P_co, RunOfWorkflow, aware, new_uuid
+from cgk_tasks.workflows.doing import Doing
+from cgk_tasks.workflows.effects import Reconciled
+from cgk_tasks.workflows.leg import Leg, sleep_seconds
 from cgk_tasks.workflows.names import UNNAMED, check_name
-from cgk_tasks.workflows.results import decoded, result_type
-from cgk_tasks.workflows.scope import refuse_in_step, step_scope
+from cgk_tasks.workflows.results import result_type
+from cgk_tasks.workflows.scope import refuse_in_step
+from cgk_tasks.workflows.sources import First, Source, checked, first_of, mails_and_timers
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.context import JobContext
@@ -44,12 +39,10 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     steps may be cut off when the leg ends.
     """
 
-    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int) -> None:
+    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int, way: AsyncWay) -> None:
         super().__init__(ctx, leg, version)
-        self._on = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._way = way
+        self._doing = Doing(leg, ctx.run_id, ctx.tenant, way)
 
     @overload
     async def step(
@@ -74,48 +67,46 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     async def _step(
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...] = (), retry: RetryConfig | None = None
     ) -> Any:
-        refuse_in_step(name)
-        self._known_task()
+        self._go_on(name)
         with self._leg.call(name, "step") as call:
             kind = result_type(function)
-            if call.memo is not None and call.memo.is_over:
-                return self._value(call.memo, kind)
-            memo = None if self._leg.is_put_off(call) else await self._do(call, kind, function, args, retry)
-            if memo is None:
-                return await self._park()
-            return self._value(memo, kind)
+            return await self._ended(await self._doing.step(call, kind, function, args, retry), kind)
 
-    async def _do(
-        self, call: Call, kind: Any, function: Callable[..., Any], args: tuple[Any, ...], retry: RetryConfig | None
-    ) -> Memo | None:
-        """The step as it ended; None if it is tried again later."""
-        begun = time.perf_counter()
-        kept: Memo | None = None
-        with self._step_is_on():
-            with step_scope(call.name, self.tenant) as scope:
-                try:
-                    memo = done(call, await _called(function, args), kind, begun)
-                    if scope.session is not None:
-                        kept = await self._keep(call, memo, scope.session)
-                except (LostRunError, RunCancelledError):
-                    raise
-                except Exception as exc:
-                    scope.close()
-                    failed = self._leg.failed(call, exc, retry, time.perf_counter() - begun)
-                    if failed is None:
-                        return None
-                    raise self._leg.error_of(await self._keep(call, failed)) from exc
-            return kept or await self._keep(call, memo)
-
-    async def _keep(self, call: Call, memo: Memo, session: Any = None) -> Memo:
-        return await asyncio.to_thread(self._leg.keep, call, memo, session)
-
-    def _value(self, memo: Memo, kind: Any) -> Any:
-        if memo.state == "failed":
-            raise self._leg.error_of(memo)
-        if memo.state == "timed_out":
-            return None
-        return decoded(memo.result or "null", kind, memo.name)
+    @overload
+    async def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], Awaitable[T]],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], Awaitable[T | Reconciled]] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> T: ...
+    @overload
+    async def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], T],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], T | Reconciled] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> T: ...
+    async def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], Any],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], Any] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> Any:
+        """A step for what must not happen twice elsewhere. As `WorkflowContext.effect`."""
+        check_name(name)
+        self._go_on(name)
+        with self._leg.call(name, "effect") as call:
+            kind = result_type(function)
+            return await self._ended(await self._doing.effect(call, kind, function, args, reconcile, retry), kind)
 
     async def sleep(self, name: str, duration: float | timedelta) -> None:
         """Go on after so many seconds, or a timedelta; until then the run holds no worker."""
@@ -127,11 +118,10 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
 
     async def _sleep(self, name: str, until: datetime | float) -> None:
         check_name(name)
-        refuse_in_step(name)
-        self._known_task()
+        self._go_on(name)
         with self._leg.call(name, "sleep") as call:
             if not self._leg.is_slept(call, until):
-                await self._park()
+                await self._end_leg()
 
     # timeout: of the wait, over all legs, and not of the call
     @overload
@@ -162,12 +152,22 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         """Go on when somebody has called `signal_run` with this name. As `WorkflowContext.wait_for_signal`."""
         check_name(name)
         seconds = None if timeout is None else sleep_seconds(name, timeout)
-        refuse_in_step(name)
-        self._known_task()
+        self._go_on(name)
         with self._leg.call(name, "signal") as call:
-            with self._step_is_on():
-                memo = await asyncio.to_thread(self._leg.taken, call, name, seconds, f"signal {name}")
-            return self._value(memo, kind) if memo is not None else await self._park()
+            with self._way.is_on():
+                memo = await self._way.write(self._leg.taken, call, name, seconds, f"signal {name}")
+            return await self._ended(memo, kind)
+
+    async def wait_any(self, name: str, /, **sources: Source) -> First:
+        """Go on when the first of several has come, and say which. As `WorkflowContext.wait_any`."""
+        wanted = checked(name, sources)
+        self._go_on(name)
+        with self._leg.call(name, "any") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._leg.first, call, *mails_and_timers(wanted))
+            if memo is None:
+                await self._end_leg()
+            return first_of(memo, wanted)
 
     async def now(self) -> datetime:
         """The time, as the leg has it that asks first."""
@@ -179,42 +179,17 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         made: uuid.UUID = await self._step(UNNAMED["uuid"], new_uuid)
         return made
 
-    # ---- the end of a leg
+    async def _ended(self, memo: Memo | None, kind: Any) -> Any:
+        """What a step gives that is over; else the leg ends."""
+        if memo is None:
+            await self._end_leg()
+            return None
+        return self._value(memo, kind)
 
-    @contextmanager
-    def _step_is_on(self) -> Iterator[None]:
-        self._on += 1
-        self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._on -= 1
-            if not self._on:
-                self._quiet.set()
+    async def _end_leg(self) -> NoReturn:
+        await self._way.until_quiet()
+        raise self._leg.suspended()
 
-    async def _park(self) -> Any:
-        """Wait until no step is on, then end the leg. What goes on after a step may begin another one."""
-        while True:
-            await self._quiet.wait()
-            await asyncio.sleep(0)
-            if self._quiet.is_set():
-                raise self._leg.suspended()
-
-    def _known_task(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-
-    async def close(self) -> None:
-        """End what the function has left behind: branches that wait, or that nobody awaits any more."""
-        left = [task for task in self._tasks if task is not asyncio.current_task() and not task.done()]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-
-async def _called(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    if inspect.iscoroutinefunction(function):
-        return await function(*args)
-    value = await asyncio.to_thread(function, *args)
-    return await value if inspect.isawaitable(value) else value
+    def _go_on(self, name: str) -> None:
+        refuse_in_step(name)
+        self._way.note_task()

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
 
-from cgk_tasks.errors import ConfigurationError, LostRunError, RunCancelledError
-from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.clock import known_now
-from cgk_tasks.workflows.leg import Call, Leg, sleep_seconds
+from cgk_tasks.workflows.doing import finish
+from cgk_tasks.workflows.effects import Reconciled
+from cgk_tasks.workflows.leg import Leg, sleep_seconds
 from cgk_tasks.workflows.names import UNNAMED, check_name
-from cgk_tasks.workflows.results import decoded, encoded, result_type
-from cgk_tasks.workflows.scope import refuse_in_step, session_of_step, step_scope
+from cgk_tasks.workflows.parallel import in_threads
+from cgk_tasks.workflows.results import decoded, result_type
+from cgk_tasks.workflows.scope import refuse_in_step, session_of_step
+from cgk_tasks.workflows.sources import (
+    First,
+    SignalSource,
+    Source,
+    TimerSource,
+    checked,
+    first_of,
+    mails_and_timers,
+    signal_source,
+    timer_source,
+)
+from cgk_tasks.workflows.suspension import WorkflowSuspended
 
 if TYPE_CHECKING:
     import structlog
     from sqlalchemy.orm import Session
 
     from cgk_tasks.jobs.context import JobContext
+    from cgk_tasks.jobs.retry import RetryConfig
     from cgk_tasks.runs.steps import Memo
     from cgk_tasks.tenancy.models import Tenant
 
@@ -76,6 +91,19 @@ class RunOfWorkflow(Generic[P_co]):
         """
         return session_of_step(self._ctx.has_database)
 
+    def signal(self, name: str, kind: Any = Any) -> SignalSource:
+        """For `wait_any`: a signal, whose payload is read as `kind`."""
+        return signal_source(name, kind)
+
+    def timer(self, duration: float | timedelta) -> TimerSource:
+        """For `wait_any`: a time, counted from the moment when the wait begins."""
+        return timer_source(duration)
+
+    def _value(self, memo: Memo, kind: Any) -> Any:
+        if memo.state == "failed":
+            raise self._leg.error_of(memo)
+        return None if memo.state == "timed_out" else decoded(memo.result or "null", kind, memo.name)
+
 
 class WorkflowContext(RunOfWorkflow[P_co]):
     """A workflow's run, as its function sees it.
@@ -107,40 +135,43 @@ class WorkflowContext(RunOfWorkflow[P_co]):
     ) -> T:
         self._go_on(name)
         with self._leg.call(name, "step") as call:
-            kind, memo = result_type(function), call.memo
-            if memo is None or not memo.is_over:
-                if self._leg.is_put_off(call):
-                    raise self._leg.suspended()
-                memo = self._do(call, kind, function, args, retry)
-            value: T = self._value(memo, kind)
+            kind = result_type(function)
+            value: T = self._ended(finish(self._doing.step(call, kind, function, args, retry)), kind)
             return value
 
-    def _do(
-        self, call: Call, kind: Any, function: Callable[..., Any], args: tuple[Any, ...], retry: RetryConfig | None
-    ) -> Memo:
-        begun = time.perf_counter()
-        kept: Memo | None = None
-        with step_scope(call.name, self.tenant) as scope:
-            try:
-                memo = done(call, function(*args), kind, begun)
-                if scope.session is not None:
-                    kept = self._leg.keep(call, memo, scope.session)
-            except (LostRunError, RunCancelledError):
-                raise
-            except Exception as exc:
-                scope.close()
-                failed = self._leg.failed(call, exc, retry, time.perf_counter() - begun)
-                if failed is None:
-                    raise self._leg.suspended() from exc
-                raise self._leg.error_of(self._leg.keep(call, failed)) from exc
-        return kept or self._leg.keep(call, memo)
+    def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], T],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], T | Reconciled] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> T:
+        """A step for what must not happen twice elsewhere, such as a payment.
 
-    def _value(self, memo: Memo, kind: Any) -> Any:
-        if memo.state == "failed":
-            raise self._leg.error_of(memo)
-        if memo.state == "timed_out":
-            return None
-        return decoded(memo.result or "null", kind, memo.name)
+            wf.effect("charge", charge_card, account, reconcile=find_charge)
+
+        The function is given a key first, the same in all attempts, for the other side to know the effect by. That it
+        begins is on record before it is called. If it is not known whether it happened (its worker died, or an error
+        that does not say), a later leg calls `reconcile` with the key: it returns the result, or Reconciled.NOT_DONE,
+        and then the effect is done again, or Reconciled.UNKNOWN. Then, and without `reconcile`, the run waits for a
+        signal with the effect's name: {"outcome": "done", "result": ...}, {"outcome": "again"} or
+        {"outcome": "failed"}. TransientError, RetryLater and errors that no retry cures say that it did not happen.
+        """
+        check_name(name)
+        self._go_on(name)
+        with self._leg.call(name, "effect") as call:
+            kind = result_type(function)
+            done = finish(self._doing.effect(call, kind, function, args, reconcile, retry))
+            value: T = self._ended(done, kind)
+            return value
+
+    def _ended(self, memo: Memo | None, kind: Any) -> Any:
+        """What a step gives that is over; else the leg ends."""
+        if memo is None:
+            raise self._leg.suspended()
+        return self._value(memo, kind)
 
     def sleep(self, name: str, duration: float | timedelta) -> None:
         """Go on after so many seconds, or a timedelta; until then the run holds no worker."""
@@ -174,8 +205,46 @@ class WorkflowContext(RunOfWorkflow[P_co]):
             memo = self._leg.taken(call, name, seconds, f"signal {name}")
             if memo is None:
                 self._leg.check_all_asked()
+            return self._ended(memo, kind)
+
+    def wait_any(self, name: str, /, **sources: Source) -> First:
+        """Go on when the first of several has come, and say which.
+
+            answer = wf.wait_any("answer", yes=wf.signal("approve", Approval), late=wf.timer(timedelta(days=3)))
+            if answer.name == "late": ...
+
+        What has come already goes before a time that is over, in the order in which they are named. The others are not
+        taken: their mail is kept for later waits.
+        """
+        wanted = checked(name, sources)
+        self._go_on(name)
+        with self._leg.call(name, "any") as call:
+            memo = self._leg.first(call, *mails_and_timers(wanted))
+            if memo is None:
+                self._leg.check_all_asked()
                 raise self._leg.suspended()
-            return self._value(memo, kind)
+            return first_of(memo, wanted)
+
+    def parallel(self, name: str, /, **functions: Callable[[], Any]) -> tuple[Any, ...]:
+        """Several steps at the same time, in threads of this process; their results in the order of their names.
+
+            crm, shop = wf.parallel("fetch", crm=fetch_crm, shop=fetch_shop)
+
+        Each is a step of its own, called `name.crm` and the like, and is tried again by itself. Raises StepFailedError
+        of one that has failed, when all have ended.
+        """
+        check_name(name)
+        self._go_on(name)
+        calls = [partial(self._parallel, f"{name}.{key}", function) for key, function in functions.items()]
+        try:
+            return tuple(in_threads(calls))
+        except WorkflowSuspended:
+            raise self._leg.suspended() from None  # of all of them
+
+    def _parallel(self, name: str, function: Callable[[], Any]) -> Any:
+        with self._leg.call(name, "step") as call:
+            kind = result_type(function)
+            return self._ended(finish(self._doing.step(call, kind, function, (), None)), kind)
 
     def now(self) -> datetime:
         """The time, as the leg has it that asks first."""
@@ -190,13 +259,6 @@ class WorkflowContext(RunOfWorkflow[P_co]):
         refuse_in_step(name)
         if self._leg.waits:
             raise self._leg.suspended()
-
-
-def done(call: Call, value: Any, kind: Any, begun: float) -> Memo:
-    """The memo of a step that returned. Raises PermanentError for a result that cannot be kept and read again."""
-    text = encoded(value, call.name)
-    decoded(text, kind, call.name)
-    return call.ended("done", result=text, seconds=time.perf_counter() - begun)
 
 
 def new_uuid() -> uuid.UUID:

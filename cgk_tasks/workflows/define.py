@@ -16,8 +16,9 @@ from cgk_tasks.jobs.event_loop import run_coroutine
 from cgk_tasks.jobs.registry import define_job, find_job
 from cgk_tasks.jobs.retry import TASK_RUNNER_DEFAULT, RetryConfig
 from cgk_tasks.jobs.types import Middleware
-from cgk_tasks.runs.steps import Memo
+from cgk_tasks.runs.steps import Memo, StepRecord, Suspension
 from cgk_tasks.workflows.async_context import AsyncWorkflowContext
+from cgk_tasks.workflows.async_way import AsyncWay
 from cgk_tasks.workflows.context import WorkflowContext
 from cgk_tasks.workflows.leg import BEGIN, Leg
 from cgk_tasks.workflows.memory import MemoryRecord
@@ -88,7 +89,23 @@ class Workflow:
         return self.versions.get(number) or next((one for one in accepting if number in one.accepts), None)
 
     def __call__(self, ctx: JobContext[Any]) -> Any:
-        record = ctx.step_record = ctx.step_record or MemoryRecord()
+        if ctx.step_record is not None:
+            return self._go_on(ctx, ctx.step_record)
+        try:
+            return self._go_on(ctx, MemoryRecord())
+        except WorkflowSuspended as exc:
+            raise self._not_kept(exc.suspension) from exc
+
+    def _not_kept(self, suspension: Suspension) -> BaseException:
+        """What ends a run that would wait, where nobody keeps a record of it."""
+        if suspension.failure is not None and suspension.failure.exception is not None:
+            return suspension.failure.exception
+        return ConfigurationError(
+            f"Workflow {self.id!r} waits, and nobody keeps its steps.",
+            hint="Send its event to a worker, or to the local provider.",
+        )
+
+    def _go_on(self, ctx: JobContext[Any], record: StepRecord) -> Any:
         memos = record.load()
         begin = next((memo for memo in memos if memo.kind == "begin"), None)
         number = self.newest.number if begin is None else int(json.loads(begin.result or "{}").get("version", 1))
@@ -101,7 +118,7 @@ class Workflow:
         record.at_failure = begin._replace(attempts=ctx.attempt)
         leg = Leg(record, self.id, version.names, self.retry, memos, begin)
         if inspect.iscoroutinefunction(version.function):
-            value = run_coroutine(_run(version.function, AsyncWorkflowContext(ctx, leg, number)))
+            value = run_coroutine(_run(version.function, ctx, leg, number))
         else:
             value = version.function(WorkflowContext(ctx, leg, number))
             if leg.waits:  # the function has caught what ended it
@@ -110,11 +127,12 @@ class Workflow:
         return value
 
 
-async def _run(function: Callable[..., Any], wf: AsyncWorkflowContext[Any]) -> Any:
+async def _run(function: Callable[..., Any], ctx: JobContext[Any], leg: Leg, version: int) -> Any:
+    way = AsyncWay()
     try:
-        return await function(wf)
+        return await function(AsyncWorkflowContext(ctx, leg, version, way))
     finally:
-        await wf.close()
+        await way.close()
 
 
 @overload

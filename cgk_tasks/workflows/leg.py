@@ -6,12 +6,14 @@ Nothing here knows where memos are kept, or whether the function is a coroutine.
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -22,14 +24,17 @@ from cgk_tasks.errors import (
     PermanentError,
     RetryLater,
     StepFailedError,
+    TransientError,
     WorkflowChangedError,
     as_seconds,
 )
 from cgk_tasks.jobs.error_record import classified, error_record
-from cgk_tasks.jobs.retry import RetryConfig, next_delay
+from cgk_tasks.jobs.retry import RetryConfig, backoff_seconds, next_delay
 from cgk_tasks.runs.steps import Memo, StepFailure, StepKind, StepRecord, Suspension
 from cgk_tasks.runs.text import storable_json, text_of
 from cgk_tasks.sql.clock import known_now
+from cgk_tasks.workflows.calls import Call
+from cgk_tasks.workflows.effects import decision
 from cgk_tasks.workflows.names import KnownNames
 from cgk_tasks.workflows.suspension import WorkflowSuspended
 
@@ -37,33 +42,6 @@ log = structlog.get_logger("cgk_tasks.runs")
 
 BEGIN: Final = "$begin"
 _MAX_REASON: Final = 300
-
-
-@dataclass(slots=True)
-class Call:
-    """A step that the function asks for. memo: as it is on record, if it is."""
-
-    name: str
-    nth: int
-    place: int
-    kind: StepKind
-    memo: Memo | None
-
-    @property
-    def attempts(self) -> int:
-        return self.memo.attempts if self.memo is not None else 0
-
-    def ended(self, state: Any, *, result: str | None = None, error: str | None = None, seconds: float = 0.0) -> Memo:
-        failed = self.attempts + (state == "failed")
-        return Memo(self.name, self.nth, self.place, self.kind, state, result, error, failed, seconds=seconds)
-
-    def waiting(
-        self, *, until: datetime | None = None, delay_seconds: float | None = None, awaits: tuple[str, ...] = ()
-    ) -> Memo:
-        return Memo(
-            self.name, self.nth, self.place, self.kind, "waiting", awaits=awaits, until=until,
-            delay_seconds=delay_seconds, attempts=self.attempts,
-        )  # fmt: skip
 
 
 class Leg:
@@ -89,6 +67,7 @@ class Leg:
         self._waits: dict[tuple[str, int], Memo] = {}
         self._reasons: dict[tuple[str, int], str] = {}
         self._failure: StepFailure | None = None
+        self._lock = threading.RLock()
 
     # ---- asking for steps
 
@@ -108,14 +87,17 @@ class Leg:
 
         Raises ConfigurationError, WorkflowChangedError, PermanentError for too many steps.
         """
-        if name in self._on:
-            raise ConfigurationError(
-                f"Two steps called {name!r} are on at the same time.",
-                hint="Steps that run at the same time need names of their own, such as f'send-{number}'.",
-            )
-        self._on.add(name)
+        with self._lock:
+            if name in self._on:
+                raise ConfigurationError(
+                    f"Two steps called {name!r} are on at the same time.",
+                    hint="Steps that run at the same time need names of their own, such as f'send-{number}'.",
+                )
+            self._on.add(name)
         try:
-            yield self._ask(name, kind)
+            with self._lock:
+                call = self._ask(name, kind)
+            yield call
         finally:
             self._on.discard(name)
 
@@ -173,48 +155,95 @@ class Leg:
         error = json.loads(memo.error or "{}")
         return StepFailedError(memo.name, error.get("code", "UNKNOWN_ERROR"), error.get("message", ""))
 
-    def failed(self, call: Call, exc: Exception, retry: RetryConfig | None, seconds: float) -> Memo | None:
+    def failed(self, call: Call, retry: RetryConfig | None, exc: Exception, seconds: float) -> Memo | None:
         """What follows from a step's error: None if it is tried again, which a later leg does; else how it ended."""
         if isinstance(exc, RetryLater):
-            self._put_off(call, exc)
+            self._wait(call, call.open("begun", delay_seconds=exc.delay_seconds), text_of(exc.reason) or _of(call))
+            self._goes_on(StepFailure(exc.delay_seconds, exc))
             return None
+        failure = self._next(call, retry, exc)
+        if failure is None:
+            error = error_record(exc, call.attempts + 1, classified(exc))
+            return call.ended("failed", error=error, seconds=seconds)
+        self._try_again(call, "begun", failure, seconds)
+        return None
+
+    def effect_failed(self, call: Call, retry: RetryConfig | None, exc: Exception, seconds: float) -> Memo | None:
+        """The same for an effect. Unless its error says that it did not happen, a later leg asks whether it did."""
+        if isinstance(exc, TransientError | RetryLater) or classified(exc).kind == "permanent":
+            return self.failed(call, retry, exc, seconds)
+        failure = self._next(call, retry, exc) or self._later(call, retry, exc)
+        self._try_again(call, "intent", failure, seconds)
+        return None
+
+    def look_again(self, call: Call, exc: Exception, retry: RetryConfig | None) -> None:
+        """It cannot be told for now whether an effect happened: that is asked again after a pause, and no attempt."""
+        self._try_again(call, "intent", self._later(call, retry, exc), attempts=0)
+
+    def _try_again(
+        self,
+        call: Call,
+        state: Literal["begun", "intent"],
+        failure: StepFailure,
+        seconds: float = 0.0,
+        attempts: int = 1,
+    ) -> None:
+        memo = call.open(
+            state, error=failure.error, attempts=call.attempts + attempts, delay_seconds=failure.delay_seconds,
+            seconds=seconds,
+        )  # fmt: skip
+        self._wait(call, memo, _of(call))
+        self._goes_on(failure)
+
+    def _next(self, call: Call, retry: RetryConfig | None, exc: Exception) -> StepFailure | None:
+        """When a step is tried again after this error; None for never."""
         policy, attempt, found = retry or self._retry, call.attempts + 1, classified(exc)
-        error = error_record(exc, attempt, found)
         began = call.memo.begun_at if call.memo is not None else None
         delay = next_delay(
             policy, attempt, max_attempts=policy.max_attempts, classification=found,
             elapsed_seconds=(known_now() - began).total_seconds() if began else 0.0,
         )  # fmt: skip
-        if delay is None:
-            return call.ended("failed", error=error, seconds=seconds)
-        memo = Memo(
-            call.name, call.nth, call.place, call.kind, "begun", error=error, attempts=attempt, delay_seconds=delay,
-            seconds=seconds,
-        )  # fmt: skip
-        self._wait(call, memo, f"step {call.name}")
-        if self._failure is None or self._failure.error is None or delay < self._failure.delay_seconds:
-            self._failure = StepFailure(delay, exc, error, found.code)
-        return None
+        return None if delay is None else StepFailure(delay, exc, error_record(exc, attempt, found), found.code)
 
-    def _put_off(self, call: Call, exc: RetryLater) -> None:
-        memo = Memo(
-            call.name, call.nth, call.place, call.kind, "begun", attempts=call.attempts, delay_seconds=exc.delay_seconds
-        )
-        self._wait(call, memo, text_of(exc.reason) or f"step {call.name}")
-        if self._failure is None:
-            self._failure = StepFailure(exc.delay_seconds, exc)
+    def _later(self, call: Call, retry: RetryConfig | None, exc: Exception) -> StepFailure:
+        attempt, found = call.attempts + 1, classified(exc)
+        delay = backoff_seconds(retry or self._retry, attempt)
+        return StepFailure(delay, exc, error_record(exc, attempt, found), found.code)
+
+    def _goes_on(self, failure: StepFailure) -> None:
+        """Of several steps that are tried again, the first that is due says when, and one with an error says why."""
+        if self._failure is not None:
+            known = self._failure
+            told = known if known.error is not None else failure
+            failure = replace(told, delay_seconds=min(known.delay_seconds, failure.delay_seconds))
+        self._failure = failure
+
+    def not_done(self, call: Call, retry: RetryConfig | None) -> Memo | None:
+        """An effect did not happen: it is done again, or None if it has no attempt left."""
+        is_used_up = call.attempts >= (retry or self._retry).max_attempts
+        return None if is_used_up else call.open("begun")
+
+    def decided(self, call: Call) -> Memo | None:
+        """What a person says of an effect that may have happened; None while nobody has."""
+        while True:
+            begin = self.begin
+            found = self.record.take(partial(decision, call), call.name, begin)
+            if found is None:
+                self._wait(call, call.waiting(awaits=(call.name,)), f"a decision about effect {call.name}")
+                return None
+            self._has_kept(call, found, begin)
+            if found.state != "waiting":
+                return found
 
     # ---- waits
 
     def is_put_off(self, call: Call) -> bool:
         """Whether a step that failed, or put itself off, is not due yet."""
         memo = call.memo
-        if memo is None or memo.state != "begun" or memo.until is None or memo.is_due:
+        if memo is None or memo.state not in {"begun", "intent"} or memo.until is None or memo.is_due:
             return False
-        self._wait(call, memo._replace(delay_seconds=None), f"step {call.name}")
-        delay = max((memo.until - known_now()).total_seconds(), 0.0)
-        if self._failure is None or delay < self._failure.delay_seconds:
-            self._failure = StepFailure(delay, WorkflowSuspended())
+        self._wait(call, memo, _of(call))
+        self._goes_on(StepFailure(max((memo.until - known_now()).total_seconds(), 0.0)))
         return True
 
     def is_slept(self, call: Call, until: datetime | float) -> bool:
@@ -233,7 +262,7 @@ class Leg:
         if call.memo is not None and call.memo.is_over:
             return call.memo
         begin = self.begin
-        found = self.record.take(call.ended("done"), mail, begin)
+        found = self.record.take(lambda payload: call.ended("done", result=payload), mail, begin)
         if found is not None:
             self._has_kept(call, found, begin)
             return found
@@ -244,6 +273,29 @@ class Leg:
         else:
             wait = call.waiting(until=call.memo.until, awaits=(mail,))
         self._wait(call, wait, reason)
+        return None
+
+    def first(self, call: Call, mails: Mapping[str, str], timers: Mapping[str, float]) -> Memo | None:
+        """A wait for the first of several that is over; else it is noted that the run waits. mails: names of mail, and
+        timers: seconds, each by how the workflow calls it. Mail that is there goes before a timer that is over.
+        """
+        if call.memo is not None and call.memo.is_over:
+            return call.memo
+        for name, mail in mails.items():
+            begin = self.begin
+            found = self.record.take(partial(_first, call, name), mail, begin)
+            if found is not None:
+                self._has_kept(call, found, begin)
+                return found
+        shortest = min(timers, key=lambda name: timers[name], default=None)
+        awaits = tuple(mails.values())
+        if call.memo is not None and call.memo.is_due and shortest is not None:
+            return self.keep(call, _first(call, shortest, "null"))
+        if call.memo is not None:
+            wait = call.waiting(until=call.memo.until, awaits=awaits)
+        else:
+            wait = call.waiting(delay_seconds=None if shortest is None else timers[shortest], awaits=awaits)
+        self._wait(call, wait, f"the first of {', '.join([*mails, *timers])} ({call.name})")
         return None
 
     def _wait(self, call: Call, memo: Memo, reason: str) -> None:
@@ -257,11 +309,31 @@ class Leg:
     def suspended(self) -> WorkflowSuspended:
         """What ends the leg: all that it waits for."""
         memos = list(self._waits.values())
+        failure = self._failure
+        if failure is not None:  # a wait beside it may be over before
+            failure = replace(failure, delay_seconds=min([failure.delay_seconds, *_seconds_left(memos)]))
         if self.begin is not None:
             memos.insert(0, self.begin)
         reason = ", ".join(self._reasons.values())[:_MAX_REASON]
         deferral = storable_json({"code": "WAITS", "reason": reason})
-        return WorkflowSuspended(Suspension(tuple(memos), self._failure, deferral))
+        return WorkflowSuspended(Suspension(tuple(memos), failure, deferral))
+
+
+def _seconds_left(memos: Sequence[Memo]) -> Iterator[float]:
+    for memo in memos:
+        if memo.delay_seconds is not None:
+            yield memo.delay_seconds
+        elif memo.until is not None:
+            yield max((memo.until - known_now()).total_seconds(), 0.0)
+
+
+def _first(call: Call, name: str, payload: str) -> Memo:
+    """payload: JSON text."""
+    return call.ended("done", result=f'{{"first": {json.dumps(name)}, "value": {payload}}}')
+
+
+def _of(call: Call) -> str:
+    return f"{call.kind} {call.name}"
 
 
 def sleep_seconds(name: str, delay: float | timedelta) -> float:

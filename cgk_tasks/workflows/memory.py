@@ -36,12 +36,12 @@ class MemoryRecord:
         self._write([memo] if begin is None else [begin, memo])
         return self._memos[memo.name, memo.nth]
 
-    def take(self, memo: Memo, mail: str, begin: Memo | None = None) -> Memo | None:
+    def take(self, make: Callable[[str], Memo], mail: str, begin: Memo | None = None) -> Memo | None:
         with self._lock:
             found = next((one for one in self._mail if one[0] == mail), None)
             if found is not None:
                 self._mail.remove(found)
-        return None if found is None else self.keep(memo._replace(result=found[1]), begin)
+        return None if found is None else self.keep(make(found[1]), begin)
 
     def deliver(self, name: str, payload: str, key: str | None = None) -> bool:
         """Keep mail. Returns False for a key that was used before."""

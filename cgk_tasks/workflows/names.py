@@ -16,7 +16,7 @@ from typing import Any, Final, TypeGuard
 
 from cgk_tasks.errors import ConfigurationError
 
-NAMED: Final = frozenset({"step", "sleep", "sleep_until", "wait_for_signal"})
+NAMED: Final = frozenset({"step", "effect", "sleep", "sleep_until", "wait_for_signal", "wait_any", "parallel"})
 """The methods of a context that take the name of a step first."""
 
 UNNAMED: Final = {"now": "$now", "uuid": "$uuid"}
@@ -72,16 +72,24 @@ def _names(function: ast.AST, context: str) -> KnownNames:
         if method in UNNAMED:
             literal.add(UNNAMED[method])
             continue
-        name = call.args[0] if call.args else None
+        name = call.args[0] if call.args and all(one.arg is not None for one in call.keywords) else None
         if isinstance(name, ast.Constant) and isinstance(name.value, str):
-            literal.add(name.value)
-        elif isinstance(name, ast.JoinedStr):
+            literal.update(_names_of(method, name.value, call))
+        elif isinstance(name, ast.JoinedStr) and method != "parallel":
             patterns.append(_pattern(name))
         else:
             return ANY_NAME
     if any(True for _ in _other_uses(function, context, understood)):
         return ANY_NAME
     return KnownNames(frozenset(literal), tuple(patterns))
+
+
+def _names_of(method: str, name: str, call: ast.Call) -> Iterator[str]:
+    """Those of the steps of one call: `parallel` has one for each function."""
+    if method == "parallel":
+        yield from (f"{name}.{one.arg}" for one in call.keywords)
+    else:
+        yield name
 
 
 def _calls(function: ast.AST, context: str) -> Iterator[tuple[ast.Call, str]]:

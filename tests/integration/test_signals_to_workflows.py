@@ -15,7 +15,7 @@ from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.tenancy import tenant_context, tenant_session
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.steps import fence_of
-from tests.integration.workflow_jobs import AskedTrip
+from tests.integration.workflow_jobs import AskedTrip, ChosenTrip
 from tests.support.waiting import wait_closed, wait_until
 
 
@@ -96,6 +96,17 @@ def test_many_signals_at_the_moment_of_the_wait_are_all_taken(worker):
     for sender in senders:
         sender.join()
     assert [wait_closed(run).result for run in runs] == [[{"by": "0"}, {"by": "1"}]] * 10
+
+
+def test_the_first_of_several_ends_the_wait(worker):
+    run_id = send_job(ChosenTrip(tenant_id="acme")).id
+    waits(run_id)
+    signal_run(run_id, "train", {"by": "ada"})
+    assert wait_closed(run_id).result == ["train", "ada"]
+
+
+def test_a_time_ends_the_wait_for_the_first_of_several(worker):
+    assert wait_closed(send_job(ChosenTrip(tenant_id="acme", seconds=0.2)).id).result == ["late", ""]
 
 
 # Who may

@@ -10,7 +10,7 @@ from cgk_tasks.runs.steps import Memo
 from cgk_tasks.sql.postgres import autocommit, fetch
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.steps import RunSteps
-from tests.integration.workflow_jobs import DeadlyTrip, LongTrip, ShakyTrip, SharedTrip, Trip, noted
+from tests.integration.workflow_jobs import CrowdedTrip, DeadlyTrip, LongTrip, ShakyTrip, SharedTrip, Trip, noted
 from tests.support.waiting import wait_closed, wait_until
 
 
@@ -89,6 +89,11 @@ def test_a_coroutine_does_what_it_can_before_it_waits(worker, notes):
     assert (run.state, run.attempt, sorted(noted(notes)[:2]), noted(notes)[2:]) == (
         "completed", 2, ["ada", "bob"], ["arrive"]
     )  # fmt: skip
+
+
+def test_steps_in_threads_have_sessions_of_their_own(worker):
+    run = wait_closed(send_job(CrowdedTrip(tenant_id="acme")).id)
+    assert (run.result, orders_of(run.id)) == (["ada", "bob", "eve"], ["ada", "bob", "eve"])
 
 
 # The fence

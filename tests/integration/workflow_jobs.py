@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from itertools import count
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -10,6 +11,8 @@ from sqlalchemy import text
 
 from cgk_tasks import AsyncWorkflowContext, RetryConfig, TransientError, WorkflowContext, define_workflow
 from cgk_tasks.events import TenantEvent
+from cgk_tasks.sql import door
+from cgk_tasks.workflows.effects import Reconciled
 
 QUICK = RetryConfig(max_attempts=3, initial_delay=0.05, max_delay=0.2)
 
@@ -36,6 +39,20 @@ class LongTrip(TenantEvent, event="test.longTrip"):
 
 class AskedTrip(TenantEvent, event="test.askedTrip"):
     timeout: float = 3600
+
+
+class ChosenTrip(TenantEvent, event="test.chosenTrip"):
+    seconds: float = 3600
+
+
+class CrowdedTrip(TenantEvent, event="test.crowdedTrip"):
+    pass
+
+
+class CarefulTrip(TenantEvent, event="test.carefulTrip"):
+    notes: str
+    dies_after: int = 0
+    dies_in_effect: bool = False
 
 
 class Answer(BaseModel):
@@ -113,3 +130,63 @@ def long_trip(wf: WorkflowContext[LongTrip]) -> None:
 @define_workflow("asked-trip", event=AskedTrip)
 def asked_trip(wf: WorkflowContext[AskedTrip]) -> list[Answer | None]:
     return [wf.wait_for_signal("answer", Answer, timeout=wf.payload.timeout) for _ in range(2)]
+
+
+def dies_after(statements: int) -> door.Observer:
+    """Ends this process when so many more statements of cgk_tasks have run in it."""
+    left = count(statements - 1, -1)
+
+    def observer(*_told: object) -> None:
+        if next(left) <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return observer
+
+
+@define_workflow("careful-trip", event=CarefulTrip)
+def careful_trip(wf: WorkflowContext[CarefulTrip]) -> int:
+    wish, payments = wf.payload, f"{wf.payload.notes}.payments"
+
+    def write(what: str) -> None:
+        wf.db.execute(
+            text("INSERT INTO orders (order_id, run_id, note) VALUES ('trip', :run, :note)"),
+            {"run": wf.run_id, "note": what},
+        )
+
+    def pay(key: str) -> int:
+        note(payments, key)
+        if wish.dies_in_effect and len(noted(payments)) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 1
+
+    def find(key: str) -> int | Reconciled:
+        return 1 if key in noted(payments) else Reconciled.NOT_DONE
+
+    if wish.dies_after and not noted(wish.notes):
+        note(wish.notes, "armed")
+        door.observe(dies_after(wish.dies_after))
+    wf.step("book", write, "book")
+    paid = wf.effect("pay", pay, reconcile=find)
+    wf.wait_for_signal("go")
+    wf.sleep("night", 0)
+    wf.step("leave", write, "leave")
+    return paid
+
+
+@define_workflow("chosen-trip", event=ChosenTrip)
+def chosen_trip(wf: WorkflowContext[ChosenTrip]) -> list[str]:
+    seconds = wf.payload.seconds
+    first = wf.wait_any("way", train=wf.signal("train", Answer), ship=wf.signal("ship"), late=wf.timer(seconds))
+    return [first.name, first.value.by if first.value else ""]
+
+
+@define_workflow("crowded-trip", event=CrowdedTrip)
+def crowded_trip(wf: WorkflowContext[CrowdedTrip]) -> list[str]:
+    def write(what: str) -> str:
+        wf.db.execute(
+            text("INSERT INTO orders (order_id, run_id, note) VALUES ('trip', :run, :note)"),
+            {"run": wf.run_id, "note": what},
+        )
+        return what
+
+    return list(wf.parallel("pack", ada=lambda: write("ada"), bob=lambda: write("bob"), eve=lambda: write("eve")))

@@ -43,7 +43,8 @@ class Legs:
             outcome = self.leg()
             if outcome.kind in {"completed", "failed", "cancelled"}:
                 return outcome
-            self.now = max(self.now, self.due)
+            if outcome.kind != "interrupted":
+                self.now = max(self.now, self.due)
         raise AssertionError(f"still open after {most} legs: {self.kinds}")
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -23,8 +24,12 @@ from cgk_tasks.errors import (
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.jobs.registry import remove_job
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.worker.attempt import run_inline
+from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.workflows.define import define_workflow
-from tests.support.legs import Legs
+from cgk_tasks.workflows.effects import Reconciled
+from cgk_tasks.workflows.sources import First
+from tests.support.legs import ACME, Legs
 from tests.support.waiting import wait_until
 
 THRICE = RetryConfig(max_attempts=3, initial_delay=10, jitter=False, backoff="fixed")
@@ -328,6 +333,126 @@ def test_a_coroutine_waits_for_signals_beside_its_steps(define, done):
     assert legs.run().value == [Approval(by="ada"), 1]
 
 
+# The first of several
+
+
+def decide(wf):
+    return wf.wait_any("decision", yes=wf.signal("approve", Approval), no=wf.signal("refuse"), late=wf.timer(60))
+
+
+def test_the_first_that_comes_ends_the_wait_and_the_others_are_kept(define):
+    def walk(wf):
+        first = decide(wf)
+        wf.sleep("pause", 1)
+        return first, wf.wait_for_signal("refuse")
+
+    legs = define(walk)
+    legs.leg()
+    legs.record.deliver("refuse", '"no"')
+    approve(legs, "ada")
+    assert legs.run().value == (First("yes", Approval(by="ada")), "no")
+
+
+def test_a_timer_ends_the_wait_where_nothing_else_has_come(define):
+    legs = define(decide)
+    begun = legs.now
+    legs.leg()
+    assert legs.due == begun + timedelta(seconds=60)
+    assert legs.run().value == First("late")
+
+
+def test_what_has_come_goes_before_a_time_that_is_over(define):
+    legs = define(decide)
+    legs.leg()
+    legs.now = legs.due
+    legs.record.deliver("refuse", '"no"')
+    assert legs.run().value == First("no", "no")
+
+
+def test_what_came_first_is_the_same_in_all_legs(define):
+    seen = []
+
+    def walk(wf):
+        seen.append(decide(wf))
+        wf.sleep("pause", 1)
+
+    legs = define(walk)
+    approve(legs, "ada")
+    legs.run()
+    assert seen == [First("yes", Approval(by="ada"))] * 2
+
+
+@pytest.mark.parametrize("sources", [{}, {"late": 60}])
+def test_there_must_be_something_to_wait_for(define, sources):
+    legs = define(lambda wf: wf.wait_any("decision", **sources), retry=RetryConfig(max_attempts=1))
+    with pytest.raises(ConfigurationError, match="nothing to wait for"):
+        raise legs.run().exception
+
+
+def test_a_coroutine_waits_for_the_first_of_several_too(define):
+    async def walk(wf):
+        first = await wf.wait_any("decision", yes=wf.signal("approve"), late=wf.timer(60))
+        return first.name
+
+    assert define(walk).run().value == "late"
+
+
+# Steps in threads
+
+
+def test_steps_in_threads_are_on_at_the_same_time(define, done):
+    did, met = note(done), threading.Barrier(2, timeout=20)
+
+    def walk(wf):
+        both = wf.parallel("meet", ada=lambda: met.wait() * 0 + 1, bob=lambda: met.wait() * 0 + 2)
+        wf.sleep("pause", 1)
+        wf.step("after", did, 3)
+        return list(both)
+
+    legs = define(walk)
+    assert (legs.run().value, done) == ([1, 2], [3])
+    assert [name for name, _ in legs.steps] in (
+        ["meet.ada", "meet.bob", "pause", "after"], ["meet.bob", "meet.ada", "pause", "after"]
+    )  # fmt: skip
+
+
+def test_one_of_several_that_fails_is_tried_again_alone(define, done):
+    did, shaky = note(done), fails(1)
+
+    def walk(wf):
+        return list(wf.parallel("both", shaky=shaky, other=lambda: did(1)))
+
+    legs = define(walk, retry=THRICE)
+    assert (legs.run().value, legs.kinds, done) == ([2, 1], ["retry", "completed"], [1])
+
+
+def test_one_of_several_that_fails_for_good_is_raised_when_all_have_ended(define, done):
+    did = note(done)
+    legs = define(lambda wf: wf.parallel("both", gone=fails(9, PermanentError), other=lambda: did(1)))
+    assert (legs.run().exception.step, done) == ("both.gone", [1])
+
+
+# Where nobody keeps a record
+
+
+def test_a_workflow_without_waits_runs_where_nobody_keeps_its_steps(define, done):
+    did = note(done)
+    legs = define(lambda wf: wf.step("a", did, 1))
+    assert run_inline(legs.job, legs.payload, ACME) == 1
+
+
+def test_a_workflow_that_waits_says_that_it_needs_a_record(define):
+    legs = define(lambda wf: wf.sleep("pause", 1), retry=RetryConfig(max_attempts=1))
+    with pytest.raises(ConfigurationError, match="nobody keeps its steps"):
+        run_inline(legs.job, legs.payload, ACME)
+
+
+def test_a_step_that_fails_where_nobody_keeps_it_raises_its_error(define):
+    legs = define(lambda wf: wf.step("shaky", fails(1)), retry=THRICE)
+    with pytest.raises(TransientError, match="no luck"):
+        run_inline(legs.job, legs.payload, ACME)
+
+
 # Errors
 
 
@@ -417,6 +542,159 @@ def test_errors_between_steps_count_for_the_workflows_own_policy(define, done):
     legs = define(walk, retry=THRICE)
     assert (legs.run().kind, legs.kinds) == ("failed", ["suspended"] * 4 + ["retry", "retry", "failed"])
     assert done == [1]
+
+
+# Effects
+
+
+class Bank:
+    """Somebody else's system: what was paid there, by key. answers: what each call does after it has paid, or not."""
+
+    def __init__(self, *answers):
+        self.paid, self.asked, self.keys, self.answers = [], [], [], list(answers)
+
+    def pay(self, key, amount=1):
+        self.keys.append(key)
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is None or not isinstance(answer, TransientError | PermanentError):
+            self.paid.append(key)
+        if answer is not None:
+            raise answer
+        return amount
+
+    def find(self, key):
+        self.asked.append(key)
+        return 1 if key in self.paid else Reconciled.NOT_DONE
+
+
+def paying(bank, **options):
+    return lambda wf: wf.effect("pay", bank.pay, 1, **options)
+
+
+def test_an_effect_is_done_once_and_given_a_key(define):
+    bank = Bank()
+
+    def walk(wf):
+        paid = [wf.effect("pay", bank.pay, 7) for _ in range(2)]
+        wf.sleep("pause", 1)
+        return paid
+
+    legs = define(walk)
+    assert (legs.run().value, bank.paid) == ([7, 7], [f"{legs.run_id}:pay:1", f"{legs.run_id}:pay:2"])
+
+
+def test_an_effect_that_happened_before_its_error_is_not_done_again(define):
+    bank = Bank(ConnectionResetError("no answer"))
+    legs = define(paying(bank, reconcile=bank.find), retry=THRICE)
+    assert (legs.run().value, legs.kinds, len(bank.paid), len(bank.asked)) == (1, ["retry", "completed"], 1, 1)
+
+
+def test_an_effect_that_did_not_happen_is_done_again_with_the_same_key(define):
+    bank = Bank(RunInterrupted())
+    bank.paid = NotPaid(1)
+    legs = define(paying(bank, reconcile=bank.find), retry=THRICE)
+    assert (legs.run(), len(bank.keys), len(set(bank.keys))) == (legs.outcomes[-1], 2, 1)
+    assert legs.kinds == ["interrupted", "completed"]
+
+
+class NotPaid(list):
+    """Forgets so many payments."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def append(self, key):
+        if self.times:
+            self.times -= 1
+        else:
+            super().append(key)
+
+
+@pytest.mark.parametrize("error", [TransientError("busy"), RetryLater(1)])
+def test_an_effect_whose_error_says_that_it_did_not_happen_is_done_again_unasked(define, error):
+    bank = Bank(error)
+    legs = define(paying(bank, reconcile=bank.find), retry=THRICE)
+    assert (legs.run().value, bank.asked, len(bank.keys)) == (1, [], 2)
+
+
+def test_an_effect_whose_error_no_retry_cures_has_failed(define):
+    bank = Bank(PermanentError("declined", "STRIPE_CARD_DECLINED"))
+    assert define(paying(bank, reconcile=bank.find)).run().error_code == "STRIPE_CARD_DECLINED"
+
+
+def test_an_effect_that_never_happens_fails_when_its_attempts_are_used_up(define):
+    bank = Bank(*(ConnectionResetError("no answer") for _ in range(9)))
+    bank.paid = NotPaid(9)
+    legs = define(paying(bank, reconcile=bank.find), retry=THRICE)
+    assert (legs.run().kind, len(bank.keys)) == ("failed", 3)
+
+
+def test_it_is_asked_again_where_it_cannot_be_told_for_now(define):
+    bank = Bank(ConnectionResetError("no answer"))
+    away = iter([True] * 5 + [False])
+
+    def find(key):
+        if next(away):
+            raise ConnectionRefusedError("the bank is away")
+        return bank.find(key)
+
+    legs = define(paying(bank, reconcile=find), retry=THRICE)
+    assert (legs.run().value, legs.kinds, len(bank.keys)) == (1, ["retry"] * 6 + ["completed"], 1)
+
+
+def undecided(define, bank, **options):
+    """A run whose effect nobody knows about."""
+    legs = define(paying(bank, **options), retry=THRICE)
+    legs.leg()
+    legs.now = legs.due
+    assert legs.leg().kind == "suspended"
+    assert "a decision about effect pay" in legs.outcomes[-1].deferral
+    return legs
+
+
+def unknown(key):
+    return Reconciled.UNKNOWN
+
+
+@pytest.mark.parametrize("options", [{}, {"reconcile": unknown}], ids=["nobody can say", "it cannot be told"])
+def test_an_effect_of_which_nobody_knows_waits_for_a_decision(define, options):
+    legs = undecided(define, Bank(ConnectionResetError("no answer")), **options)
+    legs.record.deliver("pay", '{"outcome": "done", "result": 5}')
+    assert legs.run().value == 5
+
+
+def test_a_decision_may_be_to_do_it_again(define):
+    bank = Bank(ConnectionResetError("no answer"))
+    legs = undecided(define, bank)
+    legs.record.deliver("pay", '{"outcome": "again"}')
+    assert (legs.run().value, len(bank.keys), len(set(bank.keys))) == (1, 2, 1)
+
+
+def test_a_decision_may_be_that_it_failed(define):
+    legs = undecided(define, Bank(ConnectionResetError("no answer")))
+    legs.record.deliver("pay", '{"outcome": "failed", "reason": "the bank says so"}')
+    outcome = legs.run()
+    assert (outcome.error_code, "the bank says so" in str(outcome.exception)) == ("EFFECT_FAILED", True)
+
+
+def test_what_is_no_decision_decides_nothing(define):
+    legs = undecided(define, Bank(ConnectionResetError("no answer")))
+    legs.record.deliver("pay", '"yes"')
+    assert legs.leg().kind == "suspended"
+
+
+def test_a_coroutine_has_effects_too(define):
+    bank = Bank(ConnectionResetError("no answer"))
+
+    async def find(key):
+        return bank.find(key)
+
+    async def walk(wf):
+        return await asyncio.gather(wf.effect("pay", bank.pay, 1, reconcile=find), wf.step("other", int))
+
+    legs = define(walk, retry=THRICE)
+    assert (legs.run().value, len(bank.keys)) == ([1, 0], 1)
 
 
 # Changed code
@@ -670,6 +948,24 @@ def test_a_step_of_a_coroutine_that_fails_is_tried_again_and_the_others_are_not(
 
     legs = define(walk)
     assert (legs.run().value, legs.kinds, done) == ([2, 1], ["retry", "completed"], [1])
+
+
+def test_a_wait_beside_a_step_that_is_tried_again_ends_in_its_own_time(define, done):
+    did, shaky = note(done), fails(1)
+
+    async def branch(wf):
+        await wf.sleep("short", 5)
+        await wf.step("after", did, 1)
+
+    async def walk(wf):
+        await asyncio.gather(wf.step("shaky", shaky, retry=THRICE), branch(wf))
+
+    legs = define(walk)
+    assert (legs.leg().delay_seconds, shaky.calls) == (5, 1)
+    legs.now += timedelta(seconds=5)
+    assert (legs.leg().kind, shaky.calls, done) == ("snooze", 1, [1])
+    legs.now += timedelta(seconds=5)
+    assert (legs.run().kind, shaky.calls) == ("completed", 2)
 
 
 def test_two_steps_of_one_name_at_the_same_time_are_refused(define):

@@ -1,0 +1,75 @@
+"""Runs that a leg leaves open: they wait, or a step of them is tried again. With what they remember, all or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from cgk_tasks.flow.accept import dispatch
+from cgk_tasks.runs import ends, mails, steps
+from cgk_tasks.runs.models import Dispatch
+from cgk_tasks.runs.steps import Wait
+from cgk_tasks.sql import postgres
+from cgk_tasks.sql.postgres import AnyConnection
+from cgk_tasks.worker.steps import fence_of
+
+if TYPE_CHECKING:
+    from cgk_tasks.runs.ends import PutBack
+    from cgk_tasks.runs.steps import Memo, Suspension
+    from cgk_tasks.runs.store import Claimed
+    from cgk_tasks.worker.attempt import Attempt
+    from cgk_tasks.worker.outcome import Outcome
+
+
+def suspend(run: Claimed, job_id: str, suspension: Suspension, patience: float) -> bool:
+    """The run waits, and no worker holds it any more. It goes on at once if its mail is there already.
+
+    False if the run is not this attempt's, or is cancelled.
+    """
+    wait = Wait(suspension.memos, job_id, suspension.deferral)
+    awaits = [name for memo in suspension.memos for name in memo.awaits]
+    woken: list[Dispatch | None] = []
+
+    def write(connection: AnyConnection) -> bool:
+        suspended = steps.suspend(connection, fence_of(run), wait)
+        woken[:] = [mails.wake_at_once(connection, run.id, awaits)] if suspended and awaits else []
+        return suspended
+
+    suspended = _all_or_nothing(write, patience)
+    due = [one for one in woken if suspended and one is not None]
+    if due:
+        dispatch(due)
+    return suspended
+
+
+def memos_of(attempt: Attempt, outcome: Outcome) -> Sequence[Memo]:
+    """What a run remembers of an attempt after which it goes on later."""
+    if outcome.suspension is not None:
+        return outcome.suspension.memos
+    record = attempt.ctx.step_record
+    return [record.at_failure] if outcome.kind == "retry" and record is not None and record.at_failure else ()
+
+
+def put_back_with(run: Claimed, back: PutBack, memos: Sequence[Memo], patience: float) -> bool:
+    """The run goes on later, and remembers this. False if it is not this attempt's, or is cancelled."""
+    fence = fence_of(run)
+
+    def write(connection: AnyConnection) -> bool:
+        return steps.keep(connection, fence, memos) and bool(ends.put_back(connection, fence.worker_id, [back]))
+
+    return _all_or_nothing(write, patience)
+
+
+def _all_or_nothing(write: Callable[[AnyConnection], bool], patience: float) -> bool:
+    """A transaction that is rolled back where `write` says that the run is not this attempt's."""
+
+    def once() -> bool:
+        with postgres.transaction() as connection:
+            is_done = write(connection)
+            if not is_done:
+                raise psycopg.Rollback
+        return is_done
+
+    return postgres.retry_while_unavailable(once, patience)
