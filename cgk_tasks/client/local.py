@@ -41,12 +41,14 @@ from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job, find_job, jobs_for
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.event_waits import keys_of
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
 from cgk_tasks.runs.steps import Suspension
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import interruption
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
+from cgk_tasks.workflows.awaiting import awaited_fields
 from cgk_tasks.workflows.memory import MemoryRecord
 
 if TYPE_CHECKING:
@@ -154,6 +156,7 @@ class LocalProvider:
             raise QueueFullError(self._limit)
         for run in fresh:
             self._add(run, None, now)
+            self._bring(run)
         return [
             RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
         ]
@@ -207,12 +210,24 @@ class LocalProvider:
             run = self._run(run_id)
             if run.status.is_closed:
                 raise RunStateError(run_id, run.status.state, "signal")
-            is_new = run.steps.deliver(name, payload, key)
-            if run.status.state == "scheduled" and run.steps.has_mail():
-                run.status = replace(run.status, state="pending", run_at=datetime.now(UTC))
-                self._queue.add_ready(run_id, run.status.priority)
-                self._changed.notify_all()
-            return is_new
+            return self._deliver(run, name, payload, key)
+
+    def _deliver(self, run: _Run, name: str, payload: str, key: str | None) -> bool:
+        """Keep mail for a run, and wake the run if it waits for it. Under the lock."""
+        is_new = run.steps.deliver(name, payload, key)
+        if run.status.state == "scheduled" and run.steps.has_mail():
+            run.status = replace(run.status, state="pending", run_at=datetime.now(UTC))
+            self._queue.add_ready(run.status.id, run.status.priority)
+            self._changed.notify_all()
+        return is_new
+
+    def _bring(self, event: NewRun) -> None:
+        """Bring an event to the tenant's open workflows, which may wait for it now or later. Under the lock."""
+        fields = awaited_fields().get(event.event)
+        for key in keys_of(event, sorted(fields)) if fields and event.state != "scheduled" else ():
+            for run in list(self._runs.values()):
+                if run.status.tenant_id == event.tenant_id and not run.status.is_closed and run.status.id != event.id:
+                    self._deliver(run, key.mail, event.payload, event.id)
 
     def retry(self, run_id: str) -> RunHandle:
         with self._changed:

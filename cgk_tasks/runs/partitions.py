@@ -11,6 +11,7 @@ import structlog
 from psycopg import sql
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.runs import event_waits
 from cgk_tasks.runs.models import first_run_id
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, transaction
@@ -66,7 +67,7 @@ def run_housekeeping() -> None:
     """Everything that must be done once in a while; safe to repeat."""
     today, settings = database_now().date(), get_settings()
     for table in DAILY_TABLES:
-        if not _is_there(table):  # an upgrade is under way
+        if not _is_there(table.name):  # an upgrade is under way
             continue
         make_partitions(today, table)
         if table.goes_with_runs:
@@ -80,6 +81,8 @@ def run_housekeeping() -> None:
         execute(connection, SQL["forget_groups"], {"days": get_settings().history_days})
         execute(connection, SQL["forget_discarded"], {"days": get_settings().history_days})
         forget_program_actions(connection, get_settings().history_days)
+        if _is_there("event_waits"):
+            event_waits.forget(connection)
 
 
 def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
@@ -165,9 +168,9 @@ DELETE FROM cgk.{} AS old
    AND NOT EXISTS (SELECT FROM cgk.run_history h WHERE h.id = old.run_id)""")
 
 
-def _is_there(table: DailyTable) -> bool:
+def _is_there(table: str) -> bool:
     with autocommit() as connection:
-        found: bool = fetch(connection, SQL["is_there"], {"table": f"cgk.{table.name}"})[0]["yes"]
+        found: bool = fetch(connection, SQL["is_there"], {"table": f"cgk.{table}"})[0]["yes"]
     return found
 
 

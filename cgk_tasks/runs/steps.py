@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SQL, TRANSITIONS = statements("steps"), statements("transitions")
 
-StepKind = Literal["begin", "step", "effect", "sleep", "signal", "any"]
+StepKind = Literal["begin", "step", "effect", "sleep", "signal", "event", "any"]
 StepState = Literal["begun", "waiting", "intent", "done", "failed", "timed_out"]
 
 OVER: Final[frozenset[StepState]] = frozenset({"done", "failed", "timed_out"})

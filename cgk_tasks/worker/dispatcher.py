@@ -17,6 +17,7 @@ from cgk_tasks.broker.envelope import Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
+from cgk_tasks.flow import awaited_events
 from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
 from cgk_tasks.runs import ends, partitions
 from cgk_tasks.runs.ends import Closed
@@ -82,6 +83,7 @@ class Dispatcher:
             with autocommit() as connection:
                 execute(connection, TRANSITIONS["release_held"])
             handed += self._dispatch_lost()
+            awaited_events.sweep(dispatch)
             if get_settings().tenants_query:
                 sync_in_background(get_settings().tenants_refresh_seconds)
         if now >= self._housekeeping_at:

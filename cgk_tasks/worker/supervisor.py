@@ -31,6 +31,7 @@ from cgk_tasks.worker.missing_tables import MissingTables
 from cgk_tasks.worker.process_state import OverLimit
 from cgk_tasks.worker.processes import is_alive, pid_namespace, started_at
 from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
+from cgk_tasks.workflows.awaiting import note_awaited_events
 
 SQL, TRANSITIONS, CLOCK = statements("dispatch"), statements("transitions"), statements("doctor")
 log = structlog.get_logger("cgk_tasks.supervisor")
@@ -182,6 +183,7 @@ class Supervisor(threading.Thread):
             told = fetch(connection, SQL["heartbeat"], values)[0]
             self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
             note_job_events(connection, self._pool.events())
+        note_awaited_events()
         self._was_present = True
         self._waiting.heard_of(told["waited_for"])
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from cgk_tasks.flow.accept import dispatch
-from cgk_tasks.runs import ends, mails, steps
+from cgk_tasks.flow.awaited_events import look_for
+from cgk_tasks.runs import ends, event_waits, mails, steps
+from cgk_tasks.runs.event_waits import EventKey
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.steps import Wait
 from cgk_tasks.sql import postgres
@@ -30,10 +33,13 @@ def suspend(run: Claimed, job_id: str, suspension: Suspension, patience: float) 
     """
     wait = Wait(suspension.memos, job_id, suspension.deferral)
     awaits = [name for memo in suspension.memos for name in memo.awaits]
+    events = [key for name in awaits if (key := EventKey.of_mail(name)) is not None]
     woken: list[Dispatch | None] = []
 
     def write(connection: AnyConnection) -> bool:
         suspended = steps.suspend(connection, fence_of(run), wait)
+        if suspended and events:
+            event_waits.wait(connection, fence_of(run), events)
         woken[:] = [mails.wake_at_once(connection, run.id, awaits)] if suspended and awaits else []
         return suspended
 
@@ -41,6 +47,9 @@ def suspend(run: Claimed, job_id: str, suspension: Suspension, patience: float) 
     due = [one for one in woken if suspended and one is not None]
     if due:
         dispatch(due)
+    if suspended and events and not due:
+        look = partial(look_for, run.id, run.tenant_id, events, dispatch)
+        postgres.retry_while_unavailable(look, patience)  # should this process end here, the dispatcher looks
     return suspended
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 
+from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.workflows.async_way import AsyncWay
-from cgk_tasks.workflows.context import P_co, RunOfWorkflow, aware, new_uuid
+from cgk_tasks.workflows.context import E, P_co, RunOfWorkflow, aware, new_uuid
 from cgk_tasks.workflows.doing import Doing
 from cgk_tasks.workflows.effects import Reconciled
+from cgk_tasks.workflows.events import event_of, key_of, name_of
 from cgk_tasks.workflows.leg import Leg, sleep_seconds
 from cgk_tasks.workflows.names import UNNAMED, check_name
 from cgk_tasks.workflows.results import result_type
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from cgk_tasks.jobs.context import JobContext
     from cgk_tasks.jobs.retry import RetryConfig
     from cgk_tasks.runs.steps import Memo
+    from cgk_tasks.workflows.suspension import WorkflowSuspended
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -121,7 +124,7 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         self._go_on(name)
         with self._leg.call(name, "sleep") as call:
             if not self._leg.is_slept(call, until):
-                await self._end_leg()
+                raise await self._suspended()
 
     # timeout: of the wait, over all legs, and not of the call
     @overload
@@ -158,6 +161,47 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
                 memo = await self._way.write(self._leg.taken, call, name, seconds, f"signal {name}")
             return await self._ended(memo, kind)
 
+    @overload
+    async def wait_for_event(
+        self,
+        event: type[E],
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> E | None: ...
+    @overload
+    async def wait_for_event(
+        self,
+        event: str,
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> Any: ...
+    async def wait_for_event(
+        self,
+        event: str | type[TenantEvent],
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> Any:
+        """Go on when the event is sent for this tenant. As `WorkflowContext.wait_for_event`."""
+        name = name_of(event)
+        mail = key_of(self._leg.waits_for, name, field, match).mail
+        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "event") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._leg.taken, call, mail, seconds, f"event {name}")
+            if memo is None:
+                raise await self._suspended()
+            return event_of(memo)
+
     async def wait_any(self, name: str, /, **sources: Source) -> First:
         """Go on when the first of several has come, and say which. As `WorkflowContext.wait_any`."""
         wanted = checked(name, sources)
@@ -166,7 +210,7 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
             with self._way.is_on():
                 memo = await self._way.write(self._leg.first, call, *mails_and_timers(wanted))
             if memo is None:
-                await self._end_leg()
+                raise await self._suspended()
             return first_of(memo, wanted)
 
     async def now(self) -> datetime:
@@ -182,13 +226,13 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     async def _ended(self, memo: Memo | None, kind: Any) -> Any:
         """What a step gives that is over; else the leg ends."""
         if memo is None:
-            await self._end_leg()
-            return None
+            raise await self._suspended()
         return self._value(memo, kind)
 
-    async def _end_leg(self) -> NoReturn:
+    async def _suspended(self) -> WorkflowSuspended:
+        """What ends the leg, when no step is on any more."""
         await self._way.until_quiet()
-        raise self._leg.suspended()
+        return self._leg.suspended()
 
     def _go_on(self, name: str) -> None:
         refuse_in_step(name)

@@ -9,15 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
 
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.workflows.doing import finish
 from cgk_tasks.workflows.effects import Reconciled
+from cgk_tasks.workflows.events import event_of, key_of, name_of
 from cgk_tasks.workflows.leg import Leg, sleep_seconds
 from cgk_tasks.workflows.names import UNNAMED, check_name
 from cgk_tasks.workflows.parallel import in_threads
 from cgk_tasks.workflows.results import decoded, result_type
 from cgk_tasks.workflows.scope import refuse_in_step, session_of_step
 from cgk_tasks.workflows.sources import (
+    EventSource,
     First,
     SignalSource,
     Source,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from cgk_tasks.runs.steps import Memo
     from cgk_tasks.tenancy.models import Tenant
 
+E = TypeVar("E", bound=TenantEvent)
 P_co = TypeVar("P_co", covariant=True)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -94,6 +98,11 @@ class RunOfWorkflow(Generic[P_co]):
     def signal(self, name: str, kind: Any = Any) -> SignalSource:
         """For `wait_any`: a signal, whose payload is read as `kind`."""
         return signal_source(name, kind)
+
+    def event(self, event: str | type[TenantEvent], *, match: object, field: str | None = None) -> EventSource:
+        """For `wait_any`: an event, as `wait_for_event` waits for it."""
+        name = name_of(event)
+        return EventSource(name, key_of(self._leg.waits_for, name, field, match).mail)
 
     def timer(self, duration: float | timedelta) -> TimerSource:
         """For `wait_any`: a time, counted from the moment when the wait begins."""
@@ -206,6 +215,47 @@ class WorkflowContext(RunOfWorkflow[P_co]):
             if memo is None:
                 self._leg.check_all_asked()
             return self._ended(memo, kind)
+
+    @overload
+    def wait_for_event(
+        self,
+        event: type[E],
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> E | None: ...
+    @overload
+    def wait_for_event(
+        self, event: str, /, *, match: object, field: str | None = None, timeout: float | timedelta | None = None
+    ) -> Any: ...
+    def wait_for_event(
+        self,
+        event: str | type[TenantEvent],
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Any:
+        """Go on when the event is sent for this tenant with a field that is `match`, and return it.
+
+            paid = wf.wait_for_event(OrderPaid, match=order_id, timeout=timedelta(days=7))
+
+        The definition names the event and the field: `waits_for=[("order.paid", "orderId")]`; of several fields `field`
+        says which. One that was sent since the run was made counts, for CGK_MAIL_DAYS. None if it did not come in time.
+        """
+        name = name_of(event)
+        mail = key_of(self._leg.waits_for, name, field, match).mail
+        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "event") as call:
+            memo = self._leg.taken(call, mail, seconds, f"event {name}")
+            if memo is None:
+                self._leg.check_all_asked()
+                raise self._leg.suspended()
+            return event_of(memo)
 
     def wait_any(self, name: str, /, **sources: Source) -> First:
         """Go on when the first of several has come, and say which.

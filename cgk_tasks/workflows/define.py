@@ -20,6 +20,7 @@ from cgk_tasks.runs.steps import Memo, StepRecord, Suspension
 from cgk_tasks.workflows.async_context import AsyncWorkflowContext
 from cgk_tasks.workflows.async_way import AsyncWay
 from cgk_tasks.workflows.context import WorkflowContext
+from cgk_tasks.workflows.events import AwaitedEvent, add_jobs_for, checked_events
 from cgk_tasks.workflows.leg import BEGIN, Leg
 from cgk_tasks.workflows.memory import MemoryRecord
 from cgk_tasks.workflows.names import KnownNames, names_in
@@ -52,6 +53,7 @@ class Version:
     function: Callable[..., Any]
     accepts: frozenset[int]
     names: KnownNames
+    waits_for: tuple[AwaitedEvent, ...] = ()
 
     @property
     def place(self) -> tuple[str, str]:
@@ -116,7 +118,7 @@ class Workflow:
             begin = Memo(BEGIN, 1, 0, "begin", "begun", result=json.dumps({"version": number}))
         ctx.attempt = begin.attempts + 1
         record.at_failure = begin._replace(attempts=ctx.attempt)
-        leg = Leg(record, self.id, version.names, self.retry, memos, begin)
+        leg = Leg(record, self.id, version.names, self.retry, memos, begin, version.waits_for)
         if inspect.iscoroutinefunction(version.function):
             value = run_coroutine(_run(version.function, ctx, leg, number))
         else:
@@ -143,6 +145,7 @@ def define_workflow(
     version: int = ...,
     accepts: Collection[int] = ...,
     retry: RetryConfig | None = ...,
+    waits_for: Collection[tuple[str | type[TenantEvent], str]] = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     middleware: Sequence[Middleware] = ...,
@@ -157,6 +160,7 @@ def define_workflow(
     version: int = ...,
     accepts: Collection[int] = ...,
     retry: RetryConfig | None = ...,
+    waits_for: Collection[tuple[str | type[TenantEvent], str]] = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     middleware: Sequence[Middleware] = ...,
@@ -170,6 +174,7 @@ def define_workflow(
     version: int = 1,
     accepts: Collection[int] = (),
     retry: RetryConfig | None = None,
+    waits_for: Collection[tuple[str | type[TenantEvent], str]] = (),
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     middleware: Sequence[Middleware] = (),
@@ -187,8 +192,9 @@ def define_workflow(
     An `async def` function is given an AsyncWorkflowContext. version: a run keeps the one that it began with. Several
     functions may have the id with versions of their own; new runs begin with the newest. accepts: older versions whose
     runs this function goes on with, and reads `wf.version`. retry: of steps that name no policy, and of errors between
-    steps; 3 attempts if there is none. timeout: of one leg, and so of what executes, never of a wait. The others are as
-    in `define_job`. Raises ConfigurationError, UnknownEventError.
+    steps; 3 attempts if there is none. waits_for: the events that it waits for, each with the field by which it knows
+    its own: [("order.paid", "orderId")]. timeout: of one leg, and so of what executes, never of a wait. The others are
+    as in `define_job`. Raises ConfigurationError, UnknownEventError.
     """
     if type(version) is not int or version < 1:
         raise ConfigurationError(f"Workflow {workflow_id!r}: version must be a whole number from 1, not {version!r}.")
@@ -206,7 +212,9 @@ def define_workflow(
                 hint="All versions of a workflow are for the same event: give one of them another id.",
             )
         _check_function(workflow_id, function)
-        workflow.add(Version(version, function, frozenset(accepts), names_in(function)))
+        events = checked_events(workflow_id, waits_for)
+        workflow.add(Version(version, function, frozenset(accepts), names_in(function), events))
+        add_jobs_for(events)
         if workflow.newest.number == version:
             workflow.retry = policy
             define_job(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -52,8 +52,10 @@ class Leg:
     def __init__(
         self, record: StepRecord, workflow: str, names: KnownNames, retry: RetryConfig, memos: Sequence[Memo],
         begin: Memo | None = None,
+        waits_for: Collection[tuple[str, str]] = (),
     ) -> None:  # fmt: skip
         self.record = record
+        self.waits_for = waits_for
         self._workflow = workflow
         self._names = names
         self._retry = retry

@@ -16,7 +16,9 @@ from typing import Any, Final, TypeGuard
 
 from cgk_tasks.errors import ConfigurationError
 
-NAMED: Final = frozenset({"step", "effect", "sleep", "sleep_until", "wait_for_signal", "wait_any", "parallel"})
+NAMED: Final = frozenset(
+    {"step", "effect", "sleep", "sleep_until", "wait_for_signal", "wait_for_event", "wait_any", "parallel"}
+)
 """The methods of a context that take the name of a step first."""
 
 UNNAMED: Final = {"now": "$now", "uuid": "$uuid"}

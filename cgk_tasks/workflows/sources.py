@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.runs.steps import Memo
 from cgk_tasks.workflows.leg import sleep_seconds
 from cgk_tasks.workflows.names import check_name
@@ -28,7 +29,15 @@ class TimerSource:
     seconds: float
 
 
-Source = SignalSource | TimerSource
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """mail: the name of its mail."""
+
+    event: str
+    mail: str
+
+
+Source = SignalSource | EventSource | TimerSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +71,11 @@ def checked(name: str, sources: Mapping[str, Source]) -> Mapping[str, Source]:
 
 
 def first_of(memo: Memo, sources: Mapping[str, Source]) -> First:
-    """What came first, read as what it is. Raises PermanentError where its payload is not of the kind."""
+    """What came first, read as what it is. Raises PermanentError or PayloadInvalidError where it is not of the kind."""
     found = json.loads(memo.result or "{}")
     source = sources.get(found["first"])
+    if isinstance(source, EventSource):
+        return First(found["first"], parse_event_json(source.event, json.dumps(found["value"])))
     if not isinstance(source, SignalSource):
         return First(found["first"])
     return First(found["first"], decoded(json.dumps(found["value"]), source.kind, memo.name))
@@ -72,6 +83,10 @@ def first_of(memo: Memo, sources: Mapping[str, Source]) -> First:
 
 def mails_and_timers(sources: Mapping[str, Source]) -> tuple[dict[str, str], dict[str, float]]:
     """The names of mail, and the seconds, by how the workflow calls them."""
-    mails = {name: one.signal for name, one in sources.items() if isinstance(one, SignalSource)}
+    mails = {
+        name: one.mail if isinstance(one, EventSource) else one.signal
+        for name, one in sources.items()
+        if not isinstance(one, TimerSource)
+    }
     timers = {name: one.seconds for name, one in sources.items() if isinstance(one, TimerSource)}
     return mails, timers

@@ -74,6 +74,16 @@ def test_why_names_the_signal(worker):
     assert (gate.code, "signal answer" in gate.text) == ("workflow_waits", True)
 
 
+def test_a_wait_without_an_end_has_no_time(worker):
+    run_id = asked(timeout=None)
+    waits(run_id)
+    (gate,) = why(run_id).gates
+    assert (gate.until, gate.text) == (None, "Its workflow waits for signal answer.")
+    answer(run_id, "ada")
+    answer(run_id, "bob")
+    assert wait_closed(run_id).state == "completed"
+
+
 def test_a_signal_in_a_session_counts_when_that_commits(worker):
     run_id = asked()
     waits(run_id)

@@ -38,7 +38,7 @@ class LongTrip(TenantEvent, event="test.longTrip"):
 
 
 class AskedTrip(TenantEvent, event="test.askedTrip"):
-    timeout: float = 3600
+    timeout: float | None = 3600
 
 
 class ChosenTrip(TenantEvent, event="test.chosenTrip"):
@@ -47,6 +47,17 @@ class ChosenTrip(TenantEvent, event="test.chosenTrip"):
 
 class CrowdedTrip(TenantEvent, event="test.crowdedTrip"):
     pass
+
+
+class PaidTrip(TenantEvent, event="test.paidTrip"):
+    trip_id: str
+    times: int = 1
+    seconds: float = 3600
+
+
+class TripPaid(TenantEvent, event="test.tripPaid"):
+    trip_id: str
+    amount: int = 1
 
 
 class CarefulTrip(TenantEvent, event="test.carefulTrip"):
@@ -190,3 +201,10 @@ def crowded_trip(wf: WorkflowContext[CrowdedTrip]) -> list[str]:
         return what
 
     return list(wf.parallel("pack", ada=lambda: write("ada"), bob=lambda: write("bob"), eve=lambda: write("eve")))
+
+
+@define_workflow("paid-trip", event=PaidTrip, waits_for=[(TripPaid, "tripId")])
+def paid_trip(wf: WorkflowContext[PaidTrip]) -> list[int]:
+    trip, seconds = wf.payload.trip_id, wf.payload.seconds
+    found = [wf.wait_for_event(TripPaid, match=trip, timeout=seconds) for _ in range(wf.payload.times)]
+    return [paid.amount if paid else 0 for paid in found]

@@ -24,6 +24,7 @@ from cgk_tasks.errors import (
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.jobs.registry import remove_job
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.runs.event_waits import EventKey
 from cgk_tasks.worker.attempt import run_inline
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.workflows.define import define_workflow
@@ -59,6 +60,7 @@ def define():
 
     yield define
     remove_job("walk")
+    remove_job("awaited.test.walkPaid")
 
 
 @pytest.fixture
@@ -331,6 +333,59 @@ def test_a_coroutine_waits_for_signals_beside_its_steps(define, done):
     assert (legs.leg().kind, done) == ("suspended", [1])
     approve(legs, "ada")
     assert legs.run().value == [Approval(by="ada"), 1]
+
+
+# Events
+
+
+class Paid(TenantEvent, event="test.walkPaid"):
+    walk_id: str
+    amount: int = 1
+
+
+def send_paid(legs, walk_id, amount=1):
+    event = Paid(tenant_id="acme", walk_id=walk_id, amount=amount)
+    return legs.record.deliver(EventKey.of("test.walkPaid", "walkId", walk_id).mail, event.to_json().decode())
+
+
+def test_a_workflow_waits_for_an_event_by_the_value_of_a_field(define):
+    legs = define(lambda wf: wf.wait_for_event(Paid, match="w-1").amount, waits_for=[(Paid, "walkId")])
+    legs.leg()
+    send_paid(legs, "w-2")
+    assert legs.leg().kind == "suspended"
+    send_paid(legs, "w-1", 7)
+    assert legs.run().value == 7
+
+
+def test_an_event_may_be_the_first_of_several(define):
+    def walk(wf):
+        first = wf.wait_any("way", paid=wf.event("test.walkPaid", match="w-1"), late=wf.timer(60))
+        wf.sleep("pause", 1)
+        return first
+
+    legs = define(walk, waits_for=[("test.walkPaid", "walkId")])
+    legs.leg()
+    send_paid(legs, "w-1", 7)
+    assert legs.run().value == First("paid", Paid(tenant_id="acme", walk_id="w-1", amount=7))
+
+
+def test_an_event_that_the_definition_does_not_name_cannot_be_waited_for(define):
+    legs = define(lambda wf: wf.wait_for_event(Paid, match="w-1"), retry=RetryConfig(max_attempts=1))
+    with pytest.raises(ConfigurationError, match="waits_for="):
+        raise legs.run().exception
+
+
+def test_a_definition_names_fields_that_the_event_has(define):
+    with pytest.raises(ConfigurationError, match="has amount, tenantId, walkId"):
+        define(lambda wf: None, waits_for=[(Paid, "walk_id")])
+
+
+def test_the_local_provider_brings_events_to_workflows(define, local):
+    define(lambda wf: wf.wait_for_event(Paid, match="w-1").amount, waits_for=[(Paid, "walkId")])
+    run_id = local.send(Walk(tenant_id="acme"), SendOptions()).id
+    wait_until(lambda: local.get_run_status(run_id).state == "scheduled")
+    local.send(Paid(tenant_id="acme", walk_id="w-1", amount=7), SendOptions())
+    assert closed(local, run_id).result == 7
 
 
 # The first of several

@@ -72,6 +72,7 @@ CREATE TABLE cgk.event_waits (
     PRIMARY KEY (tenant_id, event, field, value, run_id, name)
 );
 CREATE INDEX event_waits_run ON cgk.event_waits (run_id);
+CREATE INDEX event_waits_since ON cgk.event_waits (since);
 
 -- Events of the awaited kinds, for a while: one that comes before the wait for it is not lost.
 CREATE TABLE cgk.event_mail (
@@ -85,6 +86,7 @@ CREATE TABLE cgk.event_mail (
     sent_at        timestamptz NOT NULL DEFAULT clock_timestamp()
 ) PARTITION BY RANGE (sent_at);
 CREATE INDEX event_mail_value ON cgk.event_mail (tenant_id, event, field, value, sent_at);
+CREATE INDEX event_mail_sent ON cgk.event_mail (sent_at);
 CREATE TABLE cgk.event_mail_rest PARTITION OF cgk.event_mail DEFAULT;
 
 -- The run that sent this one and is told of its end, and by which of its steps: `name` or `name:nth`.
