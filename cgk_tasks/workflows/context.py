@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.sql.clock import known_now
-from cgk_tasks.workflows.doing import finish
+from cgk_tasks.workflows.doing import Doing, PlainWay, finish
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.events import event_of, key_of, name_of
 from cgk_tasks.workflows.leg import Leg, sleep_seconds
@@ -127,6 +127,10 @@ class WorkflowContext(RunOfWorkflow[P_co]):
     The function runs from the top at each leg, and steps that are on record give what they gave before. So whatever is
     not the same each time (reads, times, random numbers, other systems) belongs into a step.
     """
+
+    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int) -> None:
+        super().__init__(ctx, leg, version)
+        self._doing = Doing(leg, ctx.run_id, ctx.tenant, PlainWay())
 
     def step(self, name: str, function: Callable[[*Ts], T], /, *args: *Ts, retry: RetryConfig | None = None) -> T:
         """Call the function once, and keep what it returns; in later legs return that, without a call.
