@@ -46,15 +46,17 @@ lock:
 clean:
 	rm -rf .venv .cgk dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# install(groups): the package with its embedded servers, and dependency groups.
+# install(groups): the package with its embedded servers, and dependency groups. All is compiled at once: tests start hundreds
+# of processes, and where PYTHONDONTWRITEBYTECODE is set each of them would compile it again.
 define install
 	@if command -v uv >/dev/null 2>&1; then \
-	  echo "making .venv with uv"; uv sync -q --locked --inexact --python $(PYTHON) --no-default-groups --extra dev $(foreach group,$(1),--group $(group)); \
+	  echo "making .venv with uv"; uv sync -q --compile-bytecode --locked --inexact --python $(PYTHON) --no-default-groups --extra dev $(foreach group,$(1),--group $(group)); \
 	else \
 	  echo "making .venv with pip"; test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --upgrade "pip>=25.1"; \
 	  $(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev]" $(foreach group,$(1),--group $(group)); \
 	fi
+	@$(BIN)/python -m compileall -q cgk_tasks tests
 	@touch $@
 endef
 

@@ -29,6 +29,7 @@ from cgk_tasks.celery_tasks.routing import Routing
 from cgk_tasks.celery_tasks.sending import Times
 from cgk_tasks.celery_tasks.task import TenantTask, event_task
 from cgk_tasks.celery_tasks.task_classes import tenant_class
+from cgk_tasks.celery_tasks.task_options import check_serializer, check_task_options
 from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.celery_tasks.unhandled import UnhandledTask
 from cgk_tasks.config import get_settings
@@ -159,6 +160,7 @@ class CgkCelery(celery.Celery[TenantTask]):
             expiry_of(expires),
         )
         check_limits(options)
+        check_serializer(options.get("serializer"))
         session = sending.session_of(options)
         if task is None or getattr(task, "durable", False):
             return sending.send_run(self, routing, name, args, kwargs, times, task_id, options, session)
@@ -167,6 +169,24 @@ class CgkCelery(celery.Celery[TenantTask]):
         options["headers"] = sending.headers_with_tenant(name, kwargs, options.get("headers"))
         groups.write_sizes()
         return super().send_task(name, args, kwargs, task_id=task_id, **times._asdict(), **options)
+
+    if not TYPE_CHECKING:  # its types are Celery's
+
+        def task(self, *args: Any, **options: Any) -> Any:
+            """As in Celery. Raises InvalidOptionError for an option that no send would take: where it is written, and
+            not when Celery makes the task.
+            """
+            make = super().task(*args, **options)
+            if args:
+                return make
+
+            def checked(fun: Callable[..., Any]) -> Any:
+                name = options.get("name") or self.gen_task_name(fun.__name__, fun.__module__)
+                durable = options.get("durable", getattr(options.get("base"), "durable", True))
+                check_task_options(name, options, durable=durable)
+                return make(fun)
+
+            return checked
 
     def _task_from_fun(  # type: ignore[override]  # the rest of Celery's options by keyword
         self, fun: Callable[..., Any], name: str | None = None, base: type[Task[Any, Any]] | None = None, **options: Any

@@ -6,17 +6,18 @@ them, write `from cgk_tasks.celeryconfig import *` on its first line.
 
 from kombu import Queue
 
-from cgk_tasks.broker.publisher import amqp_queue
-from cgk_tasks.config import get_settings
-from cgk_tasks.config.broker_url import celery_url, is_redis
+from cgk_tasks.broker.publisher import amqp_queue as _amqp_queue
+from cgk_tasks.config import get_settings as _get_settings
+from cgk_tasks.config.broker_url import celery_url as _celery_url
+from cgk_tasks.config.broker_url import is_redis as _is_redis
 
-_settings = get_settings()
-_redis = _settings.broker_url is None or is_redis(_settings.broker)
+_settings = _get_settings()
+_redis = _settings.broker_url is None or _is_redis(_settings.broker)
 
 # ---- broker ---------------------------------------------------------------------------------------------------------
 
 # Redis 6.2+ or RabbitMQ 3.10+. It carries run ids only; losing it loses nothing.
-broker_url = celery_url(_settings.broker) if _settings.broker_url is not None else "memory://"
+broker_url = _celery_url(_settings.broker) if _settings.broker_url is not None else "memory://"
 
 # Redis: our transport pops messages without acknowledging them, because PostgreSQL knows what was claimed, and
 # survives the moment in which Redis goes away. RabbitMQ: Kombu's own.
@@ -56,7 +57,7 @@ timezone = "UTC"
 # CGK_DEFAULT_QUEUE and CGK_QUEUES; `-Q` picks some of them. On RabbitMQ they are quorum queues.
 task_default_queue = _settings.default_queue
 task_queues = [
-    Queue(_name) if _redis else amqp_queue(_name)
+    Queue(_name) if _redis else _amqp_queue(_name)
     for _name in dict.fromkeys((_settings.default_queue, *_settings.queues))
 ]
 

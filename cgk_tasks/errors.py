@@ -4,7 +4,7 @@
     ├─ ConfigurationError          a setting is missing or wrong
     ├─ EmbeddedError               a private PostgreSQL or Redis did not start or stop
     ├─ StoreError                  PostgreSQL refused, or is away
-    │  └─ LostRunError             the run was taken from the attempt that worked on it
+    │  └─ StaleAttemptError        the run was taken from the attempt that worked on it
     ├─ BrokerError                 the broker refused, or is away
     ├─ ProviderError               Inngest or Trigger.dev refused, or cannot be reached
     ├─ UnknownScheduleError        there is no schedule with this name or id
@@ -28,6 +28,7 @@
     │  ├─ UnknownRunError
     │  ├─ RunStateError            the run's state does not allow the action
     │  ├─ RunFailedError           the run that was waited for failed
+    │  │  └─ RunLostError          its process died too many times, or it ended its process
     │  ├─ ResultTooLargeError      the run completed, but its result was not kept
     │  └─ WaitTimeoutError         the run that was waited for is still open
     └─ JobError                    raised by a job to steer its own run
@@ -133,7 +134,7 @@ class StoreError(CgkTasksError):
     code = "STORE_ERROR"
 
 
-class LostRunError(StoreError):
+class StaleAttemptError(StoreError):
     """The run was taken from this attempt while it ran: what it wrote with ctx.db is rolled back."""
 
     code = "RUN_LOST"
@@ -452,6 +453,12 @@ class RunFailedError(RunError):
         super().__init__(
             f"Run {run_id} failed with {code}: {message.rstrip('.')}.", hint=f"See: cgk-tasks runs show {run_id}"
         )
+
+
+class RunLostError(RunFailedError, WorkerLostError):
+    """The run that was waited for ended its process, or died with it too many times. Code for Celery catches it as
+    WorkerLostError.
+    """
 
 
 class ResultTooLargeError(RunError):

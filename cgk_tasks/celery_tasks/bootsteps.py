@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import billiard.pool
 import structlog
@@ -20,6 +20,7 @@ from celery.worker import state
 
 from cgk_tasks.celery_tasks import canvas, limits, stop_signals
 from cgk_tasks.celery_tasks.adapter import executed_names
+from cgk_tasks.celery_tasks.killed_children import KilledChildren
 from cgk_tasks.celery_tasks.packet_request import PacketRequest
 from cgk_tasks.celery_tasks.pools import refuse_other_pools
 from cgk_tasks.celery_tasks.supervisors import set_supervisor
@@ -43,6 +44,7 @@ log = structlog.get_logger("cgk_tasks.worker")
 
 _PR_SET_PDEATHSIG = 1
 _CLAIM_SLACK_SECONDS = 2.0
+_killed: Final = KilledChildren()
 _main_pid = 0
 """The worker's main process, as its children know it: it may die before they have come so far as to ask."""
 
@@ -166,6 +168,7 @@ def _pool(worker: WorkController) -> Pool:
         interrupt=interruption.request,
         fence=lambda: _fence(worker),
         has_killed=_killed.__contains__,
+        looked_after=_killed.looked_after,
         over_limit=process_state.shared().over_limit,
         kill=lambda pids: _kill(worker, pids),
         on_timed_out=on_timed_out,
@@ -177,10 +180,6 @@ def _active_run_ids() -> list[str]:
     # Celery adds to this weak set in another thread meanwhile; a list of its references is made in one step.
     requests = [reference() for reference in list(vars(state.active_requests)["data"])]
     return [run_id for request in requests if isinstance(request, PacketRequest) for run_id in request.run_ids]
-
-
-_killed: set[int] = set()
-"""The pids of children that this process has killed, for reasons that are not their runs'."""
 
 
 def _fence(worker: WorkController) -> None:

@@ -48,8 +48,11 @@ _KEPT = (
 )  # fmt: skip
 
 
-def kept(options: Mapping[str, Any]) -> str | None:
-    """What a signature's options ask for beyond the run itself, as JSON; None if nothing."""
+def kept(options: Mapping[str, Any], priority: int | None = None) -> str | None:
+    """What a signature's options ask for beyond the run itself, as JSON; None if nothing.
+
+    priority: the sender's, where the run's does not lead back to it.
+    """
     found = {name: _listed(name, options[name]) for name in _KEPT if options.get(name)}
     if options.get("group_index") is not None:
         found["group_index"] = options["group_index"]  # the first member's is 0
@@ -58,6 +61,8 @@ def kept(options: Mapping[str, Any]) -> str | None:
     task_id = options.get("task_id")
     if task_id and run_id_of(task_id) != task_id:
         found["task_id"] = task_id  # the task sees the id that it was sent with
+    if priority is not None:
+        found["priority"] = priority  # and the number
     return encode(found, keep_types=True) if found else None
 
 

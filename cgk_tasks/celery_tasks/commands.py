@@ -18,7 +18,7 @@ from cgk_tasks.tenancy.context import tenant_context
 
 def extend_commands() -> None:
     """Where this process is the command `celery`: give `call` the option --tenant, `result` the application's tasks,
-    and let `purge` cancel runs.
+    let `purge` cancel runs, and have every command say in a sentence what cgk_tasks refuses.
 
     Celery loads an app before it reads the options of a subcommand, so the app may still add to them.
     """
@@ -36,6 +36,10 @@ def extend_commands() -> None:
     call.callback = _for_tenant(call.callback)
     result.callback = _with_tasks(result.callback)
     commands["purge"].callback = _purge
+    for command in commands.values():
+        # The settings are read while the options are.
+        command.make_context = _with_readable_errors(command.make_context)
+        command.invoke = _with_readable_errors(command.invoke)
 
 
 @click.pass_context
@@ -55,10 +59,7 @@ def _purge(
         return
     if not force:
         click.confirm(f"This cancels every run that waits in: {', '.join(names)}. Go on?", abort=True)
-    try:
-        cancelled = purging.purge(app, names)
-    except CgkTasksError as exc:
-        raise click.ClickException(str(exc)) from exc
+    cancelled = purging.purge(app, names)
     context.obj.echo(f"Cancelled {cancelled} {'run' if cancelled == 1 else 'runs'} in: {', '.join(names)}.")
 
 
@@ -76,10 +77,20 @@ def _with_tasks(command: Any) -> Any:
 def _for_tenant(command: Any) -> Any:
     @wraps(command)
     def send(*args: Any, tenant: str | None = None, **options: Any) -> Any:
+        with nullcontext() if tenant is None else tenant_context(tenant):
+            return command(*args, **options)
+
+    return send
+
+
+def _with_readable_errors(step: Any) -> Any:
+    """A setting or an option that is refused is no fault of the program, which a traceback would look like."""
+
+    @wraps(step)
+    def take(*args: Any, **options: Any) -> Any:
         try:
-            with nullcontext() if tenant is None else tenant_context(tenant):
-                return command(*args, **options)
+            return step(*args, **options)
         except CgkTasksError as exc:
             raise click.ClickException(str(exc)) from exc
 
-    return send
+    return take

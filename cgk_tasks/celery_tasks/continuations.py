@@ -6,7 +6,7 @@ the transaction that closes the run; an error in one signature is reclaimed to a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,12 @@ from celery.exceptions import NotRegistered
 from kombu.utils.functional import maybe_list
 
 from cgk_tasks.celery_tasks import groups
-from cgk_tasks.celery_tasks.upstream_failed import NOT_SENT, PREDECESSOR_FAILED, record_upstream_failed
+from cgk_tasks.celery_tasks.upstream_failed import (
+    NOT_SENT,
+    PREDECESSOR_FAILED,
+    not_called_for,
+    record_upstream_failed,
+)
 from cgk_tasks.errors import JobTimeoutError, RunCancelledError
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy.context import find_current_tenant
@@ -70,31 +75,33 @@ class Following(BaseBackend):
         code: str = PREDECESSOR_FAILED,
         outer: Any = None,
         counts: bool = True,
+        called: Iterable[Any] = (),
     ) -> None:
         """Record every run of a signature that will not be sent as failed, and count it in the chord it belongs to.
 
         outer: options of the chord around it, where the signature's parts do not name it. counts: False for members
-        of a chord's own header, whose group was never opened.
+        of a chord's own header, whose group was never opened. called: the error links that are called for it.
         """
         sig: Any = maybe_signature(signature, app=self.app)
+        fail = partial(self.fail_upstream, error=error, code=code, called=called)
         own = {name: sig.options[name] for name in _CHORD_OPTIONS if sig.options.get(name) is not None}
         around = {**(outer or {}), **own}
         if isinstance(sig, _chord):
             for task in getattr(sig.tasks, "tasks", sig.tasks):
-                self.fail_upstream(task, error, code=code, counts=False)
-            self.fail_upstream(sig.body, error, code=code, outer=around, counts=counts)
+                fail(task, counts=False)
+            fail(sig.body, outer=around, counts=counts)
         elif isinstance(sig, group):
             for task in sig.tasks:
-                self.fail_upstream(task, error, code=code, outer=around, counts=counts)
+                fail(task, outer=around, counts=counts)
         elif isinstance(sig, _chain):
             for task in sig.tasks[:-1]:
-                self.fail_upstream(task, error, code=code, counts=False)
+                fail(task, counts=False)
             for task in sig.tasks[-1:]:
-                self.fail_upstream(task, error, code=code, outer=around, counts=counts)
+                fail(task, outer=around, counts=counts)
         else:
             tenant = find_current_tenant()
             if tenant is not None:
-                record_upstream_failed(sig, tenant.id, error, code)
+                record_upstream_failed(sig, tenant.id, error, code, called)
             if counts and around.get("chord"):
                 part = Context(
                     id=sig.options.get("task_id"), group=around.get("group_id"), chord=around["chord"],
@@ -106,19 +113,29 @@ class Following(BaseBackend):
         for signature in chain or ():
             self.fail_upstream(signature, exc)
 
-    def chord_error_from_stack(self, callback: Any, exc: Any = None) -> None:  # type: ignore[override]
-        """Fail a chord's body, what comes after it, and the chord around it; then call the body's error links."""
-        self.fail_upstream(callback, exc)
-        self._fail_chain(callback.options.get("chain"), exc)
+    def chord_error_from_stack(  # type: ignore[override]
+        self, callback: Any, exc: Any = None, failed: Mapping[str, Any] | None = None
+    ) -> None:
+        """Fail a chord's body, what comes after it, and the chord around it; then call the body's error links.
+
+        failed: the record of the member that failed. Celery links an error link of a chord to the chords in its header
+        too, and calls it once: where such a chord has failed and called it, it is not called again. A body that is a
+        group fails with the member's own exception, as in Celery.
+        """
+        error = exc
         if isinstance(callback, group):
+            error = exc.__cause__ or exc
             own = maybe_list(callback.options.get("link_error")) or []
             linked = [(task_id, [*links, *own]) for task_id, links in self._errbacks_of(callback.tasks)]
         else:
             linked = self._errbacks_of([callback])
+        self.fail_upstream(callback, error, called=[link for _, links in linked for link in links])
+        self._fail_chain(callback.options.get("chain"), exc)
         for task_id, errbacks in linked:
-            unique = [link for at, link in enumerate(errbacks) if link not in errbacks[:at]]
+            wanted = not_called_for(failed, errbacks)
+            unique = [link for at, link in enumerate(wanted) if link not in wanted[:at]]
             request = Context(id=task_id, errbacks=unique, task=callback.task, delivery_info={}, args=[], kwargs={})
-            self._call_task_errbacks(request, exc, None)
+            self._call_task_errbacks(request, error, None)
 
     def _errbacks_of(self, tasks: Iterable[Any]) -> list[tuple[str, list[Any]]]:
         return [_result_errbacks(task, self.app) for task in tasks]

@@ -98,6 +98,9 @@ def _of_settings(app: Celery[Any]) -> Iterator[Finding]:
         yield Finding("refused", "settings", what, "Use prefork, or threads for jobs that wait for others.")
     for name in app_settings.unused(given):
         yield Finding("different", f"settings: {name}", "Results are in PostgreSQL, with their runs.", "Leave it out.")
+    if given.get("task_send_sent_event"):
+        what = "No event says that a run was sent: events are about messages, which may carry several runs."
+        yield Finding("different", "settings: task_send_sent_event", what, "Read the record: `cgk-tasks runs list`.")
 
 
 def _refused(where: str, exc: CgkTasksError) -> Finding:

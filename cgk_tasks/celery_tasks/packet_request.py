@@ -12,6 +12,7 @@ from celery.worker.state import task_ready
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
 from cgk_tasks.celery_tasks import consumption
 from cgk_tasks.celery_tasks.limits import limits_of_message
+from cgk_tasks.errors import RunCancelledError
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.worker.pipeline import NotClaimedError
 
@@ -110,13 +111,19 @@ class PacketRequest(Request):
         if self._has_runs and not return_ok and isinstance(exc, _DEATHS):
             self._child_died(exc)
             return None
+        if self._has_runs and isinstance(exc, RunCancelledError):
+            self._done("task-revoked", terminated=True, signum="SIGTERM", expired=False)
+            return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _child_died(self, exc: BaseException) -> None:
         """The child is dead, so the main process reports for it. What becomes of each run is on record, and the hooks
         and signals of a task are about that: Celery would call them here with the ids of the runs for arguments.
         """
+        self._done("task-failed", exception=repr(exc), traceback="")
+
+    def _done(self, event: str, **fields: Any) -> None:
         task_ready(self)
         if self.task.acks_late:
             self.acknowledge()
-        self.send_event("task-failed", exception=repr(exc), traceback="")
+        self.send_event(event, **fields)

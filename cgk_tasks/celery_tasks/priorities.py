@@ -28,11 +28,16 @@ def priority_of(value: Any, highest: int | None = None) -> int:
     """Our priority for one of Celery's. highest: RabbitMQ's `x-max-priority`, 9 where nobody says; what is above it
     counts as it. Raises InvalidOptionError.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
-        raise InvalidOptionError("priority", f"must be a whole number from 0 to {_LARGEST}, not {value!r}")
+    check_priority(value)
     if highest and not broker_is_redis():
         value = -(-min(value, highest) * 9 // highest)
     return _table(_REDIS, _RABBITMQ)[min(int(value), 9)]
+
+
+def check_priority(value: Any) -> None:
+    """Raises InvalidOptionError for what is no priority in Celery."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
+        raise InvalidOptionError("priority", f"must be a whole number from 0 to {_LARGEST}, not {value!r}")
 
 
 def celery_priority(ours: int) -> int:

@@ -95,5 +95,7 @@ def _take_part(request: Context, kept: Mapping[str, Any]) -> None:
     request.stamped_headers = kept.get("stamped_headers")
     request.stamps = kept.get("stamps") or {}
     vars(request).update(time_limit=kept.get("time_limit"), soft_time_limit=kept.get("soft_time_limit"))
+    if "priority" in kept:
+        request.delivery_info = {**(request.delivery_info or {}), "priority": kept["priority"]}
     request.replaced_task_nesting = kept.get("replaced_task_nesting", 0)
     vars(request)["errback"] = kept.get("errback", False)

@@ -21,7 +21,7 @@ from cgk_tasks.celery_tasks.arguments import extended, result_of
 from cgk_tasks.celery_tasks.continuations import Following
 from cgk_tasks.celery_tasks.task_notes import Notes
 from cgk_tasks.celery_tasks.waiting import Waiting
-from cgk_tasks.errors import CgkTasksError, ResultTooLargeError, RunFailedError
+from cgk_tasks.errors import CgkTasksError, ResultTooLargeError, RunFailedError, RunLostError
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.codec import encode
@@ -131,9 +131,13 @@ class RunResultBackend(Waiting, Following):
         if "args" in error:
             stored = {"exc_type": error["type"], "exc_module": error["module"], "exc_message": error["args"]}
             known: BaseException = self.exception_to_python(stored)
-            return known
+            if isinstance(known, Exception):
+                return known
+            # A SystemExit would end whoever asks for the result. In Celery it ends the worker's process.
+            return RunLostError(row["id"], row["error_code"] or "", f"it raised {error['type']}: {error['message']}")
         code = row["error_code"] or error.get("code") or row["state"].upper()
-        return RunFailedError(row["id"], code, error.get("message") or _REASONS.get(code, "it did not complete"))
+        kind = RunLostError if code == "POISON_PILL" else RunFailedError
+        return kind(row["id"], code, error.get("message") or _REASONS.get(code, "it did not complete"))
 
     def exception_to_python(self, exc: Any) -> Any:
         """The exception again, of its own class even if that cannot be called with the arguments that it kept."""
@@ -224,9 +228,13 @@ class RunResultBackend(Waiting, Following):
                 self._finish_chord(ended, maybe_signature(request.chord, app=self.app), request)
 
     def _finish_chord(self, ended: groups.Ended, body: Any, request: Any) -> None:
-        reasons = [member.error for member in ended.members if member.error is not None]
-        if reasons:
-            self.chord_error_from_stack(body, ChordError(reasons[0]))
+        culprit = next((member for member in ended.members if member.error is not None), None)
+        if culprit is not None:
+            unit = current_unit()
+            failed = store.record_of(culprit.run_id, unit.connection if unit else None)
+            chord_error = ChordError(culprit.error)
+            chord_error.__cause__ = None if failed is None else self.error_of(failed)
+            self.chord_error_from_stack(body, chord_error, failed)
             return
         values = {member.run_id: typed_json.read(member.result) for member in ended.members}
         error = self.send_next(body, (_shaped(ended.tree, values) if ended.tree else list(values.values()),), request)

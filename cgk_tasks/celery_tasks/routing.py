@@ -13,14 +13,13 @@ from celery import Task
 from celery.app.routes import Router
 from kombu import Queue
 
-from cgk_tasks.celery_tasks.priorities import priority_of
+from cgk_tasks.celery_tasks.priorities import celery_priority, priority_of
 from cgk_tasks.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from celery import Celery
 
 _TASK_SETTINGS: Final = frozenset({"task_annotations", *(setting for _, setting in Task.from_config)})
-_READ_AS_JSON: Final = frozenset({None, "json", "application/json"})
 
 
 class Routing:
@@ -50,13 +49,12 @@ class Routing:
 
     def queue_and_priority(
         self, name: str, args: Any, kwargs: Any, options: dict[str, Any], *, is_event: bool
-    ) -> tuple[str | None, int | None]:
-        """Of a send with these options; None for what the settings of the platform, or an event's job, decide.
+    ) -> tuple[str | None, int | None, int | None]:
+        """Of a send with these options: the queue, our priority, and the sender's where ours does not lead back to it.
+        None for what the settings of the platform, or an event's job, decide.
 
         Raises InvalidOptionError, and Celery's QueueNotFound where `task_create_missing_queues` is off.
         """
-        if options.get("serializer") not in _READ_AS_JSON:
-            raise _not_json(options["serializer"])
         if self._router is not None:
             options = self._routed(self._router, name, args, kwargs, options)
         queue = options.get("queue")
@@ -69,7 +67,10 @@ class Routing:
         priority = options.get("priority")
         if priority is None:
             priority = self._default_priority
-        return queue, None if priority is None else priority_of(priority, self._highest)
+        if priority is None:
+            return queue, None, None
+        ours = priority_of(priority, self._highest)
+        return queue, ours, priority if celery_priority(ours) != priority else None
 
     def _read(self, conf: Any) -> None:
         changes, amqp = dict(conf.changes), cast("Any", self._app.amqp)
@@ -146,11 +147,3 @@ def _is_bound(queue: Any, routing_key: str | None) -> bool:
     words = [{"*": r"[^.]+", "#": r".*"}.get(word, re.escape(word)) for word in (queue.routing_key or "").split(".")]
     pattern = r"\.".join(words).replace(r"\..*", r"(?:\..*)?").replace(r".*\.", r"(?:.*\.)?")
     return re.fullmatch(pattern, routing_key) is not None
-
-
-def _not_json(serializer: Any) -> InvalidOptionError:
-    return InvalidOptionError(
-        "serializer",
-        f"is {serializer!r}, and a run is kept as JSON.",
-        hint="Leave it out. Types that JSON has not: kombu.utils.json.register_type.",
-    )

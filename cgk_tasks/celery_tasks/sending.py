@@ -46,7 +46,7 @@ def send_run(
     """Send an event or a task as a run. options: of the call and the task, with those that are ours."""
     task = app.tasks.get(name)
     is_event = find_event(name) is not None
-    queue, priority = routing.queue_and_priority(name, args, kwargs, options, is_event=is_event)
+    queue, priority, own_priority = routing.queue_and_priority(name, args, kwargs, options, is_event=is_event)
     publication = None
     if publish_signals.are_heard():
         headers = headers_with_tenant(name, kwargs, options.get("headers"))
@@ -69,7 +69,7 @@ def send_run(
     else:
         tenant_id = headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
         payload = payload_of(args or (), kwargs or {}, ignore_result=said_otherwise(task, wanted))
-    run = new_run(name, tenant_id, payload, send_options, _origin(app, task, task_id, options))
+    run = new_run(name, tenant_id, payload, send_options, _origin(app, task, task_id, options, own_priority))
     result = app.AsyncResult(_send(app, run, task_id, session))
     if not is_event and ignores_result(task, wanted):
         result.ignored = True  # `get()` gives None at once
@@ -90,14 +90,16 @@ def _send(app: Celery[Any], run: NewRun, task_id: str | None, session: Any) -> s
     return handle.id if handle.deduplicated or not task_id else task_id
 
 
-def _origin(app: Celery[Any], task: Any, task_id: str | None, options: dict[str, Any]) -> Origin:
+def _origin(
+    app: Celery[Any], task: Any, task_id: str | None, options: dict[str, Any], own_priority: int | None
+) -> Origin:
     headers = {key: value for key, value in (options.get("headers") or {}).items() if key != TENANT_HEADER}
     options = without_own_limits(task, {**options, "headers": headers, "task_id": task_id})
     parent = app.current_worker_task
     if parent is not None and parent.request.id:  # it is sent by another task
         options["root_id"] = options.get("root_id") or parent.request.root_id or parent.request.id
         options["parent_id"] = options.get("parent_id") or parent.request.id
-    return Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(options))
+    return Origin(run_id=run_id_of(task_id) if task_id else None, canvas=canvas.kept(options, own_priority))
 
 
 def headers_with_tenant(name: str, kwargs: Any, headers: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from billiard.einfo import ExceptionInfo
+from billiard.exceptions import Terminated
 from celery import Task
 from celery._state import _task_stack  # type: ignore[attr-defined]  # celery-types does not know it
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
-from celery.exceptions import Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.serialization import get_pickleable_exception
 
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
@@ -20,6 +21,7 @@ from cgk_tasks.broker.packets import run_ids
 from cgk_tasks.celery_tasks import external_messages
 from cgk_tasks.celery_tasks.adapter import adapter_of
 from cgk_tasks.celery_tasks.exceptions import Replaced
+from cgk_tasks.celery_tasks.task_options import OPTIONS, check_task_options
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, TenantMissingError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
@@ -58,7 +60,7 @@ class TenantTask(Task[Any, Any]):
 
     @classmethod
     def bind(cls, app: Any) -> Any:
-        """As in Celery, which reads the settings once; here it is noted what was read."""
+        """As in Celery, which reads the settings once; here it is noted what was read. Raises InvalidOptionError."""
         if "_from_settings" not in vars(cls):  # an app binds its tasks again once it knows all of them
             inherited = {name for name, _ in cls._from_settings}
             cls._from_settings = tuple(
@@ -66,7 +68,10 @@ class TenantTask(Task[Any, Any]):
                 for name, setting in cls.from_config
                 if name not in vars(cls) and (name in inherited or getattr(cls, name, None) is None)
             )
-        return super().bind(app)
+        bound: Any = super().bind(app)
+        options = {name: getattr(cls, name, None) for name in OPTIONS}
+        check_task_options(str(cls.name), options, durable=cls.durable)
+        return bound
 
     @classmethod
     def bind_again(cls) -> None:
@@ -230,6 +235,10 @@ def _adopt(task: TenantTask, context: Context) -> list[str]:
         raise
 
 
+_ACTED_ON: Final = (MemoryError, Ignore, Reject, Terminated)
+"""Of these Celery's main process makes something else than a report: it ends, or does not report at all."""
+
+
 def _reported(error: BaseException | None) -> Exception | None:
     """The error as Celery's main process may hear of it.
 
@@ -237,16 +246,21 @@ def _reported(error: BaseException | None) -> Exception | None:
     """
     if error is None:
         return None
-    if isinstance(error, Reject):  # it would put the message back, or send signals of its own
-        reason, is_requeued = error.args
-        return Retry("rejected") if is_requeued else CgkTasksError(f"Reject: {text_of(reason)}")
+    if isinstance(error, pipeline.RunsAgain):
+        return _retried(error.reason)
     try:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, _ACTED_ON):
             repr(error), str(error)
             return error
     except Exception:  # noqa: BLE001, S110 - whatever an application's __repr__ raises
         pass
     return CgkTasksError(f"{type(error).__qualname__}: {text_of(error)}")
+
+
+def _retried(reason: BaseException | None) -> Retry:
+    """As in Celery, with the exception that is the reason; that of `self.retry(exc=...)` is its own."""
+    cause: Any = reason.exc if isinstance(reason, Retry) else _reported(reason)
+    return Retry("retried", exc=cause)
 
 
 def _state_of(error: BaseException) -> str:

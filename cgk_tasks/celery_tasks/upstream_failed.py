@@ -5,12 +5,14 @@ So nobody waits for ever for the end of a chain, and a replay can run what was l
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from celery.canvas import Signature
 
-from cgk_tasks.celery_tasks.arguments import payload_of
+from cgk_tasks.celery_tasks.arguments import as_json, payload_of
 from cgk_tasks.celery_tasks.groups import joined
 from cgk_tasks.celery_tasks.priorities import priority_of
 from cgk_tasks.config import get_settings
@@ -30,8 +32,13 @@ PREDECESSOR_FAILED = "PREDECESSOR_FAILED"
 _MAX_MESSAGE = 2_000
 
 
-def record_upstream_failed(signature: Signature[Any], tenant_id: str, error: BaseException, code: str) -> str:
-    """Record a signature's run as failed, unless its id has a run already. Returns the run's id."""
+def record_upstream_failed(
+    signature: Signature[Any], tenant_id: str, error: BaseException, code: str, called: Iterable[Any] = ()
+) -> str:
+    """Record a signature's run as failed, unless its id has a run already. Returns the run's id.
+
+    called: the error links that are called for this failure.
+    """
     task_id = signature.options.get("task_id")
     queue = signature.options.get("queue")
     is_plain = find_event(str(signature.task)) is None
@@ -44,8 +51,22 @@ def record_upstream_failed(signature: Signature[Any], tenant_id: str, error: Bas
         payload=payload_of(signature.args, signature.kwargs) if is_plain else encode(dict(signature.kwargs)),
     )
     with joined() as connection:
-        store.insert_failed(connection, run, code, json.dumps(_entry(error, code)).replace("\\u0000", ""))
+        entry = _entry(error, code)
+        if links := sorted({_digest(link) for link in called}):
+            entry["called"] = links
+        store.insert_failed(connection, run, code, json.dumps(entry).replace("\\u0000", ""))
     return run.id
+
+
+def not_called_for(failed: Mapping[str, Any] | None, links: Iterable[Any]) -> list[Any]:
+    """Those of the error links that were not called when the run of this record failed."""
+    errors = failed["errors"] if failed else None
+    called = (errors[-1].get("called") if errors else None) or ()
+    return [link for link in links if not called or _digest(link) not in called]
+
+
+def _digest(link: Any) -> str:
+    return hashlib.sha256(encode(as_json(link), keep_types=True).encode()).hexdigest()[:32]
 
 
 def _priority(value: Any) -> int:

@@ -82,13 +82,13 @@ class StepRecord(Protocol):
         """Keep a step that is over; with `begin` before it, and with what was written in `session`, all or nothing.
 
         Returns the step as it is on record, which another attempt may have brought to its end before.
-        Raises LostRunError.
+        Raises StaleAttemptError.
         """
 
     def take(self, make: Callable[[str], Memo], mail: str, begin: Memo | None = None) -> Memo | None:
         """Take the oldest mail of this name, and keep the step that `make` makes of its payload, all or nothing.
 
-        None if there is no mail. Raises LostRunError.
+        None if there is no mail. Raises StaleAttemptError.
         """
 
 

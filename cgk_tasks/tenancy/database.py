@@ -63,6 +63,8 @@ class TenantSession(Session):
                 self.invalidate()
             else:
                 self.rollback()
+            if found.not_written is not None:
+                raise found.not_written from found.not_written.__cause__  # and not what SQLAlchemy makes of it
             raise
 
     def close(self) -> None:

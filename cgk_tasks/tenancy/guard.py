@@ -3,6 +3,9 @@
 A transaction that has entered a tenant is recognised without a round trip: PostgreSQL tells the client each change of
 `application_name`, and the one that entering sets ends with the transaction. A statement that would run outside of it
 is refused.
+
+The looks are made where SQLAlchemy calls the driver: a listener of the engine's own events, even of one of them, makes
+each of its statements and transactions pass all of them, which costs several times the look.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 import sqlalchemy as sa
@@ -27,7 +30,6 @@ from cgk_tasks.tenancy.models import Tenant
 MARK: Final = "cgk_tasks in a tenant"
 _MARK: Final = MARK.encode()
 
-_KEY: Final = "cgk_tasks.guard"
 _HINT: Final = (
     "Leave the transaction of ctx.db to cgk_tasks; for a part that may fail alone use session.begin_nested()."
 )
@@ -44,20 +46,23 @@ _PREPARES: Final = re.compile(r"\bPREPARE\b", re.IGNORECASE)
 
 _CLEAN: Final = b"CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); RESET ALL; DISCARD TEMP"
 
+_guards: WeakKeyDictionary[sa.Connection, Guard] = WeakKeyDictionary()
 _watched: WeakSet[sa.Engine] = WeakSet()
+_looked_at: WeakSet[sa.engine.Dialect | sa.Pool] = WeakSet()
 
 
 class Guard:
     """One transaction of a tenant's session. driver: psycopg's connection, or another driver's, which tells less.
-    at_commit: done last in the transaction, outside of the tenant.
+    at_commit: done last in the transaction, outside of the tenant. not_written: what that raised.
     """
 
-    __slots__ = ("at_commit", "broken", "driver", "leaves", "prepares", "tenant")
+    __slots__ = ("at_commit", "broken", "driver", "leaves", "not_written", "prepares", "tenant")
 
     def __init__(self, tenant: Tenant, driver: Any) -> None:
         self.tenant = tenant
         self.driver = driver if isinstance(driver, psycopg.Connection) else None
         self.at_commit: Callable[[AnyConnection], None] | None = None
+        self.not_written: BaseException | None = None
         self.broken: TenantContextError | None = None
         self.leaves = self.prepares = False
 
@@ -86,6 +91,27 @@ class Guard:
         )
         raise self.broken
 
+    def commit(self) -> None:
+        """In place of the driver's method, which SQLAlchemy calls, until the connection is back in the pool."""
+        driver = self.driver
+        assert driver is not None  # whose method it is
+        self.before_commit(driver)
+        type(driver).commit(driver)
+
+    def before_commit(self, connection: AnyConnection) -> None:
+        """What has to be done before the transaction commits. Raises TenantContextError, and what `at_commit` does."""
+        self.require()
+        if self.leaves and self.driver is not None:
+            # Within the transaction: behind PgBouncer the next one may be on another server's connection.
+            script(self.driver, b"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE NONE; " + _CLEAN)
+        if (action := self.at_commit) is not None:
+            self.at_commit = None
+            try:
+                action(connection)
+            except BaseException as exc:
+                self.not_written = exc
+                raise
+
     def _is_inside(self, driver: Connection) -> bool:
         """The job itself may have changed `application_name`: PostgreSQL is asked."""
         self.leaves = True
@@ -95,11 +121,19 @@ class Guard:
 
 def watch(engine: sa.Engine) -> None:
     """Have the statements of tenants' sessions on this engine looked at."""
-    if engine not in _watched:
-        _watched.add(engine)
-        event.listen(engine, "before_cursor_execute", _before_statement)
+    if engine in _watched:
+        return
+    dialect, pool = engine.dialect, engine.pool
+    if dialect not in _looked_at:  # an engine's variants with other options share it
+        for name in ("do_execute", "do_executemany", "do_execute_no_params"):
+            event.listen(dialect, name, _before_statement)
+        _looked_at.add(dialect)
+    if pool not in _looked_at:
+        event.listen(pool, "checkin", _clean)
+        _looked_at.add(pool)
+    if dialect.driver != "psycopg":
         event.listen(engine, "commit", _before_commit)
-        event.listen(engine, "checkin", _clean)
+    _watched.add(engine)
 
 
 def guard(connection: sa.Connection, tenant: Tenant) -> Guard:
@@ -111,12 +145,15 @@ def guard(connection: sa.Connection, tenant: Tenant) -> Guard:
             "nothing confines it.",
             hint="Leave the isolation level out, or choose another one.",
         )
-    connection.info[_KEY] = made
+    _guards[connection] = made
+    if made.driver is not None:
+        vars(made.driver)["commit"] = made.commit
     return made
 
 
-def _before_statement(connection: sa.Connection, _cursor: Any, statement: str, *_arguments: Any) -> None:
-    found: Guard | None = connection.info.get(_KEY)
+def _before_statement(_cursor: Any, statement: str, *arguments: Any) -> None:
+    context: sa.engine.ExecutionContext = arguments[-1]
+    found = _guards.get(context.root_connection)
     if found is None:
         return
     found.require()
@@ -141,23 +178,20 @@ def _kind_of(statement: str) -> tuple[bool, bool, bool]:
 
 
 def _before_commit(connection: sa.Connection) -> None:
-    found: Guard | None = connection.info.get(_KEY)
-    if found is None:
-        return
-    found.require()
-    if found.leaves and found.driver is not None:
-        # Within the transaction: behind PgBouncer the next one may be on another server's connection.
-        script(found.driver, b"SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL ROLE NONE; " + _CLEAN)
-    if (action := found.at_commit) is not None:
-        found.at_commit = None
-        action(found.driver or connection)
+    """Of drivers whose connections cannot be given another method."""
+    found = _guards.get(connection)
+    if found is not None:
+        found.before_commit(connection)
 
 
 def _clean(dbapi_connection: Any, record: Any) -> None:
     """What a job may have left does not reach the next user of the connection."""
-    found: Guard | None = record.info.pop(_KEY, None)
     driver = getattr(dbapi_connection, "driver_connection", dbapi_connection)
-    if found is None or not found.leaves or not isinstance(driver, psycopg.Connection) or driver.closed:
+    commit = vars(driver).pop("commit", None) if isinstance(driver, psycopg.Connection) else None
+    if commit is None:
+        return
+    found: Guard = commit.__self__
+    if not found.leaves or driver.closed:
         return
     if found.prepares:
         record.invalidate()  # DEALLOCATE ALL would take the driver's own with it

@@ -49,6 +49,14 @@ class NotClaimedError(StoreError):
     """The runs of a packet could not be claimed, and another worker may have better luck."""
 
 
+class RunsAgain(Exception):  # noqa: N818 - nothing went wrong for good
+    """The run did not end: it goes on later, because of this exception of its job."""
+
+    def __init__(self, reason: BaseException | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Task(Protocol):
     """What the pipeline must know of the task that a packet is for."""
 
@@ -69,7 +77,8 @@ class Task(Protocol):
 
 
 def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
-    """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it.
+    """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it;
+    RunsAgain, if it will be tried again.
 
     Raises NotClaimedError for a packet whose message has to go back to the broker.
     """
@@ -215,7 +224,9 @@ def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: 
         # By the record's own number: an attempt whose process died has one too, and may have left lines.
         goes_on = outcome.kind in {"retry", "snooze", "suspended", "interrupted"}
         recorder.keep_log(run_log, is_last=not goes_on and run.attempt == 1)
-    return None if outcome.kind in {"completed", "interrupted"} else outcome.exception
+    if outcome.kind in {"retry", "snooze"}:
+        return RunsAgain(outcome.exception)
+    return None if outcome.kind in {"completed", "suspended", "interrupted"} else outcome.exception
 
 
 def _close_failed(run: Claimed, job_id: str | None, exc: Exception, recorder: Recorder) -> Exception:

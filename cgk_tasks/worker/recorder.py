@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import JobLostError, LostRunError, OutcomeNotRecordedError, RunCancelledError
+from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StaleAttemptError
 from cgk_tasks.flow.accept import publish, unit_of_work
 from cgk_tasks.runs import ends, log_writing, logs, store, tracing
 from cgk_tasks.runs.codec import encode
@@ -129,7 +129,7 @@ class Recorder:
             with unit_of_work(connection) as unit:
                 closed = self._finish_with_writes(connection, _completed(run, attempt, outcome), flush=not later)
                 if not closed:
-                    raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
+                    raise StaleAttemptError("This attempt no longer owns its run; what it wrote was rolled back.")
                 self._follow.run(run, outcome)
                 self._follow.closed(closed)
             accepted.extend(unit.accepted)
@@ -188,7 +188,7 @@ class Recorder:
 
         def save(connection: postgres.AnyConnection) -> None:
             if not store.save_cursor(connection, self._worker_id, run, text):
-                raise LostRunError(
+                raise StaleAttemptError(
                     "This attempt no longer owns its run; what it wrote since the last checkpoint is lost."
                 )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import LostRunError, RetryLater
+from cgk_tasks.errors import RetryLater, StaleAttemptError
 from cgk_tasks.runs import mails, steps
 from cgk_tasks.runs.steps import Fence, Memo
 from cgk_tasks.sql import postgres
@@ -114,5 +114,5 @@ class RunSteps:
 
         found = postgres.retry_while_unavailable(find, get_settings().database_patience_seconds)
         if found is None:
-            raise LostRunError(f"This attempt no longer owns its run: step {memo.name!r} is not on record.")
+            raise StaleAttemptError(f"This attempt no longer owns its run: step {memo.name!r} is not on record.")
         return found

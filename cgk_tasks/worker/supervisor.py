@@ -74,6 +74,8 @@ class Pool:
     """End what runs here at once: kill every child, interrupt the jobs of this process."""
     has_killed: Callable[[int], bool]
     """Whether the worker itself has killed the child that had this pid: that is no death of its runs' making."""
+    looked_after: Callable[[], None]
+    """Called when the runs of all dead children are reclaimed."""
     over_limit: Callable[[], Collection[OverLimit]]
     """The runs that have been on for longer than their hard time limit; each is named once."""
     kill: Callable[[Collection[int]], None]
@@ -223,6 +225,7 @@ class Supervisor(threading.Thread):
         dead = [row for row in held if not is_alive(row["worker_pid"])]
         if dead:
             self._reclaim_dead(dead)
+        self._pool.looked_after()
         self._reclaim_forgotten([row for row in held if row not in dead])
         self._interrupt_cancelled(held)
 

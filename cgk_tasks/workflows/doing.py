@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from cgk_tasks.errors import LostRunError, RunCancelledError
+from cgk_tasks.errors import RunCancelledError, StaleAttemptError
 from cgk_tasks.workflows.calls import Call
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.leg import Leg
@@ -87,7 +87,7 @@ class Doing:
                 memo = _done(call, value, kind, time.perf_counter() - begun)
                 if scope.session is not None:
                     kept = await self._keep(call, memo, scope.session)
-            except (LostRunError, RunCancelledError):
+            except (StaleAttemptError, RunCancelledError):
                 raise
             except Exception as exc:
                 scope.close()
@@ -134,7 +134,7 @@ class Doing:
                 try:
                     said = await self._way.call(reconcile, (key,))
                     text = "" if isinstance(said, Reconciled) else encoded(said, call.name)
-                except (LostRunError, RunCancelledError):
+                except (StaleAttemptError, RunCancelledError):
                     raise
                 except Exception as exc:  # noqa: BLE001 - whatever keeps it from saying: it is asked again
                     self._leg.look_again(call, exc, retry)

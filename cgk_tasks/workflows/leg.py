@@ -142,7 +142,7 @@ class Leg:
     # ---- steps that end
 
     def keep(self, call: Call, memo: Memo, session: Any = None) -> Memo:
-        """Put a step that is over on record. Returns it as it stands there. Raises LostRunError."""
+        """Put a step that is over on record. Returns it as it stands there. Raises StaleAttemptError."""
         begin = self.begin
         kept = self.record.keep(memo, begin, session)
         self._has_kept(call, kept, begin)

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tests.celery_suite.sides import Result, run_part
+from tests.celery_suite.sides import PROCESSES, Result, run, run_again
+from tests.celery_suite.source import source_distribution
 
-PARTS = 2
+_MISSING = Result("missing")
 
 
 @dataclass(frozen=True)
@@ -16,23 +17,13 @@ class Comparison:
     ours: dict[str, Result]
 
     @property
-    def compared(self) -> int:
-        """How many tests apply and pass on plain Celery."""
-        return sum(result.outcome == "passed" for result in self.plain.values())
-
-    @property
     def worse(self) -> dict[str, Result]:
         """What passes on plain Celery and not on us."""
-        missing = Result("missing")
-        return {
-            name: self.ours.get(name, missing)
-            for name, result in self.plain.items()
-            if result.outcome == "passed" and self.ours.get(name, missing).outcome != "passed"
-        }
+        return not_passed((name for name, result in self.plain.items() if result.outcome == "passed"), self.ours)
 
     def table(self) -> str:
         """A line a file; then why tests do not apply, and what is worse on us."""
-        files = dict.fromkeys(name.partition("::")[0] for name in self.plain)
+        files = sorted({name.partition("::")[0] for name in self.plain})
         lines = [f"{'':<44} {'tests':>6} {'plain':>6} {'ours':>6} {'n/a':>6}"]
         lines += [self._line(file) for file in files]
         lines += [self._line(""), ""]
@@ -41,8 +32,7 @@ class Comparison:
         neither = sum(result.outcome in {"failed", "skipped", "fails as expected"} for result in self.plain.values())
         lines += [f"{neither:>6}  fail or are skipped on plain Celery with Redis too, and are not compared", ""]
         if self.worse:
-            lines += [f"pass on plain Celery, and not on ours ({len(self.worse)}):"]
-            lines += [f"  {name}\n      {_reason(result)}" for name, result in self.worse.items()]
+            lines += [f"pass on plain Celery, and not on ours ({len(self.worse)}):", listed(self.worse)]
         return "\n".join(lines)
 
     def _line(self, file: str) -> str:
@@ -53,6 +43,17 @@ class Comparison:
         return f"{file or 'all':<44} {len(names):>6} {len(passed):>6} {ours:>6} {left_out:>6}"
 
 
+def not_passed(expected: Iterable[str], results: dict[str, Result]) -> dict[str, Result]:
+    """Those of the tests that did not pass."""
+    found = {name: results.get(name, _MISSING) for name in expected}
+    return {name: result for name, result in found.items() if result.outcome != "passed"}
+
+
+def listed(worse: dict[str, Result]) -> str:
+    """Tests and why they failed."""
+    return "\n".join(f"  {name}\n      {_reason(result)}" for name, result in worse.items())
+
+
 def _reason(result: Result) -> str:
     lines = [line for line in result.detail.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("E ")]
@@ -60,15 +61,12 @@ def _reason(result: Result) -> str:
 
 
 def compare(selected: Sequence[str] = ()) -> Comparison:
-    """Run both sides at the same time, each in parts: the tests wait for most of their time."""
-    with ThreadPoolExecutor(2 * PARTS) as pool:
-        runs = {
-            side: [pool.submit(run_part, side, part, PARTS, selected) for part in range(PARTS)]
-            for side in ("plain", "ours")
-        }
-        plain, ours = (_joined(run.result() for run in runs[side]) for side in ("plain", "ours"))
-        return Comparison(plain, ours)
-
-
-def _joined(parts: Iterable[dict[str, Result]]) -> dict[str, Result]:
-    return {name: result for part in parts for name, result in part.items()}
+    """Run both sides at the same time."""
+    source_distribution()
+    with ThreadPoolExecutor(2) as pool:
+        sides = [pool.submit(run, side, selected, PROCESSES // 2) for side in ("plain", "ours")]
+        plain, ours = (one.result() for one in sides)
+    again = [name for name, result in plain.items() if result.outcome == "failed"]
+    plain = run_again("plain", plain, again)
+    ours = run_again("ours", ours, Comparison(plain, ours).worse)
+    return Comparison(plain, ours)

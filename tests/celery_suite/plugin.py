@@ -1,8 +1,9 @@
-"""A pytest plugin for both sides: picks the tests of this process, and writes how they end to a file, line by line."""
+"""A pytest plugin for both sides: gives each process its servers, picks the tests, longest first, and writes how they
+end to a file, line by line.
+"""
 
 import json
 import os
-import zlib
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from celery.contrib.testing.manager import ManagerMixin
 from celery.utils.nodenames import anon_nodename
 
 from tests.celery_suite.not_applicable import reason_of
+from tests.celery_suite.passing import seconds_of
 
 _results = Path(os.environ["CELERY_SUITE_RESULTS"])
-_part, _parts = (int(number) for number in os.environ["CELERY_SUITE_PART"].split("/"))
+_process = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _process:
+    os.environ.update(json.loads(os.environ["CELERY_SUITE_PLACES"])[int(_process.removeprefix("gw"))])
 
 
 def _write(**line: object) -> None:
@@ -20,22 +24,21 @@ def _write(**line: object) -> None:
         file.write(json.dumps(line) + "\n")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    applying = []
-    for item in items:
-        if zlib.crc32(item.nodeid.encode()) % _parts != _part:
-            continue
-        reason = reason_of(item.nodeid)
-        if reason is None:
-            applying.append(item)
-        else:
-            _write(test=item.nodeid, outcome="not applicable", detail=reason)
-    config.hook.pytest_deselected(items=[item for item in items if item not in applying])
-    items[:] = applying
+    reasons = {item.nodeid: reason_of(item.nodeid) for item in items}
+    left_out = {test: reason for test, reason in reasons.items() if reason is not None}
+    if _process == "gw0":
+        for test, reason in left_out.items():
+            _write(test=test, outcome="not applicable", detail=reason)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = sorted(
+        (item for item in items if item.nodeid not in left_out), key=lambda item: -seconds_of(item.nodeid)
+    )
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if type(report) is not pytest.TestReport:
+    if _process or type(report) is not pytest.TestReport:
         return  # a subtest's: the test's own says the same
     if report.when == "call" or report.outcome != "passed":
         outcome = "fails as expected" if hasattr(report, "wasxfail") and report.skipped else report.outcome
@@ -44,16 +47,32 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         )
 
 
-def _wait_until_idle(manager: ManagerMixin) -> None:
-    """As Celery's, at the end of each test, but it asks the one worker by its name.
+@pytest.fixture(autouse=True)
+def same_settings(celery_session_app):
+    """What a test sets in the app is no other test's: they run in any order."""
+    changes = celery_session_app.conf.changes
+    before = dict(changes)
+    yield
+    changes.clear()
+    changes.update(before)
 
-    Without a name Celery waits for a whole second in which other workers might answer.
+
+def _inspect(manager: ManagerMixin, timeout: float = 3.0):
+    """As Celery's, but it asks the one worker by its name.
+
+    Without a name Celery waits for the whole time in which other workers might answer.
     """
+    return manager.app.control.inspect(timeout=timeout, destination=[anon_nodename()])
+
+
+def _wait_until_idle(manager: ManagerMixin) -> None:
+    """As Celery's, at the end of each test."""
     while manager.app.control.purge():
         pass
-    inspect = manager.app.control.inspect(destination=[anon_nodename()])
+    inspect = _inspect(manager, 1.0)
     while any((inspect.active() or {}).values()):
         pass
 
 
+ManagerMixin.inspect = _inspect
 ManagerMixin.wait_until_idle = _wait_until_idle

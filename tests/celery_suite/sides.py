@@ -6,20 +6,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import redis
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import Services
 from tests.celery_suite.source import extract_tests
+from tests.conftest import copied_database
+
+Side = Literal["plain", "ours"]
 
 ROOT = Path(__file__).parent.parent.parent
 TESTS = ("canvas", "tasks", "group_chains", "inspect", "loader", "serialization", "redis_backend", "backend")
-LIMIT_SECONDS = 900
+PROCESSES = 4
+"""The tests wait for most of their time, each process for a worker of its own."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +36,59 @@ class Result:
     seconds: float = 0.0
 
 
-def run_part(side: str, part: int, parts: int, selected: Sequence[str] = ()) -> dict[str, Result]:
-    """The results of a part of the tests, with servers and a worker of its own.
+def run(
+    side: Side,
+    selected: Sequence[str] = (),
+    processes: int = PROCESSES,
+    database: tuple[Services, str] | None = None,
+) -> dict[str, Result]:
+    """The results of the tests on a side.
 
-    side: "plain" or "ours". selected: arguments of pytest, in place of all tests.
+    selected: arguments of pytest, in place of all tests. processes: how many run them, each with a Redis, a database
+    and a worker of its own. database: a PostgreSQL that runs, and the name of a migrated database in it with the tenant
+    acme.
     """
-    with _running(side) as (folder, environment):
-        results = folder / f"{side}-{part}.jsonl"
-        environment |= {"CELERY_SUITE_RESULTS": str(results), "CELERY_SUITE_PART": f"{part}/{parts}"}
+    with tempfile.TemporaryDirectory(prefix="celery-suite-") as name, ExitStack() as servers:
+        folder = Path(name)
+        extract_tests(folder)
+        if side == "ours":
+            integration = folder / "t" / "integration"
+            (integration / "conftest.py").rename(integration / "celery_conftest.py")
+            shutil.copy(Path(__file__).parent / "our_conftest.py", integration / "conftest.py")
+        places = servers.enter_context(_running(side, processes, database))
+        results = folder / f"{side}.jsonl"
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("CGK_", "PYTEST_"))},
+            "PYTHONPATH": f"{folder}:{ROOT}",
+            "CELERY_SUITE_RESULTS": str(results),
+            "CELERY_SUITE_PLACES": json.dumps(places),
+        }
         files = [f"t/integration/test_{name}.py" for name in TESTS]
         command = [
-            sys.executable, "-m", "pytest", "-q", "--tb=short", "--timeout", "60", "-o", "addopts=",
+            sys.executable, "-m", "pytest", "-q", "--tb=short", "--timeout", "300", "-o", "addopts=",
             "--continue-on-collection-errors", "-p", "no:cacheprovider", "-p", "no:randomly",
+            "-n", str(processes), "--dist", "load", "--maxschedchunk", "1",
             "-p", "celery.contrib.pytest", "-p", "tests.celery_suite.plugin",
             *selected, *(() if any("t/" in one for one in selected) else files),
         ]  # fmt: skip
         log = results.with_suffix(".log")
         with log.open("wb") as file:
-            subprocess.run(
-                command, cwd=folder, env=environment, check=False, stdout=file, stderr=file, timeout=LIMIT_SECONDS
-            )
+            subprocess.run(command, cwd=folder, env=environment, check=False, stdout=file, stderr=file)
         if kept := os.environ.get("CELERY_SUITE_LOGS"):
             Path(kept).mkdir(exist_ok=True)
-            for file in folder.glob(f"{results.stem}.*"):
+            for file in folder.glob(f"{side}*.*"):
                 shutil.copy(file, kept)
         if not results.exists():
             raise RuntimeError(f"pytest ran no test of the side {side}:\n{log.read_text(errors='replace')[-4000:]}")
         return _read(results)
+
+
+def run_again(
+    side: Side, results: dict[str, Result], names: Iterable[str], database: tuple[Services, str] | None = None
+) -> dict[str, Result]:
+    """The results with those of a second attempt, one test after the other: Celery's own suite makes up to six."""
+    chosen = sorted(names)
+    return {**results, **run(side, chosen, 1, database)} if chosen else results
 
 
 def _read(results: Path) -> dict[str, Result]:
@@ -71,39 +102,42 @@ def _read(results: Path) -> dict[str, Result]:
 
 
 @contextmanager
-def _running(side: str) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The folder with the tests and the environment to run them in, while the servers of a side run."""
-    with (
-        tempfile.TemporaryDirectory(prefix="celery-suite-") as name,
-        embedded.temporary(postgres=side == "ours") as services,
-    ):
-        folder = Path(name)
-        extract_tests(folder)
-        url = _without_password(services)
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("CGK_")},
-            "PYTHONPATH": f"{folder}:{ROOT}",
-            "TEST_BROKER": url,
-            "TEST_BACKEND": url,
-            "REDIS_PORT": url.rpartition(":")[2].partition("/")[0],
-        }
+def _running(side: Side, processes: int, database: tuple[Services, str] | None) -> Iterator[list[dict[str, str]]]:
+    """The environments of the processes, while their servers run: a Redis each, and one PostgreSQL for all."""
+    with ExitStack() as servers:
+        urls = [_without_password(servers.enter_context(embedded.temporary(postgres=False))) for _ in range(processes)]
+        places = [
+            {"TEST_BROKER": url, "TEST_BACKEND": url, "REDIS_PORT": url.rpartition(":")[2].partition("/")[0]}
+            for url in urls
+        ]
         if side == "ours":
-            integration = folder / "t" / "integration"
-            (integration / "conftest.py").rename(integration / "celery_conftest.py")
-            shutil.copy(Path(__file__).parent / "our_conftest.py", integration / "conftest.py")
-            environment |= {
-                "CGK_DATABASE_URL": services.database_url,
-                "CGK_BROKER_URL": url,
-                "CGK_ENCRYPTION_KEYS": str(services.encryption_key),
-                "CGK_DEFAULT_QUEUE": "celery",
-                "JOBS_PROVIDER": "celery",
-            }
-            for command in (["migrate"], ["tenants", "add", "acme"]):
-                subprocess.run(
-                    [sys.executable, "-m", "cgk_tasks.cli", *command], cwd=folder, env=environment, check=True,
-                    stdout=subprocess.DEVNULL,
-                )  # fmt: skip
-        yield folder, environment
+            postgres, template = database or servers.enter_context(_migrated())
+            for place, url in zip(places, urls, strict=True):
+                place.update(_of_postgres(copied_database(postgres, template), postgres), CGK_BROKER_URL=url)
+        yield places
+
+
+@contextmanager
+def _migrated() -> Iterator[tuple[Services, str]]:
+    """A PostgreSQL, and the name of a migrated database in it with the tenant acme."""
+    with embedded.temporary() as services:
+        environment = {**os.environ, **_of_postgres(services.database_url, services)}
+        environment["CGK_BROKER_URL"] = services.broker_url
+        for command in (["migrate"], ["tenants", "add", "acme"]):
+            subprocess.run(
+                [sys.executable, "-m", "cgk_tasks.cli", *command], cwd=ROOT, env=environment, check=True,
+                stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        yield services, "cgk"
+
+
+def _of_postgres(url: str, services: Services) -> dict[str, str]:
+    return {
+        "CGK_DATABASE_URL": url,
+        "CGK_ENCRYPTION_KEYS": str(services.encryption_key),
+        "CGK_DEFAULT_QUEUE": "celery",
+        "JOBS_PROVIDER": "celery",
+    }
 
 
 def _without_password(services: Services) -> str:

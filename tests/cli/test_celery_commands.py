@@ -52,6 +52,28 @@ def test_result_shows_what_a_task_returned_and_knows_its_module(start_worker):
     assert f"{tasks.__name__}.NotEnoughMoney: no money" in celery("-A", "cgk_tasks", "result", failed.id).stderr
 
 
+REFUSED = {
+    "shop_with_broadcast": ("app.conf.task_queues = [Broadcast('everybody')]", "Broadcast queue (everybody)"),
+    "shop_with_pickles": ("app.conf.task_serializer = 'pickle'", "task_serializer is 'pickle'"),
+    "shop_with_a_task": (
+        "@shared_task(name='shop.pay', serializer='pickle')\ndef pay(): pass",
+        "serializer of the task shop.pay",
+    ),
+}
+IMPORTS = "from celery import shared_task; from kombu.common import Broadcast; from cgk_tasks import Celery"
+
+
+@pytest.mark.parametrize("module", REFUSED)
+def test_a_worker_with_settings_that_cannot_hold_says_so_without_a_traceback(tmp_path, monkeypatch, module):
+    from tests.support.workers import ROOT
+
+    line, said = REFUSED[module]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / f"{module}.py").write_text(f"{IMPORTS}\napp = Celery('{module}')\n{line}\n")
+    refused = celery("-A", module, "worker", folder=tmp_path)
+    assert (refused.returncode, said in refused.stderr, "Traceback" in refused.stderr) == (1, True, False)
+
+
 def test_multi_starts_and_stops_a_worker_that_logs_to_its_file(tmp_path, monkeypatch):
     from tests.support.workers import ROOT
 

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_exit, wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -82,8 +82,8 @@ class Folder:
         family = self.processes()
         assert len(family) >= 3, family
         self.dev.send_signal(number)
-        code = self.dev.wait(40)
-        _gone, alive = psutil.wait_procs(family, timeout=20)
+        code = wait_exit(self.dev, 40)
+        _gone, alive = psutil.wait_procs(family, timeout=120)
         return code, alive
 
     def clean_up(self):

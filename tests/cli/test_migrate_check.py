@@ -16,7 +16,7 @@ from celery import Celery
 from kombu.common import Broadcast
 
 app = Celery("shop", broker="redis://:open-sesame@elsewhere:6379/0", backend="redis://localhost:6379/1")
-app.conf.task_serializer = "pickle"
+app.conf.update(task_serializer="pickle", task_send_sent_event=True)
 app.conf.beat_schedule = {
     "nightly": {"task": "shop.resize", "schedule": 60.0},
     "hourly": {"task": "shop.resize", "schedule": 60.0, "options": {"headers": {"tenant": "acme"}}},
@@ -83,6 +83,7 @@ def found(folder):
         ("refused", "shop, line 21", "serializer is 'msgpack'"),
         ("refused", "shop, line 25", "Broadcast"),
         ("different", "settings: result_backend", "Results are in PostgreSQL"),
+        ("different", "settings: task_send_sent_event", "No event says that a run was sent"),
         ("different", "shop.resize", "rate_limit"),
         ("different", "shop.resize", "the run is repeated"),
         ("different", "shop, line 20", "A thread begins without a tenant"),
@@ -94,7 +95,7 @@ def test_what_differs_is_named_with_its_place(found, effect, where, words):
 
 
 def test_what_is_the_same_is_not_named(found):
-    assert len(found) == 12  # those above, and pickle for the task that takes it from the settings
+    assert len(found) == 13  # those above, and pickle for the task that takes it from the settings
 
 
 def test_nothing_secret_is_shown(found):

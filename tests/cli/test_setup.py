@@ -37,7 +37,7 @@ class Folder:
         return (self.path / name).read_text()
 
     def names(self):
-        return {path.name for path in self.path.iterdir()}
+        return {path.name for path in self.path.iterdir()} - {"__pycache__"}
 
     def run(self, *options, **env):
         """In a script: nobody answers. Colon: the other spelling."""
@@ -50,7 +50,7 @@ class Folder:
         """At a terminal: answer what is asked."""
         return pexpect.spawn(
             sys.executable, list(command or COMMAND), cwd=self.path, env=self._env | env, encoding="utf-8",
-            timeout=60, dimensions=(50, 200),
+            timeout=300, dimensions=(50, 200),
         )  # fmt: skip
 
     def processes(self):

@@ -35,7 +35,7 @@ class Folder:
             "PYTHONPATH": str(ROOT),
             "NO_COLOR": "1",
             "TERM": "dumb",
-            "CGK_PROVIDER_TIMEOUT_SECONDS": "2",
+            "CGK_PROVIDER_TIMEOUT_SECONDS": "60",
         }
         self.file = path / ".env.local"
 
@@ -48,7 +48,7 @@ class Folder:
     def terminal(self, *options, **env):
         return pexpect.spawn(
             sys.executable, ["-m", "cgk_tasks.cli", "setup", "jobs", *options], cwd=self.path, env=self._env | env,
-            encoding="utf-8", timeout=30, dimensions=(50, 200),
+            encoding="utf-8", timeout=300, dimensions=(50, 200),
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from cgk_tasks.tenancy import registry
 from tests.dashboard.dashboard_support import PASSWORDS, actions
 from tests.monitoring.exposition import free_port
 from tests.support.identity import CLIENT, CLIENT_SECRET, identity_provider
+from tests.support.waiting import wait_exit
 
 NOW = datetime.now(UTC)
 ANY_ID = "01a20143-39c3-702f-a327-7b42b6a69ad6"
@@ -246,7 +247,7 @@ def test_where_the_operator_said_so_the_machines_own_user_needs_no_login(start_d
 
 def test_open_on_every_address_does_not_start(start_dashboard):
     dashboard = start_dashboard(options=("--port=0", "--address=0.0.0.0"), CGK_DASHBOARD_OPEN_ON_LOOPBACK="true")
-    assert dashboard.process.wait(60) != 0
+    assert wait_exit(dashboard.process, 60) != 0
     assert "CGK_DASHBOARD_OPEN_ON_LOOPBACK" in dashboard.log
 
 

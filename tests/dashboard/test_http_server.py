@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from tests.dashboard.dashboard_support import Dashboard
+from tests.support.waiting import wait_exit
 
 MEGABYTE = 1024 * 1024
 
@@ -23,7 +24,7 @@ def taken_port():
 )
 def test_a_taken_port_is_said_in_a_line_with_what_to_do(database, taken_port, tmp_path, command):
     dashboard = Dashboard(tmp_path / "log", command=command, options=(f"--port={taken_port}",))
-    assert dashboard.process.wait(60) == 1
+    assert wait_exit(dashboard.process, 60) == 1
     lines = [line for line in dashboard.log.splitlines() if "cannot listen" in line]
     assert len(lines) == 1
     assert f"127.0.0.1:{taken_port}: the port is in use" in lines[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, Block, blocks
-from tests.support.waiting import Patience, wait_until
+from tests.support.waiting import Patience, wait_exit, wait_until
 
 FIRST = ROOT / "docs/tutorials/first-job.md"
 SCHEDULES = ROOT / "docs/tutorials/schedules.md"
@@ -78,7 +78,7 @@ class Terminals:
         """Ctrl-C."""
         assert self._dev is not None
         self._dev.send_signal(signal.SIGINT)
-        return self._dev.wait(45)
+        return wait_exit(self._dev, 45)
 
     def close(self) -> None:
         self._shell.kill()

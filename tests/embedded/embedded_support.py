@@ -43,7 +43,7 @@ class Owner:
 
     def leave(self) -> None:
         """Let the owner reach the end of its program."""
-        self.child.communicate("\n", timeout=20)
+        self.child.communicate("\n")
 
 
 def servers_in(folder: Path) -> list:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -55,6 +56,11 @@ def same(value):
 @app.task
 def fail(message="no"):
     raise NotEnoughMoney(message)
+
+
+@app.task
+def leave():
+    sys.exit(3)
 
 
 @app.task

@@ -1,9 +1,23 @@
-"""A broker of a module's own, which its tests may stop or freeze."""
+"""What the modules of these tests share: a worker of each module's own, a tenant, a broker that may be stopped."""
 
 import pytest
 
 from cgk_tasks import embedded, reset_job_client
 from cgk_tasks.config import use_settings
+from cgk_tasks.tenancy import tenant_context
+
+
+@pytest.fixture(scope="module")
+def worker(start_worker, request):
+    """A worker that executes what the module of the test imports as `tasks`."""
+    return start_worker([request.module.tasks.__name__])
+
+
+@pytest.fixture
+def acme(worker):
+    """The tenant for which the test sends to the module's worker."""
+    with tenant_context("acme"):
+        yield
 
 
 @pytest.fixture(scope="module")

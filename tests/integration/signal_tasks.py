@@ -7,7 +7,7 @@ from pathlib import Path
 
 from celery import Task, signals
 
-from cgk_tasks import app, define_job
+from cgk_tasks import RetryConfig, RetryLater, app, define_job
 from cgk_tasks.events import TenantEvent
 
 NOTES = "SIGNAL_NOTES"
@@ -53,6 +53,18 @@ class Shipped(TenantEvent, event="signals.shipped"):
 @define_job("signals-ship", event=Shipped)
 def ship(ctx):
     return ctx.payload.number
+
+
+class Awaited(TenantEvent, event="signals.awaited"):
+    how: str
+
+
+@define_job("signals-await", event=Awaited, retry=RetryConfig(max_attempts=2, initial_delay=0, jitter=False))
+def again_and_again(ctx):
+    if ctx.payload.how == "snoozed":
+        raise RetryLater(600)
+    if ctx.attempt == 1:
+        raise ValueError("not yet")
 
 
 @app.task(bind=True, name="signals.headers")

@@ -5,11 +5,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from celery import Task
+from kombu import Queue
 
 from cgk_tasks import Celery, get_settings
 from cgk_tasks.celery_tasks.result_backend import RunResultBackend
 from cgk_tasks.config.broker_url import redis_server
-from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.errors import ConfigurationError, InvalidOptionError
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -128,6 +130,41 @@ def test_what_cannot_hold_is_refused_by_name(make_app, name, value):
     app.config_from_object({name: value})
     with pytest.raises(ConfigurationError, match=name):
         app.conf.task_always_eager  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("serializer", "pickle"),
+        ("serializer", "msgpack"),
+        ("serializer", "yaml"),
+        ("time_limit", -1),
+        ("soft_time_limit", "10"),
+        ("expires", "tomorrow"),
+        ("priority", 256),
+        ("queue", ""),
+    ],
+)
+def test_an_option_that_no_send_would_take_is_refused_where_the_task_is_defined(make_app, option, value):
+    with pytest.raises(InvalidOptionError, match=f"{option} of the task shop.pay"):
+        make_app().task(name="shop.pay", **{option: value})(print)
+
+
+def test_so_is_an_option_of_a_tasks_class_when_the_task_is_made(make_app):
+    class Pay(Task):
+        name = "shop.pay"
+        serializer = "pickle"
+
+    with pytest.raises(InvalidOptionError, match=r"serializer of the task shop\.pay"):
+        make_app().register_task(Pay())
+
+
+def test_options_that_a_send_takes_are_taken(make_app):
+    @make_app().task(serializer="json", time_limit=1.5, expires=60, priority=9, queue=Queue("shop"))
+    def pay():
+        return "paid"
+
+    assert pay() == "paid"
 
 
 DJANGO = """

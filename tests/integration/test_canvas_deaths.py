@@ -11,27 +11,12 @@ from sqlalchemy import text
 from cgk_tasks import get_job_status
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.postgres import autocommit
-from cgk_tasks.tenancy import tenant_context, tenant_session
+from cgk_tasks.tenancy import tenant_session
 from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import add, collect, total
-from tests.support.waiting import wait_until
+from tests.support.waiting import get, wait_until
 
-pytestmark = pytest.mark.usefixtures("worker")
-
-
-@pytest.fixture(scope="module")
-def worker(start_worker):
-    return start_worker(["tests.integration.canvas_tasks"])
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
-
-
-def get(result):
-    return result.get(timeout=60, interval=0.05)
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 def test_a_death_in_the_middle_of_a_chain(tmp_path):

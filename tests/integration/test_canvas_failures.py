@@ -15,19 +15,13 @@ from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import NotEnoughMoney, add, collect, total
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
-pytestmark = pytest.mark.usefixtures("worker")
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 @pytest.fixture(scope="module")
 def worker(start_worker):
     # What follows a task that opts out of the record travels in its message.
     return start_worker(["tests.integration.canvas_tasks"], CGK_EXTERNAL_EVENTS=total.name)
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
 
 
 def error_of(result, timeout=20):
@@ -159,8 +153,19 @@ def test_what_follows_the_body_of_a_failed_chord_fails():
 def test_every_task_of_a_group_body_fails(tmp_path):
     body = group(total.s().on_error(tasks.old_errback.s(str(tmp_path / "f"))), collect.s())
     result = chord([tasks.fail.si(), add.s(1, 1)])(body)
-    assert [type(error_of(member)) for member in result.results] == [ChordError, ChordError]
+    assert [type(error_of(member)).__name__ for member in result.results] == ["NotEnoughMoney", "NotEnoughMoney"]
     assert lines(tmp_path / "f") == [result.results[0].id]
+
+
+def test_an_error_link_that_a_chord_shares_with_one_in_its_header_is_called_once(tmp_path):
+    before = len(runs_named(tasks.old_errback))
+    inner = chord([add.s(1, 1), tasks.fail.si()], total.s())
+    middle = chord([add.s(1, 1), inner], total.s())
+    outer = chord([add.s(1, 1), middle], total.s())
+    outer.link_error(tasks.old_errback.s(str(tmp_path / "f")))
+    result = outer.delay()
+    assert isinstance(error_of(result), ChordError)
+    assert len(runs_named(tasks.old_errback)) == before + 1
 
 
 @pytest.mark.parametrize(

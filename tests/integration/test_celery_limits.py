@@ -6,23 +6,10 @@ from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 from cgk_tasks import get_job_status
 from cgk_tasks.errors import InvalidOptionError, JobTimeoutError
 from cgk_tasks.runs.models import run_id_of
-from cgk_tasks.tenancy import tenant_context
 from tests.support import limited_tasks as tasks
+from tests.support.waiting import get
 
-
-@pytest.fixture(scope="module", autouse=True)
-def worker(start_worker):
-    return start_worker(["tests.support.limited_tasks"])
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
-
-
-def get(result):
-    return result.get(timeout=20, interval=0.02)
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 def test_a_task_cleans_up_after_its_soft_limit_without_being_interrupted_again():

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from celery import chord
-from celery.exceptions import MaxRetriesExceededError, TaskRevokedError
+from celery.exceptions import MaxRetriesExceededError, TaskRevokedError, WorkerLostError
 from celery.result import AsyncResult, result_from_tuple
 
 from cgk_tasks import get_job_status
@@ -20,26 +20,11 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.postgres import autocommit
-from cgk_tasks.tenancy import platform_context, tenant_context
+from cgk_tasks.tenancy import platform_context
 from tests.integration import canvas_tasks as tasks
-from tests.support.waiting import wait_closed, wait_until
+from tests.support.waiting import get, wait_closed, wait_until
 
-pytestmark = pytest.mark.usefixtures("worker")
-
-
-@pytest.fixture(scope="module")
-def worker(start_worker):
-    return start_worker(["tests.integration.canvas_tasks"])
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
-
-
-def get(result, **options):
-    return result.get(timeout=20, interval=0.02, **options)
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 def status_of(result):
@@ -231,6 +216,11 @@ def test_a_run_that_expires_before_it_starts_is_revoked():
     assert status_of(result).state == "expired"
 
 
+def test_a_task_reads_the_priority_that_it_was_sent_with():
+    """With Redis 7 is of the step of 6."""
+    assert get(tasks.request_of.apply_async(priority=7))["priority"] == 7
+
+
 def test_queue_and_priority_are_the_runs():
     result = tasks.add.apply_async((1, 1), queue="elsewhere", priority=9)
     status = status_of(result)
@@ -247,6 +237,11 @@ def test_the_original_exception_comes_back():
 def test_an_exception_with_a_constructor_of_its_own_comes_back_as_its_class():
     with pytest.raises(tasks.Touchy, match="7: sore"):
         get(tasks.fail_touchily.delay())
+
+
+def test_a_task_that_ends_its_process_does_not_end_the_one_that_waits_for_it():
+    with pytest.raises(WorkerLostError, match="SystemExit: 3"):
+        get(tasks.leave.delay())
 
 
 def test_a_failure_is_not_retried_unless_the_task_says_so():

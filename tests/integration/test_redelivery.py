@@ -6,20 +6,10 @@ from celery.exceptions import WorkerLostError
 from cgk_tasks import cancel_job, get_job_status, send_job
 from cgk_tasks.errors import JobLostError
 from cgk_tasks.runs.models import run_id_of
-from cgk_tasks.tenancy import tenant_context
 from tests.integration import redelivery_tasks as tasks
 from tests.support.waiting import wait_closed, wait_until
 
-
-@pytest.fixture(scope="module")
-def worker(start_worker):
-    return start_worker(["tests.integration.redelivery_tasks"])
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 def begun(path):

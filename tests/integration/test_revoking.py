@@ -13,16 +13,7 @@ from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import revoked_tasks as tasks
 from tests.support.waiting import wait_closed, wait_until
 
-
-@pytest.fixture(scope="module")
-def worker(start_worker):
-    return start_worker(["tests.integration.revoked_tasks"])
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 class Stamped(StampingVisitor):

@@ -145,6 +145,11 @@ def test_another_serializer_is_refused(serializer):
         sent(serializer=serializer)
 
 
+def test_another_serializer_is_refused_without_a_record_too():
+    with pytest.raises(InvalidOptionError, match="serializer"):
+        tasks.fleeting.apply_async((1,), serializer="pickle")
+
+
 @pytest.mark.parametrize(("celerys", "ours"), [(0, 5), (2, 5), (3, 3), (6, 1), (8, 1), (9, 0), (255, 0)])
 def test_a_priority_has_the_meaning_that_it_has_in_redis(celerys, ours):
     assert sent(priority=celerys).priority == ours

@@ -1,13 +1,19 @@
 """Celery's signals reach their receivers with the arguments that Celery gives."""
 
+import threading
+from collections import defaultdict
+
 import pytest
 from celery import signals
 from celery.exceptions import TimeLimitExceeded
 
+from cgk_tasks import send_job
+from cgk_tasks.celery_app import create_app, follow_settings
 from cgk_tasks.errors import TenantContextError
-from cgk_tasks.tenancy import tenant_context
 from tests.integration import signal_tasks as tasks
-from tests.support.waiting import wait_until
+from tests.support.waiting import get, wait_until
+
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +26,6 @@ def notes(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def worker(start_worker, notes):
     return start_worker(["tests.integration.signal_tasks"], **{tasks.NOTES: str(notes), "CGK_MAX_DEATHS": "1"})
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
 
 
 @pytest.fixture
@@ -43,8 +43,26 @@ def listen():
         signal.disconnect(receiver)
 
 
-def get(result):
-    return result.get(timeout=20, interval=0.02)
+@pytest.fixture
+def heard(worker):
+    """The types of the events that the worker sends, by the ids of the runs they are about."""
+    events = defaultdict(list)
+    tasks.app.routing.current()  # it has its own settings by now; those of the module are read anew for another app
+    app = create_app("hears")
+    tasks.app.set_current()
+    follow_settings(app)
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(
+            connection, handlers={"*": lambda event: events[event.get("uuid")].append(event["type"])}
+        )
+        thread = threading.Thread(target=receiver.capture, daemon=True)
+        thread.start()
+        app.control.enable_events(destination=[worker.name], reply=True)
+        wait_until(lambda: None in events, what="no heartbeat is heard")
+        yield events
+        receiver.should_stop = True
+        thread.join()
+    app.close()
 
 
 def is_noted(notes, line):
@@ -86,9 +104,24 @@ def test_a_task_that_no_worker_knows_is_announced(notes):
     is_noted(notes, "task_unknown signals.nobody_knows KeyError acme")
 
 
+@pytest.mark.parametrize("how", ["snoozed", "failing"])
+def test_an_attempt_after_which_the_run_goes_on_is_reported_as_retried(heard, notes, how):
+    run_id = send_job(tasks.Awaited(tenant_id="acme", how=how)).id
+    wait_until(lambda: "task-retried" in heard[run_id] or "task-failed" in heard[run_id], what="nothing is reported")
+    assert "task-failed" not in heard[run_id]
+
+
+def test_a_running_task_that_is_revoked_is_reported_as_revoked(heard):
+    result = tasks.wait.delay()
+    wait_until(lambda: "task-started" in heard[result.id], what="it does not run")
+    result.revoke(terminate=True)
+    wait_until(lambda: {"task-revoked", "task-failed"} & set(heard[result.id]), what="nothing is reported")
+    assert "task-failed" not in heard[result.id]
+
+
 def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(notes):
     tasks.die.delay("why")
-    is_noted(notes, "on_failure RunFailedError ['why']")
+    is_noted(notes, "on_failure RunLostError ['why']")
     is_noted(notes, "task_failure signals.die ['why'] {}")
     is_noted(notes, "after_return FAILURE")
     assert notes.read_text().count("task_failure signals.die ") == 1
@@ -97,7 +130,8 @@ def test_the_hooks_and_signals_of_a_task_that_killed_its_process_are_called(note
 def test_the_hooks_and_signals_of_a_task_that_its_hard_time_limit_killed_are_called_once(notes):
     with pytest.raises(TimeLimitExceeded):
         get(tasks.overrun.delay("slow"))
-    is_noted(notes, "after_return FAILURE")
+    is_noted(notes, "task_failure signals.overrun ['slow'] {}")
+    is_noted(notes, "on_failure TimeLimitExceeded ['slow']")
     written = notes.read_text().splitlines()
     lines = [line for line in written if line.startswith(("on_failure TimeLimit", "task_failure signals.overrun"))]
     assert sorted(lines) == ["on_failure TimeLimitExceeded ['slow']", "task_failure signals.overrun ['slow'] {}"]

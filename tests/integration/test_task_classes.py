@@ -4,24 +4,10 @@ import pytest
 
 from cgk_tasks import get_run
 from cgk_tasks.runs.models import run_id_of
-from cgk_tasks.tenancy import tenant_context
 from tests.integration import class_tasks as tasks
-from tests.support.waiting import wait_until
+from tests.support.waiting import get, wait_until
 
-
-@pytest.fixture(scope="module", autouse=True)
-def worker(start_worker):
-    return start_worker(["tests.integration.class_tasks"])
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
-
-
-def get(result):
-    return result.get(timeout=20, interval=0.02)
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 @pytest.mark.parametrize("task", [tasks.tidy, tasks.shared_tidy, tasks.greet, tasks.greet_by_class, tasks.in_web])

@@ -13,20 +13,9 @@ from cgk_tasks import app
 from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import NotEnoughMoney, add, collect
-from tests.support.waiting import wait_until
+from tests.support.waiting import get, wait_until
 
-pytestmark = pytest.mark.usefixtures("worker")
-
-
-@pytest.fixture(scope="module")
-def worker(start_worker):
-    return start_worker(["tests.integration.canvas_tasks"])
-
-
-@pytest.fixture(autouse=True)
-def acme(worker):
-    with tenant_context("acme"):
-        yield
+pytestmark = pytest.mark.usefixtures("acme")
 
 
 @pytest.fixture
@@ -35,10 +24,6 @@ def gate(tmp_path):
     path = tmp_path / "gate"
     yield path
     path.touch()
-
-
-def get(result, **options):
-    return result.get(timeout=20, **options)
 
 
 def test_a_state_of_the_tasks_own_is_seen_with_its_meta_while_it_runs(gate):

@@ -3,7 +3,7 @@
 import pytest
 
 from cgk_tasks import cancel_run, get_run, send_job
-from cgk_tasks.errors import LostRunError
+from cgk_tasks.errors import StaleAttemptError
 from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs import store
 from cgk_tasks.runs.steps import Memo
@@ -118,7 +118,7 @@ def test_a_step_is_kept_by_the_attempt_that_owns_the_run(claimed):
 
 @pytest.mark.parametrize("change", [{"attempt": 7}, {"id": "01995a5e-0000-7000-8000-000000000000"}])
 def test_an_attempt_that_lost_its_run_keeps_nothing(claimed, change):
-    with pytest.raises(LostRunError, match="step 'a' is not on record"):
+    with pytest.raises(StaleAttemptError, match="step 'a' is not on record"):
         RunSteps(claimed._replace(**change)).keep(done("a"))
     assert list(RunSteps(claimed).load()) == []
 

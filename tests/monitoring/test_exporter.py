@@ -19,7 +19,7 @@ from cgk_tasks.runs.job_events import Route, note_job_events
 from cgk_tasks.sql.postgres import execute, fetch, transaction
 from cgk_tasks.tenancy import add_tenant, resume_tenant, suspend_tenant
 from tests.monitoring.exposition import free_port, names, samples
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_exit, wait_until
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -231,7 +231,7 @@ def test_the_command_serves_until_it_is_stopped(database):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             assert "cgk_database_up 1.0" in answer.read().decode()
         command.send_signal(signal.SIGTERM)
-        assert command.wait(20) == 0
+        assert wait_exit(command) == 0
     finally:
         command.kill()
         command.stderr.close()

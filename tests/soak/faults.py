@@ -13,7 +13,7 @@ from cgk_tasks.errors import StoreError
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.faults.proxy import Proxy
 from tests.support.nodes import kill_group
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_exit, wait_until
 from tests.support.workers import Worker
 
 
@@ -124,4 +124,4 @@ def a_deploy(system: System) -> None:
     for number, old in enumerate(list(system.workers)):
         old.process.send_signal(signal.SIGTERM)
         system.replace(number)
-        assert old.process.wait(60) == 0
+        assert wait_exit(old.process, 60) == 0

@@ -1,15 +1,21 @@
 """Waiting for a condition with a deadline, in place of sleeping."""
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cgk_tasks import get_job_status
 from cgk_tasks.runs.models import RunStatus
 
 T = TypeVar("T")
+
+
+def busyness() -> float:
+    """How many times longer a second of work takes on this machine now than on a quiet one."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 class Patience:
@@ -23,7 +29,7 @@ class Patience:
 
     def is_over(self) -> bool:
         now = time.monotonic()
-        self._left -= (now - self._looked_at) / max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        self._left -= (now - self._looked_at) / busyness()
         self._looked_at = now
         return self._left < 0
 
@@ -37,6 +43,17 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, what: str = ""
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
         clock.wait(0.02)
     return value
+
+
+def get(result: Any, **options: Any) -> Any:
+    """What a result of Celery's gives. It is waited for up to 20 seconds, as a quiet machine has them."""
+    return result.get(**{"timeout": 20 * busyness(), "interval": 0.02, **options})
+
+
+def wait_exit(process: subprocess.Popen[bytes], timeout: float = 20.0) -> int:
+    """The exit code of a process once it has ended."""
+    wait_until(lambda: process.poll() is not None, timeout, f"process {process.pid} ended")
+    return process.returncode
 
 
 def wait_closed(run_id: str, timeout: float = 20.0) -> RunStatus:

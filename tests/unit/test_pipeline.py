@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import structlog
 
-from cgk_tasks import JobContext, SendOptions, define_job
+from cgk_tasks import JobContext, RetryLater, SendOptions, define_job
 from cgk_tasks.client.local import LocalProvider
 from cgk_tasks.config import use_settings
 from cgk_tasks.errors import PayloadInvalidError, PermanentError, StoreError, UnknownTenantError
@@ -162,6 +162,15 @@ def test_a_run_whose_job_returns_completes():
     recorder = Recorder()
     assert pipeline.run_one(Task(echo), claimed(), recorder) is None
     assert recorder.told == [("completed", "run-1")]
+
+
+@pytest.mark.parametrize("error", [RetryLater(1), ValueError("not yet")])
+def test_of_a_run_that_goes_on_later_the_reason_is_told(error):
+    def fail(ctx):
+        raise error
+
+    told = pipeline.run_one(Task(fail), claimed(), Recorder())
+    assert (type(told), told.reason) == (pipeline.RunsAgain, error)
 
 
 def test_a_run_of_an_unknown_tenant_fails_before_its_job_is_looked_for():

@@ -27,13 +27,13 @@ EVENTS = """
 """
 ERRORS = """
     AddressRefusedError BrokerError CgkTasksError ChunkRefusedError ConfigurationError EmbeddedError
-    IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobLostError JobTimeoutError
-    LimitReached LostRunError OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError
-    ProviderError QueueFullError ResultTooLargeError RetryLater RunCancelledError RunError RunFailedError
-    RunStateError SecretUnreadableError SendError StepFailedError StoreError TenantContextError TenantError
-    TenantMissingError TransientError UnknownEndpointError UnknownEventError UnknownRunError
-    UnknownScheduleError UnknownTenantError WaitTimeoutError WorkflowChangedError as_seconds
-    create_permanent_error create_retryable_error wait_seconds
+    IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobLostError JobTimeoutError LimitReached
+    OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
+    ResultTooLargeError RetryLater RunCancelledError RunError RunFailedError RunLostError RunStateError
+    SecretUnreadableError SendError StaleAttemptError StepFailedError StoreError TenantContextError TenantError
+    TenantMissingError TransientError UnknownEndpointError UnknownEventError UnknownRunError UnknownScheduleError
+    UnknownTenantError WaitTimeoutError WorkflowChangedError as_seconds create_permanent_error
+    create_retryable_error wait_seconds
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 from psycopg.rows import tuple_row
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_exit, wait_until
 
 APPLICATION = Path(__file__).parent / "application"
 
@@ -45,7 +45,9 @@ class Process:
     def stop(self) -> None:
         """SIGTERM, as a deployment would; it must end by itself, and well."""
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(60) == 0, f"{self.name} exited with {self.process.returncode}:\n{self.log[-4000:]}"
+        assert wait_exit(self.process, 60) == 0, (
+            f"{self.name} exited with {self.process.returncode}:\n{self.log[-4000:]}"
+        )
 
     def kill(self) -> None:
         """SIGKILL of the process and its children, as when its machine goes."""
@@ -90,7 +92,7 @@ class Side:
     def run(self, *words: str) -> None:
         """Run Python with this side's code until it ends, well."""
         process = self._start(f"{self.name}-{words[-1].partition(' ')[0]}", [sys.executable, *words])
-        assert process.process.wait(120) == 0, f"{' '.join(words)} ({self.name}):\n{process.log}"
+        assert wait_exit(process.process, 120) == 0, f"{' '.join(words)} ({self.name}):\n{process.log}"
 
     def assert_no_process_failed(self) -> None:
         for process in self.started:
