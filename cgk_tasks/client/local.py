@@ -213,9 +213,12 @@ class LocalProvider:
             return self._deliver(run, name, payload, key)
 
     def _deliver(self, run: _Run, name: str, payload: str, key: str | None) -> bool:
-        """Keep mail for a run, and wake the run if it waits for it. Under the lock."""
+        """Keep mail for a run and its child runs, and wake those that wait for it. Under the lock."""
+        for child in run.children:
+            if not child.status.is_closed:
+                self._deliver(child, name, payload, key)
         is_new = run.steps.deliver(name, payload, key)
-        if run.status.state == "scheduled" and run.steps.has_mail():
+        if run.status.state in {"scheduled", "retrying"} and run.steps.has_mail():
             run.status = replace(run.status, state="pending", run_at=datetime.now(UTC))
             self._queue.add_ready(run.status.id, run.status.priority)
             self._changed.notify_all()
@@ -339,7 +342,9 @@ class LocalProvider:
                 max_attempts=parent.status.max_attempts, parent_id=parent.status.id,
                 scheduled_for=parent.status.scheduled_for,
             )  # fmt: skip
-            parent.children.append(self._add(child, job, now))
+            added = self._add(child, job, now)
+            parent.steps.hand_down(added.steps)
+            parent.children.append(added)
 
     def _attempt(self, run: _Run, job: Job) -> Outcome:
         status = run.status

@@ -24,8 +24,13 @@ log = structlog.get_logger("cgk_tasks.sender")
 
 _TRUST_SECONDS = 2.0
 _MOST_MISSED = 1000
+_SWEEP_MINUTES = 5
 
 Send = Callable[[Sequence[Dispatch]], object]
+
+
+def _nobody_waits(_woken: Sequence[Dispatch]) -> None:
+    """The run is on, so mail does not wake it."""
 
 
 class Awaited:
@@ -114,20 +119,29 @@ def deliver_to(run_id: str, name: str, mail: EventMail, send: Send) -> None:
         send([woken])
 
 
-def look_for(run_id: str, tenant_id: str, keys: Sequence[EventKey], send: Send) -> None:
-    """Of a run that has committed that it waits: bring it the events that were sent before."""
+def look_for(run_id: str, tenant_id: str, keys: Sequence[EventKey], send: Send = _nobody_waits) -> bool:
+    """Bring a run the events that were sent since it was made, and that it has not got. Whether there were any.
+
+    send: for a run that has committed that it waits.
+    """
+    is_found = False
     for key in keys:
         with autocommit() as connection:
             found = event_waits.sent_since(connection, run_id, tenant_id, key)
         for mail in found:
             deliver_to(run_id, key.mail, mail, send)
+            is_found = True
+    return is_found
 
 
-def sweep(send: Send) -> None:
-    """Bring what nobody has brought, because a sender or a run's process has ended before it looked. Safe to repeat."""
+def sweep(send: Send, *, minutes: int = _SWEEP_MINUTES) -> None:
+    """Bring what nobody has brought, because a sender or a run's process has ended before it looked. Safe to repeat.
+
+    minutes: how far back, which the dispatcher looks often; now and then it looks at all that is kept.
+    """
     if not AWAITED.current().current():
         return
     with autocommit() as connection:
-        found = event_waits.missed(connection, _MOST_MISSED)
+        found = event_waits.missed(connection, _MOST_MISSED, minutes)
     for run_id, name, mail in found:
         deliver_to(run_id, name, mail, send)

@@ -96,14 +96,15 @@ def waiting_for(connection: AnyConnection, tenant_id: str, key: EventKey) -> lis
 
 
 def sent_since(connection: AnyConnection, run_id: str, tenant_id: str, key: EventKey) -> list[EventMail]:
-    """What was sent of an event since the run was made, the oldest first."""
-    rows = fetch(connection, SQL["event_mail_for"], {"run_id": run_id, "tenant_id": tenant_id, **key._asdict()})
+    """What was sent of an event since the run was made and was not brought to it yet, the oldest first."""
+    values = {"run_id": run_id, "tenant_id": tenant_id, "name": key.mail, **key._asdict()}
+    rows = fetch(connection, SQL["event_mail_for"], values)
     return [_mail(tenant_id, row) for row in rows]
 
 
-def missed(connection: AnyConnection, limit: int) -> list[tuple[str, str, EventMail]]:
-    """Events that a run waits for and has not got: the run, the name of the mail, the event."""
-    rows = fetch(connection, SQL["missed_event_mail"], {"limit": limit})
+def missed(connection: AnyConnection, limit: int, minutes: int) -> list[tuple[str, str, EventMail]]:
+    """Events that a run waits for and has not got, of so many minutes: the run, the name of the mail, the event."""
+    rows = fetch(connection, SQL["missed_event_mail"], {"limit": limit, "minutes": minutes})
     return [(row["run_id"], row["name"], _mail(row["tenant_id"], row)) for row in rows]
 
 

@@ -41,9 +41,21 @@ def take(connection: AnyConnection, run: Fence, mail: Mail) -> None:
 
 
 def lock_run(connection: AnyConnection, run_id: str) -> Row | None:
-    """An open run's tenant and key; the row is locked until the transaction ends. None for a run that is not open."""
+    """An open run's tenant and key; the row is locked until the transaction ends. None for a run that is not open, and
+    for one that has child runs.
+    """
     rows = fetch(connection, SQL["lock_run"], {"id": run_id})
     return rows[0] if rows else None
+
+
+def lock_children(connection: AnyConnection, run_id: str) -> dict[str, Row]:
+    """The open child runs of a run, as `lock_run` has them."""
+    return {row["id"]: row for row in fetch(connection, SQL["lock_children"], {"id": run_id})}
+
+
+def hand_down(connection: AnyConnection, run_id: str, children: Sequence[str]) -> None:
+    """Give these runs the mail that came for their parent, in the transaction that makes them."""
+    execute(connection, SQL["hand_down_mail"], {"id": run_id, "children": list(children)})
 
 
 def deliver(

@@ -78,14 +78,14 @@ class StepRecord(Protocol):
     def load(self) -> Sequence[Memo]:
         """The run's steps, in their order."""
 
-    def keep(self, memo: Memo, begin: Memo | None = None, session: TenantSession | None = None) -> Memo:
-        """Keep a step that is over; with `begin` before it, and with what was written in `session`, all or nothing.
+    def keep(self, memo: Memo, before: Sequence[Memo] = (), session: TenantSession | None = None) -> Memo:
+        """Keep a step that is over; with those `before` it, and with what was written in `session`, all or nothing.
 
         Returns the step as it is on record, which another attempt may have brought to its end before.
         Raises StaleAttemptError.
         """
 
-    def take(self, make: Callable[[str], Memo], mail: str, begin: Memo | None = None) -> Memo | None:
+    def take(self, make: Callable[[str], Memo], mail: str, before: Sequence[Memo] = ()) -> Memo | None:
         """Take the oldest mail of this name, and keep the step that `make` makes of its payload, all or nothing.
 
         None if there is no mail. Raises StaleAttemptError.
@@ -121,13 +121,15 @@ def find_over(connection: AnyConnection, run: Fence, name: str, nth: int) -> Mem
     return _memo(run, rows[0]) if rows else None
 
 
-def keep(connection: AnyConnection, run: Fence, memos: Sequence[Memo]) -> bool:
-    """Write steps. False if the attempt no longer owns the run, or one of them is over already."""
+def keep(connection: AnyConnection, run: Fence, memos: Sequence[Memo]) -> set[tuple[str, int]]:
+    """Write steps. Returns name and number of those that were written: not of those that are over already, and of none
+    if the attempt no longer owns the run.
+    """
     if len(memos) == 1:
         kept = fetch(connection, SQL["keep_step"], {**run._asdict(), **_one(run, memos[0])})
     else:
         kept = fetch(connection, SQL["keep_steps"], {**run._asdict(), **_many(run, memos)})
-    return len(kept) == len(memos)
+    return {(row["name"], row["nth"]) for row in kept}
 
 
 def suspend(connection: AnyConnection, run: Fence, wait: Wait) -> bool:
@@ -135,9 +137,9 @@ def suspend(connection: AnyConnection, run: Fence, wait: Wait) -> bool:
 
     In a transaction, which is rolled back then.
     """
-    if not keep(connection, run, wait.memos):
-        return False
     waiting = [memo for memo in wait.memos if memo.state == "waiting"]
+    if not keep(connection, run, wait.memos).issuperset((memo.name, memo.nth) for memo in waiting):
+        return False
     values = {
         "id": run.id, "attempt": run.attempt, "worker_id": run.worker_id, "job": wait.job,
         "until": [memo.until for memo in waiting], "delay_seconds": [memo.delay_seconds for memo in waiting],

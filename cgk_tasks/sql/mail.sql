@@ -1,8 +1,19 @@
 -- What comes for runs: it is kept until their workflow takes it, so nothing is lost that comes early.
 
 -- name: lock_run
--- An open run, locked: whoever brings mail and the run that begins to wait for it see each other.
-SELECT tenant_id, key_id FROM cgk.runs WHERE id = %(id)s::uuid FOR UPDATE;
+-- An open run, locked: whoever brings mail and the run that begins to wait for it see each other. A parent is not: what
+-- comes for it is its children's.
+SELECT tenant_id, key_id FROM cgk.runs WHERE id = %(id)s::uuid AND children_open = 0 FOR UPDATE;
+
+-- name: lock_children
+SELECT id::text, tenant_id, key_id FROM cgk.runs WHERE parent_id = %(id)s::uuid ORDER BY id FOR UPDATE;
+
+-- name: hand_down_mail
+-- In the transaction that makes the run a parent, whose row is locked: what came for it before.
+INSERT INTO cgk.mail (run_id, id, name, key, tenant_id, key_id, sealed_payload, sent_at)
+SELECT child.id, m.id, m.name, m.key, m.tenant_id, m.key_id, m.sealed_payload, m.sent_at
+  FROM cgk.mail m CROSS JOIN unnest(%(children)s::uuid[]) AS child (id)
+ WHERE m.run_id = %(id)s::uuid;
 
 -- name: insert_mail
 -- Nothing comes back for a key that was used before, also where its mail is taken already.
@@ -53,18 +64,22 @@ SELECT run_id::text, name FROM cgk.event_waits
  WHERE tenant_id = %(tenant_id)s AND event = %(event)s AND field = %(field)s AND value = %(value)s
  ORDER BY run_id;
 
+-- fragment: made_at
+coalesce((SELECT p.created_at FROM cgk.runs p WHERE p.id = r.parent_id), r.created_at)
+
 -- name: event_mail_for
--- What was sent of an event since the run was made.
+-- What was sent of an event since the run was made, and was not brought to it yet. A child run is as old as its parent.
 SELECT m.id::text, m.key_id, m.sealed_payload FROM cgk.event_mail m
  WHERE m.tenant_id = %(tenant_id)s AND m.event = %(event)s AND m.field = %(field)s AND m.value = %(value)s
-   AND m.sent_at >= (SELECT created_at FROM cgk.runs WHERE id = %(run_id)s::uuid)
+   AND m.sent_at >= (SELECT {{made_at}} FROM cgk.runs r WHERE r.id = %(run_id)s::uuid)
+   AND NOT EXISTS (SELECT FROM cgk.mail x WHERE x.run_id = %(run_id)s::uuid AND x.name = %(name)s AND x.key = m.id::text)
  ORDER BY m.sent_at, m.id;
 
 -- fragment: not_brought(recent)
 SELECT m.id::text, m.tenant_id, m.key_id, m.sealed_payload, w.run_id::text, w.name
   FROM cgk.event_waits w JOIN cgk.event_mail m USING (tenant_id, event, field, value)
- WHERE {recent} > now() - interval '5 minutes' AND {recent} < now() - interval '5 seconds'
-   AND m.sent_at >= (SELECT created_at FROM cgk.runs r WHERE r.id = w.run_id)
+ WHERE {recent} > now() - make_interval(mins => %(minutes)s) AND {recent} < now() - interval '5 seconds'
+   AND m.sent_at >= (SELECT {{made_at}} FROM cgk.runs r WHERE r.id = w.run_id)
    AND NOT EXISTS (SELECT FROM cgk.mail x WHERE x.run_id = w.run_id AND x.name = w.name AND x.key = m.id::text)
 
 -- name: missed_event_mail

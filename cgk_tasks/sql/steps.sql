@@ -53,7 +53,7 @@ SELECT {{values}}
                %(delay_seconds)s::float8 AS delay_seconds, %(seconds)s::float8 AS seconds) AS given
  WHERE EXISTS (SELECT FROM cgk.runs r WHERE {{owned}})
 {{or_go_on}}
-RETURNING nth;
+RETURNING name, nth;
 
 -- name: keep_steps
 -- Several together.
@@ -66,4 +66,4 @@ SELECT {{values}}
                  seconds)
  WHERE EXISTS (SELECT FROM cgk.runs r WHERE {{owned}})
 {{or_go_on}}
-RETURNING nth;
+RETURNING name, nth;

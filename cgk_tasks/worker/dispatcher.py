@@ -89,6 +89,7 @@ class Dispatcher:
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
             partitions.run_housekeeping()
+            awaited_events.sweep(dispatch, minutes=get_settings().mail_days * 24 * 60)
         return handed
 
     def _dispatch(self, statement: str, values: dict[str, Any] | None = None) -> int:

@@ -13,7 +13,7 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StaleAttemptError
 from cgk_tasks.flow.accept import publish, unit_of_work
-from cgk_tasks.runs import ends, log_writing, logs, store, tracing
+from cgk_tasks.runs import ends, log_writing, logs, mails, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
@@ -26,6 +26,7 @@ from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 from cgk_tasks.worker.suspending import memos_of, put_back_with, suspend
+from cgk_tasks.workflows.define import Workflow
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.registry import Job
@@ -339,10 +340,14 @@ class Recorder:
             )
             for job in jobs
         ]  # fmt: skip
+        workflows = [child.id for child, job in zip(children, jobs, strict=True) if isinstance(job.handler, Workflow)]
 
         def write() -> bool:
             with postgres.transaction() as connection:
-                return store.fan_out(connection, self._worker_id, parent, children)
+                made = store.fan_out(connection, self._worker_id, parent, children)
+                if made and workflows:
+                    mails.hand_down(connection, parent.id, workflows)
+                return made
 
         if postgres.retry_while_unavailable(write, self._patience):
             publish(children)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RetryLater, StaleAttemptError
+from cgk_tasks.flow.awaited_events import look_for
 from cgk_tasks.runs import mails, steps
+from cgk_tasks.runs.event_waits import EventKey
 from cgk_tasks.runs.steps import Fence, Memo
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
@@ -53,42 +56,52 @@ class RunSteps:
                 raise RetryLater(_MIGRATION_SECONDS, reason) from exc
             raise
 
-    def keep(self, memo: Memo, begin: Memo | None = None, session: TenantSession | None = None) -> Memo:
+    def keep(self, memo: Memo, before: Sequence[Memo] = (), session: TenantSession | None = None) -> Memo:
         """As `StepRecord.keep`. Ends the attempt if the worker stops: the run goes on elsewhere."""
-        kept = self._kept([memo] if begin is None else [begin, memo], session)
-        if not kept:
+        if not self._is_kept(memo, before, session):
             memo = self._over_already(memo)
         if memo.is_over and process_state.shared().stopping:
             raise RunInterrupted
         return memo
 
-    def take(self, make: Callable[[str], Memo], mail: str, begin: Memo | None = None) -> Memo | None:
-        """As `StepRecord.take`."""
-        fence = fence_of(self._run)
-        taken: list[Memo] = []
+    def take(self, make: Callable[[str], Memo], mail: str, before: Sequence[Memo] = ()) -> Memo | None:
+        """As `StepRecord.take`. An event that nobody has brought to the run yet is looked for."""
+        taken = self._taken(make, mail, before)
+        event = EventKey.of_mail(mail) if taken is None else None
+        if event is None:
+            return taken
+        look = partial(look_for, self._run.id, self._run.tenant_id, [event])
+        is_found = postgres.retry_while_unavailable(look, get_settings().database_patience_seconds)
+        return self._taken(make, mail, before) if is_found else None
 
-        def write() -> None:
-            taken.clear()
+    def _taken(self, make: Callable[[str], Memo], mail: str, before: Sequence[Memo]) -> Memo | None:
+        fence = fence_of(self._run)
+        made: list[Memo] = []
+
+        def write() -> Memo | None:
             with postgres.transaction() as connection:
                 found = mails.oldest(connection, fence, mail)
                 if found is None:
-                    return
-                taken.append(make(found.payload))
-                if not steps.keep(connection, fence, [*([begin] if begin is not None else ()), *taken]):
+                    return None
+                made.append(make(found.payload))
+                if not _is_among(steps.keep(connection, fence, [*before, made[-1]]), made[-1]):
                     raise _NotKeptError
                 mails.take(connection, fence, found)
+            return made[-1]
 
         try:
-            postgres.retry_while_unavailable(write, get_settings().database_patience_seconds)
+            taken = postgres.retry_while_unavailable(write, get_settings().database_patience_seconds)
         except _NotKeptError:
-            return self._over_already(taken[0])
-        return taken[0] if taken else None
+            return self._over_already(made[-1])
+        if taken is None and made:  # the answer to the first try was lost
+            return self._over_already(made[-1])
+        return taken
 
-    def _kept(self, memos: Sequence[Memo], session: TenantSession | None) -> bool:
+    def _is_kept(self, memo: Memo, before: Sequence[Memo], session: TenantSession | None) -> bool:
         fence = fence_of(self._run)
 
         def write(connection: AnyConnection) -> None:
-            if not steps.keep(connection, fence, memos):
+            if not _is_among(steps.keep(connection, fence, [*before, memo]), memo):
                 raise _NotKeptError
 
         def write_alone() -> None:
@@ -116,3 +129,7 @@ class RunSteps:
         if found is None:
             raise StaleAttemptError(f"This attempt no longer owns its run: step {memo.name!r} is not on record.")
         return found
+
+
+def _is_among(kept: set[tuple[str, int]], memo: Memo) -> bool:
+    return (memo.name, memo.nth) in kept

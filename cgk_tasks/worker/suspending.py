@@ -27,30 +27,9 @@ if TYPE_CHECKING:
 
 
 def suspend(run: Claimed, job_id: str, suspension: Suspension, patience: float) -> bool:
-    """The run waits, and no worker holds it any more. It goes on at once if its mail is there already.
-
-    False if the run is not this attempt's, or is cancelled.
-    """
+    """The run waits, and no worker holds it any more. False if it is not this attempt's, or is cancelled."""
     wait = Wait(suspension.memos, job_id, suspension.deferral)
-    awaits = [name for memo in suspension.memos for name in memo.awaits]
-    events = [key for name in awaits if (key := EventKey.of_mail(name)) is not None]
-    woken: list[Dispatch | None] = []
-
-    def write(connection: AnyConnection) -> bool:
-        suspended = steps.suspend(connection, fence_of(run), wait)
-        if suspended and events:
-            event_waits.wait(connection, fence_of(run), events)
-        woken[:] = [mails.wake_at_once(connection, run.id, awaits)] if suspended and awaits else []
-        return suspended
-
-    suspended = _all_or_nothing(write, patience)
-    due = [one for one in woken if suspended and one is not None]
-    if due:
-        dispatch(due)
-    if suspended and events and not due:
-        look = partial(look_for, run.id, run.tenant_id, events, dispatch)
-        postgres.retry_while_unavailable(look, patience)  # should this process end here, the dispatcher looks
-    return suspended
+    return _leave(run, suspension.memos, lambda connection: steps.suspend(connection, fence_of(run), wait), patience)
 
 
 def memos_of(attempt: Attempt, outcome: Outcome) -> Sequence[Memo]:
@@ -66,9 +45,36 @@ def put_back_with(run: Claimed, back: PutBack, memos: Sequence[Memo], patience: 
     fence = fence_of(run)
 
     def write(connection: AnyConnection) -> bool:
-        return steps.keep(connection, fence, memos) and bool(ends.put_back(connection, fence.worker_id, [back]))
+        steps.keep(connection, fence, memos)  # what is over already stays so, and the next leg sees it
+        return bool(ends.put_back(connection, fence.worker_id, [back]))
 
-    return _all_or_nothing(write, patience)
+    return _leave(run, memos, write, patience)
+
+
+def _leave(run: Claimed, memos: Sequence[Memo], write: Callable[[AnyConnection], bool], patience: float) -> bool:
+    """Write that the run is left, and what it waits for. It goes on at once where its mail is there already.
+
+    write: returns whether the run is this attempt's.
+    """
+    awaits = [name for memo in memos for name in memo.awaits]
+    events = [key for name in awaits if (key := EventKey.of_mail(name)) is not None]
+    woken: list[Dispatch | None] = []
+
+    def leave(connection: AnyConnection) -> bool:
+        is_left = write(connection)
+        if is_left and events:
+            event_waits.wait(connection, fence_of(run), events)
+        woken[:] = [mails.wake_at_once(connection, run.id, awaits)] if is_left and awaits else []
+        return is_left
+
+    is_left = _all_or_nothing(leave, patience)
+    due = [one for one in woken if is_left and one is not None]
+    if due:
+        dispatch(due)
+    if is_left and events and not due:
+        look = partial(look_for, run.id, run.tenant_id, events, dispatch)
+        postgres.retry_while_unavailable(look, patience)  # should this process end here, the dispatcher looks
+    return is_left
 
 
 def _all_or_nothing(write: Callable[[AnyConnection], bool], patience: float) -> bool:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from cgk_tasks.jobs.context import JobContext
     from cgk_tasks.jobs.retry import RetryConfig
     from cgk_tasks.runs.steps import Memo
-    from cgk_tasks.workflows.suspension import WorkflowSuspended
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -124,7 +123,7 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         self._go_on(name)
         with self._leg.call(name, "sleep") as call:
             if not self._leg.is_slept(call, until):
-                raise await self._suspended()
+                await self._way.wait()
 
     # timeout: of the wait, over all legs, and not of the call
     @overload
@@ -199,7 +198,7 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
             with self._way.is_on():
                 memo = await self._way.write(self._leg.taken, call, mail, seconds, f"event {name}")
             if memo is None:
-                raise await self._suspended()
+                await self._way.wait()
             return event_of(memo)
 
     async def wait_any(self, name: str, /, **sources: Source) -> First:
@@ -210,7 +209,7 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
             with self._way.is_on():
                 memo = await self._way.write(self._leg.first, call, *mails_and_timers(wanted))
             if memo is None:
-                raise await self._suspended()
+                await self._way.wait()
             return first_of(memo, wanted)
 
     async def now(self) -> datetime:
@@ -226,14 +225,10 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     async def _ended(self, memo: Memo | None, kind: Any) -> Any:
         """What a step gives that is over; else the leg ends."""
         if memo is None:
-            raise await self._suspended()
+            await self._way.wait()
         return self._value(memo, kind)
-
-    async def _suspended(self) -> WorkflowSuspended:
-        """What ends the leg, when no step is on any more."""
-        await self._way.until_quiet()
-        return self._leg.suspended()
 
     def _go_on(self, name: str) -> None:
         refuse_in_step(name)
+        self._leg.check_goes_on()
         self._way.note_task()

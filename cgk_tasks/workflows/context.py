@@ -309,10 +309,8 @@ class WorkflowContext(RunOfWorkflow[P_co]):
         return self._step(UNNAMED["uuid"], new_uuid)
 
     def _go_on(self, name: str) -> None:
-        """What has ended the leg ends it, also where the function has caught it."""
         refuse_in_step(name)
-        if self._leg.waits:
-            raise self._leg.suspended()
+        self._leg.check_goes_on()
 
 
 def new_uuid() -> uuid.UUID:

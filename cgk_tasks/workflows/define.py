@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -119,22 +120,34 @@ class Workflow:
         ctx.attempt = begin.attempts + 1
         record.at_failure = begin._replace(attempts=ctx.attempt)
         leg = Leg(record, self.id, version.names, self.retry, memos, begin, version.waits_for)
-        if inspect.iscoroutinefunction(version.function):
-            value = run_coroutine(_run(version.function, ctx, leg, number))
-        else:
-            value = version.function(WorkflowContext(ctx, leg, number))
-            if leg.waits:  # the function has caught what ended it
-                raise leg.suspended()
+        value = _called(version.function, ctx, leg, number)
+        leg.check_goes_on()
         leg.check_all_asked()
         return value
 
 
+def _called(function: Callable[..., Any], ctx: JobContext[Any], leg: Leg, version: int) -> Any:
+    """What the function returns. What it makes of the exception that has ended the leg does not count."""
+    try:
+        if inspect.iscoroutinefunction(function):
+            return run_coroutine(_run(function, ctx, leg, version))
+        return function(WorkflowContext(ctx, leg, version))
+    except (Exception, BaseExceptionGroup):
+        leg.check_goes_on()
+        raise
+
+
 async def _run(function: Callable[..., Any], ctx: JobContext[Any], leg: Leg, version: int) -> Any:
     way = AsyncWay()
+    main = asyncio.create_task(function(AsyncWorkflowContext(ctx, leg, version, way)))
+    all_wait = asyncio.create_task(way.until_all_wait())
     try:
-        return await function(AsyncWorkflowContext(ctx, leg, version, way))
+        await asyncio.wait({main, all_wait}, return_when=asyncio.FIRST_COMPLETED)
+        if main.done():
+            return main.result()
+        raise leg.suspended()
     finally:
-        await way.close()
+        await way.close(main, all_wait)
 
 
 @overload

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -59,8 +59,9 @@ class Leg:
         self._workflow = workflow
         self._names = names
         self._retry = retry
-        self._begin = next((memo for memo in memos if memo.kind == "begin"), None)
-        self._new_begin = begin
+        self._unwritten: dict[tuple[str, int], Memo] = {}
+        if begin is not None and not any(memo.kind == "begin" for memo in memos):
+            self._unwritten[begin.name, begin.nth] = begin
         self._memos = {(memo.name, memo.nth): memo for memo in memos if memo.kind != "begin"}
         self._unasked = dict.fromkeys(self._memos)
         self._calls: Counter[str] = Counter()
@@ -70,6 +71,8 @@ class Leg:
         self._reasons: dict[tuple[str, int], str] = {}
         self._failure: StepFailure | None = None
         self._lock = threading.RLock()
+        self.has_ended = False
+        """Whether it has ended at a wait, whatever the function makes of that."""
 
     # ---- asking for steps
 
@@ -77,11 +80,6 @@ class Leg:
     def is_replaying(self) -> bool:
         """Whether steps are on record that the function has not asked for yet."""
         return bool(self._unasked)
-
-    @property
-    def begin(self) -> Memo | None:
-        """The step before all others that is still to be written."""
-        return self._new_begin if self._begin is None else None
 
     @contextmanager
     def call(self, name: str, kind: StepKind) -> Iterator[Call]:
@@ -143,15 +141,29 @@ class Leg:
 
     def keep(self, call: Call, memo: Memo, session: Any = None) -> Memo:
         """Put a step that is over on record. Returns it as it stands there. Raises StaleAttemptError."""
-        begin = self.begin
-        kept = self.record.keep(memo, begin, session)
-        self._has_kept(call, kept, begin)
+        before = self._before()
+        kept = self.record.keep(memo, before, session)
+        self._has_kept(call, kept, before)
         return kept
 
-    def _has_kept(self, call: Call, memo: Memo, begin: Memo | None) -> None:
-        self._memos[call.name, call.nth] = memo
-        if begin is not None:
-            self._begin = begin
+    def _before(self) -> list[Memo]:
+        """What the next write takes along: with which version the run began, and sleeps that are over."""
+        with self._lock:
+            return list(self._unwritten.values())
+
+    def _has_kept(self, call: Call, memo: Memo, before: Sequence[Memo]) -> None:
+        with self._lock:
+            self._memos[call.name, call.nth] = memo
+            for one in before:
+                self._unwritten.pop((one.name, one.nth), None)
+
+    def _take(self, call: Call, make: Callable[[str], Memo], mail: str) -> Memo | None:
+        """The step that the oldest mail of this name makes, on record; None if there is none."""
+        before = self._before()
+        found = self.record.take(make, mail, before)
+        if found is not None:
+            self._has_kept(call, found, before)
+        return found
 
     def error_of(self, memo: Memo) -> StepFailedError:
         error = json.loads(memo.error or "{}")
@@ -228,12 +240,10 @@ class Leg:
     def decided(self, call: Call) -> Memo | None:
         """What a person says of an effect that may have happened; None while nobody has."""
         while True:
-            begin = self.begin
-            found = self.record.take(partial(decision, call), call.name, begin)
+            found = self._take(call, partial(decision, call), call.name)
             if found is None:
                 self._wait(call, call.waiting(awaits=(call.name,)), f"a decision about effect {call.name}")
                 return None
-            self._has_kept(call, found, begin)
             if found.state != "waiting":
                 return found
 
@@ -249,9 +259,16 @@ class Leg:
         return True
 
     def is_slept(self, call: Call, until: datetime | float) -> bool:
-        """Whether the time of a sleep is over; else it is noted that the run waits for it. until: or for how long."""
+        """Whether the time of a sleep is over; else it is noted that the run waits for it. until: or for how long.
+
+        That it is over goes on record with the next step: should the clock be set back, it stays so.
+        """
+        if call.is_over:
+            return True
         if call.memo is not None:
             if call.memo.is_due:
+                with self._lock:
+                    self._unwritten[call.name, call.nth] = call.ended("done")
                 return True
             wait = call.waiting(until=call.memo.until)
         else:
@@ -263,10 +280,8 @@ class Leg:
         """A wait for mail that is over, with the mail or because its time is; else it is noted that the run waits."""
         if call.memo is not None and call.memo.is_over:
             return call.memo
-        begin = self.begin
-        found = self.record.take(lambda payload: call.ended("done", result=payload), mail, begin)
+        found = self._take(call, lambda payload: call.ended("done", result=payload), mail)
         if found is not None:
-            self._has_kept(call, found, begin)
             return found
         if call.memo is None:
             wait = call.waiting(delay_seconds=timeout, awaits=(mail,))
@@ -284,10 +299,8 @@ class Leg:
         if call.memo is not None and call.memo.is_over:
             return call.memo
         for name, mail in mails.items():
-            begin = self.begin
-            found = self.record.take(partial(_first, call, name), mail, begin)
+            found = self._take(call, partial(_first, call, name), mail)
             if found is not None:
-                self._has_kept(call, found, begin)
                 return found
         shortest = min(timers, key=lambda name: timers[name], default=None)
         awaits = tuple(mails.values())
@@ -304,18 +317,19 @@ class Leg:
         self._waits[call.name, call.nth] = memo
         self._reasons[call.name, call.nth] = reason
 
-    @property
-    def waits(self) -> bool:
-        return bool(self._waits)
+    def check_goes_on(self) -> None:
+        """What has ended the leg ends it, also where the function has caught it. Raises WorkflowSuspended."""
+        if self.has_ended:
+            raise self.suspended()
 
     def suspended(self) -> WorkflowSuspended:
         """What ends the leg: all that it waits for."""
+        self.has_ended = True
         memos = list(self._waits.values())
         failure = self._failure
         if failure is not None:  # a wait beside it may be over before
             failure = replace(failure, delay_seconds=min([failure.delay_seconds, *_seconds_left(memos)]))
-        if self.begin is not None:
-            memos.insert(0, self.begin)
+        memos[:0] = self._before()
         reason = ", ".join(self._reasons.values())[:_MAX_REASON]
         deferral = storable_json({"code": "WAITS", "reason": reason})
         return WorkflowSuspended(Suspension(tuple(memos), failure, deferral))

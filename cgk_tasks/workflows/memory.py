@@ -30,18 +30,18 @@ class MemoryRecord:
             now, memos = self._now(), sorted(self._memos.values(), key=lambda memo: memo.place)
         return [memo._replace(is_due=memo.until is not None and memo.until <= now) for memo in memos]
 
-    def keep(self, memo: Memo, begin: Memo | None = None, session: TenantSession | None = None) -> Memo:
+    def keep(self, memo: Memo, before: Sequence[Memo] = (), session: TenantSession | None = None) -> Memo:
         if session is not None:
             session.commit()
-        self._write([memo] if begin is None else [begin, memo])
+        self._write([*before, memo])
         return self._memos[memo.name, memo.nth]
 
-    def take(self, make: Callable[[str], Memo], mail: str, begin: Memo | None = None) -> Memo | None:
+    def take(self, make: Callable[[str], Memo], mail: str, before: Sequence[Memo] = ()) -> Memo | None:
         with self._lock:
             found = next((one for one in self._mail if one[0] == mail), None)
             if found is not None:
                 self._mail.remove(found)
-        return None if found is None else self.keep(make(found[1]), begin)
+        return None if found is None else self.keep(make(found[1]), before)
 
     def deliver(self, name: str, payload: str, key: str | None = None) -> bool:
         """Keep mail. Returns False for a key that was used before."""
@@ -51,6 +51,11 @@ class MemoryRecord:
             self._keys.add((name, key))
             self._mail.append((name, payload))
             return True
+
+    def hand_down(self, child: MemoryRecord) -> None:
+        """Give a child run the mail that came for this one."""
+        with self._lock:
+            child._mail, child._keys = list(self._mail), set(self._keys)
 
     def has_mail(self) -> bool:
         """Whether there is mail that the run waits for."""
@@ -74,7 +79,7 @@ class MemoryRecord:
         self._write(suspension.memos)
         if self.has_mail():
             return self._now()
-        times = [self._memos[memo.name, memo.nth].until for memo in suspension.memos if memo.kind != "begin"]
+        times = [self._memos[memo.name, memo.nth].until for memo in suspension.memos if not memo.is_over]
         return min((time for time in times if time is not None), default=None)
 
     def note_failure(self) -> None:

@@ -40,23 +40,27 @@ def signal(run_id: str, name: str, payload: str, key: str | None = None, session
         from cgk_tasks.tenancy.database import outside_tenant
 
         with outside_tenant(session) as connection:
-            return _deliver(connection, run_id, name, payload, key, publishes=False).is_new
+            delivered = _deliver(connection, run_id, name, payload, key, publishes=False)
+            return any(one.is_new for one in delivered)
     with postgres.transaction() as own:
-        delivery = _deliver(own, run_id, name, payload, key, publishes=True)
-    if delivery.woken is not None:
-        dispatch([delivery.woken])
-    return delivery.is_new
+        delivered = _deliver(own, run_id, name, payload, key, publishes=True)
+    woken = [one.woken for one in delivered if one.woken is not None]
+    if woken:
+        dispatch(woken)
+    return any(one.is_new for one in delivered)
 
 
 def _deliver(
     connection: AnyConnection, run_id: str, name: str, payload: str, key: str | None, *, publishes: bool
-) -> Delivery:
+) -> list[Delivery]:
+    """To the run; to its child runs where its event has several jobs, since one of them is the workflow's."""
     run = mails.lock_run(connection, run_id)
-    if run is None:
+    found = {run_id: run} if run is not None else mails.lock_children(connection, run_id)
+    if not found:
         closed = store.find(run_id, connection)
         if closed is None:
             raise UnknownRunError(run_id)
         raise RunStateError(run_id, closed["state"], "signal")
-    if not may_see(run["tenant_id"]):
+    if not all(may_see(row["tenant_id"]) for row in found.values()):
         raise UnknownRunError(run_id)
-    return mails.deliver(connection, run_id, run, name, payload, key, publishes=publishes)
+    return [mails.deliver(connection, one, row, name, payload, key, publishes=publishes) for one, row in found.items()]

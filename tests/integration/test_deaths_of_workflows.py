@@ -34,4 +34,4 @@ def test_a_death_after_a_statement(worker, tmp_path, statements):
 def test_a_death_in_an_effect_that_happened(worker, tmp_path):
     run, rows, payments = travel(str(tmp_path / "notes"), dies_in_effect=True)
     assert (run.state, run.result, rows, payments) == ("completed", 1, ["book", "leave"], 1)
-    assert run.deaths == 1
+    assert [error["code"] for error in run.errors] == ["WORKER_DIED"]

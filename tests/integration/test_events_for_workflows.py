@@ -5,14 +5,14 @@ import uuid
 
 import pytest
 
-from cgk_tasks import get_run, send_job, send_jobs
+from cgk_tasks import get_run, send_job, send_jobs, signal_run
 from cgk_tasks.flow import awaited_events
 from cgk_tasks.flow.accept import dispatch
 from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.runs import event_waits
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import tenant_context, tenant_session
-from tests.integration.workflow_jobs import PaidTrip, TripPaid
+from tests.integration.workflow_jobs import GuidedTrip, PaidTrip, RestlessTrip, TripPaid
 from tests.support.waiting import wait_closed, wait_until
 
 
@@ -53,7 +53,15 @@ def test_events_that_were_sent_since_the_run_was_made_count(worker, trip):
     run_id = send_job(PaidTrip(tenant_id="acme", trip_id=trip, times=2), delay=0.5).id
     pay(trip, 1)
     pay(trip, 2)
-    assert wait_closed(run_id).result == [1, 2]
+    run = wait_closed(run_id)
+    assert (run.result, run.attempt) == ([1, 2], 1)
+
+
+def test_an_event_does_not_wait_for_a_step_that_is_tried_again_later(worker, trip):
+    run_id = send_job(RestlessTrip(tenant_id="acme", trip_id=trip)).id
+    wait_until(lambda: get_run(run_id).state == "retrying")
+    pay(trip)
+    assert wait_closed(run_id).result == "event"
 
 
 def test_events_of_others_do_not_count(worker, trip):
@@ -65,6 +73,15 @@ def test_events_of_others_do_not_count(worker, trip):
     pay(trip, 4, delay=3600)
     pay(trip, 5)
     assert wait_closed(run_id).result == [5]
+
+
+def test_a_workflow_beside_other_jobs_of_its_event_gets_what_is_sent_to_their_run(worker, trip):
+    run_id = send_job(GuidedTrip(tenant_id="acme", trip_id=trip), delay=0.5).id
+    signal_run(run_id, "answer", {"by": "ada"})
+    pay(trip, 7)
+    wait_until(lambda: get_run(run_id).state == "running")
+    signal_run(run_id, "answer", {"by": "bob"})
+    assert wait_closed(run_id).result == {"guided-trip": 9, "guide": None}
 
 
 def test_a_wait_for_an_event_ends_when_its_time_is_over(worker, trip):

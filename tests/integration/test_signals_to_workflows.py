@@ -1,5 +1,6 @@
 """Signals with a real worker: none is lost, whether it comes before, while or after a workflow begins to wait."""
 
+import json
 import threading
 
 import pytest
@@ -8,14 +9,15 @@ from sqlalchemy.orm import Session
 from cgk_tasks import cancel_run, get_run, send_job, signal_run
 from cgk_tasks.errors import ConfigurationError, PayloadTooLargeError, RunStateError, UnknownRunError
 from cgk_tasks.monitoring.why import why
-from cgk_tasks.runs import mails, steps, store
+from cgk_tasks.runs import mails, steps
 from cgk_tasks.runs.steps import Memo, Wait
+from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.tenancy import tenant_context, tenant_session
-from cgk_tasks.worker.identity import worker_id
-from cgk_tasks.worker.steps import fence_of
-from tests.integration.workflow_jobs import AskedTrip, ChosenTrip
+from cgk_tasks.worker.steps import RunSteps, fence_of
+from tests.integration.workflow_jobs import AskedTrip, ChosenTrip, RestlessTrip
+from tests.support.claims import claim_here
 from tests.support.waiting import wait_closed, wait_until
 
 
@@ -75,7 +77,7 @@ def test_why_names_the_signal(worker):
 
 
 def test_a_wait_without_an_end_has_no_time(worker):
-    run_id = asked(timeout=None)
+    run_id = asked()
     waits(run_id)
     (gate,) = why(run_id).gates
     assert (gate.until, gate.text) == (None, "Its workflow waits for signal answer.")
@@ -119,6 +121,13 @@ def test_a_time_ends_the_wait_for_the_first_of_several(worker):
     assert wait_closed(send_job(ChosenTrip(tenant_id="acme", seconds=0.2)).id).result == ["late", ""]
 
 
+def test_a_signal_does_not_wait_for_a_step_that_is_tried_again_later(worker):
+    run_id = send_job(RestlessTrip(tenant_id="acme", trip_id="unpaid")).id
+    wait_until(lambda: get_run(run_id).state == "retrying")
+    signal_run(run_id, "go")
+    assert wait_closed(run_id).result == "signal"
+
+
 # Who may
 
 
@@ -156,8 +165,7 @@ def test_what_no_signal_can_be_is_refused(database):
 def run(database):
     """A run that this process holds."""
     run_id = send_job(AskedTrip(tenant_id="acme"), queue="nobody-listens").id
-    (claimed,) = store.claim([run_id], worker_id(), 1)
-    return claimed
+    return claim_here(run_id)
 
 
 def suspend(connection, run):
@@ -197,5 +205,25 @@ def test_a_run_that_is_beginning_to_wait_is_woken_by_a_signal(run):
 
 def blocked(connection):
     """Whether somebody waits for a lock that this transaction holds."""
-    statement = "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    statement = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
     return connection.execute(statement).fetchone()[0]
+
+
+# Answers that are lost
+
+
+def twice(action, _patience):
+    """The first answer did not come, so it is asked again."""
+    action()
+    return action()
+
+
+def test_a_signal_that_was_taken_is_the_steps_when_the_answer_is_lost(run, monkeypatch):
+    signal_run(run.id, "answer", {"by": "ada"})
+    signal_run(run.id, "answer", {"by": "bob"})
+    monkeypatch.setattr(postgres, "retry_while_unavailable", twice)
+    memos = [
+        RunSteps(run).take(lambda payload, nth=nth: Memo("answer", nth, nth, "signal", "done", payload), "answer")
+        for nth in (1, 2)
+    ]
+    assert [json.loads(memo.result) for memo in memos] == [{"by": "ada"}, {"by": "bob"}]

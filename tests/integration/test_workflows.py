@@ -5,12 +5,11 @@ import pytest
 from cgk_tasks import cancel_run, get_run, send_job
 from cgk_tasks.errors import StaleAttemptError
 from cgk_tasks.monitoring.why import why
-from cgk_tasks.runs import store
 from cgk_tasks.runs.steps import Memo
 from cgk_tasks.sql.postgres import autocommit, fetch
-from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.steps import RunSteps
 from tests.integration.workflow_jobs import CrowdedTrip, DeadlyTrip, LongTrip, ShakyTrip, SharedTrip, Trip, noted
+from tests.support.claims import claim_here
 from tests.support.waiting import wait_closed, wait_until
 
 
@@ -103,8 +102,7 @@ def test_steps_in_threads_have_sessions_of_their_own(worker):
 def claimed(database, notes):
     """A run that this process holds."""
     run_id = send(LongTrip, notes, queue="nobody-listens")
-    (run,) = store.claim([run_id], worker_id(), 1)
-    return run
+    return claim_here(run_id)
 
 
 def done(name, result="1"):

@@ -9,7 +9,16 @@ from pathlib import Path
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from cgk_tasks import AsyncWorkflowContext, RetryConfig, TransientError, WorkflowContext, define_workflow
+from cgk_tasks import (
+    AsyncWorkflowContext,
+    JobContext,
+    RetryConfig,
+    RetryLater,
+    TransientError,
+    WorkflowContext,
+    define_job,
+    define_workflow,
+)
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql import door
 from cgk_tasks.workflows.effects import Reconciled
@@ -38,7 +47,7 @@ class LongTrip(TenantEvent, event="test.longTrip"):
 
 
 class AskedTrip(TenantEvent, event="test.askedTrip"):
-    timeout: float | None = 3600
+    timeout: float | None = None
 
 
 class ChosenTrip(TenantEvent, event="test.chosenTrip"):
@@ -47,6 +56,14 @@ class ChosenTrip(TenantEvent, event="test.chosenTrip"):
 
 class CrowdedTrip(TenantEvent, event="test.crowdedTrip"):
     pass
+
+
+class RestlessTrip(TenantEvent, event="test.restlessTrip"):
+    trip_id: str
+
+
+class GuidedTrip(TenantEvent, event="test.guidedTrip"):
+    trip_id: str
 
 
 class PaidTrip(TenantEvent, event="test.paidTrip"):
@@ -208,3 +225,34 @@ def paid_trip(wf: WorkflowContext[PaidTrip]) -> list[int]:
     trip, seconds = wf.payload.trip_id, wf.payload.seconds
     found = [wf.wait_for_event(TripPaid, match=trip, timeout=seconds) for _ in range(wf.payload.times)]
     return [paid.amount if paid else 0 for paid in found]
+
+
+@define_workflow("restless-trip", event=RestlessTrip, waits_for=[(TripPaid, "tripId")])
+async def restless_trip(wf: AsyncWorkflowContext[RestlessTrip]) -> str:
+    """A step of it is tried again in an hour; it ends with the first signal or event."""
+
+    def fail() -> None:
+        raise RetryLater(3600, "the ferry is late")
+
+    async def signal() -> str:
+        return "signal" if await wf.wait_for_signal("go") is None else "other"
+
+    async def event() -> str:
+        await wf.wait_for_event(TripPaid, match=wf.payload.trip_id)
+        return "event"
+
+    branches = [asyncio.create_task(one) for one in (wf.step("ferry", fail), signal(), event())]
+    done, _ = await asyncio.wait(branches, return_when=asyncio.FIRST_COMPLETED)
+    return str(done.pop().result())
+
+
+@define_workflow("guided-trip", event=GuidedTrip, waits_for=[(TripPaid, "tripId")])
+def guided_trip(wf: WorkflowContext[GuidedTrip]) -> int:
+    paid = wf.wait_for_event(TripPaid, match=wf.payload.trip_id)
+    answers = [wf.wait_for_signal("answer", Answer) for _ in range(2)]
+    return len(answers) + (paid.amount if paid else 0)
+
+
+@define_job("guide", event=GuidedTrip)
+def guide(ctx: JobContext[GuidedTrip]) -> None:
+    """Its event has two jobs, so each has a child run."""

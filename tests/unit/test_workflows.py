@@ -6,6 +6,7 @@ import os
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from pydantic import BaseModel
@@ -487,6 +488,19 @@ def test_one_of_several_that_fails_for_good_is_raised_when_all_have_ended(define
     assert (legs.run().exception.step, done) == ("both.gone", [1])
 
 
+def test_one_that_fails_for_good_waits_for_one_that_is_tried_again(define, done):
+    did, shaky = note(done), fails(1)
+
+    def walk(wf):
+        try:
+            wf.parallel("both", gone=fails(9, PermanentError), shaky=shaky)
+        except StepFailedError as failed:
+            return wf.step("after", did, failed.step)
+
+    legs = define(walk, retry=THRICE)
+    assert (legs.run().value, legs.kinds, shaky.calls) == ("both.gone", ["retry", "completed"], 2)
+
+
 # Where nobody keeps a record
 
 
@@ -558,6 +572,24 @@ def test_an_error_that_no_retry_cures_fails_the_step_at_once(define):
     assert (legs.run().kind, len(legs.outcomes)) == ("failed", 1)
 
 
+def test_a_sleep_that_is_over_stays_so_when_the_clock_is_set_back(define, done):
+    did = note(done)
+
+    def walk(wf):
+        wf.sleep("night", 60)
+        wf.step("leave", did, 1)
+        wf.wait_for_signal("go")
+        wf.step("arrive", did, 2)
+
+    legs = define(walk)
+    legs.leg()
+    legs.now = legs.due
+    legs.leg()
+    legs.now -= timedelta(seconds=30)
+    legs.record.deliver("go", "null")
+    assert (legs.leg().kind, done) == ("completed", [1, 2])
+
+
 def test_a_step_that_has_failed_fails_alike_in_later_legs(define, done):
     did = note(done)
 
@@ -570,7 +602,7 @@ def test_a_step_that_has_failed_fails_alike_in_later_legs(define, done):
 
     legs = define(walk)
     assert (legs.run().kind, done) == ("completed", ["Step 'pay' failed with PERMANENT_ERROR: no luck."])
-    assert legs.steps == [("pay", "failed"), ("pause", "waiting"), ("excuse", "done")]
+    assert legs.steps == [("pay", "failed"), ("pause", "done"), ("excuse", "done")]
 
 
 def test_a_step_may_put_itself_off_without_using_an_attempt(define):
@@ -903,6 +935,16 @@ def test_the_local_provider_takes_a_workflow_through_its_legs(define, local, don
     assert (status.state, status.result, status.attempt, done) == ("completed", 2, 3, [1])
 
 
+def test_the_local_provider_gives_a_workflow_what_is_sent_to_the_run_of_its_event(define, local):
+    define(lambda wf: [wf.wait_for_signal("answer") for _ in range(2)])
+    local.register_handler("test.walk", lambda _ctx: None)  # so the event has two jobs
+    run_id = local.send(Walk(tenant_id="acme"), SendOptions(delay=0.1)).id
+    local.signal(run_id, "answer", "1")
+    wait_until(lambda: local.get_run_status(run_id).state == "running")
+    local.signal(run_id, "answer", "2")
+    assert closed(local, run_id).result["walk"] == [1, 2]
+
+
 def test_the_local_provider_shows_a_workflow_that_waits_as_scheduled(define, local):
     define(lambda wf: wf.sleep("pause", 3600))
     run_id = local.send(Walk(tenant_id="acme"), SendOptions()).id
@@ -980,6 +1022,55 @@ def test_a_wait_ends_the_leg_only_when_no_step_is_on(define, done):
     assert (legs.leg().kind, done) == ("suspended", [1, 2])
     legs.now = legs.due
     assert (legs.run().kind, done) == ("completed", [1, 2])
+
+
+async def with_task_group(*branches):
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(branch) for branch in branches]
+    return [task.result() for task in tasks]
+
+
+@pytest.mark.parametrize("gather", [partial(asyncio.gather, return_exceptions=True), with_task_group])
+def test_it_makes_no_difference_how_a_coroutine_gathers_what_waits(define, done, gather):
+    did = note(done)
+
+    async def walk(wf):
+        await gather(wf.sleep("pause", 60), wf.step("a", did, 1))
+        return await wf.step("b", did, 2)
+
+    legs = define(walk)
+    assert (legs.leg().kind, done) == ("suspended", [1])
+    legs.now = legs.due
+    assert (legs.run().value, done) == (2, [1, 2])
+
+
+def test_a_coroutine_that_needs_one_of_its_branches_goes_on_with_it(define, done):
+    did = note(done)
+
+    async def walk(wf):
+        branches = [asyncio.create_task(wf.sleep("long", 60)), asyncio.create_task(wf.step("a", did, 1))]
+        await asyncio.wait(branches, return_when=asyncio.FIRST_COMPLETED)
+        await wf.step("b", did, 2)
+        return await wf.step("c", did, 3)
+
+    assert (define(walk).leg().value, done) == (3, [1, 2, 3])
+
+
+def test_a_coroutine_cannot_keep_its_leg_from_ending(define, done):
+    did = note(done)
+
+    async def walk(wf):
+        try:
+            await wf.sleep("pause", 60)
+        except BaseException as exc:
+            raise ValueError from exc
+        finally:
+            await wf.step("always", did, 1)
+
+    legs = define(walk)
+    assert (legs.leg().kind, done) == ("suspended", [])
+    legs.now = legs.due
+    assert (legs.run().kind, done) == ("completed", [1])
 
 
 def test_a_coroutine_that_waits_for_several_times_is_due_at_the_first(define):
