@@ -108,9 +108,10 @@ def missed(connection: AnyConnection, limit: int, minutes: int) -> list[tuple[st
     return [(row["run_id"], row["name"], _mail(row["tenant_id"], row)) for row in rows]
 
 
-def forget(connection: AnyConnection) -> None:
-    """Forget what runs waited for that have ended."""
+def forget(connection: AnyConnection, days: int) -> None:
+    """Forget what runs waited for that have ended, and the events of workflows that are gone for so many days."""
     execute(connection, SQL["forget_event_waits"])
+    execute(connection, SQL["forget_awaited"], {"days": days})
 
 
 def _mail(tenant_id: str, row: Mapping[str, Any]) -> EventMail:

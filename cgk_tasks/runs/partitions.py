@@ -82,7 +82,7 @@ def run_housekeeping() -> None:
         execute(connection, SQL["forget_discarded"], {"days": get_settings().history_days})
         forget_program_actions(connection, get_settings().history_days)
         if _is_there("event_waits"):
-            event_waits.forget(connection)
+            event_waits.forget(connection, settings.mail_days)
 
 
 def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:

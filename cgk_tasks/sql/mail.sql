@@ -89,5 +89,11 @@ UNION
 {{not_brought(w.since)}}
 LIMIT %(limit)s;
 
+-- name: forget_awaited
+-- What no worker has said for so long, and no run waits for: its workflow is gone.
+DELETE FROM cgk.awaited a
+ WHERE a.seen_at < now() - make_interval(days => %(days)s)
+   AND NOT EXISTS (SELECT FROM cgk.event_waits w WHERE w.event = a.event);
+
 -- name: forget_event_waits
 DELETE FROM cgk.event_waits w WHERE NOT EXISTS (SELECT FROM cgk.runs r WHERE r.id = w.run_id);

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from cgk_tasks.errors import RunCancelledError, StaleAttemptError
+from cgk_tasks.errors import ConfigurationError, RunCancelledError, StaleAttemptError
 from cgk_tasks.workflows.calls import Call
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.leg import Leg
@@ -38,7 +38,14 @@ class PlainWay:
     """Of a workflow that is a plain function: nothing is awaited."""
 
     async def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return function(*args)
+        value = function(*args)
+        if isinstance(value, Coroutine):
+            value.close()
+            raise ConfigurationError(
+                f"{_name(function)} is a coroutine function, and the workflow is a plain one.",
+                hint="Define the workflow with `async def`, or give it a plain function.",
+            )
+        return value
 
     async def write(self, function: Callable[..., T], *args: Any) -> T:
         return function(*args)
@@ -83,7 +90,7 @@ class Doing:
         kept: Memo | None = None
         with step_scope(call.name, self._tenant) as scope:
             try:
-                value = await self._way.call(function, args)
+                value = await self._way.call(_callable(function), args)
                 memo = _done(call, value, kind, time.perf_counter() - begun)
                 if scope.session is not None:
                     kept = await self._keep(call, memo, scope.session)
@@ -146,6 +153,19 @@ class Doing:
             if said is not Reconciled.UNKNOWN:
                 return await self._keep(call, call.ended("done", result=text))
         return await self._way.write(self._leg.decided, call)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _callable(function: Callable[..., Any]) -> Callable[..., Any]:
+    if callable(function):
+        return function
+    raise ConfigurationError(
+        f"A step was given {function!r}, which is no function.",
+        hint='Give the function and its arguments, as in wf.step("send", send_mail, address), and do not call it.',
+    )
 
 
 def _done(call: Call, value: Any, kind: Any, seconds: float) -> Memo:

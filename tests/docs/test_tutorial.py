@@ -109,7 +109,9 @@ def test_the_first_tutorial_works_as_written(terminals):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", [SCHEDULES, pytest.param(WORKFLOWS, marks=pytest.mark.slow)], ids=["schedules", "workflows"])
+@pytest.mark.parametrize(
+    "page", [pytest.param(SCHEDULES, id="schedules"), pytest.param(WORKFLOWS, id="workflows", marks=pytest.mark.slow)]
+)
 def test_a_tutorial_works_as_written_where_the_first_one_ended(terminals, page):
     begun = list(blocks(FIRST, "python", "console"))
     (terminals.folder / "shop.py").write_text(next(block.text for block in begun if block.saved_as == "shop.py"))

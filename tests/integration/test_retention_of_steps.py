@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cgk_tasks.runs import partitions
+from cgk_tasks.runs import event_waits, partitions
 from cgk_tasks.runs.models import first_run_id
-from cgk_tasks.sql.postgres import fetch, transaction
+from cgk_tasks.sql.postgres import autocommit, execute, fetch, transaction
 from tests.support.content import insert
 
 TODAY = datetime.now(UTC).date()
@@ -92,3 +92,17 @@ def test_the_housekeeping_makes_the_partitions_of_the_coming_days(database):
             for row in fetch(connection, partitions.SQL["partitions"], {"table": f"cgk.{table}"})
         }
     assert {f"steps_{day:%Y%m%d}", f"mail_{day:%Y%m%d}", f"event_mail_{day:%Y%m%d}"} <= made
+
+
+def test_an_event_that_nobody_waits_for_any_more_is_forgotten(database):
+    with autocommit() as connection:
+        event_waits.note_awaited(connection, {"test.gone": ["id"], "test.fresh": ["id"], "test.needed": ["id"]})
+        connection.execute("UPDATE cgk.awaited SET seen_at = now() - interval '8 days' WHERE event <> 'test.fresh'")
+        connection.execute(
+            "INSERT INTO cgk.event_waits (tenant_id, event, field, value, run_id, name)"
+            " VALUES ('acme', 'test.needed', 'id', 'x', %s, 'x')", [run_of(TODAY, 1)]
+        )  # fmt: skip
+        execute(connection, event_waits.SQL["forget_awaited"], {"days": 7})
+        left = set(event_waits.awaited(connection))
+        connection.execute("DELETE FROM cgk.event_waits WHERE event = 'test.needed'")
+    assert left & {"test.gone", "test.fresh", "test.needed"} == {"test.fresh", "test.needed"}

@@ -572,6 +572,15 @@ def test_an_error_that_no_retry_cures_fails_the_step_at_once(define):
     assert (legs.run().kind, len(legs.outcomes)) == ("failed", 1)
 
 
+async def fetch():
+    return 1
+
+
+@pytest.mark.parametrize(("function", "text"), [(fetch, "fetch is a coroutine function"), (None, "is no function")])
+def test_what_cannot_be_a_step_is_said(define, function, text):
+    assert text in str(define(lambda wf: wf.step("a", function)).run().exception)
+
+
 def test_a_sleep_that_is_over_stays_so_when_the_clock_is_set_back(define, done):
     did = note(done)
 
