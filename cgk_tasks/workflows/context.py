@@ -265,7 +265,8 @@ class WorkflowContext(RunOfWorkflow[P_co]):
         """Go on when the first of several has come, and say which.
 
             answer = wf.wait_any("answer", yes=wf.signal("approve", Approval), late=wf.timer(timedelta(days=3)))
-            if answer.name == "late": ...
+            if answer.name == "late":
+                wf.step("remind", send_reminder)
 
         What has come already goes before a time that is over, in the order in which they are named. The others are not
         taken: their mail is kept for later waits.
