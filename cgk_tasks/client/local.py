@@ -44,6 +44,7 @@ from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.event_waits import keys_of
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
 from cgk_tasks.runs.steps import Suspension
+from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import interruption
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt
@@ -388,7 +389,7 @@ class LocalProvider:
         """A workflow waits, or a step of it is tried again."""
         due = run.steps.suspend(suspension)
         state: State = "scheduled" if kind == "suspended" else "retrying"
-        run.status = replace(run.status, state=state, run_at=due, expires_at=None)
+        run.status = replace(run.status, state=state, run_at=due or LATEST, expires_at=None)
         if due is not None:
             self._queue.look_at(due, run.status.id)
         self._changed.notify_all()

@@ -26,6 +26,8 @@ from cgk_tasks.events import TenantEvent
 from cgk_tasks.jobs.registry import remove_job
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.runs.event_waits import EventKey
+from cgk_tasks.sql.far_times import LATEST
+from cgk_tasks.testing import LocalJobs
 from cgk_tasks.worker.attempt import run_inline
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.workflows.define import define_workflow
@@ -942,6 +944,14 @@ def test_the_local_provider_takes_a_workflow_through_its_legs(define, local, don
     define(walk)
     status = closed(local, local.send(Walk(tenant_id="acme"), SendOptions()).id)
     assert (status.state, status.result, status.attempt, done) == ("completed", 2, 3, [1])
+
+
+def test_a_wait_without_an_end_keeps_no_test_waiting(define):
+    define(lambda wf: wf.wait_for_signal("answer"))
+    with LocalJobs() as jobs:
+        jobs.send(Walk(tenant_id="acme"))
+        (run,) = jobs.wait_idle()
+    assert (run.state, run.run_at) == ("scheduled", LATEST)
 
 
 def test_the_local_provider_gives_a_workflow_what_is_sent_to_the_run_of_its_event(define, local):

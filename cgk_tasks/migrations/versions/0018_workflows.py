@@ -10,7 +10,7 @@ depends_on = None
 TABLES = """
 -- A step of a run, by its name and how often that was used before. state: begun (it failed and is tried again), waiting,
 -- intent (an effect that may have happened), done, failed, timed_out. awaits: the names of the mail that would end its
--- wait. awaiting: child runs that are open. wake_at: when its wait is over, or its next attempt due; infinity for never.
+-- wait. wake_at: when its wait is over, or its next attempt due; infinity for never.
 -- The step of place 0, of the kind `begin`, says with which version of its workflow the run began.
 -- Ids are UUIDv7 and begin with the time: a partition is a day's runs.
 CREATE TABLE cgk.steps (
@@ -26,7 +26,6 @@ CREATE TABLE cgk.steps (
     sealed_error  bytea,
     attempts      integer     NOT NULL DEFAULT 0,
     awaits        text[],
-    awaiting      integer,
     wake_at       timestamptz,
     begun_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at      timestamptz,
@@ -88,11 +87,6 @@ CREATE TABLE cgk.event_mail (
 CREATE INDEX event_mail_value ON cgk.event_mail (tenant_id, event, field, value, sent_at);
 CREATE INDEX event_mail_sent ON cgk.event_mail (sent_at);
 CREATE TABLE cgk.event_mail_rest PARTITION OF cgk.event_mail DEFAULT;
-
--- The run that sent this one and is told of its end, and by which of its steps: `name` or `name:nth`.
-ALTER TABLE cgk.runs ADD COLUMN invoked_by uuid, ADD COLUMN invoked_as text;
-ALTER TABLE cgk.run_history ADD COLUMN invoked_by uuid, ADD COLUMN invoked_as text;
-CREATE INDEX runs_invoked ON cgk.runs (invoked_by) WHERE invoked_by IS NOT NULL;
 """
 
 
