@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 from itertools import count
 from pathlib import Path
@@ -60,6 +61,12 @@ class CrowdedTrip(TenantEvent, event="test.crowdedTrip"):
 
 class RestlessTrip(TenantEvent, event="test.restlessTrip"):
     trip_id: str
+
+
+class WildTrip(TenantEvent, event="test.wildTrip"):
+    notes: str
+    seed: int
+    length: int = 8
 
 
 class GuidedTrip(TenantEvent, event="test.guidedTrip"):
@@ -256,3 +263,39 @@ def guided_trip(wf: WorkflowContext[GuidedTrip]) -> int:
 @define_job("guide", event=GuidedTrip)
 def guide(ctx: JobContext[GuidedTrip]) -> None:
     """Its event has two jobs, so each has a child run."""
+
+
+@define_workflow("wild-trip", event=WildTrip, waits_for=[(TripPaid, "tripId")])
+def wild_trip(wf: WorkflowContext[WildTrip]) -> int:
+    """Steps, effects and waits by chance, in a process that dies after any statement, twice in all."""
+    wish, chance = wf.payload, random.Random(wf.payload.seed)
+    deaths, payments = f"{wish.notes}.deaths", f"{wish.notes}.payments"
+
+    def write(what: str) -> None:
+        wf.db.execute(
+            text("INSERT INTO orders (order_id, run_id, note) VALUES ('trip', :run, :note)"),
+            {"run": wf.run_id, "note": what},
+        )
+
+    def pay(key: str) -> str:
+        return note(payments, key)
+
+    def find(key: str) -> str | Reconciled:
+        return key if key in noted(payments) else Reconciled.NOT_DONE
+
+    if len(noted(deaths)) < 2 and random.random() < 0.7:
+        note(deaths, "armed")
+        door.observe(dies_after(random.randint(1, 12)))
+    for number in range(wish.length):
+        kind = chance.choice(["write", "pay", "sleep", "signal", "event"])
+        if kind == "write":
+            wf.step(f"{number}", write, f"{number}")
+        elif kind == "pay":
+            wf.effect(f"{number}", pay, reconcile=find)
+        elif kind == "sleep":
+            wf.sleep(f"{number}", 0.05)
+        elif kind == "signal":
+            wf.wait_for_signal("go")
+        else:
+            wf.wait_for_event(TripPaid, match=wf.run_id)
+    return wish.length
