@@ -39,6 +39,7 @@ from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 from cgk_tasks.worker.recorder import Follow, Recorder
 from cgk_tasks.worker.steps import RunSteps
+from cgk_tasks.workflows.events import is_awaited_alone
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -183,6 +184,8 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
     if not jobs:
         _without_job(run, recorder)
         return None
+    if jobs[0].is_builtin and is_awaited_alone(jobs) and _is_held(run, recorder):
+        return None
     if len(jobs) > 1:
         recorder.fan_out(run, jobs)
         return None
@@ -238,11 +241,18 @@ def _close_failed(run: Claimed, job_id: str | None, exc: Exception, recorder: Re
 
 def _without_job(run: Claimed, recorder: Recorder) -> None:
     """A run that this worker has no job for: another one of its queue takes it, or nobody does."""
-    if not recorder.hold_for_another_worker(run):
+    if not _is_held(run, recorder):
         _close_unhandled(run, recorder)
-    elif EXECUTORS.current().is_to_be_said(run):
+
+
+def _is_held(run: Claimed, recorder: Recorder) -> bool:
+    """Whether another worker has a job for the run, and it waits for that one."""
+    if not recorder.hold_for_another_worker(run):
+        return False
+    if EXECUTORS.current().is_to_be_said(run):
         hint = "Another worker of this queue takes it. Let all of them name the module of its job in CGK_JOB_MODULES."
         log.warning("run_held_for_another_worker", _event=run.event, run=run.id, queue=run.queue, hint=hint)
+    return True
 
 
 def _close_unhandled(run: Claimed, recorder: Recorder) -> None:

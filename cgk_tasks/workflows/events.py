@@ -48,6 +48,11 @@ def add_jobs_for(events: Collection[AwaitedEvent]) -> None:
             add_job(Job(f"awaited.{event}", event, _taken_elsewhere, is_builtin=True))
 
 
+def is_awaited_alone(jobs: Collection[Job]) -> bool:
+    """Whether an event has no job here but that. Another worker may have one, which is the event's then."""
+    return all(job.handler is _taken_elsewhere for job in jobs)
+
+
 def _taken_elsewhere(ctx: JobContext[Any]) -> None:
     """The job of an event that only workflows wait for: its sender has brought it to them."""
 

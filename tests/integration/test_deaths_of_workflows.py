@@ -7,7 +7,8 @@ import pytest
 from cgk_tasks import send_job, signal_run
 from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.sql.postgres import autocommit, fetch
-from tests.integration.workflow_jobs import CarefulTrip, TripPaid, WildTrip, noted
+from tests.integration.trip_events import TripPaid
+from tests.integration.workflow_jobs import CarefulTrip, WildTrip, noted
 from tests.support.waiting import wait_closed, wait_until
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,8 @@ from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.runs import event_waits
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import tenant_context, tenant_session
-from tests.integration.workflow_jobs import GuidedTrip, PaidTrip, RestlessTrip, TripPaid
+from tests.integration.trip_events import TripPaid
+from tests.integration.workflow_jobs import GuidedTrip, PaidTrip, RestlessTrip
 from tests.support.waiting import wait_closed, wait_until
 
 
@@ -117,6 +118,15 @@ def test_events_at_the_moment_of_the_wait_are_all_taken(worker):
     for sender in senders:
         sender.join()
     assert [sorted(wait_closed(run_id).result) for run_id in runs] == [[1, 2]] * 10
+
+
+def test_the_job_that_an_event_has_in_another_worker_gets_it_too(worker, start_worker):
+    """The worker of the workflows has none for it, and must not take it away."""
+    start_worker(["tests.integration.receipt_jobs"])
+    paid = [pay(uuid.uuid4().hex, number).id for number in range(6)]
+    assert [(wait_closed(run_id).job, wait_closed(run_id).result) for run_id in paid] == [
+        ("receipt", number) for number in range(6)
+    ]
 
 
 def test_what_a_sender_kept_and_did_not_bring_is_found(worker, trip, monkeypatch):

@@ -23,6 +23,7 @@ from cgk_tasks import (
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql import door
 from cgk_tasks.workflows.effects import Reconciled
+from tests.integration.trip_events import TripPaid
 
 QUICK = RetryConfig(max_attempts=3, initial_delay=0.05, max_delay=0.2)
 
@@ -77,11 +78,6 @@ class PaidTrip(TenantEvent, event="test.paidTrip"):
     trip_id: str
     times: int = 1
     seconds: float = 3600
-
-
-class TripPaid(TenantEvent, event="test.tripPaid"):
-    trip_id: str
-    amount: int = 1
 
 
 class CarefulTrip(TenantEvent, event="test.carefulTrip"):
