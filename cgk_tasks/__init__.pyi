@@ -21,6 +21,7 @@ from cgk_tasks.client import aschedule_job as aschedule_job
 from cgk_tasks.client import asend_job as asend_job
 from cgk_tasks.client import asend_jobs as asend_jobs
 from cgk_tasks.client import asend_jobs_in_chunks as asend_jobs_in_chunks
+from cgk_tasks.client import asignal_run as asignal_run
 from cgk_tasks.client import atrigger_and_wait as atrigger_and_wait
 from cgk_tasks.client import cancel_job as cancel_job
 from cgk_tasks.client import cancel_run as cancel_run
@@ -36,6 +37,7 @@ from cgk_tasks.client import send_job as send_job
 from cgk_tasks.client import send_jobs as send_jobs
 from cgk_tasks.client import send_jobs_in_chunks as send_jobs_in_chunks
 from cgk_tasks.client import set_job_client as set_job_client
+from cgk_tasks.client import signal_run as signal_run
 from cgk_tasks.client import trigger_and_wait as trigger_and_wait
 from cgk_tasks.config import Settings as Settings
 from cgk_tasks.config import get_settings as get_settings
@@ -94,5 +96,9 @@ from cgk_tasks.tenancy import tenant_context as tenant_context
 from cgk_tasks.tenancy import tenant_session as tenant_session
 from cgk_tasks.tenancy import tenant_storage_path as tenant_storage_path
 from cgk_tasks.worker.handler import create_job_handler as create_job_handler
+from cgk_tasks.workflows.async_context import AsyncWorkflowContext as AsyncWorkflowContext
+from cgk_tasks.workflows.context import WorkflowContext as WorkflowContext
+from cgk_tasks.workflows.define import define_workflow as define_workflow
+from cgk_tasks.workflows.effects import Reconciled as Reconciled
 
 __version__: str

@@ -4,6 +4,7 @@
     ├─ ConfigurationError          a setting is missing or wrong
     ├─ EmbeddedError               a private PostgreSQL or Redis did not start or stop
     ├─ StoreError                  PostgreSQL refused, or is away
+    │  └─ StaleAttemptError        the run was taken from the attempt that worked on it
     ├─ BrokerError                 the broker refused, or is away
     ├─ ProviderError               Inngest or Trigger.dev refused, or cannot be reached
     ├─ UnknownScheduleError        there is no schedule with this name or id
@@ -32,6 +33,8 @@
     │  └─ WaitTimeoutError         the run that was waited for is still open
     └─ JobError                    raised by a job to steer its own run
        ├─ PermanentError           fail now
+       │  ├─ StepFailedError       a step of a workflow failed for good
+       │  └─ WorkflowChangedError  the code of a workflow does not fit what its run has done
        ├─ TransientError           try again, this uses an attempt
        ├─ RetryLater               try again, this uses no attempt
        │  └─ LimitReached          a limit of runs at once, or in an interval, has no room
@@ -129,6 +132,12 @@ class StoreError(CgkTasksError):
     """PostgreSQL refused a statement, or is away. The cause tells which, and decides about a retry."""
 
     code = "STORE_ERROR"
+
+
+class StaleAttemptError(StoreError):
+    """The run was taken from this attempt while it ran: what it wrote with ctx.db is rolled back."""
+
+    code = "RUN_LOST"
 
 
 class BrokerError(CgkTasksError):
@@ -428,6 +437,7 @@ class RunStateError(RunError):
         hints = {
             "retry": "Only closed runs can be retried: wait until it ends, or cancel it first.",
             "cancel": "Only open runs can be cancelled; this one has ended.",
+            "signal": "Only open runs take signals; this one has ended.",
         }
         hint = hints.get(action, f"See it with: cgk-tasks runs show {run_id}")
         super().__init__(f"Cannot {action} run {run_id}: it is {state}.", hint=hint)
@@ -492,6 +502,34 @@ class PermanentError(JobError):
     def __init__(self, message: str, code: str = "PERMANENT_ERROR", *, hint: str | None = None) -> None:
         self.code = code
         super().__init__(message, hint=hint)
+
+
+class StepFailedError(PermanentError):
+    """A step has used up its attempts, or failed with an error that no retry cures. ``code`` is that error's.
+
+    Raised where the workflow asks for the step, in each leg again. A workflow may catch it and do something else.
+    """
+
+    def __init__(self, step: str, code: str, message: str) -> None:
+        self.step = step
+        self.message = message
+        super().__init__(f"Step {step!r} failed with {code}: {message.rstrip('.')}.", code)
+
+
+class WorkflowChangedError(PermanentError):
+    """The function of a workflow was changed in a way that does not fit what this run has done: a step was renamed or
+    removed.
+    """
+
+    def __init__(self, workflow: str, steps: Sequence[str]) -> None:
+        self.workflow = workflow
+        self.steps = tuple(steps)
+        super().__init__(
+            f"Workflow {workflow!r} was changed: this run has done {', '.join(map(repr, steps))}, which its function "
+            "does not ask for any more.",
+            "WORKFLOW_CHANGED",
+            hint="Deploy the code that it began with, or define a new version beside it; then replay the run.",
+        )
 
 
 class TransientError(JobError):

@@ -20,7 +20,7 @@ GROUPS = [
     (
         "For asyncio",
         """
-        asend_job asend_jobs asend_jobs_in_chunks aschedule_job atrigger_and_wait aget_run acancel_run
+        asend_job asend_jobs asend_jobs_in_chunks aschedule_job atrigger_and_wait aget_run acancel_run asignal_run
         areplay_run aget_job_status acancel_job aretry_job
         """,
     ),
@@ -29,6 +29,12 @@ GROUPS = [
         """
         define_job define_cron_job AtOnce Throttle JobContext RetryConfig PermanentError TransientError RetryLater
         create_permanent_error create_retryable_error CgkTasksError Classification classify_error
+        """,
+    ),
+    (
+        "Workflows",
+        """
+        define_workflow WorkflowContext AsyncWorkflowContext Reconciled signal_run
         """,
     ),
     (

@@ -23,7 +23,16 @@ Durations are seconds or `timedelta`. Datetimes have a time zone; those that are
 be called from any thread. Functions whose name begins with `a` are the same for asyncio. Beside the errors named here,
 whatever needs PostgreSQL raises StoreError when it is away, and ConfigurationError when it is not configured.
 """
-_OWN_METHODS = {"JobClient", "JobProvider", "WaitResult", "RunStatus", "JobContext", "RetryConfig", "Tenant"}
+_OWN_METHODS = {
+    "JobClient",
+    "JobProvider",
+    "WaitResult",
+    "RunStatus",
+    "JobContext",
+    "RetryConfig",
+    "Tenant",
+    "WorkflowContext",
+}
 _LINE = 100
 
 

@@ -24,6 +24,7 @@ from cgk_tasks.jobs.registry import Job, events_with_jobs, find_job, jobs_for
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.worker.executors import executed_name
+from cgk_tasks.workflows.events import is_awaited_alone
 
 UNHANDLED = "cgk_tasks.unhandled"
 """The task that gets the packets of events and tasks which this worker does not know."""
@@ -102,9 +103,10 @@ class UnhandledAdapter(EventAdapter):
 
 def executed_names(app: Celery[Any]) -> set[str]:
     """What a worker with this app executes, for the record of workers."""
-    names = {executed_name(event, job.id) for event in events_with_jobs() for job in jobs_for(event)}
+    events = {event for event in events_with_jobs() if not is_awaited_alone(jobs_for(event))}
+    names = {executed_name(event, job.id) for event in events for job in jobs_for(event)}
     functions = [name for name, task in app.tasks.items() if getattr(task, "is_adapted", False)]
-    return names | events_with_jobs() | {executed_name(name, job) for name in functions for job in (None, name)}
+    return names | events | {executed_name(name, job) for name in functions for job in (None, name)}
 
 
 @cache

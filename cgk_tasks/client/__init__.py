@@ -11,6 +11,7 @@ from cgk_tasks.client.api import (
     asend_job,
     asend_jobs,
     asend_jobs_in_chunks,
+    asignal_run,
     atrigger_and_wait,
     cancel_job,
     cancel_run,
@@ -22,6 +23,7 @@ from cgk_tasks.client.api import (
     send_job,
     send_jobs,
     send_jobs_in_chunks,
+    signal_run,
     trigger_and_wait,
 )
 from cgk_tasks.client.client import (
@@ -50,6 +52,7 @@ __all__ = [
     "asend_job",
     "asend_jobs",
     "asend_jobs_in_chunks",
+    "asignal_run",
     "atrigger_and_wait",
     "cancel_job",
     "cancel_run",
@@ -65,5 +68,6 @@ __all__ = [
     "send_jobs",
     "send_jobs_in_chunks",
     "set_job_client",
+    "signal_run",
     "trigger_and_wait",
 ]

@@ -112,6 +112,20 @@ def cancel_run(run_id: str) -> RunStatus:
     return get_job_client().cancel(run_id)
 
 
+def signal_run(
+    run_id: str, name: str, payload: object = None, *, key: str | None = None, session: Session | None = None
+) -> bool:
+    """Send a signal to an open run, for the workflow that waits for it now or later.
+
+        signal_run(run_id, "approve", {"by": "ada"})
+
+    payload: what JSON can say. key: two signals of the name with one key count once; the second returns False. session:
+    a SQLAlchemy session, in whose transaction the signal is sent; it holds the run until it ends. Raises
+    UnknownRunError, RunStateError if the run has ended, PayloadTooLargeError, and StoreError.
+    """
+    return get_job_client().signal(run_id, name, payload, key=key, session=session)
+
+
 def replay_run(run_id: str) -> RunHandle:
     """Send a closed run again: a new run with the same event and payload, whose `replay_of` names the old one.
 
@@ -197,6 +211,19 @@ async def aget_run(run_id: str) -> RunStatus:
 async def acancel_run(run_id: str) -> RunStatus:
     """`cancel_run` for asyncio."""
     return await asyncio.to_thread(cancel_run, run_id)
+
+
+async def asignal_run(
+    run_id: str,
+    name: str,
+    payload: object = None,
+    *,
+    key: str | None = None,
+    session: AsyncSession | Session | None = None,
+) -> bool:
+    """`signal_run` for asyncio."""
+    is_new: bool = await _in_thread(signal_run, run_id, name, payload, key=key, session=session)
+    return is_new
 
 
 async def areplay_run(run_id: str) -> RunHandle:

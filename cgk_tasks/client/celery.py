@@ -26,6 +26,7 @@ from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
 from cgk_tasks.runs.plain_columns import search_fields_of
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy import registry
+from cgk_tasks.workflows.signals import signal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -81,6 +82,12 @@ class CeleryProvider:
 
         _talking(lambda: cancel_run(run_id, cgk_tasks.app))
         return self.get_run_status(run_id)
+
+    def signal(
+        self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
+    ) -> bool:
+        _check_id(run_id)
+        return _talking(lambda: signal(run_id, name, payload, key, session))
 
     def retry(self, run_id: str) -> RunHandle:
         _check_id(run_id)

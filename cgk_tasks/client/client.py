@@ -38,6 +38,7 @@ from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
 from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.runtime import Part, Runtime, current_runtime
+from cgk_tasks.workflows.signals import encoded_signal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -149,6 +150,13 @@ class JobClient:
     def cancel(self, run_id: str) -> RunStatus:
         self._require_visible(run_id)
         return self.provider.cancel(run_id)
+
+    def signal(
+        self, run_id: str, name: str, payload: Any = None, *, key: str | None = None, session: Session | None = None
+    ) -> bool:
+        text = encoded_signal(name, payload, key)
+        self._require_visible(run_id)
+        return self.provider.signal(run_id, name, text, key, session)
 
     def retry(self, run_id: str) -> RunHandle:
         self._require_visible(run_id)

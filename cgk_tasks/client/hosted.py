@@ -209,6 +209,21 @@ class HostedProvider(ABC):
     @abstractmethod
     def retry(self, run_id: str) -> RunHandle: ...
 
+    def signal(
+        self,
+        run_id: str,
+        name: str,
+        payload: str,  # noqa: ARG002 - as all providers have it
+        key: str | None = None,  # noqa: ARG002
+        session: Session | None = None,  # noqa: ARG002
+    ) -> bool:
+        """Refused: workflows there wait for events."""
+        raise ProviderError(
+            f"{self.name} takes no signals: run {run_id} cannot be sent {name!r}.",
+            "INVALID_STATE",
+            hint="Send the event that its function waits for. Signals are for workflows of the celery provider.",
+        )
+
     @abstractmethod
     def close(self) -> None: ...
 

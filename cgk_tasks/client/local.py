@@ -41,11 +41,16 @@ from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job, find_job, jobs_for
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.event_waits import keys_of
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
+from cgk_tasks.runs.steps import Suspension
+from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import interruption
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
+from cgk_tasks.workflows.awaiting import awaited_fields
+from cgk_tasks.workflows.memory import MemoryRecord
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -67,6 +72,7 @@ class _Run:
     job: Job | None
     children: list[_Run] = field(default_factory=list)
     cursor: Any = None
+    steps: MemoryRecord = field(default_factory=MemoryRecord)
 
     @property
     def is_waiting(self) -> bool:
@@ -151,6 +157,7 @@ class LocalProvider:
             raise QueueFullError(self._limit)
         for run in fresh:
             self._add(run, None, now)
+            self._bring(run)
         return [
             RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
         ]
@@ -194,6 +201,37 @@ class LocalProvider:
                 elif not one.status.is_closed:
                     self._close(one, "cancelled")
             return run.status
+
+    def signal(
+        self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
+    ) -> bool:
+        if session is not None:
+            raise InvalidOptionError("session", "needs the celery provider: local runs are not in a database")
+        with self._changed:
+            run = self._run(run_id)
+            if run.status.is_closed:
+                raise RunStateError(run_id, run.status.state, "signal")
+            return self._deliver(run, name, payload, key)
+
+    def _deliver(self, run: _Run, name: str, payload: str, key: str | None) -> bool:
+        """Keep mail for a run and its child runs, and wake those that wait for it. Under the lock."""
+        for child in run.children:
+            if not child.status.is_closed:
+                self._deliver(child, name, payload, key)
+        is_new = run.steps.deliver(name, payload, key)
+        if run.status.state in {"scheduled", "retrying"} and run.steps.has_mail():
+            run.status = replace(run.status, state="pending", run_at=datetime.now(UTC))
+            self._queue.add_ready(run.status.id, run.status.priority)
+            self._changed.notify_all()
+        return is_new
+
+    def _bring(self, event: NewRun) -> None:
+        """Bring an event to the tenant's open workflows, which may wait for it now or later. Under the lock."""
+        fields = awaited_fields().get(event.event)
+        for key in keys_of(event, sorted(fields)) if fields and event.state != "scheduled" else ():
+            for run in list(self._runs.values()):
+                if run.status.tenant_id == event.tenant_id and not run.status.is_closed and run.status.id != event.id:
+                    self._deliver(run, key.mail, event.payload, event.id)
 
     def retry(self, run_id: str) -> RunHandle:
         with self._changed:
@@ -305,7 +343,9 @@ class LocalProvider:
                 max_attempts=parent.status.max_attempts, parent_id=parent.status.id,
                 scheduled_for=parent.status.scheduled_for,
             )  # fmt: skip
-            parent.children.append(self._add(child, job, now))
+            added = self._add(child, job, now)
+            parent.steps.hand_down(added.steps)
+            parent.children.append(added)
 
     def _attempt(self, run: _Run, job: Job) -> Outcome:
         status = run.status
@@ -321,7 +361,7 @@ class LocalProvider:
             max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
             started_at=status.started_at, scheduled_for=status.scheduled_for,
             has_database=settings.database_url is not None,
-            cursor=run.cursor, save_cursor=partial(_save_cursor, run),
+            cursor=run.cursor, save_cursor=partial(_save_cursor, run), step_record=run.steps,
         )  # fmt: skip
         return run_attempt(Attempt(job, ctx, commit, status.max_attempts, _trying_since(status), interpret=interpret))
 
@@ -334,12 +374,25 @@ class LocalProvider:
             self._close(run, "failed", error_code=outcome.error_code)
         elif outcome.kind == "cancelled" or run.status.cancel_requested_at is not None:
             self._close(run, "cancelled")
+        elif outcome.suspension is not None:
+            self._suspend(run, outcome.kind, outcome.suspension)
         else:
+            if outcome.kind == "retry":
+                run.steps.note_failure()
             due = datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds)
             refund = 1 if outcome.kind == "snooze" else 0
             run.status = replace(run.status, state="retrying", run_at=due, attempt=run.status.attempt - refund)
             self._queue.look_at(due, run.status.id)
             self._changed.notify_all()
+
+    def _suspend(self, run: _Run, kind: str, suspension: Suspension) -> None:
+        """A workflow waits, or a step of it is tried again."""
+        due = run.steps.suspend(suspension)
+        state: State = "scheduled" if kind == "suspended" else "retrying"
+        run.status = replace(run.status, state=state, run_at=due or LATEST, expires_at=None)
+        if due is not None:
+            self._queue.look_at(due, run.status.id)
+        self._changed.notify_all()
 
     def _close(self, run: _Run, state: State, *, result: Any = None, error_code: str | None = None) -> None:
         run.status = replace(run.status, state=state, result=result, error_code=error_code, closed_at=datetime.now(UTC))

@@ -73,6 +73,12 @@ class OwnRuntime:
         with self.runtime.active():
             return self._provider.cancel(run_id)
 
+    def signal(
+        self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
+    ) -> bool:
+        with self.runtime.active():
+            return self._provider.signal(run_id, name, payload, key, session)
+
     def retry(self, run_id: str) -> RunHandle:
         with self.runtime.active():
             return self._provider.retry(run_id)

@@ -124,6 +124,14 @@ class JobProvider(Protocol):
     def cancel(self, run_id: str) -> RunStatus:
         """Cancel an open run; a running one is interrupted. Raises UnknownRunError, RunStateError if it is closed."""
 
+    def signal(
+        self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
+    ) -> bool:
+        """Keep a signal, whose payload is JSON text, for an open run. False if the key was used before.
+
+        Raises UnknownRunError, RunStateError if it is closed.
+        """
+
     def retry(self, run_id: str) -> RunHandle:
         """Replay a closed run as a new one that names it. Raises UnknownRunError, RunStateError if it is open."""
 

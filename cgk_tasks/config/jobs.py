@@ -40,3 +40,9 @@ class JobSettings(BaseModel):
     idempotency_seconds: PositiveFloat = Field(
         default=86400.0, description="How long an idempotency key is remembered."
     )
+    max_steps: PositiveInt = Field(
+        default=1000, description="A workflow's run with more steps fails; a warning comes at four fifths of them."
+    )
+    mail_days: PositiveInt = Field(
+        default=7, description="How long events that workflows may wait for are kept for waits that come later."
+    )

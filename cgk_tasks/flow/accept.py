@@ -28,6 +28,8 @@ from cgk_tasks.errors import (
     PayloadTooLargeError,
     TenantContextError,
 )
+from cgk_tasks.flow import awaited_events
+from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs import store, tracing
@@ -271,21 +273,21 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
     if not runs:
         return []
     hashes = {run.id: hashlib.sha256(run.payload.encode()).digest() for run in runs if run.idempotency_key}
-    unit = current_unit()
+    unit, is_awaited = current_unit(), AWAITED.current().among(runs)
     try:
         if session is not None:
             from cgk_tasks.tenancy.database import outside_tenant
 
             with outside_tenant(session) as own:
-                handles = store.insert(own, runs, hashes)
+                handles = _store(own, runs, hashes)
             _publish_after_commit(session, _accepted(runs, handles))
         elif unit is not None:
-            handles = store.insert(unit.connection, runs, hashes)
+            handles = _store(unit.connection, runs, hashes)
             unit.accepted += _accepted(runs, handles)
-        elif len(runs) == 1 and not hashes:
+        elif len(runs) == 1 and not hashes and not is_awaited:
             handles = [postgres.retry_conflicts(lambda: _accept_one(runs[0]))]
         else:
-            handles = postgres.retry_conflicts(lambda: _insert(runs, hashes))
+            handles = postgres.retry_conflicts(lambda: _insert(runs, hashes, whole=is_awaited or bool(hashes)))
             publish(_accepted(runs, handles))
     except psycopg.Error as exc:
         if unit is not None:
@@ -296,9 +298,17 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
     return handles
 
 
-def _insert(runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
-    with postgres.transaction() if hashes else postgres.autocommit() as connection:
-        return store.insert(connection, runs, hashes)
+def _insert(runs: Sequence[NewRun], hashes: Mapping[str, bytes], *, whole: bool) -> list[RunHandle]:
+    """whole: whether it takes more than one statement."""
+    with postgres.transaction() if whole else postgres.autocommit() as connection:
+        return _store(connection, runs, hashes)
+
+
+def _store(connection: postgres.AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
+    """The runs, and the events among them that workflows wait for."""
+    handles = store.insert(connection, runs, hashes)
+    awaited_events.keep(connection, _accepted(runs, handles))
+    return handles
 
 
 def _accept_one(run: NewRun) -> RunHandle:
@@ -315,10 +325,11 @@ def _accepted(runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> list[NewR
 
 
 def publish(runs: Sequence[NewRun]) -> None:
-    """Dispatch accepted runs that are due. If the broker is down, the dispatcher does it later."""
+    """Dispatch accepted runs that are due, and bring events to whoever waits. What fails the dispatcher does later."""
     due = [run for run in runs if run.state == "pending"]
     if due:
         dispatch(due)
+    awaited_events.deliver(runs, dispatch)
 
 
 def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None = None) -> bool:

@@ -15,6 +15,7 @@ from cgk_tasks.extras import require_extra
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from cgk_tasks.runs.steps import StepRecord
     from cgk_tasks.tenancy.database import TenantSession
     from cgk_tasks.tenancy.models import Tenant
 
@@ -47,6 +48,9 @@ class JobContext(Generic[P_co]):
 
     save_cursor: SaveCursor | None = field(default=None, repr=False)
     """How the provider keeps a cursor."""
+
+    step_record: StepRecord | None = field(default=None, repr=False)
+    """How the provider keeps steps."""
 
     _session: TenantSession | None = field(default=None, repr=False)
 

@@ -34,7 +34,7 @@ class MetricSpec:
 
 WORKER: Final = (
     MetricSpec("cgk_attempt_duration_seconds", "histogram", ("event", "outcome"),
-               "Attempts that ended, by how long they took. outcome: completed, retry, snooze, "
+               "Attempts that ended, by how long they took. outcome: completed, retry, snooze, suspended, "
                "failed, cancelled or interrupted."),
     MetricSpec("cgk_runs_ended_total", "counter", ("event", "outcome"),
                "Runs that this worker closed. outcome: completed, failed, cancelled, expired or unhandled."),

@@ -19,6 +19,7 @@ from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.sealing import opened
 from cgk_tasks.runs.visibility import may_see
+from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
 SQL = statements("why")
@@ -26,8 +27,8 @@ SQL = statements("why")
 GateCode = Literal[
     "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
     "no_listener", "no_job", "waits_for_worker", "broker_down", "after_a_crash", "not_dispatched", "in_queue",
-    "running", "worker_silent", "waits_for_children", "being_cancelled", "being_released", "in_lane",
-    "closed",
+    "running", "worker_silent", "waits_for_children", "workflow_waits", "being_cancelled", "being_released",
+    "in_lane", "closed",
 ]  # fmt: skip
 
 _COUNT_TO = 10_000
@@ -105,10 +106,20 @@ def _lane(facts: Row) -> Row:
 
 def _scheduled(facts: Row) -> Iterator[Gate]:
     yield from _paused(facts)
-    if facts["run_at"] > facts["now"]:
+    if facts["deferral"] is not None and facts["run_at"] > facts["now"]:
+        yield _waiting(facts, decode(facts["deferral"]))
+    elif facts["run_at"] > facts["now"]:
         yield Gate("not_due", f"It is not due until {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
     else:
         yield from _dispatch(facts)
+
+
+def _waiting(facts: Row, deferral: Mapping[str, str]) -> Gate:
+    """A workflow. The names of its steps are the application's, so they may quote the payload."""
+    reason = Redaction(facts["event"], decode(facts["payload"])).text(deferral["reason"])
+    until = facts["run_at"] if facts["run_at"] < LATEST else None
+    when = f", until {_when(until, facts['now'])} at most" if until is not None else ""
+    return Gate("workflow_waits", f"Its workflow waits for {reason}{when}.", until=until)
 
 
 def _retrying(facts: Row) -> Iterator[Gate]:

@@ -28,7 +28,7 @@ TRANSITIONS: Mapping[State, tuple[State, ...]] = {
     "scheduled": ("pending", "held", "cancelled", "expired"),
     "pending": ("running", "held", "cancelled", "expired"),
     "held": ("pending", "scheduled", "running", "cancelled", "expired"),
-    "running": ("completed", "failed", "cancelled", "unhandled", "retrying", "pending", "held"),
+    "running": ("completed", "failed", "cancelled", "unhandled", "retrying", "pending", "held", "scheduled"),
     "retrying": ("pending", "held", "cancelled", "expired"),
 }
 """What a run goes on to from each open state, as the statements in sql/ do it. Nothing leaves a closed one."""
@@ -55,6 +55,11 @@ _EXTERNAL_IDS = uuid.UUID("6f1d3f3e-6d2a-4d0c-9a0e-5f3f5a1c7e21")
 def new_run_id() -> str:
     """A UUIDv7: ids sort by the time they were made, so new runs land on the same index pages."""
     return str(uuid_utils.uuid7())
+
+
+def first_run_id(moment: datetime) -> str:
+    """The least id that a run can have which is made at this moment."""
+    return str(uuid.UUID(int=int(moment.timestamp() * 1000) << 80))
 
 
 def run_id_of(task_id: str) -> str:

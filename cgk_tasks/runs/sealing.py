@@ -1,10 +1,10 @@
 """The one door for what is kept of a run's content: from text to the bytes in the tables, and back.
 
-Payloads, results, errors, cursors, canvas, log lines, the parts of chords and the payloads of tenants' schedules are
-stored in columns whose names begin with `sealed_`, each row with the id of the key that its bytes are sealed with
-(`key_id`). Today that is NULL, and the bytes are the text as UTF-8. Nothing else reads or writes these columns: SQL
-moves the bytes and never looks into them. What the database must know of a run's content (to search, to list, to
-group) has a plain column of its own.
+Payloads, results, errors, cursors, canvas, log lines, steps, mail, the parts of chords and the payloads of tenants'
+schedules are stored in columns whose names begin with `sealed_`, each row with the id of the key that its bytes are
+sealed with (`key_id`). Today that is NULL, and the bytes are the text as UTF-8. Nothing else reads or writes these
+columns: SQL moves the bytes and never looks into them. What the database must know of a run's content (to search, to
+list, to group) has a plain column of its own.
 
 A row keeps its key for as long as it is there: what is added to it later is sealed with the same one.
 """
@@ -18,7 +18,8 @@ from typing import Any, Literal, cast, overload
 from cgk_tasks.errors import StoreError
 
 Kind = Literal[
-    "payload", "result", "error", "cursor", "canvas", "deferral", "log_lines", "group_result", "group_error"
+    "payload", "result", "error", "cursor", "canvas", "deferral", "log_lines", "group_result", "group_error",
+    "step_result", "step_error", "mail",
 ]  # fmt: skip
 """What the text is. It belongs to the bytes, so that those of one kind cannot be passed off as those of another."""
 

@@ -39,7 +39,7 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes,
                                    revision)
 VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(pid_namespace)s, %(process_started)s, %(clock_offset)s, %(executes)s,
-        '0017')
+        '0018')
 ON CONFLICT (id) DO UPDATE
    SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds,
        executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END
@@ -121,6 +121,14 @@ DELETE FROM cgk.discarded_runs WHERE closed_at < now() - make_interval(days => %
 -- name: partitions
 SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
  WHERE i.inhparent = to_regclass(%(table)s) ORDER BY 1;
+
+-- name: is_there
+SELECT to_regclass(%(table)s) IS NOT NULL AS yes;
+
+-- name: has_runs_between
+-- Whether a run is on record, open or closed, whose id is among these.
+SELECT EXISTS (SELECT FROM cgk.runs WHERE id >= %(begin)s::uuid AND id < %(end)s::uuid)
+    OR EXISTS (SELECT FROM cgk.run_history WHERE id >= %(begin)s::uuid AND id < %(end)s::uuid) AS yes;
 
 -- name: run_times
 SELECT event, mean_seconds FROM cgk.run_times;

@@ -385,6 +385,41 @@ UPDATE cgk.runs r
    AND r.cancel_requested_at IS NULL
 RETURNING r.id::text;
 
+-- name: suspend
+-- running → scheduled: a workflow waits, and no worker holds its run. It is due when the first of its waits is over, if one
+-- has an end. deferral: what it waits for. A run that has begun does not expire any more. Deaths count within a leg: in a
+-- year a run may well meet some. A cancelled one is not suspended.
+UPDATE cgk.runs
+   SET state = 'scheduled',
+       run_at = (SELECT min(coalesce(until, now() + make_interval(secs => delay_seconds), 'infinity'))
+                   FROM unnest(%(until)b::timestamptz[], %(delay_seconds)b::float8[]) AS wait (until, delay_seconds)),
+       job = coalesce(%(job)s, job), sealed_deferral = %(sealed_deferral)s, expires_at = NULL,
+       deaths = 0, worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
+ WHERE {{owned}} AND cancel_requested_at IS NULL
+RETURNING id::text;
+
+-- fragment: wake(reason)
+-- scheduled, retrying → pending or held: what a workflow waits for has come. A step of it that is tried again later waits
+-- on. publishes: whether the caller does, after its commit.
+UPDATE cgk.runs r
+   SET state = CASE WHEN t.status = 'suspended' OR q.queue IS NOT NULL THEN 'held' ELSE 'pending' END, run_at = now(),
+       handed_over_at = CASE WHEN %(publishes)s THEN clock_timestamp() END, hand_overs = %(publishes)s::int
+  FROM cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
+       LEFT JOIN cgk.paused_queues q ON q.queue = waiting.queue
+ WHERE r.id = %(id)s::uuid AND waiting.id = r.id AND r.state IN ('scheduled', 'retrying') AND EXISTS ({reason})
+RETURNING {{dispatched}}
+
+-- name: wake_for_mail
+-- Whoever brings mail has locked the run before.
+{{wake(SELECT FROM cgk.steps s
+        WHERE s.run_id = r.id AND s.state = 'waiting' AND %(name)s::text = ANY(s.awaits))}};
+
+-- name: wake_at_once
+-- Of a run that has just been left: its mail came before. In the transaction of `suspend` or `release`, after it: so it
+-- sees the mail of everybody who had locked the run before, and all others see that the run waits.
+{{wake(SELECT FROM cgk.mail m
+        WHERE m.run_id = r.id AND m.taken_at IS NULL AND m.name = ANY(%(names)s::text[]))}};
+
 -- name: runs_to_reclaim
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
 -- last two. begun_once: whether its job has begun and must not run twice. Before the last step of an upgrade there is no

@@ -131,6 +131,8 @@ def logged(attempt: Attempt, call_next: Next) -> Any:
         log.error("run_failed", seconds=seconds, code=outcome.error_code, error=error, exc_info=traceback)
     elif outcome.kind == "snooze":
         log.info("run_snoozed", seconds=seconds, delay_seconds=outcome.delay_seconds)
+    elif outcome.kind == "suspended":
+        log.info("run_suspended", seconds=seconds)
     elif outcome.kind == "interrupted":
         log.info("run_interrupted", seconds=seconds, reason="The worker stops. The run goes on elsewhere.")
     else:

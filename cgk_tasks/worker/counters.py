@@ -16,7 +16,7 @@ from typing import Final
 
 from billiard.process import current_process
 
-ATTEMPT_OUTCOMES: Final = ("completed", "retry", "snooze", "failed", "cancelled", "interrupted")
+ATTEMPT_OUTCOMES: Final = ("completed", "retry", "snooze", "suspended", "failed", "cancelled", "interrupted")
 ENDS: Final = ("completed", "failed", "cancelled", "expired", "unhandled")
 COUNTERS: Final = ("packets", "packet_runs", "deaths", "workers_lost", "connections")
 """The last one is a level, not a count: open connections to PostgreSQL."""

@@ -18,6 +18,7 @@ from cgk_tasks.broker.envelope import Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
+from cgk_tasks.flow import awaited_events
 from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
 from cgk_tasks.runs import ends, partitions
 from cgk_tasks.runs.ends import Closed
@@ -85,11 +86,13 @@ class Dispatcher:
             with autocommit() as connection:
                 execute(connection, release)
             handed += self._dispatch_lost()
+            awaited_events.sweep(dispatch)
             if get_settings().tenants_query:
                 sync_in_background(get_settings().tenants_refresh_seconds)
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
             partitions.run_housekeeping()
+            awaited_events.sweep(dispatch, minutes=get_settings().mail_days * 24 * 60)
         return handed
 
     def _dispatch(self, statement: str, values: dict[str, Any] | None = None) -> int:

@@ -43,6 +43,8 @@ from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 from cgk_tasks.worker.recorder import Follow, Recorder
+from cgk_tasks.worker.steps import RunSteps
+from cgk_tasks.workflows.events import is_awaited_alone
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -234,6 +236,8 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
     if not jobs:
         _without_job(run, recorder)
         return None
+    if jobs[0].is_builtin and is_awaited_alone(jobs) and _is_held(run, recorder):
+        return None
     if len(jobs) > 1:
         recorder.fan_out(run, jobs)
         return None
@@ -254,6 +258,7 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
         scheduled_for=run.scheduled_for,
         cursor=cursor,
         save_cursor=partial(recorder.save_cursor, run),
+        step_record=RunSteps(run),
     )
     return attempt(task, run, jobs[0], ctx, recorder)
 
@@ -272,10 +277,11 @@ def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: 
     count_attempt(run, outcome, made.seconds)
     if run_log.lines is not None or run_log.left_out:
         # By the record's own number: an attempt whose process died has one too, and may have left lines.
-        recorder.keep_log(run_log, is_last=outcome.kind not in {"retry", "snooze", "interrupted"} and run.attempt == 1)
+        goes_on = outcome.kind in {"retry", "snooze", "suspended", "interrupted"}
+        recorder.keep_log(run_log, is_last=not goes_on and run.attempt == 1)
     if outcome.kind in {"retry", "snooze"}:
         return RunsAgain(outcome.exception)
-    return None if outcome.kind in {"completed", "interrupted"} else outcome.exception
+    return None if outcome.kind in {"completed", "suspended", "interrupted"} else outcome.exception
 
 
 def _close_failed(run: Claimed, job_id: str | None, exc: Exception, recorder: Recorder) -> Exception:
@@ -287,11 +293,18 @@ def _close_failed(run: Claimed, job_id: str | None, exc: Exception, recorder: Re
 
 def _without_job(run: Claimed, recorder: Recorder) -> None:
     """A run that this worker has no job for: another one of its queue takes it, or nobody does."""
-    if not recorder.hold_for_another_worker(run):
+    if not _is_held(run, recorder):
         _close_unhandled(run, recorder)
-    elif EXECUTORS.current().is_to_be_said(run):
+
+
+def _is_held(run: Claimed, recorder: Recorder) -> bool:
+    """Whether another worker has a job for the run, and it waits for that one."""
+    if not recorder.hold_for_another_worker(run):
+        return False
+    if EXECUTORS.current().is_to_be_said(run):
         hint = "Another worker of this queue takes it. Let all of them name the module of its job in CGK_JOB_MODULES."
         log.warning("run_held_for_another_worker", _event=run.event, run=run.id, queue=run.queue, hint=hint)
+    return True
 
 
 def _close_unhandled(run: Claimed, recorder: Recorder) -> None:

@@ -11,9 +11,9 @@ import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StoreError
+from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StaleAttemptError
 from cgk_tasks.flow.accept import publish, unit_of_work
-from cgk_tasks.runs import ends, log_writing, logs, store, tracing
+from cgk_tasks.runs import ends, log_writing, logs, mails, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
@@ -26,6 +26,8 @@ from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.limited import schedule_held
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
+from cgk_tasks.worker.suspending import memos_of, put_back_with, suspend
+from cgk_tasks.workflows.define import Workflow
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.registry import Job
@@ -41,10 +43,6 @@ _MOST_NOT_RECORDED = 3
 
 _MIGRATION_SECONDS = 30.0
 """A run that needs a migration is looked at again after so long."""
-
-
-class LostRunError(StoreError):
-    """The run was taken from this attempt while it ran: what it wrote with ctx.db is rolled back."""
 
 
 class _RefusedError(Exception):
@@ -133,7 +131,7 @@ class Recorder:
             with unit_of_work(connection) as unit:
                 closed = self._finish_with_writes(connection, _completed(run, attempt, outcome), flush=not later)
                 if not closed:
-                    raise LostRunError("This attempt no longer owns its run; what it wrote was rolled back.")
+                    raise StaleAttemptError("This attempt no longer owns its run; what it wrote was rolled back.")
                 self._follow.run(run, outcome)
                 self._follow.closed(closed)
             accepted.extend(unit.accepted)
@@ -158,6 +156,9 @@ class Recorder:
         if outcome.kind == "failed":
             self.close_failed(run, attempt.job.id, outcome)
             return outcome
+        if outcome.kind == "suspended" and outcome.suspension is not None:
+            suspended = suspend(run, attempt.job.id, outcome.suspension, self._patience)
+            return outcome if suspended else self._not_ours(run, attempt, outcome)
         return self._go_on_later(run, attempt, outcome)
 
     def _refused(self, attempt: Attempt, exc: BaseException) -> Outcome:
@@ -189,7 +190,7 @@ class Recorder:
 
         def save(connection: postgres.AnyConnection) -> None:
             if not store.save_cursor(connection, self._worker_id, run, text):
-                raise LostRunError(
+                raise StaleAttemptError(
                     "This attempt no longer owns its run; what it wrote since the last checkpoint is lost."
                 )
 
@@ -271,7 +272,9 @@ class Recorder:
         elif outcome.kind in {"cancelled", "interrupted"}:
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = replace(back, state="pending", refund=1)
-        return outcome if self._put_back([back]) else self._not_ours(run, attempt, outcome)
+        memos = memos_of(attempt, outcome)
+        put_back = put_back_with(run, back, memos, self._patience) if memos else bool(self._put_back([back]))
+        return outcome if put_back else self._not_ours(run, attempt, outcome)
 
     def _not_ours(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         """The record did not let the run go on: it was cancelled, or it is not this attempt's as things stand.
@@ -345,10 +348,14 @@ class Recorder:
             )
             for job in jobs
         ]  # fmt: skip
+        workflows = [child.id for child, job in zip(children, jobs, strict=True) if isinstance(job.handler, Workflow)]
 
         def write() -> bool:
             with postgres.transaction() as connection:
-                return store.fan_out(connection, self._worker_id, parent, children)
+                made = store.fan_out(connection, self._worker_id, parent, children)
+                if made and workflows:
+                    mails.hand_down(connection, parent.id, workflows)
+                return made
 
         if postgres.retry_while_unavailable(write, self._patience):
             publish(children)

@@ -33,6 +33,7 @@ from cgk_tasks.worker.missing_tables import MissingTables
 from cgk_tasks.worker.process_state import OverLimit
 from cgk_tasks.worker.processes import is_alive, paused, pid_namespace, started_at
 from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
+from cgk_tasks.workflows.awaiting import note_awaited_events
 
 SQL, TRANSITIONS, CLOCK = statements("dispatch"), statements("transitions"), statements("doctor")
 ADMISSION = statements("admission")
@@ -198,6 +199,7 @@ class Supervisor(threading.Thread):
             if has_lanes:
                 values = {"id": self._id, "processes": self._pool.processes()}
                 execute(connection, ADMISSION["note_processes"], values)
+        note_awaited_events()
         self._was_present = True
         self._waiting.heard_of(told["waited_for"])
 

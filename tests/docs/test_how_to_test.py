@@ -7,6 +7,7 @@ import sys
 from tests.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs/how-to/test-your-jobs.md"
+TUTORIAL = ROOT / "docs/tutorials/workflows.md"
 
 # What the page takes for granted: the job that writes, from the tutorial, and its table.
 RECORD_ORDER = """
@@ -34,6 +35,8 @@ def test_the_examples_of_the_page_pass(tmp_path):
     (tmp_path / "shop/__init__.py").touch()
     (tmp_path / "shop/jobs.py").write_text(job + RECORD_ORDER)
     (tmp_path / "conftest.py").write_text(conftest)
+    workflow = next(block.text for block in blocks(TUTORIAL, "python") if block.saved_as == "onboarding.py")
+    (tmp_path / "onboarding.py").write_text(workflow)
     for number, text in enumerate(tests):
         (tmp_path / f"test_{number}.py").write_text(text)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOB", "PYTEST"))}

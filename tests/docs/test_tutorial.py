@@ -19,10 +19,15 @@ from tests.support.waiting import Patience, wait_exit, wait_until
 
 FIRST = ROOT / "docs/tutorials/first-job.md"
 SCHEDULES = ROOT / "docs/tutorials/schedules.md"
+WORKFLOWS = ROOT / "docs/tutorials/workflows.md"
 FOREGROUND = "cgk-tasks dev"
 
 # The page says that one has to wait.
-PATIENT = {"cgk-tasks runs list --event cron.minuteReport": 100.0}
+PATIENT = {
+    "cgk-tasks runs list --event cron.minuteReport": 100.0,
+    "cgk-tasks why ID": 30.0,
+    "cgk-tasks runs list --event creator.applied": 30.0,
+}
 
 _RUN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -104,7 +109,10 @@ def test_the_first_tutorial_works_as_written(terminals):
 
 
 @pytest.mark.timeout(900)
-def test_the_tutorial_on_schedules_works_as_written_where_the_first_one_ended(terminals):
+@pytest.mark.parametrize(
+    "page", [pytest.param(SCHEDULES, id="schedules"), pytest.param(WORKFLOWS, id="workflows", marks=pytest.mark.slow)]
+)
+def test_a_tutorial_works_as_written_where_the_first_one_ended(terminals, page):
     begun = list(blocks(FIRST, "python", "console"))
     (terminals.folder / "shop.py").write_text(next(block.text for block in begun if block.saved_as == "shop.py"))
     (terminals.folder / ".env.local").write_text("CGK_JOB_MODULES=shop\nCGK_TENANT_SETUP=shop:create_tables\n")
@@ -113,7 +121,7 @@ def test_the_tutorial_on_schedules_works_as_written_where_the_first_one_ended(te
         terminals.run(f"cgk-tasks tenants add {tenant}")
     assert terminals.interrupt_foreground() == 0
 
-    assert follow(terminals, SCHEDULES) > 5
+    assert follow(terminals, page) > 5
     assert terminals.interrupt_foreground() == 0
     assert "Traceback" not in terminals.shown_in_foreground
 

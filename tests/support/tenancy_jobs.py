@@ -16,12 +16,11 @@ from cgk_tasks import (
     tenant_context,
     tenant_storage_path,
 )
-from cgk_tasks.errors import IdempotencyConflictError, TenantError
+from cgk_tasks.errors import IdempotencyConflictError, StaleAttemptError, TenantError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import tenant_session
 from cgk_tasks.tenancy.context import find_current_tenant
-from cgk_tasks.worker.recorder import LostRunError
 
 ONCE = RetryConfig(max_attempts=1)
 
@@ -91,7 +90,7 @@ def _catch_a_lost_checkpoint(ctx):
         connection.execute("UPDATE cgk.runs SET attempt = attempt + 1 WHERE id = %s", (ctx.run_id,))
     try:
         ctx.checkpoint("here")
-    except LostRunError:
+    except StaleAttemptError:
         seen = rows(ctx.db, "SELECT current_setting('cgk.tenant_id', true), current_schema()::text")
     with transaction() as connection:
         connection.execute("UPDATE cgk.runs SET attempt = attempt - 1 WHERE id = %s", (ctx.run_id,))

@@ -4,19 +4,20 @@ import cgk_tasks
 from cgk_tasks import catalog, errors, events, testing
 
 PACKAGE = """
-    AtOnce Celery CgkTasksError Classification EVENT_CATEGORIES Health JobClient JobContext JobEvent JobPayload
-    JobProvider PermanentError RetryConfig RetryLater RunHandle RunStatus SCHEDULES Schedule SendItem SendOptions
-    SentItem
-    Settings TOTAL_EVENT_COUNT Tenant TenantEvent TenantSchedule Throttle TransientError WaitResult acancel_job
-    acancel_run active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job
-    asend_jobs asend_jobs_in_chunks atrigger_and_wait cancel_job cancel_run classify_error compose_middleware
-    create_app create_job_client create_job_handler create_permanent_error create_rate_limiter
-    create_retryable_error create_schedule current_tenant define_cron_job define_job delete_schedule
-    generate_idempotency_key get_job_client get_job_status get_run get_schedule get_settings idempotency_key
-    late_schedules list_schedules override_schedule parse_idempotency_key pause_schedule platform_context
-    replay_run reset_job_client reset_schedule resume_schedule retry_job schedule_job send_job send_jobs
-    send_jobs_in_chunks set_job_client tenant_cache tenant_context tenant_session tenant_storage_path
-    trigger_and_wait update_schedule validate_tenant_id with_error_classification with_idempotency with_logging
+    AsyncWorkflowContext AtOnce Celery CgkTasksError Classification EVENT_CATEGORIES Health JobClient
+    JobContext JobEvent JobPayload JobProvider PermanentError Reconciled RetryConfig RetryLater RunHandle
+    RunStatus SCHEDULES Schedule SendItem SendOptions SentItem Settings TOTAL_EVENT_COUNT Tenant
+    TenantEvent TenantSchedule Throttle TransientError WaitResult WorkflowContext acancel_job acancel_run
+    active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job asend_jobs
+    asend_jobs_in_chunks asignal_run atrigger_and_wait cancel_job cancel_run classify_error
+    compose_middleware create_app create_job_client create_job_handler create_permanent_error
+    create_rate_limiter create_retryable_error create_schedule current_tenant define_cron_job define_job
+    define_workflow delete_schedule generate_idempotency_key get_job_client get_job_status get_run
+    get_schedule get_settings idempotency_key late_schedules list_schedules override_schedule
+    parse_idempotency_key pause_schedule platform_context replay_run reset_job_client reset_schedule
+    resume_schedule retry_job schedule_job send_job send_jobs send_jobs_in_chunks set_job_client
+    signal_run tenant_cache tenant_context tenant_session tenant_storage_path trigger_and_wait
+    update_schedule validate_tenant_id with_error_classification with_idempotency with_logging
     with_rate_limit with_tenant_context with_timeout with_timing
 """
 EVENTS = """
@@ -28,10 +29,10 @@ ERRORS = """
     AddressRefusedError BrokerError CgkTasksError ChunkRefusedError ConfigurationError EmbeddedError
     IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobLostError JobTimeoutError LimitReached
     OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
-    ResultTooLargeError RetryLater
-    RunCancelledError RunError RunFailedError RunLostError RunStateError SecretUnreadableError SendError StoreError
-    TenantContextError TenantError TenantMissingError TransientError UnknownEndpointError UnknownEventError
-    UnknownRunError UnknownScheduleError UnknownTenantError WaitTimeoutError as_seconds create_permanent_error
+    ResultTooLargeError RetryLater RunCancelledError RunError RunFailedError RunLostError RunStateError
+    SecretUnreadableError SendError StaleAttemptError StepFailedError StoreError TenantContextError TenantError
+    TenantMissingError TransientError UnknownEndpointError UnknownEventError UnknownRunError UnknownScheduleError
+    UnknownTenantError WaitTimeoutError WorkflowChangedError as_seconds create_permanent_error
     create_retryable_error wait_seconds
 """
 
@@ -64,5 +65,5 @@ def test_the_helpers_for_tests_are_these():
 
 def test_every_sync_function_about_runs_has_an_asyncio_twin():
     sync = ["send_job", "send_jobs", "send_jobs_in_chunks", "schedule_job", "trigger_and_wait"]
-    sync += ["get_run", "cancel_run", "replay_run", "get_job_status", "cancel_job", "retry_job"]
+    sync += ["get_run", "cancel_run", "replay_run", "signal_run", "get_job_status", "cancel_job", "retry_job"]
     assert [name for name in sync if f"a{name}" not in cgk_tasks.__all__] == []

@@ -1,0 +1,98 @@
+"""Mail for runs on record: what has come for a run, and is not taken yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cgk_tasks.runs.models import Dispatch, new_run_id
+from cgk_tasks.runs.sealing import open_sealed, seal
+from cgk_tasks.runs.steps import Fence
+from cgk_tasks.sql.postgres import AnyConnection, Row, execute, fetch, statements
+
+SQL, TRANSITIONS = statements("mail"), statements("transitions")
+
+
+class Mail(NamedTuple):
+    """payload: JSON text."""
+
+    id: str
+    payload: str
+
+
+class Delivery(NamedTuple):
+    """What became of mail. is_new: its key was not used before. woken: the run, if it waited for it and may go on."""
+
+    is_new: bool
+    woken: Dispatch | None = None
+
+
+def oldest(connection: AnyConnection, run: Fence, name: str) -> Mail | None:
+    """The oldest mail of the name that is not taken, locked."""
+    rows = fetch(connection, SQL["oldest_mail"], {"id": run.id, "name": name})
+    if not rows:
+        return None
+    payload = open_sealed(run.tenant_id, "mail", rows[0]["sealed_payload"], rows[0]["key_id"])
+    return Mail(rows[0]["id"], payload or "null")
+
+
+def take(connection: AnyConnection, run: Fence, mail: Mail) -> None:
+    execute(connection, SQL["take_mail"], {"id": run.id, "mail_id": mail.id})
+
+
+def lock_run(connection: AnyConnection, run_id: str) -> Row | None:
+    """An open run's tenant and key; the row is locked until the transaction ends. None for a run that is not open, and
+    for one that has child runs.
+    """
+    rows = fetch(connection, SQL["lock_run"], {"id": run_id})
+    return rows[0] if rows else None
+
+
+def lock_children(connection: AnyConnection, run_id: str) -> dict[str, Row]:
+    """The open child runs of a run, as `lock_run` has them."""
+    return {row["id"]: row for row in fetch(connection, SQL["lock_children"], {"id": run_id})}
+
+
+def hand_down(connection: AnyConnection, run_id: str, children: Sequence[str]) -> None:
+    """Give these runs the mail that came for their parent, in the transaction that makes them."""
+    execute(connection, SQL["hand_down_mail"], {"id": run_id, "children": list(children)})
+
+
+def deliver(
+    connection: AnyConnection, run_id: str, run: Row, name: str, payload: str, key: str | None, *, publishes: bool
+) -> Delivery:
+    """Keep mail for a run that `lock_run` has locked, and wake the run if it waits for it.
+
+    publishes: whether the caller publishes a woken run after the commit; else the dispatcher does.
+    """
+    values = {
+        "id": run_id, "mail_id": new_run_id(), "name": name, "key": key, "tenant_id": run["tenant_id"],
+        "key_id": run["key_id"], "sealed_payload": seal(run["tenant_id"], "mail", payload, run["key_id"]),
+    }  # fmt: skip
+    if not fetch(connection, SQL["insert_mail"], values):
+        return Delivery(is_new=False)
+    woken = fetch(
+        connection, TRANSITIONS["wake_for_mail"], {"id": run_id, "name": name, "publishes": publishes}
+    )  # fmt: skip
+    return Delivery(True, _dispatch(woken))
+
+
+def wake_at_once(connection: AnyConnection, run_id: str, names: Sequence[str]) -> Dispatch | None:
+    """Of a run that was suspended in this transaction: wake it if mail of one of the names is there."""
+    values = {"id": run_id, "names": list(names), "publishes": True}
+    return _dispatch(fetch(connection, TRANSITIONS["wake_at_once"], values))
+
+
+def _dispatch(rows: Sequence[Row]) -> Dispatch | None:
+    """A run that was woken and is not held."""
+    return next(
+        (
+            Dispatch(
+                row["id"], row["tenant_id"], row["event"], row["queue"], row["priority"], alone=row["deaths"] > 0,
+                dispatched_at=row["handed_over_at"],
+            )
+            for row in rows
+            if row["state"] == "pending"
+        ),
+        None,
+    )  # fmt: skip

@@ -1,0 +1,234 @@
+"""The context of a workflow that is a coroutine: the same methods, awaited."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.sql.clock import known_now
+from cgk_tasks.workflows.async_way import AsyncWay
+from cgk_tasks.workflows.context import E, P_co, RunOfWorkflow, aware, new_uuid
+from cgk_tasks.workflows.doing import Doing
+from cgk_tasks.workflows.effects import Reconciled
+from cgk_tasks.workflows.events import event_of, key_of, name_of
+from cgk_tasks.workflows.leg import Leg, sleep_seconds
+from cgk_tasks.workflows.names import UNNAMED, check_name
+from cgk_tasks.workflows.results import result_type
+from cgk_tasks.workflows.scope import refuse_in_step
+from cgk_tasks.workflows.sources import First, Source, checked, first_of, mails_and_timers
+
+if TYPE_CHECKING:
+    from cgk_tasks.jobs.context import JobContext
+    from cgk_tasks.jobs.retry import RetryConfig
+    from cgk_tasks.runs.steps import Memo
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class AsyncWorkflowContext(RunOfWorkflow[P_co]):
+    """A workflow's run, as its coroutine sees it: the methods of `WorkflowContext`, awaited.
+
+        @define_workflow("onboard", event="customer.created")
+        async def onboard(wf: AsyncWorkflowContext[CustomerCreated]) -> None:
+            crm, shop = await asyncio.gather(wf.step("crm", fetch_crm), wf.step("shop", fetch_shop))
+            await wf.sleep("trial", timedelta(days=14))
+
+    A step's function may be a coroutine, or a plain function, which then runs in a thread. What is awaited outside of
+    steps may be cut off when the leg ends.
+    """
+
+    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int, way: AsyncWay) -> None:
+        super().__init__(ctx, leg, version)
+        self._way = way
+        self._doing = Doing(leg, ctx.run_id, ctx.tenant, way)
+
+    @overload
+    async def step(
+        self,
+        name: str,
+        function: Callable[[*Ts], Awaitable[T]],
+        /,
+        *args: *Ts,
+        retry: RetryConfig | None = None,
+    ) -> T: ...
+    @overload
+    async def step(
+        self, name: str, function: Callable[[*Ts], T], /, *args: *Ts, retry: RetryConfig | None = None
+    ) -> T: ...
+    async def step(
+        self, name: str, function: Callable[[*Ts], Any], /, *args: *Ts, retry: RetryConfig | None = None
+    ) -> Any:
+        """Call the function once, or await it, and keep what it returns. As `WorkflowContext.step`."""
+        check_name(name)
+        return await self._step(name, function, args, retry)
+
+    async def _step(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...] = (), retry: RetryConfig | None = None
+    ) -> Any:
+        self._go_on(name)
+        with self._leg.call(name, "step") as call:
+            kind = result_type(function)
+            return await self._ended(await self._doing.step(call, kind, function, args, retry), kind)
+
+    @overload
+    async def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], Awaitable[T]],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], Awaitable[T | Reconciled]] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> T: ...
+    @overload
+    async def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], T],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], T | Reconciled] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> T: ...
+    async def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], Any],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], Any] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> Any:
+        """A step for what must not happen twice elsewhere. As `WorkflowContext.effect`."""
+        check_name(name)
+        self._go_on(name)
+        with self._leg.call(name, "effect") as call:
+            kind = result_type(function)
+            return await self._ended(await self._doing.effect(call, kind, function, args, reconcile, retry), kind)
+
+    async def sleep(self, name: str, duration: float | timedelta) -> None:
+        """Go on after so many seconds, or a timedelta; until then the run holds no worker."""
+        await self._sleep(name, sleep_seconds(name, duration))
+
+    async def sleep_until(self, name: str, moment: datetime) -> None:
+        """Go on at a time, which must have a time zone."""
+        await self._sleep(name, aware(name, moment))
+
+    async def _sleep(self, name: str, until: datetime | float) -> None:
+        check_name(name)
+        self._go_on(name)
+        with self._leg.call(name, "sleep") as call:
+            if not self._leg.is_slept(call, until):
+                await self._way.wait()
+
+    # timeout: of the wait, over all legs, and not of the call
+    @overload
+    async def wait_for_signal(
+        self,
+        name: str,
+        /,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> Any: ...
+    @overload
+    async def wait_for_signal(
+        self,
+        name: str,
+        kind: type[T],
+        /,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> T | None: ...
+    async def wait_for_signal(
+        self,
+        name: str,
+        kind: Any = Any,
+        /,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> Any:
+        """Go on when somebody has called `signal_run` with this name. As `WorkflowContext.wait_for_signal`."""
+        check_name(name)
+        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "signal") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._leg.taken, call, name, seconds, f"signal {name}")
+            return await self._ended(memo, kind)
+
+    @overload
+    async def wait_for_event(
+        self,
+        event: type[E],
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> E | None: ...
+    @overload
+    async def wait_for_event(
+        self,
+        event: str,
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> Any: ...
+    async def wait_for_event(
+        self,
+        event: str | type[TenantEvent],
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+    ) -> Any:
+        """Go on when the event is sent for this tenant. As `WorkflowContext.wait_for_event`."""
+        name = name_of(event)
+        mail = key_of(self._leg.waits_for, name, field, match).mail
+        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "event") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._leg.taken, call, mail, seconds, f"event {name}")
+            if memo is None:
+                await self._way.wait()
+            return event_of(memo)
+
+    async def wait_any(self, name: str, /, **sources: Source) -> First:
+        """Go on when the first of several has come, and say which. As `WorkflowContext.wait_any`."""
+        wanted = checked(name, sources)
+        self._go_on(name)
+        with self._leg.call(name, "any") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._leg.first, call, *mails_and_timers(wanted))
+            if memo is None:
+                await self._way.wait()
+            return first_of(memo, wanted)
+
+    async def now(self) -> datetime:
+        """The time, as the leg has it that asks first."""
+        moment: datetime = await self._step(UNNAMED["now"], known_now)
+        return moment
+
+    async def uuid(self) -> uuid.UUID:
+        """A random UUID, the same in all legs."""
+        made: uuid.UUID = await self._step(UNNAMED["uuid"], new_uuid)
+        return made
+
+    async def _ended(self, memo: Memo | None, kind: Any) -> Any:
+        """What a step gives that is over; else the leg ends."""
+        if memo is None:
+            await self._way.wait()
+        return self._value(memo, kind)
+
+    def _go_on(self, name: str) -> None:
+        refuse_in_step(name)
+        self._leg.check_goes_on()
+        self._way.note_task()

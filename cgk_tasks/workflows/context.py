@@ -1,0 +1,327 @@
+"""What a workflow's function is given: its event, its tenant, and the steps and waits that it asks for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
+
+from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.sql.clock import known_now
+from cgk_tasks.workflows.doing import Doing, PlainWay, finish
+from cgk_tasks.workflows.effects import Reconciled
+from cgk_tasks.workflows.events import event_of, key_of, name_of
+from cgk_tasks.workflows.leg import Leg, sleep_seconds
+from cgk_tasks.workflows.names import UNNAMED, check_name
+from cgk_tasks.workflows.parallel import in_threads
+from cgk_tasks.workflows.results import decoded, result_type
+from cgk_tasks.workflows.scope import refuse_in_step, session_of_step
+from cgk_tasks.workflows.sources import (
+    EventSource,
+    First,
+    SignalSource,
+    Source,
+    TimerSource,
+    checked,
+    first_of,
+    mails_and_timers,
+    signal_source,
+    timer_source,
+)
+from cgk_tasks.workflows.suspension import WorkflowSuspended
+
+if TYPE_CHECKING:
+    import structlog
+    from sqlalchemy.orm import Session
+
+    from cgk_tasks.jobs.context import JobContext
+    from cgk_tasks.jobs.retry import RetryConfig
+    from cgk_tasks.runs.steps import Memo
+    from cgk_tasks.tenancy.models import Tenant
+
+E = TypeVar("E", bound=TenantEvent)
+P_co = TypeVar("P_co", covariant=True)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class RunOfWorkflow(Generic[P_co]):
+    """What both kinds of contexts say of the run."""
+
+    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int) -> None:
+        self._ctx = ctx
+        self._leg = leg
+        self._version = version
+
+    @property
+    def payload(self) -> P_co:
+        """The event that began the run."""
+        return self._ctx.payload
+
+    @property
+    def run_id(self) -> str:
+        return self._ctx.run_id
+
+    @property
+    def tenant(self) -> Tenant:
+        return self._ctx.tenant
+
+    @property
+    def tenant_id(self) -> str:
+        return self._ctx.tenant.id
+
+    @property
+    def version(self) -> int:
+        """The version of the workflow that the run began with."""
+        return self._version
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether there are steps on record that the function has not come to yet."""
+        return self._leg.is_replaying
+
+    @property
+    def logger(self) -> structlog.stdlib.BoundLogger:
+        """A logger whose lines carry tenant, event, run and attempt. Outside of steps each leg writes them again."""
+        return self._ctx.logger
+
+    @property
+    def db(self) -> Session:
+        """The tenant's database session, in a step alone. Do not commit it: it commits with the step's memo, so that
+        what the step wrote is there exactly once. Raises ConfigurationError, UnknownTenantError.
+        """
+        return session_of_step(self._ctx.has_database)
+
+    def signal(self, name: str, kind: Any = Any) -> SignalSource:
+        """For `wait_any`: a signal, whose payload is read as `kind`."""
+        return signal_source(name, kind)
+
+    def event(self, event: str | type[TenantEvent], *, match: object, field: str | None = None) -> EventSource:
+        """For `wait_any`: an event, as `wait_for_event` waits for it."""
+        name = name_of(event)
+        return EventSource(name, key_of(self._leg.waits_for, name, field, match).mail)
+
+    def timer(self, duration: float | timedelta) -> TimerSource:
+        """For `wait_any`: a time, counted from the moment when the wait begins."""
+        return timer_source(duration)
+
+    def _value(self, memo: Memo, kind: Any) -> Any:
+        if memo.state == "failed":
+            raise self._leg.error_of(memo)
+        return None if memo.state == "timed_out" else decoded(memo.result or "null", kind, memo.name)
+
+
+class WorkflowContext(RunOfWorkflow[P_co]):
+    """A workflow's run, as its function sees it.
+
+        @define_workflow("onboard", event="customer.created")
+        def onboard(wf: WorkflowContext[CustomerCreated]) -> str:
+            account = wf.step("create-account", create_account, wf.payload.email)
+            wf.sleep("trial", timedelta(days=14))
+            wf.step("remind", send_reminder, account)
+            return account
+
+    The function runs from the top at each leg, and steps that are on record give what they gave before. So whatever is
+    not the same each time (reads, times, random numbers, other systems) belongs into a step.
+    """
+
+    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int) -> None:
+        super().__init__(ctx, leg, version)
+        self._doing = Doing(leg, ctx.run_id, ctx.tenant, PlainWay())
+
+    def step(self, name: str, function: Callable[[*Ts], T], /, *args: *Ts, retry: RetryConfig | None = None) -> T:
+        """Call the function once, and keep what it returns; in later legs return that, without a call.
+
+        name: unlike those of all other steps, or the n-th call is the n-th step of the name. The result is JSON of at
+        most CGK_MAX_RESULT_BYTES, read as the type that the function is annotated with. An error is tried again by
+        `retry` or the workflow's own policy, without holding the worker. Raises StepFailedError when there is no
+        further attempt.
+        """
+        check_name(name)
+        return self._step(name, function, args, retry)
+
+    def _step(
+        self, name: str, function: Callable[..., T], args: tuple[Any, ...] = (), retry: RetryConfig | None = None
+    ) -> T:
+        self._go_on(name)
+        with self._leg.call(name, "step") as call:
+            kind = result_type(function)
+            value: T = self._ended(finish(self._doing.step(call, kind, function, args, retry)), kind)
+            return value
+
+    def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], T],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], T | Reconciled] | None = None,
+        retry: RetryConfig | None = None,
+    ) -> T:
+        """A step for what must not happen twice elsewhere, such as a payment.
+
+            wf.effect("charge", charge_card, account, reconcile=find_charge)
+
+        The function is given a key first, the same in all attempts, for the other side to know the effect by. That it
+        begins is on record before it is called. If it is not known whether it happened (its worker died, or an error
+        that does not say), a later leg calls `reconcile` with the key: it returns the result, or Reconciled.NOT_DONE,
+        and then the effect is done again, or Reconciled.UNKNOWN. Then, and without `reconcile`, the run waits for a
+        signal with the effect's name: {"outcome": "done", "result": ...}, {"outcome": "again"} or
+        {"outcome": "failed"}. TransientError, RetryLater and errors that no retry cures say that it did not happen.
+        """
+        check_name(name)
+        self._go_on(name)
+        with self._leg.call(name, "effect") as call:
+            kind = result_type(function)
+            done = finish(self._doing.effect(call, kind, function, args, reconcile, retry))
+            value: T = self._ended(done, kind)
+            return value
+
+    def _ended(self, memo: Memo | None, kind: Any) -> Any:
+        """What a step gives that is over; else the leg ends."""
+        if memo is None:
+            raise self._leg.suspended()
+        return self._value(memo, kind)
+
+    def sleep(self, name: str, duration: float | timedelta) -> None:
+        """Go on after so many seconds, or a timedelta; until then the run holds no worker."""
+        self._sleep(name, sleep_seconds(name, duration))
+
+    def sleep_until(self, name: str, moment: datetime) -> None:
+        """Go on at a time, which must have a time zone."""
+        self._sleep(name, aware(name, moment))
+
+    def _sleep(self, name: str, until: datetime | float) -> None:
+        check_name(name)
+        self._go_on(name)
+        with self._leg.call(name, "sleep") as call:
+            if not self._leg.is_slept(call, until):
+                self._leg.check_all_asked()
+                raise self._leg.suspended()
+
+    @overload
+    def wait_for_signal(self, name: str, /, *, timeout: float | timedelta | None = None) -> Any: ...
+    @overload
+    def wait_for_signal(self, name: str, kind: type[T], /, *, timeout: float | timedelta | None = None) -> T | None: ...
+    def wait_for_signal(self, name: str, kind: Any = Any, /, *, timeout: float | timedelta | None = None) -> Any:
+        """Go on when somebody has called `signal_run` with this name, and return what was sent, read as `kind`.
+
+        One that came before the wait counts. Each is taken once, the oldest first. None if it did not come in time.
+        """
+        check_name(name)
+        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "signal") as call:
+            memo = self._leg.taken(call, name, seconds, f"signal {name}")
+            if memo is None:
+                self._leg.check_all_asked()
+            return self._ended(memo, kind)
+
+    @overload
+    def wait_for_event(
+        self,
+        event: type[E],
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> E | None: ...
+    @overload
+    def wait_for_event(
+        self, event: str, /, *, match: object, field: str | None = None, timeout: float | timedelta | None = None
+    ) -> Any: ...
+    def wait_for_event(
+        self,
+        event: str | type[TenantEvent],
+        /,
+        *,
+        match: object,
+        field: str | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Any:
+        """Go on when the event is sent for this tenant with a field that is `match`, and return it.
+
+            paid = wf.wait_for_event(OrderPaid, match=order_id, timeout=timedelta(days=7))
+
+        The definition names the event and the field: `waits_for=[("order.paid", "orderId")]`; of several fields `field`
+        says which. One that was sent since the run was made counts, for CGK_MAIL_DAYS. None if it did not come in time.
+        """
+        name = name_of(event)
+        mail = key_of(self._leg.waits_for, name, field, match).mail
+        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "event") as call:
+            memo = self._leg.taken(call, mail, seconds, f"event {name}")
+            if memo is None:
+                self._leg.check_all_asked()
+                raise self._leg.suspended()
+            return event_of(memo)
+
+    def wait_any(self, name: str, /, **sources: Source) -> First:
+        """Go on when the first of several has come, and say which.
+
+            answer = wf.wait_any("answer", yes=wf.signal("approve", Approval), late=wf.timer(timedelta(days=3)))
+            if answer.name == "late":
+                wf.step("remind", send_reminder)
+
+        What has come already goes before a time that is over, in the order in which they are named. The others are not
+        taken: their mail is kept for later waits.
+        """
+        wanted = checked(name, sources)
+        self._go_on(name)
+        with self._leg.call(name, "any") as call:
+            memo = self._leg.first(call, *mails_and_timers(wanted))
+            if memo is None:
+                self._leg.check_all_asked()
+                raise self._leg.suspended()
+            return first_of(memo, wanted)
+
+    def parallel(self, name: str, /, **functions: Callable[[], Any]) -> tuple[Any, ...]:
+        """Several steps at the same time, in threads of this process; their results in the order of their names.
+
+            crm, shop = wf.parallel("fetch", crm=fetch_crm, shop=fetch_shop)
+
+        Each is a step of its own, called `name.crm` and the like, and is tried again by itself. Raises StepFailedError
+        of one that has failed, when all have ended.
+        """
+        check_name(name)
+        self._go_on(name)
+        calls = [partial(self._parallel, f"{name}.{key}", function) for key, function in functions.items()]
+        try:
+            return tuple(in_threads(calls))
+        except WorkflowSuspended:
+            raise self._leg.suspended() from None  # of all of them
+
+    def _parallel(self, name: str, function: Callable[[], Any]) -> Any:
+        with self._leg.call(name, "step") as call:
+            kind = result_type(function)
+            return self._ended(finish(self._doing.step(call, kind, function, (), None)), kind)
+
+    def now(self) -> datetime:
+        """The time, as the leg has it that asks first."""
+        return self._step(UNNAMED["now"], known_now)
+
+    def uuid(self) -> uuid.UUID:
+        """A random UUID, the same in all legs."""
+        return self._step(UNNAMED["uuid"], new_uuid)
+
+    def _go_on(self, name: str) -> None:
+        refuse_in_step(name)
+        self._leg.check_goes_on()
+
+
+def new_uuid() -> uuid.UUID:
+    return uuid.uuid4()
+
+
+def aware(name: str, moment: datetime) -> datetime:
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise ConfigurationError(
+            f"{name!r} cannot end at {moment!r}.",
+            hint="Give an aware datetime, for instance wf.now() + timedelta(days=1).",
+        )
+    return moment
