@@ -171,6 +171,7 @@ def _pool(worker: WorkController) -> Pool:
         has_killed=_killed.__contains__,
         looked_after=_killed.looked_after,
         over_limit=process_state.shared().over_limit,
+        is_over_limit=process_state.shared().is_over_limit,
         kill=lambda pids: _kill(worker, pids),
         on_timed_out=on_timed_out,
         on_closed=on_closed,

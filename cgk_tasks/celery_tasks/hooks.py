@@ -12,7 +12,6 @@ from celery.exceptions import Reject, Retry
 
 from cgk_tasks.celery_tasks.limits import has_limits, limits_of_event, limits_of_function
 from cgk_tasks.celery_tasks.request import request_of
-from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.outcome import Outcome
@@ -23,20 +22,24 @@ log = structlog.get_logger("cgk_tasks.runs")
 class TaskHooks:
     """Of one attempt of a run. calls_hooks: whether the task may have hooks of its own; an event's has none."""
 
-    __slots__ = ("_calls_hooks", "_run", "_task")
+    __slots__ = ("_calls_hooks", "_is_listened_to", "_run", "_task")
 
     def __init__(self, task: Task[Any, Any], run: Claimed, *, calls_hooks: bool) -> None:
         self._task, self._run, self._calls_hooks = task, run, calls_hooks
+        self._is_listened_to = calls_hooks or _is_listened_to()
 
     def begin(self, attempt: Attempt) -> None:
         """Make `task.request` speak of this run while its job runs, find its time limits, and send `task_prerun`."""
         task = self._task
-        args, kwargs = attempt.ctx.payload if self._calls_hooks else ((), _fields_for_receivers(attempt.ctx.payload))
-        context = request_of(self._run, args, kwargs, str(task.name))
-        rejected = self._calls_hooks and attempt.ctx.payload.is_redelivered
-        if self._calls_hooks and attempt.ctx.payload.ignore_result is not None:
-            context.ignore_result = attempt.ctx.payload.ignore_result
-        context.travelled_with(task.request, is_redelivered=rejected or self._run.deaths > 0)
+        payload = attempt.ctx.payload
+        if self._calls_hooks:
+            args, kwargs = payload
+        else:  # an event's fields as what its task was called with: nobody else than receivers of signals asks for them
+            args, kwargs = (), payload.model_dump() if self._is_listened_to else {}
+        is_redelivered = self._run.deaths > 0 or (self._calls_hooks and payload.is_redelivered)
+        context = request_of(self._run, args, kwargs, str(task.name), task.request, is_redelivered=is_redelivered)
+        if self._calls_hooks and payload.ignore_result is not None:
+            context.ignore_result = payload.ignore_result
         if self._run.sealed_canvas is not None or (self._calls_hooks and has_limits(task)):  # else nobody says any
             attempt.limits = (
                 limits_of_function(task, context) if self._calls_hooks else limits_of_event(attempt.job, context)
@@ -52,7 +55,7 @@ class TaskHooks:
         """Call the task's hooks and Celery's signals for how the run ended. Their errors are logged: the record
         stands.
         """
-        if not self._calls_hooks and not _is_listened_to():
+        if not self._is_listened_to:
             return
         task = self._task
         request: Any = task.request
@@ -89,21 +92,17 @@ class TaskHooks:
                 )
 
 
-_AT_THE_END = (
-    signals.task_success, signals.task_failure, signals.task_retry, signals.task_revoked, signals.task_postrun
+_OF_ATTEMPTS = (
+    signals.task_prerun, signals.task_success, signals.task_failure, signals.task_retry, signals.task_revoked,
+    signals.task_postrun,
 )  # fmt: skip
 
 
 def _is_listened_to() -> bool:
-    for one in _AT_THE_END:  # noqa: SIM110 - twice for each run, and `any` takes several times as long
+    for one in _OF_ATTEMPTS:  # noqa: SIM110 - for each run, and `any` takes several times as long
         if one.receivers:
             return True
     return False
-
-
-def _fields_for_receivers(event: TenantEvent) -> dict[str, Any]:
-    """An event's fields as what its task was called with; nobody else than receivers of signals asks for them."""
-    return event.model_dump() if signals.task_prerun.receivers or _is_listened_to() else {}
 
 
 def _celery_state(outcome: Outcome) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from celery import Task
 
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.jobs.registry import Job, hard_limit_seconds
+from cgk_tasks.jobs.registry import Job
 from cgk_tasks.jobs.time_limit import Limits
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def limits_of_event(job: Job, request: Any) -> Limits | None:
     if not hard and not soft:
         return None
     _show(request, hard, soft)
-    soft = soft or job.timeout_seconds
-    return Limits(float(soft), float(hard or hard_limit_seconds(soft)))
+    own = replace(job, timeout=float(soft)).limits if soft else job.limits
+    return Limits(own.soft, float(hard or own.hard))
 
 
 def _show(request: Any, hard: float | None, soft: float | None) -> None:

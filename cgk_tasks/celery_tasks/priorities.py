@@ -13,6 +13,7 @@ from typing import Any, Final
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import is_redis
 from cgk_tasks.errors import InvalidOptionError
+from cgk_tasks.runtime import Part
 
 _LARGEST: Final = 255
 _REDIS: Final = (5, 5, 5, 3, 3, 2, 1, 1, 1, 0)
@@ -51,5 +52,12 @@ def _table(redis: Sequence[int], rabbitmq: Sequence[int]) -> Sequence[int]:
 
 def broker_is_redis() -> bool:
     """Whether this process sends through Redis, or has no broker."""
-    url = get_settings().broker_url
-    return url is None or is_redis(get_settings().broker)
+    return _IS_REDIS.current()
+
+
+def _is_redis() -> bool:
+    settings = get_settings()
+    return settings.broker_url is None or is_redis(settings.broker)
+
+
+_IS_REDIS = Part(_is_redis, survives_fork=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, cast
 
 from celery.app.task import Context
@@ -21,38 +22,73 @@ _NO_WAIT = timedelta(milliseconds=10)
 
 
 class RunRequest(Context):
-    """What is the same for nearly all runs is said once, here."""
+    """What is the same for nearly all runs is said once, here, and what few tasks ask for is made when they do."""
+
+    __slots__ = ("_is_redelivered", "_message", "_run")
 
     called_directly = False
     timelimit = (None, None)
     utc = True
 
-    def __init__(self, **known: Any) -> None:
+    def __init__(self, run: Claimed, message: Context | None, *, is_redelivered: bool, **known: Any) -> None:
+        self._run, self._message, self._is_redelivered = run, message, is_redelivered
         self.__dict__.update(known)
 
-    @property
+    @cached_property
     def argsrepr(self) -> str:
         """The arguments as text, shortened."""
         return str(saferepr(self.args or (), _LONGEST_TEXT))
 
-    @property
+    @cached_property
     def kwargsrepr(self) -> str:
         """As `argsrepr`."""
         return str(saferepr(self.kwargs or {}, _LONGEST_TEXT))
 
-    def travelled_with(self, message: Context, *, is_redelivered: bool) -> None:
-        """What the message says that brought the run to this worker: it may have brought others too. is_redelivered:
-        what the record knows of that, whatever brought it now.
-        """
-        self.hostname = message.hostname
-        self.properties = {**(message.properties or {}), "correlation_id": self.id, "reply_to": None}
-        redelivered = is_redelivered or (message.delivery_info or {}).get("redelivered")
-        self.delivery_info = {**(self.delivery_info or {}), "redelivered": redelivered}
+    @cached_property
+    def hostname(self) -> str | None:  # type: ignore[override]
+        return None if self._message is None else self._message.hostname
+
+    @cached_property
+    def properties(self) -> dict[str, Any] | None:  # type: ignore[override] # an assignment replaces it
+        if self._message is None:
+            return None
+        return {**(self._message.properties or {}), "correlation_id": self.id, "reply_to": None}
+
+    @cached_property
+    def delivery_info(self) -> dict[str, Any]:  # type: ignore[override]
+        said = {
+            "exchange": "",
+            "routing_key": self._run.queue,
+            "priority": celery_priority(self._run.priority),
+            "is_eager": False,
+        }
+        if self._message is not None:
+            said["redelivered"] = self._is_redelivered or (self._message.delivery_info or {}).get("redelivered")
+        return said
+
+    def __repr__(self) -> str:
+        lazy = {name: getattr(self, name) for name in ("hostname", "properties", "delivery_info")}
+        return f"<Context: {vars(self) | lazy}>"
 
 
-def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], name: str) -> RunRequest:
-    """The request of a run of the task called `name`."""
+def request_of(
+    run: Claimed,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    name: str,
+    message: Context | None = None,
+    *,
+    is_redelivered: bool = False,
+) -> RunRequest:
+    """The request of a run of the task called `name`.
+
+    message: the request of the message that brought the run to this worker, others perhaps with it. is_redelivered:
+    what the record knows of that, whatever brought it now.
+    """
     request = RunRequest(
+        run,
+        message,
+        is_redelivered=is_redelivered,
         id=run.id,
         correlation_id=run.id,
         task=name,
@@ -62,12 +98,6 @@ def request_of(run: Claimed, args: Sequence[Any], kwargs: Mapping[str, Any], nam
         root_id=run.id,
         headers={},
         stamps={},
-        delivery_info={
-            "exchange": "",
-            "routing_key": run.queue,
-            "priority": celery_priority(run.priority),
-            "is_eager": False,
-        },
     )
     if run.run_at - run.created_at > _NO_WAIT:
         vars(request)["eta"] = run.run_at.isoformat()

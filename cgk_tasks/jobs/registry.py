@@ -19,6 +19,7 @@ from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.jobs.time_limit import Limits
 from cgk_tasks.jobs.types import Handler, Middleware
 from cgk_tasks.runs.job_events import Route
 from cgk_tasks.runs.models import is_priority, is_queue_name
@@ -61,8 +62,11 @@ class Job:
     """Whether a run is executed again after an attempt whose worker or process was lost."""
 
     @property
-    def timeout_seconds(self) -> float:
-        return self.timeout if self.timeout is not None else get_settings().default_timeout_seconds
+    def limits(self) -> Limits:
+        """The time limits of an attempt: the soft one, and the hard one after which a job is ended that ignores it."""
+        settings = get_settings()
+        soft = self.timeout if self.timeout is not None else settings.default_timeout_seconds
+        return Limits(soft, soft + settings.hard_timeout_grace_seconds if soft else 0.0)
 
 
 _jobs: dict[str, Job] = {}
@@ -276,11 +280,6 @@ def are_limits_declared() -> bool:
 
 def find_job(job_id: str) -> Job | None:
     return _jobs.get(job_id)
-
-
-def hard_limit_seconds(soft: float) -> float:
-    """After this time a job is ended that ignores a soft limit of `soft` seconds; 0 for none."""
-    return soft + get_settings().hard_timeout_grace_seconds if soft else 0.0
 
 
 def all_jobs() -> list[Job]:

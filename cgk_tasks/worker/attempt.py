@@ -29,7 +29,6 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.event_loop import run_coroutine
-from cgk_tasks.jobs.registry import hard_limit_seconds
 from cgk_tasks.jobs.time_limit import Limits, deadline
 from cgk_tasks.runs.codec import encode_result, run_without_result
 from cgk_tasks.runs.models import new_run_id
@@ -178,12 +177,8 @@ def classified(attempt: Attempt, call_next: Next) -> Any:
 
 
 def limited(attempt: Attempt, call_next: Next) -> Any:
-    run_id, limits = attempt.ctx.run_id, attempt.limits
-    if limits is None:
-        soft = attempt.job.timeout_seconds
-        hard = hard_limit_seconds(soft)
-    else:
-        soft, hard = limits
+    run_id = attempt.ctx.run_id
+    soft, hard = attempt.job.limits if attempt.limits is None else attempt.limits
     # Nobody could end a thread, or a process that is the whole worker: there the hard limit is raised in the job too.
     state = process_state.known()
     watched = state.limit(run_id, hard) if hard and state is not None else 0

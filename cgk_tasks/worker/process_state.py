@@ -26,6 +26,7 @@ _HEAD = struct.Struct("=qdi")  # the process's pid; since when it works on a mes
 _RUN = struct.Struct("=16si")  # a run's id and the attempt that was claimed
 _LIMIT = struct.Struct("=dd16s")  # when the hard limit of the run that is on passes (monotonic), or 0; seconds; the run
 _UNTIL = struct.Struct("=d")
+_NAMED = -1.0  # in place of a time: the limit has passed, and the main process was told
 _STOPPING, _GRACE_OVER = 1, 2
 _STAGE_AT = _LIMIT_AT = _HEAD.size
 _RUNS_AT = _LIMIT_AT + _LIMIT.size
@@ -48,6 +49,8 @@ class OverLimit:
     id: str
     pid: int
     seconds: float
+    slot: int
+    """Of its process."""
 
 
 def is_pool_child() -> bool:
@@ -122,7 +125,10 @@ class ProcessState:
         _UNTIL.pack_into(self._memory, at, 0.0)
 
     def over_limit(self) -> list[OverLimit]:
-        """The runs of children that have worked on them longer than their hard limit allows; each is named once."""
+        """The runs of children that have worked on them longer than their hard limit allows; each is named once.
+
+        A run may end while its limit passes: ask `is_over_limit` again once its process can do no more.
+        """
         found, now = [], time.monotonic()
         for slot in range(1, _SLOTS):
             at = slot * _SLOT_BYTES
@@ -131,9 +137,14 @@ class ProcessState:
                 break  # slots are taken in order, when a child starts
             until, seconds, run_id = _LIMIT.unpack_from(self._memory, at + _LIMIT_AT)
             if since and 0.0 < until <= now:
-                _UNTIL.pack_into(self._memory, at + _LIMIT_AT, 0.0)
-                found.append(OverLimit(str(uuid.UUID(bytes=run_id)), pid, seconds))
+                _UNTIL.pack_into(self._memory, at + _LIMIT_AT, _NAMED)
+                found.append(OverLimit(str(uuid.UUID(bytes=run_id)), pid, seconds, slot))
         return found
+
+    def is_over_limit(self, run: OverLimit) -> bool:
+        """Whether the child that was named for this run still works on it."""
+        until, _seconds, run_id = _LIMIT.unpack_from(self._memory, run.slot * _SLOT_BYTES + _LIMIT_AT)
+        return bool(until == _NAMED and run_id == uuid.UUID(run.id).bytes)
 
     def end(self) -> None:
         self._threads.pop(threading.get_ident(), None)

@@ -1,9 +1,13 @@
-"""Whether a process still lives, as far as this machine can tell."""
+"""Other processes: whether one still lives, as far as this machine can tell; and one that is stopped for a moment."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +32,21 @@ def is_gone(pid: int, started: int) -> bool:
         return True
     now = started_at(pid)
     return now is not None and now != started
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """The process does nothing inside the block, unless it is a second and more before the system stops it."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    give_up = time.monotonic() + 1
+    while (fields := _stat(pid)) is not None and fields[0] in {"R", "S", "D"} and time.monotonic() < give_up:
+        time.sleep(0.001)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def started_at(pid: int) -> int | None:

@@ -31,7 +31,7 @@ from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
 from cgk_tasks.worker.process_state import OverLimit
-from cgk_tasks.worker.processes import is_alive, pid_namespace, started_at
+from cgk_tasks.worker.processes import is_alive, paused, pid_namespace, started_at
 from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
 
 SQL, TRANSITIONS, CLOCK = statements("dispatch"), statements("transitions"), statements("doctor")
@@ -82,6 +82,8 @@ class Pool:
     """Called when the runs of all dead children are reclaimed."""
     over_limit: Callable[[], Collection[OverLimit]]
     """The runs that have been on for longer than their hard time limit; each is named once."""
+    is_over_limit: Callable[[OverLimit], bool]
+    """Whether one that was named is still on."""
     kill: Callable[[Collection[int]], None]
     """Kill the children with these pids."""
     on_timed_out: Callable[[str, float], None]
@@ -216,11 +218,13 @@ class Supervisor(threading.Thread):
 
         What PostgreSQL does not take now, it gets later.
         """
-        if found := self._pool.over_limit():
-            self._pool.kill([run.pid for run in found])
-            self._timed_out.extend(found)
-            for run in found:
-                log.error("run_over_its_hard_limit", run=run.id, seconds=run.seconds)
+        for run in self._pool.over_limit():
+            with paused(run.pid):  # else it could end this run and begin another one between the look and the kill
+                if not self._pool.is_over_limit(run):
+                    continue
+                self._pool.kill([run.pid])
+            self._timed_out.append(run)
+            log.error("run_over_its_hard_limit", run=run.id, seconds=run.seconds)
         while self._timed_out:
             run = self._timed_out.popleft()
             try:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from tests.celery_suite import smoke
 from tests.celery_suite.sides import PROCESSES, Result, run, run_again
 from tests.celery_suite.source import source_distribution
 
@@ -31,6 +32,8 @@ class Comparison:
         lines += ["not applicable:", *(f"{number:>6}  {reason}" for reason, number in reasons.most_common()), ""]
         neither = sum(result.outcome in {"failed", "skipped", "fails as expected"} for result in self.plain.values())
         lines += [f"{neither:>6}  fail or are skipped on plain Celery with Redis too, and are not compared", ""]
+        lines += ["smoke tests that need containers, and ours with their scenarios:"]
+        lines += [f"  {tests}\n      {', '.join(ours)}" for tests, ours in smoke.ELSEWHERE.items()] + [""]
         if self.worse:
             lines += [f"pass on plain Celery, and not on ours ({len(self.worse)}):", listed(self.worse)]
         return "\n".join(lines)

@@ -1,8 +1,6 @@
 """In place of t/integration/conftest.py: Celery's own fixtures with our app and a worker process of ours."""
 
 import os
-import subprocess
-import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -13,7 +11,7 @@ from celery.utils.nodenames import anon_nodename
 from t.integration import celery_conftest
 
 from cgk_tasks.tenancy import tenant_context
-from tests.support.waiting import wait_until
+from tests.celery_suite.worker_process import WorkerProcess
 
 # The fixtures, and what the tests import from it.
 globals().update({name: value for name, value in vars(celery_conftest).items() if not name.startswith("__")})
@@ -40,21 +38,13 @@ def celery_app(celery_session_app):
 def celery_session_worker(celery_session_app):
     """One process in its pool, as the worker of Celery's own fixture has."""
     log = Path(os.environ["CELERY_SUITE_RESULTS"]).with_suffix(f".{os.environ['PYTEST_XDIST_WORKER']}.log")
-    command = [
-        sys.executable, "-m", "celery", "-A", "tests.celery_suite.application", "worker", "-c", "1",
-        "-n", anon_nodename(), "--without-gossip", "--without-mingle",
-    ]  # fmt: skip
-    with log.open("ab") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+    options = ["-c", "1", "-n", anon_nodename(), "--without-gossip", "--without-mingle"]
+    process = WorkerProcess("tests.celery_suite.application", options, log)
     try:
-        wait_until(lambda: "ready." in log.read_text(errors="replace"), 60, "worker ready")
+        process.wait_ready()
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        process.end()
 
 
 @pytest.fixture(autouse=True)

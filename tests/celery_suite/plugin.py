@@ -15,8 +15,7 @@ from tests.celery_suite.passing import seconds_of
 
 _results = Path(os.environ["CELERY_SUITE_RESULTS"])
 _process = os.environ.get("PYTEST_XDIST_WORKER", "")
-if _process:
-    os.environ.update(json.loads(os.environ["CELERY_SUITE_PLACES"])[int(_process.removeprefix("gw"))])
+os.environ.update(json.loads(os.environ["CELERY_SUITE_PLACES"])[int(_process.removeprefix("gw") or 0)])
 
 
 def _write(**line: object) -> None:
@@ -26,15 +25,14 @@ def _write(**line: object) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    reasons = {item.nodeid: reason_of(item.nodeid) for item in items}
-    left_out = {test: reason for test, reason in reasons.items() if reason is not None}
+    left_out = {item: reason for item in items if (reason := reason_of(item.nodeid)) is not None}
     if _process == "gw0":
-        for test, reason in left_out.items():
-            _write(test=test, outcome="not applicable", detail=reason)
-    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
-    items[:] = sorted(
-        (item for item in items if item.nodeid not in left_out), key=lambda item: -seconds_of(item.nodeid)
-    )
+        for item, reason in left_out.items():
+            _write(test=item.nodeid, outcome="not applicable", detail=reason)
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+    if os.environ["CELERY_SUITE_PART"] == "integration":
+        items.sort(key=lambda item: -seconds_of(item.nodeid))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

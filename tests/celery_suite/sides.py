@@ -7,15 +7,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pytest
 import redis
 
 from cgk_tasks import embedded
 from cgk_tasks.embedded import Services
+from tests.celery_suite import smoke
 from tests.celery_suite.source import extract_tests
 from tests.conftest import copied_database
 
@@ -45,41 +48,69 @@ def run(
     """The results of the tests on a side.
 
     selected: arguments of pytest, in place of all tests. processes: how many run them, each with a Redis, a database
-    and a worker of its own. database: a PostgreSQL that runs, and the name of a migrated database in it with the tenant
-    acme.
+    and a worker of its own; one of several is for the smoke tests, which start workers with settings of their own.
+    database: a PostgreSQL that runs, and the name of a migrated database in it with the tenant acme.
     """
+    with ExitStack() as servers:
+        if side == "ours" and database is None:
+            database = servers.enter_context(_migrated())
+        parts: dict[str, Sequence[str]] = {
+            "integration": [*selected, *(f"t/integration/test_{name}.py" for name in TESTS)],
+            "smoke": [*selected, *(f"t/smoke/tests/{name}.py" for name in smoke.TESTS)],
+        }
+        if any("t/" in one for one in selected):
+            parts = {
+                part: [one for one in selected if f"t/{part}/" in one or "t/" not in one]
+                for part in parts
+                if any(f"t/{part}/" in one for one in selected)
+            }
+        with ThreadPoolExecutor(len(parts)) as pool:
+            running = [
+                pool.submit(_run, side, part, chosen, max(1, processes - 1) if part == "integration" else 1, database)
+                for part, chosen in parts.items()
+            ]
+            return {name: result for one in running for name, result in one.result().items()}
+
+
+def _run(
+    side: Side, part: str, chosen: Sequence[str], processes: int, database: tuple[Services, str] | None
+) -> dict[str, Result]:
     with tempfile.TemporaryDirectory(prefix="celery-suite-") as name, ExitStack() as servers:
         folder = Path(name)
         extract_tests(folder)
+        _put_in_place(folder / "t" / "smoke" / "conftest.py", "smoke_conftest.py")
         if side == "ours":
-            integration = folder / "t" / "integration"
-            (integration / "conftest.py").rename(integration / "celery_conftest.py")
-            shutil.copy(Path(__file__).parent / "our_conftest.py", integration / "conftest.py")
+            _put_in_place(folder / "t" / "integration" / "conftest.py", "our_conftest.py")
         places = servers.enter_context(_running(side, processes, database))
-        results = folder / f"{side}.jsonl"
+        results = folder / f"{side}-{part}.jsonl"
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("CGK_", "PYTEST_"))},
             "PYTHONPATH": f"{folder}:{ROOT}",
             "CELERY_SUITE_RESULTS": str(results),
+            "CELERY_SUITE_SIDE": side,
+            "CELERY_SUITE_PART": part,
             "CELERY_SUITE_PLACES": json.dumps(places),
         }
-        files = [f"t/integration/test_{name}.py" for name in TESTS]
         command = [
             sys.executable, "-m", "pytest", "-q", "--tb=short", "--timeout", "300", "-o", "addopts=",
             "--continue-on-collection-errors", "-p", "no:cacheprovider", "-p", "no:randomly",
             "-n", str(processes), "--dist", "load", "--maxschedchunk", "1",
             "-p", "celery.contrib.pytest", "-p", "tests.celery_suite.plugin",
-            *selected, *(() if any("t/" in one for one in selected) else files),
+            *chosen,
         ]  # fmt: skip
         log = results.with_suffix(".log")
         with log.open("wb") as file:
-            subprocess.run(command, cwd=folder, env=environment, check=False, stdout=file, stderr=file)
+            done = subprocess.run(command, cwd=folder, env=environment, check=False, stdout=file, stderr=file)
         if kept := os.environ.get("CELERY_SUITE_LOGS"):
             Path(kept).mkdir(exist_ok=True)
-            for file in folder.glob(f"{side}*.*"):
+            for file in folder.glob(f"{side}-*.*"):
                 shutil.copy(file, kept)
+        if done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED:
+            return {}
         if not results.exists():
-            raise RuntimeError(f"pytest ran no test of the side {side}:\n{log.read_text(errors='replace')[-4000:]}")
+            raise RuntimeError(
+                f"pytest ran none of the {part} tests on the side {side}:\n{log.read_text(errors='replace')[-4000:]}"
+            )
         return _read(results)
 
 
@@ -101,6 +132,12 @@ def _read(results: Path) -> dict[str, Result]:
     return found
 
 
+def _put_in_place(celerys: Path, ours: str) -> None:
+    """Have our conftest, which imports from Celery's."""
+    celerys.rename(celerys.with_name("celery_conftest.py"))
+    shutil.copy(Path(__file__).parent / ours, celerys)
+
+
 @contextmanager
 def _running(side: Side, processes: int, database: tuple[Services, str] | None) -> Iterator[list[dict[str, str]]]:
     """The environments of the processes, while their servers run: a Redis each, and one PostgreSQL for all."""
@@ -111,7 +148,8 @@ def _running(side: Side, processes: int, database: tuple[Services, str] | None) 
             for url in urls
         ]
         if side == "ours":
-            postgres, template = database or servers.enter_context(_migrated())
+            assert database is not None
+            postgres, template = database
             for place, url in zip(places, urls, strict=True):
                 place.update(_of_postgres(copied_database(postgres, template), postgres), CGK_BROKER_URL=url)
         yield places

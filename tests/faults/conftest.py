@@ -15,7 +15,7 @@ from cgk_tasks.sql.postgres import autocommit, close_pools, fetch
 from cgk_tasks.tenancy import registry
 from tests.conftest import QUICK, prepare_database
 from tests.faults.journal import Journal
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Proxy, postgres_proxy
 from tests.support.nodes import Broker, Postgres, ServerContainer, WorkerNode
 from tests.support.rabbitmq import RabbitServer, find_rabbitmq
 from tests.support.workers import Worker
@@ -198,9 +198,8 @@ def postgres(celery_setup: CeleryTestSetup) -> Postgres:
 @pytest.fixture
 def proxy(services: embedded.Services) -> Iterator[Proxy]:
     """Between `far_worker` and PostgreSQL."""
-    proxy = Proxy(services.database_url)
-    yield proxy
-    proxy.close()
+    with postgres_proxy(services.database_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from cgk_tasks.errors import StoreError
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.faults.conftest import broker_name, broker_node, environment, queue, services  # noqa: F401 - fixtures
 from tests.faults.journal import Journal, once, rows_written, wait_completed
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import postgres_proxy
 from tests.soak import faults
 from tests.soak.faults import System
 from tests.support.nodes import kill_group
@@ -92,7 +92,6 @@ def sender(journal: Journal) -> Sender:
 
 @pytest.fixture
 def system(services: embedded.Services, queue: str, sender: Sender) -> Iterator[System]:  # noqa: F811 - the fixtures
-    proxy = Proxy(services.database_url)
     started: list[Worker] = []
 
     def start_worker(number: int) -> Worker:
@@ -100,12 +99,12 @@ def system(services: embedded.Services, queue: str, sender: Sender) -> Iterator[
         started.append(Worker(["tests.faults.jobs"], **far).wait_ready(60))
         return started[-1]
 
-    workers = [start_worker(0), start_worker(1)]
-    yield System(services, workers, proxy, queue, start_worker, sender._ended)
-    for worker in started:
-        kill_group(worker.pid)
-        worker.process.wait()
-    proxy.close()
+    with postgres_proxy(services.database_url) as proxy:
+        workers = [start_worker(0), start_worker(1)]
+        yield System(services, workers, proxy, queue, start_worker, sender._ended)
+        for worker in started:
+            kill_group(worker.pid)
+            worker.process.wait()
 
 
 @pytest.mark.parametrize(
