@@ -68,7 +68,7 @@ def limits_of_event(job: Job, request: Any) -> Limits | None:
     if not hard and not soft:
         return None
     _show(request, hard, soft)
-    own = replace(job, timeout=float(soft)).limits if soft else job.limits
+    own = replace(job, timeout=float(soft)).time_limits if soft else job.time_limits
     return Limits(own.soft, float(hard or own.hard))
 
 

@@ -121,7 +121,7 @@ def _jobs(event: str) -> list[dict[str, Any]]:
             "id": job.id,
             "handler": f"{job.handler.__module__}.{getattr(job.handler, '__qualname__', repr(job.handler))}",
             "max_attempts": job.retry.max_attempts,
-            "timeout_seconds": job.limits.soft,
+            "timeout_seconds": job.time_limits.soft,
         }
         for job in jobs_for(event)
     ]

@@ -62,7 +62,7 @@ class Job:
     """Whether a run is executed again after an attempt whose worker or process was lost."""
 
     @property
-    def limits(self) -> Limits:
+    def time_limits(self) -> Limits:
         """The time limits of an attempt: the soft one, and the hard one after which a job is ended that ignores it."""
         settings = get_settings()
         soft = self.timeout if self.timeout is not None else settings.default_timeout_seconds

@@ -178,7 +178,7 @@ def classified(attempt: Attempt, call_next: Next) -> Any:
 
 def limited(attempt: Attempt, call_next: Next) -> Any:
     run_id = attempt.ctx.run_id
-    soft, hard = attempt.job.limits if attempt.limits is None else attempt.limits
+    soft, hard = attempt.job.time_limits if attempt.limits is None else attempt.limits
     # Nobody could end a thread, or a process that is the whole worker: there the hard limit is raised in the job too.
     state = process_state.known()
     watched = state.limit(run_id, hard) if hard and state is not None else 0
