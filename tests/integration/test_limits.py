@@ -1,6 +1,7 @@
 """Limits of jobs, with real workers: never exceeded, in order, and nothing is lost by whoever is killed."""
 
 import os
+import time
 import uuid
 from collections import Counter
 
@@ -168,6 +169,8 @@ def worker_of_an_earlier_release():
     with transaction() as connection:
         connection.execute("DELETE FROM cgk.workers WHERE id = %s", [worker_id])
         connection.execute("DELETE FROM cgk.presence WHERE worker_id = %s", [worker_id])
+    until = time.monotonic() + 2.5  # a process trusts for two seconds what it knows of the others
+    wait_until(lambda: time.monotonic() > until)
 
 
 def test_held_runs_are_left_to_redis_while_a_worker_of_an_earlier_release_lives(
