@@ -24,8 +24,11 @@ from cgk_tasks.sql.sqlalchemy_engine import engine
 SQL = statements("content")
 
 SCHEMA: Final = "cgk"
-LOCK_TIMEOUT_SECONDS: Final = 1.0
-"""A migration that waits for its lock on a table makes all sends and claims wait behind it: no longer than this."""
+LOCK_TIMEOUT_SECONDS: Final = 0.4
+"""A migration that waits for its lock on a table makes all sends and claims wait behind it: no longer than this. Less
+than half of PostgreSQL's deadlock_timeout: of a migration and a run that wait for each other the migration gives way,
+although it waits for two tables.
+"""
 
 _PAUSE_SECONDS = 2.0
 _PATIENCE_SECONDS = 600.0
@@ -49,7 +52,7 @@ FINISHED: Final = "0014"
 def migrate(revision: str = "head", report: Report | None = None) -> str:
     """Bring the schema `cgk` to `revision`; safe to repeat, when several processes start at once, and while runs flow.
 
-    Each migration is a transaction of its own. One that does not get its lock within a second is tried again two
+    Each migration is a transaction of its own. One that does not get its lock within 0.4 s is tried again two
     seconds later. Raises StoreError after ten minutes of that. Does nothing to the schema of a newer version.
 
     Without a revision, a database that is in use stops before the migration that processes of an earlier release would

@@ -219,7 +219,12 @@ CREATE TRIGGER keep_alike BEFORE INSERT OR UPDATE ON cgk.tenant_schedules
 """
 
 
+# In the order in which a statement that closes a run has them.
+LOCKS = "LOCK TABLE cgk.run_history, cgk.runs IN ACCESS EXCLUSIVE MODE"
+
+
 def upgrade() -> None:
+    op.execute(LOCKS)
     op.execute(COLUMNS)
     op.execute(FUNCTIONS)
     op.execute(TRIGGERS)

@@ -56,6 +56,11 @@ SELECT h.id, h.tenant_id, h.event, h.job, h.queue, h.priority, h.sealed_payload,
 """
 
 
+# In the order in which a statement that closes a run has them.
+LOCKS = "LOCK TABLE cgk.run_history, cgk.runs IN ACCESS EXCLUSIVE MODE"
+
+
 def upgrade() -> None:
+    op.execute(LOCKS)
     op.execute(TRIGGERS)
     op.execute(COLUMNS)
