@@ -30,6 +30,8 @@ def run(ctx: JobContext[Work]) -> list[str]:
     folder = Path(ctx.payload.path)
     mine = folder / f"{ctx.tenant_id}.{ctx.payload.shop_id}.{os.getpid()}.{ctx.run_id}"
     mine.touch()
+    with (folder / "order").open("a") as order:
+        order.write(f"{ctx.run_id}\n")
     try:
         if ctx.payload.action == "fail once" and ctx.attempt == 1:
             raise ValueError("once")
