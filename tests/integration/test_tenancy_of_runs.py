@@ -55,6 +55,8 @@ def call(look, run_id):
         given["app"] = app
     if "self" in parameters:
         given["self"] = get_job_client()
+    if "name" in parameters:  # of a signal
+        given["name"] = "decision"
     answer = look(**given)
     return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
 
