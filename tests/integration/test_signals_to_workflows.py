@@ -132,7 +132,7 @@ def test_a_signal_does_not_wait_for_a_step_that_is_tried_again_later(worker):
 
 
 def test_a_run_that_has_ended_takes_no_signal(database):
-    run_id = asked()
+    run_id = send_job(AskedTrip(tenant_id="acme"), delay=3600).id
     cancel_run(run_id)
     with pytest.raises(RunStateError, match="Only open runs take signals"):
         answer(run_id, "ada")
