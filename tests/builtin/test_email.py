@@ -316,6 +316,7 @@ def everything_in_redis(services):
         return b"".join(key + (client.dump(key) or b"") for key in client.scan_iter())
 
 
+@pytest.mark.slow
 def test_in_a_worker_a_greylisted_email_arrives_and_nothing_secret_reaches_log_or_broker(
     start_worker, templates, setting, tmp_path, tenant_id, services
 ):

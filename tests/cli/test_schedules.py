@@ -190,6 +190,7 @@ def operator(admin_pages):
         yield browser
 
 
+@pytest.mark.slow
 def test_the_admin_shows_the_schedules_after_a_login(operator):
     assert "Select periodic task to change" in operator.get(TASKS).text
 
@@ -217,6 +218,7 @@ def filled_in(entry):
     return {name: "on" if value is True else str(value) for name, value in shown.items()}
 
 
+@pytest.mark.slow
 def test_a_schedule_that_gets_another_crontab_in_the_admin_is_moved(cgk, operator):
     from django_celery_beat.models import CrontabSchedule, PeriodicTask
 

@@ -100,6 +100,7 @@ def test_an_event_counts_when_the_transaction_commits_that_sends_it(worker, trip
     assert wait_closed(run_id).result == [2]
 
 
+@pytest.mark.slow
 def test_events_that_are_sent_together_wake_each_its_own(worker):
     trips = [uuid.uuid4().hex for _ in range(5)]
     runs = [travel(trip) for trip in trips]
@@ -109,6 +110,7 @@ def test_events_that_are_sent_together_wake_each_its_own(worker):
     assert [wait_closed(run_id).result for run_id in runs] == [[number] for number in range(5)]
 
 
+@pytest.mark.slow
 def test_events_at_the_moment_of_the_wait_are_all_taken(worker):
     trips = [uuid.uuid4().hex for _ in range(10)]
     runs = [travel(trip, times=2) for trip in trips]
@@ -120,6 +122,7 @@ def test_events_at_the_moment_of_the_wait_are_all_taken(worker):
     assert [sorted(wait_closed(run_id).result) for run_id in runs] == [[1, 2]] * 10
 
 
+@pytest.mark.slow
 def test_the_job_that_an_event_has_in_another_worker_gets_it_too(worker, start_worker):
     """The worker of the workflows has none for it, and must not take it away."""
     start_worker(["tests.integration.receipt_jobs"])

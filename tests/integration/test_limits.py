@@ -60,6 +60,7 @@ def test_every_limit_of_a_job_is_kept_and_all_runs_get_through(tmp_path):
     wait_until(lanes_are_empty)
 
 
+@pytest.mark.slow
 def test_runs_sent_in_bulk_keep_the_limit_too(tmp_path):
     items = [SendItem(Single(tenant_id="acme", path=str(tmp_path), seconds=0.0)) for _ in range(100)]
     runs = [handle.id for handle in send_jobs(items)]

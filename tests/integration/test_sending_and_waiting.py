@@ -156,6 +156,7 @@ def test_the_failure_of_a_run_is_raised_by_get():
     assert result.status == "FAILURE"
 
 
+@pytest.mark.slow
 def test_get_times_out_as_celery_does():
     result = cgk_tasks.tasks.order_created.apply_async(kwargs=ORDER, countdown=3600)
     with pytest.raises(CeleryTimeoutError):

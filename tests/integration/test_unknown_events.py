@@ -81,6 +81,7 @@ def two_workers(start_worker):
     return old
 
 
+@pytest.mark.slow
 def test_every_run_goes_to_the_worker_of_the_queue_that_knows_it(two_workers):
     runs = [send_job(late(number=number), queue=NEW_QUEUE).id for number in range(10)]
     orders = [send_job("order.created", ORDER, queue=NEW_QUEUE).id for _ in range(3)]

@@ -149,6 +149,7 @@ def found(cron, zone, begin, end):
     return list(Cron(cron, zone).ticks(begin - just_before, end - just_before))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(EXPRESSIONS, WINDOWS)
 def test_every_tick_is_one_of_the_brute_force_clock(cron, place):
