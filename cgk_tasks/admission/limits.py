@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from cgk_tasks.admission.gates import WantedGate, gate_ids, gate_key
 from cgk_tasks.admission.lanes import LaneKey, lane_ids
-from cgk_tasks.admission.rules import AtOnce, Throttle, rule_name
+from cgk_tasks.admission.rules import AtOnce, Limit, rule_name
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import AnyConnection, Connection, execute, fetch, statements
 
@@ -24,9 +24,6 @@ _KNOWN_FOR_SECONDS: Final = 3600.0
 
 _NOTE_AGAIN_SECONDS: Final = 30.0
 """A process of an older deployment may have noted other numbers meanwhile; the newer ones stay."""
-
-Limit = AtOnce | Throttle
-"""The rules that say when a run may start."""
 
 
 class Limited(NamedTuple):

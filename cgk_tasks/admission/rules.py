@@ -16,7 +16,6 @@ from cgk_tasks.admission.buckets import least_burst
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, as_seconds
 
 Per = Literal["tenant", "all"]
-OnConflict = Literal["skip", "cancel_old"]
 
 _LARGEST: Final = 1_000_000_000
 _SHORTEST_SECONDS: Final = 0.001
@@ -81,107 +80,18 @@ class Throttle:
         return max(self.burst, least_burst(self.limit, self.period))
 
 
-@dataclass(frozen=True)
-class RateLimit:
-    """How many are accepted in a time. The excess is not: its send returns with the outcome `skipped`.
-
-    limit: sends, from 1, in `every` (seconds or timedelta).
-    """
-
-    kind: ClassVar[str] = "rate_limit"
-    limit: int
-    _: KW_ONLY
-    every: float | timedelta
-    per: Per = "tenant"
-    key: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_whom(self)
-        _check_count(self, "limit", self.limit)
-        _check_duration(self, "every", self.every)
-
-    @property
-    def period(self) -> float:
-        return as_seconds(self.every)
+Limit = AtOnce | Throttle
 
 
-@dataclass(frozen=True)
-class Debounce:
-    """One run for sends that come close together: with the last payload, `delay` after it.
-
-    delay, max_wait: seconds or timedelta. max_wait: no later than so long after the first send; None for no limit.
-    """
-
-    kind: ClassVar[str] = "debounce"
-    delay: float | timedelta
-    _: KW_ONLY
-    max_wait: float | timedelta | None = None
-    per: Per = "tenant"
-    key: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_whom(self)
-        _check_tenant_only(self)
-        _check_duration(self, "delay", self.delay)
-        if self.max_wait is not None:
-            _check_duration(self, "max_wait", self.max_wait)
-            if as_seconds(self.max_wait) < as_seconds(self.delay):
-                raise _invalid(self, "max_wait", self.max_wait, f"at least the delay ({as_seconds(self.delay):g} s)")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One run for many sends: for `size` of them, or for those that have come in `max_wait`.
-
-    size: from 2. max_wait: seconds or timedelta after the first.
-    """
-
-    kind: ClassVar[str] = "batch"
-    size: int
-    _: KW_ONLY
-    max_wait: float | timedelta
-    per: Per = "tenant"
-    key: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_whom(self)
-        _check_tenant_only(self)
-        _check_count(self, "size", self.size, least=2)
-        _check_duration(self, "max_wait", self.max_wait)
-
-
-@dataclass(frozen=True)
-class Singleton:
-    """Only one run is open at a time. on_conflict: a further send is skipped, or it cancels the old run."""
-
-    kind: ClassVar[str] = "singleton"
-    _: KW_ONLY
-    on_conflict: OnConflict = "skip"
-    per: Per = "tenant"
-    key: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_whom(self)
-        _check_tenant_only(self)
-        if self.on_conflict not in get_args(OnConflict):
-            raise _invalid(self, "on_conflict", self.on_conflict, '"skip" or "cancel_old"')
-
-
-Rule = AtOnce | Throttle | RateLimit | Debounce | Batch | Singleton
-
-_ONLY_ONE: Final = (Debounce, Batch, Singleton)
-"""Each decides what becomes of a further send, so a job has at most one of them."""
-
-
-def check_rules(job_id: str, rules: Sequence[Rule], fields: Collection[str] | None = None) -> None:
+def check_rules(job_id: str, rules: Sequence[Limit], fields: Collection[str] | None = None) -> None:
     """Raises ConfigurationError for rules that cannot go together, and for a key that is none of the payload's `fields`
     (None: they are not known).
     """
     for rule in rules:
-        if not isinstance(rule, Rule):
+        if not isinstance(rule, Limit):
             raise ConfigurationError(
                 f"Job {job_id!r}: {rule!r} is no limit.",
-                hint="Use AtOnce, Throttle, RateLimit, Debounce, Batch or Singleton.",
+                hint="Use AtOnce or Throttle.",
             )
         if rule.key is not None and fields is not None and rule.key not in fields:
             raise ConfigurationError(
@@ -195,42 +105,30 @@ def check_rules(job_id: str, rules: Sequence[Rule], fields: Collection[str] | No
                 f"Job {job_id!r} has two rules of the kind {_name(rules[place])} for the same runs.",
                 hint="Leave one out, or give them different keys.",
             )
-    of_sends = [rule for rule in rules if isinstance(rule, _ONLY_ONE)]
-    if len(of_sends) > 1:
-        raise ConfigurationError(
-            f"Job {job_id!r}: {' and '.join(map(_name, of_sends))} cannot go together: each says what becomes of a "
-            "further send.",
-            hint="Keep one of them.",
-        )
 
 
-def rule_name(job_id: str, rule: Rule) -> str:
+def rule_name(job_id: str, rule: Limit) -> str:
     """By which the rule is known, whatever its numbers are."""
     return "/".join([job_id, rule.kind, rule.per, *([] if rule.key is None else [rule.key])])
 
 
-def _name(rule: Rule) -> str:
+def _name(rule: Limit) -> str:
     return type(rule).__name__
 
 
-def _check_whom(rule: Rule) -> None:
+def _check_whom(rule: Limit) -> None:
     if rule.per not in get_args(Per):
         raise _invalid(rule, "per", rule.per, '"tenant" or "all"')
     if rule.key is not None and (not isinstance(rule.key, str) or not rule.key or not rule.key.isprintable()):
         raise _invalid(rule, "key", rule.key, "the name of a field of the payload")
 
 
-def _check_tenant_only(rule: Rule) -> None:
-    if rule.per != "tenant":
-        raise _invalid(rule, "per", rule.per, '"tenant": a run belongs to one tenant')
+def _check_count(rule: Limit, option: str, value: object) -> None:
+    if type(value) is not int or not 1 <= value <= _LARGEST:
+        raise _invalid(rule, option, value, "a whole number from 1")
 
 
-def _check_count(rule: Rule, option: str, value: object, least: int = 1) -> None:
-    if type(value) is not int or not least <= value <= _LARGEST:
-        raise _invalid(rule, option, value, f"a whole number from {least}")
-
-
-def _check_duration(rule: Rule, option: str, value: object) -> None:
+def _check_duration(rule: Limit, option: str, value: object) -> None:
     if isinstance(value, (int, float, timedelta)) and not isinstance(value, bool):
         seconds = as_seconds(value)
         if math.isfinite(seconds) and _SHORTEST_SECONDS <= seconds <= LONGEST_WAIT_SECONDS:
@@ -238,5 +136,5 @@ def _check_duration(rule: Rule, option: str, value: object) -> None:
     raise _invalid(rule, option, value, f"at least {_SHORTEST_SECONDS:g} seconds, or a timedelta")
 
 
-def _invalid(rule: Rule, option: str, value: object, expected: str) -> ConfigurationError:
+def _invalid(rule: Limit, option: str, value: object, expected: str) -> ConfigurationError:
     return ConfigurationError(f"{_name(rule)}: {option} must be {expected}, not {value!r}.")

@@ -9,8 +9,7 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar, overload
 
-from cgk_tasks.admission.limits import Limit
-from cgk_tasks.admission.rules import AtOnce, Throttle, check_rules
+from cgk_tasks.admission.rules import AtOnce, Limit, check_rules
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
@@ -173,9 +172,6 @@ def define_job(
 def _checked_limits(job_id: str, limits: object, model: type[TenantEvent]) -> tuple[Limit, ...]:
     if not isinstance(limits, list | tuple):
         raise ConfigurationError(f"Job {job_id!r}: limits must be a list, not {limits!r}.", hint="limits=[AtOnce(5)]")
-    others = [rule for rule in limits if not isinstance(rule, AtOnce | Throttle)]
-    if others:
-        raise ConfigurationError(f"Job {job_id!r}: {others[0]!r} is no limit.", hint="Use AtOnce or Throttle.")
     if limits and not model.durable:
         raise ConfigurationError(
             f"Job {job_id!r} cannot have limits: runs of {model.event_name} are not recorded (durable=False).",

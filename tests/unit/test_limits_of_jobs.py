@@ -3,7 +3,6 @@
 import pytest
 
 from cgk_tasks import AtOnce, Throttle, define_job
-from cgk_tasks.admission.rules import RateLimit
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.jobs.registry import are_limits_declared, find_job, remove_job
@@ -33,7 +32,6 @@ def define():
     ("options", "said"),
     [
         ({"limits": [AtOnce(1, key="shop_id")]}, "Use a field as the payload has it: shopId, tenantId."),
-        ({"limits": [RateLimit(5, every=60)]}, "is no limit. Use AtOnce or Throttle."),
         ({"limits": [5]}, "5 is no limit. Use AtOnce or Throttle."),
         ({"limits": AtOnce(5)}, "limits must be a list, not AtOnce("),
         ({"limits": [AtOnce(1), AtOnce(2)]}, "two rules of the kind AtOnce"),

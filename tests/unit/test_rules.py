@@ -4,16 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from cgk_tasks.admission.rules import (
-    AtOnce,
-    Batch,
-    Debounce,
-    RateLimit,
-    Singleton,
-    Throttle,
-    check_rules,
-    rule_name,
-)
+from cgk_tasks.admission.rules import AtOnce, Throttle, check_rules, rule_name
 from cgk_tasks.errors import ConfigurationError
 
 
@@ -35,14 +26,6 @@ from cgk_tasks.errors import ConfigurationError
         (lambda: Throttle(5, every=timedelta(days=40_000)), "Throttle: every"),
         (lambda: Throttle(5, every="60"), "Throttle: every"),
         (lambda: Throttle(5, every=60, burst=0), "Throttle: burst"),
-        (lambda: RateLimit(0, every=60), "RateLimit: limit"),
-        (lambda: RateLimit(5, every=-1), "RateLimit: every"),
-        (lambda: Debounce(0), "Debounce: delay"),
-        (lambda: Debounce(5, max_wait=4), "max_wait must be at least the delay (5 s)"),
-        (lambda: Debounce(5, per="all"), "a run belongs to one tenant"),
-        (lambda: Batch(1, max_wait=10), "Batch: size must be a whole number from 2"),
-        (lambda: Batch(100, max_wait=0), "Batch: max_wait"),
-        (lambda: Singleton(on_conflict="replace"), '"skip" or "cancel_old"'),
     ],
 )
 def test_a_value_out_of_range_is_refused_where_it_is_written(make, named):
@@ -56,9 +39,6 @@ def test_a_value_out_of_range_is_refused_where_it_is_written(make, named):
     [
         ([AtOnce(5), AtOnce(6)], "two rules of the kind AtOnce"),
         ([AtOnce(5, key="shopId"), AtOnce(6, key="shopId")], "two rules of the kind AtOnce"),
-        ([Debounce(5), Batch(10, max_wait=5)], "Debounce and Batch cannot go together"),
-        ([Singleton(), Debounce(5)], "Singleton and Debounce cannot go together"),
-        ([Debounce(5), Debounce(5, key="shopId")], "Debounce and Debounce cannot go together"),
         ([AtOnce(5, key="shop_id")], "no such field. Use a field as the payload has it: shopId, tenantId."),
         ([5], "5 is no limit. Use AtOnce"),
     ],
@@ -71,7 +51,7 @@ def test_rules_that_cannot_go_together_are_refused_with_the_job(rules, said):
 
 
 def test_rules_of_one_kind_for_different_runs_go_together():
-    check_rules("sync", [AtOnce(5), AtOnce(50, per="all"), AtOnce(1, key="shopId"), Debounce(5)], ["shopId"])
+    check_rules("sync", [AtOnce(5), AtOnce(50, per="all"), AtOnce(1, key="shopId"), Throttle(5, every=60)], ["shopId"])
 
 
 def test_a_key_cannot_be_checked_where_the_fields_are_not_known():
@@ -93,4 +73,4 @@ def test_a_throttle_may_always_start_at_once_what_its_rate_gives_in_a_tenth_of_a
 
 
 def test_durations_may_be_timedeltas():
-    assert Throttle(5, every=timedelta(minutes=1)).period == RateLimit(5, every=60).period == 60.0
+    assert Throttle(5, every=timedelta(minutes=1)).period == Throttle(5, every=60).period == 60.0
