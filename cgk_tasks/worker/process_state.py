@@ -26,7 +26,6 @@ _HEAD = struct.Struct("=qdi")  # the process's pid; since when it works on a mes
 _RUN = struct.Struct("=16si")  # a run's id and the attempt that was claimed
 _LIMIT = struct.Struct("=dd16s")  # when the hard limit of the run that is on passes (monotonic), or 0; seconds; the run
 _UNTIL = struct.Struct("=d")
-_NAMED = -1.0  # in place of a time: the limit has passed, and the main process was told
 _STOPPING, _GRACE_OVER = 1, 2
 _STAGE_AT = _LIMIT_AT = _HEAD.size
 _RUNS_AT = _LIMIT_AT + _LIMIT.size
@@ -50,7 +49,8 @@ class OverLimit:
     pid: int
     seconds: float
     slot: int
-    """Of its process."""
+    until: float
+    """Of its process, and when the limit passed (monotonic)."""
 
 
 def is_pool_child() -> bool:
@@ -72,6 +72,7 @@ class ProcessState:
         self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
         self.lease = Lease()
         self._threads: dict[int, list[Held]] = {}
+        self._over_limit: dict[int, OverLimit] = {}
 
     def begin(self) -> None:
         """Note that this process starts on a message. Call it before the claim: no run it holds is older."""
@@ -137,14 +138,16 @@ class ProcessState:
                 break  # slots are taken in order, when a child starts
             until, seconds, run_id = _LIMIT.unpack_from(self._memory, at + _LIMIT_AT)
             if since and 0.0 < until <= now:
-                _UNTIL.pack_into(self._memory, at + _LIMIT_AT, _NAMED)
-                found.append(OverLimit(str(uuid.UUID(bytes=run_id)), pid, seconds, slot))
+                over = OverLimit(str(uuid.UUID(bytes=run_id)), pid, seconds, slot, until)
+                if self._over_limit.get(slot) != over:
+                    self._over_limit[slot] = over
+                    found.append(over)
         return found
 
     def is_over_limit(self, run: OverLimit) -> bool:
         """Whether the child that was named for this run still works on it."""
         until, _seconds, run_id = _LIMIT.unpack_from(self._memory, run.slot * _SLOT_BYTES + _LIMIT_AT)
-        return bool(until == _NAMED and run_id == uuid.UUID(run.id).bytes)
+        return bool(until == run.until and run_id == uuid.UUID(run.id).bytes)
 
     def end(self) -> None:
         self._threads.pop(threading.get_ident(), None)
