@@ -45,14 +45,5 @@ def packets(rows: Sequence[Row]) -> list[list[Dispatch]]:
     """The runs of each slot, which travel in one message."""
     by_slot: dict[int, list[Dispatch]] = {}
     for row in rows:
-        run = Dispatch(
-            row["id"],
-            row["tenant_id"],
-            row["event"],
-            row["queue"],
-            row["priority"],
-            alone=row["deaths"] > 0,
-            dispatched_at=row["handed_over_at"],
-        )
-        by_slot.setdefault(row["slot"], []).append(run)
+        by_slot.setdefault(row["slot"], []).append(Dispatch.of(row))
     return [by_slot[slot] for slot in sorted(by_slot)]

@@ -85,14 +85,4 @@ def wake_at_once(connection: AnyConnection, run_id: str, names: Sequence[str]) -
 
 def _dispatch(rows: Sequence[Row]) -> Dispatch | None:
     """A run that was woken and is not held."""
-    return next(
-        (
-            Dispatch(
-                row["id"], row["tenant_id"], row["event"], row["queue"], row["priority"], alone=row["deaths"] > 0,
-                dispatched_at=row["handed_over_at"],
-            )
-            for row in rows
-            if row["state"] == "pending"
-        ),
-        None,
-    )  # fmt: skip
+    return next((Dispatch.of(row) for row in rows if row["state"] == "pending"), None)

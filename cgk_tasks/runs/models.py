@@ -170,3 +170,11 @@ class Dispatch(NamedTuple):
     """Not in a packet with others: this run's process died before."""
     dispatched_at: datetime | None = None
     """As the record has it."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Dispatch:
+        """Of a row that a statement which dispatches returns."""
+        return cls(
+            row["id"], row["tenant_id"], row["event"], row["queue"], row["priority"],
+            alone=row["deaths"] > 0, dispatched_at=row["handed_over_at"],
+        )  # fmt: skip

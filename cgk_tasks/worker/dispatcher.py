@@ -162,19 +162,7 @@ def _sent_at(waiting: Waiting) -> datetime | None:
 
 
 def dispatches(rows: list[Row]) -> list[Dispatch]:
-    return [
-        Dispatch(
-            row["id"],
-            row["tenant_id"],
-            row["event"],
-            row["queue"],
-            row["priority"],
-            alone=row["deaths"] > 0,
-            dispatched_at=row["handed_over_at"],
-        )
-        for row in rows
-        if row["state"] == "pending"
-    ]
+    return [Dispatch.of(row) for row in rows if row["state"] == "pending"]
 
 
 def closed_without_worker(connection: Connection, rows: list[Row], on_closed: RunClosed | None) -> None:
