@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import redis
 from hypothesis import settings
 
 from cgk_tasks import embedded
@@ -171,7 +172,9 @@ def template(services: embedded.Services, environment: None) -> str:
 
 @pytest.fixture(scope="module")
 def database(services: embedded.Services, template: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A database of this module's own, which is what its tests see of the platform; and a queue of its own."""
+    """A database of this module's own, all its tests see of the platform; a queue of its own, in an empty broker."""
+    with redis.Redis.from_url(services.broker_url) as broker:
+        broker.flushdb()  # of what a module before left, such as its unreadable messages
     queue = f"q-{request.module.__name__.rpartition('.')[2]}-{os.urandom(3).hex()}"
     with own_database(services, template) as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("CGK_DEFAULT_QUEUE", queue)
