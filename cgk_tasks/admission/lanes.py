@@ -1,15 +1,16 @@
-"""Lanes: where runs wait that something limits. Who puts runs into a lane tells it afterwards.
+"""Lanes: where runs wait that something limits, or whose queue is crowded. Who puts runs into a lane tells it then.
 
 All runs of a lane have the same queue, tenant, event, priority and gates, so that the first of them speaks for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.runs.models import Place
 from cgk_tasks.sql.postgres import AnyConnection, Connection, execute, fetch, statements
 
 SQL = statements("admission")
@@ -65,19 +66,25 @@ def tell(connection: Connection, told: Mapping[int, Told]) -> dict[int, str]:
     """Say that runs have come into lanes, once they are committed. Returns the lanes that are there, with their status;
     one that is `new` waits for a pass.
     """
-    if len(told) < 2:
-        return _tell(connection, told)
+    if len(told) == 1:
+        lane, (runs, rank) = next(iter(told.items()))
+        return _tell(connection, "tell_one", lane, runs, rank)
+    lanes = sorted(told)
     with connection.transaction():
         fetch(connection, SQL["lock_out_passes"])
-        return _tell(connection, told)
+        runs_of, ranks = [told[lane].runs for lane in lanes], [told[lane].rank for lane in lanes]
+        return _tell(connection, "tell", lanes, runs_of, ranks)
 
 
-def _tell(connection: Connection, told: Mapping[int, Told]) -> dict[int, str]:
-    lanes = sorted(told)
-    values = {
-        "lane": lanes,
-        "runs": [told[lane].runs for lane in lanes],
-        "rank": [told[lane].rank for lane in lanes],
-        "step": get_settings().priority_step_seconds,
-    }
-    return {row["id"]: row["status"] for row in fetch(connection, SQL["tell"], values)}
+def _tell(connection: Connection, name: str, lane: object, runs: object, rank: object) -> dict[int, str]:
+    values = {"lane": lane, "runs": runs, "rank": rank, "step": get_settings().priority_step_seconds}
+    return {row["id"]: row["status"] for row in fetch(connection, SQL[name], values)}
+
+
+def tell_of(connection: Connection, places: Iterable[Place]) -> dict[int, str]:
+    """The same of single runs."""
+    told: dict[int, Told] = {}
+    for lane, rank in places:
+        known = told.get(lane)
+        told[lane] = Told(1, rank) if known is None else Told(known.runs + 1, min(known.rank, rank))
+    return tell(connection, told) if told else {}

@@ -1,4 +1,4 @@
-"""The lanes of limited runs: from the rules of a job and what a run is about to the gates that it must pass."""
+"""The lanes of runs: from the rules of a job and what a run is about to the gates that it must pass."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from cgk_tasks.admission.gates import WantedGate, gate_ids, gate_key
@@ -26,17 +27,19 @@ _NOTE_AGAIN_SECONDS: Final = 30.0
 """A process of an older deployment may have noted other numbers meanwhile; the newer ones stay."""
 
 
-class Limited(NamedTuple):
-    """A run that the limits of a job are for. payload: as on the wire, for the fields that are keys."""
+class ForLane(NamedTuple):
+    """A run that is to wait, and the limits of its job, if it has any. payload: as on the wire, for the fields that are
+    keys.
+    """
 
-    job: str
-    limits: Sequence[Limit]
     queue: str
     tenant_id: str
     event: str
     priority: int
-    payload: Mapping[str, Any]
     alone: bool = False
+    job: str = ""
+    limits: Sequence[Limit] = ()
+    payload: Mapping[str, Any] = MappingProxyType({})
 
 
 class Lanes:
@@ -49,7 +52,7 @@ class Lanes:
         self._lanes: dict[LaneKey, int] = {}
         self._until = time.monotonic() + _KNOWN_FOR_SECONDS
 
-    def of(self, connection: Connection, runs: Sequence[Limited]) -> list[int]:
+    def of(self, connection: Connection, runs: Sequence[ForLane]) -> list[int]:
         """The lane of each of these runs. What is not there yet is made."""
         if len(self._lanes) > _MOST_KNOWN or time.monotonic() > self._until:
             self._gates, self._lanes, self._until = {}, {}, time.monotonic() + _KNOWN_FOR_SECONDS
@@ -67,7 +70,7 @@ class Lanes:
             lanes |= new_lanes
         return [lanes[key] for key in keys]
 
-    def _gates_of(self, connection: AnyConnection, run: Limited) -> list[WantedGate]:
+    def _gates_of(self, connection: AnyConnection, run: ForLane) -> list[WantedGate]:
         return [
             _wanted(
                 self._rule_id(connection, run, limit),
@@ -77,7 +80,7 @@ class Lanes:
             for limit in run.limits
         ]
 
-    def _rule_id(self, connection: AnyConnection, run: Limited, limit: Limit) -> int:
+    def _rule_id(self, connection: AnyConnection, run: ForLane, limit: Limit) -> int:
         name = rule_name(run.job, limit)
         now = time.monotonic()
         known = self._rules.get(name)
@@ -90,7 +93,7 @@ class Lanes:
 
 
 def _keys(
-    runs: Sequence[Limited], wanted: Sequence[Sequence[WantedGate]], ids: Mapping[tuple[int, str], int]
+    runs: Sequence[ForLane], wanted: Sequence[Sequence[WantedGate]], ids: Mapping[tuple[int, str], int]
 ) -> list[LaneKey]:
     return [
         LaneKey(run.queue, run.tenant_id, run.event, run.priority, tuple(ids[gate[:2]] for gate in gates), run.alone)
@@ -98,7 +101,7 @@ def _keys(
     ]
 
 
-def _noted(connection: AnyConnection, name: str, run: Limited, limit: Limit) -> int:
+def _noted(connection: AnyConnection, name: str, run: ForLane, limit: Limit) -> int:
     numbers = _wanted(0, "", limit)._asdict()
     del numbers["rule_id"], numbers["key"]
     values = {

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from cgk_tasks.admission.gates import gate_of, room_at
 from cgk_tasks.admission.memory import Memory
-from cgk_tasks.admission.plan import Expected, Gate, Plan, plan
+from cgk_tasks.admission.plan import RUNS_A_PASS, Expected, Gate, Plan, plan
 from cgk_tasks.admission.rows import SETTLED, packets, settled, shares
+from cgk_tasks.admission.window import UNCLAIMED_LOOKED_AT, room_in
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements
@@ -22,7 +23,6 @@ _GATES_A_PASS: Final = 500
 _NEW_LANES_A_PASS: Final = 1000
 _SHARES_A_PASS: Final = 256
 _LANES_A_PASS: Final = 1024
-_UNCLAIMED_LOOKED_AT: Final = 2000
 _MOMENT_SECONDS: Final = 0.001
 
 
@@ -61,10 +61,13 @@ class _Queue:
 class Pass:
     """One of them, on its connection, under the lock."""
 
-    def __init__(self, connection: Connection, memory: Memory, expected: Callable[[str], Expected]) -> None:
+    def __init__(
+        self, connection: Connection, memory: Memory, expected: Callable[[str], Expected], most: int = RUNS_A_PASS
+    ) -> None:
         self._connection = connection
         self._memory = memory
         self._expected = expected
+        self._most = most
         self._gates: dict[int, Gate] = {}
         self._used: Counter[int] = Counter()
         self._now = 0.0
@@ -137,9 +140,8 @@ class Pass:
     def _plan(self) -> list[_Queue]:
         settings, memory = get_settings(), self._memory
         queues = []
-        for row in self._fetch("open_queues", most=_UNCLAIMED_LOOKED_AT, timeout=settings.worker_timeout_seconds):
-            window = settings.window_seconds * max(1, row["processes"])
-            room = window - sum(self._expected(event).room for event in row["unclaimed"])
+        for row in self._fetch("open_queues", most=UNCLAIMED_LOOKED_AT, timeout=settings.worker_timeout_seconds):
+            room = room_in(row["processes"], row["unclaimed"], self._expected)
             queue = _Queue(row["queue"], room)
             queues.append(queue)
             if room <= 0:
@@ -154,7 +156,9 @@ class Pass:
             queue.rows = [row for row in found if not row["is_suspended"]]
             queue.suspended = [row for row in found if row["is_suspended"]]
             self._read_gates(queue.rows)
-            queue.plan = plan(shares(queue.rows), self._gates, self._used, self._expected, room=room, now=self._now)
+            queue.plan = plan(
+                shares(queue.rows), self._gates, self._used, self._expected, room=room, now=self._now, most=self._most
+            )
             for gate, bucket in queue.plan.buckets.items():
                 self._gates[gate] = self._gates[gate]._replace(bucket=bucket)
             self._move_clock(queue, found[0]["vtime"] if found else 0.0)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Final
 
 from cgk_tasks.admission.memory import Memory
 from cgk_tasks.admission.one_pass import Admitted, Pass
-from cgk_tasks.admission.plan import Expected
+from cgk_tasks.admission.plan import RUNS_A_PASS, Expected
+from cgk_tasks.admission.window import UNKNOWN_SECONDS, MeanSeconds, expected_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.postgres import Connection, execute, fetch, statements, transaction
 
@@ -22,14 +22,6 @@ SQL, TRANSITIONS = statements("admission"), statements("transitions")
 
 _LANES_A_SWEEP: Final = 5000
 _NOTE_SECONDS: Final = 1.0
-
-_UNKNOWN_SECONDS: Final = 0.01
-"""Of a run of an event that no worker has met yet."""
-_LEAST_SECONDS: Final = 1e-4
-_LONGEST_PACKET: Final = 100
-
-MeanSeconds = Callable[[str], float | None]
-"""How long a run of an event takes; None if nobody has measured one yet."""
 
 
 class Passes:
@@ -41,12 +33,15 @@ class Passes:
         self._note_at = 0.0
         self._swept = 0
 
-    def make(self) -> Admitted:
-        """Admit what may start now. Waits while another pass is being made. Raises psycopg.Error."""
-        memory, self._memory = self._memory, Memory()  # forgotten, should this pass break off
+    def make(self, *, waits: bool = True, most: int = RUNS_A_PASS) -> Admitted:
+        """Admit what may start now, no more than so many runs and a packet. While another pass is being made, this one
+        waits for its end, or is none. Raises psycopg.Error.
+        """
         with transaction() as connection:
-            fetch(connection, SQL["lock"])
-            made = Pass(connection, memory, self._expected)
+            if not fetch(connection, SQL["lock" if waits else "try_lock"])[0].get("yes", True):
+                return Admitted()
+            memory, self._memory = self._memory, Memory()  # forgotten, should this pass break off
+            made = Pass(connection, memory, self._expected, most)
             admitted = made.run()
             self._note_now_and_then(connection, memory)
         self._memory = memory
@@ -68,6 +63,13 @@ class Passes:
         self._swept = found["last"] if found["looked"] == _LANES_A_SWEEP else 0
         return int(found["told"])
 
+    def charge_overtime(self) -> None:
+        """Have tenants pay for what their runs take beyond what was expected of them."""
+        values = {"unknown": UNKNOWN_SECONDS, "budget": get_settings().packet_budget_seconds}
+        with transaction() as connection:
+            fetch(connection, SQL["lock"])
+            execute(connection, SQL["charge_overtime"], values)
+
     def prune(self) -> bool:
         """Forget lanes and gates of keys that have not come for long. Returns whether there may be more of them."""
         with transaction() as connection:
@@ -86,7 +88,4 @@ class Passes:
         execute(connection, SQL["note"], values)
 
     def _expected(self, event: str) -> Expected:
-        settings = get_settings()
-        seconds = max(_LEAST_SECONDS, self._mean_seconds(event) or _UNKNOWN_SECONDS)
-        packet = int(settings.packet_budget_seconds / 2 / seconds)
-        return Expected(seconds, min(seconds, settings.window_seconds), max(1, min(_LONGEST_PACKET, packet)))
+        return expected_of(self._mean_seconds(event))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -42,8 +43,14 @@ def shares(rows: Sequence[Row]) -> list[Share]:
 
 
 def packets(rows: Sequence[Row]) -> list[list[Dispatch]]:
-    """The runs of each slot, which travel in one message."""
+    """The runs of each slot, which travel in one message. Tenants take turns here, too."""
     by_slot: dict[int, list[Dispatch]] = {}
     for row in rows:
         by_slot.setdefault(row["slot"], []).append(Dispatch.of(row))
-    return [by_slot[slot] for slot in sorted(by_slot)]
+    turns: Counter[str] = Counter()
+    order = []
+    for slot in sorted(by_slot):
+        tenant = by_slot[slot][0].tenant_id
+        order.append((turns[tenant], slot))
+        turns[tenant] += 1
+    return [by_slot[slot] for _, slot in sorted(order)]

@@ -23,7 +23,7 @@ class Switch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ask_at = 0.0
-        self._has_lanes = self._is_on = False
+        self._has_lanes = self._is_on = self._is_fair = self._has_limits = False
 
     @property
     def has_lanes(self) -> bool:
@@ -37,6 +37,18 @@ class Switch:
         self._ask_now_and_then()
         return self._is_on
 
+    @property
+    def is_fair(self) -> bool:
+        """Whether all of them also let runs of crowded queues out of lanes. Raises psycopg.Error."""
+        self._ask_now_and_then()
+        return self._is_fair
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether workers may say what limits their jobs have."""
+        self._ask_now_and_then()
+        return self._has_limits
+
     def _ask_now_and_then(self) -> None:
         if time.monotonic() < self._ask_at:
             return
@@ -48,6 +60,8 @@ class Switch:
                 found = fetch(connection, SQL["is_on"], values)[0]
             self._has_lanes = found["has_tables"] and found["has_indexes"]
             self._is_on = self._has_lanes and found["all_know"]
+            self._has_limits = found["has_limits"]
+            self._is_fair = self._is_on and found["all_are_fair"]
             self._ask_at = time.monotonic() + _TRUST_SECONDS
 
 

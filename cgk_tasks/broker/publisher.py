@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar
 
@@ -34,13 +34,16 @@ _DISPATCH_SECONDS = 5.0
 _SHORTEST_WAIT_SECONDS = 0.01
 NOTHING_WAITS: Final = Waiting(None, ())
 
+Lengths = Mapping[str, int | None]
+"""How many messages wait in the longest list of each queue that was published to; None if the broker does not say."""
+
 T = TypeVar("T")
 
 
 class Publisher(Protocol):
     """A broker, seen by the senders and the dispatcher."""
 
-    def publish(self, messages: Sequence[Message]) -> None:
+    def publish(self, messages: Sequence[Message]) -> Lengths:
         """Dispatch messages. Raises BrokerError if that is not certain; dispatching again is harmless."""
 
     def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:
@@ -66,25 +69,27 @@ class RedisPublisher:
         self._connection: Any = None
         self._prefix, self._seconds = prefix, seconds
 
-    def publish(self, messages: Sequence[Message]) -> None:
-        lists: dict[str, list[bytes]] = {}
+    def publish(self, messages: Sequence[Message]) -> Lengths:
+        lists: dict[tuple[str, int], list[bytes]] = {}
         for message in messages:
-            key = redis_key(message.queue, message.priority, self._prefix)
-            lists.setdefault(key, []).append(redis_text(message))
+            lists.setdefault((message.queue, message.priority), []).append(redis_text(message))
         pushes = [
-            (key, texts[at : at + _PUSH_AT_ONCE])
-            for key, texts in lists.items()
+            (queue, redis_key(queue, priority, self._prefix), texts[at : at + _PUSH_AT_ONCE])
+            for (queue, priority), texts in lists.items()
             for at in range(0, len(texts), _PUSH_AT_ONCE)
         ]
+        lengths: dict[str, int | None] = {}
         give_up_at = time.monotonic() + self._seconds
         connection: Any = None
         try:
             connection = self._connected()
             _wait_until(give_up_at, connection)
-            connection.send_packed_command(connection.pack_commands([("LPUSH", key, *texts) for key, texts in pushes]))
-            for _ in pushes:
+            connection.send_packed_command(
+                connection.pack_commands([("LPUSH", key, *texts) for _, key, texts in pushes])
+            )
+            for queue, _, _ in pushes:
                 _wait_until(give_up_at, connection)
-                connection.read_response()
+                lengths[queue] = max(connection.read_response(), lengths.get(queue) or 0)
         except BaseException as exc:
             if connection is not None:
                 connection.disconnect()  # there may be answers left in it
@@ -92,6 +97,7 @@ class RedisPublisher:
                 reason = "Redis cannot be reached" if connection is None else "Redis did not take the messages"
                 raise BrokerError(f"{reason}: {exc}") from exc
             raise
+        return lengths
 
     def _connected(self) -> Any:
         """The connection, which is kept: redis-py's pool examines and counts it whenever it is taken or given back."""
@@ -181,7 +187,7 @@ class AmqpPublisher:
         # OperationalError: what ensure_connection makes of the others.
         return (*self._connection.connection_errors, *self._connection.channel_errors, OperationalError, OSError)
 
-    def publish(self, messages: Sequence[Message]) -> None:
+    def publish(self, messages: Sequence[Message]) -> Lengths:
         try:
             producer = Producer(self._channel, auto_declare=False)
             for at in range(0, len(messages), _PUSH_AT_ONCE):
@@ -204,6 +210,7 @@ class AmqpPublisher:
         if self._refused:
             self._drop()
             raise BrokerError("RabbitMQ refused a message: its queue may be full.")
+        return dict.fromkeys(message.queue for message in messages)
 
     def _declare(self, name: str) -> None:
         if name not in self._declared:
@@ -278,8 +285,8 @@ class SafePublisher:
         """The broker failed a moment ago: nothing is tried yet."""
         return time.monotonic() < self._rest_until
 
-    def publish(self, messages: Sequence[Message]) -> None:
-        self._attempt(lambda publisher: publisher.publish(messages))
+    def publish(self, messages: Sequence[Message]) -> Lengths:
+        return self._attempt(lambda publisher: publisher.publish(messages))
 
     def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:
         return self._attempt(lambda publisher: publisher.oldest_waiting(queue, priority))

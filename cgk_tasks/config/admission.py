@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat
 
+from cgk_tasks.config.kinds import Names
+
 
 class AdmissionSettings(BaseModel):
     """Admission."""
@@ -15,6 +17,11 @@ class AdmissionSettings(BaseModel):
         default=0.5,
         description="How much work may be in a queue's broker list ahead of its workers. The rest waits in lanes, "
         "where its order can still change.",
+    )
+    fair_queues: Names = Field(
+        default=("*",),
+        description="Queues in which tenants get equal shares of the run time while more waits than the window holds; "
+        "separated by commas, * for all, empty for none.",
     )
     priority_step_seconds: NonNegativeFloat = Field(
         default=60.0,

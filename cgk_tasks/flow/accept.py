@@ -30,6 +30,8 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.flow import awaited_events
 from cgk_tasks.flow.awaited_events import AWAITED
+from cgk_tasks.flow.crowded import CROWDED
+from cgk_tasks.flow.lanes import hold_back, placed, tell_lanes
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs import store, tracing
@@ -284,17 +286,24 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
         elif unit is not None:
             handles = _store(unit.connection, runs, hashes)
             unit.accepted += _accepted(runs, handles)
-        elif len(runs) == 1 and not hashes and not is_awaited:
-            handles = [postgres.retry_conflicts(lambda: _accept_one(runs[0]))]
         else:
-            handles = postgres.retry_conflicts(lambda: _insert(runs, hashes, whole=is_awaited or bool(hashes)))
-            publish(_accepted(runs, handles))
+            handles = _accept_now(placed(runs), hashes, is_awaited)
     except psycopg.Error as exc:
         if unit is not None:
             raise  # the owner of the transaction must see it
         raise postgres.explain(exc) from exc
     if unit is None:  # else the framework sends, with a connection in hand
         LISTENERS.current().warn_of_unserved(runs)
+    return handles
+
+
+def _accept_now(runs: Sequence[NewRun], hashes: Mapping[str, bytes], is_awaited: bool) -> list[RunHandle]:
+    """In a transaction of their own."""
+    if len(runs) == 1 and not hashes and not is_awaited:
+        return [postgres.retry_conflicts(lambda: _accept_one(runs[0]))]
+    takes_several = is_awaited or bool(hashes) or any(run.place is not None for run in runs)
+    handles = postgres.retry_conflicts(lambda: _insert(runs, hashes, whole=takes_several))
+    publish(_accepted(runs, handles))
     return handles
 
 
@@ -325,7 +334,10 @@ def _accepted(runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> list[NewR
 
 
 def publish(runs: Sequence[NewRun]) -> None:
-    """Dispatch accepted runs that are due, and bring events to whoever waits. What fails the dispatcher does later."""
+    """Dispatch accepted runs that are due, tell the lanes of those that are held there, and bring events to whoever
+    waits. What fails the dispatcher does later.
+    """
+    tell_lanes(runs)
     due = [run for run in runs if run.state == "pending"]
     if due:
         dispatch(due)
@@ -333,10 +345,15 @@ def publish(runs: Sequence[NewRun]) -> None:
 
 
 def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None = None) -> bool:
-    """Publish runs that are marked as dispatched; takes the mark back when the broker does not take them."""
+    """Publish runs that are marked as dispatched; takes the mark back when the broker does not take them. Those of
+    crowded queues wait in lanes instead.
+    """
+    due = hold_back(due)
+    if not due:
+        return True
     publisher = publisher or get_publisher()
     try:
-        publisher.publish([packet_message(packet) for packet in packets(due)])
+        CROWDED.current().note(publisher.publish([packet_message(packet) for packet in packets(due)]))
     except BrokerError as exc:
         publisher.postponed.warn(len(due), reason=str(exc))
         try:

@@ -1,4 +1,4 @@
-"""Where a run goes whose sender names no queue or priority: where its job wants to be.
+"""Where a run goes whose sender names no queue or priority: where its job wants to be. And what limits it.
 
 A sender need not import the modules of the jobs. What their workers say on record it learns every some seconds.
 """
@@ -10,6 +10,7 @@ import time
 
 import psycopg
 
+from cgk_tasks.admission.declared import Declared, limits_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.jobs.registry import find_route
@@ -41,8 +42,13 @@ class Routes:
 
     def queue_and_priority(self, event: str) -> tuple[str, int]:
         """The same, with the defaults where nothing is said."""
-        queue, priority = self.of(event) or _ANYWHERE
+        queue, priority, _ = self.of(event) or _ANYWHERE
         return queue or get_settings().default_queue, DEFAULT_PRIORITY if priority is None else priority
+
+    def limits(self, event: str) -> Declared | None:
+        """What limits the event's runs; None for nothing, or if it has several jobs, each of which gets a run."""
+        route = self.of(event)
+        return None if route is None or route.limits is None else limits_of(route.limits)
 
     def _ask(self) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar, overload
 
+from cgk_tasks.admission.declared import text_of_limits
 from cgk_tasks.admission.rules import AtOnce, Limit, check_rules
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
@@ -240,7 +241,8 @@ def _index(event: str) -> None:
     _by_event[event] = jobs = tuple(job for job in jobs if not job.is_builtin) or jobs
     queues, priorities = {job.queue for job in jobs}, {job.priority for job in jobs}
     if jobs:
-        _routes[event] = Route(_agreed(queues), _agreed(priorities))
+        limits = text_of_limits(jobs[0].id, jobs[0].limits) if len(jobs) == 1 and jobs[0].limits else None
+        _routes[event] = Route(_agreed(queues), _agreed(priorities), limits)
     else:
         _routes.pop(event, None)
 

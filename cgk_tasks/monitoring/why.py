@@ -176,7 +176,17 @@ def _in_lane(lane: Row, now: datetime) -> Gate:
         limit = f"{lane['rule']}: {lane['rate']} in {lane['period']:g} s"
         opens = f"the next one may start {_when(lane['opens_at'], now)}"
         return Gate("limit", f"It is over a limit ({limit}); {opens}, and {before}.", _RAISE_LIMIT, lane["opens_at"])
+    if lane["is_free"]:
+        return Gate("in_lane", f"Its queue {lane['queue']!r} is crowded, and {before}. {_share(lane)}")
     return Gate("in_lane", f"It waits for its turn, and {before}; the leader of the workers says when it may start.")
+
+
+def _share(lane: Row) -> str:
+    others = lane["tenants"] - 1
+    if not others:
+        return "No other tenant waits there, so its own has all of the workers' time."
+    whose = f"{others:,} other {'tenant waits' if others == 1 else 'tenants wait'} there"
+    return f"{whose}, and its own gets {100 * lane['share']:.3g} % of the workers' time."
 
 
 def _pending(facts: Row) -> Iterator[Gate]:

@@ -15,10 +15,13 @@ SQL = statements("schedules")
 
 
 class Route(NamedTuple):
-    """The queue and priority that an event's jobs want for its runs; None for the default."""
+    """The queue and priority that an event's jobs want for its runs; None for the default. limits: of its one job, as
+    text.
+    """
 
     queue: str | None = None
     priority: int | None = None
+    limits: str | None = None
 
 
 def note_job_events(connection: Connection, routes: Mapping[str, Route]) -> None:
@@ -34,10 +37,16 @@ def note_job_events(connection: Connection, routes: Mapping[str, Route]) -> None
     execute(connection, SQL["note_job_events"], values)
 
 
+def note_limits(connection: Connection, routes: Mapping[str, Route]) -> None:
+    """Say what limits the runs of these events, which are noted."""
+    names = sorted(routes)
+    execute(connection, SQL["note_limits"], {"events": names, "limits": [routes[name].limits for name in names]})
+
+
 def noted_routes(connection: Connection) -> dict[str, Route]:
-    """The queues and priorities that jobs want, of those events that have any."""
+    """The queues and priorities that jobs want, and their limits, of those events that have any."""
     rows = fetch(connection, SQL["noted_routes"])
-    return {row["event"]: Route(row["queue"], row["priority"]) for row in rows}
+    return {row["event"]: Route(row["queue"], row["priority"], row["limits"]) for row in rows}
 
 
 def noted_job_events(connection: Connection) -> frozenset[str]:

@@ -70,6 +70,13 @@ def run_id_of(task_id: str) -> str:
         return str(uuid.uuid5(_EXTERNAL_IDS, task_id))
 
 
+class Place(NamedTuple):
+    """Where a held run waits: its lane, and since when it is due."""
+
+    lane: int
+    rank: datetime
+
+
 class NewRun(NamedTuple):
     """A run about to be accepted. `payload` is JSON text; `canvas` what a Celery signature carries, as JSON text."""
 
@@ -93,6 +100,8 @@ class NewRun(NamedTuple):
     """The trace context of its sender, as W3C's traceparent."""
     search_fields: str | None = None
     """What can be searched of it, where its sender knows; else it is read from the payload."""
+    place: Place | None = None
+    """Of a run that is held until a pass admits it."""
 
     @property
     def alone(self) -> bool:

@@ -12,7 +12,12 @@ SELECT to_regclass('cgk.passes') IS NOT NULL AS has_tables,
          WHERE c.relnamespace = to_regnamespace('cgk') AND c.relname = ANY(%(indexes)b::text[]) AND i.indisvalid)
            = cardinality(%(indexes)b::text[]) AS has_indexes,
        NOT EXISTS (SELECT FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)
-                      AND coalesce(revision, '') < '0017') AS all_know;
+                      AND coalesce(revision, '') < '0017') AS all_know,
+       EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('cgk.passes') AND attname = 'charged_at')
+           AND NOT EXISTS (SELECT FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)
+                              AND coalesce(revision, '') < '0019') AS all_are_fair,
+       EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('cgk.job_events') AND attname = 'limits')
+           AS has_limits;
 
 -- name: note_rule
 -- What the code declares. Returns the rule if it is new, or declared otherwise than before.
@@ -36,8 +41,11 @@ UPDATE cgk.gates SET at_once = %(at_once)s, lend_to = %(lend_to)s, rate = %(rate
 UPDATE cgk.workers SET processes = %(processes)s WHERE id = %(id)s::uuid AND processes IS DISTINCT FROM %(processes)s;
 
 -- name: admitted
--- Of these runs, those whose dispatch a pass has admitted.
-SELECT id::text FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) AND {{is_slot}};
+-- Of these runs, those whose dispatch a pass has admitted. One that waited only because its queue was crowded has passed no
+-- gate.
+SELECT id::text FROM cgk.runs
+ WHERE id = ANY(%(ids)s::uuid[]) AND {{is_slot}}
+   AND EXISTS (SELECT FROM cgk.lanes l WHERE l.id = lane_id AND l.gates <> '{}' OFFSET 0);
 
 -- name: held_again
 -- Of these runs, those that a claim has left held in their lanes, which do not know it yet.
@@ -45,10 +53,10 @@ SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs
  WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL GROUP BY lane_id;
 
 -- name: lanes_wait
--- Whether a pass may find anything to do. are_limits_known: whether any job has ever had one.
+-- Whether a pass may find anything to do.
 SELECT EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
        OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed')
-       AS yes, EXISTS (SELECT FROM cgk.rules) AS are_limits_known;
+       AS yes;
 
 -- name: find_gates
 -- rule_id, key: of each gate that is wanted.
@@ -94,36 +102,37 @@ SELECT s.id, wanted.queue, wanted.tenant_id, wanted.event, wanted.priority, want
  ORDER BY s.id, wanted.event, wanted.priority, wanted.alone, wanted.gates
 ON CONFLICT (share_id, event, priority, alone, gates) DO NOTHING;
 
--- name: tell
--- These lanes hold so many runs more, the earliest of them with this rank. Not flushed: what a crash makes PostgreSQL
--- forget, the sweep finds. Returns the lanes that are there; a lane that is gone is made anew by its sender. In one
--- order, as above.
+-- fragment: told(which)
+-- A lane holds so many runs more, the earliest of them with this rank. Not flushed: what a crash makes PostgreSQL forget,
+-- the sweep finds.
 UPDATE cgk.lanes l
    SET arrivals = l.arrivals + told.runs, front = least(l.front, told.rank),
        urgency = least(l.urgency, told.rank - make_interval(secs => %(step)s * (l.priority - 5))),
        status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
-  FROM (SELECT l.id, given.runs, given.rank
+  FROM {which} AS told
+ WHERE l.id = told.id
+
+-- name: tell_one
+{{told((SELECT %(lane)s::bigint AS id, %(runs)s::int AS runs, %(rank)s::timestamptz AS rank,
+               set_config('synchronous_commit', 'off', true)))}}
+RETURNING l.id, l.status;
+
+-- name: tell
+-- Returns the lanes that are there. In one order, as above.
+{{told((SELECT l.id, given.runs, given.rank
           FROM unnest(%(lane)s::bigint[], %(runs)s::int[], %(rank)s::timestamptz[]) AS given (lane, runs, rank)
           JOIN cgk.lanes l ON l.id = given.lane
          WHERE l.id = ANY(%(lane)s::bigint[]) AND set_config('synchronous_commit', 'off', true) IS NOT NULL
-         ORDER BY l.id FOR UPDATE OF l) AS told
- WHERE l.id = ANY(%(lane)s::bigint[]) AND l.id = told.id
+         ORDER BY l.id FOR UPDATE OF l))}} AND l.id = ANY(%(lane)s::bigint[])
 RETURNING l.id, l.status;
 
 -- name: lock
 -- One pass at a time. A statement of its own: the next one's snapshot has what the holder before has committed.
 SELECT pg_advisory_xact_lock(4216201003) IS NULL AS no, set_config('synchronous_commit', 'off', true);
 
--- name: try_lock_if_none_waits
--- The lock, unless somebody has it, or a run waits whose turn comes before those of this lane: there, in the queue, or at
--- one of its gates.
-SELECT CASE WHEN l.status <> 'empty' OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'new')
-              OR EXISTS (SELECT FROM cgk.shares s WHERE s.queue = l.queue AND s.open_lanes > 0)
-              OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'full' AND w.waits_at = ANY(l.gates))
-              OR EXISTS (SELECT FROM cgk.lanes w WHERE w.status = 'closed' AND w.waits_at = ANY(l.gates))
-            THEN false ELSE pg_try_advisory_xact_lock(4216201003) END AS yes,
-       set_config('synchronous_commit', 'off', true)
-  FROM cgk.lanes l WHERE l.id = %(lane)s;
+-- name: try_lock
+-- The same, if nobody makes a pass.
+SELECT pg_try_advisory_xact_lock(4216201003) AS yes, set_config('synchronous_commit', 'off', true);
 
 -- name: lock_out_passes
 -- For those who lock several lanes: passes lock them in an order of their own. And for those who make lanes, so that no
@@ -140,20 +149,15 @@ SELECT frontier, known, clocks FROM cgk.passes;
 -- name: note
 UPDATE cgk.passes SET frontier = %(frontier)s, known = %(known)s::bigint[], clocks = %(clocks)s::json, noted_at = now();
 
--- name: note_slots
-UPDATE cgk.passes SET frontier = greatest(frontier, %(frontier)s), known = %(known)s::bigint[], noted_at = now();
-
 -- fragment: is_slot
 -- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
 slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')
 
--- fragment: usage(noted)
+-- name: usage
 -- The slots that are held, with the gates at which they count: from the frontier on by jumping from slot to slot in
 -- their index, before it those that are known.
 WITH RECURSIVE fresh AS (
-    (SELECT first.slot, first.lane_id FROM {noted}, LATERAL (
-        SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot >= noted.frontier
-         ORDER BY slot, lane_id LIMIT 1) AS first)
+    (SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot >= %(frontier)s ORDER BY slot, lane_id LIMIT 1)
     UNION ALL
     SELECT following.slot, following.lane_id FROM fresh, LATERAL (
         SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot > fresh.slot
@@ -161,17 +165,11 @@ WITH RECURSIVE fresh AS (
 ), taken AS (
     SELECT slot, lane_id FROM fresh
     UNION ALL
-    SELECT known.slot, r.lane_id FROM {noted}, unnest(noted.known) AS known (slot), LATERAL (
+    SELECT known.slot, r.lane_id FROM unnest(%(known)s::bigint[]) AS known (slot), LATERAL (
         SELECT lane_id FROM cgk.runs WHERE {{is_slot}} AND slot = known.slot LIMIT 1) AS r
 )
 SELECT taken.slot, taken.lane_id, l.gates
-  FROM taken, LATERAL (SELECT gates FROM cgk.lanes WHERE id = taken.lane_id LIMIT 1) AS l
-
--- name: usage
-{{usage((SELECT %(frontier)s::bigint AS frontier, %(known)s::bigint[] AS known) AS noted)}};
-
--- name: usage_as_noted
-{{usage(cgk.passes AS noted)}};
+  FROM taken, LATERAL (SELECT gates FROM cgk.lanes WHERE id = taken.lane_id LIMIT 1) AS l;
 
 -- fragment: gate
 -- A gate as Python wants it. A bucket that was not used for a day is full, however long ago that was.
@@ -199,10 +197,6 @@ SELECT {{gate}} FROM cgk.gates g WHERE g.opens_at <= clock_timestamp() ORDER BY 
 -- name: gates
 SELECT {{gate}} FROM cgk.gates g WHERE g.id = ANY(%(ids)s::bigint[]);
 
--- name: gates_of_lane
-SELECT {{gate}}, extract(epoch FROM clock_timestamp())::float8 AS now
-  FROM cgk.lanes l JOIN cgk.gates g ON g.id = ANY(l.gates) WHERE l.id = %(lane)s;
-
 -- name: reopen
 -- full, closed, new → open: so many lanes of each gate, those with the least virtual time first, and the new ones. A
 -- share that had no open lane begins at the clock of its queue: nobody saves up. Returns how many each gate has let go.
@@ -229,22 +223,30 @@ WITH chosen AS MATERIALIZED (
 )
 SELECT gate, count(*)::int AS lanes FROM chosen GROUP BY gate;
 
+-- fragment: work_in(queue)
+-- How many runs the living workers of a queue execute at once, and the events of what is dispatched there and not claimed
+-- yet, up to a limit.
+(SELECT coalesce(sum(coalesce(w.processes, 1)), 0) FROM cgk.workers w
+         WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND {queue} = ANY(w.queues))::int AS processes,
+       ARRAY(SELECT r.event FROM cgk.runs r
+              WHERE r.state = 'pending' AND r.handed_over_at IS NOT NULL AND r.queue = {queue} LIMIT %(most)s) AS unclaimed
+
+-- name: crowd
+-- lanes_wait: whether a lane of the queue is open, or will be at the next pass.
+SELECT {{work_in(%(queue)s)}},
+       EXISTS (SELECT FROM cgk.shares WHERE queue = %(queue)s AND open_lanes > 0)
+           OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'new' AND queue = %(queue)s) AS lanes_wait;
+
 -- name: open_queues
--- Queues with open lanes that are not paused, found by jumping; how many runs their living workers execute at once, and
--- what is dispatched there and not claimed yet, by event and up to a limit.
+-- Queues with open lanes that are not paused, found by jumping.
 WITH RECURSIVE queues AS (
     (SELECT queue FROM cgk.shares WHERE open_lanes > 0 ORDER BY queue LIMIT 1)
     UNION ALL
     SELECT following.queue FROM queues, LATERAL (
         SELECT queue FROM cgk.shares WHERE open_lanes > 0 AND queue > queues.queue ORDER BY queue LIMIT 1) AS following
 )
-SELECT q.queue, coalesce(w.processes, 0)::int AS processes,
-       ARRAY(SELECT r.event FROM cgk.runs r
-              WHERE r.state = 'pending' AND r.handed_over_at IS NOT NULL AND r.queue = q.queue LIMIT %(most)s) AS
-              unclaimed
-  FROM queues q LEFT JOIN LATERAL (
-       SELECT sum(coalesce(w.processes, 1)) AS processes FROM cgk.workers w
-        WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND q.queue = ANY(w.queues)) w ON true
+SELECT q.queue, {{work_in(q.queue)}}
+  FROM queues q
  WHERE NOT EXISTS (SELECT FROM cgk.paused_queues p WHERE p.queue = q.queue);
 
 -- name: candidates
@@ -284,6 +286,27 @@ UPDATE cgk.lanes l
 UPDATE cgk.shares s SET vtime = s.vtime + p.charge, open_lanes = s.open_lanes - p.closed
   FROM unnest(%(share)s::bigint[], %(charge)s::float8[], %(closed)s::int[]) AS p (share, charge, closed)
  WHERE s.id = ANY(%(share)s::bigint[]) AND s.id = p.share;
+
+-- name: charge_overtime
+-- What packets take beyond what their shares were charged when they were admitted: the seconds since the last look at
+-- them. unknown: of a run of an event that nobody has measured; budget: what a packet may take in any case.
+WITH last AS MATERIALIZED (
+    SELECT charged_at, clock_timestamp() AS now FROM cgk.passes
+), charged AS (
+    SELECT r.lane_id, min(r.started_at)
+           + make_interval(secs => greatest(max(coalesce(t.mean_seconds, %(unknown)s)), %(budget)s)) AS until
+      FROM (SELECT lane_id, slot, event, started_at FROM cgk.runs WHERE {{is_slot}} AND state = 'running') r
+      LEFT JOIN cgk.run_times t ON t.event = r.event
+     GROUP BY r.slot, r.lane_id
+), owed AS MATERIALIZED (
+    SELECT l.share_id, sum(extract(epoch FROM last.now - greatest(last.charged_at, charged.until)))::float8 AS seconds
+      FROM last, charged, LATERAL (SELECT share_id FROM cgk.lanes WHERE id = charged.lane_id LIMIT 1) AS l
+     WHERE charged.until < last.now GROUP BY l.share_id
+), noted AS (
+    UPDATE cgk.passes SET charged_at = (SELECT now FROM last)
+)
+UPDATE cgk.shares s SET vtime = s.vtime + owed.seconds / s.weight
+  FROM owed WHERE s.id = ANY(ARRAY(SELECT share_id FROM owed)) AND s.id = owed.share_id;
 
 -- name: settle_gates
 UPDATE cgk.gates g

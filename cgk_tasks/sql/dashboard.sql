@@ -127,8 +127,8 @@ WITH open AS (
            count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'running') AS running,
            count(*) FILTER (WHERE state = 'retrying') AS retrying, count(*) FILTER (WHERE state = 'held') AS held,
            count(*) FILTER (WHERE state = 'scheduled') AS scheduled,
-           extract(epoch FROM now() - min(greatest(run_at, created_at)) FILTER (WHERE state = 'pending'))::float8
-               AS waiting_seconds
+           extract(epoch FROM now() - min(greatest(run_at, created_at))
+                   FILTER (WHERE state = 'pending' OR (state = 'held' AND lane_id IS NOT NULL)))::float8 AS waiting_seconds
       FROM cgk.runs GROUP BY tenant_id
 ), closed AS (
     SELECT tenant_id, count(*) AS closed, count(*) FILTER (WHERE state = 'completed') AS completed,

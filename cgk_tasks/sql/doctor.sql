@@ -25,7 +25,7 @@ SELECT coalesce(w.name, l.holder::text) AS holder, (l.expires_at > now()) AS hel
 -- name: unserved_queues
 -- Queues, but not paused ones, in which due runs wait while no living worker listens.
 SELECT queue, count(*) AS runs FROM cgk.runs r
- WHERE state = 'pending' AND NOT queue = ANY(%(queues)b::text[])
+ WHERE (state = 'pending' OR (state = 'held' AND lane_id IS NOT NULL)) AND NOT queue = ANY(%(queues)b::text[])
    AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
  GROUP BY queue ORDER BY queue;
 

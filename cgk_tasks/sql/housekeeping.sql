@@ -21,10 +21,14 @@ DELETE FROM cgk.idempotency_keys WHERE ctid IN (
      WHERE expires_at <= now() AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) LIMIT %(limit)s);
 
 -- name: oldest_waiting
--- The due run that has waited longest to begin, and may: not in a paused queue.
+-- The due run that has waited longest to begin, and may: not in a paused queue. Those of crowded queues wait in open lanes.
 SELECT queue, extract(epoch FROM now() - run_at)::float8 AS seconds
-  FROM cgk.runs r
- WHERE state = 'pending' AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
+  FROM (SELECT queue, run_at FROM cgk.runs WHERE state = 'pending'
+        UNION ALL
+        SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
+            SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
+         WHERE l.status = 'open' AND l.gates = '{}') AS r
+ WHERE NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
  ORDER BY run_at LIMIT 1;
 
 -- name: workers_alive

@@ -2,16 +2,19 @@
 
 -- name: open_runs
 -- One pass over the open runs: by event, queue, state and gate; and by tenant, the %(top)s with the most, the rest as
--- one. 0.5 s with a million open runs, so whoever asks keeps the answer for a while.
+-- one. 0.5 s with a million open runs, so whoever asks keeps the answer for a while. What is held in a lane without gates
+-- waits for a worker, like the others of its crowded queue.
 WITH counted AS MATERIALIZED (
-    SELECT r.tenant_id, r.event, r.queue, r.state, r.run_at <= now() AS is_due, count(*) AS runs, min(r.run_at) AS oldest
-      FROM cgk.runs r GROUP BY r.tenant_id, r.event, r.queue, r.state, r.run_at <= now()
+    SELECT r.tenant_id, r.event, r.queue, r.state, r.run_at <= now() AS is_due, coalesce(l.gates = '{}', false) AS is_free,
+           count(*) AS runs, min(r.run_at) AS oldest
+      FROM cgk.runs r LEFT JOIN cgk.lanes l ON l.id = r.lane_id
+     GROUP BY r.tenant_id, r.event, r.queue, r.state, r.run_at <= now(), coalesce(l.gates = '{}', false)
 ), gated AS MATERIALIZED (
     SELECT c.*, CASE WHEN c.state = 'running' THEN NULL
                      WHEN t.status = 'suspended' THEN 'tenant_suspended'
                      WHEN q.queue IS NOT NULL THEN 'queue_paused'
                      WHEN c.is_due AND NOT c.queue = ANY(%(queues)b::text[]) THEN 'no_worker'
-                     WHEN c.is_due AND c.state = 'held' THEN 'limit'
+                     WHEN c.is_due AND c.state = 'held' AND NOT c.is_free THEN 'limit'
                      WHEN c.is_due OR c.state = 'pending' THEN 'none'
                      WHEN c.state = 'retrying' THEN 'backoff'
                      ELSE 'not_due' END AS gate
@@ -71,7 +74,7 @@ SELECT event, floor(extract(epoch FROM closed_at) / %(window)s)::bigint AS slot,
 -- name: waiting_longest
 -- Queues, but not paused ones, in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
 -- of what is dispatched, so that it costs the same with a hundred runs waiting and with a million; then what no broker
--- has taken, and what is due and not dispatched.
+-- has taken, what is due and not dispatched, and what waits in lanes because its queue is crowded.
 WITH RECURSIVE lists AS (
     (SELECT queue, priority, run_at FROM cgk.runs
       WHERE state = 'pending' AND handed_over_at IS NOT NULL
@@ -94,6 +97,10 @@ WITH RECURSIVE lists AS (
       WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
         AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = runs.queue)
       ORDER BY run_at LIMIT 1)
+    UNION ALL
+    SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
+        SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
+     WHERE l.status = 'open' AND l.gates = '{}'
 )
 SELECT queue, extract(epoch FROM now() - min(run_at))::float8 AS seconds FROM oldest
  WHERE run_at < now() - make_interval(secs => %(seconds)s)

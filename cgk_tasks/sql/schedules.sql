@@ -68,7 +68,15 @@ SELECT e.event, e.queue, e.priority
 ON CONFLICT (event) DO UPDATE SET seen_at = now(), queue = EXCLUDED.queue, priority = EXCLUDED.priority;
 
 -- name: noted_routes
-SELECT event, queue, priority FROM cgk.job_events WHERE queue IS NOT NULL OR priority IS NOT NULL;
+-- limits: as JSON the row is read also before there is such a column.
+SELECT event, queue, priority, limits FROM (
+    SELECT event, queue, priority, to_jsonb(e) ->> 'limits' AS limits FROM cgk.job_events e) AS noted
+ WHERE queue IS NOT NULL OR priority IS NOT NULL OR limits IS NOT NULL;
+
+-- name: note_limits
+UPDATE cgk.job_events k SET limits = e.limits
+  FROM unnest(%(events)b::text[], %(limits)b::text[]) AS e (event, limits)
+ WHERE k.event = e.event AND k.limits IS DISTINCT FROM e.limits;
 
 -- name: job_events
 -- A day is counted back from the last word of any worker, not from now: workers that are all stopped over night, or for

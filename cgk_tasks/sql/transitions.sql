@@ -49,12 +49,15 @@ CASE WHEN {error} IS NULL THEN sealed_errors
 CASE WHEN {error} IS NULL OR sealed_errors IS NULL OR cardinality(sealed_errors) <= 20 THEN errors_left_out
      ELSE coalesce(errors_left_out, 0) + cardinality(sealed_errors) - 20 END
 
--- fragment: insert(new)
+-- fragment: insert_with(more)
 -- nothing → scheduled, held or pending. A run that is due is inserted as dispatched: the sender publishes it right after
 -- the commit, and if that fails the dispatcher notices.
-INSERT INTO cgk.runs ({{new_run}}, run_at, handed_over_at, hand_overs)
+INSERT INTO cgk.runs ({{new_run}}, run_at, handed_over_at, hand_overs{more})
 SELECT {{new_run}}, coalesce(run_at, now()), CASE WHEN state = 'pending' THEN clock_timestamp() END,
-       (state = 'pending')::int
+       (state = 'pending')::int{more}
+
+-- fragment: insert(new)
+{{insert_with()}}
   FROM {new}
 ON CONFLICT (id) DO NOTHING
 
@@ -63,33 +66,58 @@ ON CONFLICT (id) DO NOTHING
 NULL::text AS job, NULL::int AS max_attempts, NULL::timestamptz AS expires_at, NULL::uuid AS parent_id,
 NULL::uuid AS replay_of, NULL::bytea AS sealed_canvas, NULL::text AS trace
 
--- name: insert_run
--- Locks nothing but the new row.
-{{insert((SELECT %(id)s::uuid AS id, %(tenant_id)s::text AS tenant_id, %(event)s::text AS event, %(job)s::text AS job,
+-- fragment: one_run(place)
+(SELECT %(id)s::uuid AS id, %(tenant_id)s::text AS tenant_id, %(event)s::text AS event, %(job)s::text AS job,
                %(state)s::text AS state, %(queue)s::text AS queue, %(priority)s::smallint AS priority,
                %(sealed_payload)s::bytea AS sealed_payload, %(max_attempts)s::int AS max_attempts,
                %(run_at)s::timestamptz AS run_at, %(expires_at)s::timestamptz AS expires_at,
                %(parent_id)s::uuid AS parent_id, %(replay_of)s::uuid AS replay_of,
                %(idempotency_key)s::text AS idempotency_key, %(sealed_canvas)s::bytea AS sealed_canvas,
                %(scheduled_for)s::timestamptz AS scheduled_for, %(trace)s::text AS trace, %(key_id)s::text AS key_id,
-               %(search_fields)s::text AS search_fields, NULL::text AS schedule) AS new
- WHERE {{durability}})}};
+               %(search_fields)s::text AS search_fields, NULL::text AS schedule{place}) AS new
+ WHERE {{durability}}
+
+-- name: insert_run
+-- Locks nothing but the new row.
+{{insert({{one_run()}})}};
+
+-- name: insert_in_lane
+-- nothing → held: a run that waits until a pass admits it. Its sender tells the lane after the commit.
+{{insert_with(, lane_id, rank)}}
+  FROM {{one_run(, %(lane_id)s::bigint AS lane_id, %(rank)s::timestamptz AS rank)}}
+ON CONFLICT (id) DO NOTHING;
+
+-- fragment: given_runs
+unnest(%(id)s::uuid[], %(tenant_id)b::text[], %(event)b::text[], %(job)b::text[], %(state)b::text[], %(queue)b::text[],
+       %(priority)b::smallint[], %(sealed_payload)b::bytea[], %(max_attempts)b::int[], %(run_at)b::timestamptz[],
+       %(expires_at)b::timestamptz[], %(parent_id)s::uuid[], %(replay_of)s::uuid[], %(idempotency_key)b::text[],
+       %(sealed_canvas)b::bytea[], %(scheduled_for)b::timestamptz[], %(trace)b::text[], %(key_id)b::text[],
+       %(search_fields)b::text[])
+    AS given (id, tenant_id, event, job, state, queue, priority, sealed_payload, max_attempts, run_at, expires_at,
+              parent_id, replay_of, idempotency_key, sealed_canvas, scheduled_for, trace, key_id, search_fields)
 
 -- name: insert_runs
 -- Thousands at once.
-{{insert((SELECT given.*, NULL::text AS schedule
-          FROM unnest(%(id)s::uuid[], %(tenant_id)b::text[], %(event)b::text[], %(job)b::text[], %(state)b::text[],
-                      %(queue)b::text[], %(priority)b::smallint[], %(sealed_payload)b::bytea[], %(max_attempts)b::int[],
-                      %(run_at)b::timestamptz[], %(expires_at)b::timestamptz[], %(parent_id)s::uuid[],
-                      %(replay_of)s::uuid[], %(idempotency_key)b::text[], %(sealed_canvas)b::bytea[],
-                      %(scheduled_for)b::timestamptz[], %(trace)b::text[], %(key_id)b::text[], %(search_fields)b::text[])
-               AS given (id, tenant_id, event, job, state, queue, priority, sealed_payload, max_attempts, run_at,
-                         expires_at, parent_id, replay_of, idempotency_key, sealed_canvas, scheduled_for, trace, key_id,
-                         search_fields)) AS new)}};
+{{insert((SELECT given.*, NULL::text AS schedule FROM {{given_runs}}) AS new)}};
+
+-- name: insert_in_lanes
+-- The same for several.
+{{insert_with(, lane_id, rank)}}
+  FROM (SELECT given.*, NULL::text AS schedule, place.lane_id, place.rank
+          FROM {{given_runs}}
+          JOIN unnest(%(id)s::uuid[], %(lane_id)s::bigint[], %(rank)s::timestamptz[]) AS place (run_id, lane_id, rank)
+               ON place.run_id = given.id) AS new
+ON CONFLICT (id) DO NOTHING;
+
+-- fragment: copy_with(more)
+-- The same without a plan: a third of the cost for many.
+COPY cgk.runs ({{new_run}}, run_at, handed_over_at, hand_overs{more}) FROM STDIN (FORMAT BINARY)
 
 -- name: copy_runs
--- The same without a plan: a third of the cost for many.
-COPY cgk.runs ({{new_run}}, run_at, handed_over_at, hand_overs) FROM STDIN (FORMAT BINARY);
+{{copy_with()}};
+
+-- name: copy_in_lanes
+{{copy_with(, lane_id, rank)}};
 
 -- name: tenants_of_tick
 -- Every tenant that a tick is for; with the reason, where it gets no run.
@@ -174,16 +202,6 @@ UPDATE cgk.runs r
        admitted_at = (SELECT max(at) FROM picked), handed_over_at = (SELECT max(at) FROM picked), hand_overs = 1
  WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND r.state = 'held'
 RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;
-
--- name: admit_running
--- running: runs that were claimed before they were admitted get a slot, all of them the same one.
-WITH given AS MATERIALIZED (SELECT nextval('cgk.slot_numbers') AS slot)
-UPDATE cgk.runs r
-   SET lane_id = %(lane)s, rank = r.run_at, slot = given.slot, admitted_at = coalesce(r.handed_over_at, r.started_at),
-       handed_over_at = coalesce(r.handed_over_at, r.started_at)
-  FROM given, unnest(%(ids)s::uuid[], %(attempts)b::int[]) AS o (id, attempt)
- WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
-RETURNING r.id::text;
 
 -- name: dispatch_due
 -- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
@@ -285,6 +303,16 @@ UPDATE cgk.runs SET state = 'scheduled', run_at = now() + interval '1 second'
 -- name: leave_lanes
 -- held: runs of lanes that are gone are released as those that have none.
 UPDATE cgk.runs SET lane_id = NULL WHERE state = 'held' AND lane_id = ANY(%(lanes)s::bigint[]);
+
+-- name: hold_dispatched
+-- pending → held: runs that were marked as dispatched, and wait in lanes because their queue is crowded. Returns their
+-- places.
+UPDATE cgk.runs r
+   SET state = 'held', lane_id = o.lane, rank = r.run_at + o.nth * interval '1 microsecond', slot = NULL,
+       admitted_at = NULL, handed_over_at = NULL, hand_overs = 0
+  FROM unnest(%(ids)s::uuid[], %(lanes)s::bigint[]) WITH ORDINALITY AS o (id, lane, nth)
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND r.id = o.id AND r.state = 'pending'
+RETURNING r.lane_id AS lane, r.rank;
 
 -- name: hold_unpublished
 -- pending → held: admitted runs that the broker did not take.

@@ -25,13 +25,17 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
  WHERE r.id = %(id)s::uuid;
 
 -- name: lane
--- Where a held run waits: at which gate of which rule, and how many runs of its lane come before it, up to a limit.
-SELECT l.status, rule.name AS rule, g.at_once, g.rate, g.period, g.opens_at,
+-- Where a held run waits: at which gate of which rule, and how many runs of its lane come before it, up to a limit. share:
+-- its tenant's part of the queue, among those of which something may start.
+SELECT l.queue, l.status, l.gates = '{}' AS is_free, rule.name AS rule, g.at_once, g.rate, g.period, g.opens_at,
+       s.weight / nullif(waiting.weight, 0) AS share, waiting.tenants,
        (SELECT count(*) FROM (SELECT FROM cgk.runs b
                                WHERE b.lane_id = r.lane_id AND b.state = 'held' AND (b.rank, b.id) < (r.rank, r.id)
                                LIMIT %(limit)s) AS earlier) AS ahead
-  FROM cgk.runs r JOIN cgk.lanes l ON l.id = r.lane_id LEFT JOIN cgk.gates g ON g.id = l.waits_at
-       LEFT JOIN cgk.rules rule ON rule.id = g.rule_id
+  FROM cgk.runs r JOIN cgk.lanes l ON l.id = r.lane_id JOIN cgk.shares s ON s.id = l.share_id
+       LEFT JOIN cgk.gates g ON g.id = l.waits_at LEFT JOIN cgk.rules rule ON rule.id = g.rule_id, LATERAL (
+       SELECT count(*) AS tenants, sum(o.weight) AS weight FROM cgk.shares o
+        WHERE o.queue = l.queue AND (o.open_lanes > 0 OR o.id = l.share_id)) AS waiting
  WHERE r.id = %(id)s::uuid AND r.state = 'held';
 
 -- name: ahead

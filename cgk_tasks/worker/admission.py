@@ -14,15 +14,13 @@ import structlog
 
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.admission.switch import SWITCH
-from cgk_tasks.broker.envelope import packet_message
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import BrokerError, CgkTasksError
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.flow.lanes import publish_admitted
 from cgk_tasks.recurring import RecurringWarning
-from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
-from cgk_tasks.worker.limited import hold_unpublished
 from cgk_tasks.worker.missing_tables import MissingTables
 
 SQL = statements("admission")
@@ -32,7 +30,6 @@ _SWEEP_SECONDS = 1.0
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.1
 """How often an idle leader looks whether a lane was told of something."""
-_WITHOUT_LIMITS_SECONDS = 1.0
 _OF_THE_WAIT = 0.1
 """Lanes at full gates may wait for hours: who has waited for long waits so much longer, and no more."""
 
@@ -73,10 +70,10 @@ class Admission(threading.Thread):
         """Make a pass if lanes wait. Returns how long to wait before the next one."""
         with autocommit() as connection:
             found = fetch(connection, SQL["lanes_wait"])[0]
-        if not found["are_limits_known"]:
-            return _WITHOUT_LIMITS_SECONDS
         if time.monotonic() >= self._sweep_at:
             self._passes.sweep()
+            if SWITCH.current().is_fair:
+                self._passes.charge_overtime()
             self._sweep_at = time.monotonic() + _SWEEP_SECONDS
             if time.monotonic() >= self._prune_at and not self._passes.prune():
                 self._prune_at = time.monotonic() + _PRUNE_SECONDS
@@ -86,7 +83,7 @@ class Admission(threading.Thread):
             return self._pause()
         admitted = self._passes.make()
         if admitted.packets:
-            _publish(admitted.packets)
+            publish_admitted(admitted.packets, get_patient_publisher())
             self._admitted_at = time.monotonic()
             return 0.0 if admitted.is_limited else self._interval
         return self._pause()
@@ -95,15 +92,3 @@ class Admission(threading.Thread):
         """Nothing could start. What comes next, or ends, may be as far away as what came last."""
         waited = time.monotonic() - self._admitted_at
         return max(self._interval, min(_IDLE_SECONDS, _OF_THE_WAIT * waited))
-
-
-def _publish(packets: list[list[Dispatch]]) -> None:
-    publisher = get_patient_publisher()
-    try:
-        publisher.publish([packet_message(packet) for packet in packets])
-    except BrokerError as exc:
-        runs = [run.id for packet in packets for run in packet]
-        publisher.postponed.warn(len(runs), reason=str(exc))
-        hold_unpublished(runs)
-    else:
-        publisher.postponed.is_over()

@@ -1,8 +1,7 @@
 """The runs of a packet that something limits: only those that a pass has admitted are executed.
 
-The others came by another way: their sender published them, a retry was due, or their first message was lost. They are
-admitted here if nobody waits and their limits have room. Else they go into their lanes, which costs no attempt, and
-come back when it is their turn.
+The others came by another way: their sender did not know of the limits, or a retry is due whose payload says where it
+has to wait. They go into their lanes, which costs no attempt, and come back when it is their turn.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cgk_tasks.admission.in_place import IN_PLACE
 from cgk_tasks.admission.lanes import Told, tell
-from cgk_tasks.admission.limits import LANES, Limited
+from cgk_tasks.admission.limits import LANES, ForLane
 from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.flow import lanes
 from cgk_tasks.jobs.registry import Job
 from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.models import Place
 from cgk_tasks.runs.store import Claimed
-from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, uuid_array
+from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, uuid_array
 
 SQL, TRANSITIONS = statements("admission"), statements("transitions")
 JobsOf = Callable[[Claimed], Sequence[Job]]
@@ -40,8 +40,8 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
         found = fetch(connection, SQL["admitted"], {"ids": uuid_array(limited)})
         not_admitted = limited.keys() - {row["id"] for row in found}
         held = [run for run in runs if run.id in not_admitted]
-        if held and _hold(connection, held, limited, worker_id, in_place=True):
-            return list(runs)
+        if held:
+            _hold(connection, held, limited, worker_id)
     return [run for run in runs if run.id not in not_admitted]
 
 
@@ -50,7 +50,7 @@ def hold_back(runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[
     limited, others = apart(runs, jobs_of)
     if limited:
         with autocommit() as connection:
-            _hold(connection, limited, {run.id: jobs_of(run)[0] for run in limited}, worker_id, in_place=False)
+            _hold(connection, limited, {run.id: jobs_of(run)[0] for run in limited}, worker_id)
     return others
 
 
@@ -59,12 +59,6 @@ def apart(runs: Sequence[Claimed], jobs_of: JobsOf) -> tuple[list[Claimed], list
     limited = [run for run in runs if _limited_job(jobs_of(run)) is not None]
     known = {run.id for run in limited}
     return limited, [run for run in runs if run.id not in known]
-
-
-def hold_unpublished(ids: Sequence[str]) -> None:
-    """Put admitted runs into their lanes again that the broker did not take. Raises psycopg.Error."""
-    with autocommit() as connection:
-        _tell(connection, fetch(connection, TRANSITIONS["hold_unpublished"], {"ids": uuid_array(ids)}))
 
 
 def schedule_held(run_id: str) -> None:
@@ -79,29 +73,22 @@ def _limited_job(jobs: Sequence[Job]) -> Job | None:
     return jobs[0] if len(jobs) == 1 and jobs[0].limits else None
 
 
-def _hold(
-    connection: Connection, runs: Sequence[Claimed], jobs: dict[str, Job], worker_id: str, *, in_place: bool
-) -> bool:
-    """Put runs into their lanes. in_place: unless their limits have room now, and nobody waits. Returns whether so."""
-    lanes = LANES.current().of(connection, [_limited(run, jobs[run.id]) for run in runs])
-    if in_place and len(set(lanes)) == 1:
-        limits = len(jobs[runs[0].id].limits)
-        if IN_PLACE.current().admit(connection, runs, lanes[0], limits, worker_id):
-            return True
+def _hold(connection: Connection, runs: Sequence[Claimed], jobs: dict[str, Job], worker_id: str) -> None:
+    """Put runs into their lanes."""
     values = {
         "ids": [run.id for run in runs],
         "attempts": [run.attempt for run in runs],
-        "lanes": lanes,
+        "lanes": LANES.current().of(connection, [_for_lane(run, jobs[run.id]) for run in runs]),
         "worker_id": worker_id,
     }
-    _tell(connection, fetch(connection, TRANSITIONS["hold_in_lane"], values))
-    return False
+    held = fetch(connection, TRANSITIONS["hold_in_lane"], values)
+    lanes.tell([Place(row["lane"], row["rank"]) for row in held])
 
 
-def _limited(run: Claimed, job: Job) -> Limited:
+def _for_lane(run: Claimed, job: Job) -> ForLane:
     fields = _fields(run) if any(limit.key for limit in job.limits) else {}
-    return Limited(
-        job.id, job.limits, run.queue, run.tenant_id, run.event, run.priority, fields, alone=run.deaths > 0
+    return ForLane(
+        run.queue, run.tenant_id, run.event, run.priority, run.deaths > 0, job.id, job.limits, fields
     )  # fmt: skip
 
 
@@ -111,16 +98,6 @@ def _fields(run: Claimed) -> dict[str, Any]:
     except Exception:  # noqa: BLE001 - what is stored is damaged: the run fails once it is executed
         return {}
     return payload if isinstance(payload, dict) else {}
-
-
-def _tell(connection: Connection, places: Sequence[Row]) -> None:
-    told: dict[int, Told] = {}
-    for row in places:
-        known = told.get(row["lane"])
-        rank = row["rank"] if known is None else min(known.rank, row["rank"])
-        told[row["lane"]] = Told(1 if known is None else known.runs + 1, rank)
-    if told:
-        tell(connection, told)
 
 
 def _tell_held(connection: Connection, ids: Sequence[str]) -> None:

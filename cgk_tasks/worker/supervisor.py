@@ -22,7 +22,7 @@ from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
 from cgk_tasks.recurring import RecurringWarning
-from cgk_tasks.runs.job_events import Route, note_job_events
+from cgk_tasks.runs.job_events import Route, note_job_events, note_limits
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.admission import Admission
@@ -187,7 +187,7 @@ class Supervisor(threading.Thread):
             "clock_offset": self._clock_offset,
             "executes": sorted(self._pool.executes()),
         }
-        has_lanes = SWITCH.current().has_lanes
+        switch = SWITCH.current()
         with transaction() as connection:
             is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))
             if is_new and self._was_present:
@@ -196,7 +196,9 @@ class Supervisor(threading.Thread):
             told = fetch(connection, SQL["heartbeat"], values)[0]
             self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
             note_job_events(connection, self._pool.events())
-            if has_lanes:
+            if switch.has_limits:
+                note_limits(connection, self._pool.events())
+            if switch.has_lanes:
                 values = {"id": self._id, "processes": self._pool.processes()}
                 execute(connection, ADMISSION["note_processes"], values)
         note_awaited_events()

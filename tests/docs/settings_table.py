@@ -31,7 +31,7 @@ def _default(field: FieldInfo) -> str:
     if value is None or value in ("", (), {}):
         return "none"
     if isinstance(value, tuple):
-        return f"`{','.join(f'{one:g}' for one in value)}`"
+        return f"`{','.join(one if isinstance(one, str) else f'{one:g}' for one in value)}`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value.as_posix() if isinstance(value, Path) else value}`"
 
 

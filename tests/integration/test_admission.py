@@ -9,10 +9,10 @@ import pytest
 from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.admission.switch import Switch
+from cgk_tasks.flow.lanes import hold_unpublished
 from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
-from cgk_tasks.worker.limited import hold_unpublished
 from tests.support.lanes import (
     add_worker,
     claim,

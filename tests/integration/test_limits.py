@@ -77,19 +77,6 @@ def test_who_waits_for_a_place_is_held_and_comes_in_order(blocked, tmp_path):
     assert (tmp_path / "order").read_text().split() == [blocked, *waiting]
 
 
-def times_held():
-    with autocommit() as connection:
-        return connection.execute("SELECT sum(arrivals) FROM cgk.lanes").fetchone()[0]
-
-
-def test_a_run_that_comes_alone_is_not_held(tmp_path):
-    results([send(tmp_path)])
-    wait_until(lanes_are_empty)
-    before = times_held()
-    assert len(results([send(tmp_path)])) == 1
-    assert times_held() == before
-
-
 def test_a_full_limit_of_one_tenant_keeps_no_other_one(blocked, tmp_path):
     held = send(tmp_path)
     wait_state(held, "held")

@@ -140,7 +140,7 @@ def _attempts(row: Row, errors: list[dict[str, Any]]) -> Iterator[TimelineEntry]
         yield TimelineEntry(datetime.fromisoformat(str(error["at"])), state, what)
     if row["state"] == "held":
         at = max(filter(None, (row["created_at"], row["handed_over_at"], row["started_at"])))
-        yield TimelineEntry(at, "held", "Held, because its tenant is suspended or its queue is paused.")
+        yield TimelineEntry(at, "held", "Held: it waits for its turn, or its tenant is suspended or its queue paused.")
     elif row["handed_over_at"] is not None:
         again = f", for the {row['hand_overs']}. time" if row["hand_overs"] > 1 else ""
         yield TimelineEntry(row["handed_over_at"], "pending", f"Dispatched to queue {row['queue']}{again}.")

@@ -1,0 +1,47 @@
+"""The window: how much work the broker may hold for a queue, ahead of its workers. The rest waits in lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from cgk_tasks.admission.plan import Expected
+from cgk_tasks.config import get_settings
+from cgk_tasks.sql.postgres import Connection, fetch, statements
+
+SQL = statements("admission")
+
+UNCLAIMED_LOOKED_AT: Final = 2000
+"""The window holds no more runs than this, however short they are."""
+
+UNKNOWN_SECONDS: Final = 0.01
+"""Of a run of an event that no worker has met yet."""
+_LEAST_SECONDS: Final = 1e-4
+_LONGEST_PACKET: Final = 100
+
+MeanSeconds = Callable[[str], float | None]
+"""How long a run of an event takes; None if nobody has measured one yet."""
+
+
+def expected_of(mean_seconds: float | None) -> Expected:
+    """What a run takes whose event has this mean run time."""
+    settings = get_settings()
+    seconds = max(_LEAST_SECONDS, mean_seconds or UNKNOWN_SECONDS)
+    packet = int(settings.packet_budget_seconds / 2 / seconds)
+    return Expected(seconds, min(seconds, settings.window_seconds), max(1, min(_LONGEST_PACKET, packet)))
+
+
+def room_in(processes: int, unclaimed: Sequence[str], expected: Callable[[str], Expected]) -> float:
+    """The seconds of work that the window of a queue has room for. processes: how many runs its workers execute at
+    once. unclaimed: the events of what is dispatched there and not claimed.
+    """
+    if len(unclaimed) >= UNCLAIMED_LOOKED_AT:
+        return 0.0
+    return get_settings().window_seconds * max(1, processes) - sum(expected(event).room for event in unclaimed)
+
+
+def room_now(connection: Connection, queue: str, expected: Callable[[str], Expected]) -> float:
+    """The same, as PostgreSQL knows the queue now. None is left while lanes wait there. Raises psycopg.Error."""
+    values = {"queue": queue, "most": UNCLAIMED_LOOKED_AT, "timeout": get_settings().worker_timeout_seconds}
+    found = fetch(connection, SQL["crowd"], values)[0]
+    return 0.0 if found["lanes_wait"] else room_in(found["processes"], found["unclaimed"], expected)

@@ -1,0 +1,120 @@
+"""Whether queues are crowded: more waits there than the window holds, or lanes wait.
+
+What a sender sees anyway tells it when to ask: Redis answers a push with the length of the list. As long as nothing
+else waits there, nothing is asked. Else PostgreSQL is, once a second at most, how much room there is, and what this
+process dispatches is taken off until it asks again. RabbitMQ answers no length, so there each second with a send asks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from cgk_tasks.admission.plan import Expected
+from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.admission.window import expected_of, room_now
+from cgk_tasks.broker.packets import run_times
+from cgk_tasks.broker.publisher import Lengths
+from cgk_tasks.config import get_settings
+from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.runs.models import Dispatch, NewRun
+from cgk_tasks.runtime import Part
+from cgk_tasks.sql.postgres import autocommit
+
+_TRUST_SECONDS: Final = 1.0
+MANY: Final = 32
+"""So many at once may be more than the window holds, whatever is known of the queue."""
+
+_MESSAGE_SECONDS: Final = 0.002
+"""A message costs a process about this, however short its run is."""
+
+NO_QUEUES: Final[Collection[str]] = frozenset()
+
+
+@dataclass
+class _Queue:
+    """room: seconds of work, as of the last look. others_wait: whether a list was seen since then that had more."""
+
+    others_wait: bool = True
+    room: float = math.inf
+    trusted_until: float = 0.0
+
+
+class CrowdedQueues:
+    """What this process knows of the queues to which it dispatches."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, _Queue] = {}
+
+    def note(self, lengths: Lengths) -> None:
+        """The broker's answer to a publish."""
+        for queue, length in lengths.items():
+            if length is None or length > 1:
+                if known := self._queues.get(queue):
+                    known.others_wait = True
+                elif _is_fair(queue):
+                    self._queues[queue] = _Queue()
+
+    def among(self, runs: Sequence[NewRun | Dispatch], *, takes: bool = False) -> Collection[str]:
+        """The queues that have no room for these runs. takes: whether the runs for which there is room take it."""
+        if not self._queues and len(runs) < MANY:
+            return NO_QUEUES
+        events: dict[str, Counter[str]] = {}
+        for run in runs:
+            events.setdefault(run.queue, Counter())[run.event] += 1
+        return {queue for queue, its in events.items() if not self._has_room(queue, its, takes)}
+
+    def _has_room(self, queue: str, events: Counter[str], takes: bool) -> bool:
+        is_bulk = events.total() >= MANY
+        known = self._queues.get(queue)
+        if known is None:
+            if not is_bulk or not _is_fair(queue):
+                return True
+            known = self._queues[queue] = _Queue()
+        if time.monotonic() >= known.trusted_until:
+            if known.room > 0 and not known.others_wait and not is_bulk:
+                return True
+            _look(queue, known)
+        expected = _expected if is_bulk else _expected_alone
+        work = sum(runs * expected(event).room for event, runs in events.items())
+        if known.room <= 0 or (is_bulk and work > known.room):
+            return False
+        if takes:
+            known.room -= work
+        return True
+
+
+def _is_fair(queue: str) -> bool:
+    fair = get_settings().fair_queues
+    return "*" in fair or queue in fair
+
+
+def _expected(event: str) -> Expected:
+    return expected_of(run_times().mean_seconds(event))
+
+
+def _expected_alone(event: str) -> Expected:
+    """Of a run that travels alone."""
+    expected = _expected(event)
+    return expected._replace(room=max(expected.room, _MESSAGE_SECONDS))
+
+
+def _look(queue: str, known: _Queue) -> None:
+    """Ask PostgreSQL. If it does not answer, nothing is held back: the send itself tells what is wrong."""
+    known.others_wait, known.trusted_until = False, time.monotonic() + _TRUST_SECONDS
+    try:
+        known.room = math.inf
+        if SWITCH.current().is_fair:
+            with autocommit() as connection:
+                known.room = room_now(connection, queue, _expected_alone)
+    except (psycopg.Error, ConfigurationError):
+        return
+
+
+CROWDED = Part(CrowdedQueues)

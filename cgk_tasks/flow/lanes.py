@@ -1,0 +1,160 @@
+"""Runs that something limits, or whose queue is crowded, at those who send or dispatch them.
+
+They wait in lanes, and passes say whose turn it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import psycopg
+import structlog
+
+from cgk_tasks.admission.declared import Declared
+from cgk_tasks.admission.lanes import tell_of
+from cgk_tasks.admission.limits import LANES, ForLane
+from cgk_tasks.admission.passes import Passes
+from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.broker.envelope import packet_message
+from cgk_tasks.broker.packets import run_times
+from cgk_tasks.broker.publisher import SafePublisher, get_publisher
+from cgk_tasks.errors import BrokerError
+from cgk_tasks.flow.crowded import CROWDED, MANY
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.runs.codec import decode
+from cgk_tasks.runs.models import Dispatch, NewRun, Place
+from cgk_tasks.runtime import Part
+from cgk_tasks.sql.clock import known_now
+from cgk_tasks.sql.postgres import autocommit, fetch, statements, uuid_array
+
+TRANSITIONS = statements("transitions")
+log = structlog.get_logger("cgk_tasks.sender")
+
+_APART: Final = timedelta(microseconds=1)
+"""Runs of one send have different ranks, so that a pass begins behind those that are gone."""
+
+_RUNS_A_PASS: Final = 100
+"""Of a sender, who has other things to do."""
+
+PASSES = Part(lambda: Passes(run_times().mean_seconds))
+
+
+def placed(runs: Sequence[NewRun]) -> Sequence[NewRun]:
+    """The same runs before they are inserted; those that are due and have to wait are held in lanes. If PostgreSQL does
+    not say in which, they stay as they are.
+    """
+    try:
+        waiting = _waiting([run for run in runs if run.state == "pending"], CROWDED.current().among(runs))
+        if not waiting:
+            return runs
+        lanes = _lanes_of(waiting)
+    except psycopg.Error as exc:
+        log.warning("lanes_not_found", reason=str(exc).strip())
+        return runs
+    now = known_now()
+    ranks = {run.id: (run.run_at or now) + nth * _APART for nth, run in enumerate(runs) if run.id in lanes}
+    return [
+        run._replace(state="held", place=Place(lanes[run.id], ranks[run.id])) if run.id in lanes else run
+        for run in runs
+    ]
+
+
+def tell_lanes(runs: Sequence[NewRun]) -> None:
+    """Say that runs have come into their lanes, once they are committed. What fails here is found by the sweep."""
+    held = [run for run in runs if run.place is not None]
+    if held:
+        try:
+            tell([run.place for run in held if run.place is not None], at_once=_may_start(held))
+        except psycopg.Error as exc:
+            log.warning("lanes_not_told", reason=str(exc).strip())
+
+
+def hold_back(due: Sequence[NewRun | Dispatch]) -> Sequence[NewRun | Dispatch]:
+    """Put those of these runs into lanes that have to wait. All are marked as dispatched. Returns the others."""
+    try:
+        waiting = _waiting(due, CROWDED.current().among(due, takes=True))
+        if not waiting:
+            return due
+        lanes = _lanes_of(waiting)
+        with autocommit() as connection:
+            values = {"ids": uuid_array(lanes), "lanes": list(lanes.values())}
+            rows = fetch(connection, TRANSITIONS["hold_dispatched"], values)
+        places = [Place(row["lane"], row["rank"]) for row in rows]
+        tell(places, at_once=_may_start([run for run in due if run.id in lanes]))
+    except psycopg.Error as exc:
+        log.warning("lanes_not_found", reason=str(exc).strip())
+        return due
+    return [run for run in due if run.id not in lanes]
+
+
+def _may_start(runs: Sequence[NewRun | Dispatch]) -> bool:
+    """Whether some may, as far as is known: not where one waits only because others do."""
+    return len(runs) >= MANY or bool(_limits_of(runs))
+
+
+def tell(places: Sequence[Place], *, at_once: bool = True) -> None:
+    """Say that runs have come into lanes. at_once: who wakes an empty one makes a pass, if nobody does. Raises
+    psycopg.Error.
+    """
+    with autocommit() as connection:
+        statuses = tell_of(connection, places)
+    if at_once and "new" in statuses.values():
+        publish_admitted(PASSES.current().make(waits=False, most=_RUNS_A_PASS).packets, get_publisher())
+
+
+def publish_admitted(packets: Sequence[Sequence[Dispatch]], publisher: SafePublisher) -> None:
+    """Publish what a pass has admitted. What the broker does not take is held again. Raises psycopg.Error."""
+    if not packets:
+        return
+    try:
+        publisher.publish([packet_message(packet) for packet in packets])
+    except BrokerError as exc:
+        runs = [run.id for packet in packets for run in packet]
+        publisher.postponed.warn(len(runs), reason=str(exc))
+        hold_unpublished(runs)
+    else:
+        publisher.postponed.is_over()
+
+
+def hold_unpublished(ids: Sequence[str]) -> None:
+    """Put admitted runs into their lanes again that the broker did not take. Raises psycopg.Error."""
+    with autocommit() as connection:
+        rows = fetch(connection, TRANSITIONS["hold_unpublished"], {"ids": uuid_array(ids)})
+        tell_of(connection, [Place(row["lane"], row["rank"]) for row in rows])
+
+
+def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dict[str, ForLane]:
+    """Those of these runs that have to wait, by their ids."""
+    limits = _limits_of(runs)
+    if not limits and not crowded:
+        return {}
+    found = {}
+    for run in runs:
+        limited = limits.get(run.event)
+        if limited is not None and limited.have_keys and isinstance(run, Dispatch):
+            limited = None  # its worker knows the payload
+        if limited is not None:
+            lane = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone)
+            found[run.id] = lane._replace(job=limited.job, limits=limited.limits, payload=_fields(run, limited))
+        elif run.queue in crowded:
+            found[run.id] = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone)
+    return found
+
+
+def _limits_of(runs: Sequence[NewRun | Dispatch]) -> dict[str, Declared]:
+    """What limits runs, by their events; nothing while nobody makes passes."""
+    known = ROUTES.current()
+    limits = {event: found for event in {run.event for run in runs} if (found := known.limits(event)) is not None}
+    return limits if limits and SWITCH.current().is_on else {}
+
+
+def _fields(run: NewRun | Dispatch, limits: Declared) -> dict[str, Any]:
+    payload = decode(run.payload) if limits.have_keys and isinstance(run, NewRun) else None
+    return payload if isinstance(payload, dict) else {}
+
+
+def _lanes_of(waiting: dict[str, ForLane]) -> dict[str, int]:
+    with autocommit() as connection:
+        return dict(zip(waiting, LANES.current().of(connection, list(waiting.values())), strict=True))
