@@ -34,6 +34,10 @@ class WriteRow(TenantEvent, event="bench.write"):
     amount: float
 
 
+class Nap(TenantEvent, event="bench.nap"):
+    seconds: float
+
+
 class MarkStart(TenantEvent, event="bench.mark"):
     since: float
 
@@ -50,6 +54,11 @@ def do_nothing(_ctx: JobContext[OrderCreated]) -> None:
 @define_job("write-row", event=WriteRow)
 def write_row(ctx: JobContext[WriteRow]) -> None:
     ctx.db.execute(insert(), {"order_id": ctx.payload.order_id, "amount": Decimal(str(ctx.payload.amount))})
+
+
+@define_job("nap", event=Nap)
+def nap(ctx: JobContext[Nap]) -> None:
+    time.sleep(ctx.payload.seconds)
 
 
 @define_job("mark-start", event=MarkStart)

@@ -1,4 +1,4 @@
-"""Bars as an SVG, readable on light and dark pages. No library: it is some rectangles and words."""
+"""Bars and curves as an SVG, readable on light and dark pages. No library: it is some rectangles and words."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ _STYLE = """
   @media (prefers-color-scheme: dark) {
     .card { fill: #0d1117; stroke: #30363d } .title, .name { fill: #e6edf3 } .about, .head, .value { fill: #9198a1 }
     .ours { fill: #4493f8 } .durable { fill: #9198a1 } .other { fill: #545d68 }
+  }
+"""
+
+_CURVE_STYLE = """
+  .grid { stroke: #d0d7de; stroke-width: 1 } .curve { stroke-width: 2.5 }
+  .curve.ours { stroke: #0969da; fill: none } .curve.other { stroke: #afb8c1; fill: none }
+  @media (prefers-color-scheme: dark) {
+    .grid { stroke: #30363d } .curve.ours { stroke: #4493f8 } .curve.other { stroke: #545d68 }
   }
 """
 
@@ -75,6 +83,52 @@ def bars(
         parts.append(f'<rect class="{kind}" x="{left:.1f}" y="{height - 27}" width="11" height="11" rx="2"/>')
         parts.append(_text("head", left + 17, height - 17, meaning))
         left += 17 + len(meaning) * _CHARACTER + 24
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points from left to right, x and y. `kind`: ours, durable or other, which is its colour."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    kind: str
+
+
+def curves(title: str, about: str, below: str, lines: Sequence[Curve]) -> str:
+    """An SVG of curves with one scale from zero, in seconds. below: what the x axis says."""
+    height, top, left = 360, 84, _MARGIN + 36
+    bottom, right = height - 66, _WIDTH - _MARGIN
+    most_x, most_y = (max(point[at] for line in lines for point in line.points) for at in (0, 1))
+
+    def x(value: float) -> float:
+        return left + (right - left) * value / most_x
+
+    def y(value: float) -> float:
+        return bottom - (bottom - top) * value / most_y
+
+    step = max(1, round(most_y / 4))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"',
+        f'role="img" aria-label="{escape(title)}">',
+        f"<style>{_STYLE}{_CURVE_STYLE}</style>",
+        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        _text("title", _MARGIN, 34, title),
+        _text("about", _MARGIN, 56, about),
+    ]
+    for seconds in range(0, int(most_y) + 1, step):
+        at = y(seconds)
+        parts.append(f'<line class="grid" x1="{left}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>')
+        parts.append(_text("value", _MARGIN, int(at) + 4, f"{seconds} s"))
+    for line in lines:
+        points = " ".join(f"{x(one):.1f},{y(other):.1f}" for one, other in line.points)
+        parts.append(f'<polyline class="curve {line.kind}" points="{points}"/>')
+    parts.append(_text("head", left, bottom + 20, f"0 to {most_x:.0f} {below}"))
+    at = float(_MARGIN)
+    for line in lines:
+        parts.append(f'<rect class="{line.kind}" x="{at:.1f}" y="{height - 27}" width="11" height="11" rx="2"/>')
+        parts.append(_text("head", at + 17, height - 17, line.name))
+        at += 17 + len(line.name) * _CHARACTER + 24
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -17,8 +17,8 @@ from dataclasses import replace
 from harness import FOLDER, QUICK, Measured, Plan, servers
 
 BENCHMARKS = (
-    "throughput", "database_job", "bulk_send", "single_send", "latency", "lateness", "schedules", "footprint",
-    "rabbitmq", "others", "scale",
+    "throughput", "one_by_one", "database_job", "bulk_send", "single_send", "latency", "lateness", "schedules",
+    "footprint", "rabbitmq", "others", "scale",
 )  # fmt: skip
 
 
