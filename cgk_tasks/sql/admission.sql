@@ -153,20 +153,24 @@ UPDATE cgk.passes SET frontier = %(frontier)s, known = %(known)s::bigint[], cloc
 -- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
 slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')
 
+-- fragment: is_place
+-- The parent of child runs, which waits for them, takes none.
+{{is_slot}} AND children_open = 0
+
 -- name: usage
 -- The slots that are held, with the gates at which they count: from the frontier on by jumping from slot to slot in
 -- their index, before it those that are known.
 WITH RECURSIVE fresh AS (
-    (SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot >= %(frontier)s ORDER BY slot, lane_id LIMIT 1)
+    (SELECT slot, lane_id FROM cgk.runs WHERE {{is_place}} AND slot >= %(frontier)s ORDER BY slot, lane_id LIMIT 1)
     UNION ALL
     SELECT following.slot, following.lane_id FROM fresh, LATERAL (
-        SELECT slot, lane_id FROM cgk.runs WHERE {{is_slot}} AND slot > fresh.slot
+        SELECT slot, lane_id FROM cgk.runs WHERE {{is_place}} AND slot > fresh.slot
          ORDER BY slot, lane_id LIMIT 1) AS following
 ), taken AS (
     SELECT slot, lane_id FROM fresh
     UNION ALL
     SELECT known.slot, r.lane_id FROM unnest(%(known)s::bigint[]) AS known (slot), LATERAL (
-        SELECT lane_id FROM cgk.runs WHERE {{is_slot}} AND slot = known.slot LIMIT 1) AS r
+        SELECT lane_id FROM cgk.runs WHERE {{is_place}} AND slot = known.slot LIMIT 1) AS r
 )
 SELECT taken.slot, taken.lane_id, l.gates
   FROM taken, LATERAL (SELECT gates FROM cgk.lanes WHERE id = taken.lane_id LIMIT 1) AS l;
@@ -295,7 +299,7 @@ WITH last AS MATERIALIZED (
 ), charged AS (
     SELECT r.lane_id, min(r.started_at)
            + make_interval(secs => greatest(max(coalesce(t.mean_seconds, %(unknown)s)), %(budget)s)) AS until
-      FROM (SELECT lane_id, slot, event, started_at FROM cgk.runs WHERE {{is_slot}} AND state = 'running') r
+      FROM (SELECT lane_id, slot, event, started_at FROM cgk.runs WHERE {{is_place}} AND state = 'running') r
       LEFT JOIN cgk.run_times t ON t.event = r.event
      GROUP BY r.slot, r.lane_id
 ), owed AS MATERIALIZED (

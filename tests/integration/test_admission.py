@@ -287,6 +287,29 @@ def test_runs_that_were_cancelled_meanwhile_cost_their_tenant_nothing(passes, pl
     assert (vtime, status(lane)) == (0.0, "empty")
 
 
+def overtime(passes, children=0):
+    """What acme owes for a minute of a run that has been on for an hour. Its weight is 2."""
+    runs = hold(make_lane("acme", event="slow"))
+    claim(ids_of(passes.make()))
+    with autocommit() as connection:
+        change = "UPDATE cgk.runs SET started_at = now() - interval '1 hour', children_open = %s WHERE id = %s"
+        connection.execute(change, [children, runs[0]])
+        connection.execute("UPDATE cgk.passes SET charged_at = now() - interval '1 minute'")
+        connection.execute("UPDATE cgk.shares SET vtime = 0, weight = 2")
+    passes.charge_overtime()
+    passes.charge_overtime()
+    with autocommit() as connection:
+        return connection.execute("SELECT vtime FROM cgk.shares").fetchone()[0]
+
+
+def test_a_tenant_pays_for_what_its_run_takes_beyond_what_was_expected_by_its_weight(passes, places):
+    assert 30 <= overtime(passes) < 32
+
+
+def test_a_run_that_waits_for_its_child_runs_costs_nothing(passes, places):
+    assert overtime(passes, children=2) == 0
+
+
 # ---- what goes wrong, and what happens at once
 
 
