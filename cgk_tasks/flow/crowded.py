@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,13 +65,13 @@ class CrowdedQueues:
         """The queues that have no room for these runs. takes: whether the runs for which there is room take it."""
         if not self._queues and len(runs) < MANY:
             return NO_QUEUES
-        events: dict[str, Counter[str]] = {}
-        for run in runs:
-            events.setdefault(run.queue, Counter())[run.event] += 1
+        events: dict[str, dict[str, int]] = {}
+        for (queue, event), count in Counter((run.queue, run.event) for run in runs).items():
+            events.setdefault(queue, {})[event] = count
         return {queue for queue, its in events.items() if not self._has_room(queue, its, takes)}
 
-    def _has_room(self, queue: str, events: Counter[str], takes: bool) -> bool:
-        is_bulk = events.total() >= MANY
+    def _has_room(self, queue: str, events: Mapping[str, int], takes: bool) -> bool:
+        is_bulk = sum(events.values()) >= MANY
         known = self._queues.get(queue)
         if known is None:
             if not is_bulk or not _is_fair(queue):
