@@ -36,8 +36,8 @@ _DEEPEST = 8
 """Data in a field that lies deeper is kept as text: it may refer to itself."""
 
 _FRAMEWORK: Final = ("cgk_tasks", "celery", "kombu", "amqp", "billiard")
-_JOBS: Final = ("cgk_tasks.jobs", "celery.task")
-"""Loggers of a framework that jobs are meant to use."""
+_JOBS: Final = ("cgk_tasks.jobs", "celery.task", "celery.redirected")
+"""Loggers of a framework that jobs are meant to use; the last one has what they print."""
 
 _OWN_FIELDS: Final = frozenset(
     {
@@ -76,6 +76,7 @@ class RunLog:
     """The lines of one attempt: those that are logged while it is `current`.
 
     lines: those that are not written yet; None before the first one. size: the bytes of all that were kept.
+    printed: the beginning of a line that has not ended.
     """
 
     # Most attempts log nothing, so there is nothing to make for them.
@@ -83,6 +84,7 @@ class RunLog:
     size = 0
     left_out = 0
     is_copy = False
+    printed = ""
     _redaction: Redaction | None = None
 
     def __init__(self, run_id: str, tenant_id: str, attempt: int, payload: object) -> None:
