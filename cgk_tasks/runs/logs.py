@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import structlog
 from pydantic import BaseModel
 
 from cgk_tasks.config import get_settings
@@ -193,6 +194,18 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def hide_variables() -> None:
+    """Where the application leaves structlog as it is: its tracebacks show local variables, payloads and passwords
+    among them. For processes that are not set up by `configure_logging`, and run jobs.
+    """
+    if not structlog.is_configured():
+        *before, _renderer = structlog.get_config()["processors"]
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        structlog.configure(processors=[*before, console])
 
 
 def is_of_a_job(logger: str) -> bool:
