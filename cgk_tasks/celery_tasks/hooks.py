@@ -26,6 +26,7 @@ class TaskHooks:
 
     def __init__(self, task: Task[Any, Any], run: Claimed, *, calls_hooks: bool) -> None:
         self._task, self._run, self._calls_hooks = task, run, calls_hooks
+        self._request: Any = None
         self._is_listened_to = calls_hooks or _is_listened_to()
 
     def begin(self, attempt: Attempt) -> None:
@@ -52,7 +53,8 @@ class TaskHooks:
     def _message(self) -> Any:
         """The request that was there before this run's."""
         requests = self._task.request_stack.stack
-        place = next((place for place, one in enumerate(requests) if one is self._request), 0)
+        # Asked before it is on the stack, its message's is the last one.
+        place = next((place for place, one in enumerate(requests) if one is self._request), len(requests))
         return requests[place - 1] if place else None
 
     def leave(self) -> None:
