@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import structlog
@@ -22,11 +23,12 @@ log = structlog.get_logger("cgk_tasks.runs")
 class TaskHooks:
     """Of one attempt of a run. calls_hooks: whether the task may have hooks of its own; an event's has none."""
 
-    __slots__ = ("_calls_hooks", "_is_listened_to", "_request", "_run", "_task")
+    __slots__ = ("_begun", "_calls_hooks", "_is_listened_to", "_request", "_run", "_task")
 
     def __init__(self, task: Task[Any, Any], run: Claimed, *, calls_hooks: bool) -> None:
         self._task, self._run, self._calls_hooks = task, run, calls_hooks
         self._request: Any = None
+        self._begun = 0.0
         self._is_listened_to = calls_hooks or _is_listened_to()
 
     def begin(self, attempt: Attempt) -> None:
@@ -49,6 +51,8 @@ class TaskHooks:
         task.request_stack.push(context)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)
+        if self._is_listened_to:
+            self._begun = time.monotonic()
 
     def _message(self) -> Any:
         """The request that was there before this run's."""
@@ -66,7 +70,7 @@ class TaskHooks:
         """
         if not self._is_listened_to:
             return
-        task = self._task
+        task, runtime = self._task, time.monotonic() - self._begun
         request: Any = task.request
         args, kwargs = tuple(request.args or ()), request.kwargs or {}
         error: Any = outcome.exception
@@ -74,7 +78,7 @@ class TaskHooks:
         try:
             if state == "SUCCESS":
                 task.on_success(value, request.id, args, kwargs)
-                signals.task_success.send(sender=task, result=value)
+                signals.task_success.send(sender=task, result=value, runtime=runtime)
             elif state == "FAILURE":
                 task.on_failure(error, request.id, args, kwargs, _info(error))
                 signals.task_failure.send(
