@@ -21,7 +21,7 @@ PACKAGE = """
     with_rate_limit with_tenant_context with_timeout with_timing
 """
 EVENTS = """
-    ALIASES EVENT_CATEGORIES JsonArray JsonObject Money Searchable Sensitive TOTAL_EVENT_COUNT TenantEvent
+    ALIASES EVENT_CATEGORIES JsonArray JsonObject Money OnDemand Searchable Sensitive TOTAL_EVENT_COUNT TenantEvent
     Timestamp WireModel class_name get_event parse_event parse_event_json searchable_fields sensitive_fields
     task_attribute validate_tenant_id
 """
