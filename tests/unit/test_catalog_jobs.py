@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from cgk_tasks import RetryConfig, define_cron_job, define_job
+from cgk_tasks import JobClient, RetryConfig, create_job_client, define_cron_job, define_job
 from cgk_tasks.catalog.jobs import JOBS
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events import OnDemand, OrderCreated, TenantEvent, get_event, parse_event
@@ -157,6 +157,29 @@ def test_a_cron_job_with_an_event_of_its_own_has_an_entry_of_its_own(defined: Ca
 def test_a_job_that_no_clock_starts_needs_times() -> None:
     with pytest.raises(ConfigurationError, match='Did you mean "onboarding-check"'):
         define_cron_job("onbording-check")
+
+
+# Runs
+
+
+@pytest.fixture
+def client() -> Iterator[JobClient]:
+    client = create_job_client("local")
+    yield client
+    client.close()
+
+
+def test_a_job_that_is_called_by_its_id_runs_with_free_data(defined: Callable[..., Job], client: JobClient) -> None:
+    defined(define_job, "commerce-sync-order")
+    sent = {"tenantId": "acme", "data": {"orderId": "o-1"}}
+    assert client.trigger_and_wait("job.commerceSyncOrder", sent).unwrap() == "done"
+
+
+def test_each_job_of_a_shared_event_does_its_own_runs(defined: Callable[..., Job], client: JobClient) -> None:
+    defined(define_job, "bri-gmail-sync")
+    own = client.trigger_and_wait("bri.sync", {"tenantId": "acme", "source": "gmail"})
+    other = client.trigger_and_wait("bri.sync", {"tenantId": "acme", "source": "slack"})
+    assert (own.data, other.data) == ("done", {"skipped": "bri-gmail-sync is not for source 'slack'"})
 
 
 # Jobs that share an event
