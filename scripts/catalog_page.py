@@ -45,7 +45,8 @@ which of them yours has, which are missing, and what it overrides.
   free JSON in `data`:
   `send_job("job.commerceSyncOrder", {{"tenantId": "acme", "data": {{"orderId": "o-1"}}}})`.
 - *only for*: where several jobs share an event, the values by which this one knows its runs. Any other run of the event
-  ends at once, and its result says `skipped`.
+  ends at once, and its result says `skipped`. Schedules ask whether their event has a job: with one job of several, the
+  others' schedules tick too.
 - *retry*: all attempts, and the waits between them, which double unless a factor is named. *limit*: seconds; without
   one, `CGK_DEFAULT_TIMEOUT_SECONDS`.
 - *scheduled task*: the job's second id; *schedule*: the entry of [SCHEDULES](schedules.md) that starts it. A job is
