@@ -143,7 +143,7 @@ def define_job(
     known = known_jobs().get(job_id)
     model = get_event(_event_name(job_id, event, known))
     if known is not None:
-        _check_defined_once(job_id, known)
+        _check_defined_once(job_id, model.event_name, known)
         retry, timeout = retry or known.retry, known.timeout if timeout is None else timeout
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds is not None and seconds <= 0:
@@ -192,10 +192,10 @@ def _event_name(job_id: str, event: str | type[TenantEvent] | None, known: Catal
     )
 
 
-def _check_defined_once(job_id: str, known: CatalogJob) -> None:
+def _check_defined_once(job_id: str, event: str, known: CatalogJob) -> None:
     """A job and its scheduled task are the same work: both would do it twice."""
     for other in known.ids:
-        if other != job_id and other in _jobs:
+        if other != job_id and other in _jobs and _jobs[other].event == event:
             raise ConfigurationError(
                 f"The jobs {job_id!r} and {other!r} are the same: every run would be done by both.",
                 hint="Define one of them. The schedule starts it by either id.",

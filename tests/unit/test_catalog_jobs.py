@@ -133,6 +133,12 @@ def test_a_job_and_its_scheduled_task_are_not_both_defined(defined: Callable[...
         define_job("onboarding-check")
 
 
+def test_a_scheduled_task_with_an_event_of_its_own_stands_beside_its_job(defined: Callable[..., Job]) -> None:
+    defined(define_job, "onboarding-check")
+    job = defined(define_cron_job, "onboarding-check-scheduled", schedule="0 6 * * *", event="escalation.check")
+    assert job.event == "escalation.check"
+
+
 @pytest.mark.parametrize("job_id", ["digest-admin-daily", "digest-admin-daily-scheduled"])
 def test_a_cron_job_of_the_catalog_ticks_as_the_catalog_says(defined: Callable[..., Job], job_id: str) -> None:
     before = dict(all_schedules())
