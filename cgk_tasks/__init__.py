@@ -51,6 +51,7 @@ _HOMES = {
     ),
     "cgk_tasks.admission.rules": ("AtOnce", "Throttle"),
     "cgk_tasks.jobs.context": ("JobContext",),
+    "cgk_tasks.jobs.cursors": ("create_cursor_state", "update_cursor_state"),
     "cgk_tasks.jobs.idempotency": ("generate_idempotency_key", "idempotency_key", "parse_idempotency_key"),
     "cgk_tasks.jobs.registry": ("define_job",),
     "cgk_tasks.jobs.middleware": (
@@ -65,8 +66,8 @@ _HOMES = {
     "cgk_tasks.workflows.define": ("define_workflow",),
     "cgk_tasks.workflows.effects": ("Reconciled",),
     "cgk_tasks.tenancy": (
-        "Tenant", "active_tenants", "current_tenant", "platform_context", "tenant_cache", "tenant_context",
-        "tenant_session", "tenant_storage_path",
+        "Tenant", "active_tenants", "current_tenant", "get_all_tenants", "platform_context", "tenant_cache",
+        "tenant_context", "tenant_session", "tenant_storage_path",
     ),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -57,6 +57,8 @@ from cgk_tasks.flow.accept import SendOptions as SendOptions
 from cgk_tasks.jobs.classification import Classification as Classification
 from cgk_tasks.jobs.classification import classify_error as classify_error
 from cgk_tasks.jobs.context import JobContext as JobContext
+from cgk_tasks.jobs.cursors import create_cursor_state as create_cursor_state
+from cgk_tasks.jobs.cursors import update_cursor_state as update_cursor_state
 from cgk_tasks.jobs.idempotency import generate_idempotency_key as generate_idempotency_key
 from cgk_tasks.jobs.idempotency import idempotency_key as idempotency_key
 from cgk_tasks.jobs.idempotency import parse_idempotency_key as parse_idempotency_key
@@ -90,6 +92,7 @@ from cgk_tasks.schedules.tenant_schedules import update_schedule as update_sched
 from cgk_tasks.tenancy import Tenant as Tenant
 from cgk_tasks.tenancy import active_tenants as active_tenants
 from cgk_tasks.tenancy import current_tenant as current_tenant
+from cgk_tasks.tenancy import get_all_tenants as get_all_tenants
 from cgk_tasks.tenancy import platform_context as platform_context
 from cgk_tasks.tenancy import tenant_cache as tenant_cache
 from cgk_tasks.tenancy import tenant_context as tenant_context

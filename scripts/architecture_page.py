@@ -17,7 +17,7 @@ ROOMS = {
     "dashboard": "the web pages, inside Flower",
     "builtin": "the built-in jobs: email, messages, webhooks, housekeeping",
     "monitoring": "logs, metrics, alerts, and why a run waits",
-    "catalog": "the platform's own events, schedules and error codes",
+    "catalog": "the platform's own events, schedules and jobs",
     "gateway": "the HTTP API",
     "schedules": "cron for every tenant, carried by Celery Beat",
     "celeryconfig": "the Celery settings",

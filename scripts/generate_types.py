@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from architecture_page import architecture_page, readme
+from catalog_page import catalog_page
 from event_fields import CATALOG, NOTE, ROOT, is_model, joined, nested_models, parts_of, wire_name
 from events_page import reference_page
 from metrics_page import metrics_page
@@ -22,8 +23,10 @@ from pydantic.fields import FieldInfo
 from python_page import python_page
 from schedules_page import schedules_page
 
+from cgk_tasks.catalog.jobs import JOBS
 from cgk_tasks.events.base import TenantEvent, WireModel
 from cgk_tasks.events.naming import task_attribute
+from cgk_tasks.events.own_events import ON_DEMAND, OnDemand
 from cgk_tasks.events.registry import ALIASES
 
 HEADER = f"# {NOTE}\n# fmt: off"
@@ -90,7 +93,7 @@ def names_module() -> str:
 
 
 def payloads_module() -> str:
-    models: list[type[WireModel]] = [*nested_models(), *CATALOG]
+    models: list[type[WireModel]] = [*nested_models(), *CATALOG, OnDemand]
     lines = [
         '"""Payloads in wire form, as typed dictionaries: `OrderCreatedPayload` for `order.created`."""',
         "",
@@ -197,10 +200,10 @@ def api_stub() -> str:
         "",
         "from cgk_tasks.client.provider import SendItem, SentItem, WaitResult",
         "from cgk_tasks.events import (",
-        *(f"    {name}," for name in sorted([*(event.__name__ for event in CATALOG), "TenantEvent"])),
+        *(f"    {name}," for name in sorted([*(event.__name__ for event in CATALOG), "OnDemand", "TenantEvent"])),
         ")",
         "from cgk_tasks.catalog.payloads import (",
-        *(f"    {name}Payload," for name in sorted(event.__name__ for event in CATALOG)),
+        *(f"    {name}Payload," for name in sorted([*(event.__name__ for event in CATALOG), "OnDemand"])),
         ")",
         "from cgk_tasks.runs.models import RunHandle, RunStatus",
         "",
@@ -222,6 +225,10 @@ def api_stub() -> str:
             for event in CATALOG
             for name in [event.__name__]
         ]
+        on_demand = ", ".join(f'"{job.event}"' for job in JOBS if job.event.startswith(ON_DEMAND))
+        lines.append(
+            overload(definition, f"event: Literal[{on_demand}], payload: OnDemandPayload | OnDemand", options, result)
+        )
     return joined([*lines, UNTYPED_API.strip()])
 
 
@@ -295,6 +302,7 @@ def generated_files() -> dict[Path, str]:
         Path("cgk_tasks/tasks.pyi"): catalog_stub(),
         Path("README.md"): readme(),
         Path("docs/explanation/architecture.md"): architecture_page(),
+        Path("docs/reference/catalog.md"): catalog_page(),
         Path("docs/reference/events.md"): reference_page(),
         Path("docs/reference/metrics.md"): metrics_page(),
         Path("docs/reference/python.md"): python_page(),

@@ -28,7 +28,8 @@ GROUPS = [
         "Jobs",
         """
         define_job define_cron_job AtOnce Throttle JobContext RetryConfig PermanentError TransientError RetryLater
-        create_permanent_error create_retryable_error CgkTasksError Classification classify_error
+        create_permanent_error create_retryable_error CgkTasksError Classification classify_error create_cursor_state
+        update_cursor_state
         """,
     ),
     (
@@ -53,8 +54,8 @@ GROUPS = [
     (
         "Tenants",
         """
-        Tenant active_tenants tenant_context platform_context current_tenant tenant_session tenant_cache
-        tenant_storage_path
+        Tenant active_tenants get_all_tenants tenant_context platform_context current_tenant tenant_session
+        tenant_cache tenant_storage_path
         """,
     ),
     (

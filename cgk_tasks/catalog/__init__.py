@@ -1,8 +1,9 @@
 """The catalog: every event of the platform as a typed model, one module a category; its schedules are in
-`schedules.py`.
+`schedules.py`, its jobs in `jobs.py`.
 
 An application may leave it out (CGK_CATALOG=none) or bring its own: a module that defines events, and may have ALIASES,
-CATEGORY_ORDER and a module `schedules` with SCHEDULES. Nothing here needs Celery, SQLAlchemy or Redis.
+CATEGORY_ORDER, a module `schedules` with SCHEDULES and a module `jobs` with JOBS. Nothing here needs Celery, SQLAlchemy
+or Redis.
 """
 
 from collections.abc import Mapping

@@ -1125,3 +1125,10 @@ class AnalyticsAggregatePayload(TypedDict):
 
     tenantId: str
     period: Literal["hourly", "daily", "weekly"]
+
+
+class OnDemandPayload(TypedDict):
+    """A job that no other event means is to run. The catalog does not say what it is given: free JSON, in `data`."""
+
+    tenantId: str
+    data: NotRequired[dict[str, Any] | None]

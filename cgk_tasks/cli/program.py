@@ -17,6 +17,7 @@ import typer
 
 from cgk_tasks.cli import (
     admin,
+    catalog,
     dashboard,
     demo,
     dev,
@@ -68,6 +69,7 @@ program.add_typer(tenants.commands, name="tenants")
 program.add_typer(queues.commands, name="queues")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
+program.add_typer(catalog.commands, name="catalog")
 program.add_typer(webhooks.commands, name="webhooks")
 program.add_typer(secrets.commands, name="secrets")
 program.command("admin", epilog=admin.EXAMPLES)(admin.admin)

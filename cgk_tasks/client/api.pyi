@@ -77,6 +77,7 @@ from cgk_tasks.events import (
     GoogleFeedProductUpdate,
     GoogleFeedSync,
     InventorySync,
+    OnDemand,
     OnboardingCheck,
     OrderCancelled,
     OrderCreated,
@@ -216,6 +217,7 @@ from cgk_tasks.catalog.payloads import (
     GoogleFeedProductUpdatePayload,
     GoogleFeedSyncPayload,
     InventorySyncPayload,
+    OnDemandPayload,
     OnboardingCheckPayload,
     OrderCancelledPayload,
     OrderCreatedPayload,
@@ -1269,6 +1271,13 @@ def send_job(
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
 ) -> RunHandle: ...
 @overload
+def send_job(
+    event: Literal["job.analyticsAttributionOrderReconciliationManual", "job.abAggregateTestMetrics", "job.abOptimizeTest", "job.abOrderReconciliationManual", "job.commerceSyncOrder", "job.commerceSyncOrderBatch", "job.commerceProductBatchSync", "job.commerceCustomerBatchSync", "job.commerceInventoryUpdate", "job.commerceCollectionProductsSync", "job.commerceReviewEmailStats", "job.creatorScheduleWelcomeSequence", "job.creatorCancelPendingEmails", "job.creatorQueueEmail", "job.creatorQueueProjectEmail", "job.creatorQueuePaymentEmail", "job.briMeetingSync", "job.briDataProcess", "job.damMuxBackfill", "job.esignReminder", "job.esignExpiryCheck", "job.giftcardEmail", "job.giftcardExpiryNotify", "job.scheduledReport", "job.stripeTokenRefresh", "job.complianceW9Reminder", "job.agentContextPrune", "job.brandUrlSync", "job.alertCritical", "job.alertSystemError", "job.alertHighValueSubmission", "job.alertCreatorComplaint", "job.alertSecurity", "job.alertApiFailure", "job.alertUnusualActivity", "job.alertMilestone", "job.mediaCreatorFileBatchProcessing", "job.mediaDamIngestProject", "job.mediaBatchDetectFaces", "job.subscriptionProcessBilling", "job.subscriptionBatchBilling", "job.subscriptionCatchupBilling", "job.subscriptionShadowValidation"], payload: OnDemandPayload | OnDemand, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
 async def asend_job(
     event: TenantEvent, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
@@ -2235,6 +2244,13 @@ async def asend_job(
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
 ) -> RunHandle: ...
 @overload
+async def asend_job(
+    event: Literal["job.analyticsAttributionOrderReconciliationManual", "job.abAggregateTestMetrics", "job.abOptimizeTest", "job.abOrderReconciliationManual", "job.commerceSyncOrder", "job.commerceSyncOrderBatch", "job.commerceProductBatchSync", "job.commerceCustomerBatchSync", "job.commerceInventoryUpdate", "job.commerceCollectionProductsSync", "job.commerceReviewEmailStats", "job.creatorScheduleWelcomeSequence", "job.creatorCancelPendingEmails", "job.creatorQueueEmail", "job.creatorQueueProjectEmail", "job.creatorQueuePaymentEmail", "job.briMeetingSync", "job.briDataProcess", "job.damMuxBackfill", "job.esignReminder", "job.esignExpiryCheck", "job.giftcardEmail", "job.giftcardExpiryNotify", "job.scheduledReport", "job.stripeTokenRefresh", "job.complianceW9Reminder", "job.agentContextPrune", "job.brandUrlSync", "job.alertCritical", "job.alertSystemError", "job.alertHighValueSubmission", "job.alertCreatorComplaint", "job.alertSecurity", "job.alertApiFailure", "job.alertUnusualActivity", "job.alertMilestone", "job.mediaCreatorFileBatchProcessing", "job.mediaDamIngestProject", "job.mediaBatchDetectFaces", "job.subscriptionProcessBilling", "job.subscriptionBatchBilling", "job.subscriptionCatchupBilling", "job.subscriptionShadowValidation"], payload: OnDemandPayload | OnDemand, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
 def schedule_job(
     event: TenantEvent, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
@@ -3201,6 +3217,13 @@ def schedule_job(
     priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
 ) -> RunHandle: ...
 @overload
+def schedule_job(
+    event: Literal["job.analyticsAttributionOrderReconciliationManual", "job.abAggregateTestMetrics", "job.abOptimizeTest", "job.abOrderReconciliationManual", "job.commerceSyncOrder", "job.commerceSyncOrderBatch", "job.commerceProductBatchSync", "job.commerceCustomerBatchSync", "job.commerceInventoryUpdate", "job.commerceCollectionProductsSync", "job.commerceReviewEmailStats", "job.creatorScheduleWelcomeSequence", "job.creatorCancelPendingEmails", "job.creatorQueueEmail", "job.creatorQueueProjectEmail", "job.creatorQueuePaymentEmail", "job.briMeetingSync", "job.briDataProcess", "job.damMuxBackfill", "job.esignReminder", "job.esignExpiryCheck", "job.giftcardEmail", "job.giftcardExpiryNotify", "job.scheduledReport", "job.stripeTokenRefresh", "job.complianceW9Reminder", "job.agentContextPrune", "job.brandUrlSync", "job.alertCritical", "job.alertSystemError", "job.alertHighValueSubmission", "job.alertCreatorComplaint", "job.alertSecurity", "job.alertApiFailure", "job.alertUnusualActivity", "job.alertMilestone", "job.mediaCreatorFileBatchProcessing", "job.mediaDamIngestProject", "job.mediaBatchDetectFaces", "job.subscriptionProcessBilling", "job.subscriptionBatchBilling", "job.subscriptionCatchupBilling", "job.subscriptionShadowValidation"], payload: OnDemandPayload | OnDemand, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: Session | None = None,
+) -> RunHandle: ...
+@overload
 async def aschedule_job(
     event: TenantEvent, *,
     delay: _Duration | None = None, run_at: datetime | None = None,
@@ -4167,6 +4190,13 @@ async def aschedule_job(
     priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
 ) -> RunHandle: ...
 @overload
+async def aschedule_job(
+    event: Literal["job.analyticsAttributionOrderReconciliationManual", "job.abAggregateTestMetrics", "job.abOptimizeTest", "job.abOrderReconciliationManual", "job.commerceSyncOrder", "job.commerceSyncOrderBatch", "job.commerceProductBatchSync", "job.commerceCustomerBatchSync", "job.commerceInventoryUpdate", "job.commerceCollectionProductsSync", "job.commerceReviewEmailStats", "job.creatorScheduleWelcomeSequence", "job.creatorCancelPendingEmails", "job.creatorQueueEmail", "job.creatorQueueProjectEmail", "job.creatorQueuePaymentEmail", "job.briMeetingSync", "job.briDataProcess", "job.damMuxBackfill", "job.esignReminder", "job.esignExpiryCheck", "job.giftcardEmail", "job.giftcardExpiryNotify", "job.scheduledReport", "job.stripeTokenRefresh", "job.complianceW9Reminder", "job.agentContextPrune", "job.brandUrlSync", "job.alertCritical", "job.alertSystemError", "job.alertHighValueSubmission", "job.alertCreatorComplaint", "job.alertSecurity", "job.alertApiFailure", "job.alertUnusualActivity", "job.alertMilestone", "job.mediaCreatorFileBatchProcessing", "job.mediaDamIngestProject", "job.mediaBatchDetectFaces", "job.subscriptionProcessBilling", "job.subscriptionBatchBilling", "job.subscriptionCatchupBilling", "job.subscriptionShadowValidation"], payload: OnDemandPayload | OnDemand, *,
+    delay: _Duration | None = None, run_at: datetime | None = None,
+    idempotency_key: str | None = None, max_attempts: int | None = None, queue: str | None = None,
+    priority: int | None = None, expires: _Duration | datetime | None = None, session: AsyncSession | Session | None = None,
+) -> RunHandle: ...
+@overload
 def trigger_and_wait(
     event: TenantEvent, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
@@ -4995,6 +5025,12 @@ def trigger_and_wait(
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...
 @overload
+def trigger_and_wait(
+    event: Literal["job.analyticsAttributionOrderReconciliationManual", "job.abAggregateTestMetrics", "job.abOptimizeTest", "job.abOrderReconciliationManual", "job.commerceSyncOrder", "job.commerceSyncOrderBatch", "job.commerceProductBatchSync", "job.commerceCustomerBatchSync", "job.commerceInventoryUpdate", "job.commerceCollectionProductsSync", "job.commerceReviewEmailStats", "job.creatorScheduleWelcomeSequence", "job.creatorCancelPendingEmails", "job.creatorQueueEmail", "job.creatorQueueProjectEmail", "job.creatorQueuePaymentEmail", "job.briMeetingSync", "job.briDataProcess", "job.damMuxBackfill", "job.esignReminder", "job.esignExpiryCheck", "job.giftcardEmail", "job.giftcardExpiryNotify", "job.scheduledReport", "job.stripeTokenRefresh", "job.complianceW9Reminder", "job.agentContextPrune", "job.brandUrlSync", "job.alertCritical", "job.alertSystemError", "job.alertHighValueSubmission", "job.alertCreatorComplaint", "job.alertSecurity", "job.alertApiFailure", "job.alertUnusualActivity", "job.alertMilestone", "job.mediaCreatorFileBatchProcessing", "job.mediaDamIngestProject", "job.mediaBatchDetectFaces", "job.subscriptionProcessBilling", "job.subscriptionBatchBilling", "job.subscriptionCatchupBilling", "job.subscriptionShadowValidation"], payload: OnDemandPayload | OnDemand, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
 async def atrigger_and_wait(
     event: TenantEvent, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
@@ -5819,6 +5855,12 @@ async def atrigger_and_wait(
 @overload
 async def atrigger_and_wait(
     event: Literal["analytics.aggregate"], payload: AnalyticsAggregatePayload | AnalyticsAggregate, *,
+    timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
+    queue: str | None = None, priority: int | None = None,
+) -> WaitResult: ...
+@overload
+async def atrigger_and_wait(
+    event: Literal["job.analyticsAttributionOrderReconciliationManual", "job.abAggregateTestMetrics", "job.abOptimizeTest", "job.abOrderReconciliationManual", "job.commerceSyncOrder", "job.commerceSyncOrderBatch", "job.commerceProductBatchSync", "job.commerceCustomerBatchSync", "job.commerceInventoryUpdate", "job.commerceCollectionProductsSync", "job.commerceReviewEmailStats", "job.creatorScheduleWelcomeSequence", "job.creatorCancelPendingEmails", "job.creatorQueueEmail", "job.creatorQueueProjectEmail", "job.creatorQueuePaymentEmail", "job.briMeetingSync", "job.briDataProcess", "job.damMuxBackfill", "job.esignReminder", "job.esignExpiryCheck", "job.giftcardEmail", "job.giftcardExpiryNotify", "job.scheduledReport", "job.stripeTokenRefresh", "job.complianceW9Reminder", "job.agentContextPrune", "job.brandUrlSync", "job.alertCritical", "job.alertSystemError", "job.alertHighValueSubmission", "job.alertCreatorComplaint", "job.alertSecurity", "job.alertApiFailure", "job.alertUnusualActivity", "job.alertMilestone", "job.mediaCreatorFileBatchProcessing", "job.mediaDamIngestProject", "job.mediaBatchDetectFaces", "job.subscriptionProcessBilling", "job.subscriptionBatchBilling", "job.subscriptionCatchupBilling", "job.subscriptionShadowValidation"], payload: OnDemandPayload | OnDemand, *,
     timeout: float = 30.0, idempotency_key: str | None = None, max_attempts: int | None = None,
     queue: str | None = None, priority: int | None = None,
 ) -> WaitResult: ...

@@ -40,6 +40,7 @@ from cgk_tasks.flow.accept import SendOptions, new_run
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job, find_job, jobs_for
 from cgk_tasks.jobs.types import Handler
+from cgk_tasks.runs import logs
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.event_waits import keys_of
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
@@ -103,6 +104,7 @@ class LocalProvider:
         for name, value in (("concurrency", concurrency), ("max_queue_size", max_queue_size)):
             if value < 1:
                 raise InvalidOptionError(name, f"must be at least 1, not {value}")
+        logs.hide_variables()
         self._tenants = None if tenants is None else {validate_tenant_id(tenant) for tenant in tenants}
         self._limit = max_queue_size
         self._handlers: dict[str, list[Job]] = {}

@@ -12,7 +12,7 @@ class JobSettings(BaseModel):
 
     catalog: str = Field(
         default="cgk_tasks.catalog",
-        description="The module with the platform's events and schedules; `none` for none, or a module of your own.",
+        description="The module with the platform's events, schedules and jobs; `none` for none, or one of your own.",
     )
     job_modules: Names = Field(
         default=(), description="Modules with @define_job, imported by the worker; separated by commas."

@@ -21,6 +21,7 @@ from cgk_tasks.events.fields import Sensitive as Sensitive
 from cgk_tasks.events.fields import Timestamp as Timestamp
 from cgk_tasks.events.naming import class_name as class_name
 from cgk_tasks.events.naming import task_attribute as task_attribute
+from cgk_tasks.events.own_events import OnDemand as OnDemand
 from cgk_tasks.events.registry import get_event as get_event
 from cgk_tasks.events.registry import parse_event as parse_event
 from cgk_tasks.events.registry import parse_event_json as parse_event_json
@@ -30,6 +31,7 @@ _MECHANISM = (
     "JsonArray",
     "JsonObject",
     "Money",
+    "OnDemand",
     "Searchable",
     "Sensitive",
     "TenantEvent",

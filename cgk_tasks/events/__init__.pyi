@@ -15,6 +15,7 @@ from cgk_tasks.events.fields import Sensitive as Sensitive
 from cgk_tasks.events.fields import Timestamp as Timestamp
 from cgk_tasks.events.naming import class_name as class_name
 from cgk_tasks.events.naming import task_attribute as task_attribute
+from cgk_tasks.events.own_events import OnDemand as OnDemand
 from cgk_tasks.events.registry import ALIASES as ALIASES
 from cgk_tasks.events.registry import EVENT_CATEGORIES as EVENT_CATEGORIES
 from cgk_tasks.events.registry import TOTAL_EVENT_COUNT as TOTAL_EVENT_COUNT

@@ -23,13 +23,23 @@ def catalog() -> ModuleType | None:
 @cache
 def catalog_schedules() -> ModuleType | None:
     """The module `schedules` of the catalog, which has made its schedules known; None if there is none."""
+    return _part("schedules")
+
+
+@cache
+def catalog_jobs() -> ModuleType | None:
+    """The module `jobs` of the catalog; None if there is none."""
+    return _part("jobs")
+
+
+def _part(name: str) -> ModuleType | None:
     module = catalog()
     if module is None:
         return None
     try:
-        return import_module(f"{module.__name__}.schedules")
+        return import_module(f"{module.__name__}.{name}")
     except ModuleNotFoundError as exc:
-        if exc.name in {module.__name__, f"{module.__name__}.schedules"}:
+        if exc.name in {module.__name__, f"{module.__name__}.{name}"}:
             return None
         raise
 

@@ -10,6 +10,7 @@ from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import PayloadInvalidError, UnknownEventError
 from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent
 from cgk_tasks.events.catalog import catalog
+from cgk_tasks.events.own_events import on_demand_event
 from cgk_tasks.events.problems import payload_error
 
 ALIASES: Mapping[str, str]
@@ -63,7 +64,7 @@ def find_event(name: str) -> type[TenantEvent] | None:
     """The model of the event called `name`; None if there is no such event."""
     event = EVENTS_BY_NAME.get(name)
     if event is None:
-        event = EVENTS_BY_NAME.get(event_name(name))  # which has imported the catalog
+        event = EVENTS_BY_NAME.get(event_name(name)) or on_demand_event(name)  # which have imported the catalog
     return event
 
 

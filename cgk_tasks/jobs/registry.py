@@ -12,9 +12,11 @@ from typing import Any, Final, Protocol, TypeVar, overload
 from cgk_tasks.admission.declared import text_of_limits
 from cgk_tasks.admission.rules import AtOnce, Limit, check_rules
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
+from cgk_tasks.jobs.catalog_jobs import CatalogJob, known_jobs, only_where
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
@@ -95,7 +97,7 @@ def define_job(
 def define_job(
     job_id: str,
     *,
-    event: str,
+    event: str | None = ...,
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
@@ -108,7 +110,7 @@ def define_job(
 def define_job(
     job_id: str,
     *,
-    event: str | type[TenantEvent],
+    event: str | type[TenantEvent] | None = None,
     retry: RetryConfig | None = None,
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
@@ -133,9 +135,17 @@ def define_job(
     a job that must not run twice: where its worker or process is lost after it has begun, the run fails with
     WORKER_LOST. That costs one more statement a run. Raises ConfigurationError for a job id that another function has,
     and for what is no queue or priority, UnknownEventError.
+
+    A job of the catalog takes from there what is not given here of event, retry and timeout:
+
+        @define_job("analytics-send-ga4-purchase")
+        def send_ga4_purchase(ctx: JobContext[OrderCreated]) -> None: ...
     """
-    name = event if isinstance(event, str) else event.event_name
-    model = get_event(name)
+    known = known_jobs().get(job_id)
+    model = get_event(_event_name(job_id, event, known))
+    if known is not None:
+        _check_defined_once(job_id, model.event_name, known)
+        retry, timeout = retry or known.retry, known.timeout if timeout is None else timeout
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds is not None and seconds <= 0:
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
@@ -147,6 +157,8 @@ def define_job(
         check_rules(job_id, rules)
         lease = None if seconds is None else seconds + 60.0  # longer than any grace after the soft limit
         around = (with_rate_limit(job_rate_limiter(job_id, concurrency, lease)), *around)
+    if known is not None and known.where and known.event == model.event_name:
+        around = (only_where(known), *around)
 
     def register(handler: F) -> F:
         _check_handler(job_id, handler)
@@ -168,6 +180,27 @@ def define_job(
         return handler
 
     return register
+
+
+def _event_name(job_id: str, event: str | type[TenantEvent] | None, known: CatalogJob | None) -> str:
+    if event is not None:
+        return event if isinstance(event, str) else event.event_name
+    if known is not None:
+        return known.event
+    raise ConfigurationError(
+        f"Job {job_id!r} names no event, and the catalog has no job of this id.",
+        hint=f"{did_you_mean(job_id, known_jobs())} Else say what it runs for: event=...".strip(),
+    )
+
+
+def _check_defined_once(job_id: str, event: str, known: CatalogJob) -> None:
+    """A job and its scheduled task are the same work: both would do it twice."""
+    for other in known.ids:
+        if other != job_id and other in _jobs and _jobs[other].event == event:
+            raise ConfigurationError(
+                f"The jobs {job_id!r} and {other!r} are the same: every run would be done by both.",
+                hint="Define one of them. The schedule starts it by either id.",
+            )
 
 
 def _checked_limits(job_id: str, limits: object, model: type[TenantEvent]) -> tuple[Limit, ...]:

@@ -26,6 +26,11 @@ def all_schedules() -> Mapping[str, Schedule]:
     return ALL_SCHEDULES
 
 
+def schedule_replacing(task_id: str | None) -> Schedule | None:
+    """The entry that stands for a scheduled task of the former platform; None if there is none."""
+    return next((entry for entry in all_schedules().values() if task_id in entry.replaces), None)
+
+
 def find_schedule(name: str) -> Schedule:
     """The schedule called `name`. Raises UnknownScheduleError, with the nearest known name."""
     known = all_schedules()

@@ -18,6 +18,7 @@ from cgk_tasks.tenancy import sync
 from cgk_tasks.tenancy.adding import add_tenant
 from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 from cgk_tasks.tenancy.store import KNOWN, SQL, all_tenants, find, forget_known, tenant_of
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "add_tenant",
     "all_tenants",
     "forget_known",
+    "get_all_tenants",
     "learn",
     "require",
     "resume_tenant",
@@ -71,10 +73,20 @@ def learn(tenant_ids: Collection[str]) -> None:
 
 def active_tenants() -> list[Tenant]:
     """The tenants that are active now, from the registry (and from CGK_TENANTS_QUERY, if set)."""
-    if get_settings().tenants_query:
-        sync.sync(max_age_seconds=get_settings().tenants_refresh_seconds)
+    _sync_if_old()
     with autocommit() as connection:
         return [tenant_of(row) for row in fetch(connection, SQL["active_tenants"])]
+
+
+def get_all_tenants() -> list[Tenant]:
+    """All tenants, suspended ones too. The platform is none of them."""
+    _sync_if_old()
+    return [tenant for tenant in all_tenants() if tenant.id != PLATFORM_TENANT]
+
+
+def _sync_if_old() -> None:
+    if get_settings().tenants_query:
+        sync.sync(max_age_seconds=get_settings().tenants_refresh_seconds)
 
 
 def suspend_tenant(tenant_id: str, by: str = "") -> Tenant:

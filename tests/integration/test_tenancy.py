@@ -21,6 +21,7 @@ from cgk_tasks.sql.postgres import autocommit, transaction
 from cgk_tasks.tenancy import (
     active_tenants,
     add_tenant,
+    get_all_tenants,
     resume_tenant,
     suspend_tenant,
     tenant_session,
@@ -210,6 +211,14 @@ def test_what_a_person_suspended_the_query_does_not_resume(organizations):
     suspended = status("org-bad-payer")[0]
     resume_tenant("org-bad-payer")
     assert (suspended, status("org-bad-payer")[0]) == ("suspended", "active")
+
+
+def test_all_tenants_are_the_suspended_ones_too_and_not_the_platform():
+    add_tenant("asleep")
+    suspend_tenant("asleep")
+    states = {tenant.id: tenant.state for tenant in get_all_tenants()}
+    assert (states["asleep"], "platform" in states) == ("suspended", False)
+    assert "asleep" not in {tenant.id for tenant in active_tenants()}
 
 
 def test_an_empty_answer_suspends_nobody(organizations):

@@ -26,6 +26,8 @@ from cgk_tasks.events import (
     ImageOptions,
     JobEvent,
     JobPayload,
+    OnboardingCheck,
+    OnDemand,
     OrderCreated,
     OrderDelivered,
     ReviewModerated,
@@ -116,6 +118,22 @@ def untold(ctx: JobContext[Any]) -> None: ...
 
 @define_job("by-name", event="order.created")
 def by_name(ctx: JobContext[OrderCreated]) -> None: ...
+
+
+@define_job("analytics-send-ga4-purchase")
+def of_the_catalog(ctx: JobContext[OrderCreated]) -> None: ...
+
+
+@define_job("commerce-sync-order")
+def on_demand(ctx: JobContext[OnDemand]) -> object:
+    return (ctx.payload.data or {})["orderId"]
+
+
+send_job("job.commerceSyncOrder", {"tenantId": "acme", "data": {"orderId": "o-1"}})
+
+
+@define_cron_job("onboarding-check")
+def by_the_catalogs_clock(ctx: JobContext[OnboardingCheck]) -> None: ...
 
 
 @define_cron_job("nightly", schedule="0 3 * * *")

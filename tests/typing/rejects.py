@@ -66,6 +66,9 @@ async def wrong_too(ctx: JobContext[OrderDelivered]) -> None: ...
 def wrong_cron(ctx: JobContext[OrderCreated]) -> None: ...
 
 
+send_job("job.commerceSyncOrder", {"tenantId": "acme", "orderId": "o-1"})  # E: arg-type
+
+
 # The catalog
 name: JobEvent = "order.create"  # E: assignment
 other: Literal["order.create"] = OrderCreated.event_name  # E: assignment
