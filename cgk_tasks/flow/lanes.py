@@ -46,7 +46,7 @@ def placed(runs: Sequence[NewRun]) -> Sequence[NewRun]:
     not say in which, they stay as they are.
     """
     try:
-        waiting = _waiting([run for run in runs if run.state == "pending"], CROWDED.current().among(runs))
+        waiting = _waiting(runs, CROWDED.current().among(runs))
         if not waiting:
             return runs
         lanes = _lanes_of(waiting)
@@ -126,12 +126,14 @@ def hold_unpublished(ids: Sequence[str]) -> None:
 
 
 def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dict[str, ForLane]:
-    """Those of these runs that have to wait, by their ids."""
+    """Those of these runs that are due and have to wait, by their ids."""
     limits = _limits_of(runs)
+    found: dict[str, ForLane] = {}
     if not limits and not crowded:
-        return {}
-    found = {}
+        return found
     for run in runs:
+        if isinstance(run, NewRun) and run.state != "pending":
+            continue
         limited = limits.get(run.event)
         if limited is not None and limited.have_keys and isinstance(run, Dispatch):
             limited = None  # its worker knows the payload
@@ -146,6 +148,8 @@ def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dic
 def _limits_of(runs: Sequence[NewRun | Dispatch]) -> dict[str, Declared]:
     """What limits runs, by their events; nothing while nobody makes passes."""
     known = ROUTES.current()
+    if not known.know_limits:
+        return {}
     limits = {event: found for event in {run.event for run in runs} if (found := known.limits(event)) is not None}
     return limits if limits and SWITCH.current().is_on else {}
 

@@ -13,7 +13,7 @@ import psycopg
 from cgk_tasks.admission.declared import Declared, limits_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.jobs.registry import find_route
+from cgk_tasks.jobs.registry import are_limits_declared, find_route
 from cgk_tasks.runs.job_events import Route, noted_routes
 from cgk_tasks.runs.models import DEFAULT_PRIORITY
 from cgk_tasks.runtime import Part
@@ -29,6 +29,7 @@ class Routes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._noted: dict[str, Route] = {}
+        self._is_limited = False
         self._ask_at = 0.0
 
     def of(self, event: str) -> Route | None:
@@ -45,6 +46,11 @@ class Routes:
         queue, priority, _ = self.of(event) or _ANYWHERE
         return queue or get_settings().default_queue, DEFAULT_PRIORITY if priority is None else priority
 
+    @property
+    def know_limits(self) -> bool:
+        """Whether any job is limited, here or as a worker says."""
+        return are_limits_declared() or self._is_limited
+
     def limits(self, event: str) -> Declared | None:
         """What limits the event's runs; None for nothing, or if it has several jobs, each of which gets a run."""
         route = self.of(event)
@@ -59,6 +65,7 @@ class Routes:
             try:
                 with autocommit() as connection:
                     self._noted = noted_routes(connection)
+                self._is_limited = any(route.limits is not None for route in self._noted.values())
             except (psycopg.Error, ConfigurationError):
                 pass  # the send itself tells what is wrong, if it needs PostgreSQL
 
