@@ -12,9 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ import structlog
 
 from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
+from cgk_tasks.client.local_run import LocalRun, end_of_child
 from cgk_tasks.client.provider import Health, checked_runs
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
@@ -40,8 +40,9 @@ from cgk_tasks.flow.accept import SendOptions, new_run
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job, find_job, jobs_for
 from cgk_tasks.jobs.types import Handler
-from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.event_waits import keys_of
+from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
 from cgk_tasks.runs.steps import Suspension
 from cgk_tasks.sql.far_times import LATEST
@@ -55,32 +56,11 @@ from cgk_tasks.workflows.memory import MemoryRecord
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.local")
 
 _CLOSED = "The local provider was closed."
 _CLOSED_HINT = "Make a new client with create_job_client()."
-
-
-@dataclass
-class _Run:
-    """A run in memory: its status is replaced as a whole at every change."""
-
-    status: RunStatus
-    payload: str
-    job: Job | None
-    children: list[_Run] = field(default_factory=list)
-    cursor: Any = None
-    steps: MemoryRecord = field(default_factory=MemoryRecord)
-
-    @property
-    def is_waiting(self) -> bool:
-        return self.status.state in {"scheduled", "pending", "retrying"}
-
-    @property
-    def has_open_children(self) -> bool:
-        return any(not child.status.is_closed for child in self.children)
 
 
 class LocalProvider:
@@ -106,7 +86,7 @@ class LocalProvider:
         self._tenants = None if tenants is None else {validate_tenant_id(tenant) for tenant in tenants}
         self._limit = max_queue_size
         self._handlers: dict[str, list[Job]] = {}
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, LocalRun] = {}
         self._keys = IdempotencyKeys()
         self._open = 0
         self._closed_runs: deque[str] = deque()
@@ -162,14 +142,14 @@ class LocalProvider:
             RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
         ]
 
-    def _add(self, new: NewRun, job: Job | None, now: datetime) -> _Run:
+    def _add(self, new: NewRun, job: Job | None, now: datetime) -> LocalRun:
         status = RunStatus(
             id=new.id, tenant_id=new.tenant_id, event=new.event, state=new.state, job=job.id if job else new.job,
             max_attempts=new.max_attempts, queue=new.queue, priority=new.priority, payload=decode(new.payload),
             run_at=new.run_at or now, expires_at=new.expires_at, created_at=now, parent_id=new.parent_id,
             replay_of=new.replay_of, idempotency_key=new.idempotency_key, scheduled_for=new.scheduled_for,
         )  # fmt: skip
-        run = self._runs[new.id] = _Run(status, new.payload, job)
+        run = self._runs[new.id] = LocalRun(status, new.payload, job, steps=MemoryRecord(cancel=self._cancel))
         self._open += 1
         if new.state == "pending":
             self._queue.add_ready(new.id, new.priority)
@@ -183,7 +163,7 @@ class LocalProvider:
     def get_run_status(self, run_id: str) -> RunStatus:
         return self._run(run_id).status
 
-    def _run(self, run_id: str) -> _Run:
+    def _run(self, run_id: str) -> LocalRun:
         run = self._runs.get(run_id)
         if run is None:
             raise UnknownRunError(run_id)
@@ -194,13 +174,19 @@ class LocalProvider:
             run = self._run(run_id)
             if run.status.state in CLOSED_STATES:
                 raise RunStateError(run_id, run.status.state, "cancel")
-            for one in [run, *run.children]:
-                if one.status.state == "running" and not one.has_open_children:
-                    one.status = replace(one.status, cancel_requested_at=datetime.now(UTC))
-                    interruption.request(os.getpid(), [one.status.id])
-                elif not one.status.is_closed:
-                    self._close(one, "cancelled")
+            self._cancel([run_id])
             return run.status
+
+    def _cancel(self, ids: Sequence[str]) -> None:
+        """Cancel those that are open, their children, and theirs."""
+        with self._changed:
+            for run in [self._runs[one] for one in ids if one in self._runs]:
+                if run.status.state == "running" and not run.has_open_children:
+                    run.status = replace(run.status, cancel_requested_at=datetime.now(UTC))
+                    interruption.request(os.getpid(), [run.status.id])
+                elif not run.status.is_closed:
+                    self._close(run, "cancelled")
+                self._cancel([child.status.id for child in (*run.children, *run.invoked)])
 
     def signal(
         self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
@@ -213,7 +199,7 @@ class LocalProvider:
                 raise RunStateError(run_id, run.status.state, "signal")
             return self._deliver(run, name, payload, key)
 
-    def _deliver(self, run: _Run, name: str, payload: str, key: str | None) -> bool:
+    def _deliver(self, run: LocalRun, name: str, payload: str, key: str | None) -> bool:
         """Keep mail for a run and its child runs, and wake those that wait for it. Under the lock."""
         for child in run.children:
             if not child.status.is_closed:
@@ -335,7 +321,7 @@ class LocalProvider:
         handlers = self._handlers.get(status.event, ())
         return [*(job for job in jobs_for(status.event) if not (handlers and job.is_builtin)), *handlers]
 
-    def _fan_out(self, parent: _Run, jobs: Sequence[Job], now: datetime) -> None:
+    def _fan_out(self, parent: LocalRun, jobs: Sequence[Job], now: datetime) -> None:
         for job in jobs:
             child = NewRun(
                 id=new_run_id(), tenant_id=parent.status.tenant_id, event=parent.status.event,
@@ -347,7 +333,7 @@ class LocalProvider:
             parent.steps.hand_down(added.steps)
             parent.children.append(added)
 
-    def _attempt(self, run: _Run, job: Job) -> Outcome:
+    def _attempt(self, run: LocalRun, job: Job) -> Outcome:
         status = run.status
         settings = get_settings()
         tenant = presumed(status.tenant_id)
@@ -361,11 +347,11 @@ class LocalProvider:
             max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
             started_at=status.started_at, scheduled_for=status.scheduled_for,
             has_database=settings.database_url is not None,
-            cursor=run.cursor, save_cursor=partial(_save_cursor, run), step_record=run.steps,
+            cursor=run.cursor, save_cursor=run.save_cursor, step_record=run.steps,
         )  # fmt: skip
-        return run_attempt(Attempt(job, ctx, commit, status.max_attempts, _trying_since(status), interpret=interpret))
+        return run_attempt(Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret))
 
-    def _record(self, run: _Run, job: Job, outcome: Outcome) -> None:
+    def _record(self, run: LocalRun, job: Job, outcome: Outcome) -> None:
         errors = [*run.status.errors, decode(outcome.error)] if outcome.error else run.status.errors
         run.status = replace(run.status, job=job.id, errors=errors)
         if outcome.kind == "completed":
@@ -385,8 +371,9 @@ class LocalProvider:
             self._queue.look_at(due, run.status.id)
             self._changed.notify_all()
 
-    def _suspend(self, run: _Run, kind: str, suspension: Suspension) -> None:
+    def _suspend(self, run: LocalRun, kind: str, suspension: Suspension) -> None:
         """A workflow waits, or a step of it is tried again."""
+        run.invoked += [self._add(child, None, datetime.now(UTC)) for child in suspension.children]
         due = run.steps.suspend(suspension)
         state: State = "scheduled" if kind == "suspended" else "retrying"
         run.status = replace(run.status, state=state, run_at=due or LATEST, expires_at=None)
@@ -394,7 +381,7 @@ class LocalProvider:
             self._queue.look_at(due, run.status.id)
         self._changed.notify_all()
 
-    def _close(self, run: _Run, state: State, *, result: Any = None, error_code: str | None = None) -> None:
+    def _close(self, run: LocalRun, state: State, *, result: Any = None, error_code: str | None = None) -> None:
         run.status = replace(run.status, state=state, result=result, error_code=error_code, closed_at=datetime.now(UTC))
         self._open -= 1
         self._closed_runs.append(run.status.id)
@@ -402,27 +389,10 @@ class LocalProvider:
             del self._runs[self._closed_runs.popleft()]
         self._changed.notify_all()
         parent = self._runs.get(run.status.parent_id or "")
-        if parent is not None and not parent.status.is_closed and not parent.has_open_children:
-            self._close_parent(parent)
-
-    def _close_parent(self, parent: _Run) -> None:
-        children = [child.status for child in parent.children]
-        results = {child.job or "": child.result for child in children}
-        if all(child.state == "completed" for child in children):
-            self._close(parent, "completed", result=results)
+        if parent is None or parent.status.is_closed:
             return
-        state: State = "failed" if any(child.state == "failed" for child in children) else "cancelled"
-        code = max((child.error_code for child in children if child.error_code), default="CHILD_NOT_COMPLETED")
-        self._close(parent, state, result=results, error_code=code)
-
-
-def _save_cursor(run: _Run, cursor: Any, session: TenantSession | None) -> None:
-    """Keep how far a run came, and commit what it wrote until there."""
-    if session is not None:
-        session.commit()
-    run.cursor = decode(encode(cursor))
-
-
-def _trying_since(status: RunStatus) -> datetime | None:
-    """What `RetryConfig.max_elapsed` counts from: the first failure."""
-    return datetime.fromisoformat(status.errors[0]["at"]) if status.errors else status.started_at
+        if run not in parent.children:
+            self._deliver(parent, mail_of(run.status.id), end_of_child(run.status), run.status.state)
+        elif not parent.has_open_children:
+            state, code, results = parent.end_of_children()
+            self._close(parent, state, result=results, error_code=code)

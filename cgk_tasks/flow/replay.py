@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from cgk_tasks.errors import RunStateError, UnknownRunError
-from cgk_tasks.flow.accept import Origin, SendOptions, UnitOfWork, accept, current_unit, new_run, publish, unit_of_work
+from cgk_tasks.flow.accept import Origin, SendOptions, UnitOfWork, accept, current_unit, new_run, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle
 from cgk_tasks.sql.postgres import Row, explain, transaction
@@ -46,7 +46,7 @@ def replay(run_id: str, payload: str | None = None) -> RunHandle:
             handle = _noted(run_id, again, unit)
     except psycopg.Error as exc:
         raise explain(exc) from exc
-    publish(unit.accepted)
+    unit.publish()
     return handle
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from cgk_tasks.runs.ends import columns
+from cgk_tasks.runs.models import NewRun
 from cgk_tasks.runs.sealing import open_sealed, seal
 from cgk_tasks.sql.postgres import AnyConnection, fetch, fetch_as, statements
 
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 
 SQL, TRANSITIONS = statements("steps"), statements("transitions")
 
-StepKind = Literal["begin", "step", "effect", "sleep", "signal", "event", "any"]
+StepKind = Literal["begin", "step", "effect", "sleep", "signal", "event", "any", "invoke", "gather"]
 StepState = Literal["begun", "waiting", "intent", "done", "failed", "timed_out"]
+
+Wakes = Literal["any", "all", "first_failure"]
+"""What ends a wait for mail: any of it, or all, or the first that tells of a failure, else all."""
 
 OVER: Final[frozenset[StepState]] = frozenset({"done", "failed", "timed_out"})
 
@@ -27,7 +31,8 @@ class Memo(NamedTuple):
 
     nth: how many calls with the name there were, this one included. place: in the order of all steps. attempts: how
     many have failed. awaits: names of mail. until: when a wait is over; delay_seconds: the same, counted from the
-    moment at which it is written. is_due: as it was when it was read. seconds: how long the step took.
+    moment at which it is written. is_due: as it was when it was read. seconds: how long the step took. wakes: by
+    what of the mail its wait ends.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Memo(NamedTuple):
     begun_at: datetime | None = None
     is_due: bool = False
     seconds: float = 0.0
+    wakes: Wakes = "any"
 
     @property
     def is_over(self) -> bool:
@@ -62,11 +68,14 @@ class StepFailure:
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """What a leg that has ended leaves on record. deferral: what the run waits for, as JSON text for people."""
+    """What a leg that has ended leaves on record. deferral: what the run waits for, as JSON text for people. children:
+    runs that are made with it, all or nothing.
+    """
 
     memos: tuple[Memo, ...]
     failure: StepFailure | None = None
     deferral: str | None = None
+    children: tuple[NewRun, ...] = ()
 
 
 class StepRecord(Protocol):
@@ -89,6 +98,14 @@ class StepRecord(Protocol):
         """Take the oldest mail of this name, and keep the step that `make` makes of its payload, all or nothing.
 
         None if there is no mail. Raises StaleAttemptError.
+        """
+
+    def gather(
+        self, make: Callable[[Mapping[str, str]], Memo | None], children: Sequence[str], before: Sequence[Memo] = ()
+    ) -> Memo | None:
+        """Keep the step that `make` makes of the ends of these child runs that have come, by their ids, all or nothing.
+
+        If it makes one, the children that have not ended are cancelled; None if it does not. Raises StaleAttemptError.
         """
 
 

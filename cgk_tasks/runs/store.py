@@ -365,11 +365,17 @@ def cancel(run_id: str, connection: AnyConnection | None = None, *, interrupt: b
     with transaction() if connection is None else nullcontext(connection) as used:
         if not sees_all() and find(run_id, used) is None:
             raise UnknownRunError(run_id)
-        closed = closed_of(fetch(used, TRANSITIONS["cancel"], {"id": run_id}))
-        closed += close_parents(used, [run for run in closed if run.parent_id and run.parent_id != run_id])
-        request = "request_cancel" if interrupt else "request_cancel_after_its_attempt"
-        fetch(used, TRANSITIONS[request], {"id": run_id})
-    return closed
+        return cancel_with_children(used, [run_id], interrupt=interrupt)
+
+
+def cancel_with_children(connection: AnyConnection, ids: Sequence[str], *, interrupt: bool = True) -> list[Closed]:
+    """Cancel runs, their children, and theirs, as `cancel` does."""
+    values, request = {"ids": list(ids)}, "request_cancel" if interrupt else "request_cancel_after_its_attempt"
+    closed = closed_of(fetch(connection, TRANSITIONS["cancel"], values))
+    fetch(connection, TRANSITIONS[request], values)
+    # What was left by its attempt between the two, and the children that were made with that.
+    closed += closed_of(fetch(connection, TRANSITIONS["cancel"], values))
+    return closed + close_parents(connection, closed)
 
 
 def database_time() -> datetime:

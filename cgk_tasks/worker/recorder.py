@@ -12,7 +12,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StaleAttemptError
-from cgk_tasks.flow.accept import publish, unit_of_work
+from cgk_tasks.flow.accept import UnitOfWork, publish, unit_of_work
 from cgk_tasks.runs import ends, log_writing, logs, mails, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
@@ -26,7 +26,7 @@ from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.limited import schedule_held
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
-from cgk_tasks.worker.suspending import memos_of, put_back_with, suspend
+from cgk_tasks.worker.suspending import left_by, put_back_with, suspend
 from cgk_tasks.workflows.define import Workflow
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Recorder:
     def _commit(self, run: Claimed, attempt: Attempt, outcome: Outcome, session: TenantSession) -> None:
         # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
         later = self._share_flush and run.sealed_canvas is None and not session.is_listened_to
-        accepted: list[NewRun] = []
+        units: list[UnitOfWork] = []
         committing = 0.0
 
         def finish(connection: postgres.AnyConnection) -> None:
@@ -134,14 +134,14 @@ class Recorder:
                     raise StaleAttemptError("This attempt no longer owns its run; what it wrote was rolled back.")
                 self._follow.run(run, outcome)
                 self._follow.closed(closed)
-            accepted.extend(unit.accepted)
+            units.append(unit)
             committing = time.monotonic()
 
         session.commit_with(finish)
         self._is_flushed &= not later
         if not later:
             self.disk_seconds += time.monotonic() - committing
-        publish(accepted)
+        units[-1].publish()
 
     def _finish_with_writes(self, connection: AnyConnection, closing: Closing, *, flush: bool) -> list[Closed]:
         try:
@@ -215,7 +215,7 @@ class Recorder:
                 if closed:
                     self._follow.run(run, outcome)
                     self._follow.closed(closed)
-            publish(unit.accepted)
+            unit.publish()
 
         postgres.retry_while_unavailable(write, self._patience)
 
@@ -242,7 +242,7 @@ class Recorder:
                 owned = store.replace(connection, self._worker_id, run)
                 if owned:
                     send()
-            publish(unit.accepted)
+            unit.publish()
             return owned
 
         if postgres.retry_while_unavailable(write, self._patience):
@@ -272,8 +272,8 @@ class Recorder:
         elif outcome.kind in {"cancelled", "interrupted"}:
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = replace(back, state="pending", refund=1)
-        memos = memos_of(attempt, outcome)
-        put_back = put_back_with(run, back, memos, self._patience) if memos else bool(self._put_back([back]))
+        left = left_by(attempt, outcome)
+        put_back = put_back_with(run, back, left, self._patience) if left else bool(self._put_back([back]))
         return outcome if put_back else self._not_ours(run, attempt, outcome)
 
     def _not_ours(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
@@ -395,7 +395,7 @@ class Recorder:
             # A child's end counts on its parent, and something may follow from that: all in one transaction.
             with postgres.transaction() as connection, unit_of_work(connection) as unit:
                 self._follow.closed(ends.finish(connection, self._worker_id, closings))
-            publish(unit.accepted)
+            unit.publish()
 
         postgres.retry_while_unavailable(write, self._patience)
 

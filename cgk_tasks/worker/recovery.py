@@ -10,7 +10,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError
-from cgk_tasks.flow.accept import publish, unit_of_work
+from cgk_tasks.flow.accept import unit_of_work
 from cgk_tasks.runs import ends
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
@@ -82,7 +82,7 @@ def reclaim(
         for code in (POISON_PILL, OutcomeNotRecordedError.code, JobLostError.code):
             ended = [run_id for run_id, end in ends.items() if end == code]
             _close(connection, ended, "failed", code, not_repeated if code == JobLostError.code else error, on_closed)
-    publish(unit.accepted)
+    unit.publish()
     if rows:
         if loss == "death" and (counted := counters.shared()):
             counted.count("deaths", len(rows))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RetryLater, StaleAttemptError
 from cgk_tasks.flow.awaited_events import look_for
-from cgk_tasks.runs import mails, steps
+from cgk_tasks.runs import mails, steps, store
 from cgk_tasks.runs.event_waits import EventKey
 from cgk_tasks.runs.steps import Fence, Memo
 from cgk_tasks.sql import postgres
@@ -96,6 +96,35 @@ class RunSteps:
         if taken is None and made:  # the answer to the first try was lost
             return self._over_already(made[-1])
         return taken
+
+    def gather(
+        self, make: Callable[[Mapping[str, str]], Memo | None], children: Sequence[str], before: Sequence[Memo] = ()
+    ) -> Memo | None:
+        """As `StepRecord.gather`."""
+        fence = fence_of(self._run)
+        made: list[Memo] = []
+
+        def write() -> Memo | None:
+            with postgres.transaction() as connection:
+                found = mails.ends_for(connection, fence, children)
+                memo = make({child: end.payload for child, end in found.items()})
+                if memo is None:
+                    return None
+                made.append(memo)
+                if not _is_among(steps.keep(connection, fence, [*before, memo]), memo):
+                    raise _NotKeptError
+                mails.take_ends(connection, fence, found.values())
+                if rest := [child for child in children if child not in found]:
+                    store.cancel_with_children(connection, rest)
+            return memo
+
+        try:
+            kept = postgres.retry_while_unavailable(write, get_settings().database_patience_seconds)
+        except _NotKeptError:
+            return self._over_already(made[-1])
+        if kept is None and made:  # the answer to the first try was lost
+            return self._over_already(made[-1])
+        return kept
 
     def _is_kept(self, memo: Memo, before: Sequence[Memo], session: TenantSession | None) -> bool:
         fence = fence_of(self._run)

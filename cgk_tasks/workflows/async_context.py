@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.workflows.async_way import AsyncWay
-from cgk_tasks.workflows.context import E, P_co, RunOfWorkflow, aware, new_uuid
+from cgk_tasks.workflows.children import Child, OnFailure, checked_policy, child
 from cgk_tasks.workflows.doing import Doing
+from cgk_tasks.workflows.durations import aware, sleep_seconds, timeout_seconds
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.events import event_of, key_of, name_of
-from cgk_tasks.workflows.leg import Leg, sleep_seconds
+from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.names import UNNAMED, check_name
-from cgk_tasks.workflows.results import result_type
+from cgk_tasks.workflows.results import ends_of, result_type
+from cgk_tasks.workflows.run import E, P_co, RunOfWorkflow, new_uuid
 from cgk_tasks.workflows.scope import refuse_in_step
 from cgk_tasks.workflows.sources import First, Source, checked, first_of, mails_and_timers
 
@@ -122,7 +124,7 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         check_name(name)
         self._go_on(name)
         with self._leg.call(name, "sleep") as call:
-            if not self._leg.is_slept(call, until):
+            if not self._waits.is_slept(call, until):
                 await self._way.wait()
 
     # timeout: of the wait, over all legs, and not of the call
@@ -153,11 +155,11 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     ) -> Any:
         """Go on when somebody has called `signal_run` with this name. As `WorkflowContext.wait_for_signal`."""
         check_name(name)
-        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        seconds = timeout_seconds(name, timeout)
         self._go_on(name)
         with self._leg.call(name, "signal") as call:
             with self._way.is_on():
-                memo = await self._way.write(self._leg.taken, call, name, seconds, f"signal {name}")
+                memo = await self._way.write(self._waits.taken, call, name, seconds, f"signal {name}")
             return await self._ended(memo, kind)
 
     @overload
@@ -192,11 +194,11 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         """Go on when the event is sent for this tenant. As `WorkflowContext.wait_for_event`."""
         name = name_of(event)
         mail = key_of(self._leg.waits_for, name, field, match).mail
-        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        seconds = timeout_seconds(name, timeout)
         self._go_on(name)
         with self._leg.call(name, "event") as call:
             with self._way.is_on():
-                memo = await self._way.write(self._leg.taken, call, mail, seconds, f"event {name}")
+                memo = await self._way.write(self._waits.taken, call, mail, seconds, f"event {name}")
             if memo is None:
                 await self._way.wait()
             return event_of(memo)
@@ -207,10 +209,39 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         self._go_on(name)
         with self._leg.call(name, "any") as call:
             with self._way.is_on():
-                memo = await self._way.write(self._leg.first, call, *mails_and_timers(wanted))
+                memo = await self._way.write(self._waits.first, call, *mails_and_timers(wanted))
             if memo is None:
                 await self._way.wait()
             return first_of(memo, wanted)
+
+    async def invoke(
+        self,
+        name: str,
+        event: str | TenantEvent,
+        payload: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        **options: Any,
+    ) -> Any:
+        """Send an event as a child run, which begins when the leg ends. As `WorkflowContext.invoke`."""
+        check_name(name)
+        wanted, seconds = [child(event, payload, options)], timeout_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "invoke") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._children.ended, call, wanted, "fail", seconds)
+            return await self._ended(memo, Any)
+
+    async def gather(self, name: str, children: Sequence[Child], /, *, on_failure: OnFailure = "fail") -> list[Any]:
+        """Several child runs, which begin when the leg ends. As `WorkflowContext.gather`."""
+        check_name(name)
+        policy = checked_policy(name, on_failure)
+        self._go_on(name)
+        with self._leg.call(name, "gather") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._children.ended, call, children, policy)
+            return ends_of(name, await self._ended(memo, Any))
 
     async def now(self) -> datetime:
         """The time, as the leg has it that asks first."""

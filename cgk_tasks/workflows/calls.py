@@ -56,9 +56,14 @@ class Call:
         )  # fmt: skip
 
     def waiting(
-        self, *, until: datetime | None = None, delay_seconds: float | None = None, awaits: tuple[str, ...] = ()
+        self,
+        *,
+        until: datetime | None = None,
+        delay_seconds: float | None = None,
+        awaits: tuple[str, ...] = (),
+        result: str | None = None,
     ) -> Memo:
         return Memo(
-            self.name, self.nth, self.place, self.kind, "waiting", None, None, self.attempts, awaits, until,
+            self.name, self.nth, self.place, self.kind, "waiting", result, None, self.attempts, awaits, until,
             delay_seconds,
         )  # fmt: skip

@@ -145,6 +145,7 @@ async def _run(function: Callable[..., Any], ctx: JobContext[Any], leg: Leg, ver
         await asyncio.wait({main, all_wait}, return_when=asyncio.FIRST_COMPLETED)
         if main.done():
             return main.result()
+        leg.check_unasked()
         raise leg.suspended()
     finally:
         await way.close(main, all_wait)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.steps import Memo, Suspension
 from cgk_tasks.sql.clock import known_now
 
@@ -15,11 +17,14 @@ if TYPE_CHECKING:
 
 
 class MemoryRecord:
-    """The steps of one run. now: what time it is."""
+    """The steps of one run. now: what time it is. cancel: cancels child runs."""
 
-    def __init__(self, now: Callable[[], datetime] = known_now) -> None:
+    def __init__(
+        self, now: Callable[[], datetime] = known_now, cancel: Callable[[Sequence[str]], object] | None = None
+    ) -> None:
         self.at_failure: Memo | None = None
         self._now = now
+        self._cancel = cancel
         self._memos: dict[tuple[str, int], Memo] = {}
         self._mail: list[tuple[str, str]] = []
         self._keys: set[tuple[str, str | None]] = set()
@@ -43,6 +48,20 @@ class MemoryRecord:
                 self._mail.remove(found)
         return None if found is None else self.keep(make(found[1]), before)
 
+    def gather(
+        self, make: Callable[[Mapping[str, str]], Memo | None], children: Sequence[str], before: Sequence[Memo] = ()
+    ) -> Memo | None:
+        with self._lock:
+            mail = dict(self._mail)
+        found = {child: mail[mail_of(child)] for child in children if mail_of(child) in mail}
+        memo = make(found)
+        if memo is None:
+            return None
+        kept, rest = self.keep(memo, before), [child for child in children if child not in found]
+        if rest and self._cancel is not None:
+            self._cancel(rest)
+        return kept
+
     def deliver(self, name: str, payload: str, key: str | None = None) -> bool:
         """Keep mail. Returns False for a key that was used before."""
         with self._lock:
@@ -58,10 +77,10 @@ class MemoryRecord:
             child._mail, child._keys = list(self._mail), set(self._keys)
 
     def has_mail(self) -> bool:
-        """Whether there is mail that the run waits for."""
+        """Whether the mail is there that ends one of the run's waits."""
         with self._lock:
-            awaited = {name for memo in self._memos.values() if memo.state == "waiting" for name in memo.awaits}
-            return any(name in awaited for name, _ in self._mail)
+            mail = dict(self._mail)
+            return any(_ends(memo, mail) for memo in self._memos.values() if memo.state == "waiting")
 
     def _write(self, memos: Sequence[Memo]) -> None:
         with self._lock:
@@ -86,3 +105,12 @@ class MemoryRecord:
         """A leg has failed outside of any step, and another one follows."""
         if self.at_failure is not None:
             self._write([self.at_failure])
+
+
+def _ends(memo: Memo, mail: Mapping[str, str]) -> bool:
+    """Whether a wait is over with this mail."""
+    came = [mail[name] for name in memo.awaits if name in mail]
+    if memo.wakes == "any":
+        return bool(came)
+    is_failure = memo.wakes == "first_failure" and any(json.loads(one)["state"] != "completed" for one in came)
+    return is_failure or len(came) == len(memo.awaits)

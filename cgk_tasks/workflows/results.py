@@ -7,7 +7,7 @@ whether a step was done just now or weeks ago.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, get_type_hints
 
@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import PermanentError
+from cgk_tasks.errors import ChildCancelledError, ChildFailedError, PermanentError, StepFailedError
 from cgk_tasks.runs.codec import encode
+from cgk_tasks.runs.steps import Memo
 
 INVALID = "INVALID_RESULT"
 
@@ -48,6 +49,26 @@ def decoded(text: str, kind: Any, step: str) -> Any:
             INVALID,
             hint="Is the annotation of what its function returns right? If it was changed, give the step a new name.",
         ) from None
+
+
+def error_of(memo: Memo) -> StepFailedError:
+    """Why a step has failed that is on record as failed."""
+    error = json.loads(memo.error or "{}")
+    if "run" in error:
+        return child_error(memo.name, error)
+    return StepFailedError(memo.name, error.get("code", "UNKNOWN_ERROR"), error.get("message", ""))
+
+
+def child_error(step: str, end: Mapping[str, Any]) -> ChildFailedError:
+    """Of a child run that did not complete."""
+    if end["state"] == "cancelled":
+        return ChildCancelledError(step, end["run"])
+    return ChildFailedError(step, end["run"], end.get("code") or end["state"].upper(), end.get("message", ""))
+
+
+def ends_of(step: str, ends: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The results of child runs; an error in place of each that there is not."""
+    return [end["result"] if end["state"] == "completed" else child_error(step, end) for end in ends]
 
 
 def result_type(function: Callable[..., Any]) -> Any:
