@@ -106,8 +106,9 @@ def cancel_run(run_id: str) -> RunStatus:
 
         cancel_run(handle.id)
 
-    Of a running run, `cancel_requested_at` is set and its job gets a RunCancelledError. Raises UnknownRunError,
-    RunStateError if the run has ended, and StoreError.
+    Of a running run, `cancel_requested_at` is set and its job gets a RunCancelledError. A workflow that has something to
+    undo does that first (`wf.compensate`); its child runs are cancelled too. Raises UnknownRunError, RunStateError if
+    the run has ended, and StoreError.
     """
     return get_job_client().cancel(run_id)
 

@@ -43,8 +43,9 @@ from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.event_waits import keys_of
 from cgk_tasks.runs.invoked import mail_of
-from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
+from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State
 from cgk_tasks.runs.steps import Suspension
+from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import interruption
@@ -143,13 +144,7 @@ class LocalProvider:
         ]
 
     def _add(self, new: NewRun, job: Job | None, now: datetime) -> LocalRun:
-        status = RunStatus(
-            id=new.id, tenant_id=new.tenant_id, event=new.event, state=new.state, job=job.id if job else new.job,
-            max_attempts=new.max_attempts, queue=new.queue, priority=new.priority, payload=decode(new.payload),
-            run_at=new.run_at or now, expires_at=new.expires_at, created_at=now, parent_id=new.parent_id,
-            replay_of=new.replay_of, idempotency_key=new.idempotency_key, scheduled_for=new.scheduled_for,
-        )  # fmt: skip
-        run = self._runs[new.id] = LocalRun(status, new.payload, job, steps=MemoryRecord(cancel=self._cancel))
+        run = self._runs[new.id] = LocalRun.of(new, job, now, MemoryRecord(cancel=self._cancel))
         self._open += 1
         if new.state == "pending":
             self._queue.add_ready(new.id, new.priority)
@@ -184,7 +179,7 @@ class LocalProvider:
                 if run.status.state == "running" and not run.has_open_children:
                     run.status = replace(run.status, cancel_requested_at=datetime.now(UTC))
                     interruption.request(os.getpid(), [run.status.id])
-                elif not run.status.is_closed:
+                elif not run.status.is_closed and not self._undo_first(run, Outcome("cancelled")):
                     self._close(run, "cancelled")
                 self._cancel([child.status.id for child in (*run.children, *run.invoked)])
 
@@ -225,11 +220,7 @@ class LocalProvider:
             status = run.status
             if status.state not in CLOSED_STATES:
                 raise RunStateError(run_id, status.state, "retry")
-            again = NewRun(
-                id=new_run_id(), tenant_id=status.tenant_id, event=status.event, payload=run.payload,
-                queue=status.queue, priority=status.priority, max_attempts=status.max_attempts, replay_of=run_id,
-                scheduled_for=status.scheduled_for,
-            )  # fmt: skip
+            again = run.again()
             self._add(again, run.job if status.parent_id else None, datetime.now(UTC))
             return RunHandle(again.id)
 
@@ -323,12 +314,7 @@ class LocalProvider:
 
     def _fan_out(self, parent: LocalRun, jobs: Sequence[Job], now: datetime) -> None:
         for job in jobs:
-            child = NewRun(
-                id=new_run_id(), tenant_id=parent.status.tenant_id, event=parent.status.event,
-                payload=parent.payload, queue=parent.status.queue, priority=parent.status.priority, job=job.id,
-                max_attempts=parent.status.max_attempts, parent_id=parent.status.id,
-                scheduled_for=parent.status.scheduled_for,
-            )  # fmt: skip
+            child = parent.child(job)
             added = self._add(child, job, now)
             parent.steps.hand_down(added.steps)
             parent.children.append(added)
@@ -352,13 +338,18 @@ class LocalProvider:
         return run_attempt(Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret))
 
     def _record(self, run: LocalRun, job: Job, outcome: Outcome) -> None:
-        errors = [*run.status.errors, decode(outcome.error)] if outcome.error else run.status.errors
-        run.status = replace(run.status, job=job.id, errors=errors)
+        run.status = replace(run.status, job=job.id)
+        if not outcome.is_undone and self._undo_first(run, outcome):
+            return
+        if run.status.cancel_requested_at is not None and outcome.kind not in {"completed", "failed"}:
+            outcome = replace(outcome, kind="cancelled")
+        if outcome.error:
+            run.status = replace(run.status, errors=[*run.status.errors, decode(outcome.error)])
         if outcome.kind == "completed":
             self._close(run, "completed", result=shown(run.status.event, decode(outcome.result)))
         elif outcome.kind == "failed":
             self._close(run, "failed", error_code=outcome.error_code)
-        elif outcome.kind == "cancelled" or run.status.cancel_requested_at is not None:
+        elif outcome.kind == "cancelled":
             self._close(run, "cancelled")
         elif outcome.suspension is not None:
             self._suspend(run, outcome.kind, outcome.suspension)
@@ -370,6 +361,18 @@ class LocalProvider:
             run.status = replace(run.status, state="retrying", run_at=due, attempt=run.status.attempt - refund)
             self._queue.look_at(due, run.status.id)
             self._changed.notify_all()
+
+    def _undo_first(self, run: LocalRun, outcome: Outcome) -> bool:
+        """Let a workflow undo what it has done before it ends, if it ends and there is such a thing."""
+        is_failed, is_cancelled = outcome.kind == "failed", run.status.cancel_requested_at is not None
+        is_over = not run.steps.is_undone if is_failed else is_cancelled or outcome.kind == "cancelled"
+        if not run.steps.compensates or not is_over or outcome.kind == "completed":
+            return False
+        run.steps.undo(Undo("failed", outcome.error, outcome.error_code) if is_failed else Undo("cancelled"))
+        run.status = replace(run.status, state="pending", run_at=datetime.now(UTC), cancel_requested_at=None)
+        self._queue.add_ready(run.status.id, run.status.priority)
+        self._changed.notify_all()
+        return True
 
     def _suspend(self, run: LocalRun, kind: str, suspension: Suspension) -> None:
         """A workflow waits, or a step of it is tried again."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from cgk_tasks.jobs.registry import Job
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.invoked import end_of
-from cgk_tasks.runs.models import RunStatus, State
+from cgk_tasks.runs.models import NewRun, RunStatus, State, new_run_id
 from cgk_tasks.workflows.memory import MemoryRecord
 
 if TYPE_CHECKING:
@@ -29,6 +29,35 @@ class LocalRun:
     invoked: list[LocalRun] = field(default_factory=list)
     cursor: Any = None
     steps: MemoryRecord = field(default_factory=MemoryRecord)
+
+    @classmethod
+    def of(cls, new: NewRun, job: Job | None, now: datetime, steps: MemoryRecord) -> Self:
+        """A run that is accepted now."""
+        status = RunStatus(
+            id=new.id, tenant_id=new.tenant_id, event=new.event, state=new.state, job=job.id if job else new.job,
+            max_attempts=new.max_attempts, queue=new.queue, priority=new.priority, payload=decode(new.payload),
+            run_at=new.run_at or now, expires_at=new.expires_at, created_at=now, parent_id=new.parent_id,
+            replay_of=new.replay_of, idempotency_key=new.idempotency_key, scheduled_for=new.scheduled_for,
+        )  # fmt: skip
+        return cls(status, new.payload, job, steps=steps)
+
+    def again(self) -> NewRun:
+        """A replay of it."""
+        status = self.status
+        return NewRun(
+            id=new_run_id(), tenant_id=status.tenant_id, event=status.event, payload=self.payload,
+            queue=status.queue, priority=status.priority, max_attempts=status.max_attempts, replay_of=status.id,
+            scheduled_for=status.scheduled_for,
+        )  # fmt: skip
+
+    def child(self, job: Job) -> NewRun:
+        """One of the runs of an event with several jobs."""
+        status = self.status
+        return NewRun(
+            id=new_run_id(), tenant_id=status.tenant_id, event=status.event, payload=self.payload, queue=status.queue,
+            priority=status.priority, job=job.id, max_attempts=status.max_attempts, parent_id=status.id,
+            scheduled_for=status.scheduled_for,
+        )  # fmt: skip
 
     @property
     def is_waiting(self) -> bool:

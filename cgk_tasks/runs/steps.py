@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 SQL, TRANSITIONS = statements("steps"), statements("transitions")
 
-StepKind = Literal["begin", "step", "effect", "sleep", "signal", "event", "any", "invoke", "gather"]
+StepKind = Literal[
+    "begin", "step", "effect", "sleep", "signal", "event", "any", "invoke", "gather",
+    "compensate", "compensates", "undo",
+]  # fmt: skip
+INTERNAL: Final[frozenset[StepKind]] = frozenset({"begin", "compensates", "undo"})
+"""Kinds of steps that no function asks for."""
+
 StepState = Literal["begun", "waiting", "intent", "done", "failed", "timed_out"]
 
 Wakes = Literal["any", "all", "first_failure"]
@@ -83,6 +89,12 @@ class StepRecord(Protocol):
 
     at_failure: Memo | None
     """Written with a failure outside of any step, so that failures can be counted."""
+
+    compensates: bool
+    """Whether the run has something to undo, as far as was seen."""
+
+    is_undone: bool
+    """Whether it is doing that."""
 
     def load(self) -> Sequence[Memo]:
         """The run's steps, in their order."""

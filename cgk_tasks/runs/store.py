@@ -16,6 +16,7 @@ import psycopg
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
 from cgk_tasks.events.typed_values import shown
+from cgk_tasks.runs import undo
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.ends import Closed, close_parents, close_waiting, closed_of, columns, fingerprint_of
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
@@ -369,12 +370,12 @@ def cancel(run_id: str, connection: AnyConnection | None = None, *, interrupt: b
 
 
 def cancel_with_children(connection: AnyConnection, ids: Sequence[str], *, interrupt: bool = True) -> list[Closed]:
-    """Cancel runs, their children, and theirs, as `cancel` does."""
-    values, request = {"ids": list(ids)}, "request_cancel" if interrupt else "request_cancel_after_its_attempt"
+    """Cancel runs, their children, and theirs, as `cancel` does. Those that have something to undo do that first."""
+    request = TRANSITIONS["request_cancel" if interrupt else "request_cancel_after_its_attempt"]
+    fetch(connection, request, {"ids": list(ids), "undone": []})  # from here on no attempt leaves these
+    values = {"ids": list(ids), "undone": undo.begin_waiting(connection, ids)}
     closed = closed_of(fetch(connection, TRANSITIONS["cancel"], values))
-    fetch(connection, TRANSITIONS[request], values)
-    # What was left by its attempt between the two, and the children that were made with that.
-    closed += closed_of(fetch(connection, TRANSITIONS["cancel"], values))
+    fetch(connection, request, values)  # what was claimed meanwhile
     return closed + close_parents(connection, closed)
 
 

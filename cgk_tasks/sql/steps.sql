@@ -67,3 +67,11 @@ SELECT {{values}}
  WHERE EXISTS (SELECT FROM cgk.runs r WHERE {{owned}})
 {{or_go_on}}
 RETURNING name, nth;
+
+-- name: note_undo
+-- That runs are to be undone. How it was said first counts.
+INSERT INTO cgk.steps (run_id, name, nth, place, kind, state, tenant_id, key_id, sealed_result)
+SELECT id, '$undo', 1, 0, 'undo', 'begun', tenant_id, key_id, sealed_result
+  FROM unnest(%(id)s::uuid[], %(tenant_id)b::text[], %(key_id)b::text[], %(sealed_result)b::bytea[])
+       AS u (id, tenant_id, key_id, sealed_result)
+ON CONFLICT DO NOTHING;

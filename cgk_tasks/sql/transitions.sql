@@ -460,6 +460,32 @@ WITH came AS (
 )
 {{wake(r.id = %(id)s::uuid AND EXISTS (SELECT FROM counted WHERE counted.awaiting <= 0))}};
 
+-- name: undo
+-- running → pending: a workflow that failed for good, or is cancelled, undoes what it has done before it ends.
+UPDATE cgk.runs r
+   SET state = 'pending', job = coalesce(%(job)s, job), cancel_requested_at = NULL, run_at = now(), deaths = 0,
+       worker_id = NULL, worker_pid = NULL, handed_over_at = clock_timestamp(), hand_overs = 1
+ WHERE {{owned}}
+RETURNING {{dispatched}};
+
+-- name: has_steps
+-- Whether there is such a table: an upgrade may be under way.
+SELECT to_regclass('cgk.steps') IS NOT NULL AS yes;
+
+-- name: with_something_to_undo
+-- Of these runs and their children those that no worker holds and that have something to undo, locked.
+SELECT r.id::text, r.tenant_id, r.key_id
+  FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}} JOIN cgk.runs r USING (id)
+ WHERE r.state <> 'running' AND EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = r.id AND s.name = '$compensates')
+ ORDER BY r.id FOR UPDATE OF r;
+
+-- name: wake_to_undo
+{{wake(r.id = ANY(%(ids)s::uuid[]))}};
+
+-- name: forget_cancel_request
+-- Of runs that are undone, which answers it.
+UPDATE cgk.runs SET cancel_requested_at = NULL WHERE id = ANY(%(ids)s::uuid[]) AND cancel_requested_at IS NOT NULL;
+
 -- name: runs_to_reclaim
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
 -- last two. begun_once: whether its job has begun and must not run twice. Before the last step of an upgrade there is no
@@ -501,9 +527,10 @@ RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[ca
  ) SELECT id FROM family) AS family
 
 -- fragment: these_runs(interrupt_at)
--- What to cancel, why, and when to interrupt it if it runs.
+-- What to cancel, why, and when to interrupt it if it runs. Not those that undo what they have done.
 (SELECT id, NULL::text AS error_code, {interrupt_at} AS interrupt_at
-   FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}}) AS root
+   FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}}
+  WHERE NOT id = ANY(%(undone)s::uuid[])) AS root
 
 -- fragment: runs_of_schedule
 -- A schedule's open runs, of active tenants, or of one of them.

@@ -16,7 +16,7 @@ from cgk_tasks.runs.steps import Suspension
 from cgk_tasks.runs.text import storable_json, text_of
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.worker.interruption import RunInterrupted
-from cgk_tasks.workflows.suspension import WorkflowSuspended
+from cgk_tasks.workflows.suspension import WorkflowSuspended, WorkflowUndone
 
 _MAX_REASON = 500
 
@@ -26,7 +26,8 @@ class Outcome:
     """How an attempt ended. `delay_seconds` for retry and snooze; `error` and `deferral` are JSON for the record.
 
     payload: JSON text that takes the place of the run's payload in the next attempt. send_replacement: sends what takes
-    the run's place, under its own id. suspension: what is kept of the steps that the run waits for.
+    the run's place, under its own id. suspension: what is kept of the steps that the run waits for. is_undone: a
+    workflow has undone what it had done, or could not.
     """
 
     kind: Literal["completed", "retry", "snooze", "suspended", "failed", "cancelled", "interrupted"]
@@ -40,6 +41,7 @@ class Outcome:
     payload: str | None = None
     send_replacement: Callable[[], object] | None = None
     suspension: Suspension | None = None
+    is_undone: bool = False
 
 
 def outcome_of(
@@ -51,6 +53,8 @@ def outcome_of(
     trying_since: datetime | None = None,
 ) -> Outcome:
     """What an exception that left the job means for its run. Never raises."""
+    if isinstance(exc, WorkflowUndone):
+        return Outcome(exc.state, error=exc.error, error_code=exc.code, exception=exc.exception, is_undone=True)
     if isinstance(exc, WorkflowSuspended):
         return _suspended(exc.suspension)
     if isinstance(exc, RetryLater) and (snooze := _snoozed(exc)) is not None:

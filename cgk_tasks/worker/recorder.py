@@ -18,6 +18,7 @@ from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
 from cgk_tasks.runs.store import Claimed
+from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker import process_state
@@ -26,7 +27,7 @@ from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.limited import schedule_held
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
-from cgk_tasks.worker.suspending import left_by, put_back_with, suspend
+from cgk_tasks.worker.suspending import left_by, put_back_with, suspend, undo_first
 from cgk_tasks.workflows.define import Workflow
 
 if TYPE_CHECKING:
@@ -154,7 +155,13 @@ class Recorder:
     def _record_other(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         attempt.ctx.close_session()
         if outcome.kind == "failed":
+            undo = Undo("failed", outcome.error, outcome.error_code)
+            if not outcome.is_undone and undo_first(run, attempt, undo, self._patience):
+                return Outcome("suspended", exception=outcome.exception)
             self.close_failed(run, attempt.job.id, outcome)
+            return outcome
+        if outcome.kind == "cancelled" and outcome.is_undone:
+            self.close(run, _closing(run, "cancelled", attempt.job.id, error=outcome.error), outcome)
             return outcome
         if outcome.kind == "suspended" and outcome.suspension is not None:
             suspended = suspend(run, attempt.job.id, outcome.suspension, self._patience)
@@ -304,6 +311,8 @@ class Recorder:
 
     def _close_cancelled(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
+        if undo_first(run, attempt, Undo("cancelled"), self._patience):
+            return Outcome("suspended", exception=cancelled.exception)
         self.close(run, _closing(run, "cancelled", attempt.job.id, error=outcome.error), cancelled)
         return cancelled
 

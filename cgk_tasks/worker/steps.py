@@ -12,6 +12,7 @@ from cgk_tasks.flow.awaited_events import look_for
 from cgk_tasks.runs import mails, steps, store
 from cgk_tasks.runs.event_waits import EventKey
 from cgk_tasks.runs.steps import Fence, Memo
+from cgk_tasks.runs.undo import undo_of
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker import process_state
@@ -37,11 +38,13 @@ def fence_of(run: Claimed) -> Fence:
 class RunSteps:
     """Nothing is asked or written before the job has a step."""
 
-    __slots__ = ("_run", "at_failure")
+    __slots__ = ("_run", "at_failure", "compensates", "is_undone")
 
     def __init__(self, run: Claimed) -> None:
         self._run = run
         self.at_failure: Memo | None = None
+        self.compensates = False
+        self.is_undone = False
 
     def load(self) -> Sequence[Memo]:
         def read() -> list[Memo]:
@@ -49,12 +52,15 @@ class RunSteps:
                 return steps.load(connection, fence_of(self._run))
 
         try:
-            return postgres.retry_while_unavailable(read, get_settings().database_patience_seconds)
+            memos = postgres.retry_while_unavailable(read, get_settings().database_patience_seconds)
         except Exception as exc:
             if postgres.is_not_migrated(exc):
                 reason = "steps need a migration that the database does not have: cgk-tasks migrate --finish"
                 raise RetryLater(_MIGRATION_SECONDS, reason) from exc
             raise
+        self.compensates = any(memo.kind == "compensates" for memo in memos)
+        self.is_undone = undo_of(memos) is not None
+        return memos
 
     def keep(self, memo: Memo, before: Sequence[Memo] = (), session: TenantSession | None = None) -> Memo:
         """As `StepRecord.keep`. Ends the attempt if the worker stops: the run goes on elsewhere."""

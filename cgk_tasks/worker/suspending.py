@@ -14,6 +14,8 @@ from cgk_tasks.runs import ends, event_waits, invoked, mails, steps, store
 from cgk_tasks.runs.event_waits import EventKey
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.steps import Suspension, Wait
+from cgk_tasks.runs.undo import Undo
+from cgk_tasks.runs.undo import begin as begin_undo
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker.steps import fence_of
@@ -49,6 +51,24 @@ def put_back_with(run: Claimed, back: PutBack, suspension: Suspension, patience:
         return bool(ends.put_back(connection, fence.worker_id, [back]))
 
     return _leave(run, suspension, write, patience)
+
+
+def undo_first(run: Claimed, attempt: Attempt, undo: Undo, patience: float) -> bool:
+    """Let the run undo what it has done before it ends. False if it has nothing to undo, or has undone it, or is not
+    this attempt's.
+    """
+    record = attempt.ctx.step_record
+    if record is None or not record.compensates or (record.is_undone and undo.state == "failed"):
+        return False
+
+    def write() -> list[Dispatch]:
+        with postgres.transaction() as connection:
+            return begin_undo(connection, fence_of(run), attempt.job.id, undo)
+
+    due = postgres.retry_while_unavailable(write, patience)
+    if due:
+        dispatch(due)
+    return bool(due)
 
 
 def _leave(run: Claimed, left: Suspension, write: Callable[[AnyConnection], bool], patience: float) -> bool:

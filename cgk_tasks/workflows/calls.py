@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cgk_tasks.runs.steps import Memo, StepKind
+
+if TYPE_CHECKING:
+    from cgk_tasks.jobs.retry import RetryConfig
 
 
 @dataclass(slots=True)
@@ -67,3 +71,13 @@ class Call:
             self.name, self.nth, self.place, self.kind, "waiting", result, None, self.attempts, awaits, until,
             delay_seconds,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Compensation:
+    """What undoes a step."""
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    retry: RetryConfig | None

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.sql.clock import known_now
+from cgk_tasks.workflows.calls import Compensation
 from cgk_tasks.workflows.children import Child, OnFailure, checked_policy, child
-from cgk_tasks.workflows.doing import Doing, PlainWay, finish
+from cgk_tasks.workflows.doing import PlainWay, finish
 from cgk_tasks.workflows.durations import aware, sleep_seconds, timeout_seconds
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.events import event_of, key_of, name_of
@@ -48,8 +49,7 @@ class WorkflowContext(RunOfWorkflow[P_co]):
     """
 
     def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int) -> None:
-        super().__init__(ctx, leg, version)
-        self._doing = Doing(leg, ctx.run_id, ctx.tenant, PlainWay())
+        super().__init__(ctx, leg, version, PlainWay())
 
     def step(self, name: str, function: Callable[[*Ts], T], /, *args: *Ts, retry: RetryConfig | None = None) -> T:
         """Call the function once, and keep what it returns; in later legs return that, without a call.
@@ -98,6 +98,21 @@ class WorkflowContext(RunOfWorkflow[P_co]):
             done = finish(self._doing.effect(call, kind, function, args, reconcile, retry))
             value: T = self._ended(done, kind)
             return value
+
+    def compensate(
+        self, name: str, function: Callable[[*Ts], object], /, *args: *Ts, retry: RetryConfig | None = None
+    ) -> None:
+        """Say what undoes what was done: it is called if the workflow fails for good, or is cancelled, from here on.
+
+            account = wf.step("create-account", create_account, wf.payload.email)
+            wf.compensate("close-account", close_account, account)
+
+        Compensations are called the last first, each once, as steps: with `wf.db`, and tried again by `retry`. If one
+        of them fails for good, those before it are left, and the run fails with COMPENSATION_FAILED.
+        """
+        check_name(name)
+        self._go_on(name)
+        self._leg.compensate(Compensation(name, function, args, retry))
 
     def _ended(self, memo: Memo | None, kind: Any) -> Any:
         """What a step gives that is over; else the leg ends."""

@@ -131,6 +131,7 @@ class Doing:
                 known = await self._look(call, key, reconcile, retry)
                 if known is None or known.is_over:
                     return known
+                self._leg.check_not_undone()
             begun = await self._keep(call, call.open("intent"))
             if begun.is_over:
                 return begun

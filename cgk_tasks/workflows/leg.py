@@ -18,12 +18,13 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, PermanentError, WorkflowChangedError
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.runs.models import NewRun
-from cgk_tasks.runs.steps import Memo, StepFailure, StepKind, StepRecord, Suspension
+from cgk_tasks.runs.steps import INTERNAL, Memo, StepFailure, StepKind, StepRecord, Suspension
 from cgk_tasks.runs.text import storable_json
+from cgk_tasks.runs.undo import COMPENSATES, undo_of
 from cgk_tasks.sql.clock import known_now
-from cgk_tasks.workflows.calls import Call
+from cgk_tasks.workflows.calls import Call, Compensation
 from cgk_tasks.workflows.names import KnownNames
-from cgk_tasks.workflows.suspension import WorkflowSuspended
+from cgk_tasks.workflows.suspension import WorkflowStopped, WorkflowSuspended
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -49,8 +50,12 @@ class Leg:
         self._unwritten: dict[tuple[str, int], Memo] = {}
         if begin is not None and not any(memo.kind == "begin" for memo in memos):
             self._unwritten[begin.name, begin.nth] = begin
-        self._memos = {(memo.name, memo.nth): memo for memo in memos if memo.kind != "begin"}
-        self._unasked = dict.fromkeys(self._memos)
+        self.undo = undo_of(memos)
+        """How the run ends when what it has done is undone; None as long as nothing is to be."""
+        self._memos = {(memo.name, memo.nth): memo for memo in memos if memo.kind not in INTERNAL}
+        self._compensations: list[Compensation] = []
+        self._is_undoing = False
+        self._unasked = dict.fromkeys(key for key, memo in self._memos.items() if memo.kind != "compensate")
         self._calls: Counter[str] = Counter()
         self._places = max((memo.place for memo in memos), default=0)
         self._on: set[str] = set()
@@ -94,13 +99,16 @@ class Leg:
         key = name, self._calls[name]
         self._unasked.pop(key, None)
         memo = self._memos.get(key)
+        if not _may_have_happened(memo):
+            self.check_not_undone()
         if memo is not None:
             if memo.kind != kind:
                 raise WorkflowChangedError(self._workflow, [name])
             return Call(*key, memo.place, kind, memo)
         self.check_unasked()
         self._places += 1
-        self._check_number(self._places)
+        if not self._is_undoing:
+            self._check_number(self._places)
         return Call(*key, self._places, kind, None)
 
     def check_unasked(self) -> None:
@@ -172,6 +180,31 @@ class Leg:
             self._has_kept(call, found, before)
         return found
 
+    # ---- what undoes them
+
+    def compensate(self, compensation: Compensation) -> None:
+        """What undoes a step if the run fails or is cancelled. That there is such a thing goes on record first."""
+        with self._lock:
+            if not self.record.compensates:
+                before = self._before()
+                self.record.keep(COMPENSATES, before)
+                self.record.compensates = True
+                for one in before:
+                    self._unwritten.pop((one.name, one.nth), None)
+            self._compensations.append(compensation)
+
+    def check_not_undone(self) -> None:
+        """Raises WorkflowStopped where nothing is to be done any more but to undo."""
+        if self.undo is not None and not self._is_undoing:
+            raise WorkflowStopped
+
+    def begin_undoing(self) -> list[Compensation]:
+        """From now on steps are begun again. What there is to do, in its order."""
+        self.check_goes_on()
+        self.check_unasked()
+        self._is_undoing = True
+        return self._compensations[::-1]
+
     # ---- what it ends with
 
     def wait(self, call: Call, memo: Memo, reason: str, children: Sequence[NewRun] = ()) -> None:
@@ -187,6 +220,11 @@ class Leg:
             told = known if known.error is not None else failure
             failure = replace(told, delay_seconds=min(known.delay_seconds, failure.delay_seconds))
         self._failure = failure
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something for which the run has to wait."""
+        return bool(self._waits)
 
     def check_goes_on(self) -> None:
         """What has ended the leg ends it, also where the function has caught it. Raises WorkflowSuspended."""
@@ -204,6 +242,11 @@ class Leg:
         reason = ", ".join(self._reasons.values())[:_MAX_REASON]
         deferral = storable_json({"code": "WAITS", "reason": reason})
         return WorkflowSuspended(Suspension(tuple(memos), failure, deferral, tuple(self._children)))
+
+
+def _may_have_happened(memo: Memo | None) -> bool:
+    """Whether a step is over, or is an effect of which that is to be found out, so that it can be undone."""
+    return memo is not None and (memo.is_over or (memo.kind == "effect" and memo.state in {"intent", "waiting"}))
 
 
 def _seconds_left(memos: Sequence[Memo]) -> Iterator[float]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.steps import Memo, Suspension
+from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql.clock import known_now
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class MemoryRecord:
         self, now: Callable[[], datetime] = known_now, cancel: Callable[[Sequence[str]], object] | None = None
     ) -> None:
         self.at_failure: Memo | None = None
+        self.compensates = False
+        self.is_undone = False
         self._now = now
         self._cancel = cancel
         self._memos: dict[tuple[str, int], Memo] = {}
@@ -100,6 +103,12 @@ class MemoryRecord:
             return self._now()
         times = [self._memos[memo.name, memo.nth].until for memo in suspension.memos if not memo.is_over]
         return min((time for time in times if time is not None), default=None)
+
+    def undo(self, why: Undo) -> None:
+        """The next legs undo what the run has done."""
+        if not self.is_undone:
+            self.is_undone = True
+            self._write([why.memo])
 
     def note_failure(self) -> None:
         """A leg has failed outside of any step, and another one follows."""

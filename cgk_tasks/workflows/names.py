@@ -27,6 +27,7 @@ NAMED: Final = frozenset(
         "wait_any",
         "invoke",
         "gather",
+        "compensate",
         "parallel",
     }
 )

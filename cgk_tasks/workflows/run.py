@@ -5,15 +5,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.workflows.children import Child, Children, child
+from cgk_tasks.workflows.doing import Doing, Way
 from cgk_tasks.workflows.events import key_of, name_of
 from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.results import decoded, error_of
 from cgk_tasks.workflows.scope import session_of_step
 from cgk_tasks.workflows.sources import EventSource, SignalSource, TimerSource, signal_source, timer_source
+from cgk_tasks.workflows.undoing import undo
 from cgk_tasks.workflows.waits import Waits
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from cgk_tasks.jobs.context import JobContext
     from cgk_tasks.runs.steps import Memo
+    from cgk_tasks.runs.undo import Undo
     from cgk_tasks.tenancy.models import Tenant
 
 E = TypeVar("E", bound=TenantEvent)
@@ -31,10 +34,11 @@ P_co = TypeVar("P_co", covariant=True)
 class RunOfWorkflow(Generic[P_co]):
     """What both kinds of contexts say of the run."""
 
-    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int) -> None:
+    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int, way: Way) -> None:
         self._ctx = ctx
         self._leg = leg
         self._version = version
+        self._doing = Doing(leg, ctx.run_id, ctx.tenant, way)
         self._waits = Waits(leg)
         self._children = Children(leg, ctx)
 
@@ -76,6 +80,10 @@ class RunOfWorkflow(Generic[P_co]):
         what the step wrote is there exactly once. Raises ConfigurationError, UnknownTenantError.
         """
         return session_of_step(self._ctx.has_database)
+
+    async def undo(self, why: Undo) -> NoReturn:
+        """Undo what the run has done, when its function has said how. For the workflow itself."""
+        await undo(self._leg, self._doing, self._ctx, why)
 
     def signal(self, name: str, kind: Any = Any) -> SignalSource:
         """For `wait_any`: a signal, whose payload is read as `kind`."""

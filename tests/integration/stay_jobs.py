@@ -1,0 +1,62 @@
+"""Workflows with something to undo, for the worker of the tests."""
+
+import random
+import time
+
+from sqlalchemy import text
+
+from cgk_tasks import PermanentError, RetryConfig, WorkflowContext, define_workflow
+from cgk_tasks.events import TenantEvent
+from cgk_tasks.sql import door
+from tests.integration.workflow_jobs import dies_after, note, noted
+
+
+class Stay(TenantEvent, event="test.stay"):
+    """how: what happens after the bookings. dies_after: statements, once; -1 for any number, twice."""
+
+    notes: str = ""
+    how: str = "fail"
+    bookings: int = 2
+    dies_after: int = 0
+
+
+class Tour(TenantEvent, event="test.tour"):
+    """Stays as children, while it has something to undo itself."""
+
+    notes: str
+
+
+def write(wf: WorkflowContext[Stay] | WorkflowContext[Tour], what: str) -> None:
+    wf.db.execute(
+        text("INSERT INTO orders (order_id, run_id, note) VALUES ('stay', :run, :note)"),
+        {"run": wf.run_id, "note": what},
+    )
+
+
+@define_workflow("stay", event=Stay, retry=RetryConfig(max_attempts=2, initial_delay=0.05))
+def stay(wf: WorkflowContext[Stay]) -> None:
+    wish = wf.payload
+    if wish.dies_after and len(noted(wish.notes)) < (2 if wish.dies_after < 0 else 1):
+        note(wish.notes, "armed")
+        door.observe(dies_after(wish.dies_after if wish.dies_after > 0 else random.randint(1, 20)))
+    for number in range(wish.bookings):
+        wf.step(f"book-{number}", write, wf, f"book {number}")
+        wf.compensate(f"cancel-{number}", write, wf, f"cancel {number}")
+    if wish.how == "wait":
+        wf.sleep("night", 3600)
+    if wish.how == "run":
+        note(wish.notes, "on")
+        wf.step("walk", time.sleep, 30)
+    if wish.how == "broken":
+        wf.compensate("broken", fail, "broken")
+    fail("no room")
+
+
+@define_workflow("tour", event=Tour)
+def tour(wf: WorkflowContext[Tour]) -> None:
+    wf.compensate("end", write, wf, "end")
+    wf.gather("stays", [wf.child(Stay(tenant_id=wf.tenant_id, how="wait")) for _ in range(2)])
+
+
+def fail(message: str) -> None:
+    raise PermanentError(message, "NO_ROOM")
