@@ -21,7 +21,7 @@ import structlog
 
 from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
-from cgk_tasks.client.local_run import LocalRun, end_of_child
+from cgk_tasks.client.local_run import LocalHandlers, LocalRun, end_of_child
 from cgk_tasks.client.provider import Health, checked_runs
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
@@ -37,15 +37,13 @@ from cgk_tasks.events.base import TenantEvent, validate_tenant_id
 from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.flow.accept import SendOptions, new_run
-from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Job, find_job, jobs_for
+from cgk_tasks.jobs.registry import Job, find_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.event_waits import keys_of
 from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State
 from cgk_tasks.runs.steps import Suspension
-from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import interruption
@@ -86,7 +84,7 @@ class LocalProvider:
                 raise InvalidOptionError(name, f"must be at least 1, not {value}")
         self._tenants = None if tenants is None else {validate_tenant_id(tenant) for tenant in tenants}
         self._limit = max_queue_size
-        self._handlers: dict[str, list[Job]] = {}
+        self._handlers = LocalHandlers()
         self._runs: dict[str, LocalRun] = {}
         self._keys = IdempotencyKeys()
         self._open = 0
@@ -220,14 +218,19 @@ class LocalProvider:
             status = run.status
             if status.state not in CLOSED_STATES:
                 raise RunStateError(run_id, status.state, "retry")
-            again = run.again()
-            self._add(again, run.job if status.parent_id else None, datetime.now(UTC))
-            return RunHandle(again.id)
+            again = self._add(run.again(), run.job if status.parent_id else None, datetime.now(UTC))
+            return RunHandle(again.status.id)
+
+    def replay_from(self, run_id: str, step: str) -> RunHandle:
+        with self._changed:
+            remembered = self._run(run_id).steps.before(run_id, step)
+            handle = self.retry(run_id)
+            self._runs[handle.id].steps.remember(remembered)
+            return handle
 
     def register_handler(self, event: str, handler: Handler) -> None:
         """Run `handler` for the event, beside what `@define_job` registered."""
-        job = Job(id=f"{event}:{getattr(handler, '__qualname__', 'handler')}", event=event, handler=handler)
-        self._handlers.setdefault(event, []).append(job)
+        self._handlers.add(event, handler)
 
     def is_configured(self) -> bool:
         return True
@@ -309,13 +312,11 @@ class LocalProvider:
     def _jobs_for(self, status: RunStatus) -> list[Job]:
         if status.job is not None and (job := find_job(status.job)) is not None:
             return [job]
-        handlers = self._handlers.get(status.event, ())
-        return [*(job for job in jobs_for(status.event) if not (handlers and job.is_builtin)), *handlers]
+        return self._handlers.jobs_for(status.event)
 
     def _fan_out(self, parent: LocalRun, jobs: Sequence[Job], now: datetime) -> None:
         for job in jobs:
-            child = parent.child(job)
-            added = self._add(child, job, now)
+            added = self._add(parent.child(job), job, now)
             parent.steps.hand_down(added.steps)
             parent.children.append(added)
 
@@ -327,14 +328,7 @@ class LocalProvider:
             payload = parse_event_json(status.event, run.payload)
         except CgkTasksError as exc:  # the event's model was changed since
             return permanent_failure(exc, status.attempt)
-        ctx: JobContext[Any] = JobContext(
-            job_id=job.id, run_id=status.id, event=status.event, tenant=tenant,
-            payload=payload, attempt=status.attempt,
-            max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
-            started_at=status.started_at, scheduled_for=status.scheduled_for,
-            has_database=settings.database_url is not None,
-            cursor=run.cursor, save_cursor=run.save_cursor, step_record=run.steps,
-        )  # fmt: skip
+        ctx = run.context(job, payload, tenant, has_database=settings.database_url is not None)
         return run_attempt(Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret))
 
     def _record(self, run: LocalRun, job: Job, outcome: Outcome) -> None:
@@ -346,7 +340,7 @@ class LocalProvider:
         if outcome.error:
             run.status = replace(run.status, errors=[*run.status.errors, decode(outcome.error)])
         if outcome.kind == "completed":
-            self._close(run, "completed", result=shown(run.status.event, decode(outcome.result)))
+            self._complete(run, outcome)
         elif outcome.kind == "failed":
             self._close(run, "failed", error_code=outcome.error_code)
         elif outcome.kind == "cancelled":
@@ -362,13 +356,18 @@ class LocalProvider:
             self._queue.look_at(due, run.status.id)
             self._changed.notify_all()
 
+    def _complete(self, run: LocalRun, outcome: Outcome) -> None:
+        result = decode(outcome.result)
+        if outcome.continues_with is not None:
+            again = self._add(run.again(outcome.continues_with), None, datetime.now(UTC))
+            run.steps.hand_down(again.steps)
+            result = {"continuedAs": again.status.id}
+        self._close(run, "completed", result=shown(run.status.event, result))
+
     def _undo_first(self, run: LocalRun, outcome: Outcome) -> bool:
         """Let a workflow undo what it has done before it ends, if it ends and there is such a thing."""
-        is_failed, is_cancelled = outcome.kind == "failed", run.status.cancel_requested_at is not None
-        is_over = not run.steps.is_undone if is_failed else is_cancelled or outcome.kind == "cancelled"
-        if not run.steps.compensates or not is_over or outcome.kind == "completed":
+        if not run.begin_undo(outcome):
             return False
-        run.steps.undo(Undo("failed", outcome.error, outcome.error_code) if is_failed else Undo("cancelled"))
         run.status = replace(run.status, state="pending", run_at=datetime.now(UTC), cancel_requested_at=None)
         self._queue.add_ready(run.status.id, run.status.priority)
         self._changed.notify_all()

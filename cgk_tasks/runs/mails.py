@@ -52,7 +52,7 @@ def lock_children(connection: AnyConnection, run_id: str) -> dict[str, Row]:
 
 
 def hand_down(connection: AnyConnection, run_id: str, children: Sequence[str]) -> None:
-    """Give these runs the mail that came for their parent, in the transaction that makes them."""
+    """Give these runs the mail that came for this one and is not taken, in the transaction that makes them."""
     execute(connection, SQL["hand_down_mail"], {"id": run_id, "children": list(children)})
 
 

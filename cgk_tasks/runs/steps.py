@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
+from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.runs.ends import columns
 from cgk_tasks.runs.models import NewRun
 from cgk_tasks.runs.sealing import open_sealed, seal
-from cgk_tasks.sql.postgres import AnyConnection, fetch, fetch_as, statements
+from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, fetch_as, statements
 
 if TYPE_CHECKING:
     from cgk_tasks.tenancy.database import TenantSession
@@ -175,6 +176,19 @@ def suspend(connection: AnyConnection, run: Fence, wait: Wait) -> bool:
         "sealed_deferral": seal(run.tenant_id, "deferral", wait.deferral, run.key_id),
     }  # fmt: skip
     return bool(fetch(connection, TRANSITIONS["suspend"], values))
+
+
+def copy_before(connection: AnyConnection, run_id: str, step: str, to_id: str) -> None:
+    """Give a run the steps that another one did before this one. Raises InvalidOptionError where it did not do it."""
+    values = {"id": run_id, "to_id": to_id, "name": step, "internal": sorted(INTERNAL)}
+    found = fetch(connection, SQL["first_of_name"], values)
+    if not found:
+        names = ", ".join(row["name"] for row in fetch(connection, SQL["names_of_steps"], values))
+        raise InvalidOptionError(
+            "from_step", f"{step!r} is no step that run {run_id} has done.", hint=f"It has {names or 'none'}"
+        )
+    undoes = found[0]["kind"] == "compensate"
+    execute(connection, SQL["copy_steps"], {**values, "place": found[0]["place"], "undoes": undoes})
 
 
 def _plain(_columns: Sequence[str]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:

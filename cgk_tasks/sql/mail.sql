@@ -12,11 +12,11 @@ SELECT child.id::text, child.tenant_id, child.key_id
  WHERE child.parent_id = %(id)s::uuid ORDER BY child.id FOR UPDATE OF child;
 
 -- name: hand_down_mail
--- In the transaction that makes the run a parent, whose row is locked: what came for it before.
+-- In the transaction that makes the run a parent, whose row is locked, or that ends it: what came for it and is not taken.
 INSERT INTO cgk.mail (run_id, id, name, key, tenant_id, key_id, sealed_payload, sent_at)
 SELECT child.id, m.id, m.name, m.key, m.tenant_id, m.key_id, m.sealed_payload, m.sent_at
   FROM cgk.mail m CROSS JOIN unnest(%(children)s::uuid[]) AS child (id)
- WHERE m.run_id = %(id)s::uuid;
+ WHERE m.run_id = %(id)s::uuid AND m.taken_at IS NULL;
 
 -- name: insert_mail
 -- Nothing comes back for a key that was used before, also where its mail is taken already.

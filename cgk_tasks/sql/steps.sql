@@ -75,3 +75,25 @@ SELECT id, '$undo', 1, 0, 'undo', 'begun', tenant_id, key_id, sealed_result
   FROM unnest(%(id)s::uuid[], %(tenant_id)b::text[], %(key_id)b::text[], %(sealed_result)b::bytea[])
        AS u (id, tenant_id, key_id, sealed_result)
 ON CONFLICT DO NOTHING;
+
+-- name: first_of_name
+-- The first step of a name that a function has asked for, of a run that has ended.
+SELECT s.place, s.kind FROM cgk.steps s
+ WHERE s.run_id = %(id)s::uuid AND s.name = %(name)s AND s.kind <> ALL(%(internal)s::text[])
+ ORDER BY s.nth LIMIT 1;
+
+-- name: names_of_steps
+SELECT s.name FROM cgk.steps s
+ WHERE s.run_id = %(id)s::uuid AND s.kind <> ALL(%(internal)s::text[])
+ GROUP BY s.name ORDER BY min(s.place);
+
+-- name: copy_steps
+-- Gives a run what another one has remembered before a step; and whether that was to be undone, if the step is one of those
+-- that undo it.
+INSERT INTO cgk.steps ({{step}})
+SELECT %(to_id)s::uuid, name, nth, place, kind, state, tenant_id, key_id, sealed_result, sealed_error,
+       CASE WHEN kind = 'begin' THEN 0 ELSE attempts END, awaits, wake_at, begun_at, ended_at
+  FROM cgk.steps
+ WHERE run_id = %(id)s::uuid
+   AND (kind = 'begin' OR (kind IN ('undo', 'compensates') AND %(undoes)s)
+        OR (kind <> ALL(%(internal)s::text[]) AND place < %(place)s AND state IN ('done', 'failed', 'timed_out')));

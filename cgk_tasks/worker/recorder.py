@@ -23,6 +23,7 @@ from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker import process_state
 from cgk_tasks.worker.attempt import Attempt
+from cgk_tasks.worker.continuing import continue_as_new
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.limited import schedule_held
@@ -110,6 +111,10 @@ class Recorder:
         try:
             if outcome.send_replacement is not None:
                 return self._replace(run, attempt, outcome, outcome.send_replacement)
+            if outcome.continues_with is not None:
+                job, payload = attempt.job.id, outcome.continues_with
+                again = continue_as_new(run, job, payload, self._worker_id, self._patience)
+                return outcome if again is not None else self._not_ours(run, attempt, outcome)
             if attempt.ctx.opened_session is None:
                 self.close(run, _completed(run, attempt, outcome), outcome)
             else:

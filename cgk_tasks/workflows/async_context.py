@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.sql.clock import known_now
@@ -244,6 +244,12 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
             with self._way.is_on():
                 memo = await self._way.write(self._children.ended, call, children, policy)
             return ends_of(name, await self._ended(memo, Any))
+
+    async def continue_as_new(self, payload: Mapping[str, Any] | TenantEvent) -> NoReturn:
+        """End this run, and begin a new one with this payload. As `WorkflowContext.continue_as_new`."""
+        self._go_on("continue_as_new")
+        self._leg.check_all_asked()
+        raise self._continued(payload)
 
     async def now(self) -> datetime:
         """The time, as the leg has it that asks first."""

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.sql.clock import known_now
@@ -278,6 +278,19 @@ class WorkflowContext(RunOfWorkflow[P_co]):
         with self._leg.call(name, "step") as call:
             kind = result_type(function)
             return self._ended(finish(self._doing.step(call, kind, function, (), None)), kind)
+
+    def continue_as_new(self, payload: Mapping[str, Any] | TenantEvent) -> NoReturn:
+        """End this run, and begin a new one of the same event with this payload and no steps.
+
+            wf.continue_as_new({"cursor": page.last})
+
+        For workflows without an end, which would have too many steps. The result of this run names the new one:
+        {"continuedAs": id}. The new one gets signals that were not taken. What there was to undo is not undone. Not for
+        child runs. It ends with an exception that `except Exception` does not catch.
+        """
+        self._go_on("continue_as_new")
+        self._leg.check_all_asked()
+        raise self._continued(payload)
 
     def now(self) -> datetime:
         """The time, as the leg has it that asks first."""

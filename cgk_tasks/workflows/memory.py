@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.runs.invoked import mail_of
-from cgk_tasks.runs.steps import Memo, Suspension
+from cgk_tasks.runs.steps import INTERNAL, Memo, Suspension
 from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql.clock import known_now
 
@@ -103,6 +104,26 @@ class MemoryRecord:
             return self._now()
         times = [self._memos[memo.name, memo.nth].until for memo in suspension.memos if not memo.is_over]
         return min((time for time in times if time is not None), default=None)
+
+    def before(self, run_id: str, step: str) -> list[Memo]:
+        """The steps that were done before this one. Raises InvalidOptionError where it was not done."""
+        memos = self.load()
+        asked = [memo for memo in memos if memo.kind not in INTERNAL]
+        first = next((memo for memo in asked if memo.name == step), None)
+        if first is None:
+            names = ", ".join(dict.fromkeys(memo.name for memo in asked))
+            raise InvalidOptionError(
+                "from_step", f"{step!r} is no step that run {run_id} has done.", hint=f"It has {names or 'none'}"
+            )
+        begin = [memo._replace(attempts=0) for memo in memos if memo.kind == "begin"]
+        undo = [memo for memo in memos if memo.kind in {"undo", "compensates"} and first.kind == "compensate"]
+        return [*begin, *undo, *(memo for memo in asked if memo.is_over and memo.place < first.place)]
+
+    def remember(self, memos: Sequence[Memo]) -> None:
+        """Begin with steps that another run has done."""
+        self._write(memos)
+        self.compensates = any(memo.kind == "compensates" for memo in memos)
+        self.is_undone = any(memo.kind == "undo" for memo in memos)
 
     def undo(self, why: Undo) -> None:
         """The next legs undo what the run has done."""

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from cgk_tasks.errors import TenantContextError
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.registry import parse_event
 from cgk_tasks.workflows.children import Child, Children, child
 from cgk_tasks.workflows.doing import Doing, Way
 from cgk_tasks.workflows.events import key_of, name_of
@@ -15,6 +17,7 @@ from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.results import decoded, error_of
 from cgk_tasks.workflows.scope import session_of_step
 from cgk_tasks.workflows.sources import EventSource, SignalSource, TimerSource, signal_source, timer_source
+from cgk_tasks.workflows.suspension import WorkflowContinued
 from cgk_tasks.workflows.undoing import undo
 from cgk_tasks.workflows.waits import Waits
 
@@ -101,6 +104,15 @@ class RunOfWorkflow(Generic[P_co]):
     def child(self, event: str | TenantEvent, payload: Mapping[str, Any] | None = None, /, **options: Any) -> Child:
         """For `gather`: an event that is invoked, as `invoke` does it."""
         return child(event, payload, options)
+
+    def _continued(self, payload: Mapping[str, Any] | TenantEvent) -> WorkflowContinued:
+        own = {"tenantId": self.tenant_id} if isinstance(payload, Mapping) and "tenant_id" not in payload else {}
+        event = parse_event(self._ctx.event, payload if isinstance(payload, TenantEvent) else {**own, **payload})
+        if event.tenant_id != self.tenant_id:
+            raise TenantContextError(
+                f"A workflow of tenant {self.tenant_id!r} cannot continue for {event.tenant_id!r}."
+            )
+        return WorkflowContinued(event.to_json().decode())
 
     def _value(self, memo: Memo, kind: Any) -> Any:
         if memo.state == "failed":

@@ -33,3 +33,11 @@ class WorkflowUndone(BaseException):
         self.error = error
         self.code = code
         self.exception = exception
+
+
+class WorkflowContinued(BaseException):
+    """The workflow ends, and begins again with this payload, which is JSON text."""
+
+    def __init__(self, payload: str) -> None:
+        super().__init__("The workflow continues as a new run.")
+        self.payload = payload

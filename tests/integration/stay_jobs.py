@@ -2,6 +2,7 @@
 
 import random
 import time
+from typing import Any
 
 from sqlalchemy import text
 
@@ -26,7 +27,7 @@ class Tour(TenantEvent, event="test.tour"):
     notes: str
 
 
-def write(wf: WorkflowContext[Stay] | WorkflowContext[Tour], what: str) -> None:
+def write(wf: WorkflowContext[Any], what: str) -> None:
     wf.db.execute(
         text("INSERT INTO orders (order_id, run_id, note) VALUES ('stay', :run, :note)"),
         {"run": wf.run_id, "note": what},
@@ -60,3 +61,27 @@ def tour(wf: WorkflowContext[Tour]) -> None:
 
 def fail(message: str) -> None:
     raise PermanentError(message, "NO_ROOM")
+
+
+class Count(TenantEvent, event="test.count"):
+    number: int = 0
+    until: int = 3
+
+
+@define_workflow("count", event=Count)
+def count(wf: WorkflowContext[Count]) -> int:
+    """Goes on as a new run, and in the last one waits for a signal that the first has got."""
+    wf.step("write", write, wf, f"{wf.payload.number}")
+    if wf.payload.number < wf.payload.until:
+        wf.continue_as_new(Count(tenant_id=wf.tenant_id, number=wf.payload.number + 1, until=wf.payload.until))
+    found: int = wf.wait_for_signal("stop")
+    return wf.step("end", int, found)
+
+
+class Counts(TenantEvent, event="test.counts"):
+    """Invokes what would continue as a new run."""
+
+
+@define_workflow("counts", event=Counts)
+def counts(wf: WorkflowContext[Counts]) -> None:
+    wf.invoke("count", "test.count")

@@ -30,7 +30,7 @@ def waits(run_id):
 
 def rows_of(run_id):
     """What the run wrote, in order."""
-    statement = "SELECT note FROM tenant_acme.orders WHERE run_id = %(id)s ORDER BY ctid"
+    statement = "SELECT note FROM tenant_acme.orders WHERE run_id = %(id)s ORDER BY age(xmin) DESC"
     with autocommit() as connection:
         return [row["note"] for row in fetch(connection, statement, {"id": run_id})]
 
