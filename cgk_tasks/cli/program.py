@@ -36,6 +36,7 @@ from cgk_tasks.cli import (
     tenants,
     webhooks,
     why,
+    workflows,
 )
 from cgk_tasks.cli.output import examples, log_to_stderr, write_in_any_locale
 
@@ -64,6 +65,7 @@ program.command("migrate-check", epilog=migrate_check.EXAMPLES)(migrate_check.mi
 program.command("send", epilog=send.EXAMPLES)(send.send)
 program.add_typer(runs.commands, name="runs")
 program.command("why", epilog=why.EXAMPLES)(why.why)
+program.add_typer(workflows.commands, name="workflows")
 program.add_typer(tenants.commands, name="tenants")
 program.add_typer(queues.commands, name="queues")
 program.add_typer(events.commands, name="events")

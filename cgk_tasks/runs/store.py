@@ -371,11 +371,11 @@ def cancel(run_id: str, connection: AnyConnection | None = None, *, interrupt: b
 
 def cancel_with_children(connection: AnyConnection, ids: Sequence[str], *, interrupt: bool = True) -> list[Closed]:
     """Cancel runs, their children, and theirs, as `cancel` does. Those that have something to undo do that first."""
-    request = TRANSITIONS["request_cancel" if interrupt else "request_cancel_after_its_attempt"]
-    fetch(connection, request, {"ids": list(ids), "undone": []})  # from here on no attempt leaves these
+    fetch(connection, TRANSITIONS["lock_to_cancel"], {"ids": list(ids)})
     values = {"ids": list(ids), "undone": undo.begin_waiting(connection, ids)}
     closed = closed_of(fetch(connection, TRANSITIONS["cancel"], values))
-    fetch(connection, request, values)  # what was claimed meanwhile
+    request = "request_cancel" if interrupt else "request_cancel_after_its_attempt"
+    fetch(connection, TRANSITIONS[request], values)
     return closed + close_parents(connection, closed)
 
 

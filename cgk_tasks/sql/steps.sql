@@ -97,3 +97,18 @@ SELECT %(to_id)s::uuid, name, nth, place, kind, state, tenant_id, key_id, sealed
  WHERE run_id = %(id)s::uuid
    AND (kind = 'begin' OR (kind IN ('undo', 'compensates') AND %(undoes)s)
         OR (kind <> ALL(%(internal)s::text[]) AND place < %(place)s AND state IN ('done', 'failed', 'timed_out')));
+
+-- name: steps_to_show
+SELECT name, nth, kind, state, tenant_id, key_id, sealed_result AS sealed_step_result,
+       sealed_error AS sealed_step_error, attempts, awaits, CASE WHEN isfinite(wake_at) THEN wake_at END AS wake_at,
+       begun_at, ended_at
+  FROM cgk.steps WHERE run_id = %(id)s::uuid AND kind <> ALL(%(internal)s::text[])
+ ORDER BY place, nth;
+
+-- name: waiting_workflows
+SELECT r.id::text, r.tenant_id, r.event, r.job, s.name, s.kind, s.awaits, s.begun_at AS since,
+       CASE WHEN isfinite(s.wake_at) THEN s.wake_at END AS until
+  FROM cgk.runs r JOIN cgk.steps s ON s.run_id = r.id AND s.state = 'waiting'
+ WHERE r.state IN ('scheduled', 'retrying') AND (%(tenant_id)s::text IS NULL OR r.tenant_id = %(tenant_id)s)
+   AND (%(job)s::text IS NULL OR r.job = %(job)s)
+ ORDER BY r.id, s.place LIMIT %(limit)s;

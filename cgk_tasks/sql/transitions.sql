@@ -539,6 +539,16 @@ RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[ca
      WHERE old.schedule = %(schedule)s AND t.status = 'active'
        AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s))}}) AS root
 
+-- name: lock_to_cancel
+-- Runs, their children, and theirs. Children first, as whoever ends a child locks it before its parent.
+SELECT r.id::text FROM (
+    WITH RECURSIVE family AS (
+        SELECT id, 0 AS depth FROM unnest(%(ids)s::uuid[]) AS given (id)
+        UNION
+        SELECT child.id, family.depth + 1 FROM family JOIN cgk.runs child ON child.parent_id = family.id
+    ) SELECT id, depth FROM family) AS family JOIN cgk.runs r USING (id)
+ ORDER BY family.depth DESC, r.id FOR UPDATE OF r;
+
 -- fragment: request_cancel(root)
 -- A run that a worker holds stays running: the worker sees within a second that its time has come, and interrupts the job.
 UPDATE cgk.runs r SET cancel_requested_at = least(r.cancel_requested_at, root.interrupt_at)

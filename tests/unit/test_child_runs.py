@@ -26,24 +26,24 @@ from tests.support.legs import Legs
 from tests.support.waiting import wait_until
 
 
-class Fair(TenantEvent, event="test.fair"):
+class Fair(TenantEvent, event="unit.fair"):
     """Invokes stalls."""
 
 
-class Stall(TenantEvent, event="test.stall"):
+class Stall(TenantEvent, event="unit.stall"):
     number: int = 0
     fails: bool = False
 
 
-class Nobody(TenantEvent, event="test.nobody"):
+class Nobody(TenantEvent, event="unit.nobody"):
     """No job is for it."""
 
 
-class Shared(TenantEvent, event="test.shared"):
+class Shared(TenantEvent, event="unit.shared"):
     """Two jobs are for it."""
 
 
-class Fleeting(TenantEvent, event="test.fleeting", durable=False):
+class Fleeting(TenantEvent, event="unit.fleeting", durable=False):
     pass
 
 
@@ -74,11 +74,11 @@ def without_servers(monkeypatch, tmp_path):
 
 @pytest.fixture(autouse=True)
 def jobs():
-    define_job("stall", event=Stall)(stall)
-    define_job("left", event=Shared)(lambda ctx: "left")
-    define_job("right", event=Shared)(lambda ctx: "right")
+    define_job("unit-stall", event=Stall)(stall)
+    define_job("unit-left", event=Shared)(lambda ctx: "left")
+    define_job("unit-right", event=Shared)(lambda ctx: "right")
     yield
-    for name in ("fair", "stall", "left", "right"):
+    for name in ("unit-fair", "unit-stall", "unit-left", "unit-right"):
         remove_job(name)
 
 
@@ -101,7 +101,7 @@ def hold(local):
 
 
 def begun(local, function):
-    define_workflow("fair", event=Fair)(function)
+    define_workflow("unit-fair", event=Fair)(function)
     return local.send(Fair(tenant_id="acme"), SendOptions()).id
 
 
@@ -114,12 +114,15 @@ def stalls(wf, *failing, number=3):
 
 
 def test_a_child_runs_and_its_result_is_the_steps(hold):
-    run = hold(lambda wf: wf.invoke("one", "test.stall", {"number": 4}))
+    run = hold(lambda wf: wf.invoke("one", "unit.stall", {"number": 4}))
     assert (run.result, run.attempt, SERVED) == (40, 2, [4])
 
 
 def test_a_child_of_an_event_with_several_jobs_has_the_results_of_all(hold):
-    assert hold(lambda wf: wf.invoke("both", Shared(tenant_id="acme"))).result == {"left": "left", "right": "right"}
+    assert hold(lambda wf: wf.invoke("both", Shared(tenant_id="acme"))).result == {
+        "unit-left": "left",
+        "unit-right": "right",
+    }
 
 
 def test_gathered_children_run_and_their_results_are_in_order(hold):
@@ -134,7 +137,7 @@ def test_nothing_is_gathered_of_no_children(hold):
 def test_a_child_that_fails_is_an_error_with_its_code(hold):
     def fair(wf):
         try:
-            wf.invoke("one", "test.stall", {"fails": True})
+            wf.invoke("one", "unit.stall", {"fails": True})
         except ChildFailedError as error:
             return [error.step, error.code, error.message, error.run_id == child_id(wf.run_id, "one", 1, 0)]
 
@@ -142,22 +145,22 @@ def test_a_child_that_fails_is_an_error_with_its_code(hold):
 
 
 def test_a_workflow_that_does_not_catch_it_fails_with_the_childs_code(hold):
-    run = hold(lambda wf: wf.invoke("one", "test.stall", {"fails": True}))
+    run = hold(lambda wf: wf.invoke("one", "unit.stall", {"fails": True}))
     assert (run.state, run.error_code, len(run.errors)) == ("failed", "SOLD_OUT", 1)
 
 
 def test_a_child_that_nobody_executes_is_a_failure(hold):
-    assert hold(lambda wf: wf.invoke("one", "test.nobody")).error_code == "NO_JOB"
+    assert hold(lambda wf: wf.invoke("one", "unit.nobody")).error_code == "NO_JOB"
 
 
 def test_a_child_that_expires_is_a_failure(hold):
-    assert hold(lambda wf: wf.invoke("one", "test.stall", delay=60, expires=0.05)).error_code == "EXPIRED"
+    assert hold(lambda wf: wf.invoke("one", "unit.stall", delay=60, expires=0.05)).error_code == "EXPIRED"
 
 
 def test_the_first_failure_ends_the_wait_and_cancels_the_others(local):
     def fair(wf):
-        children = [wf.child("test.stall", {"number": -1}), wf.child("test.stall", {"fails": True})]
-        late = wf.child("test.stall", delay=60)
+        children = [wf.child("unit.stall", {"number": -1}), wf.child("unit.stall", {"fails": True})]
+        late = wf.child("unit.stall", delay=60)
         wf.gather("all", [*children, late])
 
     run = closed(local, run_id := begun(local, fair))
@@ -181,14 +184,14 @@ def test_failures_stand_among_the_results_where_that_is_asked_for(hold):
 
 
 def test_a_child_that_does_not_end_in_time_is_cancelled(local):
-    run = closed(local, run_id := begun(local, lambda wf: wf.invoke("one", "test.stall", delay=60, timeout=0.05)))
+    run = closed(local, run_id := begun(local, lambda wf: wf.invoke("one", "unit.stall", delay=60, timeout=0.05)))
     assert (run.result, local.get_run_status(child_id(run_id, "one", 1, 0)).state) == (None, "cancelled")
 
 
 def test_a_child_that_is_cancelled_is_an_error_of_its_own(local):
     def fair(wf):
         try:
-            wf.invoke("one", "test.stall", delay=60)
+            wf.invoke("one", "unit.stall", delay=60)
         except ChildCancelledError as error:
             return error.code
 
@@ -199,7 +202,7 @@ def test_a_child_that_is_cancelled_is_an_error_of_its_own(local):
 
 
 def test_a_cancelled_workflow_takes_its_children_with_it(local):
-    run_id = begun(local, lambda wf: wf.gather("all", [wf.child("test.stall", delay=60) for _ in range(2)]))
+    run_id = begun(local, lambda wf: wf.gather("all", [wf.child("unit.stall", delay=60) for _ in range(2)]))
     wait_until(lambda: local.get_run_status(run_id).state == "scheduled")
     local.cancel(run_id)
     states = [local.get_run_status(child_id(run_id, "all", 1, number)).state for number in range(2)]
@@ -209,7 +212,7 @@ def test_a_cancelled_workflow_takes_its_children_with_it(local):
 def test_a_coroutine_waits_for_its_children_beside_its_steps(hold):
     async def fair(wf):
         return await asyncio.gather(
-            wf.invoke("one", "test.stall", {"number": 1}), wf.gather("all", stalls(wf)), wf.step("own", lambda: "own")
+            wf.invoke("one", "unit.stall", {"number": 1}), wf.gather("all", stalls(wf)), wf.step("own", lambda: "own")
         )
 
     assert hold(fair).result == [10, [0, 10, 20], "own"]
@@ -226,16 +229,16 @@ def test_an_error_says_which_child_of_which_step_it_is_about():
 
 
 def outcome_of(function):
-    define_workflow("fair", event=Fair)(function)
-    return Legs("fair", Fair(tenant_id="acme")).leg().exception
+    define_workflow("unit-fair", event=Fair)(function)
+    return Legs("unit-fair", Fair(tenant_id="acme")).leg().exception
 
 
 def test_what_leaves_no_record_cannot_be_invoked():
-    assert "durable=False" in str(outcome_of(lambda wf: wf.invoke("one", "test.fleeting")))
+    assert "durable=False" in str(outcome_of(lambda wf: wf.invoke("one", "unit.fleeting")))
 
 
 def test_a_child_takes_no_idempotency_key():
-    error = outcome_of(lambda wf: wf.invoke("one", "test.stall", idempotency_key="k"))
+    error = outcome_of(lambda wf: wf.invoke("one", "unit.stall", idempotency_key="k"))
     assert isinstance(error, InvalidOptionError)
 
 

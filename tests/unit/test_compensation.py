@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 QUICK = RetryConfig(max_attempts=3, initial_delay=0.01, jitter=False, backoff="fixed")
 
 
-class Stay(TenantEvent, event="test.stay"):
+class Stay(TenantEvent, event="unit.stay"):
     """A journey with bookings that may have to be undone."""
 
 
@@ -29,7 +29,7 @@ def without_servers(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     use_settings(None)
     yield
-    remove_job("stay")
+    remove_job("unit-stay")
     use_settings(None)
 
 
@@ -59,7 +59,7 @@ def local():
 @pytest.fixture
 def begin(local):
     def begin(function):
-        define_workflow("stay", event=Stay, retry=QUICK)(function)
+        define_workflow("unit-stay", event=Stay, retry=QUICK)(function)
         return local.send(Stay(tenant_id="acme"), SendOptions()).id
 
     return begin

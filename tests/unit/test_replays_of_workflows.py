@@ -14,7 +14,7 @@ from cgk_tasks.workflows.define import define_workflow
 from tests.support.waiting import wait_until
 
 
-class Tick(TenantEvent, event="test.tick"):
+class Tick(TenantEvent, event="unit.tick"):
     count: int = 0
 
 
@@ -25,7 +25,7 @@ def without_servers(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     use_settings(None)
     yield
-    remove_job("tick")
+    remove_job("unit-tick")
     use_settings(None)
 
 
@@ -39,7 +39,7 @@ def local():
 @pytest.fixture
 def begin(local):
     def begin(function, **options):
-        define_workflow("tick", event=Tick, **options)(function)
+        define_workflow("unit-tick", event=Tick, **options)(function)
         return local.send(Tick(tenant_id="acme"), SendOptions()).id
 
     return begin
