@@ -14,6 +14,7 @@ from cgk_tasks.runs.invoked import end_of
 from cgk_tasks.runs.models import NewRun, RunStatus, State, new_run_id
 from cgk_tasks.runs.undo import Undo
 from cgk_tasks.worker.outcome import Outcome
+from cgk_tasks.workflows.job_steps import JobSteps
 from cgk_tasks.workflows.memory import MemoryRecord
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class LocalRun:
             attempt=status.attempt, max_attempts=status.max_attempts or job.retry.max_attempts,
             queued_at=status.created_at, started_at=status.started_at, scheduled_for=status.scheduled_for,
             has_database=has_database, cursor=self.cursor, save_cursor=self.save_cursor, step_record=self.steps,
+            begin_steps=JobSteps,
         )  # fmt: skip
 
     def begin_undo(self, outcome: Outcome) -> bool:

@@ -19,6 +19,7 @@ from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy import Tenant, tenant_context
 from cgk_tasks.tenancy.models import presumed
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt, value_of
+from cgk_tasks.workflows.job_steps import JobSteps
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -64,6 +65,7 @@ def run_job(
         has_database=get_settings().database_url is not None,
         cursor=cursor,
         scheduled_for=scheduled_for,
+        begin_steps=JobSteps,
     )
     ctx.given_session = db
     made = Attempt(found, ctx, commit, ctx.max_attempts, ctx.started_at, interpret=interpret)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.jobs.step_scope import refuse_in_step
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.workflows.async_way import AsyncWay
 from cgk_tasks.workflows.calls import Call, Compensation
@@ -20,7 +21,6 @@ from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.names import UNNAMED, check_name
 from cgk_tasks.workflows.results import ends_of, result_type
 from cgk_tasks.workflows.run import E, P_co, RunOfWorkflow, new_uuid
-from cgk_tasks.workflows.scope import refuse_in_step
 from cgk_tasks.workflows.sources import First, Source, checked, first_of, mails_and_timers
 from cgk_tasks.workflows.suspension import WorkflowStopped
 

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cgk_tasks.errors import ConfigurationError, RunCancelledError, StaleAttemptError
+from cgk_tasks.jobs.step_scope import step_scope
 from cgk_tasks.workflows.calls import Call
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.results import decoded, encoded, error_of
 from cgk_tasks.workflows.retrying import Retries
-from cgk_tasks.workflows.scope import step_scope
 from cgk_tasks.workflows.waits import Waits
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def finish(doing: Coroutine[Any, Any, T]) -> T:
 class Doing:
     """The steps of one leg. Each returns the step as it is over; None where the leg ends here."""
 
-    def __init__(self, leg: Leg, run_id: str, tenant: Tenant, way: Way) -> None:
+    def __init__(self, leg: Leg, run_id: str, tenant: Tenant, way: Way, retries: Retries | None = None) -> None:
         self._leg = leg
-        self._retries = Retries(leg)
+        self._retries = retries or Retries(leg)
         self._waits = Waits(leg)
         self._run_id = run_id
         self._tenant = tenant

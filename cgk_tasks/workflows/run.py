@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from cgk_tasks.errors import TenantContextError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
+from cgk_tasks.jobs.step_scope import session_of_step
 from cgk_tasks.workflows.children import Child, Children, child
 from cgk_tasks.workflows.doing import Doing, Way
 from cgk_tasks.workflows.events import key_of, name_of
 from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.results import decoded, error_of
-from cgk_tasks.workflows.scope import session_of_step
 from cgk_tasks.workflows.sources import EventSource, SignalSource, TimerSource, signal_source, timer_source
 from cgk_tasks.workflows.suspension import WorkflowContinued
 from cgk_tasks.workflows.undoing import undo

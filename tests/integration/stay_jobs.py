@@ -1,12 +1,14 @@
 """Workflows with something to undo, for the worker of the tests."""
 
+import os
 import random
+import signal
 import time
 from typing import Any
 
 from sqlalchemy import text
 
-from cgk_tasks import PermanentError, RetryConfig, WorkflowContext, define_workflow
+from cgk_tasks import JobContext, PermanentError, RetryConfig, WorkflowContext, define_job, define_workflow
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql import door
 from tests.integration.workflow_jobs import dies_after, note, noted
@@ -85,3 +87,37 @@ class Counts(TenantEvent, event="test.counts"):
 @define_workflow("counts", event=Counts)
 def counts(wf: WorkflowContext[Counts]) -> None:
     wf.invoke("count", "test.count")
+
+
+class Chore(TenantEvent, event="test.chore"):
+    notes: str
+    how: str = ""
+
+
+@define_job("chore", event=Chore, retry=RetryConfig(max_attempts=3, initial_delay=0.05))
+def chore(ctx: JobContext[Chore]) -> int:
+    """A plain job, whose steps write with sessions of their own; the job itself writes with one that fails with it."""
+
+    def book(what: str) -> str:
+        insert(ctx, what)
+        return what
+
+    ctx.step("one", book, "one")
+    ctx.compensate("undo", book, "undone")
+    insert(ctx, f"attempt {ctx.attempt}")
+    note(ctx.payload.notes, "on")
+    if ctx.payload.how == "die" and len(noted(ctx.payload.notes)) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if ctx.payload.how == "fail":
+        raise PermanentError("over", "OVER")
+    if len(noted(ctx.payload.notes)) < 2:
+        raise OSError("away")
+    ctx.step("two", book, "two")
+    return len(noted(ctx.payload.notes))
+
+
+def insert(ctx: JobContext[Chore], what: str) -> None:
+    ctx.db.execute(
+        text("INSERT INTO orders (order_id, run_id, note) VALUES ('stay', :run, :note)"),
+        {"run": ctx.run_id, "note": what},
+    )
