@@ -19,6 +19,7 @@ from cgk_tasks.cli import (
     admin,
     dashboard,
     demo,
+    deploy,
     dev,
     doctor,
     events,
@@ -62,6 +63,7 @@ program.command("setup:jobs", epilog=setup.EXAMPLES, hidden=True)(setup.jobs)
 program.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 program.command("migrate", epilog=migrate.EXAMPLES)(migrate.migrate)
 program.command("migrate-check", epilog=migrate_check.EXAMPLES)(migrate_check.migrate_check)
+program.add_typer(deploy.commands, name="deploy")
 program.command("send", epilog=send.EXAMPLES)(send.send)
 program.add_typer(runs.commands, name="runs")
 program.command("why", epilog=why.EXAMPLES)(why.why)
