@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ from cgk_tasks.runs.event_waits import keys_of
 from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State
 from cgk_tasks.runs.steps import Suspension
+from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import interruption
@@ -128,7 +129,7 @@ class LocalProvider:
         """All or none, under the lock."""
         if self._closed:
             raise ConfigurationError(_CLOSED, hint=_CLOSED_HINT)
-        now = datetime.now(UTC)
+        now = known_now()
         earlier = self._keys.match(runs, now, get_settings().idempotency_seconds)
         fresh = [run for run in runs if run.id not in earlier]
         if self._open + len(fresh) > self._limit:
@@ -175,7 +176,7 @@ class LocalProvider:
         with self._changed:
             for run in [self._runs[one] for one in ids if one in self._runs]:
                 if run.status.state == "running" and not run.has_open_children:
-                    run.status = replace(run.status, cancel_requested_at=datetime.now(UTC))
+                    run.status = replace(run.status, cancel_requested_at=known_now())
                     interruption.request(os.getpid(), [run.status.id])
                 elif not run.status.is_closed and not self._undo_first(run, Outcome("cancelled")):
                     self._close(run, "cancelled")
@@ -199,7 +200,7 @@ class LocalProvider:
                 self._deliver(child, name, payload, key)
         is_new = run.steps.deliver(name, payload, key)
         if run.status.state in {"scheduled", "retrying"} and run.steps.has_mail():
-            run.status = replace(run.status, state="pending", run_at=datetime.now(UTC))
+            run.status = replace(run.status, state="pending", run_at=known_now())
             self._queue.add_ready(run.status.id, run.status.priority)
             self._changed.notify_all()
         return is_new
@@ -218,7 +219,7 @@ class LocalProvider:
             status = run.status
             if status.state not in CLOSED_STATES:
                 raise RunStateError(run_id, status.state, "retry")
-            again = self._add(run.again(), run.job if status.parent_id else None, datetime.now(UTC))
+            again = self._add(run.again(), run.job if status.parent_id else None, known_now())
             return RunHandle(again.status.id)
 
     def replay_from(self, run_id: str, step: str) -> RunHandle:
@@ -260,7 +261,7 @@ class LocalProvider:
     def _next_due(self) -> str | None:
         with self._changed:
             while not self._closed:
-                now = datetime.now(UTC)
+                now = known_now()
                 for run_id in self._queue.pop_due(now):
                     self._look_at(run_id, now)
                 ready = self._queue.pop_ready()
@@ -296,7 +297,7 @@ class LocalProvider:
             if run is None or run.status.state != "pending":
                 return
             status = run.status
-            now = datetime.now(UTC)
+            now = known_now()
             jobs = [run.job] if run.job else self._jobs_for(status)
             if not jobs:
                 self._close(run, "unhandled", error_code="NO_JOB")
@@ -350,7 +351,7 @@ class LocalProvider:
         else:
             if outcome.kind == "retry":
                 run.steps.note_failure()
-            due = datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds)
+            due = known_now() + timedelta(seconds=outcome.delay_seconds)
             refund = 1 if outcome.kind == "snooze" else 0
             run.status = replace(run.status, state="retrying", run_at=due, attempt=run.status.attempt - refund)
             self._queue.look_at(due, run.status.id)
@@ -359,7 +360,7 @@ class LocalProvider:
     def _complete(self, run: LocalRun, outcome: Outcome) -> None:
         result = decode(outcome.result)
         if outcome.continues_with is not None:
-            again = self._add(run.again(outcome.continues_with), None, datetime.now(UTC))
+            again = self._add(run.again(outcome.continues_with), None, known_now())
             run.steps.hand_down(again.steps)
             result = {"continuedAs": again.status.id}
         self._close(run, "completed", result=shown(run.status.event, result))
@@ -368,14 +369,14 @@ class LocalProvider:
         """Let a workflow undo what it has done before it ends, if it ends and there is such a thing."""
         if not run.begin_undo(outcome):
             return False
-        run.status = replace(run.status, state="pending", run_at=datetime.now(UTC), cancel_requested_at=None)
+        run.status = replace(run.status, state="pending", run_at=known_now(), cancel_requested_at=None)
         self._queue.add_ready(run.status.id, run.status.priority)
         self._changed.notify_all()
         return True
 
     def _suspend(self, run: LocalRun, kind: str, suspension: Suspension) -> None:
         """A workflow waits, or a step of it is tried again."""
-        run.invoked += [self._add(child, None, datetime.now(UTC)) for child in suspension.children]
+        run.invoked += [self._add(child, None, known_now()) for child in suspension.children]
         due = run.steps.suspend(suspension)
         state: State = "scheduled" if kind == "suspended" else "retrying"
         run.status = replace(run.status, state=state, run_at=due or LATEST, expires_at=None)
@@ -384,7 +385,7 @@ class LocalProvider:
         self._changed.notify_all()
 
     def _close(self, run: LocalRun, state: State, *, result: Any = None, error_code: str | None = None) -> None:
-        run.status = replace(run.status, state=state, result=result, error_code=error_code, closed_at=datetime.now(UTC))
+        run.status = replace(run.status, state=state, result=result, error_code=error_code, closed_at=known_now())
         self._open -= 1
         self._closed_runs.append(run.status.id)
         if len(self._closed_runs) > self._max_closed_runs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from types import CodeType
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -75,11 +76,22 @@ def result_type(function: Callable[..., Any]) -> Any:
     """What a function is annotated to return; Any where it does not say, or says None."""
     kind = getattr(function, "__annotations__", {}).get("return", Any)
     if isinstance(kind, str):
-        try:
-            kind = get_type_hints(function).get("return", Any)
-        except Exception:  # noqa: BLE001 - a name that is known to type checkers alone
-            return Any
+        code = getattr(function, "__code__", None)  # of all functions that are made at this place
+        if code is None or code not in _evaluated:
+            _evaluated[code] = _evaluate(function)
+        kind = _evaluated[code]
     return Any if kind is None or kind is type(None) else kind
+
+
+_evaluated: dict[CodeType | None, Any] = {}
+"""What functions return by annotations that are texts. Each leg asks for all of them."""
+
+
+def _evaluate(function: Callable[..., Any]) -> Any:
+    try:
+        return get_type_hints(function).get("return", Any)
+    except Exception:  # noqa: BLE001 - a name that is known to type checkers alone
+        return Any
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any] | None:
