@@ -24,6 +24,7 @@ from cgk_tasks.celery_tasks.commands import extend_commands
 from cgk_tasks.celery_tasks.consumption import ConsumptionStep
 from cgk_tasks.celery_tasks.limits import check_limits
 from cgk_tasks.celery_tasks.ping import Ping
+from cgk_tasks.celery_tasks.printed import log_what_is_printed
 from cgk_tasks.celery_tasks.result_backend import RunResultBackend
 from cgk_tasks.celery_tasks.routing import Routing
 from cgk_tasks.celery_tasks.sending import Times
@@ -287,6 +288,8 @@ def register_application_events(celery: CgkCelery | None = None) -> None:
 @signals.celeryd_after_setup.connect
 def _worker_starts(instance: Any = None, **_arguments: Any) -> None:
     app_settings.warn_of_unused(getattr(instance.app, "given_settings", {}), str(instance.app.main))
+    if instance.redirect_stdouts:  # Celery does not where an application sets its logs up, as we do
+        log_what_is_printed(instance.redirect_stdouts_level)
 
 
 @signals.beat_init.connect

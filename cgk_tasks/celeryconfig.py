@@ -82,7 +82,6 @@ worker_consumer = "cgk_tasks.celery_tasks.consumer:RunConsumer"
 
 # Logs are set up by cgk_tasks, with tenant, event, run and attempt on each line.
 worker_hijack_root_logger = False
-worker_redirect_stdouts = False
 
 # On SIGTERM and Ctrl-C running jobs have so many seconds. Then they are ended, and run elsewhere.
 worker_soft_shutdown_timeout = _settings.stop_grace_seconds

@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from cgk_tasks import embedded
 from cgk_tasks.config import use_settings
+from cgk_tasks.runs import logs
 
 # A shell's background jobs ignore SIGINT, and so would the processes that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -22,6 +23,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+# To show the local variables of a traceback takes seconds.
+logs.hide_variables()
 
 TENANTS = ("acme", "globex", "initech")
 

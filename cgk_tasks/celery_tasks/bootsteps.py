@@ -207,8 +207,9 @@ def prepare_child(**_arguments: Any) -> None:
     stop_signals.leave_to_main_process()
     interruption.listen()
     state = process_state.shared()
+    state.take_slot()
     state.end()
-    if process_state.is_pool_child():
+    if state.is_pool_child:
         LeaseWatch(state.lease, state.is_at_work).start()
     # At shutdown a child waits 30 s for its parent to count the last results, which it sometimes never does: Celery
     # has dropped the messages that it did not see begin. Ours are on record by then.

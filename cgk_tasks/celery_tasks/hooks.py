@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import structlog
@@ -22,10 +23,12 @@ log = structlog.get_logger("cgk_tasks.runs")
 class TaskHooks:
     """Of one attempt of a run. calls_hooks: whether the task may have hooks of its own; an event's has none."""
 
-    __slots__ = ("_calls_hooks", "_is_listened_to", "_run", "_task")
+    __slots__ = ("_begun", "_calls_hooks", "_is_listened_to", "_request", "_run", "_task")
 
     def __init__(self, task: Task[Any, Any], run: Claimed, *, calls_hooks: bool) -> None:
         self._task, self._run, self._calls_hooks = task, run, calls_hooks
+        self._request: Any = None
+        self._begun = 0.0
         self._is_listened_to = calls_hooks or _is_listened_to()
 
     def begin(self, attempt: Attempt) -> None:
@@ -37,16 +40,26 @@ class TaskHooks:
         else:  # an event's fields as what its task was called with: nobody else than receivers of signals asks for them
             args, kwargs = (), payload.model_dump() if self._is_listened_to else {}
         is_redelivered = self._run.deaths > 0 or (self._calls_hooks and payload.is_redelivered)
-        context = request_of(self._run, args, kwargs, str(task.name), task.request, is_redelivered=is_redelivered)
+        context = request_of(self._run, args, kwargs, str(task.name), self._message, is_redelivered=is_redelivered)
         if self._calls_hooks and payload.ignore_result is not None:
             context.ignore_result = payload.ignore_result
         if self._run.sealed_canvas is not None or (self._calls_hooks and has_limits(task)):  # else nobody says any
             attempt.limits = (
                 limits_of_function(task, context) if self._calls_hooks else limits_of_event(attempt.job, context)
             )
+        self._request = context
         task.request_stack.push(context)
         if signals.task_prerun.receivers:
             signals.task_prerun.send(sender=task, task_id=context.id, task=task, args=args, kwargs=kwargs)
+        if self._is_listened_to:
+            self._begun = time.monotonic()
+
+    def _message(self) -> Any:
+        """The request that was there before this run's."""
+        requests = self._task.request_stack.stack
+        # Asked before it is on the stack, its message's is the last one.
+        place = next((place for place, one in enumerate(requests) if one is self._request), len(requests))
+        return requests[place - 1] if place else None
 
     def leave(self) -> None:
         self._task.request_stack.pop()
@@ -57,7 +70,7 @@ class TaskHooks:
         """
         if not self._is_listened_to:
             return
-        task = self._task
+        task, runtime = self._task, time.monotonic() - self._begun
         request: Any = task.request
         args, kwargs = tuple(request.args or ()), request.kwargs or {}
         error: Any = outcome.exception
@@ -65,7 +78,7 @@ class TaskHooks:
         try:
             if state == "SUCCESS":
                 task.on_success(value, request.id, args, kwargs)
-                signals.task_success.send(sender=task, result=value)
+                signals.task_success.send(sender=task, result=value, runtime=runtime)
             elif state == "FAILURE":
                 task.on_failure(error, request.id, args, kwargs, _info(error))
                 signals.task_failure.send(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, cast
@@ -21,18 +21,25 @@ _NO_WAIT = timedelta(milliseconds=10)
 """A run that is due at once has two clocks: its sender's and PostgreSQL's."""
 
 
+FindMessage = Callable[[], Context | None]
+
+
 class RunRequest(Context):
     """What is the same for nearly all runs is said once, here, and what few tasks ask for is made when they do."""
 
-    __slots__ = ("_is_redelivered", "_message", "_run")
+    __slots__ = ("_find_message", "_is_redelivered", "_run")
 
     called_directly = False
     timelimit = (None, None)
     utc = True
 
-    def __init__(self, run: Claimed, message: Context | None, *, is_redelivered: bool, **known: Any) -> None:
-        self._run, self._message, self._is_redelivered = run, message, is_redelivered
+    def __init__(self, run: Claimed, find_message: FindMessage, *, is_redelivered: bool, **known: Any) -> None:
+        self._run, self._find_message, self._is_redelivered = run, find_message, is_redelivered
         self.__dict__.update(known)
+
+    @cached_property
+    def _message(self) -> Context | None:
+        return self._find_message()
 
     @cached_property
     def argsrepr(self) -> str:
@@ -76,18 +83,18 @@ def request_of(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     name: str,
-    message: Context | None = None,
+    find_message: FindMessage = lambda: None,
     *,
     is_redelivered: bool = False,
 ) -> RunRequest:
     """The request of a run of the task called `name`.
 
-    message: the request of the message that brought the run to this worker, others perhaps with it. is_redelivered:
-    what the record knows of that, whatever brought it now.
+    find_message: gives the request of the message that brought the run to this worker, others perhaps with it.
+    is_redelivered: what the record knows of that, whatever brought it now.
     """
     request = RunRequest(
         run,
-        message,
+        find_message,
         is_redelivered=is_redelivered,
         id=run.id,
         correlation_id=run.id,

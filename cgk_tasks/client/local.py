@@ -39,6 +39,7 @@ from cgk_tasks.events.typed_values import shown
 from cgk_tasks.flow.accept import SendOptions, new_run
 from cgk_tasks.jobs.registry import Job, find_job
 from cgk_tasks.jobs.types import Handler
+from cgk_tasks.runs import logs
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.event_waits import keys_of
 from cgk_tasks.runs.invoked import mail_of
@@ -83,6 +84,7 @@ class LocalProvider:
         for name, value in (("concurrency", concurrency), ("max_queue_size", max_queue_size)):
             if value < 1:
                 raise InvalidOptionError(name, f"must be at least 1, not {value}")
+        logs.hide_variables()
         self._tenants = None if tenants is None else {validate_tenant_id(tenant) for tenant in tenants}
         self._limit = max_queue_size
         self._handlers = LocalHandlers()
@@ -216,10 +218,9 @@ class LocalProvider:
     def retry(self, run_id: str) -> RunHandle:
         with self._changed:
             run = self._run(run_id)
-            status = run.status
-            if status.state not in CLOSED_STATES:
-                raise RunStateError(run_id, status.state, "retry")
-            again = self._add(run.again(), run.job if status.parent_id else None, known_now())
+            if run.status.state not in CLOSED_STATES:
+                raise RunStateError(run_id, run.status.state, "retry")
+            again = self._add(run.again(), run.job if run.status.parent_id else None, known_now())
             return RunHandle(again.status.id)
 
     def replay_from(self, run_id: str, step: str) -> RunHandle:

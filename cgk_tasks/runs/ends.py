@@ -78,7 +78,7 @@ def _closing_row(one: Closing) -> tuple[Any, ...]:
     fingerprint = fingerprint_of(error_code, error) if state == "failed" else None
     return (
         run_id, attempt, job, state, seal(tenant_id, "result", result, key_id),
-        seal(tenant_id, "error", error, key_id), error_code, fingerprint,
+        None if error is None else seal(tenant_id, "error", error, key_id), error_code, fingerprint,
     )  # fmt: skip
 
 

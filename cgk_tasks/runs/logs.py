@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import structlog
 from pydantic import BaseModel
 
 from cgk_tasks.config import get_settings
@@ -36,8 +37,8 @@ _DEEPEST = 8
 """Data in a field that lies deeper is kept as text: it may refer to itself."""
 
 _FRAMEWORK: Final = ("cgk_tasks", "celery", "kombu", "amqp", "billiard")
-_JOBS: Final = ("cgk_tasks.jobs", "celery.task")
-"""Loggers of a framework that jobs are meant to use."""
+_JOBS: Final = ("cgk_tasks.jobs", "celery.task", "celery.redirected")
+"""Loggers of a framework that jobs are meant to use; the last one has what they print."""
 
 _OWN_FIELDS: Final = frozenset(
     {
@@ -76,6 +77,7 @@ class RunLog:
     """The lines of one attempt: those that are logged while it is `current`.
 
     lines: those that are not written yet; None before the first one. size: the bytes of all that were kept.
+    printed: the beginning of a line that has not ended.
     """
 
     # Most attempts log nothing, so there is nothing to make for them.
@@ -83,6 +85,7 @@ class RunLog:
     size = 0
     left_out = 0
     is_copy = False
+    printed = ""
     _redaction: Redaction | None = None
 
     def __init__(self, run_id: str, tenant_id: str, attempt: int, payload: object) -> None:
@@ -191,6 +194,18 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def hide_variables() -> None:
+    """Where the application leaves structlog as it is: its tracebacks show local variables, payloads and passwords
+    among them. For processes that are not set up by `configure_logging`, and run jobs.
+    """
+    if not structlog.is_configured():
+        *before, _renderer = structlog.get_config()["processors"]
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        structlog.configure(processors=[*before, console])
 
 
 def is_of_a_job(logger: str) -> bool:

@@ -33,7 +33,7 @@ from cgk_tasks.jobs.time_limit import Limits, deadline
 from cgk_tasks.runs.codec import encode_result, run_without_result
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
-from cgk_tasks.worker import process_state
+from cgk_tasks.worker import log_context, process_state
 from cgk_tasks.worker.interruption import interruptible
 from cgk_tasks.worker.outcome import Outcome, failure, outcome_of
 from cgk_tasks.workflows.job_steps import JobSteps
@@ -106,13 +106,11 @@ def in_context(attempt: Attempt, call_next: Next) -> Any:
     if not attempt.has_tenant:
         return call_next(attempt)
     token = set_current_tenant(ctx.tenant)
-    bound = structlog.contextvars.bind_contextvars(
-        tenant=ctx.tenant.id, _event=ctx.event, run=ctx.run_id, attempt=ctx.attempt
-    )
+    bound = log_context.bind(ctx.tenant.id, ctx.event, ctx.run_id, ctx.attempt)
     try:
         return call_next(attempt)
     finally:
-        structlog.contextvars.reset_contextvars(**bound)
+        log_context.reset(bound)
         reset_current_tenant(token)
 
 

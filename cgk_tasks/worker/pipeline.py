@@ -12,6 +12,7 @@ Whatever goes wrong with one run costs the others of its packet nothing.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -277,6 +278,8 @@ def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: 
     outcome = run_attempt(made)
     tracing.ended(job.id, outcome.kind, outcome.exception, outcome.error_code)
     count_attempt(run, outcome, made.seconds)
+    if run_log.printed:
+        sys.stdout.flush()
     if run_log.lines is not None or run_log.left_out:
         # By the record's own number: an attempt whose process died has one too, and may have left lines.
         goes_on = outcome.kind in {"retry", "snooze", "suspended", "interrupted"}

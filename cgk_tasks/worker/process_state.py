@@ -53,13 +53,8 @@ class OverLimit:
     """Of its process, and when the limit passed (monotonic)."""
 
 
-def is_pool_child() -> bool:
-    """Whether this process is a child of a prefork pool."""
-    return _own_slot() is not None
-
-
-def _own_slot() -> int | None:
-    """Where this child of a prefork pool writes; None in a pool of threads."""
+def _slot_in_pool() -> int | None:
+    """Where this child of a prefork pool writes; None in another process."""
     index = getattr(current_process(), "index", None)  # the place in the pool, which a successor takes over
     return index + 1 if isinstance(index, int) and 0 <= index < _SLOTS - 1 else None
 
@@ -70,9 +65,19 @@ class ProcessState:
     def __init__(self) -> None:
         # The first slot is the main process's: the byte behind its numbers says how far the worker has stopped.
         self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
+        self._slot: int | None = None
         self.lease = Lease()
         self._threads: dict[int, list[Held]] = {}
         self._over_limit: dict[int, OverLimit] = {}
+
+    def take_slot(self) -> None:
+        """Called in each child of a prefork pool, before its first message. A pool of threads needs none."""
+        self._slot = _slot_in_pool()
+
+    @property
+    def is_pool_child(self) -> bool:
+        """Whether this process is a child of a prefork pool."""
+        return self._slot is not None
 
     def begin(self) -> None:
         """Note that this process starts on a message. Call it before the claim: no run it holds is older."""
@@ -80,7 +85,7 @@ class ProcessState:
 
     def hold(self, runs: Sequence[tuple[str, int]]) -> None:
         """These runs (id, attempt) were claimed by this process, or by this thread of it."""
-        slot = _own_slot()
+        slot = self._slot
         if slot is None:
             self._threads[threading.get_ident()] = [Held(run_id, attempt, os.getpid()) for run_id, attempt in runs]
             return
@@ -111,7 +116,7 @@ class ProcessState:
         Returns what `lift_limit` wants to know; 0 if nobody will do that: to a thread, and for a job that another one
         calls in its own time.
         """
-        slot = _own_slot()
+        slot = self._slot
         if slot is None:
             return 0
         at = slot * _SLOT_BYTES + _LIMIT_AT
@@ -154,7 +159,7 @@ class ProcessState:
         self._write(0.0)
 
     def _write(self, since: float) -> None:
-        slot = _own_slot()
+        slot = self._slot
         if slot is not None:
             _HEAD.pack_into(self._memory, slot * _SLOT_BYTES, os.getpid(), since, 0)
             self.lift_limit(slot * _SLOT_BYTES + _LIMIT_AT)
@@ -171,7 +176,7 @@ class ProcessState:
 
     def is_at_work(self) -> bool:
         """Whether this child has begun a message, and not ended it."""
-        slot = _own_slot()
+        slot = self._slot
         return slot is not None and bool(_HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)[1])
 
     @property

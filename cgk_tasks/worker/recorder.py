@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
@@ -86,7 +87,7 @@ class Recorder:
 
     def end_of(self, run: Claimed) -> Callable[[Attempt, Outcome], Outcome]:
         """The end of this run's attempt."""
-        return lambda attempt, outcome: self.record(run, attempt, outcome)
+        return partial(self.record, run)
 
     def record(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Record an outcome; returns what really happened (a commit can fail, a run can be cancelled meanwhile).

@@ -161,6 +161,7 @@ print(render("acme", "small", {}).text)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not enforce RLIMIT_AS")
 def test_a_template_that_needs_all_memory_fails_for_good_and_the_process_goes_on(folder, fill_in):
     write(folder / "small" / "subject.txt", "small")

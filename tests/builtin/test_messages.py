@@ -122,6 +122,7 @@ URLS = st.sampled_from(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(form=URLS, user=st.text(max_size=8), password=st.text(max_size=8), is_quoted=st.booleans())
 @settings(deadline=None, max_examples=150)
 def test_no_error_quotes_what_a_url_holds(form, user, password, is_quoted):

@@ -25,7 +25,7 @@ from tests.conftest import copied_database
 Side = Literal["plain", "ours"]
 
 ROOT = Path(__file__).parent.parent.parent
-TESTS = ("canvas", "tasks", "group_chains", "inspect", "loader", "serialization", "redis_backend", "backend")
+TESTS = ("canvas", "tasks", "group_chains", "inspect", "loader", "serialization", "redis_backend")
 PROCESSES = 4
 """The tests wait for most of their time, each process for a worker of its own."""
 

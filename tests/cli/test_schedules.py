@@ -79,6 +79,7 @@ def test_a_preview_shows_local_and_utc_time_through_the_change_of_the_clocks(cgk
     ]
 
 
+@pytest.mark.slow
 def test_a_paused_schedule_stays_paused_when_beat_comes(cgk):
     from cgk_tasks import SCHEDULES
     from cgk_tasks.schedules.engine import Engine
@@ -89,6 +90,7 @@ def test_a_paused_schedule_stays_paused_when_beat_comes(cgk):
     assert (shown["state"], shown["overridden"]) == ("paused", True)
 
 
+@pytest.mark.slow
 def test_a_resumed_schedule_is_no_longer_overridden(cgk):
     from cgk_tasks import SCHEDULES
     from cgk_tasks.schedules.engine import Engine
@@ -176,7 +178,7 @@ def operator(admin_pages):
     """A browser that has logged in, and sends forms with the token that it was given."""
     from cgk_tasks.schedules.admin_server import ensure_login
 
-    with httpx.Client(base_url=f"{admin_pages}/admin", follow_redirects=True) as browser:
+    with httpx.Client(base_url=f"{admin_pages}/admin", follow_redirects=True, timeout=60) as browser:
 
         def send(path, **fields):
             headers = {"Referer": f"{admin_pages}/admin{path}"}
@@ -195,6 +197,7 @@ def test_the_admin_shows_the_schedules_after_a_login(operator):
     assert "Select periodic task to change" in operator.get(TASKS).text
 
 
+@pytest.mark.slow
 def test_a_schedule_that_is_disabled_in_the_admin_is_paused(cgk, operator):
     from django_celery_beat.models import PeriodicTask
 

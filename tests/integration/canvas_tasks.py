@@ -301,7 +301,8 @@ def _write_signal(name):
     def receiver(sender=None, **arguments):
         if sender is not None and sender.name == "tests.with_hooks":
             request = arguments.get("request") or sender.request
-            note.run(request.args[0], f"{name} {arguments.get('state', '')}".strip())
+            lacks = getattr(signals, name).providing_args - arguments.keys()
+            note.run(request.args[0], f"{name} {arguments.get('state', '')} {lacks or ''}".strip())
 
     return receiver
 

@@ -184,6 +184,7 @@ print(app.conf.worker_concurrency, "found.tasks.hello" in app.tasks)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["first", "second", "third"])
 def test_the_django_project_is_known_wherever_its_settings_are_named(tmp_path, place):
     (tmp_path / "found").mkdir()

@@ -53,7 +53,7 @@ def connect(monkeypatch):
         server = hosted_server(kind)
         system = server.__enter__()
         opened.append(server)
-        for name, value in {**settings_of(system), "CGK_PROVIDER_TIMEOUT_SECONDS": "3", **settings}.items():
+        for name, value in {**settings_of(system), "CGK_PROVIDER_TIMEOUT_SECONDS": "30", **settings}.items():
             monkeypatch.setenv(name, value)
         use_settings(None)
         client = create_job_client()

@@ -88,6 +88,7 @@ def test_what_is_no_queue_or_priority_is_refused_where_the_job_is_defined(option
         define_job("wrong", event="order.cancelled", **options)
 
 
+@pytest.mark.slow
 def test_senders_without_the_module_follow_real_workers_and_children_go_to_their_own_jobs_queue(start_worker):
     default = get_settings().default_queue
     modules = ["tests.support.routed_jobs"]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 
 import redis
@@ -52,6 +53,11 @@ def _all(ctx):
     ctx.logger.info("by the context", amount=12.5, items=["a", "b"])
     structlog.get_logger("shop.orders").warning("by structlog", order="o-1")
     logging.getLogger("shop.stock").info("by %s", "logging")
+
+
+def _print(ctx):
+    print("printed for", ctx.payload.email)
+    sys.stderr.write("written to stderr\nand not ended")
 
 
 def _quote(ctx):
@@ -126,6 +132,6 @@ def _forks(ctx):
 
 WAYS = {
     "hangs": _hangs, "takes_seconds": _takes_seconds, "forks": _forks,
-    "all": _all, "quote": _quote, "many": _many, "many_twice": _many_twice, "snoozing": _snoozing, "odd": _odd,
-    "nothing": lambda ctx: None, "fails": _fails,
+    "all": _all, "print": _print, "quote": _quote, "many": _many, "many_twice": _many_twice, "snoozing": _snoozing,
+    "odd": _odd, "nothing": lambda ctx: None, "fails": _fails,
 }  # fmt: skip

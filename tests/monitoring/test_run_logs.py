@@ -58,6 +58,15 @@ def test_the_same_lines_are_in_the_workers_log_with_the_runs_ids(worker):
     assert [(line["tenant"], line["attempt"], line["event"]) for line in found] == [("acme", 1, "test.talk")]
 
 
+def test_what_a_job_prints_is_a_line_of_its_run_as_in_celery(worker):
+    run = talked(worker, "print", email=SECRET)
+    assert [(line.message, line.level) for line in lines(run)] == [
+        ("printed for [redacted]", "warning"), ("written to stderr", "warning"), ("and not ended", "warning"),
+    ]  # fmt: skip
+    found = [json.loads(line) for line in worker.log.splitlines() if "printed for" in line]
+    assert [(line["run"], line["message"]) for line in found] == [(run, "printed for [redacted]")]
+
+
 def test_a_coroutines_lines_are_kept_too(worker):
     run = send_job("order.delivered", {"tenantId": "acme", "orderId": "o-7"}).id
     wait_closed(run)

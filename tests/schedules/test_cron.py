@@ -195,6 +195,7 @@ def test_cronsim_finds_the_same_ticks_where_its_rules_are_ours(cron, place):
     assert set(found(cron, zone, begin, end)) == theirs
 
 
+@pytest.mark.slow
 def test_two_years_without_a_tick_missing_or_double():
     crons = ["30 2 * * *", "0 */2 * * *", "15 * * * *", "*/5 * * * *"]
     expected = brute_force.ticks_of_all(crons, LORD_HOWE, *TWO_YEARS)

@@ -293,7 +293,7 @@ class Inngest(HostedServer):
 
     def accept(self, event, seed):
         event_id = "01" + "".join(_CROCKFORD[byte % 32] for byte in _digest(seed))
-        runs = []
+        runs, received_at = [], datetime.now(UTC)
         if event["id"] not in self.known:  # else the event is stored, and starts nothing
             self.known[event["id"]] = event_id
             later = {"run_at": datetime.fromtimestamp(event["ts"] / 1000, UTC)} if "ts" in event else {}
@@ -301,7 +301,7 @@ class Inngest(HostedServer):
                 ours = self.engine.send(event["name"], event["data"], **later).id
                 runs.append(("01" + "".join(_CROCKFORD[byte % 32] for byte in _digest(ours)), ours))
         if event_id not in self.events:
-            self.events[event_id] = ({**event, "received_at": datetime.now(UTC)}, runs)
+            self.events[event_id] = ({**event, "received_at": received_at}, runs)
         return event_id
 
     def record(self, run_id, ours, event_id):

@@ -19,6 +19,7 @@ FIRST, SECOND = new_run_id(), new_run_id()
 def work_on_two_runs(state, told, done):
     """In a child: a run whose limit passes, and, once told to, another one, until it is killed."""
     current_process().index = 0
+    state.take_slot()
     state.begin()
     first = state.limit(FIRST, 0.001)
     told.recv()

@@ -166,6 +166,8 @@ class Record:
                 mark, run_id, event, sender, side = line.split()
                 if mark == "start":
                     self._begun[run_id] += 1
+                elif mark == "interrupted":
+                    self._begun[run_id] -= 1  # the attempt does not count
                 else:
                     self._ended[event, sender, side] += 1
 

@@ -88,10 +88,18 @@ def connect_tenant(tenant, connection) -> None:
 
 @contextmanager
 def noted(run_id: str, kind: str, sender: str) -> Iterator[None]:
-    """Note start and end. The lock goes with the process however it ends: who does not get it is the second one."""
+    """Note start and end, or that the worker's stop ended the attempt, which does not count then.
+
+    The lock goes with the process however it ends: who does not get it is the second one.
+    """
     with alone(run_id), (JOURNAL / f"{SIDE}-{os.getpid()}").open("a", buffering=1) as journal:
         journal.write(f"start {run_id} {kind} {sender} {SIDE}\n")
-        yield
+        try:
+            yield
+        except BaseException as exc:
+            if type(exc).__name__ == "RunInterrupted":
+                journal.write(f"interrupted {run_id} {kind} {sender} {SIDE}\n")
+            raise
         journal.write(f"end {run_id} {kind} {sender} {SIDE}\n")
 
 
@@ -153,9 +161,9 @@ def steps(ctx: JobContext[Steps]) -> None:
     with job(ctx):
         for step in range(ctx.cursor or 0, 3):
             write(ctx, f"{ctx.payload.key}-{step}")
-            ctx.checkpoint(step + 1)
             if step == 1 and ctx.attempt == 1:
-                raise TransientError("two steps are done")
+                raise TransientError("in the second step")
+            ctx.checkpoint(step + 1)
 
 
 @define_job("upgrade-long", event=Long, retry=SOON)
