@@ -34,6 +34,8 @@
     └─ JobError                    raised by a job to steer its own run
        ├─ PermanentError           fail now
        │  ├─ StepFailedError       a step of a workflow failed for good
+       │  │  └─ ChildFailedError   a run that the workflow invoked did not complete
+       │  │     └─ ChildCancelledError
        │  └─ WorkflowChangedError  the code of a workflow does not fit what its run has done
        ├─ TransientError           try again, this uses an attempt
        ├─ RetryLater               try again, this uses no attempt
@@ -514,6 +516,24 @@ class StepFailedError(PermanentError):
         self.step = step
         self.message = message
         super().__init__(f"Step {step!r} failed with {code}: {message.rstrip('.')}.", code)
+
+
+class ChildFailedError(StepFailedError):
+    """A run that the workflow invoked did not complete. ``run_id`` is its id, ``code`` that of its error; NO_JOB and
+    EXPIRED where it was not executed.
+    """
+
+    def __init__(self, step: str, run_id: str, code: str, message: str) -> None:
+        super().__init__(step, code, message)
+        self.run_id = run_id
+        self.args = (f"Child run {run_id} of step {step!r} ended with {code}: {message.rstrip('.')}.",)
+
+
+class ChildCancelledError(ChildFailedError):
+    """A run that the workflow invoked was cancelled."""
+
+    def __init__(self, step: str, run_id: str) -> None:
+        super().__init__(step, run_id, "CHILD_CANCELLED", "it was cancelled")
 
 
 class WorkflowChangedError(PermanentError):

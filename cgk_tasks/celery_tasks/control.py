@@ -11,7 +11,7 @@ from celery.app.control import Control
 
 from cgk_tasks.celery_tasks import canvas, purging, revocations
 from cgk_tasks.celery_tasks.inspection import RunInspect
-from cgk_tasks.flow.accept import publish, unit_of_work
+from cgk_tasks.flow.accept import UnitOfWork, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import OPEN_STATES, run_id_of
 from cgk_tasks.runs.visibility import may_see
@@ -21,10 +21,14 @@ from cgk_tasks.tenancy.audit import note
 
 def cancel_run(run_id: str, app: Celery[Any], *, interrupt: bool = True) -> None:
     """Cancel a run, and send what follows its end in Celery's canvas. interrupt: whether an attempt that is on ends."""
-    with postgres.transaction() as connection, unit_of_work(connection) as unit:
-        canvas.follow_closed(store.cancel(run_id, connection, interrupt=interrupt), app)
-        note(connection, "cancel run", run_id)
-    publish(unit.accepted)
+
+    def cancel() -> UnitOfWork:
+        with postgres.transaction() as connection, unit_of_work(connection) as unit:
+            canvas.follow_closed(store.cancel(run_id, connection, interrupt=interrupt), app)
+            note(connection, "cancel run", run_id)
+        return unit
+
+    postgres.retry_conflicts(cancel).publish()
 
 
 class RunControl(Control):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from cgk_tasks.flow.accept import accept, current_unit, publish, unit_of_work
+from cgk_tasks.flow.accept import accept, current_unit, unit_of_work
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.sealing import key_for, open_sealed, seal
@@ -39,7 +39,7 @@ def joined() -> Iterator[AnyConnection]:
             yield connection
     except psycopg.Error as exc:
         raise postgres.explain(exc) from exc
-    publish(own.accepted)
+    own.publish()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Final
 from celery import Celery
 
 from cgk_tasks.celery_tasks import canvas
-from cgk_tasks.flow.accept import publish, unit_of_work
+from cgk_tasks.flow.accept import unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.visibility import sees_all
 from cgk_tasks.sql import postgres
@@ -44,7 +44,7 @@ def _cancel(app: Celery[Any], queues: list[str]) -> int:
             canvas.follow_closed(closed, app)
             if closed:
                 note(connection, "purge queues", ", ".join(queues), tenant_id=tenant_id, affected=len(closed))
-        publish(unit.accepted)
+        unit.publish()
         cancelled += len(closed)
         if not closed:
             return cancelled

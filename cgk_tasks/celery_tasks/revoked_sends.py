@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from cgk_tasks.celery_tasks import canvas, revocations
-from cgk_tasks.flow.accept import accept, current_unit, publish, unit_of_work
+from cgk_tasks.flow.accept import accept, current_unit, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import NewRun
 from cgk_tasks.sql import postgres
@@ -26,7 +26,7 @@ def without_revoked(app: Celery[Any], runs: Sequence[NewRun]) -> list[NewRun]:
     else:
         with postgres.transaction() as connection, unit_of_work(connection) as own:
             _record(app, revoked, connection)
-        publish(own.accepted)
+        own.publish()
     return [run for run in runs if run not in revoked]
 
 

@@ -20,6 +20,7 @@ from cgk_tasks.cli import (
     catalog,
     dashboard,
     demo,
+    deploy,
     dev,
     doctor,
     events,
@@ -37,6 +38,7 @@ from cgk_tasks.cli import (
     tenants,
     webhooks,
     why,
+    workflows,
 )
 from cgk_tasks.cli.output import examples, log_to_stderr, write_in_any_locale
 
@@ -62,9 +64,11 @@ program.command("setup:jobs", epilog=setup.EXAMPLES, hidden=True)(setup.jobs)
 program.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 program.command("migrate", epilog=migrate.EXAMPLES)(migrate.migrate)
 program.command("migrate-check", epilog=migrate_check.EXAMPLES)(migrate_check.migrate_check)
+program.add_typer(deploy.commands, name="deploy")
 program.command("send", epilog=send.EXAMPLES)(send.send)
 program.add_typer(runs.commands, name="runs")
 program.command("why", epilog=why.EXAMPLES)(why.why)
+program.add_typer(workflows.commands, name="workflows")
 program.add_typer(tenants.commands, name="tenants")
 program.add_typer(queues.commands, name="queues")
 program.add_typer(events.commands, name="events")

@@ -106,8 +106,9 @@ def cancel_run(run_id: str) -> RunStatus:
 
         cancel_run(handle.id)
 
-    Of a running run, `cancel_requested_at` is set and its job gets a RunCancelledError. Raises UnknownRunError,
-    RunStateError if the run has ended, and StoreError.
+    Of a running run, `cancel_requested_at` is set and its job gets a RunCancelledError. A workflow that has something
+    to undo does that first (`wf.compensate`); its child runs are cancelled too. Raises UnknownRunError, RunStateError
+    if the run has ended, and StoreError.
     """
     return get_job_client().cancel(run_id)
 
@@ -126,14 +127,17 @@ def signal_run(
     return get_job_client().signal(run_id, name, payload, key=key, session=session)
 
 
-def replay_run(run_id: str) -> RunHandle:
+def replay_run(run_id: str, *, from_step: str | None = None) -> RunHandle:
     """Send a closed run again: a new run with the same event and payload, whose `replay_of` names the old one.
 
         again = replay_run(failed.id)
+        again = replay_run(failed.id, from_step="charge")
 
-    Each call makes a new run. Raises UnknownRunError, RunStateError if the run is still open, and StoreError.
+    Each call makes a new run. from_step: the new run has what the workflow remembers of the steps before this one, and
+    does this and the later ones again. Raises UnknownRunError, RunStateError if the run is still open,
+    InvalidOptionError for a step that the run has not done, and StoreError.
     """
-    return get_job_client().retry(run_id)
+    return get_job_client().retry(run_id, from_step)
 
 
 def get_job_status(run_id: str) -> RunStatus:
@@ -226,9 +230,9 @@ async def asignal_run(
     return is_new
 
 
-async def areplay_run(run_id: str) -> RunHandle:
+async def areplay_run(run_id: str, *, from_step: str | None = None) -> RunHandle:
     """`replay_run` for asyncio."""
-    return await asyncio.to_thread(replay_run, run_id)
+    return await asyncio.to_thread(replay_run, run_id, from_step=from_step)
 
 
 async def aget_job_status(run_id: str) -> RunStatus:

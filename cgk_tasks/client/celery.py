@@ -93,6 +93,10 @@ class CeleryProvider:
         _check_id(run_id)
         return _talking(lambda: replay(run_id))
 
+    def replay_from(self, run_id: str, step: str) -> RunHandle:
+        _check_id(run_id)
+        return _talking(lambda: replay(run_id, from_step=step))
+
     def register_handler(self, event: str, handler: Handler) -> None:
         add_job(Job(id=f"{event}:{getattr(handler, '__qualname__', 'handler')}", event=event, handler=handler))
 

@@ -158,9 +158,9 @@ class JobClient:
         self._require_visible(run_id)
         return self.provider.signal(run_id, name, text, key, session)
 
-    def retry(self, run_id: str) -> RunHandle:
+    def retry(self, run_id: str, from_step: str | None = None) -> RunHandle:
         self._require_visible(run_id)
-        return self.provider.retry(run_id)
+        return self.provider.retry(run_id) if from_step is None else self.provider.replay_from(run_id, from_step)
 
     def _require_visible(self, run_id: str) -> None:
         """For any provider: what it may know of other tenants' runs."""

@@ -209,6 +209,10 @@ class HostedProvider(ABC):
     @abstractmethod
     def retry(self, run_id: str) -> RunHandle: ...
 
+    def replay_from(self, run_id: str, step: str) -> RunHandle:  # noqa: ARG002 - as all providers have it
+        """Refused: steps are not kept here."""
+        raise InvalidOptionError("from_step", f"is not known to {self.name}: replay the run there.")
+
     def signal(
         self,
         run_id: str,

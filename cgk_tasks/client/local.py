@@ -12,9 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from dataclasses import replace
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ import structlog
 
 from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
+from cgk_tasks.client.local_run import LocalHandlers, LocalRun, end_of_child
 from cgk_tasks.client.provider import Health, checked_runs
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
@@ -37,14 +37,15 @@ from cgk_tasks.events.base import TenantEvent, validate_tenant_id
 from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.flow.accept import SendOptions, new_run
-from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.registry import Job, find_job, jobs_for
+from cgk_tasks.jobs.registry import Job, find_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import logs
-from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.event_waits import keys_of
-from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State, new_run_id
+from cgk_tasks.runs.invoked import mail_of
+from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus, State
 from cgk_tasks.runs.steps import Suspension
+from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.tenancy.models import Tenant, presumed
 from cgk_tasks.worker import interruption
@@ -56,32 +57,11 @@ from cgk_tasks.workflows.memory import MemoryRecord
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.local")
 
 _CLOSED = "The local provider was closed."
 _CLOSED_HINT = "Make a new client with create_job_client()."
-
-
-@dataclass
-class _Run:
-    """A run in memory: its status is replaced as a whole at every change."""
-
-    status: RunStatus
-    payload: str
-    job: Job | None
-    children: list[_Run] = field(default_factory=list)
-    cursor: Any = None
-    steps: MemoryRecord = field(default_factory=MemoryRecord)
-
-    @property
-    def is_waiting(self) -> bool:
-        return self.status.state in {"scheduled", "pending", "retrying"}
-
-    @property
-    def has_open_children(self) -> bool:
-        return any(not child.status.is_closed for child in self.children)
 
 
 class LocalProvider:
@@ -107,8 +87,8 @@ class LocalProvider:
         logs.hide_variables()
         self._tenants = None if tenants is None else {validate_tenant_id(tenant) for tenant in tenants}
         self._limit = max_queue_size
-        self._handlers: dict[str, list[Job]] = {}
-        self._runs: dict[str, _Run] = {}
+        self._handlers = LocalHandlers()
+        self._runs: dict[str, LocalRun] = {}
         self._keys = IdempotencyKeys()
         self._open = 0
         self._closed_runs: deque[str] = deque()
@@ -151,7 +131,7 @@ class LocalProvider:
         """All or none, under the lock."""
         if self._closed:
             raise ConfigurationError(_CLOSED, hint=_CLOSED_HINT)
-        now = datetime.now(UTC)
+        now = known_now()
         earlier = self._keys.match(runs, now, get_settings().idempotency_seconds)
         fresh = [run for run in runs if run.id not in earlier]
         if self._open + len(fresh) > self._limit:
@@ -164,14 +144,8 @@ class LocalProvider:
             RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
         ]
 
-    def _add(self, new: NewRun, job: Job | None, now: datetime) -> _Run:
-        status = RunStatus(
-            id=new.id, tenant_id=new.tenant_id, event=new.event, state=new.state, job=job.id if job else new.job,
-            max_attempts=new.max_attempts, queue=new.queue, priority=new.priority, payload=decode(new.payload),
-            run_at=new.run_at or now, expires_at=new.expires_at, created_at=now, parent_id=new.parent_id,
-            replay_of=new.replay_of, idempotency_key=new.idempotency_key, scheduled_for=new.scheduled_for,
-        )  # fmt: skip
-        run = self._runs[new.id] = _Run(status, new.payload, job)
+    def _add(self, new: NewRun, job: Job | None, now: datetime) -> LocalRun:
+        run = self._runs[new.id] = LocalRun.of(new, job, now, MemoryRecord(cancel=self._cancel))
         self._open += 1
         if new.state == "pending":
             self._queue.add_ready(new.id, new.priority)
@@ -185,7 +159,7 @@ class LocalProvider:
     def get_run_status(self, run_id: str) -> RunStatus:
         return self._run(run_id).status
 
-    def _run(self, run_id: str) -> _Run:
+    def _run(self, run_id: str) -> LocalRun:
         run = self._runs.get(run_id)
         if run is None:
             raise UnknownRunError(run_id)
@@ -196,13 +170,19 @@ class LocalProvider:
             run = self._run(run_id)
             if run.status.state in CLOSED_STATES:
                 raise RunStateError(run_id, run.status.state, "cancel")
-            for one in [run, *run.children]:
-                if one.status.state == "running" and not one.has_open_children:
-                    one.status = replace(one.status, cancel_requested_at=datetime.now(UTC))
-                    interruption.request(os.getpid(), [one.status.id])
-                elif not one.status.is_closed:
-                    self._close(one, "cancelled")
+            self._cancel([run_id])
             return run.status
+
+    def _cancel(self, ids: Sequence[str]) -> None:
+        """Cancel those that are open, their children, and theirs."""
+        with self._changed:
+            for run in [self._runs[one] for one in ids if one in self._runs]:
+                if run.status.state == "running" and not run.has_open_children:
+                    run.status = replace(run.status, cancel_requested_at=known_now())
+                    interruption.request(os.getpid(), [run.status.id])
+                elif not run.status.is_closed and not self._undo_first(run, Outcome("cancelled")):
+                    self._close(run, "cancelled")
+                self._cancel([child.status.id for child in (*run.children, *run.invoked)])
 
     def signal(
         self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
@@ -215,14 +195,14 @@ class LocalProvider:
                 raise RunStateError(run_id, run.status.state, "signal")
             return self._deliver(run, name, payload, key)
 
-    def _deliver(self, run: _Run, name: str, payload: str, key: str | None) -> bool:
+    def _deliver(self, run: LocalRun, name: str, payload: str, key: str | None) -> bool:
         """Keep mail for a run and its child runs, and wake those that wait for it. Under the lock."""
         for child in run.children:
             if not child.status.is_closed:
                 self._deliver(child, name, payload, key)
         is_new = run.steps.deliver(name, payload, key)
         if run.status.state in {"scheduled", "retrying"} and run.steps.has_mail():
-            run.status = replace(run.status, state="pending", run_at=datetime.now(UTC))
+            run.status = replace(run.status, state="pending", run_at=known_now())
             self._queue.add_ready(run.status.id, run.status.priority)
             self._changed.notify_all()
         return is_new
@@ -238,21 +218,21 @@ class LocalProvider:
     def retry(self, run_id: str) -> RunHandle:
         with self._changed:
             run = self._run(run_id)
-            status = run.status
-            if status.state not in CLOSED_STATES:
-                raise RunStateError(run_id, status.state, "retry")
-            again = NewRun(
-                id=new_run_id(), tenant_id=status.tenant_id, event=status.event, payload=run.payload,
-                queue=status.queue, priority=status.priority, max_attempts=status.max_attempts, replay_of=run_id,
-                scheduled_for=status.scheduled_for,
-            )  # fmt: skip
-            self._add(again, run.job if status.parent_id else None, datetime.now(UTC))
-            return RunHandle(again.id)
+            if run.status.state not in CLOSED_STATES:
+                raise RunStateError(run_id, run.status.state, "retry")
+            again = self._add(run.again(), run.job if run.status.parent_id else None, known_now())
+            return RunHandle(again.status.id)
+
+    def replay_from(self, run_id: str, step: str) -> RunHandle:
+        with self._changed:
+            remembered = self._run(run_id).steps.before(run_id, step)
+            handle = self.retry(run_id)
+            self._runs[handle.id].steps.remember(remembered)
+            return handle
 
     def register_handler(self, event: str, handler: Handler) -> None:
         """Run `handler` for the event, beside what `@define_job` registered."""
-        job = Job(id=f"{event}:{getattr(handler, '__qualname__', 'handler')}", event=event, handler=handler)
-        self._handlers.setdefault(event, []).append(job)
+        self._handlers.add(event, handler)
 
     def is_configured(self) -> bool:
         return True
@@ -282,7 +262,7 @@ class LocalProvider:
     def _next_due(self) -> str | None:
         with self._changed:
             while not self._closed:
-                now = datetime.now(UTC)
+                now = known_now()
                 for run_id in self._queue.pop_due(now):
                     self._look_at(run_id, now)
                 ready = self._queue.pop_ready()
@@ -318,7 +298,7 @@ class LocalProvider:
             if run is None or run.status.state != "pending":
                 return
             status = run.status
-            now = datetime.now(UTC)
+            now = known_now()
             jobs = [run.job] if run.job else self._jobs_for(status)
             if not jobs:
                 self._close(run, "unhandled", error_code="NO_JOB")
@@ -334,22 +314,15 @@ class LocalProvider:
     def _jobs_for(self, status: RunStatus) -> list[Job]:
         if status.job is not None and (job := find_job(status.job)) is not None:
             return [job]
-        handlers = self._handlers.get(status.event, ())
-        return [*(job for job in jobs_for(status.event) if not (handlers and job.is_builtin)), *handlers]
+        return self._handlers.jobs_for(status.event)
 
-    def _fan_out(self, parent: _Run, jobs: Sequence[Job], now: datetime) -> None:
+    def _fan_out(self, parent: LocalRun, jobs: Sequence[Job], now: datetime) -> None:
         for job in jobs:
-            child = NewRun(
-                id=new_run_id(), tenant_id=parent.status.tenant_id, event=parent.status.event,
-                payload=parent.payload, queue=parent.status.queue, priority=parent.status.priority, job=job.id,
-                max_attempts=parent.status.max_attempts, parent_id=parent.status.id,
-                scheduled_for=parent.status.scheduled_for,
-            )  # fmt: skip
-            added = self._add(child, job, now)
+            added = self._add(parent.child(job), job, now)
             parent.steps.hand_down(added.steps)
             parent.children.append(added)
 
-    def _attempt(self, run: _Run, job: Job) -> Outcome:
+    def _attempt(self, run: LocalRun, job: Job) -> Outcome:
         status = run.status
         settings = get_settings()
         tenant = presumed(status.tenant_id)
@@ -357,38 +330,54 @@ class LocalProvider:
             payload = parse_event_json(status.event, run.payload)
         except CgkTasksError as exc:  # the event's model was changed since
             return permanent_failure(exc, status.attempt)
-        ctx: JobContext[Any] = JobContext(
-            job_id=job.id, run_id=status.id, event=status.event, tenant=tenant,
-            payload=payload, attempt=status.attempt,
-            max_attempts=status.max_attempts or job.retry.max_attempts, queued_at=status.created_at,
-            started_at=status.started_at, scheduled_for=status.scheduled_for,
-            has_database=settings.database_url is not None,
-            cursor=run.cursor, save_cursor=partial(_save_cursor, run), step_record=run.steps,
-        )  # fmt: skip
-        return run_attempt(Attempt(job, ctx, commit, status.max_attempts, _trying_since(status), interpret=interpret))
+        ctx = run.context(job, payload, tenant, has_database=settings.database_url is not None)
+        return run_attempt(Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret))
 
-    def _record(self, run: _Run, job: Job, outcome: Outcome) -> None:
-        errors = [*run.status.errors, decode(outcome.error)] if outcome.error else run.status.errors
-        run.status = replace(run.status, job=job.id, errors=errors)
+    def _record(self, run: LocalRun, job: Job, outcome: Outcome) -> None:
+        run.status = replace(run.status, job=job.id)
+        if not outcome.is_undone and self._undo_first(run, outcome):
+            return
+        if run.status.cancel_requested_at is not None and outcome.kind not in {"completed", "failed"}:
+            outcome = replace(outcome, kind="cancelled")
+        if outcome.error:
+            run.status = replace(run.status, errors=[*run.status.errors, decode(outcome.error)])
         if outcome.kind == "completed":
-            self._close(run, "completed", result=shown(run.status.event, decode(outcome.result)))
+            self._complete(run, outcome)
         elif outcome.kind == "failed":
             self._close(run, "failed", error_code=outcome.error_code)
-        elif outcome.kind == "cancelled" or run.status.cancel_requested_at is not None:
+        elif outcome.kind == "cancelled":
             self._close(run, "cancelled")
         elif outcome.suspension is not None:
             self._suspend(run, outcome.kind, outcome.suspension)
         else:
             if outcome.kind == "retry":
                 run.steps.note_failure()
-            due = datetime.now(UTC) + timedelta(seconds=outcome.delay_seconds)
+            due = known_now() + timedelta(seconds=outcome.delay_seconds)
             refund = 1 if outcome.kind == "snooze" else 0
             run.status = replace(run.status, state="retrying", run_at=due, attempt=run.status.attempt - refund)
             self._queue.look_at(due, run.status.id)
             self._changed.notify_all()
 
-    def _suspend(self, run: _Run, kind: str, suspension: Suspension) -> None:
+    def _complete(self, run: LocalRun, outcome: Outcome) -> None:
+        result = decode(outcome.result)
+        if outcome.continues_with is not None:
+            again = self._add(run.again(outcome.continues_with), None, known_now())
+            run.steps.hand_down(again.steps)
+            result = {"continuedAs": again.status.id}
+        self._close(run, "completed", result=shown(run.status.event, result))
+
+    def _undo_first(self, run: LocalRun, outcome: Outcome) -> bool:
+        """Let a workflow undo what it has done before it ends, if it ends and there is such a thing."""
+        if not run.begin_undo(outcome):
+            return False
+        run.status = replace(run.status, state="pending", run_at=known_now(), cancel_requested_at=None)
+        self._queue.add_ready(run.status.id, run.status.priority)
+        self._changed.notify_all()
+        return True
+
+    def _suspend(self, run: LocalRun, kind: str, suspension: Suspension) -> None:
         """A workflow waits, or a step of it is tried again."""
+        run.invoked += [self._add(child, None, known_now()) for child in suspension.children]
         due = run.steps.suspend(suspension)
         state: State = "scheduled" if kind == "suspended" else "retrying"
         run.status = replace(run.status, state=state, run_at=due or LATEST, expires_at=None)
@@ -396,35 +385,18 @@ class LocalProvider:
             self._queue.look_at(due, run.status.id)
         self._changed.notify_all()
 
-    def _close(self, run: _Run, state: State, *, result: Any = None, error_code: str | None = None) -> None:
-        run.status = replace(run.status, state=state, result=result, error_code=error_code, closed_at=datetime.now(UTC))
+    def _close(self, run: LocalRun, state: State, *, result: Any = None, error_code: str | None = None) -> None:
+        run.status = replace(run.status, state=state, result=result, error_code=error_code, closed_at=known_now())
         self._open -= 1
         self._closed_runs.append(run.status.id)
         if len(self._closed_runs) > self._max_closed_runs:
             del self._runs[self._closed_runs.popleft()]
         self._changed.notify_all()
         parent = self._runs.get(run.status.parent_id or "")
-        if parent is not None and not parent.status.is_closed and not parent.has_open_children:
-            self._close_parent(parent)
-
-    def _close_parent(self, parent: _Run) -> None:
-        children = [child.status for child in parent.children]
-        results = {child.job or "": child.result for child in children}
-        if all(child.state == "completed" for child in children):
-            self._close(parent, "completed", result=results)
+        if parent is None or parent.status.is_closed:
             return
-        state: State = "failed" if any(child.state == "failed" for child in children) else "cancelled"
-        code = max((child.error_code for child in children if child.error_code), default="CHILD_NOT_COMPLETED")
-        self._close(parent, state, result=results, error_code=code)
-
-
-def _save_cursor(run: _Run, cursor: Any, session: TenantSession | None) -> None:
-    """Keep how far a run came, and commit what it wrote until there."""
-    if session is not None:
-        session.commit()
-    run.cursor = decode(encode(cursor))
-
-
-def _trying_since(status: RunStatus) -> datetime | None:
-    """What `RetryConfig.max_elapsed` counts from: the first failure."""
-    return datetime.fromisoformat(status.errors[0]["at"]) if status.errors else status.started_at
+        if run not in parent.children:
+            self._deliver(parent, mail_of(run.status.id), end_of_child(run.status), run.status.state)
+        elif not parent.has_open_children:
+            state, code, results = parent.end_of_children()
+            self._close(parent, state, result=results, error_code=code)

@@ -83,6 +83,10 @@ class OwnRuntime:
         with self.runtime.active():
             return self._provider.retry(run_id)
 
+    def replay_from(self, run_id: str, step: str) -> RunHandle:
+        with self.runtime.active():
+            return self._provider.replay_from(run_id, step)
+
     def register_handler(self, event: str, handler: Handler) -> None:
         with self.runtime.active():
             self._provider.register_handler(event, handler)

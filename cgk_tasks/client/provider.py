@@ -135,6 +135,9 @@ class JobProvider(Protocol):
     def retry(self, run_id: str) -> RunHandle:
         """Replay a closed run as a new one that names it. Raises UnknownRunError, RunStateError if it is open."""
 
+    def replay_from(self, run_id: str, step: str) -> RunHandle:
+        """The same for a workflow, with what it remembers of the steps before this one. Raises InvalidOptionError."""
+
     def register_handler(self, event: str, handler: Handler) -> None:
         """Register a job for an event in this process."""
 

@@ -30,6 +30,9 @@ PAGES: Final = (
 """The links on top of every page; from the workers on they are Flower's own."""
 
 
+_SHORT: Final = 200
+
+
 def namespace(handler: RequestHandler) -> dict[str, Any]:
     """What the templates have at hand."""
     prefix = f"/{handler.application.options.url_prefix.strip('/')}" if handler.application.options.url_prefix else ""  # type: ignore[attr-defined]
@@ -40,7 +43,8 @@ def namespace(handler: RequestHandler) -> dict[str, Any]:
 
     return {
         "url": url, "asset": _asset(prefix), "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
-        "utc": utc, "utc_ms": utc_ms, "duration": duration, "ago": ago, "as_json": as_json, "number": "{:,}".format,
+        "utc": utc, "utc_ms": utc_ms, "duration": duration, "ago": ago, "as_json": as_json, "short": short,
+        "number": "{:,}".format,
     }  # fmt: skip
 
 
@@ -85,6 +89,12 @@ def ago(at: datetime | None) -> str:
 def as_json(data: Any) -> str:
     """JSON for people to read; times as ISO 8601."""
     return json.dumps(data, indent=2, ensure_ascii=False, default=str)
+
+
+def short(data: Any) -> str:
+    """The beginning of JSON in one line."""
+    text = json.dumps(data, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1]}…"
 
 
 def fields(values: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.data.dead_letters import Group, count_group
 from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import CgkTasksError, InvalidOptionError
-from cgk_tasks.flow.accept import accept, publish, unit_of_work
+from cgk_tasks.flow.accept import accept, unit_of_work
 from cgk_tasks.flow.replay import replay_of
 from cgk_tasks.runs.models import NewRun
 from cgk_tasks.runs.sealing import opened
@@ -119,7 +119,7 @@ def _batch(entry: audit.Entry, which: Row, kind: Kind, after: str | None, size: 
         except BaseException:
             entry.affected = before
             raise
-    publish(unit.accepted)
+    unit.publish()
     return (rows[-1]["id"] if rows else None), len(rows) - done, stop
 
 

@@ -34,7 +34,7 @@ from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.flow.lanes import hold_back, placed, tell_lanes
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.runs import store, tracing
+from cgk_tasks.runs import store, tracing, woken
 from cgk_tasks.runs.models import Dispatch, NewRun, RunHandle, State, is_priority, is_queue_name, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import postgres
@@ -239,11 +239,18 @@ def _key(value: str | None) -> str | None:
 
 @dataclass
 class UnitOfWork:
-    """A transaction that other code opened: runs accepted inside it are published when it has committed."""
+    """A transaction that other code opened: runs accepted or woken inside it are published when it has committed."""
 
     connection: postgres.AnyConnection
+    woken: list[Dispatch] = field(default_factory=list)
     runtime: Runtime = field(default_factory=current_runtime)
     accepted: list[NewRun] = field(default_factory=list)
+
+    def publish(self) -> None:
+        """To be called after the commit. What fails the dispatcher does later."""
+        publish(self.accepted)
+        if self.woken:
+            dispatch(self.woken)
 
 
 _unit: ContextVar[UnitOfWork | None] = ContextVar("cgk_unit_of_work", default=None)
@@ -251,13 +258,14 @@ _unit: ContextVar[UnitOfWork | None] = ContextVar("cgk_unit_of_work", default=No
 
 @contextmanager
 def unit_of_work(connection: postgres.AnyConnection) -> Iterator[UnitOfWork]:
-    """Sends inside the block join the transaction of `connection`. Call `publish(unit.accepted)` after its commit."""
-    unit = UnitOfWork(connection)
-    token = _unit.set(unit)
-    try:
-        yield unit
-    finally:
-        _unit.reset(token)
+    """Sends inside the block join the transaction of `connection`. Call `unit.publish()` after its commit."""
+    with woken.gathering() as gathered:
+        unit = UnitOfWork(connection, gathered)
+        token = _unit.set(unit)
+        try:
+            yield unit
+        finally:
+            _unit.reset(token)
 
 
 def current_unit() -> UnitOfWork | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 
 from cgk_tasks.errors import RunStateError, UnknownRunError
-from cgk_tasks.flow.accept import Origin, SendOptions, UnitOfWork, accept, current_unit, new_run, publish, unit_of_work
-from cgk_tasks.runs import store
+from cgk_tasks.flow.accept import Origin, SendOptions, UnitOfWork, accept, current_unit, new_run, unit_of_work
+from cgk_tasks.runs import steps, store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle
 from cgk_tasks.sql.postgres import Row, explain, transaction
 from cgk_tasks.tenancy.audit import note
@@ -35,22 +35,27 @@ def replay_of(row: Row, payload: str | None = None) -> NewRun:
     return new_run(row["event"], row["tenant_id"], payload or row["payload"], options, origin)
 
 
-def replay(run_id: str, payload: str | None = None) -> RunHandle:
-    """Run a closed run again. Raises UnknownRunError, RunStateError, UnknownTenantError, StoreError."""
+def replay(run_id: str, payload: str | None = None, from_step: str | None = None) -> RunHandle:
+    """Run a closed run again. from_step: with what its workflow remembers of the steps before that one.
+
+    Raises UnknownRunError, RunStateError, UnknownTenantError, InvalidOptionError for an unknown step, StoreError.
+    """
     again = replay_of(closed_run(run_id), payload)
     unit = current_unit()
     if unit is not None:  # in the transaction of whoever has one open
-        return _noted(run_id, again, unit)
+        return _noted(run_id, again, unit, from_step)
     try:
         with transaction() as connection, unit_of_work(connection) as unit:
-            handle = _noted(run_id, again, unit)
+            handle = _noted(run_id, again, unit, from_step)
     except psycopg.Error as exc:
         raise explain(exc) from exc
-    publish(unit.accepted)
+    unit.publish()
     return handle
 
 
-def _noted(run_id: str, again: NewRun, unit: UnitOfWork) -> RunHandle:
+def _noted(run_id: str, again: NewRun, unit: UnitOfWork, from_step: str | None) -> RunHandle:
     handle = accept([again])[0]
+    if from_step is not None:
+        steps.copy_before(unit.connection, run_id, from_step, handle.id)
     note(unit.connection, "retry run", run_id, tenant_id=again.tenant_id, message=f"new run {handle.id}")
     return handle

@@ -5,22 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, TypeVarTuple
 
 import structlog
 
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.extras import require_extra
+from cgk_tasks.jobs.step_scope import is_in_step, session_of_step
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from cgk_tasks.jobs.retry import RetryConfig
     from cgk_tasks.runs.steps import StepRecord
     from cgk_tasks.tenancy.database import TenantSession
     from cgk_tasks.tenancy.models import Tenant
 
 P_co = TypeVar("P_co", covariant=True)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 SaveCursor = Callable[[Any, "TenantSession | None"], None]
+
+
+class JobSteps(Protocol):
+    """The steps of an attempt."""
+
+    @property
+    def is_undone(self) -> bool: ...
+    def undo(self) -> NoReturn: ...
+    def step(self, name: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any: ...
+    def effect(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], reconcile: Callable[[str], Any] | None
+    ) -> Any: ...
+    def compensate(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], retry: RetryConfig | None
+    ) -> None: ...
 
 
 @dataclass
@@ -52,7 +71,11 @@ class JobContext(Generic[P_co]):
     step_record: StepRecord | None = field(default=None, repr=False)
     """How the provider keeps steps."""
 
+    begin_steps: Callable[[JobContext[Any]], JobSteps] | None = field(default=None, repr=False)
+    """How the provider does steps."""
+
     _session: TenantSession | None = field(default=None, repr=False)
+    _steps: JobSteps | None = field(default=None, repr=False)
 
     @property
     def tenant_id(self) -> str:
@@ -69,8 +92,11 @@ class JobContext(Generic[P_co]):
         """The tenant's database session, opened at first use. Do not commit it.
 
         It commits together with the run's completion, so what the job wrote is there exactly once; it rolls back
-        when the job raises. Raises ConfigurationError where no database is configured, UnknownTenantError.
+        when the job raises. In a step it is one of the step's own, which commits with that. Raises ConfigurationError
+        where no database is configured, UnknownTenantError.
         """
+        if is_in_step():
+            return session_of_step(self.has_database)
         if self._session is None:
             if not self.has_database:
                 raise ConfigurationError("ctx.db needs a database.", hint="Set CGK_DATABASE_URL.")
@@ -95,6 +121,56 @@ class JobContext(Generic[P_co]):
         elif self._session is not None:
             self._session.commit()
         self.cursor = cursor
+
+    def step(self, name: str, function: Callable[[*Ts], T], /, *args: *Ts) -> T:
+        """Call the function once, and keep what it returns: another attempt of the run returns that, without a call.
+
+            invoice = ctx.step("invoice", make_invoice, ctx.payload.order_id)
+            ctx.step("mail", send_invoice, invoice)
+
+        name: unlike those of other steps, or the n-th call is the n-th step of the name. An error is the job's own: the
+        job is tried again by its policy, and the steps before are not done again.
+        """
+        found: T = self._its_steps().step(name, function, args)
+        return found
+
+    def effect(
+        self,
+        name: str,
+        function: Callable[[str, *Ts], T],
+        /,
+        *args: *Ts,
+        reconcile: Callable[[str], T | Any] | None = None,
+    ) -> T:
+        """A step for what must not happen twice elsewhere, as `WorkflowContext.effect`. While nobody can say whether it
+        happened, the run waits for a signal, and the attempt ends.
+        """
+        found: T = self._its_steps().effect(name, function, args, reconcile)
+        return found
+
+    def compensate(
+        self, name: str, function: Callable[[*Ts], object], /, *args: *Ts, retry: RetryConfig | None = None
+    ) -> None:
+        """Say what undoes what was done, if the run fails for good or is cancelled, as `WorkflowContext.compensate`.
+
+        The job then runs once more along what is on record, and is stopped at the first step that is not.
+        """
+        self._its_steps().compensate(name, function, args, retry)
+
+    def _its_steps(self) -> JobSteps:
+        if self._steps is None:
+            if self.begin_steps is None:
+                raise ConfigurationError(
+                    "Steps need somebody who keeps them.",
+                    hint="Run the job with testing.run_job, LocalJobs or a worker.",
+                )
+            self._steps = self.begin_steps(self)
+        return self._steps
+
+    def undo_if_due(self) -> None:
+        """Undo what the run has done, if it is to be and the job has said how. For whoever runs the job."""
+        if self._steps is not None and self._steps.is_undone:
+            self._steps.undo()
 
     @property
     def opened_session(self) -> TenantSession | None:

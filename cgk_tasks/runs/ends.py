@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from cgk_tasks.runs.invoked import bring_ends
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.runs.sealing import open_error, opened, seal
@@ -120,10 +121,15 @@ def _closed(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Closed]:
 
 
 def close_parents(connection: AnyConnection, closed: Sequence[Closed]) -> list[Closed]:
-    """Count closed children off their parents, and close the parents that have none left, up to the root."""
+    """Count closed children off their parents, and close the parents that have none left, up to the root. Ends of runs
+    that workflows have invoked are brought to these.
+    """
     all_closed: list[Closed] = []
     while parents := [run.parent_id for run in closed if run.parent_id]:
         rows = fetch(connection, TRANSITIONS["count_down_children"], {"parents": parents})
+        counted = {row["id"] for row in rows}
+        if invoked := [run.id for run in closed if run.parent_id and run.parent_id not in counted]:
+            bring_ends(connection, invoked)
         closed = []
         for row in rows:
             if row["children_open"] <= 0:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from cgk_tasks.runs.invoked import dispatches, mail_of
 from cgk_tasks.runs.models import Dispatch, new_run_id
 from cgk_tasks.runs.sealing import open_sealed, seal
 from cgk_tasks.runs.steps import Fence
@@ -30,10 +31,7 @@ class Delivery(NamedTuple):
 def oldest(connection: AnyConnection, run: Fence, name: str) -> Mail | None:
     """The oldest mail of the name that is not taken, locked."""
     rows = fetch(connection, SQL["oldest_mail"], {"id": run.id, "name": name})
-    if not rows:
-        return None
-    payload = open_sealed(run.tenant_id, "mail", rows[0]["sealed_payload"], rows[0]["key_id"])
-    return Mail(rows[0]["id"], payload or "null")
+    return _mail(run, rows[0]) if rows else None
 
 
 def take(connection: AnyConnection, run: Fence, mail: Mail) -> None:
@@ -54,7 +52,7 @@ def lock_children(connection: AnyConnection, run_id: str) -> dict[str, Row]:
 
 
 def hand_down(connection: AnyConnection, run_id: str, children: Sequence[str]) -> None:
-    """Give these runs the mail that came for their parent, in the transaction that makes them."""
+    """Give these runs the mail that came for this one and is not taken, in the transaction that makes them."""
     execute(connection, SQL["hand_down_mail"], {"id": run_id, "children": list(children)})
 
 
@@ -74,15 +72,26 @@ def deliver(
     woken = fetch(
         connection, TRANSITIONS["wake_for_mail"], {"id": run_id, "name": name, "publishes": publishes}
     )  # fmt: skip
-    return Delivery(True, _dispatch(woken))
+    return Delivery(True, next(iter(dispatches(woken)), None))
 
 
-def wake_at_once(connection: AnyConnection, run_id: str, names: Sequence[str]) -> Dispatch | None:
+def wake_at_once(connection: AnyConnection, run_id: str, names: Sequence[str]) -> Sequence[Dispatch]:
     """Of a run that was suspended in this transaction: wake it if mail of one of the names is there."""
     values = {"id": run_id, "names": list(names), "publishes": True}
-    return _dispatch(fetch(connection, TRANSITIONS["wake_at_once"], values))
+    return dispatches(fetch(connection, TRANSITIONS["wake_at_once"], values))
 
 
-def _dispatch(rows: Sequence[Row]) -> Dispatch | None:
-    """A run that was woken and is not held."""
-    return next((Dispatch.of(row) for row in rows if row["state"] == "pending"), None)
+def ends_for(connection: AnyConnection, run: Fence, children: Sequence[str]) -> dict[str, Mail]:
+    """How these child runs ended, of those that have and whose mail is not taken, by their ids."""
+    ids = {mail_of(child): child for child in children}
+    rows = fetch(connection, SQL["ends_for"], {"id": run.id, "names": list(ids)})
+    return {ids[row["name"]]: _mail(run, row) for row in rows}
+
+
+def take_ends(connection: AnyConnection, run: Fence, ends: Iterable[Mail]) -> None:
+    execute(connection, SQL["take_ends"], {"id": run.id, "ids": [end.id for end in ends]})
+
+
+def _mail(run: Fence, row: Row) -> Mail:
+    payload = open_sealed(run.tenant_id, "mail", row["sealed_payload"], row["key_id"])
+    return Mail(row["id"], payload or "null")

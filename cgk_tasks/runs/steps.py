@@ -7,17 +7,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
+from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.runs.ends import columns
+from cgk_tasks.runs.models import NewRun
 from cgk_tasks.runs.sealing import open_sealed, seal
-from cgk_tasks.sql.postgres import AnyConnection, fetch, fetch_as, statements
+from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, fetch_as, statements
 
 if TYPE_CHECKING:
     from cgk_tasks.tenancy.database import TenantSession
 
 SQL, TRANSITIONS = statements("steps"), statements("transitions")
 
-StepKind = Literal["begin", "step", "effect", "sleep", "signal", "event", "any"]
+StepKind = Literal[
+    "begin", "step", "effect", "sleep", "signal", "event", "any", "invoke", "gather",
+    "compensate", "compensates", "undo",
+]  # fmt: skip
+INTERNAL: Final[frozenset[StepKind]] = frozenset({"begin", "compensates", "undo"})
+"""Kinds of steps that no function asks for."""
+
 StepState = Literal["begun", "waiting", "intent", "done", "failed", "timed_out"]
+
+Wakes = Literal["any", "all", "first_failure"]
+"""What ends a wait for mail: any of it, or all, or the first that tells of a failure, else all."""
 
 OVER: Final[frozenset[StepState]] = frozenset({"done", "failed", "timed_out"})
 
@@ -27,7 +38,8 @@ class Memo(NamedTuple):
 
     nth: how many calls with the name there were, this one included. place: in the order of all steps. attempts: how
     many have failed. awaits: names of mail. until: when a wait is over; delay_seconds: the same, counted from the
-    moment at which it is written. is_due: as it was when it was read. seconds: how long the step took.
+    moment at which it is written. is_due: as it was when it was read. seconds: how long the step took. wakes: by
+    what of the mail its wait ends.
     """
 
     name: str
@@ -44,6 +56,7 @@ class Memo(NamedTuple):
     begun_at: datetime | None = None
     is_due: bool = False
     seconds: float = 0.0
+    wakes: Wakes = "any"
 
     @property
     def is_over(self) -> bool:
@@ -62,11 +75,14 @@ class StepFailure:
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """What a leg that has ended leaves on record. deferral: what the run waits for, as JSON text for people."""
+    """What a leg that has ended leaves on record. deferral: what the run waits for, as JSON text for people. children:
+    runs that are made with it, all or nothing.
+    """
 
     memos: tuple[Memo, ...]
     failure: StepFailure | None = None
     deferral: str | None = None
+    children: tuple[NewRun, ...] = ()
 
 
 class StepRecord(Protocol):
@@ -74,6 +90,12 @@ class StepRecord(Protocol):
 
     at_failure: Memo | None
     """Written with a failure outside of any step, so that failures can be counted."""
+
+    compensates: bool
+    """Whether the run has something to undo, as far as was seen."""
+
+    is_undone: bool
+    """Whether it is doing that."""
 
     def load(self) -> Sequence[Memo]:
         """The run's steps, in their order."""
@@ -89,6 +111,14 @@ class StepRecord(Protocol):
         """Take the oldest mail of this name, and keep the step that `make` makes of its payload, all or nothing.
 
         None if there is no mail. Raises StaleAttemptError.
+        """
+
+    def gather(
+        self, make: Callable[[Mapping[str, str]], Memo | None], children: Sequence[str], before: Sequence[Memo] = ()
+    ) -> Memo | None:
+        """Keep the step that `make` makes of the ends of these child runs that have come, by their ids, all or nothing.
+
+        If it makes one, the children that have not ended are cancelled; None if it does not. Raises StaleAttemptError.
         """
 
 
@@ -146,6 +176,19 @@ def suspend(connection: AnyConnection, run: Fence, wait: Wait) -> bool:
         "sealed_deferral": seal(run.tenant_id, "deferral", wait.deferral, run.key_id),
     }  # fmt: skip
     return bool(fetch(connection, TRANSITIONS["suspend"], values))
+
+
+def copy_before(connection: AnyConnection, run_id: str, step: str, to_id: str) -> None:
+    """Give a run the steps that another one did before this one. Raises InvalidOptionError where it did not do it."""
+    values = {"id": run_id, "to_id": to_id, "name": step, "internal": sorted(INTERNAL)}
+    found = fetch(connection, SQL["first_of_name"], values)
+    if not found:
+        names = ", ".join(row["name"] for row in fetch(connection, SQL["names_of_steps"], values))
+        raise InvalidOptionError(
+            "from_step", f"{step!r} is no step that run {run_id} has done.", hint=f"It has {names or 'none'}"
+        )
+    undoes = found[0]["kind"] == "compensate"
+    execute(connection, SQL["copy_steps"], {**values, "place": found[0]["place"], "undoes": undoes})
 
 
 def _plain(_columns: Sequence[str]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:

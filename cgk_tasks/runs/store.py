@@ -16,6 +16,7 @@ import psycopg
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
 from cgk_tasks.events.typed_values import shown
+from cgk_tasks.runs import undo
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.ends import Closed, close_parents, close_waiting, closed_of, columns, fingerprint_of
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
@@ -379,11 +380,17 @@ def cancel(run_id: str, connection: AnyConnection | None = None, *, interrupt: b
     with transaction() if connection is None else nullcontext(connection) as used:
         if not sees_all() and find(run_id, used) is None:
             raise UnknownRunError(run_id)
-        closed = closed_of(fetch(used, TRANSITIONS["cancel"], {"id": run_id}))
-        closed += close_parents(used, [run for run in closed if run.parent_id and run.parent_id != run_id])
-        request = "request_cancel" if interrupt else "request_cancel_after_its_attempt"
-        fetch(used, TRANSITIONS[request], {"id": run_id})
-    return closed
+        return cancel_with_children(used, [run_id], interrupt=interrupt)
+
+
+def cancel_with_children(connection: AnyConnection, ids: Sequence[str], *, interrupt: bool = True) -> list[Closed]:
+    """Cancel runs, their children, and theirs, as `cancel` does. Those that have something to undo do that first."""
+    fetch(connection, TRANSITIONS["lock_to_cancel"], {"ids": list(ids)})
+    values = {"ids": list(ids), "undone": undo.begin_waiting(connection, ids)}
+    closed = closed_of(fetch(connection, TRANSITIONS["cancel"], values))
+    request = "request_cancel" if interrupt else "request_cancel_after_its_attempt"
+    fetch(connection, TRANSITIONS[request], values)
+    return closed + close_parents(connection, closed)
 
 
 def database_time() -> datetime:

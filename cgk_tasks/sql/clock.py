@@ -30,10 +30,12 @@ def steady() -> float:
 class DatabaseClock:
     """What a runtime has heard last."""
 
-    __slots__ = ("_heard",)
+    __slots__ = ("_heard", "ahead")
 
     def __init__(self) -> None:
         self._heard: tuple[datetime, float] | None = None
+        self.ahead = timedelta()
+        """How much time a test has let pass at once."""
 
     def heard(self, moment: datetime, at: float) -> None:
         self._heard = moment, at
@@ -44,9 +46,9 @@ class DatabaseClock:
 
     def now(self) -> datetime:
         if self._heard is None:
-            return datetime.now(UTC)
+            return datetime.now(UTC) + self.ahead
         moment, at = self._heard
-        return moment + timedelta(seconds=steady() - at)
+        return moment + timedelta(seconds=steady() - at) + self.ahead
 
 
 CLOCK = Part(DatabaseClock)

@@ -35,12 +35,12 @@ SELECT queue, extract(epoch FROM now() - run_at)::float8 AS seconds
 SELECT count(*) AS alive FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s);
 
 -- name: runs_to_recover
--- A tenant's runs of an event that ended without success since then and were not repeated, the oldest first. Of a run
--- with children, the children.
+-- A tenant's runs of an event that ended without success since then and were not repeated, the oldest first. Of an
+-- event with several jobs, the children.
 SELECT h.id::text FROM cgk.run_history h
  WHERE h.tenant_id = %(tenant_id)s AND h.event = %(event)s AND h.state IN ('failed', 'unhandled')
    AND h.closed_at >= %(since)s
-   AND NOT EXISTS (SELECT FROM cgk.run_history c WHERE c.parent_id = h.id)
+   AND NOT (h.job IS NULL AND EXISTS (SELECT FROM cgk.run_history c WHERE c.parent_id = h.id))
    AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.replay_of = h.id)
    AND NOT EXISTS (SELECT FROM cgk.run_history r WHERE r.replay_of = h.id AND r.closed_at >= %(since)s)
  ORDER BY h.created_at, h.id LIMIT %(limit)s;

@@ -6,14 +6,17 @@
 SELECT tenant_id, key_id FROM cgk.runs WHERE id = %(id)s::uuid AND children_open = 0 FOR UPDATE;
 
 -- name: lock_children
-SELECT id::text, tenant_id, key_id FROM cgk.runs WHERE parent_id = %(id)s::uuid ORDER BY id FOR UPDATE;
+-- Those of an event with several jobs.
+SELECT child.id::text, child.tenant_id, child.key_id
+  FROM cgk.runs child JOIN cgk.runs parent ON parent.id = child.parent_id AND parent.children_open > 0
+ WHERE child.parent_id = %(id)s::uuid ORDER BY child.id FOR UPDATE OF child;
 
 -- name: hand_down_mail
--- In the transaction that makes the run a parent, whose row is locked: what came for it before.
+-- In the transaction that makes the run a parent, whose row is locked, or that ends it: what came for it and is not taken.
 INSERT INTO cgk.mail (run_id, id, name, key, tenant_id, key_id, sealed_payload, sent_at)
 SELECT child.id, m.id, m.name, m.key, m.tenant_id, m.key_id, m.sealed_payload, m.sent_at
   FROM cgk.mail m CROSS JOIN unnest(%(children)s::uuid[]) AS child (id)
- WHERE m.run_id = %(id)s::uuid;
+ WHERE m.run_id = %(id)s::uuid AND m.taken_at IS NULL;
 
 -- name: insert_mail
 -- Nothing comes back for a key that was used before, also where its mail is taken already.
@@ -31,6 +34,32 @@ SELECT id::text, key_id, sealed_payload FROM cgk.mail
 -- Its content is the step's from now on. The row stays, for its key.
 UPDATE cgk.mail SET taken_at = clock_timestamp(), sealed_payload = NULL
  WHERE run_id = %(id)s::uuid AND id = %(mail_id)s::uuid;
+
+-- name: ends_for_parents
+-- How runs ended that workflows have invoked, of those in `ids` that this transaction has closed. The parents are locked.
+SELECT h.id::text, h.tenant_id, h.key_id, h.state, h.error_code, h.sealed_result,
+       h.sealed_errors[cardinality(h.sealed_errors)] AS sealed_error, p.id::text AS parent_id,
+       p.key_id AS parent_key_id
+  FROM cgk.run_history h JOIN cgk.runs p ON p.id = h.parent_id AND p.children_open = 0
+ WHERE h.id = ANY(%(ids)s::uuid[]) AND h.closed_at > now() - interval '1 hour'
+ ORDER BY p.id FOR UPDATE OF p;
+
+-- name: insert_ends
+INSERT INTO cgk.mail (run_id, id, name, key, tenant_id, key_id, sealed_payload)
+SELECT run_id, id, name, key, tenant_id, key_id, sealed_payload
+  FROM unnest(%(run_id)s::uuid[], %(id)s::uuid[], %(name)b::text[], %(key)b::text[], %(tenant_id)b::text[],
+              %(key_id)b::text[], %(sealed_payload)b::bytea[])
+       AS m (run_id, id, name, key, tenant_id, key_id, sealed_payload)
+ON CONFLICT DO NOTHING;
+
+-- name: ends_for
+-- The mail of these names that is not taken: the ends of child runs.
+SELECT id::text, name, key_id, sealed_payload FROM cgk.mail
+ WHERE run_id = %(id)s::uuid AND name = ANY(%(names)s::text[]) AND taken_at IS NULL;
+
+-- name: take_ends
+UPDATE cgk.mail SET taken_at = clock_timestamp(), sealed_payload = NULL
+ WHERE run_id = %(id)s::uuid AND id = ANY(%(ids)s::uuid[]);
 
 -- name: awaited
 SELECT event, fields FROM cgk.awaited;
@@ -65,10 +94,11 @@ SELECT run_id::text, name FROM cgk.event_waits
  ORDER BY run_id;
 
 -- fragment: made_at
-coalesce((SELECT p.created_at FROM cgk.runs p WHERE p.id = r.parent_id), r.created_at)
+coalesce((SELECT p.created_at FROM cgk.runs p WHERE p.id = r.parent_id AND p.children_open > 0), r.created_at)
 
 -- name: event_mail_for
--- What was sent of an event since the run was made, and was not brought to it yet. A child run is as old as its parent.
+-- What was sent of an event since the run was made, and was not brought to it yet. A child run of an event with several
+-- jobs is as old as its parent.
 SELECT m.id::text, m.key_id, m.sealed_payload FROM cgk.event_mail m
  WHERE m.tenant_id = %(tenant_id)s AND m.event = %(event)s AND m.field = %(field)s AND m.value = %(value)s
    AND m.sent_at >= (SELECT {{made_at}} FROM cgk.runs r WHERE r.id = %(run_id)s::uuid)

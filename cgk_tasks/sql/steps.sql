@@ -67,3 +67,48 @@ SELECT {{values}}
  WHERE EXISTS (SELECT FROM cgk.runs r WHERE {{owned}})
 {{or_go_on}}
 RETURNING name, nth;
+
+-- name: note_undo
+-- That runs are to be undone. How it was said first counts.
+INSERT INTO cgk.steps (run_id, name, nth, place, kind, state, tenant_id, key_id, sealed_result)
+SELECT id, '$undo', 1, 0, 'undo', 'begun', tenant_id, key_id, sealed_result
+  FROM unnest(%(id)s::uuid[], %(tenant_id)b::text[], %(key_id)b::text[], %(sealed_result)b::bytea[])
+       AS u (id, tenant_id, key_id, sealed_result)
+ON CONFLICT DO NOTHING;
+
+-- name: first_of_name
+-- The first step of a name that a function has asked for, of a run that has ended.
+SELECT s.place, s.kind FROM cgk.steps s
+ WHERE s.run_id = %(id)s::uuid AND s.name = %(name)s AND s.kind <> ALL(%(internal)s::text[])
+ ORDER BY s.nth LIMIT 1;
+
+-- name: names_of_steps
+SELECT s.name FROM cgk.steps s
+ WHERE s.run_id = %(id)s::uuid AND s.kind <> ALL(%(internal)s::text[])
+ GROUP BY s.name ORDER BY min(s.place);
+
+-- name: copy_steps
+-- Gives a run what another one has remembered before a step; and whether that was to be undone, if the step is one of those
+-- that undo it.
+INSERT INTO cgk.steps ({{step}})
+SELECT %(to_id)s::uuid, name, nth, place, kind, state, tenant_id, key_id, sealed_result, sealed_error,
+       CASE WHEN kind = 'begin' THEN 0 ELSE attempts END, awaits, wake_at, begun_at, ended_at
+  FROM cgk.steps
+ WHERE run_id = %(id)s::uuid
+   AND (kind = 'begin' OR (kind IN ('undo', 'compensates') AND %(undoes)s)
+        OR (kind <> ALL(%(internal)s::text[]) AND place < %(place)s AND state IN ('done', 'failed', 'timed_out')));
+
+-- name: steps_to_show
+SELECT name, nth, kind, state, tenant_id, key_id, sealed_result AS sealed_step_result,
+       sealed_error AS sealed_step_error, attempts, awaits, CASE WHEN isfinite(wake_at) THEN wake_at END AS wake_at,
+       begun_at, ended_at
+  FROM cgk.steps WHERE run_id = %(id)s::uuid AND kind <> ALL(%(internal)s::text[])
+ ORDER BY place, nth;
+
+-- name: waiting_workflows
+SELECT r.id::text, r.tenant_id, r.event, r.job, s.name, s.kind, s.awaits, s.begun_at AS since,
+       CASE WHEN isfinite(s.wake_at) THEN s.wake_at END AS until
+  FROM cgk.runs r JOIN cgk.steps s ON s.run_id = r.id AND s.state = 'waiting'
+ WHERE r.state IN ('scheduled', 'retrying') AND (%(tenant_id)s::text IS NULL OR r.tenant_id = %(tenant_id)s)
+   AND (%(job)s::text IS NULL OR r.job = %(job)s)
+ ORDER BY r.id, s.place LIMIT %(limit)s;

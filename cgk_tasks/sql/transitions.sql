@@ -426,7 +426,7 @@ UPDATE cgk.runs
  WHERE {{owned}} AND cancel_requested_at IS NULL
 RETURNING id::text;
 
--- fragment: wake(reason)
+-- fragment: wake(which)
 -- scheduled, retrying → pending or held: what a workflow waits for has come. A step of it that is tried again later waits
 -- on. publishes: whether the caller does, after its commit.
 UPDATE cgk.runs r
@@ -434,19 +434,85 @@ UPDATE cgk.runs r
        handed_over_at = CASE WHEN %(publishes)s THEN clock_timestamp() END, hand_overs = %(publishes)s::int
   FROM cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
        LEFT JOIN cgk.paused_queues q ON q.queue = waiting.queue
- WHERE r.id = %(id)s::uuid AND waiting.id = r.id AND r.state IN ('scheduled', 'retrying') AND EXISTS ({reason})
+ WHERE waiting.id = r.id AND r.state IN ('scheduled', 'retrying') AND {which}
 RETURNING {{dispatched}}
 
 -- name: wake_for_mail
 -- Whoever brings mail has locked the run before.
-{{wake(SELECT FROM cgk.steps s
-        WHERE s.run_id = r.id AND s.state = 'waiting' AND %(name)s::text = ANY(s.awaits))}};
+{{wake(r.id = %(id)s::uuid AND EXISTS (
+       SELECT FROM cgk.steps s
+        WHERE s.run_id = r.id AND s.state = 'waiting' AND %(name)s::text = ANY(s.awaits)))}};
 
 -- name: wake_at_once
 -- Of a run that has just been left: its mail came before. In the transaction of `suspend` or `release`, after it: so it
 -- sees the mail of everybody who had locked the run before, and all others see that the run waits.
-{{wake(SELECT FROM cgk.mail m
-        WHERE m.run_id = r.id AND m.taken_at IS NULL AND m.name = ANY(%(names)s::text[]))}};
+{{wake(r.id = %(id)s::uuid AND EXISTS (
+       SELECT FROM cgk.mail m
+        WHERE m.run_id = r.id AND m.taken_at IS NULL AND m.name = ANY(%(names)s::text[])))}};
+
+-- name: wake_parents
+-- Counts the ends of child runs off the steps that wait for them, and wakes the runs whose step waits for no further one.
+-- Whoever brings the ends has locked the parents before. The steps of one that is on are its attempt's: what has come
+-- by then is counted when it is left.
+WITH ended AS (
+    SELECT s.run_id, s.name, s.nth, count(*)::int AS ends, bool_or(e.state <> 'completed') AS is_failure
+      FROM unnest(%(parents)s::uuid[], %(mails)b::text[], %(states)b::text[]) AS e (run_id, mail, state)
+      JOIN cgk.runs p ON p.id = e.run_id AND p.state IN ('scheduled', 'retrying')
+      JOIN cgk.steps s ON s.run_id = e.run_id AND s.state = 'waiting' AND e.mail = ANY(s.awaits)
+     GROUP BY s.run_id, s.name, s.nth
+), counted AS (
+    UPDATE cgk.steps s
+       SET awaiting = CASE WHEN s.stops_at_failure AND ended.is_failure THEN 0 ELSE s.awaiting - ended.ends END
+      FROM ended WHERE s.run_id = ended.run_id AND s.name = ended.name AND s.nth = ended.nth
+    RETURNING s.run_id, s.awaiting
+)
+{{wake(r.id = ANY(%(parents)s::uuid[])
+   AND EXISTS (SELECT FROM counted WHERE counted.run_id = r.id AND counted.awaiting <= 0))}};
+
+-- name: wake_parent_at_once
+-- Of a run that has just been left, as `wake_at_once`: how many of the child runs that its steps wait for have not ended.
+WITH came AS (
+    SELECT s.name, s.nth, w.stops_at_failure, count(m.run_id)::int AS ends,
+           coalesce(bool_or(m.key <> 'completed'), false) AS is_failure
+      FROM unnest(%(name)b::text[], %(nth)b::int[], %(stops_at_failure)b::bool[]) AS w (name, nth, stops_at_failure)
+      JOIN cgk.steps s ON s.run_id = %(id)s::uuid AND s.name = w.name AND s.nth = w.nth
+      LEFT JOIN cgk.mail m ON m.run_id = s.run_id AND m.name = ANY(s.awaits) AND m.taken_at IS NULL
+     GROUP BY s.name, s.nth, w.stops_at_failure
+), counted AS (
+    UPDATE cgk.steps s
+       SET stops_at_failure = came.stops_at_failure,
+           awaiting = CASE WHEN came.stops_at_failure AND came.is_failure THEN 0
+                           ELSE cardinality(s.awaits) - came.ends END
+      FROM came WHERE s.run_id = %(id)s::uuid AND s.name = came.name AND s.nth = came.nth
+    RETURNING s.awaiting
+)
+{{wake(r.id = %(id)s::uuid AND EXISTS (SELECT FROM counted WHERE counted.awaiting <= 0))}};
+
+-- name: undo
+-- running → pending: a workflow that failed for good, or is cancelled, undoes what it has done before it ends.
+UPDATE cgk.runs r
+   SET state = 'pending', job = coalesce(%(job)s, job), cancel_requested_at = NULL, run_at = now(), deaths = 0,
+       worker_id = NULL, worker_pid = NULL, handed_over_at = clock_timestamp(), hand_overs = 1
+ WHERE {{owned}}
+RETURNING {{dispatched}};
+
+-- name: has_steps
+-- Whether there is such a table: an upgrade may be under way.
+SELECT to_regclass('cgk.steps') IS NOT NULL AS yes;
+
+-- name: with_something_to_undo
+-- Of these runs and their children those that no worker holds and that have something to undo, locked.
+SELECT r.id::text, r.tenant_id, r.key_id
+  FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}} JOIN cgk.runs r USING (id)
+ WHERE r.state <> 'running' AND EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = r.id AND s.name = '$compensates')
+ ORDER BY r.id FOR UPDATE OF r;
+
+-- name: wake_to_undo
+{{wake(r.id = ANY(%(ids)s::uuid[]))}};
+
+-- name: forget_cancel_request
+-- Of runs that are undone, which answers it.
+UPDATE cgk.runs SET cancel_requested_at = NULL WHERE id = ANY(%(ids)s::uuid[]) AND cancel_requested_at IS NOT NULL;
 
 -- name: runs_to_reclaim
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
@@ -473,38 +539,57 @@ UPDATE cgk.runs r
 RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: count_down_children
--- Counts a parent's children down; returns the parent when the last one has closed.
+-- Counts down the open children of parents that were made of events with several jobs. A workflow is the parent of what it
+-- has invoked, too, and has none to count here: its children are runs of their own, whose ends are brought to it.
 UPDATE cgk.runs r SET children_open = r.children_open - done.children
   FROM (SELECT id, count(*)::int AS children FROM unnest(%(parents)s::uuid[]) AS p (id) GROUP BY id) AS done
- WHERE r.id = done.id AND r.state = 'running'
+ WHERE r.id = done.id AND r.state = 'running' AND r.children_open > 0
 RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[cardinality(r.sealed_errors)] AS last_error;
 
--- fragment: this_run
--- What to cancel, why, and when to interrupt it if it runs.
-(SELECT %(id)s::uuid AS id, NULL::text AS error_code, now() AS interrupt_at) AS root
+-- fragment: with_children(first)
+-- Runs, their children, and theirs.
+(WITH RECURSIVE family AS (
+    {first}
+    UNION
+    SELECT child.id FROM family JOIN cgk.runs child ON child.parent_id = family.id
+ ) SELECT id FROM family) AS family
 
--- fragment: this_run_after_its_attempt
--- The same for a run whose attempt may end: only if that does not close it, the run is cancelled.
-(SELECT %(id)s::uuid AS id, 'infinity'::timestamptz AS interrupt_at) AS root
+-- fragment: these_runs(interrupt_at)
+-- What to cancel, why, and when to interrupt it if it runs. Not those that undo what they have done.
+(SELECT id, NULL::text AS error_code, {interrupt_at} AS interrupt_at
+   FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}}
+  WHERE NOT id = ANY(%(undone)s::uuid[])) AS root
 
 -- fragment: runs_of_schedule
 -- A schedule's open runs, of active tenants, or of one of them.
-(SELECT old.id, 'OVERLAP' AS error_code, now() AS interrupt_at FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
-  WHERE old.schedule = %(schedule)s AND t.status = 'active'
-    AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s)) AS root
+(SELECT id, 'OVERLAP' AS error_code, now() AS interrupt_at FROM {{with_children(
+    SELECT old.id FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
+     WHERE old.schedule = %(schedule)s AND t.status = 'active'
+       AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s))}}) AS root
+
+-- name: lock_to_cancel
+-- Runs, their children, and theirs. Children first, as whoever ends a child locks it before its parent.
+SELECT r.id::text FROM (
+    WITH RECURSIVE family AS (
+        SELECT id, 0 AS depth FROM unnest(%(ids)s::uuid[]) AS given (id)
+        UNION
+        SELECT child.id, family.depth + 1 FROM family JOIN cgk.runs child ON child.parent_id = family.id
+    ) SELECT id, depth FROM family) AS family JOIN cgk.runs r USING (id)
+ ORDER BY family.depth DESC, r.id FOR UPDATE OF r;
 
 -- fragment: request_cancel(root)
 -- A run that a worker holds stays running: the worker sees within a second that its time has come, and interrupts the job.
 UPDATE cgk.runs r SET cancel_requested_at = least(r.cancel_requested_at, root.interrupt_at)
   FROM {root}
- WHERE (r.id = root.id OR r.parent_id = root.id) AND r.state = 'running' AND r.worker_id IS NOT NULL
+ WHERE r.id = root.id AND r.state = 'running' AND r.worker_id IS NOT NULL
 RETURNING r.id::text
 
 -- name: request_cancel
-{{request_cancel({{this_run}})}};
+{{request_cancel({{these_runs(now())}})}};
 
 -- name: request_cancel_after_its_attempt
-{{request_cancel({{this_run_after_its_attempt}})}};
+-- Runs whose attempt may end: only if that does not close them, they are cancelled.
+{{request_cancel({{these_runs('infinity'::timestamptz)}})}};
 
 -- name: request_cancel_of_schedule
 {{request_cancel({{runs_of_schedule}})}};
@@ -566,12 +651,12 @@ RETURNING {{closed}};
 -- fragment: cancel(root)
 -- open → cancelled, at once: runs that no worker holds. A parent of child runs counts as such: its children end too.
 {{close(USING {root}
-     WHERE (r.id = root.id OR r.parent_id = root.id) AND (r.state <> 'running' OR r.worker_id IS NULL)
+     WHERE r.id = root.id AND (r.state <> 'running' OR r.worker_id IS NULL)
     RETURNING {{alike('cancelled' AS closed_as, root.error_code, clock_timestamp() AS cancelled_at)}})}}
 RETURNING {{closed}}
 
 -- name: cancel
-{{cancel({{this_run}})}};
+{{cancel({{these_runs(now())}})}};
 
 -- name: cancel_of_schedule
 {{cancel({{runs_of_schedule}})}};

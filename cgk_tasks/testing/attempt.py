@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cgk_tasks.celery_tasks.exceptions import interpret
@@ -16,9 +16,11 @@ from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job, all_jobs, find_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.sql.clock import known_now
 from cgk_tasks.tenancy import Tenant, tenant_context
 from cgk_tasks.tenancy.models import presumed
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt, value_of
+from cgk_tasks.workflows.job_steps import JobSteps
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -59,11 +61,12 @@ def run_job(
         payload=event,
         attempt=attempt,
         max_attempts=max_attempts or found.retry.max_attempts,
-        queued_at=datetime.now(UTC),
-        started_at=datetime.now(UTC),
+        queued_at=known_now(),
+        started_at=known_now(),
         has_database=get_settings().database_url is not None,
         cursor=cursor,
         scheduled_for=scheduled_for,
+        begin_steps=JobSteps,
     )
     ctx.given_session = db
     made = Attempt(found, ctx, commit, ctx.max_attempts, ctx.started_at, interpret=interpret)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from cgk_tasks.client import JobClient, reset_job_client, set_job_client
 from cgk_tasks.client.local import LocalProvider
@@ -16,6 +17,7 @@ from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.flow.accept import SendOptions
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
+from cgk_tasks.sql.clock import CLOCK, known_now
 from cgk_tasks.testing.session_sends import SessionSends
 
 if TYPE_CHECKING:
@@ -74,6 +76,17 @@ class LocalJobs:
         self._provider.wait_idle(timeout)
         return self.runs
 
+    def advance(self, duration: timedelta, timeout: float = 10.0) -> list[RunStatus]:
+        """Let so much time pass at once: what is due meanwhile runs, each at its time, as `wf.now()` and the records
+        have it. Returns `runs`.
+
+            jobs.advance(timedelta(days=365))
+
+        Raises TimeoutError when that takes longer than `timeout` real seconds.
+        """
+        self._provider.advance(duration, timeout)
+        return self.runs
+
     def __enter__(self) -> Self:
         self._before = set_job_client(self.client)
         return self
@@ -82,11 +95,14 @@ class LocalJobs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         reset_job_client()  # closes ours: waits for jobs that run now
+        CLOCK.current().ahead = timedelta()
         if self._before is not None:
             set_job_client(self._before)
 
 
 _Send = tuple[TenantEvent, NewRun]
+
+_LOOK_SECONDS: Final = 0.002
 
 
 class _Recording(LocalProvider):
@@ -132,12 +148,12 @@ class _Recording(LocalProvider):
     def _expected(self, sends: Sequence[_Send]) -> list[RunHandle]:
         """The handles that these will have; nothing is remembered. Raises IdempotencyConflictError."""
         runs = [run for _event, run in sends]
-        earlier = self._keys.match(runs, datetime.now(UTC), get_settings().idempotency_seconds)
+        earlier = self._keys.match(runs, known_now(), get_settings().idempotency_seconds)
         self._keys.forget([run for run in runs if run.id not in earlier])
         return [RunHandle(earlier.get(run.id, run.id), deduplicated=run.id in earlier) for run in runs]
 
     def wait_idle(self, timeout: float) -> None:
-        until = datetime.now(UTC) + timedelta(seconds=timeout)
+        until = known_now() + timedelta(seconds=timeout)
 
         def expected() -> list[RunStatus]:
             open_runs = [run.status for run in self._runs.values() if not run.status.is_closed]
@@ -147,3 +163,28 @@ class _Recording(LocalProvider):
             if not self._changed.wait_for(lambda: not expected(), timeout):
                 found = ", ".join(f"{run.event} {run.id} is {run.state}" for run in expected())
                 raise TimeoutError(f"Not idle after {timeout:g} s: {found}")
+
+    def advance(self, duration: timedelta, timeout: float) -> None:
+        clock, give_up, until = CLOCK.current(), time.monotonic() + timeout, known_now() + duration
+        with self._changed:
+            while True:
+                while not self._rests():
+                    if time.monotonic() > give_up:
+                        raise TimeoutError(f"What is due within {duration} does not end in {timeout:g} s.")
+                    self._changed.wait(_LOOK_SECONDS)  # that a time was looked at in vain is told nobody
+                left = (until - known_now()).total_seconds()
+                following = self._queue.seconds_to_next(known_now())
+                clock.ahead += timedelta(seconds=max(left if following is None else min(left, following), 0.0))
+                if following is None or following > left:
+                    return
+                self._changed.notify_all()
+
+    def _rests(self) -> bool:
+        """Whether nothing is on, and nothing is due."""
+        now = known_now()
+        wait = self._queue.seconds_to_next(now)
+        return (wait is None or wait > 0) and not any(
+            status.state == "pending" or (status.state == "running" and not run.has_open_children)
+            for run in self._runs.values()
+            if not (status := run.status).is_closed
+        )

@@ -36,6 +36,8 @@ from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
 from cgk_tasks.worker import log_context, process_state
 from cgk_tasks.worker.interruption import interruptible
 from cgk_tasks.worker.outcome import Outcome, failure, outcome_of
+from cgk_tasks.workflows.job_steps import JobSteps
+from cgk_tasks.workflows.suspension import WorkflowStopped
 
 if TYPE_CHECKING:
     from cgk_tasks.events.base import TenantEvent
@@ -193,7 +195,12 @@ def limited(attempt: Attempt, call_next: Next) -> Any:
 def call_job(attempt: Attempt) -> Any:
     """The job with its middleware. Returns its value, and that as JSON text: `null` where nobody wants it."""
     job, ctx = attempt.job, attempt.ctx
-    value = _call(job, ctx) if job.around is None else job.around(ctx, partial(_call, job, ctx))
+    try:
+        value = _call(job, ctx) if job.around is None else job.around(ctx, partial(_call, job, ctx))
+    except (Exception, WorkflowStopped):
+        ctx.undo_if_due()
+        raise
+    ctx.undo_if_due()
     # Within the time limit: a generator's work is done here.
     if job.ignores_result is not None and job.ignores_result(ctx):
         return run_without_result(value), "null"
@@ -257,6 +264,6 @@ def run_inline(job: Job, payload: TenantEvent, tenant: Tenant) -> Any:
     now = datetime.now(UTC)
     ctx: JobContext[Any] = JobContext(
         job_id=job.id, run_id=new_run_id(), event=job.event, tenant=tenant, payload=payload,
-        max_attempts=job.retry.max_attempts, queued_at=now, started_at=now,
+        max_attempts=job.retry.max_attempts, queued_at=now, started_at=now, begin_steps=JobSteps,
     )  # fmt: skip
     return value_of(run_attempt(Attempt(job, ctx, commit)))

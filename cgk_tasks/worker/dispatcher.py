@@ -19,7 +19,7 @@ from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow import awaited_events
-from cgk_tasks.flow.accept import dispatch, publish, unit_of_work
+from cgk_tasks.flow.accept import dispatch, unit_of_work
 from cgk_tasks.runs import ends, partitions
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
@@ -137,7 +137,7 @@ class Dispatcher:
         with transaction() as connection, unit_of_work(connection) as unit:
             rows = fetch(connection, TRANSITIONS["expire"], {"limit": get_settings().dispatch_batch})
             closed_without_worker(connection, rows, self._on_closed)
-        publish(unit.accepted)
+        unit.publish()
 
 
 def _before(waiting: Waiting | None, now: datetime, patience: float) -> datetime | None:

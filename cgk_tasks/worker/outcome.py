@@ -16,7 +16,7 @@ from cgk_tasks.runs.steps import Suspension
 from cgk_tasks.runs.text import storable_json, text_of
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.worker.interruption import RunInterrupted
-from cgk_tasks.workflows.suspension import WorkflowSuspended
+from cgk_tasks.workflows.suspension import WorkflowContinued, WorkflowSuspended, WorkflowUndone
 
 _MAX_REASON = 500
 
@@ -26,7 +26,8 @@ class Outcome:
     """How an attempt ended. `delay_seconds` for retry and snooze; `error` and `deferral` are JSON for the record.
 
     payload: JSON text that takes the place of the run's payload in the next attempt. send_replacement: sends what takes
-    the run's place, under its own id. suspension: what is kept of the steps that the run waits for.
+    the run's place, under its own id. suspension: what is kept of the steps that the run waits for. is_undone: a
+    workflow has undone what it had done, or could not. continues_with: JSON text, with which it begins again.
     """
 
     kind: Literal["completed", "retry", "snooze", "suspended", "failed", "cancelled", "interrupted"]
@@ -40,6 +41,8 @@ class Outcome:
     payload: str | None = None
     send_replacement: Callable[[], object] | None = None
     suspension: Suspension | None = None
+    is_undone: bool = False
+    continues_with: str | None = None
 
 
 def outcome_of(
@@ -51,8 +54,8 @@ def outcome_of(
     trying_since: datetime | None = None,
 ) -> Outcome:
     """What an exception that left the job means for its run. Never raises."""
-    if isinstance(exc, WorkflowSuspended):
-        return _suspended(exc.suspension)
+    if isinstance(exc, WorkflowSuspended | WorkflowUndone | WorkflowContinued):
+        return _of_workflow(exc)
     if isinstance(exc, RetryLater) and (snooze := _snoozed(exc)) is not None:
         return snooze
     if isinstance(exc, RunCancelledError):
@@ -60,6 +63,14 @@ def outcome_of(
     if isinstance(exc, RunInterrupted):
         return Outcome("interrupted", exception=exc)
     return failure(exc, job, ctx, max_attempts=max_attempts, trying_since=trying_since)
+
+
+def _of_workflow(exc: WorkflowSuspended | WorkflowUndone | WorkflowContinued) -> Outcome:
+    if isinstance(exc, WorkflowUndone):
+        return Outcome(exc.state, error=exc.error, error_code=exc.code, exception=exc.exception, is_undone=True)
+    if isinstance(exc, WorkflowContinued):
+        return Outcome("completed", result="null", continues_with=exc.payload)
+    return _suspended(exc.suspension)
 
 
 def _suspended(found: Suspension) -> Outcome:

@@ -46,6 +46,7 @@ from cgk_tasks.worker.outcome import Outcome, permanent_failure
 from cgk_tasks.worker.recorder import Follow, Recorder
 from cgk_tasks.worker.steps import RunSteps
 from cgk_tasks.workflows.events import is_awaited_alone
+from cgk_tasks.workflows.job_steps import JobSteps
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -260,6 +261,7 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
         cursor=cursor,
         save_cursor=partial(recorder.save_cursor, run),
         step_record=RunSteps(run),
+        begin_steps=JobSteps,
     )
     return attempt(task, run, jobs[0], ctx, recorder)
 

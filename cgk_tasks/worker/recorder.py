@@ -13,21 +13,23 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StaleAttemptError
-from cgk_tasks.flow.accept import publish, unit_of_work
+from cgk_tasks.flow.accept import UnitOfWork, publish, unit_of_work
 from cgk_tasks.runs import ends, log_writing, logs, mails, store, tracing
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
 from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
 from cgk_tasks.runs.store import Claimed
+from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker import process_state
 from cgk_tasks.worker.attempt import Attempt
+from cgk_tasks.worker.continuing import continue_as_new
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.limited import schedule_held
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
-from cgk_tasks.worker.suspending import memos_of, put_back_with, suspend
+from cgk_tasks.worker.suspending import left_by, put_back_with, suspend, undo_first
 from cgk_tasks.workflows.define import Workflow
 
 if TYPE_CHECKING:
@@ -110,6 +112,10 @@ class Recorder:
         try:
             if outcome.send_replacement is not None:
                 return self._replace(run, attempt, outcome, outcome.send_replacement)
+            if outcome.continues_with is not None:
+                job, payload = attempt.job.id, outcome.continues_with
+                again = continue_as_new(run, job, payload, self._worker_id, self._patience)
+                return outcome if again is not None else self._not_ours(run, attempt, outcome)
             if attempt.ctx.opened_session is None:
                 self.close(run, _completed(run, attempt, outcome), outcome)
             else:
@@ -124,7 +130,7 @@ class Recorder:
     def _commit(self, run: Claimed, attempt: Attempt, outcome: Outcome, session: TenantSession) -> None:
         # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
         later = self._share_flush and run.sealed_canvas is None and not session.is_listened_to
-        accepted: list[NewRun] = []
+        units: list[UnitOfWork] = []
         committing = 0.0
 
         def finish(connection: postgres.AnyConnection) -> None:
@@ -135,14 +141,14 @@ class Recorder:
                     raise StaleAttemptError("This attempt no longer owns its run; what it wrote was rolled back.")
                 self._follow.run(run, outcome)
                 self._follow.closed(closed)
-            accepted.extend(unit.accepted)
+            units.append(unit)
             committing = time.monotonic()
 
         session.commit_with(finish)
         self._is_flushed &= not later
         if not later:
             self.disk_seconds += time.monotonic() - committing
-        publish(accepted)
+        units[-1].publish()
 
     def _finish_with_writes(self, connection: AnyConnection, closing: Closing, *, flush: bool) -> list[Closed]:
         try:
@@ -155,7 +161,13 @@ class Recorder:
     def _record_other(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         attempt.ctx.close_session()
         if outcome.kind == "failed":
+            undo = Undo("failed", outcome.error, outcome.error_code)
+            if not outcome.is_undone and undo_first(run, attempt, undo, self._patience):
+                return Outcome("suspended", exception=outcome.exception)
             self.close_failed(run, attempt.job.id, outcome)
+            return outcome
+        if outcome.kind == "cancelled" and outcome.is_undone:
+            self.close(run, _closing(run, "cancelled", attempt.job.id, error=outcome.error), outcome)
             return outcome
         if outcome.kind == "suspended" and outcome.suspension is not None:
             suspended = suspend(run, attempt.job.id, outcome.suspension, self._patience)
@@ -216,7 +228,7 @@ class Recorder:
                 if closed:
                     self._follow.run(run, outcome)
                     self._follow.closed(closed)
-            publish(unit.accepted)
+            unit.publish()
 
         postgres.retry_while_unavailable(write, self._patience)
 
@@ -243,7 +255,7 @@ class Recorder:
                 owned = store.replace(connection, self._worker_id, run)
                 if owned:
                     send()
-            publish(unit.accepted)
+            unit.publish()
             return owned
 
         if postgres.retry_while_unavailable(write, self._patience):
@@ -273,8 +285,8 @@ class Recorder:
         elif outcome.kind in {"cancelled", "interrupted"}:
             # A job may raise RunCancelledError without anybody having cancelled: then it runs again.
             back = replace(back, state="pending", refund=1)
-        memos = memos_of(attempt, outcome)
-        put_back = put_back_with(run, back, memos, self._patience) if memos else bool(self._put_back([back]))
+        left = left_by(attempt, outcome)
+        put_back = put_back_with(run, back, left, self._patience) if left else bool(self._put_back([back]))
         return outcome if put_back else self._not_ours(run, attempt, outcome)
 
     def _not_ours(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
@@ -305,6 +317,8 @@ class Recorder:
 
     def _close_cancelled(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
+        if undo_first(run, attempt, Undo("cancelled"), self._patience):
+            return Outcome("suspended", exception=cancelled.exception)
         self.close(run, _closing(run, "cancelled", attempt.job.id, error=outcome.error), cancelled)
         return cancelled
 
@@ -396,7 +410,7 @@ class Recorder:
             # A child's end counts on its parent, and something may follow from that: all in one transaction.
             with postgres.transaction() as connection, unit_of_work(connection) as unit:
                 self._follow.closed(ends.finish(connection, self._worker_id, closings))
-            publish(unit.accepted)
+            unit.publish()
 
         postgres.retry_while_unavailable(write, self._patience)
 

@@ -10,8 +10,8 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError
-from cgk_tasks.flow.accept import publish, unit_of_work
-from cgk_tasks.runs import ends
+from cgk_tasks.flow.accept import unit_of_work
+from cgk_tasks.runs import ends, undo
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.runs.sealing import open_error, seal
@@ -78,11 +78,13 @@ def reclaim(
         begun_once = {row["id"] for row in lost if row["begun_once"]}
         ends = {row["id"]: _end(row, lost_ends.get(row["id"], 0), row["id"] in begun_once) for row in rows}
         cancelled = [run_id for run_id, end in ends.items() if end == "CANCELLED"]
+        undone = set(undo.begin_waiting(connection, cancelled)) if cancelled else set()
+        cancelled = [run_id for run_id in cancelled if run_id not in undone]
         _close(connection, cancelled, "cancelled", None, error, on_closed)
         for code in (POISON_PILL, OutcomeNotRecordedError.code, JobLostError.code):
             ended = [run_id for run_id, end in ends.items() if end == code]
             _close(connection, ended, "failed", code, not_repeated if code == JobLostError.code else error, on_closed)
-    publish(unit.accepted)
+    unit.publish()
     if rows:
         if loss == "death" and (counted := counters.shared()):
             counted.count("deaths", len(rows))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RetryLater, StaleAttemptError
 from cgk_tasks.flow.awaited_events import look_for
-from cgk_tasks.runs import mails, steps
+from cgk_tasks.runs import mails, steps, store
 from cgk_tasks.runs.event_waits import EventKey
 from cgk_tasks.runs.steps import Fence, Memo
+from cgk_tasks.runs.undo import undo_of
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker import process_state
@@ -37,11 +38,13 @@ def fence_of(run: Claimed) -> Fence:
 class RunSteps:
     """Nothing is asked or written before the job has a step."""
 
-    __slots__ = ("_run", "at_failure")
+    __slots__ = ("_run", "at_failure", "compensates", "is_undone")
 
     def __init__(self, run: Claimed) -> None:
         self._run = run
         self.at_failure: Memo | None = None
+        self.compensates = False
+        self.is_undone = False
 
     def load(self) -> Sequence[Memo]:
         def read() -> list[Memo]:
@@ -49,12 +52,15 @@ class RunSteps:
                 return steps.load(connection, fence_of(self._run))
 
         try:
-            return postgres.retry_while_unavailable(read, get_settings().database_patience_seconds)
+            memos = postgres.retry_while_unavailable(read, get_settings().database_patience_seconds)
         except Exception as exc:
             if postgres.is_not_migrated(exc):
                 reason = "steps need a migration that the database does not have: cgk-tasks migrate --finish"
                 raise RetryLater(_MIGRATION_SECONDS, reason) from exc
             raise
+        self.compensates = any(memo.kind == "compensates" for memo in memos)
+        self.is_undone = undo_of(memos) is not None
+        return memos
 
     def keep(self, memo: Memo, before: Sequence[Memo] = (), session: TenantSession | None = None) -> Memo:
         """As `StepRecord.keep`. Ends the attempt if the worker stops: the run goes on elsewhere."""
@@ -96,6 +102,35 @@ class RunSteps:
         if taken is None and made:  # the answer to the first try was lost
             return self._over_already(made[-1])
         return taken
+
+    def gather(
+        self, make: Callable[[Mapping[str, str]], Memo | None], children: Sequence[str], before: Sequence[Memo] = ()
+    ) -> Memo | None:
+        """As `StepRecord.gather`."""
+        fence = fence_of(self._run)
+        made: list[Memo] = []
+
+        def write() -> Memo | None:
+            with postgres.transaction() as connection:
+                found = mails.ends_for(connection, fence, children)
+                memo = make({child: end.payload for child, end in found.items()})
+                if memo is None:
+                    return None
+                made.append(memo)
+                if not _is_among(steps.keep(connection, fence, [*before, memo]), memo):
+                    raise _NotKeptError
+                mails.take_ends(connection, fence, found.values())
+                if rest := [child for child in children if child not in found]:
+                    store.cancel_with_children(connection, rest)
+            return memo
+
+        try:
+            kept = postgres.retry_while_unavailable(write, get_settings().database_patience_seconds)
+        except _NotKeptError:
+            return self._over_already(made[-1])
+        if kept is None and made:  # the answer to the first try was lost
+            return self._over_already(made[-1])
+        return kept
 
     def _is_kept(self, memo: Memo, before: Sequence[Memo], session: TenantSession | None) -> bool:
         fence = fence_of(self._run)

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.jobs.step_scope import refuse_in_step
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.workflows.async_way import AsyncWay
-from cgk_tasks.workflows.context import E, P_co, RunOfWorkflow, aware, new_uuid
-from cgk_tasks.workflows.doing import Doing
+from cgk_tasks.workflows.calls import Call, Compensation
+from cgk_tasks.workflows.children import Child, OnFailure, checked_policy, child
+from cgk_tasks.workflows.durations import aware, sleep_seconds, timeout_seconds
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.events import event_of, key_of, name_of
-from cgk_tasks.workflows.leg import Leg, sleep_seconds
+from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.names import UNNAMED, check_name
-from cgk_tasks.workflows.results import result_type
-from cgk_tasks.workflows.scope import refuse_in_step
+from cgk_tasks.workflows.results import ends_of, result_type
+from cgk_tasks.workflows.run import E, P_co, RunOfWorkflow, new_uuid
 from cgk_tasks.workflows.sources import First, Source, checked, first_of, mails_and_timers
+from cgk_tasks.workflows.suspension import WorkflowStopped
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.context import JobContext
     from cgk_tasks.jobs.retry import RetryConfig
-    from cgk_tasks.runs.steps import Memo
+    from cgk_tasks.runs.steps import Memo, StepKind
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -42,9 +46,8 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     """
 
     def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int, way: AsyncWay) -> None:
-        super().__init__(ctx, leg, version)
+        super().__init__(ctx, leg, version, way)
         self._way = way
-        self._doing = Doing(leg, ctx.run_id, ctx.tenant, way)
 
     @overload
     async def step(
@@ -69,8 +72,7 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     async def _step(
         self, name: str, function: Callable[..., Any], args: tuple[Any, ...] = (), retry: RetryConfig | None = None
     ) -> Any:
-        self._go_on(name)
-        with self._leg.call(name, "step") as call:
+        async with self._call(name, "step") as call:
             kind = result_type(function)
             return await self._ended(await self._doing.step(call, kind, function, args, retry), kind)
 
@@ -105,10 +107,18 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     ) -> Any:
         """A step for what must not happen twice elsewhere. As `WorkflowContext.effect`."""
         check_name(name)
-        self._go_on(name)
-        with self._leg.call(name, "effect") as call:
+        async with self._call(name, "effect") as call:
             kind = result_type(function)
             return await self._ended(await self._doing.effect(call, kind, function, args, reconcile, retry), kind)
+
+    async def compensate(
+        self, name: str, function: Callable[[*Ts], object], /, *args: *Ts, retry: RetryConfig | None = None
+    ) -> None:
+        """Say what undoes what was done, with a coroutine or a plain function. As `WorkflowContext.compensate`."""
+        check_name(name)
+        self._go_on(name)
+        with self._way.is_on():
+            await self._way.write(self._leg.compensate, Compensation(name, function, args, retry))
 
     async def sleep(self, name: str, duration: float | timedelta) -> None:
         """Go on after so many seconds, or a timedelta; until then the run holds no worker."""
@@ -120,9 +130,8 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
 
     async def _sleep(self, name: str, until: datetime | float) -> None:
         check_name(name)
-        self._go_on(name)
-        with self._leg.call(name, "sleep") as call:
-            if not self._leg.is_slept(call, until):
+        async with self._call(name, "sleep") as call:
+            if not self._waits.is_slept(call, until):
                 await self._way.wait()
 
     # timeout: of the wait, over all legs, and not of the call
@@ -153,11 +162,10 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     ) -> Any:
         """Go on when somebody has called `signal_run` with this name. As `WorkflowContext.wait_for_signal`."""
         check_name(name)
-        seconds = None if timeout is None else sleep_seconds(name, timeout)
-        self._go_on(name)
-        with self._leg.call(name, "signal") as call:
+        seconds = timeout_seconds(name, timeout)
+        async with self._call(name, "signal") as call:
             with self._way.is_on():
-                memo = await self._way.write(self._leg.taken, call, name, seconds, f"signal {name}")
+                memo = await self._way.write(self._waits.taken, call, name, seconds, f"signal {name}")
             return await self._ended(memo, kind)
 
     @overload
@@ -192,11 +200,10 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         """Go on when the event is sent for this tenant. As `WorkflowContext.wait_for_event`."""
         name = name_of(event)
         mail = key_of(self._leg.waits_for, name, field, match).mail
-        seconds = None if timeout is None else sleep_seconds(name, timeout)
-        self._go_on(name)
-        with self._leg.call(name, "event") as call:
+        seconds = timeout_seconds(name, timeout)
+        async with self._call(name, "event") as call:
             with self._way.is_on():
-                memo = await self._way.write(self._leg.taken, call, mail, seconds, f"event {name}")
+                memo = await self._way.write(self._waits.taken, call, mail, seconds, f"event {name}")
             if memo is None:
                 await self._way.wait()
             return event_of(memo)
@@ -204,13 +211,45 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
     async def wait_any(self, name: str, /, **sources: Source) -> First:
         """Go on when the first of several has come, and say which. As `WorkflowContext.wait_any`."""
         wanted = checked(name, sources)
-        self._go_on(name)
-        with self._leg.call(name, "any") as call:
+        async with self._call(name, "any") as call:
             with self._way.is_on():
-                memo = await self._way.write(self._leg.first, call, *mails_and_timers(wanted))
+                memo = await self._way.write(self._waits.first, call, *mails_and_timers(wanted))
             if memo is None:
                 await self._way.wait()
             return first_of(memo, wanted)
+
+    async def invoke(
+        self,
+        name: str,
+        event: str | TenantEvent,
+        payload: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        **options: Any,
+    ) -> Any:
+        """Send an event as a child run, which begins when the leg ends. As `WorkflowContext.invoke`."""
+        check_name(name)
+        wanted, seconds = [child(event, payload, options)], timeout_seconds(name, timeout)
+        async with self._call(name, "invoke") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._children.ended, call, wanted, "fail", seconds)
+            return await self._ended(memo, Any)
+
+    async def gather(self, name: str, children: Sequence[Child], /, *, on_failure: OnFailure = "fail") -> list[Any]:
+        """Several child runs, which begin when the leg ends. As `WorkflowContext.gather`."""
+        check_name(name)
+        policy = checked_policy(name, on_failure)
+        async with self._call(name, "gather") as call:
+            with self._way.is_on():
+                memo = await self._way.write(self._children.ended, call, children, policy)
+            return ends_of(name, await self._ended(memo, Any))
+
+    async def continue_as_new(self, payload: Mapping[str, Any] | TenantEvent) -> NoReturn:
+        """End this run, and begin a new one with this payload. As `WorkflowContext.continue_as_new`."""
+        self._go_on("continue_as_new")
+        self._leg.check_all_asked()
+        raise self._continued(payload)
 
     async def now(self) -> datetime:
         """The time, as the leg has it that asks first."""
@@ -222,10 +261,22 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         made: uuid.UUID = await self._step(UNNAMED["uuid"], new_uuid)
         return made
 
+    @asynccontextmanager
+    async def _call(self, name: str, kind: StepKind) -> AsyncIterator[Call]:
+        """As `Leg.call`. A branch of a run that is undone is held where it would go beyond what is on record."""
+        self._go_on(name)
+        try:
+            with self._leg.call(name, kind) as call:
+                yield call
+        except WorkflowStopped:
+            await self._way.wait()
+
     async def _ended(self, memo: Memo | None, kind: Any) -> Any:
         """What a step gives that is over; else the leg ends."""
         if memo is None:
             await self._way.wait()
+        if memo.state == "failed" and self._leg.undo is not None:
+            await self._way.until_quiet()  # all branches say first what there is to undo
         return self._value(memo, kind)
 
     def _go_on(self, name: str) -> None:

@@ -59,6 +59,10 @@ class AsyncWay:
     async def until_all_wait(self) -> None:
         """Until a branch waits, and no step is on or is begun by what goes on."""
         await self._is_waiting.wait()
+        await self.until_quiet()
+
+    async def until_quiet(self) -> None:
+        """Until no step is on or is begun by what goes on."""
         rounds = 0
         while rounds < _ROUNDS:
             await self._quiet.wait()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cgk_tasks.runs.steps import Memo, StepKind
+
+if TYPE_CHECKING:
+    from cgk_tasks.jobs.retry import RetryConfig
 
 
 @dataclass(slots=True)
@@ -56,9 +60,24 @@ class Call:
         )  # fmt: skip
 
     def waiting(
-        self, *, until: datetime | None = None, delay_seconds: float | None = None, awaits: tuple[str, ...] = ()
+        self,
+        *,
+        until: datetime | None = None,
+        delay_seconds: float | None = None,
+        awaits: tuple[str, ...] = (),
+        result: str | None = None,
     ) -> Memo:
         return Memo(
-            self.name, self.nth, self.place, self.kind, "waiting", None, None, self.attempts, awaits, until,
+            self.name, self.nth, self.place, self.kind, "waiting", result, None, self.attempts, awaits, until,
             delay_seconds,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Compensation:
+    """What undoes a step."""
+
+    name: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    retry: RetryConfig | None

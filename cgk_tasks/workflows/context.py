@@ -3,115 +3,35 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
-from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.jobs.step_scope import refuse_in_step
 from cgk_tasks.sql.clock import known_now
-from cgk_tasks.workflows.doing import Doing, PlainWay, finish
+from cgk_tasks.workflows.calls import Compensation
+from cgk_tasks.workflows.children import Child, OnFailure, checked_policy, child
+from cgk_tasks.workflows.doing import PlainWay, finish
+from cgk_tasks.workflows.durations import aware, sleep_seconds, timeout_seconds
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.events import event_of, key_of, name_of
-from cgk_tasks.workflows.leg import Leg, sleep_seconds
+from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.names import UNNAMED, check_name
 from cgk_tasks.workflows.parallel import in_threads
-from cgk_tasks.workflows.results import decoded, result_type
-from cgk_tasks.workflows.scope import refuse_in_step, session_of_step
-from cgk_tasks.workflows.sources import (
-    EventSource,
-    First,
-    SignalSource,
-    Source,
-    TimerSource,
-    checked,
-    first_of,
-    mails_and_timers,
-    signal_source,
-    timer_source,
-)
+from cgk_tasks.workflows.results import ends_of, result_type
+from cgk_tasks.workflows.run import E, P_co, RunOfWorkflow, new_uuid
+from cgk_tasks.workflows.sources import First, Source, checked, first_of, mails_and_timers
 from cgk_tasks.workflows.suspension import WorkflowSuspended
 
 if TYPE_CHECKING:
-    import structlog
-    from sqlalchemy.orm import Session
-
     from cgk_tasks.jobs.context import JobContext
     from cgk_tasks.jobs.retry import RetryConfig
     from cgk_tasks.runs.steps import Memo
-    from cgk_tasks.tenancy.models import Tenant
 
-E = TypeVar("E", bound=TenantEvent)
-P_co = TypeVar("P_co", covariant=True)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
-class RunOfWorkflow(Generic[P_co]):
-    """What both kinds of contexts say of the run."""
-
-    def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int) -> None:
-        self._ctx = ctx
-        self._leg = leg
-        self._version = version
-
-    @property
-    def payload(self) -> P_co:
-        """The event that began the run."""
-        return self._ctx.payload
-
-    @property
-    def run_id(self) -> str:
-        return self._ctx.run_id
-
-    @property
-    def tenant(self) -> Tenant:
-        return self._ctx.tenant
-
-    @property
-    def tenant_id(self) -> str:
-        return self._ctx.tenant.id
-
-    @property
-    def version(self) -> int:
-        """The version of the workflow that the run began with."""
-        return self._version
-
-    @property
-    def is_replaying(self) -> bool:
-        """Whether there are steps on record that the function has not come to yet."""
-        return self._leg.is_replaying
-
-    @property
-    def logger(self) -> structlog.stdlib.BoundLogger:
-        """A logger whose lines carry tenant, event, run and attempt. Outside of steps each leg writes them again."""
-        return self._ctx.logger
-
-    @property
-    def db(self) -> Session:
-        """The tenant's database session, in a step alone. Do not commit it: it commits with the step's memo, so that
-        what the step wrote is there exactly once. Raises ConfigurationError, UnknownTenantError.
-        """
-        return session_of_step(self._ctx.has_database)
-
-    def signal(self, name: str, kind: Any = Any) -> SignalSource:
-        """For `wait_any`: a signal, whose payload is read as `kind`."""
-        return signal_source(name, kind)
-
-    def event(self, event: str | type[TenantEvent], *, match: object, field: str | None = None) -> EventSource:
-        """For `wait_any`: an event, as `wait_for_event` waits for it."""
-        name = name_of(event)
-        return EventSource(name, key_of(self._leg.waits_for, name, field, match).mail)
-
-    def timer(self, duration: float | timedelta) -> TimerSource:
-        """For `wait_any`: a time, counted from the moment when the wait begins."""
-        return timer_source(duration)
-
-    def _value(self, memo: Memo, kind: Any) -> Any:
-        if memo.state == "failed":
-            raise self._leg.error_of(memo)
-        return None if memo.state == "timed_out" else decoded(memo.result or "null", kind, memo.name)
 
 
 class WorkflowContext(RunOfWorkflow[P_co]):
@@ -129,8 +49,7 @@ class WorkflowContext(RunOfWorkflow[P_co]):
     """
 
     def __init__(self, ctx: JobContext[P_co], leg: Leg, version: int) -> None:
-        super().__init__(ctx, leg, version)
-        self._doing = Doing(leg, ctx.run_id, ctx.tenant, PlainWay())
+        super().__init__(ctx, leg, version, PlainWay())
 
     def step(self, name: str, function: Callable[[*Ts], T], /, *args: *Ts, retry: RetryConfig | None = None) -> T:
         """Call the function once, and keep what it returns; in later legs return that, without a call.
@@ -180,6 +99,21 @@ class WorkflowContext(RunOfWorkflow[P_co]):
             value: T = self._ended(done, kind)
             return value
 
+    def compensate(
+        self, name: str, function: Callable[[*Ts], object], /, *args: *Ts, retry: RetryConfig | None = None
+    ) -> None:
+        """Say what undoes what was done: it is called if the workflow fails for good, or is cancelled, from here on.
+
+            account = wf.step("create-account", create_account, wf.payload.email)
+            wf.compensate("close-account", close_account, account)
+
+        Compensations are called the last first, each once, as steps: with `wf.db`, and tried again by `retry`. If one
+        of them fails for good, those before it are left, and the run fails with COMPENSATION_FAILED.
+        """
+        check_name(name)
+        self._go_on(name)
+        self._leg.compensate(Compensation(name, function, args, retry))
+
     def _ended(self, memo: Memo | None, kind: Any) -> Any:
         """What a step gives that is over; else the leg ends."""
         if memo is None:
@@ -198,7 +132,7 @@ class WorkflowContext(RunOfWorkflow[P_co]):
         check_name(name)
         self._go_on(name)
         with self._leg.call(name, "sleep") as call:
-            if not self._leg.is_slept(call, until):
+            if not self._waits.is_slept(call, until):
                 self._leg.check_all_asked()
                 raise self._leg.suspended()
 
@@ -212,10 +146,10 @@ class WorkflowContext(RunOfWorkflow[P_co]):
         One that came before the wait counts. Each is taken once, the oldest first. None if it did not come in time.
         """
         check_name(name)
-        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        seconds = timeout_seconds(name, timeout)
         self._go_on(name)
         with self._leg.call(name, "signal") as call:
-            memo = self._leg.taken(call, name, seconds, f"signal {name}")
+            memo = self._waits.taken(call, name, seconds, f"signal {name}")
             if memo is None:
                 self._leg.check_all_asked()
             return self._ended(memo, kind)
@@ -252,10 +186,10 @@ class WorkflowContext(RunOfWorkflow[P_co]):
         """
         name = name_of(event)
         mail = key_of(self._leg.waits_for, name, field, match).mail
-        seconds = None if timeout is None else sleep_seconds(name, timeout)
+        seconds = timeout_seconds(name, timeout)
         self._go_on(name)
         with self._leg.call(name, "event") as call:
-            memo = self._leg.taken(call, mail, seconds, f"event {name}")
+            memo = self._waits.taken(call, mail, seconds, f"event {name}")
             if memo is None:
                 self._leg.check_all_asked()
                 raise self._leg.suspended()
@@ -274,11 +208,55 @@ class WorkflowContext(RunOfWorkflow[P_co]):
         wanted = checked(name, sources)
         self._go_on(name)
         with self._leg.call(name, "any") as call:
-            memo = self._leg.first(call, *mails_and_timers(wanted))
+            memo = self._waits.first(call, *mails_and_timers(wanted))
             if memo is None:
                 self._leg.check_all_asked()
                 raise self._leg.suspended()
             return first_of(memo, wanted)
+
+    def invoke(
+        self,
+        name: str,
+        event: str | TenantEvent,
+        payload: Mapping[str, Any] | None = None,
+        /,
+        *,
+        timeout: float | timedelta | None = None,
+        **options: Any,
+    ) -> Any:
+        """Send an event of this tenant as a child run, go on when that has ended, and return its result.
+
+            report = wf.invoke("report", "report.build", {"orderId": order_id}, timeout=timedelta(hours=1))
+
+        Of an event with several jobs it is a dictionary of theirs. The other options are those of `send_job`, but for
+        `idempotency_key`: a child is made once. None if it did not end in time; then it is cancelled, as it is together
+        with this run. Raises ChildFailedError, with the child's code, and ChildCancelledError.
+        """
+        check_name(name)
+        wanted, seconds = [child(event, payload, options)], timeout_seconds(name, timeout)
+        self._go_on(name)
+        with self._leg.call(name, "invoke") as call:
+            memo = self._children.ended(call, wanted, "fail", seconds)
+            if memo is None:
+                self._leg.check_all_asked()
+            return self._ended(memo, Any)
+
+    def gather(self, name: str, children: Sequence[Child], /, *, on_failure: OnFailure = "fail") -> list[Any]:
+        """Several child runs at the same time; their results, in the order of the children.
+
+            sent = wf.gather("mails", [wf.child("email.send", mail) for mail in mails], on_failure="continue")
+
+        on_failure: "fail": the first that fails cancels the others, and is raised; "wait": the first is raised when all
+        have ended; "continue": in place of its result stands the ChildFailedError. The run is woken once.
+        """
+        check_name(name)
+        policy = checked_policy(name, on_failure)
+        self._go_on(name)
+        with self._leg.call(name, "gather") as call:
+            memo = self._children.ended(call, children, policy)
+            if memo is None:
+                self._leg.check_all_asked()
+            return ends_of(name, self._ended(memo, Any))
 
     def parallel(self, name: str, /, **functions: Callable[[], Any]) -> tuple[Any, ...]:
         """Several steps at the same time, in threads of this process; their results in the order of their names.
@@ -301,6 +279,19 @@ class WorkflowContext(RunOfWorkflow[P_co]):
             kind = result_type(function)
             return self._ended(finish(self._doing.step(call, kind, function, (), None)), kind)
 
+    def continue_as_new(self, payload: Mapping[str, Any] | TenantEvent) -> NoReturn:
+        """End this run, and begin a new one of the same event with this payload and no steps.
+
+            wf.continue_as_new({"cursor": page.last})
+
+        For workflows without an end, which would have too many steps. The result of this run names the new one:
+        {"continuedAs": id}. The new one gets signals that were not taken. What there was to undo is not undone. Not for
+        child runs. It ends with an exception that `except Exception` does not catch.
+        """
+        self._go_on("continue_as_new")
+        self._leg.check_all_asked()
+        raise self._continued(payload)
+
     def now(self) -> datetime:
         """The time, as the leg has it that asks first."""
         return self._step(UNNAMED["now"], known_now)
@@ -312,16 +303,3 @@ class WorkflowContext(RunOfWorkflow[P_co]):
     def _go_on(self, name: str) -> None:
         refuse_in_step(name)
         self._leg.check_goes_on()
-
-
-def new_uuid() -> uuid.UUID:
-    return uuid.uuid4()
-
-
-def aware(name: str, moment: datetime) -> datetime:
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise ConfigurationError(
-            f"{name!r} cannot end at {moment!r}.",
-            hint="Give an aware datetime, for instance wf.now() + timedelta(days=1).",
-        )
-    return moment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -13,13 +12,12 @@ from typing import Any, Final, Protocol, TypeVar, cast, overload
 from cgk_tasks.errors import ConfigurationError, RetryLater
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.jobs.context import JobContext
-from cgk_tasks.jobs.event_loop import run_coroutine
 from cgk_tasks.jobs.registry import define_job, find_job
 from cgk_tasks.jobs.retry import TASK_RUNNER_DEFAULT, RetryConfig
 from cgk_tasks.jobs.types import Middleware
 from cgk_tasks.runs.steps import Memo, StepRecord, Suspension
 from cgk_tasks.workflows.async_context import AsyncWorkflowContext
-from cgk_tasks.workflows.async_way import AsyncWay
+from cgk_tasks.workflows.calling import called
 from cgk_tasks.workflows.context import WorkflowContext
 from cgk_tasks.workflows.events import AwaitedEvent, add_jobs_for, checked_events
 from cgk_tasks.workflows.leg import BEGIN, Leg
@@ -120,34 +118,10 @@ class Workflow:
         ctx.attempt = begin.attempts + 1
         record.at_failure = begin._replace(attempts=ctx.attempt)
         leg = Leg(record, self.id, version.names, self.retry, memos, begin, version.waits_for)
-        value = _called(version.function, ctx, leg, number)
+        value = called(version.function, ctx, leg, number)
         leg.check_goes_on()
         leg.check_all_asked()
         return value
-
-
-def _called(function: Callable[..., Any], ctx: JobContext[Any], leg: Leg, version: int) -> Any:
-    """What the function returns. What it makes of the exception that has ended the leg does not count."""
-    try:
-        if inspect.iscoroutinefunction(function):
-            return run_coroutine(_run(function, ctx, leg, version))
-        return function(WorkflowContext(ctx, leg, version))
-    except (Exception, BaseExceptionGroup):
-        leg.check_goes_on()
-        raise
-
-
-async def _run(function: Callable[..., Any], ctx: JobContext[Any], leg: Leg, version: int) -> Any:
-    way = AsyncWay()
-    main = asyncio.create_task(function(AsyncWorkflowContext(ctx, leg, version, way)))
-    all_wait = asyncio.create_task(way.until_all_wait())
-    try:
-        await asyncio.wait({main, all_wait}, return_when=asyncio.FIRST_COMPLETED)
-        if main.done():
-            return main.result()
-        raise leg.suspended()
-    finally:
-        await way.close(main, all_wait)
 
 
 @overload

@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cgk_tasks.errors import ConfigurationError, RunCancelledError, StaleAttemptError
+from cgk_tasks.jobs.step_scope import step_scope
 from cgk_tasks.workflows.calls import Call
 from cgk_tasks.workflows.effects import Reconciled
 from cgk_tasks.workflows.leg import Leg
-from cgk_tasks.workflows.results import decoded, encoded
-from cgk_tasks.workflows.scope import step_scope
+from cgk_tasks.workflows.results import decoded, encoded, error_of
+from cgk_tasks.workflows.retrying import Retries
+from cgk_tasks.workflows.waits import Waits
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.retry import RetryConfig
@@ -68,8 +70,10 @@ def finish(doing: Coroutine[Any, Any, T]) -> T:
 class Doing:
     """The steps of one leg. Each returns the step as it is over; None where the leg ends here."""
 
-    def __init__(self, leg: Leg, run_id: str, tenant: Tenant, way: Way) -> None:
+    def __init__(self, leg: Leg, run_id: str, tenant: Tenant, way: Way, retries: Retries | None = None) -> None:
         self._leg = leg
+        self._retries = retries or Retries(leg)
+        self._waits = Waits(leg)
         self._run_id = run_id
         self._tenant = tenant
         self._way = way
@@ -78,10 +82,10 @@ class Doing:
         self, call: Call, kind: Any, function: Callable[..., Any], args: tuple[Any, ...], retry: RetryConfig | None
     ) -> Memo | None:
         """kind: of the result."""
-        if call.is_over or self._leg.is_put_off(call):
+        if call.is_over or self._retries.is_put_off(call):
             return call.memo if call.is_over else None
         with self._way.is_on():
-            return await self._once(call, kind, function, args, partial(self._leg.failed, call, retry))
+            return await self._once(call, kind, function, args, partial(self._retries.failed, call, retry))
 
     async def _once(
         self, call: Call, kind: Any, function: Callable[..., Any], args: tuple[Any, ...], failed: Failed
@@ -103,7 +107,7 @@ class Doing:
                     return None
                 kept = await self._keep(call, ended)
                 if kept.state == "failed":
-                    raise self._leg.error_of(kept) from exc
+                    raise error_of(kept) from exc
         return kept or await self._keep(call, memo)
 
     async def _keep(self, call: Call, memo: Memo, session: Any = None) -> Memo:
@@ -119,7 +123,7 @@ class Doing:
         retry: RetryConfig | None,
     ) -> Memo | None:
         """As a step, whose function is given the key first; that it begins is on record before it is called."""
-        if call.is_over or self._leg.is_put_off(call):
+        if call.is_over or self._retries.is_put_off(call):
             return call.memo if call.is_over else None
         key = f"{self._run_id}:{call.name}:{call.nth}"
         with self._way.is_on():
@@ -127,10 +131,13 @@ class Doing:
                 known = await self._look(call, key, reconcile, retry)
                 if known is None or known.is_over:
                     return known
+                self._leg.check_not_undone()
             begun = await self._keep(call, call.open("intent"))
             if begun.is_over:
                 return begun
-            return await self._once(call, kind, function, (key, *args), partial(self._leg.effect_failed, call, retry))
+            return await self._once(
+                call, kind, function, (key, *args), partial(self._retries.effect_failed, call, retry)
+            )
 
     async def _look(
         self, call: Call, key: str, reconcile: Callable[[str], Any] | None, retry: RetryConfig | None
@@ -144,15 +151,15 @@ class Doing:
                 except (StaleAttemptError, RunCancelledError):
                     raise
                 except Exception as exc:  # noqa: BLE001 - whatever keeps it from saying: it is asked again
-                    self._leg.look_again(call, exc, retry)
+                    self._retries.look_again(call, exc, retry)
                     return None
             if said is Reconciled.NOT_DONE:
-                return self._leg.not_done(call, retry) or await self._keep(
+                return self._retries.not_done(call, retry) or await self._keep(
                     call, call.ended("failed", error=call.memo.error)
                 )
             if said is not Reconciled.UNKNOWN:
                 return await self._keep(call, call.ended("done", result=text))
-        return await self._way.write(self._leg.decided, call)
+        return await self._way.write(self._waits.decided, call)
 
 
 def _name(function: Callable[..., Any]) -> str:

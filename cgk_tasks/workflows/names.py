@@ -17,7 +17,19 @@ from typing import Any, Final, TypeGuard
 from cgk_tasks.errors import ConfigurationError
 
 NAMED: Final = frozenset(
-    {"step", "effect", "sleep", "sleep_until", "wait_for_signal", "wait_for_event", "wait_any", "parallel"}
+    {
+        "step",
+        "effect",
+        "sleep",
+        "sleep_until",
+        "wait_for_signal",
+        "wait_for_event",
+        "wait_any",
+        "invoke",
+        "gather",
+        "compensate",
+        "parallel",
+    }
 )
 """The methods of a context that take the name of a step first."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.runs.steps import Memo
-from cgk_tasks.workflows.leg import sleep_seconds
+from cgk_tasks.workflows.durations import sleep_seconds
 from cgk_tasks.workflows.names import check_name
 from cgk_tasks.workflows.results import decoded
 

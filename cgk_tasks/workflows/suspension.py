@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from cgk_tasks.runs.steps import Suspension
 
 
@@ -14,3 +16,28 @@ class WorkflowSuspended(BaseException):
     def __init__(self, suspension: Suspension | None = None) -> None:
         super().__init__("The workflow waits.")
         self.suspension = suspension or Suspension(())
+
+
+class WorkflowStopped(BaseException):
+    """The run is to be undone, and the function has come to the end of what is on record."""
+
+
+class WorkflowUndone(BaseException):
+    """The run has undone what it had done, or could not. error: JSON text for the record."""
+
+    def __init__(
+        self, state: Literal["failed", "cancelled"], error: str, code: str | None, exception: Exception
+    ) -> None:
+        super().__init__(f"The workflow is undone, and {state}.")
+        self.state = state
+        self.error = error
+        self.code = code
+        self.exception = exception
+
+
+class WorkflowContinued(BaseException):
+    """The workflow ends, and begins again with this payload, which is JSON text."""
+
+    def __init__(self, payload: str) -> None:
+        super().__init__("The workflow continues as a new run.")
+        self.payload = payload

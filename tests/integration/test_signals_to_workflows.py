@@ -180,7 +180,7 @@ def test_a_signal_that_is_being_sent_while_the_run_begins_to_wait_wakes_it(run):
 
     def wait():
         with transaction() as connection:
-            woken.append(suspend(connection, run))
+            woken.extend(suspend(connection, run))
 
     waiting = threading.Thread(target=wait)
     with transaction() as connection:
@@ -196,7 +196,7 @@ def test_a_run_that_is_beginning_to_wait_is_woken_by_a_signal(run):
     """The signal cannot come before the run waits, and so sees that it does."""
     sending = threading.Thread(target=lambda: signal_run(run.id, "answer", {}))
     with transaction() as connection:
-        assert suspend(connection, run) is None
+        assert not suspend(connection, run)
         sending.start()
         wait_until(lambda: blocked(connection))
     sending.join()

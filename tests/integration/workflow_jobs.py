@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -261,6 +262,22 @@ def guide(ctx: JobContext[GuidedTrip]) -> None:
     """Its event has two jobs, so each has a child run."""
 
 
+WILD = ["write", "pay", "sleep", "signal", "event", "invoke"]
+
+
+class WildChild(TenantEvent, event="test.wildChild"):
+    trip: str
+    note: str
+
+
+@define_job("wild-child", event=WildChild)
+def wild_child(ctx: JobContext[WildChild]) -> None:
+    ctx.db.execute(
+        text("INSERT INTO orders (order_id, run_id, note) VALUES ('trip', :run, :note)"),
+        {"run": ctx.payload.trip, "note": ctx.payload.note},
+    )
+
+
 @define_workflow("wild-trip", event=WildTrip, waits_for=[(TripPaid, "tripId")])
 def wild_trip(wf: WorkflowContext[WildTrip]) -> int:
     """Steps, effects and waits by chance, in a process that dies after any statement, twice in all."""
@@ -282,16 +299,14 @@ def wild_trip(wf: WorkflowContext[WildTrip]) -> int:
     if len(noted(deaths)) < 2 and random.random() < 0.7:
         note(deaths, "armed")
         door.observe(dies_after(random.randint(1, 12)))
+    acts: dict[str, Callable[[str], object]] = {
+        "write": lambda name: wf.step(name, write, name),
+        "pay": lambda name: wf.effect(name, pay, reconcile=find),
+        "sleep": lambda name: wf.sleep(name, 0.05),
+        "signal": lambda _name: wf.wait_for_signal("go"),
+        "event": lambda _name: wf.wait_for_event(TripPaid, match=wf.run_id),
+        "invoke": lambda name: wf.invoke(name, "test.wildChild", {"trip": wf.run_id, "note": name}),
+    }
     for number in range(wish.length):
-        kind = chance.choice(["write", "pay", "sleep", "signal", "event"])
-        if kind == "write":
-            wf.step(f"{number}", write, f"{number}")
-        elif kind == "pay":
-            wf.effect(f"{number}", pay, reconcile=find)
-        elif kind == "sleep":
-            wf.sleep(f"{number}", 0.05)
-        elif kind == "signal":
-            wf.wait_for_signal("go")
-        else:
-            wf.wait_for_event(TripPaid, match=wf.run_id)
+        acts[chance.choice(WILD)](f"{number}")
     return wish.length

@@ -808,6 +808,24 @@ def changed(define, before, after, legs_before=1):
     return legs
 
 
+def test_a_step_that_was_removed_from_a_coroutine_is_found_at_its_next_wait(define, done):
+    did = note(done)
+
+    async def before(wf):
+        await wf.step("charge", did, 1)
+        await wf.sleep("pause", 1)
+
+    async def after(wf):
+        await wf.sleep("pause", 2)
+        await wf.wait_for_signal("go")
+
+    legs = changed(define, before, after)
+    legs.now -= timedelta(hours=1)  # so that the sleep is not over yet
+    outcome = legs.leg()
+    assert isinstance(outcome.exception, WorkflowChangedError)
+    assert outcome.exception.steps == ("charge",)
+
+
 def test_a_step_that_was_renamed_is_found_before_anything_is_repeated(define, done):
     did = note(done)
 

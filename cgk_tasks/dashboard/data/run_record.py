@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
+from cgk_tasks.dashboard.data.step_lines import StepLine, step_lines
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.events.typed_values import shown
@@ -56,6 +57,7 @@ class RunRecord:
     errors: tuple[Mapping[str, Any], ...]
     timeline: tuple[TimelineEntry, ...]
     relatives: tuple[Relative, ...]
+    steps: tuple[StepLine, ...]
     has_hidden: bool
     hide: Redaction | None = field(repr=False)
 
@@ -78,12 +80,14 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
         relatives = fetch(connection, SQL["relatives"], wanted)
         discarded = fetch(connection, SQL["discarded"], wanted) if row["state"] == "failed" else []
         worker = fetch(connection, SQL["worker"], {"id": row["worker_id"]}) if row["worker_id"] else []
+        payload = decode(row.pop("payload"))
+        hide = None if show_sensitive else Redaction(row["event"], payload)
+        steps = step_lines(connection, wanted["id"], hide, row["closed_at"])
     row["worker"] = worker[0]["name"] if worker else row["worker_id"]
-    payload, result = decode(row.pop("payload")), shown(row["event"], decode(row.pop("result")))
+    result = shown(row["event"], decode(row.pop("result")))
     errors = [dict(error) for error in row.pop("errors")]
     del row["key_id"]
     without = redacted(row["event"], payload)
-    hide = None if show_sensitive else Redaction(row["event"], payload)
     if hide is not None:
         result, errors = hide.data(result), [_without_quotes(error, hide) for error in hide.errors(errors)]
         for name in _MAY_QUOTE_THE_PAYLOAD:
@@ -92,7 +96,7 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
         row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors),
         tuple(_timeline(row, errors, discarded)),
         tuple(_relative(opened(relative), show_sensitive=show_sensitive) for relative in relatives),
-        without != payload, hide,
+        steps, without != payload, hide,
     )  # fmt: skip
 
 

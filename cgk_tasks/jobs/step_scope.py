@@ -59,6 +59,10 @@ def refuse_in_step(name: str) -> None:
         )
 
 
+def is_in_step() -> bool:
+    return _scope.get() is not None
+
+
 def session_of_step(has_database: bool) -> Session:
     """The tenant's session of the step that runs. Raises ConfigurationError outside of one."""
     scope = _scope.get()
