@@ -311,7 +311,7 @@ def _accept_now(runs: Sequence[NewRun], hashes: Mapping[str, bytes], is_awaited:
         return [postgres.retry_conflicts(lambda: _accept_one(runs[0]))]
     takes_several = is_awaited or bool(hashes) or any(run.place is not None for run in runs)
     handles = postgres.retry_conflicts(lambda: _insert(runs, hashes, whole=takes_several))
-    publish(_accepted(runs, handles))
+    publish(_accepted(runs, handles), are_placed=True)
     return handles
 
 
@@ -333,7 +333,7 @@ def _accept_one(run: NewRun) -> RunHandle:
     with postgres.autocommit() as connection:
         store.insert_unflushed(connection, run)
         with postgres.flushing(connection):
-            publish([run])
+            publish([run], are_placed=True)
     return RunHandle(run.id)
 
 
@@ -341,13 +341,15 @@ def _accepted(runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> list[NewR
     return [run for run, handle in zip(runs, handles, strict=True) if not handle.deduplicated]
 
 
-def publish(runs: Sequence[NewRun]) -> None:
+def publish(runs: Sequence[NewRun], *, are_placed: bool = False) -> None:
     """Dispatch accepted runs that are due, tell the lanes of those that are held there, and bring events to whoever
-    waits. What fails the dispatcher does later.
+    waits. What fails the dispatcher does later. are_placed: whether it is known that the others need not wait in lanes.
     """
     tell_lanes(runs)
     due = [run for run in runs if run.state == "pending"]
-    if due:
+    if due and are_placed:
+        _dispatch_now(due, get_publisher())
+    elif due:
         dispatch(due)
     awaited_events.deliver(runs, dispatch)
 
@@ -357,9 +359,10 @@ def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None =
     crowded queues wait in lanes instead.
     """
     due = hold_back(due)
-    if not due:
-        return True
-    publisher = publisher or get_publisher()
+    return not due or _dispatch_now(due, publisher or get_publisher())
+
+
+def _dispatch_now(due: Sequence[Dispatch | NewRun], publisher: SafePublisher) -> bool:
     try:
         CROWDED.current().note(publisher.publish([packet_message(packet) for packet in packets(due)]))
     except BrokerError as exc:

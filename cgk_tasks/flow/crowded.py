@@ -61,16 +61,16 @@ class CrowdedQueues:
                 elif _is_fair(queue):
                     self._queues[queue] = _Queue()
 
-    def among(self, runs: Sequence[NewRun | Dispatch], *, takes: bool = False) -> Collection[str]:
-        """The queues that have no room for these runs. takes: whether the runs for which there is room take it."""
+    def among(self, runs: Sequence[NewRun | Dispatch]) -> Collection[str]:
+        """The queues that have no room for these runs. Those for which there is room take it."""
         if not self._queues and len(runs) < MANY:
             return NO_QUEUES
         events: dict[str, dict[str, int]] = {}
         for (queue, event), count in Counter((run.queue, run.event) for run in runs).items():
             events.setdefault(queue, {})[event] = count
-        return {queue for queue, its in events.items() if not self._has_room(queue, its, takes)}
+        return {queue for queue, its in events.items() if not self._has_room(queue, its)}
 
-    def _has_room(self, queue: str, events: Mapping[str, int], takes: bool) -> bool:
+    def _has_room(self, queue: str, events: Mapping[str, int]) -> bool:
         is_bulk = sum(events.values()) >= MANY
         known = self._queues.get(queue)
         if known is None:
@@ -85,8 +85,7 @@ class CrowdedQueues:
         work = sum(runs * expected(event).room for event, runs in events.items())
         if known.room <= 0 or (is_bulk and work > known.room):
             return False
-        if takes:
-            known.room -= work
+        known.room -= work
         return True
 
 

@@ -74,7 +74,7 @@ def tell_lanes(runs: Sequence[NewRun]) -> None:
 def hold_back(due: Sequence[NewRun | Dispatch]) -> Sequence[NewRun | Dispatch]:
     """Put those of these runs into lanes that have to wait. All are marked as dispatched. Returns the others."""
     try:
-        waiting = _waiting(due, CROWDED.current().among(due, takes=True))
+        waiting = _waiting(due, CROWDED.current().among(due))
         if not waiting:
             return due
         lanes = _lanes_of(waiting)
