@@ -15,7 +15,7 @@ from cgk_tasks.config import AlertKind, get_settings
 from cgk_tasks.errors import IdempotencyConflictError
 from cgk_tasks.schedules.failing_entries import failing_entries
 from cgk_tasks.schedules.health import late_schedules, leading_beat
-from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, fetch, fetch_or_before, statements
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT, ensure_platform_tenant
 from cgk_tasks.worker.recovery import lost_workers
 
@@ -90,7 +90,12 @@ class AlertWatch:
 
     def _old_queues(self) -> Iterator[Alert]:
         with autocommit() as connection:
-            rows = fetch(connection, SQL["waiting_longest"], {"seconds": self._settings.alert_queue_age_seconds})
+            rows = fetch_or_before(
+                connection,
+                SQL["waiting_longest"],
+                SQL["waiting_longest_before_lanes"],
+                {"seconds": self._settings.alert_queue_age_seconds},
+            )
         for row in rows:
             seconds = round(row["seconds"])
             yield Alert(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, fetch_or_before, statements
 
 SQL = statements("metrics")
 
@@ -58,7 +58,7 @@ def count_open_runs() -> OpenRuns:
         served = fetch(connection, SQL["served_queues"], {"timeout": settings.worker_timeout_seconds})
         values = {"queues": [row["queue"] for row in served], "top": settings.metrics_top_tenants}
         begun = time.monotonic()
-        rows = fetch(connection, SQL["open_runs"], values)
+        rows = fetch_or_before(connection, SQL["open_runs"], SQL["open_runs_before_lanes"], values)
         seconds = time.monotonic() - begun
     return OpenRuns(
         groups=[row for row in rows if row["tenant_id"] is None],

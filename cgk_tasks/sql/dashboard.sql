@@ -120,15 +120,14 @@ UNION ALL
 SELECT id::text, tenant_id, event, sealed_payload, key_id FROM cgk.run_history WHERE id = %(id)s::uuid
 LIMIT 1;
 
--- name: tenant_counts
--- Open runs now, and what was closed in the last hours. Waiting: due, and not begun.
+-- fragment: counts(in_lane)
 WITH open AS (
     SELECT tenant_id, count(*) AS open,
            count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'running') AS running,
            count(*) FILTER (WHERE state = 'retrying') AS retrying, count(*) FILTER (WHERE state = 'held') AS held,
            count(*) FILTER (WHERE state = 'scheduled') AS scheduled,
            extract(epoch FROM now() - min(greatest(run_at, created_at))
-                   FILTER (WHERE state = 'pending' OR (state = 'held' AND lane_id IS NOT NULL)))::float8 AS waiting_seconds
+                   FILTER (WHERE state = 'pending' OR (state = 'held' AND {in_lane})))::float8 AS waiting_seconds
       FROM cgk.runs GROUP BY tenant_id
 ), closed AS (
     SELECT tenant_id, count(*) AS closed, count(*) FILTER (WHERE state = 'completed') AS completed,
@@ -143,7 +142,15 @@ SELECT t.id, t.status, t.source, t.suspended_at, t.suspended_by,
   FROM cgk.tenants t LEFT JOIN open ON open.tenant_id = t.id LEFT JOIN closed ON closed.tenant_id = t.id
  WHERE (%(starts_with)s::text IS NULL OR starts_with(t.id, %(starts_with)s)) AND (%(after)s::text IS NULL OR t.id > %(after)s)
  ORDER BY CASE WHEN %(busiest)s THEN coalesce(open, 0) + coalesce(failed, 0) END DESC NULLS LAST, t.id
- LIMIT %(limit)s;
+ LIMIT %(limit)s
+
+-- name: tenant_counts
+-- Open runs now, and what was closed in the last hours. Waiting: due, and not begun.
+{{counts(lane_id IS NOT NULL)}};
+
+-- name: tenant_counts_before_lanes
+-- The same before cgk-tasks migrate --finish, while there are no lanes.
+{{counts(false)}};
 
 -- name: dead_letter_groups
 -- Finds the groups by jumping from one to the next in the index, so that the number of failed runs hardly matters;

@@ -22,12 +22,19 @@ SELECT coalesce(w.name, l.holder::text) AS holder, (l.expires_at > now()) AS hel
   FROM cgk.leases l LEFT JOIN cgk.workers w ON w.id = l.holder
  WHERE l.name = %(name)s;
 
+-- fragment: unserved(in_lane)
+SELECT queue, count(*) AS runs FROM cgk.runs r
+ WHERE (state = 'pending' OR (state = 'held' AND {in_lane})) AND NOT queue = ANY(%(queues)b::text[])
+   AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
+ GROUP BY queue ORDER BY queue
+
 -- name: unserved_queues
 -- Queues, but not paused ones, in which due runs wait while no living worker listens.
-SELECT queue, count(*) AS runs FROM cgk.runs r
- WHERE (state = 'pending' OR (state = 'held' AND lane_id IS NOT NULL)) AND NOT queue = ANY(%(queues)b::text[])
-   AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
- GROUP BY queue ORDER BY queue;
+{{unserved(lane_id IS NOT NULL)}};
+
+-- name: unserved_queues_before_lanes
+-- The same before cgk-tasks migrate --finish, while there are no lanes.
+{{unserved(false)}};
 
 -- name: unknown_events
 -- Due runs that some of the living workers of their queue, or all, have no job for.

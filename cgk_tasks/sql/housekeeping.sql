@@ -20,16 +20,23 @@ DELETE FROM cgk.idempotency_keys WHERE ctid IN (
     SELECT ctid FROM cgk.idempotency_keys
      WHERE expires_at <= now() AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) LIMIT %(limit)s);
 
+-- fragment: oldest(and_in_lanes)
+SELECT queue, extract(epoch FROM now() - run_at)::float8 AS seconds
+  FROM (SELECT queue, run_at FROM cgk.runs WHERE state = 'pending' {and_in_lanes}) AS r
+ WHERE NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
+ ORDER BY run_at LIMIT 1
+
 -- name: oldest_waiting
 -- The due run that has waited longest to begin, and may: not in a paused queue. Those of crowded queues wait in open lanes.
-SELECT queue, extract(epoch FROM now() - run_at)::float8 AS seconds
-  FROM (SELECT queue, run_at FROM cgk.runs WHERE state = 'pending'
+{{oldest(
         UNION ALL
         SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
             SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
-         WHERE l.status = 'open' AND l.gates = '{}') AS r
- WHERE NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = r.queue)
- ORDER BY run_at LIMIT 1;
+         WHERE l.status = 'open' AND cardinality(l.gates) = 0)}};
+
+-- name: oldest_waiting_before_lanes
+-- The same before cgk-tasks migrate --finish, while there are no lanes.
+{{oldest()}};
 
 -- name: workers_alive
 SELECT count(*) AS alive FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s);

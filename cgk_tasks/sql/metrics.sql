@@ -1,14 +1,9 @@
 -- What the exporter and the alerts read. Nothing here locks a row or scans the history.
 
--- name: open_runs
--- One pass over the open runs: by event, queue, state and gate; and by tenant, the %(top)s with the most, the rest as
--- one. 0.5 s with a million open runs, so whoever asks keeps the answer for a while. What is held in a lane without gates
--- waits for a worker, like the others of its crowded queue.
+-- fragment: counted(runs)
 WITH counted AS MATERIALIZED (
-    SELECT r.tenant_id, r.event, r.queue, r.state, r.run_at <= now() AS is_due, coalesce(l.gates = '{}', false) AS is_free,
-           count(*) AS runs, min(r.run_at) AS oldest
-      FROM cgk.runs r LEFT JOIN cgk.lanes l ON l.id = r.lane_id
-     GROUP BY r.tenant_id, r.event, r.queue, r.state, r.run_at <= now(), coalesce(l.gates = '{}', false)
+    SELECT r.tenant_id, r.event, r.queue, r.state, r.run_at <= now() AS is_due, r.is_free, count(*) AS runs, min(r.run_at) AS oldest
+      FROM {runs} AS r GROUP BY r.tenant_id, r.event, r.queue, r.state, r.run_at <= now(), r.is_free
 ), gated AS MATERIALIZED (
     SELECT c.*, CASE WHEN c.state = 'running' THEN NULL
                      WHEN t.status = 'suspended' THEN 'tenant_suspended'
@@ -29,7 +24,18 @@ SELECT NULL AS tenant_id, event, queue, state, gate, sum(runs)::bigint AS runs,
 UNION ALL
 SELECT CASE WHEN is_top THEN tenant_id ELSE '' END, NULL, NULL, NULL, NULL, sum(runs)::bigint,
        greatest(extract(epoch FROM now() - min(oldest) FILTER (WHERE gate = 'none')), 0)::float8
-  FROM gated JOIN ranked USING (tenant_id) GROUP BY 1;
+  FROM gated JOIN ranked USING (tenant_id) GROUP BY 1
+
+-- name: open_runs
+-- One pass over the open runs: by event, queue, state and gate; and by tenant, the %(top)s with the most, the rest as
+-- one. 0.5 s with a million open runs, so whoever asks keeps the answer for a while. What is held in a lane without gates
+-- waits for a worker, like the others of its crowded queue.
+{{counted((SELECT r.*, coalesce(cardinality(l.gates) = 0, false) AS is_free
+             FROM cgk.runs r LEFT JOIN cgk.lanes l ON l.id = r.lane_id))}};
+
+-- name: open_runs_before_lanes
+-- The same before cgk-tasks migrate --finish, while there are no lanes.
+{{counted((SELECT r.*, false AS is_free FROM cgk.runs r))}};
 
 -- name: served_queues
 -- Queues that a live worker listens to.
@@ -71,10 +77,7 @@ SELECT event, floor(extract(epoch FROM closed_at) / %(window)s)::bigint AS slot,
    AND (%(events)b::text[] IS NULL OR event = ANY(%(events)b::text[]))
  GROUP BY event, slot ORDER BY slot, event;
 
--- name: waiting_longest
--- Queues, but not paused ones, in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
--- of what is dispatched, so that it costs the same with a hundred runs waiting and with a million; then what no broker
--- has taken, what is due and not dispatched, and what waits in lanes because its queue is crowded.
+-- fragment: waiting(and_in_lanes)
 WITH RECURSIVE lists AS (
     (SELECT queue, priority, run_at FROM cgk.runs
       WHERE state = 'pending' AND handed_over_at IS NOT NULL
@@ -96,13 +99,23 @@ WITH RECURSIVE lists AS (
     (SELECT queue, run_at FROM cgk.runs
       WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
         AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = runs.queue)
-      ORDER BY run_at LIMIT 1)
-    UNION ALL
-    SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
-        SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
-     WHERE l.status = 'open' AND l.gates = '{}'
+      ORDER BY run_at LIMIT 1) {and_in_lanes}
 )
 SELECT queue, extract(epoch FROM now() - min(run_at))::float8 AS seconds FROM oldest
  WHERE run_at < now() - make_interval(secs => %(seconds)s)
    AND NOT EXISTS (SELECT FROM cgk.paused_queues q WHERE q.queue = oldest.queue)
- GROUP BY queue ORDER BY queue;
+ GROUP BY queue ORDER BY queue
+
+-- name: waiting_longest
+-- Queues, but not paused ones, in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
+-- of what is dispatched, so that it costs the same with a hundred runs waiting and with a million; then what no broker
+-- has taken, what is due and not dispatched, and what waits in lanes because its queue is crowded.
+{{waiting(
+    UNION ALL
+    SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
+        SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
+     WHERE l.status = 'open' AND cardinality(l.gates) = 0)}};
+
+-- name: waiting_longest_before_lanes
+-- The same before cgk-tasks migrate --finish, while there are no lanes.
+{{waiting()}};

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyConnection", "Connection", "Row", "autocommit", "close_pools", "close_with_pools", "copy",
-    "execute", "explain", "fetch", "fetch_as", "flush", "flushing", "is_away", "open_connections",
+    "execute", "explain", "fetch", "fetch_as", "fetch_or_before", "flush", "flushing", "is_away", "open_connections",
     "parameters", "retry_while_unavailable", "script", "statements", "transaction", "uuid_array",
 ]  # fmt: skip
 
@@ -180,6 +180,20 @@ def retry_conflicts(action: Callable[[], T], tries: int = 5) -> T:
 def is_not_migrated(exc: BaseException) -> bool:
     """Whether a statement of cgk_tasks failed because its tables are not there, or are those of an older version."""
     return isinstance(exc, pg_errors.UndefinedTable | pg_errors.InvalidSchemaName | pg_errors.UndefinedColumn)
+
+
+def fetch_or_before(
+    connection: AnyConnection, statement: str, before: str, values: Mapping[str, Any] | None = None
+) -> list[Row]:
+    """What the statement gives; or `before`, in a database that has not been migrated to the end yet. Not for use in a
+    transaction, which the first one's error would end.
+    """
+    try:
+        return fetch(connection, statement, values)
+    except psycopg.Error as exc:
+        if not is_not_migrated(exc):
+            raise
+    return fetch(connection, before, values)
 
 
 def uuid_array(ids: Iterable[str]) -> str:

@@ -5,6 +5,8 @@ import os
 import pytest
 
 from cgk_tasks import migrations
+from cgk_tasks.dashboard.data.tenants import tenant_counts
+from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import autocommit, close_pools
 
 
@@ -83,6 +85,25 @@ def test_a_database_that_is_not_finished_is_up_to_date_and_migrate_says_what_is_
         connection.execute("INSERT INTO cgk.workers (id, name, pid, queues) VALUES (gen_random_uuid(), 'w', 1, '{q}')")
     assert cgk("migrate", "--check").code == 0
     assert "cgk-tasks migrate --finish" in cgk("migrate").err
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "values"),
+    [
+        ("doctor", "unserved_queues", {"queues": []}),
+        ("housekeeping", "oldest_waiting", None),
+        ("metrics", "open_runs", {"queues": [], "top": 5}),
+        ("metrics", "waiting_longest", {"seconds": 1}),
+    ],
+)
+def test_what_operators_look_at_is_there_on_a_database_that_is_not_finished(unfinished_database, file, name, values):
+    statements = postgres.statements(file)
+    with autocommit() as connection:
+        assert postgres.fetch_or_before(connection, statements[name], statements[f"{name}_before_lanes"], values) == []
+
+
+def test_so_are_the_dashboards_tenants(unfinished_database):
+    assert [one.id for one in tenant_counts()] == []
 
 
 def test_the_doctor_says_that_the_finish_is_outstanding(cgk, unfinished_database):

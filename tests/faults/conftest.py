@@ -59,6 +59,7 @@ def environment(services: embedded.Services, broker_node: Broker) -> Iterator[No
             patch.delenv(name)
         for name, value in QUICK.items():
             patch.setenv(name, value)
+        patch.delenv("CGK_WINDOW_SECONDS")  # queues get crowded here
         patch.setenv("CGK_DATABASE_URL", services.database_url)
         patch.setenv("CGK_BROKER_URL", broker_node.config()["url"])
         patch.setenv("JOBS_PROVIDER", "celery")

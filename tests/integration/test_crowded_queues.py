@@ -29,13 +29,14 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
-def queue(database, services):
+def queue(database, services, setting):
     """An empty queue, of which this process knows nothing yet; its runs take 0.1 s."""
     with autocommit() as connection:
         connection.execute("TRUNCATE cgk.runs, cgk.lanes, cgk.shares, cgk.workers, cgk.run_times")
         connection.execute("INSERT INTO cgk.run_times (event, mean_seconds) VALUES ('shares.nap', 0.1)")
     with redis.Redis.from_url(services.broker_url) as broker:
         broker.flushdb()
+    setting(CGK_WINDOW_SECONDS="0.5")
     forget()
     return os.environ["CGK_DEFAULT_QUEUE"]
 

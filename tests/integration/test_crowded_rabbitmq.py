@@ -14,7 +14,7 @@ def rabbitmq(database, setting):
     if program is None:
         pytest.skip("there is no rabbitmq-server on this machine")
     server = RabbitServer(program)
-    setting(CGK_BROKER_URL=server.url)
+    setting(CGK_BROKER_URL=server.url, CGK_WINDOW_SECONDS="0.5")
     reset_job_client()
     yield
     reset_job_client()

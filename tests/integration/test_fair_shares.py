@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from cgk_tasks import SendItem, SendOptions, get_job_status, send_job, send_jobs
+from cgk_tasks.config import use_settings
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.runs import store
 from cgk_tasks.sql.postgres import autocommit, transaction
@@ -27,7 +28,16 @@ COMPLETED = "SELECT tenant_id, count(*) FROM cgk.run_history WHERE state = 'comp
 
 
 @pytest.fixture(scope="module", autouse=True)
-def workers(start_worker):
+def window(database):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CGK_WINDOW_SECONDS", "0.5")
+        use_settings(None)
+        yield
+    use_settings(None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workers(window, start_worker):
     return [start_worker(MODULES, concurrency=2), start_worker(MODULES, concurrency=2)]
 
 

@@ -10,7 +10,10 @@ from cgk_tasks.admission.declared import limits_of, text_of_limits
 from cgk_tasks.admission.limits import LANES
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.admission.rules import AtOnce, Throttle
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.envelope import redis_key
+from cgk_tasks.events import TenantEvent
+from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.job_events import Route, note_job_events, note_limits
 from cgk_tasks.runs.models import new_run_id
@@ -21,7 +24,9 @@ from cgk_tasks.worker.dispatcher import Dispatcher
 from tests.support.lanes import finish
 from tests.support.limits_jobs import Single, Work
 
-ORDER = {"tenantId": "acme", "orderId": "o-1", "totalAmount": 1.5}
+
+class Elsewhere(TenantEvent, event="limited_sends.elsewhere"):
+    """Of which no process of the tests has a job."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +35,8 @@ def messages(database, services):
     with autocommit() as connection:
         connection.execute("TRUNCATE cgk.runs, cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.workers")
         connection.execute("UPDATE cgk.passes SET known = '{}', clocks = '{}'")
-    current_runtime().drop(LANES)
+    for part in (CROWDED, LANES, ROUTES, SWITCH):
+        current_runtime().drop(part)
     with redis.Redis.from_url(services.broker_url) as broker:
         broker.flushdb()
         yield lambda: broker.llen(redis_key(os.environ["CGK_DEFAULT_QUEUE"], 5))
@@ -89,9 +95,9 @@ def test_a_run_that_is_due_again_waits_for_a_place(messages):
 
 @pytest.fixture
 def declared_elsewhere():
-    """Workers say that the one job of order.created has a limit; this process has no job for it."""
+    """Workers say that the one job of an event has a limit; this process has no job for it."""
     with autocommit() as connection:
-        routes = {"order.created": Route(limits=text_of_limits("elsewhere", [AtOnce(1)]))}
+        routes = {Elsewhere.event_name: Route(limits=text_of_limits("elsewhere", [AtOnce(1)]))}
         note_job_events(connection, routes)
         note_limits(connection, routes)
     current_runtime().drop(ROUTES)
@@ -102,7 +108,7 @@ def declared_elsewhere():
 
 
 def test_a_sender_without_the_job_knows_its_limits(declared_elsewhere, messages):
-    runs = [send_job("order.created", ORDER).id for _ in range(2)]
+    runs = [send_job(Elsewhere(tenant_id="acme")).id for _ in range(2)]
     assert (states(runs), messages()) == (["pending", "held"], 1)
 
 

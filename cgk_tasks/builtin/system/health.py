@@ -25,7 +25,7 @@ from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.schedules.failing_entries import failing_entries
 from cgk_tasks.schedules.health import late_schedules
-from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, fetch, fetch_or_before, statements
 from cgk_tasks.worker.dispatcher import LEASE
 
 SQL = statements("housekeeping")
@@ -64,7 +64,7 @@ def _dispatcher() -> str | None:
 
 def _queues() -> str | None:
     with autocommit() as connection:
-        rows = fetch(connection, SQL["oldest_waiting"])
+        rows = fetch_or_before(connection, SQL["oldest_waiting"], SQL["oldest_waiting_before_lanes"])
     if rows and rows[0]["seconds"] > LONGEST_WAIT_SECONDS:
         return f"a run has waited {rows[0]['seconds']:.0f} s in the queue {rows[0]['queue']}"
     return None

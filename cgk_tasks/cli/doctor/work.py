@@ -10,7 +10,7 @@ from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.flow.queues import Pause, paused_queues
-from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, fetch_or_before, statements
 from cgk_tasks.tenancy.names import problem_of
 from cgk_tasks.tenancy.registry import all_tenants
 from cgk_tasks.worker.dispatcher import LEASE
@@ -27,7 +27,9 @@ def check(settings: Settings) -> list[Finding]:
         lease = fetch(connection, SQL["lease"], {"name": LEASE})
         alive = [row for row in known if row["silent_seconds"] < settings.worker_timeout_seconds]
         served = sorted({queue for row in alive for queue in row["queues"]})
-        unserved = fetch(connection, SQL["unserved_queues"], {"queues": served})
+        unserved = fetch_or_before(
+            connection, SQL["unserved_queues"], SQL["unserved_queues_before_lanes"], {"queues": served}
+        )
         unknown = fetch(connection, SQL["unknown_events"], {"timeout": settings.worker_timeout_seconds})
         unhandled = fetch(connection, SQL["unhandled_lately"])
         paused = paused_queues(connection)

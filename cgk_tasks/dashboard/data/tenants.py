@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+import psycopg
 
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
-from cgk_tasks.sql.postgres import fetch
+from cgk_tasks.sql.postgres import fetch, is_not_migrated
 
 PAGE_SIZE = 100
 
@@ -45,5 +49,14 @@ def tenant_counts(
     values = {
         "hours": hours, "starts_with": starts_with or None, "after": after or None, "busiest": busiest, "limit": limit,
     }  # fmt: skip
+    try:
+        return _counted("tenant_counts", values)
+    except psycopg.Error as exc:
+        if not is_not_migrated(exc):
+            raise
+    return _counted("tenant_counts_before_lanes", values)
+
+
+def _counted(statement: str, values: Mapping[str, Any]) -> list[TenantCounts]:
     with read_transaction() as connection:
-        return [TenantCounts(**row) for row in fetch(connection, SQL["tenant_counts"], values)]
+        return [TenantCounts(**row) for row in fetch(connection, SQL[statement], values)]
