@@ -64,10 +64,11 @@ class CgkCelery(celery.Celery[TenantTask]):
     @cached_property
     def routing(self) -> Routing:
         """Where its tasks are sent."""
-        return Routing(self, celeryconfig.task_default_queue)
+        return Routing(self, self.usual_queue)
 
     def __init__(self, main: str | None = None, *args: Any, **options: Any) -> None:
         self.given_settings: dict[str, Any] = {}
+        self.usual_queue: str = celeryconfig.task_default_queue
         super().__init__(main, *args, **options)
         self.steps["worker"].add(SupervisorStep)
         self.steps["consumer"].add(ConsumptionStep)
@@ -242,6 +243,7 @@ def create_app(name: str = "cgk_tasks") -> CgkCelery:
 def follow_settings(celery: CgkCelery) -> None:
     """Let the app have the broker and the queues of the settings as they are now: tests change them."""
     reload(celeryconfig)
+    celery.usual_queue = celeryconfig.task_default_queue
     celery.conf.update({name: value for name, value in vars(celeryconfig).items() if name.startswith(_OF_THE_BROKER)})
     celery.amqp.__dict__.pop("queues", None)
     celery.__dict__.pop("routing", None)
