@@ -20,6 +20,7 @@ def app(worker):
     """The app at the broker of the settings, which this process had not when it was made."""
     from cgk_tasks.celery_app import create_app, follow_settings
 
+    cgk_tasks.app.routing.current()  # it has its own settings now; those of the package are read anew for another one
     made = create_app("inspecting")
     cgk_tasks.app.set_current()
     follow_settings(made)
