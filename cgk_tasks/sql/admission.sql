@@ -126,18 +126,22 @@ RETURNING l.id, l.status;
          ORDER BY l.id FOR UPDATE OF l))}} AND l.id = ANY(%(lane)s::bigint[])
 RETURNING l.id, l.status;
 
+-- fragment: not_for_long
+-- A process that hangs amid its pass would stop all others: PostgreSQL ends its connection.
+set_config('idle_in_transaction_session_timeout', '5s', true)
+
 -- name: lock
 -- One pass at a time. A statement of its own: the next one's snapshot has what the holder before has committed.
-SELECT pg_advisory_xact_lock(4216201003) IS NULL AS no, set_config('synchronous_commit', 'off', true);
+SELECT pg_advisory_xact_lock(4216201003) IS NULL AS no, set_config('synchronous_commit', 'off', true), {{not_for_long}};
 
 -- name: try_lock
 -- The same, if nobody makes a pass.
-SELECT pg_try_advisory_xact_lock(4216201003) AS yes, set_config('synchronous_commit', 'off', true);
+SELECT pg_try_advisory_xact_lock(4216201003) AS yes, set_config('synchronous_commit', 'off', true), {{not_for_long}};
 
 -- name: lock_out_passes
 -- For those who lock several lanes: passes lock them in an order of their own. And for those who make lanes, so that no
 -- gate of theirs is pruned meanwhile.
-SELECT pg_advisory_xact_lock_shared(4216201003) IS NULL AS no;
+SELECT pg_advisory_xact_lock_shared(4216201003) IS NULL AS no, {{not_for_long}};
 
 -- name: begin
 -- number: of this pass, and a slot that nobody gets.

@@ -9,9 +9,10 @@ import pytest
 from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.admission.switch import Switch
+from cgk_tasks.config import get_settings
 from cgk_tasks.flow.lanes import hold_unpublished
 from cgk_tasks.sql import door
-from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit, statements
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.support.lanes import (
     add_worker,
@@ -141,6 +142,18 @@ def test_old_runs_of_a_low_priority_come_before_new_ones_of_a_high_one(passes):
         claim(admitted)
         order += admitted
     assert order == [*urgent, *old, *new]
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_amid_its_pass_does_not_keep_others_from_theirs(passes, places):
+    with psycopg.connect(get_settings().database) as hangs:
+        hangs.execute(statements("admission")["lock"])
+        waiting = threading.Thread(target=passes.make, daemon=True)
+        waiting.start()
+        waiting.join(60)
+        assert not waiting.is_alive()
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            hangs.execute("SELECT 1")
 
 
 def test_the_window_is_as_long_as_the_workers_are_many(passes):
