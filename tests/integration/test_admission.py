@@ -32,8 +32,9 @@ SECONDS = {"slow": 5.0, "quick": 0.001}
 
 
 @pytest.fixture(autouse=True)
-def lanes(database):
-    """No lanes of other tests."""
+def lanes(database, setting):
+    """No lanes of other tests, and the window that is usual."""
+    setting(CGK_WINDOW_SECONDS=None)
     with autocommit() as connection:
         connection.execute("TRUNCATE cgk.runs, cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.workers")
         connection.execute("UPDATE cgk.passes SET known = '{}', clocks = '{}'")
