@@ -35,8 +35,9 @@ SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigin
 
 
 @pytest.fixture(autouse=True)
-def lanes(database):
-    """No lanes of other tests, a worker with many places, and one connection, whose counters are looked at."""
+def lanes(database, setting):
+    """No lanes of other tests, the usual window, a worker with many places, and one connection, whose counters count."""
+    setting(CGK_WINDOW_SECONDS=None)
     close_pools()
     with autocommit() as connection:
         connection.execute("TRUNCATE cgk.runs, cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.workers")
