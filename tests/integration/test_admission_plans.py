@@ -36,7 +36,7 @@ SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigin
 
 @pytest.fixture(autouse=True)
 def lanes(database, setting):
-    """No lanes of other tests, the usual window, a worker with many places, and one connection, whose counters count."""
+    """No lanes of other tests, the usual window, many places, and one connection, whose counters are read."""
     setting(CGK_WINDOW_SECONDS=None)
     close_pools()
     with autocommit() as connection:
