@@ -35,7 +35,7 @@ _LATEST = 253402300799.0
 
 _PRIORITY_STEPS = (9, 6, 3, 0)
 _STEP_SEPARATOR = "\x06\x16"
-_ORIGIN = f"cgk@{os.getpid()}@{socket.gethostname()}"
+_HOST = socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _headers(event: str, message_id: str, tenant: str, summary: str) -> dict[str
     return {
         "lang": "py", "task": event, "id": message_id, "root_id": message_id, "parent_id": None, "group": None,
         "group_index": None, "retries": 0, "eta": None, "expires": None, "timelimit": [None, None], "shadow": None,
-        "argsrepr": summary, "kwargsrepr": "{}", "origin": _ORIGIN, "ignore_result": True,
+        "argsrepr": summary, "kwargsrepr": "{}", "origin": f"gen{os.getpid()}@{_HOST}", "ignore_result": True,
         "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {}, TENANT_HEADER: tenant,
     }  # fmt: skip
 

@@ -56,6 +56,11 @@ class RunRequest(Context):
         return None if self._message is None else self._message.hostname
 
     @cached_property
+    def origin(self) -> str | None:
+        """The process that put the message into the broker: the sender, or the worker that dispatched it."""
+        return None if self._message is None else self._message.origin
+
+    @cached_property
     def properties(self) -> dict[str, Any] | None:  # type: ignore[override] # an assignment replaces it
         if self._message is None:
             return None
@@ -74,7 +79,7 @@ class RunRequest(Context):
         return said
 
     def __repr__(self) -> str:
-        lazy = {name: getattr(self, name) for name in ("hostname", "properties", "delivery_info")}
+        lazy = {name: getattr(self, name) for name in ("hostname", "origin", "properties", "delivery_info")}
         return f"<Context: {vars(self) | lazy}>"
 
 

@@ -424,5 +424,5 @@ def sends_two():
 
 @app.task(bind=True)
 def attributes_of_request(self):
-    names = ("hostname", "eta", "expires", "argsrepr", "kwargsrepr", "properties", "delivery_info")
+    names = ("hostname", "origin", "eta", "expires", "argsrepr", "kwargsrepr", "properties", "delivery_info")
     return {name: getattr(self.request, name) for name in names}

@@ -7,7 +7,7 @@ import pytest
 
 from cgk_tasks import SendItem, get_job_status, send_jobs
 from cgk_tasks.broker import packets
-from cgk_tasks.sql.postgres import autocommit, fetch
+from cgk_tasks.sql.postgres import autocommit, fetch, retry_conflicts
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_closed
 
@@ -22,17 +22,21 @@ ALLOW = "DROP TRIGGER refuse ON cgk.run_history; DROP FUNCTION public.refuse_com
 
 
 @pytest.fixture(scope="module")
-def worker(start_worker):
-    return start_worker(["tests.support.jobs"], concurrency=1, CGK_PACKET_BUDGET_SECONDS="60")
-
-
-@pytest.fixture
 def refusing(database):
-    with autocommit() as connection:
-        connection.execute(REFUSE)
+    """The trigger comes before the worker and goes after it: it locks tables."""
+    retry_conflicts(lambda: change(REFUSE))
     yield
+    retry_conflicts(lambda: change(ALLOW))
+
+
+def change(statements):
     with autocommit() as connection:
-        connection.execute(ALLOW)
+        connection.execute(statements)
+
+
+@pytest.fixture(scope="module")
+def worker(start_worker, refusing):
+    return start_worker(["tests.support.jobs"], concurrency=1, CGK_PACKET_BUDGET_SECONDS="60")
 
 
 def send_packet(monkeypatch, action, *arguments):

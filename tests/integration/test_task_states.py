@@ -1,6 +1,8 @@
 """Celery's states and results of durable runs: what a task says of itself, what it sent, how its callers wait."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -145,3 +147,13 @@ def test_a_request_says_where_it_runs_and_what_it_was_sent_with(worker):
     assert seen["eta"]
     assert (seen["argsrepr"], seen["kwargsrepr"]) == ("()", "{}")
     assert seen["properties"]["correlation_id"]
+
+
+def test_a_request_says_which_process_put_it_into_the_broker():
+    seen = get(tasks.attributes_of_request.delay())
+    assert seen["origin"] == f"gen{os.getpid()}@{socket.gethostname()}"
+
+
+def test_a_late_request_says_that_a_worker_put_it_into_the_broker(worker):
+    seen = get(tasks.attributes_of_request.apply_async(countdown=0.2))
+    assert seen["origin"] == f"gen{worker.pid}@{socket.gethostname()}"
