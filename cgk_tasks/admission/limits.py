@@ -52,6 +52,13 @@ class Lanes:
         self._lanes: dict[LaneKey, int] = {}
         self._until = time.monotonic() + _KNOWN_FOR_SECONDS
 
+    def known(self, runs: Sequence[ForLane]) -> list[int] | None:
+        """The lanes of these runs, if nothing limits any and this process has met all of them."""
+        if any(run.limits for run in runs) or time.monotonic() > self._until:
+            return None
+        keys, lanes = _keys(runs, [()] * len(runs), {}), self._lanes
+        return [lanes[key] for key in keys] if lanes.keys() >= set(keys) else None
+
     def of(self, connection: Connection, runs: Sequence[ForLane]) -> list[int]:
         """The lane of each of these runs. What is not there yet is made."""
         if len(self._lanes) > _MOST_KNOWN or time.monotonic() > self._until:

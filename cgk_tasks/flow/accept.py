@@ -31,7 +31,7 @@ from cgk_tasks.errors import (
 from cgk_tasks.flow import awaited_events
 from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.flow.crowded import CROWDED
-from cgk_tasks.flow.lanes import hold_back, placed, tell_lanes
+from cgk_tasks.flow.lanes import hold_back, placed, start, tell_lanes
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs import store, tracing, woken
@@ -331,9 +331,14 @@ def _store(connection: postgres.AnyConnection, runs: Sequence[NewRun], hashes: M
 def _accept_one(run: NewRun) -> RunHandle:
     """The message goes out while the disk still writes: the run exists, and this returns when it is there for good."""
     with postgres.autocommit() as connection:
-        store.insert_unflushed(connection, run)
+        lane_status = store.insert_unflushed(connection, run)
         with postgres.flushing(connection):
-            publish([run], are_placed=True)
+            if run.place is None:
+                publish([run], are_placed=True)
+            else:
+                if lane_status == "new":
+                    start(run)
+                awaited_events.deliver([run], dispatch)
     return RunHandle(run.id)
 
 

@@ -71,6 +71,15 @@ def tell_lanes(runs: Sequence[NewRun]) -> None:
             log.warning("lanes_not_told", reason=str(exc).strip())
 
 
+def start(run: NewRun) -> None:
+    """Make a pass at once for a run whose lane was empty, if it may start; else the next pass does it."""
+    if _may_start([run]):
+        try:
+            _make_pass()
+        except psycopg.Error as exc:
+            log.warning("pass_not_made", reason=str(exc).strip())
+
+
 def hold_back(due: Sequence[NewRun | Dispatch]) -> Sequence[NewRun | Dispatch]:
     """Put those of these runs into lanes that have to wait. All are marked as dispatched. Returns the others."""
     try:
@@ -101,7 +110,11 @@ def tell(places: Sequence[Place], *, at_once: bool = True) -> None:
     with autocommit() as connection:
         statuses = tell_of(connection, places)
     if at_once and "new" in statuses.values():
-        publish_admitted(PASSES.current().make(waits=False, most=_RUNS_A_PASS).packets, get_publisher())
+        _make_pass()
+
+
+def _make_pass() -> None:
+    publish_admitted(PASSES.current().make(waits=False, most=_RUNS_A_PASS).packets, get_publisher())
 
 
 def publish_admitted(packets: Sequence[Sequence[Dispatch]], publisher: SafePublisher) -> None:
@@ -160,5 +173,9 @@ def _fields(run: NewRun | Dispatch, limits: Declared) -> dict[str, Any]:
 
 
 def _lanes_of(waiting: dict[str, ForLane]) -> dict[str, int]:
-    with autocommit() as connection:
-        return dict(zip(waiting, LANES.current().of(connection, list(waiting.values())), strict=True))
+    lanes, runs = LANES.current(), list(waiting.values())
+    ids = lanes.known(runs)
+    if ids is None:
+        with autocommit() as connection:
+            ids = lanes.of(connection, runs)
+    return dict(zip(waiting, ids, strict=True))

@@ -109,13 +109,17 @@ def _new_row(run: NewRun) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _insert_one(connection: AnyConnection, run: NewRun, durability: str) -> int:
+def _insert_one(connection: AnyConnection, run: NewRun) -> int:
+    name = "insert_run" if run.place is None else "insert_in_lane"
+    return execute(connection, TRANSITIONS[name], _values_of(run, "on"))
+
+
+def _values_of(run: NewRun, durability: str) -> dict[str, Any]:
     values = dict(zip(_NEW_RUN_COLUMNS, _new_row(run), strict=True))
     values["durability"] = durability
-    if run.place is None:
-        return execute(connection, TRANSITIONS["insert_run"], values)
-    values["lane_id"], values["rank"] = run.place
-    return execute(connection, TRANSITIONS["insert_in_lane"], values)
+    if run.place is not None:
+        values["lane_id"], values["rank"] = run.place
+    return values
 
 
 def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
@@ -147,9 +151,17 @@ _COPIED_TYPES = (
 )  # fmt: skip
 
 
-def insert_unflushed(connection: Connection, run: NewRun) -> None:
-    """Accept one run without an idempotency key, in a transaction of its own that does not wait for the disk."""
-    _insert_one(connection, run, "off")
+def insert_unflushed(connection: Connection, run: NewRun) -> str | None:
+    """Accept one run without an idempotency key, in a transaction of its own that does not wait for the disk.
+
+    If it has a place its lane is told; returns the lane's status then.
+    """
+    if run.place is None:
+        execute(connection, TRANSITIONS["insert_run"], _values_of(run, "off"))
+        return None
+    values = _values_of(run, "off") | {"step": get_settings().priority_step_seconds}
+    told = fetch(connection, TRANSITIONS["insert_and_tell"], values)
+    return str(told[0]["status"]) if told else None
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
@@ -160,7 +172,7 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
     earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
     fresh = [run for run in runs if run.id not in earlier]
     if len(fresh) == 1:
-        _insert_one(connection, fresh[0], "on")
+        _insert_one(connection, fresh[0])
     elif len(fresh) >= _COPY_FROM and isinstance(connection, psycopg.Connection):
         _copy(connection, fresh)
     elif fresh:
@@ -269,7 +281,7 @@ def insert_failed(connection: AnyConnection, run: NewRun, error_code: str, error
     """Record a run that is not to be made, as failed from the start. Nothing if there is one of this id."""
     if already_closed(connection, [run.id]):
         return
-    if _insert_one(connection, run._replace(state="scheduled"), "on"):
+    if _insert_one(connection, run._replace(state="scheduled")):
         sealed = seal(run.tenant_id, "error", error, key_for(run.tenant_id))
         fingerprint = fingerprint_of(error_code, error)
         close_waiting(connection, [run.id], "failed", error_code, error=sealed, fingerprint=fingerprint)

@@ -102,16 +102,6 @@ SELECT s.id, wanted.queue, wanted.tenant_id, wanted.event, wanted.priority, want
  ORDER BY s.id, wanted.event, wanted.priority, wanted.alone, wanted.gates
 ON CONFLICT (share_id, event, priority, alone, gates) DO NOTHING;
 
--- fragment: told(which)
--- A lane holds so many runs more, the earliest of them with this rank. Not flushed: what a crash makes PostgreSQL forget,
--- the sweep finds.
-UPDATE cgk.lanes l
-   SET arrivals = l.arrivals + told.runs, front = least(l.front, told.rank),
-       urgency = least(l.urgency, told.rank - make_interval(secs => %(step)s * (l.priority - 5))),
-       status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
-  FROM {which} AS told
- WHERE l.id = told.id
-
 -- name: tell_one
 {{told((SELECT %(lane)s::bigint AS id, %(runs)s::int AS runs, %(rank)s::timestamptz AS rank,
                set_config('synchronous_commit', 'off', true)))}}

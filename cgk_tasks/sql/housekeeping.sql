@@ -28,11 +28,7 @@ SELECT queue, extract(epoch FROM now() - run_at)::float8 AS seconds
 
 -- name: oldest_waiting
 -- The due run that has waited longest to begin, and may: not in a paused queue. Those of crowded queues wait in open lanes.
-{{oldest(
-        UNION ALL
-        SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
-            SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
-         WHERE l.status = 'open' AND cardinality(l.gates) = 0)}};
+{{oldest(UNION ALL {{first_of_open_lanes}})}};
 
 -- name: oldest_waiting_before_lanes
 -- The same before cgk-tasks migrate --finish, while there are no lanes.

@@ -110,11 +110,7 @@ SELECT queue, extract(epoch FROM now() - min(run_at))::float8 AS seconds FROM ol
 -- Queues, but not paused ones, in which a run that could run now has been due for longer than the limit. Jumps from list to list in the index
 -- of what is dispatched, so that it costs the same with a hundred runs waiting and with a million; then what no broker
 -- has taken, what is due and not dispatched, and what waits in lanes because its queue is crowded.
-{{waiting(
-    UNION ALL
-    SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
-        SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
-     WHERE l.status = 'open' AND cardinality(l.gates) = 0)}};
+{{waiting(UNION ALL {{first_of_open_lanes}})}};
 
 -- name: waiting_longest_before_lanes
 -- The same before cgk-tasks migrate --finish, while there are no lanes.

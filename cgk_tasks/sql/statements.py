@@ -2,8 +2,9 @@
 
 A file has blocks that begin with `-- name: NAME`. What several statements share stands once, in a block that begins
 with `-- fragment: NAME` or, with one argument, `-- fragment: NAME(ARGUMENT)`. A statement takes it in with `{{NAME}}`
-or `{{NAME(text)}}`: the text replaces `{ARGUMENT}` in the fragment, and may itself take in fragments. This happens
-once, when the file is read, so that PostgreSQL sees plain texts that never change.
+or `{{NAME(text)}}`: the text replaces `{ARGUMENT}` in the fragment, and may itself take in fragments. The fragments of
+`shared.sql` are there for all files. This happens once, when the file is read, so that PostgreSQL sees plain texts
+that never change.
 """
 
 from __future__ import annotations
@@ -38,7 +39,11 @@ class Statement(str):
 @cache
 def statements(file: str) -> Mapping[str, Statement]:
     """The statements of one `.sql` file by name."""
-    return parse(file, files("cgk_tasks.sql").joinpath(f"{file}.sql").read_text(encoding="utf-8"))
+    return parse(file, f"{_text('shared')}\n{_text(file)}")
+
+
+def _text(file: str) -> str:
+    return files("cgk_tasks.sql").joinpath(f"{file}.sql").read_text(encoding="utf-8")
 
 
 def every_statement() -> list[Statement]:

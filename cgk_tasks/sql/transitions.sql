@@ -87,6 +87,17 @@ NULL::uuid AS replay_of, NULL::bytea AS sealed_canvas, NULL::text AS trace
   FROM {{one_run(, %(lane_id)s::bigint AS lane_id, %(rank)s::timestamptz AS rank)}}
 ON CONFLICT (id) DO NOTHING;
 
+-- name: insert_and_tell
+-- The same, and its lane is told at once. Only where nobody waits for the disk before the commit: the lane is locked until
+-- then.
+WITH inserted AS (
+    {{insert_with(, lane_id, rank)}}
+      FROM {{one_run(, %(lane_id)s::bigint AS lane_id, %(rank)s::timestamptz AS rank)}}
+    ON CONFLICT (id) DO NOTHING
+    RETURNING lane_id, rank)
+{{told((SELECT lane_id AS id, 1 AS runs, rank FROM inserted))}}
+RETURNING l.status;
+
 -- fragment: given_runs
 unnest(%(id)s::uuid[], %(tenant_id)b::text[], %(event)b::text[], %(job)b::text[], %(state)b::text[], %(queue)b::text[],
        %(priority)b::smallint[], %(sealed_payload)b::bytea[], %(max_attempts)b::int[], %(run_at)b::timestamptz[],

@@ -1,0 +1,17 @@
+-- Fragments that statements of several files take in.
+
+-- fragment: told(which)
+-- A lane holds so many runs more, the earliest of them with this rank. Not flushed: what a crash makes PostgreSQL forget,
+-- the sweep finds.
+UPDATE cgk.lanes l
+   SET arrivals = l.arrivals + told.runs, front = least(l.front, told.rank),
+       urgency = least(l.urgency, told.rank - make_interval(secs => %(step)s * (l.priority - 5))),
+       status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
+  FROM {which} AS told
+ WHERE l.id = told.id
+
+-- fragment: first_of_open_lanes
+-- What waits longest in each lane that only waits because its queue is crowded.
+SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
+    SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
+ WHERE l.status = 'open' AND cardinality(l.gates) = 0
