@@ -6,13 +6,16 @@ Imports Django's models: only for processes that have called `set_up_django()`.
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 from django.conf import settings
-from django.db.models import F
+from django.db import OperationalError
+from django.db.models import F, Model
 from django.utils.timezone import get_default_timezone, make_naive
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
@@ -27,6 +30,7 @@ _MICROSECONDS = {
     "seconds": 1_000_000,
     "microseconds": 1,
 }
+_MOST_SAVES = 10
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -80,7 +84,7 @@ def store_entry(schedule: Schedule, *, enabled: bool, with_times: bool) -> None:
             row.interval = _saved(_interval(schedule.cron))
         else:
             row.crontab = _saved(_crontab(schedule.cron, schedule.timezone))
-    row.save()
+    _save(row)
 
 
 def set_enabled(name: str, *, enabled: bool) -> bool:
@@ -90,7 +94,7 @@ def set_enabled(name: str, *, enabled: bool) -> bool:
         return False
     if row.enabled != enabled:
         row.enabled = enabled
-        row.save()
+        _save(row)
     return True
 
 
@@ -122,5 +126,18 @@ def _saved(wanted: CrontabSchedule | IntervalSchedule) -> CrontabSchedule | Inte
     known = type(wanted).objects.filter(**fields).first()
     if known is not None:
         return known
-    wanted.save()
+    _save(wanted)
     return wanted
+
+
+def _save(row: Model) -> None:
+    """Save a row, again if the database gave way to another writer. SQLite does so at once when a transaction writes
+    that read something before another one's commit.
+    """
+    for _ in range(_MOST_SAVES - 1):
+        try:
+            row.save()
+            return
+        except OperationalError:
+            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - no secret
+    row.save()

@@ -4,7 +4,8 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import threading
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -45,6 +46,25 @@ class Project:
         with closing(sqlite3.connect(self._database)) as connection:
             return dict(connection.execute("SELECT name, enabled FROM django_celery_beat_periodictask"))
 
+    @contextmanager
+    def busy(self):
+        """Somebody else writes all the time."""
+        is_over = threading.Event()
+
+        def write():
+            with closing(sqlite3.connect(self._database, timeout=60)) as connection:
+                while not is_over.wait(0.002):
+                    connection.execute("UPDATE django_celery_beat_periodictask SET total_run_count = total_run_count + 1")
+                    connection.commit()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            writer.join()
+
     def tables(self):
         with closing(sqlite3.connect(self._database)) as connection:
             return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -82,3 +102,16 @@ def test_a_project_without_django_celery_beat_is_told_what_to_add(clean, tmp_pat
     done = Project(tmp_path, app="").run("cgk_tasks.cli", "migrate")
     assert done.returncode == 1
     assert 'Add "django_celery_beat" to its INSTALLED_APPS' in done.stderr
+
+
+def test_schedules_are_paused_while_others_write_to_the_projects_sqlite(clean, tmp_path):
+    project = Project(tmp_path)
+    assert project.run("django", "migrate").returncode == 0
+    beat = BeatProcess(["tests.schedules.beat_jobs"], **project.variables)
+    wait_until(lambda: "ab.hourlyMetrics" in project.periodic_tasks(), 40, "the entries")
+    beat.stop()
+    with project.busy():
+        for word, enabled in (("pause", 0), ("resume", 1), ("pause", 0)):
+            done = project.run("cgk_tasks.cli", "schedules", word, "ab.hourlyMetrics")
+            assert done.returncode == 0, done.stderr
+            assert project.periodic_tasks()["ab.hourlyMetrics"] == enabled
