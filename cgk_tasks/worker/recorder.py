@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StaleAttemptError
-from cgk_tasks.flow.accept import UnitOfWork, publish, unit_of_work
-from cgk_tasks.runs import ends, log_writing, logs, mails, store, tracing
+from cgk_tasks.flow.accept import UnitOfWork, unit_of_work
+from cgk_tasks.runs import ends, log_writing, logs, store
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
-from cgk_tasks.runs.models import DEFAULT_PRIORITY, NewRun, State, new_run_id
+from cgk_tasks.runs.models import State
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql import postgres
@@ -26,19 +26,18 @@ from cgk_tasks.worker import process_state
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.continuing import continue_as_new
 from cgk_tasks.worker.executors import EXECUTORS
+from cgk_tasks.worker.fan_out import fan_out
+from cgk_tasks.worker.gathered import GatheredClosings
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.limited import schedule_held
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 from cgk_tasks.worker.suspending import left_by, put_back_with, suspend, undo_first
-from cgk_tasks.workflows.define import Workflow
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.registry import Job
     from cgk_tasks.tenancy.database import TenantSession
 
 log = structlog.get_logger("cgk_tasks.runs")
-
-T = TypeVar("T")
 
 _MOST_NOT_RECORDED = 3
 """An attempt whose outcome the record refuses has failed. After so many the run is closed, whatever its policy says."""
@@ -77,11 +76,10 @@ class Recorder:
         self._follow = follow
         self._share_flush = share_flush
         self._is_flushed = True
-        self._gathered: list[Closing] = []
-        self._has_children = False
         self._logs: list[logs.RunLog] = []
         self._logs_again: list[logs.RunLog] = []
         self._patience = get_settings().database_patience_seconds
+        self._gathered = GatheredClosings(worker_id, follow.closed, self._patience)
         self.disk_seconds = 0.0
         """How long single runs waited for the disk, which those of a packet do together."""
 
@@ -218,8 +216,7 @@ class Recorder:
     def close(self, run: Claimed, closing: Closing, outcome: Outcome) -> None:
         """Close a run; at once if something follows from it (canvas), else with the rest of the packet."""
         if run.sealed_canvas is None:
-            self._gathered.append(closing)
-            self._has_children |= run.parent_id is not None
+            self._gathered.add(run, closing)
             return
 
         def write() -> None:
@@ -352,28 +349,7 @@ class Recorder:
 
     def fan_out(self, parent: Claimed, jobs: Sequence[Job]) -> None:
         """One child run for each job of the event; the parent closes when the last child has."""
-        trace = tracing.sent(parent.event, parent.tenant_id, parent.id)
-        children = [
-            NewRun(
-                id=new_run_id(), tenant_id=parent.tenant_id, event=parent.event, payload=parent.payload,
-                queue=_of_child(parent.queue, get_settings().default_queue, job.queue),
-                priority=_of_child(parent.priority, DEFAULT_PRIORITY, job.priority),
-                job=job.id, max_attempts=parent.max_attempts,
-                parent_id=parent.id, scheduled_for=parent.scheduled_for, trace=trace,
-            )
-            for job in jobs
-        ]  # fmt: skip
-        workflows = [child.id for child, job in zip(children, jobs, strict=True) if isinstance(job.handler, Workflow)]
-
-        def write() -> bool:
-            with postgres.transaction() as connection:
-                made = store.fan_out(connection, self._worker_id, parent, children)
-                if made and workflows:
-                    mails.hand_down(connection, parent.id, workflows)
-                return made
-
-        if postgres.retry_while_unavailable(write, self._patience):
-            publish(children)
+        fan_out(self._worker_id, parent, jobs, self._patience)
 
     def keep_log(self, run_log: logs.RunLog, *, is_last: bool) -> None:
         """Write these lines with the rest of the packet. is_last: the run had and will have no other attempt."""
@@ -388,45 +364,7 @@ class Recorder:
         log_writing.write(self._logs, self._logs_again)
         if not self._is_flushed:
             self._flush_to_disk()
-        closings, self._gathered = self._gathered, []
-        if not closings:
-            return
-        try:
-            self._close_gathered(closings)
-        except Exception as exc:
-            if not postgres.is_away(exc):
-                for closing in closings:
-                    self._close_alone(closing)
-            else:
-                # The supervisor sees that nobody runs these any more and reclaims them.
-                log.exception("outcomes_not_recorded", runs=[closing.id for closing in closings])
-
-    def _close_gathered(self, closings: Sequence[Closing]) -> None:
-        def write() -> None:
-            if not self._has_children:
-                with postgres.autocommit() as connection:
-                    ends.finish(connection, self._worker_id, closings)
-                return
-            # A child's end counts on its parent, and something may follow from that: all in one transaction.
-            with postgres.transaction() as connection, unit_of_work(connection) as unit:
-                self._follow.closed(ends.finish(connection, self._worker_id, closings))
-            unit.publish()
-
-        postgres.retry_while_unavailable(write, self._patience)
-
-    def _close_alone(self, closing: Closing) -> None:
-        """Close a run by itself; as failed, with a record of the framework's own, where that is refused too."""
-        try:
-            self._close_gathered([closing])
-            return
-        except Exception as exc:
-            log.exception("outcome_not_recorded", run=closing.id, outcome=closing.state)
-            failed = permanent_failure(OutcomeNotRecordedError(exc), closing.attempt)
-        minimal = closing._replace(state="failed", result=None, error=failed.error, error_code=failed.error_code)
-        try:
-            self._close_gathered([minimal])
-        except Exception:
-            log.exception("outcome_not_recorded", run=closing.id, outcome="failed")
+        self._gathered.write()
 
     def _flush_to_disk(self) -> None:
         try:
@@ -435,11 +373,6 @@ class Recorder:
         except psycopg.Error as exc:
             # What a crash undid runs again; what is still there has ended.
             log.warning("flush_failed", reason=str(exc).strip())
-
-
-def _of_child(parents: T, default: T, jobs: T | None) -> T:
-    """A child's queue or priority: its parent's if the sender named it, as far as that can be seen, else its job's."""
-    return parents if jobs is None or parents != default else jobs
 
 
 def _completed(run: Claimed, attempt: Attempt, outcome: Outcome) -> Closing:
