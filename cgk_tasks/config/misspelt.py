@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from cgk_tasks.config.env_files import ENV_FILES, values_of
 from cgk_tasks.config.nearest import nearest
+from cgk_tasks.config.value_files import variables_of
 from cgk_tasks.errors import ConfigurationError
 
 RETIRED = {"CGK_SCHEDULES_NEED_JOBS": "Schedules without a job never tick."}
@@ -46,6 +47,7 @@ def retired() -> list[str]:
 def _unknown(variables: Iterable[str], model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """The CGK_ names that are no settings, each with a hint at the nearest that is one."""
     known = {f"CGK_{name.upper()}" for name in model.model_fields} | _OTHER_VARIABLES | RETIRED.keys()
+    known |= variables_of(model)
     for variable in variables:
         if variable.upper().startswith("CGK_") and variable.upper() not in known:
             near = nearest(variable, known)
