@@ -20,7 +20,7 @@ test: .venv/.test
 test-slow: .venv/.test
 	$(PYTEST) -m slow
 
-# deploy/ read by Helm's engine, Kubernetes' schemas, the Compose specification, hadolint and systemd-analyze.
+# deploy/ read by Helm's engine, Kubernetes' schemas, Docker Compose, hadolint and systemd-analyze.
 test-deploy: .venv/.test .venv/.deploy
 	$(BIN)/python -m pytest tests/deploy
 

@@ -1,11 +1,16 @@
 """deploy/compose: the services of one machine."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.deploy.files import DEPLOY, GROUP, compose, interpolated, is_command
+from tests.deploy.files import DEPLOY, GROUP, bin_folder, compose, interpolated, is_command
 
 FOLDER = DEPLOY / "compose"
 EXAMPLE = (FOLDER / ".env.example").read_text()
@@ -22,11 +27,31 @@ def seconds(text: str) -> int:
     return int(text.removesuffix("s"))
 
 
-def test_the_file_is_what_the_specification_says():
-    specification = pytest.importorskip("compose_spec", reason=GROUP)
-    read = specification.PyCompose.from_yaml(yaml.safe_dump(FILE))
-    for look in (read.validate, read.validate_networks, read.validate_volumes):
-        look()
+@pytest.fixture(scope="module")
+def program():
+    found = shutil.which("docker-compose") or shutil.which("docker-compose", path=str(bin_folder()))
+    return found or pytest.skip(GROUP)
+
+
+def config(program: str, env_file: Path) -> subprocess.CompletedProcess[str]:
+    """What Compose makes of the file. It needs no engine for that."""
+    return subprocess.run(
+        [program, "--env-file", env_file, "config", "--format", "json"],
+        cwd=FOLDER, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_compose_reads_the_file_with_the_example_filled_in(program, tmp_path):
+    (tmp_path / "env").write_text("".join(f"{name}={value}\n" for name, value in FILLED.items() if value))
+    read = config(program, tmp_path / "env")
+    assert read.returncode == 0, read.stderr
+    assert set(json.loads(read.stdout)["services"]) == set(SERVICES)
+
+
+def test_compose_names_what_the_example_leaves_empty(program):
+    read = config(program, FOLDER / ".env.example")
+    assert read.returncode != 0
+    assert "required variable" in read.stderr
 
 
 def test_the_example_has_every_variable_and_no_other():
