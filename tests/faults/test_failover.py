@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 from cgk_tasks import reset_job_client, send_job
 from cgk_tasks.config import use_settings
 from cgk_tasks.embedded import account as accounts
-from cgk_tasks.sql.postgres import close_pools
+from cgk_tasks.sql.postgres import autocommit, close_pools, fetch
 from cgk_tasks.tenancy import registry
 from tests.faults.conftest import MODULES
 from tests.faults.journal import once, rows_written, states, wait_completed
+from tests.schedules.beats import BeatProcess
 from tests.support.waiting import wait_until
-from tests.support.workers import running_worker
+from tests.support.workers import ROOT, running_worker
 
 
 class Standby:
@@ -94,10 +96,29 @@ def _forget() -> None:
     close_pools()
 
 
-def test_what_was_accepted_runs_once_each_on_the_promoted_standby(services, standby, both_hosts, journal):
+def lease_of_beat():
+    """Until when a beat leads; None if none does."""
+    with autocommit() as connection:
+        rows = fetch(connection, "SELECT expires_at FROM cgk.leases WHERE name = 'beat' AND expires_at > now()")
+    return rows[0]["expires_at"] if rows else None
+
+
+@pytest.fixture
+def beat(both_hosts):
+    subprocess.run([sys.executable, "-m", "cgk_tasks.cli", "migrate"], cwd=ROOT, check=True, capture_output=True)
+    process = BeatProcess()
+    wait_until(lease_of_beat, 30, "the beat leads")
+    yield process
+    process.stop()
+
+
+def test_what_was_accepted_runs_once_each_on_the_promoted_standby_and_nothing_is_restarted(
+    services, standby, beat, journal
+):
     with running_worker(MODULES) as worker:
         runs = journal.send(100, seconds=0.05) + journal.send(5, delay=1.0)
         wait_until(lambda: states(runs)["completed"] > 20, 20, "the worker is at it")
+        lease = lease_of_beat()
         services.postgres.kill()
         standby.promote()
         wait_completed(runs, 60)
@@ -106,3 +127,5 @@ def test_what_was_accepted_runs_once_each_on_the_promoted_standby(services, stan
         assert worker.process.poll() is None
     assert rows_written([*runs, *later]) == once([*runs, *later])
     assert journal.overlaps == []
+    wait_until(lambda: (lease_of_beat() or lease) > lease, 30, "the beat leads on")
+    assert beat.process.poll() is None
