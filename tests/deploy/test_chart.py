@@ -50,9 +50,9 @@ def everything():
 
 def pods(objects) -> dict:
     return {
-        one["metadata"]["name"]: one["spec"]["template"]["spec"]
+        one["metadata"]["name"]: one["spec"] if one["kind"] == "Pod" else one["spec"]["template"]["spec"]
         for one in objects
-        if one["kind"] in {"Deployment", "Job"}
+        if one["kind"] in {"Deployment", "Job", "Pod"}
     }
 
 
@@ -166,6 +166,12 @@ def test_migrations_run_before_anything_of_a_new_version(objects):
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
+def test_helm_test_asks_the_doctor(objects):
+    pod = named(objects, "Pod", "shop-doctor")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert pod["spec"]["containers"][0]["args"] == ["cgk-tasks", "doctor"]
+
+
 def test_workers_are_added_by_the_age_of_what_could_run(everything):
     scaled = named(everything, "ScaledObject", "shop-worker-emails")["spec"]
     assert scaled["scaleTargetRef"]["name"] == "shop-worker-emails"
@@ -195,8 +201,8 @@ def test_every_selector_finds_exactly_its_pods(everything):
 def test_every_pod_has_a_policy_for_both_ways_and_only_workers_reach_more_than_our_servers(everything):
     policies = [one["spec"] for one in everything if one["kind"] == "NetworkPolicy"]
     for one in everything:
-        if one["kind"] in {"Deployment", "Job"}:
-            labels = one["spec"]["template"]["metadata"]["labels"]
+        if one["kind"] in {"Deployment", "Job", "Pod"}:
+            labels = one.get("spec", {}).get("template", one)["metadata"]["labels"]
             mine = [spec for spec in policies if selects(spec["podSelector"], labels)]
             ways = {way for spec in mine for way in spec["policyTypes"]}
             ports = {port["port"] for spec in mine for rule in spec.get("egress", []) for port in rule["ports"]}

@@ -135,7 +135,11 @@ labels:
   {{- with .root.Values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with .root.Values.podAnnotations }}
+{{- $annotations := deepCopy .root.Values.podAnnotations }}
+{{- with .hook }}
+{{- $annotations = merge (dict "helm.sh/hook" . "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded") $annotations }}
+{{- end }}
+{{- with $annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
