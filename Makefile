@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow celery-suite lint bench types lock clean
+.PHONY: demo test test-slow test-deploy celery-suite lint bench types lock clean
 
 demo: .venv/.demo
 	$(BIN)/cgk-tasks demo
@@ -19,6 +19,10 @@ test: .venv/.test
 # the dashboard, type checkers, a simulated year.
 test-slow: .venv/.test
 	$(PYTEST) -m slow
+
+# deploy/ read by Helm's engine, Kubernetes' schemas, Docker Compose, hadolint and systemd-analyze.
+test-deploy: .venv/.test .venv/.deploy
+	$(BIN)/python -m pytest tests/deploy
 
 # Celery's own tests, taken from the package index, on plain Celery and on us; prints the table of both.
 celery-suite: .venv/.test
@@ -68,6 +72,9 @@ endef
 
 .venv/.lint: pyproject.toml
 	$(call install,test lint)
+
+.venv/.deploy: pyproject.toml
+	$(call install,test deploy)
 
 .venv/.bench: pyproject.toml
 	$(call install,bench)

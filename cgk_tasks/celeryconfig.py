@@ -8,6 +8,7 @@ from kombu import Queue
 
 from cgk_tasks.broker.publisher import amqp_queue as _amqp_queue
 from cgk_tasks.config import get_settings as _get_settings
+from cgk_tasks.config.amqp_tls import amqp_tls as _amqp_tls
 from cgk_tasks.config.broker_url import celery_url as _celery_url
 from cgk_tasks.config.broker_url import is_redis as _is_redis
 
@@ -18,6 +19,9 @@ _redis = _settings.broker_url is None or _is_redis(_settings.broker)
 
 # Redis 6.2+ or RabbitMQ 3.10+. It carries run ids only; losing it loses nothing.
 broker_url = _celery_url(_settings.broker) if _settings.broker_url is not None else "memory://"
+
+# TLS to RabbitMQ: the certificate is checked, and the name in it. Redis takes all of it from the URL.
+broker_use_ssl = _amqp_tls(_settings.broker) if _settings.broker_url is not None else None
 
 # Redis: our transport pops messages without acknowledging them, because PostgreSQL knows what was claimed, and
 # survives the moment in which Redis goes away. RabbitMQ: Kombu's own.

@@ -80,7 +80,10 @@ _FILES = {
     "celeryconfig.py": "the Celery settings, top to bottom",
     "beat_schedule.py": "SCHEDULES, the table of what is sent when",
 }
-_OTHER_FOLDERS = "deploy/               Prometheus, Grafana\ndocs/  tests/  benchmarks/  scripts/\n"
+_OTHER_FOLDERS = """\
+deploy/               image, Compose, Helm chart, systemd, Prometheus, Grafana
+docs/  tests/  benchmarks/  scripts/
+"""
 
 
 def architecture_page() -> str:

@@ -17,6 +17,7 @@ from redis.retry import Retry
 
 from cgk_tasks.broker.envelope import Message, Waiting, redis_key, redis_text, waiting_of
 from cgk_tasks.config import get_settings
+from cgk_tasks.config.amqp_tls import amqp_tls
 from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.recurring import RecurringWarning
@@ -161,7 +162,12 @@ class AmqpPublisher:
     @cached_property
     def _connection(self) -> Connection:
         limits = {"read_timeout": self._seconds, "write_timeout": self._seconds, "max_retries": 0}
-        return Connection(celery_url(self._url), connect_timeout=self._seconds, transport_options=limits)
+        return Connection(
+            celery_url(self._url),
+            ssl=amqp_tls(self._url) or False,
+            connect_timeout=self._seconds,
+            transport_options=limits,
+        )
 
     @cached_property
     def _channel(self) -> Any:

@@ -125,10 +125,10 @@ def refusals(conf: Any, package: Mapping[str, Any]) -> Iterator[ConfigurationErr
                 f"The Celery setting {name} is {conf[name]!r}, but cgk_tasks needs its own ({package[name]!r}).",
                 hint="Leave it out.",
             )
-    if conf["broker_use_ssl"]:
+    if (conf["broker_use_ssl"] or None) != package["broker_use_ssl"]:
         yield ConfigurationError(
             "The Celery setting broker_use_ssl is not read by senders.",
-            hint="Say it in CGK_BROKER_URL: rediss://host:6379/0?ssl_ca_certs=..., or amqps://.",
+            hint="Say it in CGK_BROKER_URL: rediss://host:6379/0?ssl_ca_certs=..., or amqps://host/v?ssl_ca_certs=...",
         )
     try:
         own_scheduler(conf["beat_scheduler"])

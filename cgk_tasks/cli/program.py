@@ -17,6 +17,7 @@ import typer
 
 from cgk_tasks.cli import (
     admin,
+    broker,
     catalog,
     dashboard,
     demo,
@@ -71,6 +72,7 @@ program.command("why", epilog=why.EXAMPLES)(why.why)
 program.add_typer(workflows.commands, name="workflows")
 program.add_typer(tenants.commands, name="tenants")
 program.add_typer(queues.commands, name="queues")
+program.add_typer(broker.commands, name="broker")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
 program.add_typer(catalog.commands, name="catalog")

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from cgk_tasks.config.amqp_tls import without_tls_options
 from cgk_tasks.config.urls import ADVICE, refuse_ambiguous
 from cgk_tasks.errors import ConfigurationError
 
@@ -142,7 +143,7 @@ def celery_url(url: str) -> str:
         raise ConfigurationError(
             f"CGK_BROKER_URL is not a URL like {scheme}://user:password@host:5672/virtual-host. {ADVICE}"
         ) from None
-    return url
+    return without_tls_options(url)
 
 
 def redis_py_url(url: str, variable: str = "CGK_BROKER_URL") -> str:

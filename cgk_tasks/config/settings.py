@@ -6,7 +6,7 @@ import sys
 from typing import Any, Final
 
 from pydantic import BaseModel
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cgk_tasks.config import misspelt
 from cgk_tasks.config.addresses import LOOPBACK, host_and_port
@@ -24,6 +24,7 @@ from cgk_tasks.config.monitoring import MonitoringSettings
 from cgk_tasks.config.secrets import SecretSettings
 from cgk_tasks.config.servers import ServerSettings
 from cgk_tasks.config.tenants import TenantSettings
+from cgk_tasks.config.value_files import with_values_of_files
 from cgk_tasks.config.webhooks import WebhookSettings
 from cgk_tasks.config.worker import WorkerSettings
 from cgk_tasks.errors import ConfigurationError
@@ -79,6 +80,21 @@ class Settings(
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         misspelt.refuse_in_environment(type(self))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The same places in the same order; in each of them a variable may name a file with the value."""
+        for place in (env_settings, dotenv_settings):
+            assert isinstance(place, EnvSettingsSource)
+            place.env_vars = with_values_of_files(place.env_vars, settings_cls)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
 
     @property
     def tracebacks_in_log(self) -> bool:

@@ -13,6 +13,10 @@ WITH RECURSIVE lists AS (
 )
 SELECT queue, priority, oldest, now() AS now FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
 
+-- name: pending_runs
+-- How many runs of each queue wait for a worker to claim them.
+SELECT queue, count(*) AS runs FROM cgk.runs WHERE state = 'pending' GROUP BY queue ORDER BY queue;
+
 -- name: sent_at
 -- When these runs were dispatched by their sender, which was right after they were made. Of a run that was dispatched again
 -- or attempted, the record has a later dispatch.

@@ -27,12 +27,21 @@ def find_rabbitmq() -> str | None:
 class RabbitServer:
     """Started at once. `stop` and `kill` keep its data and address, so that `start` goes on from there."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, certificates: Path | None = None) -> None:
+        """certificates: a folder with ca.pem, server.pem and server.key, for a port with TLS as well."""
         self._program = program
         self._folder = Path(tempfile.mkdtemp(prefix="cgk-rabbit-"))
         (self._folder / "plugins").write_text("[].\n")
         self._log = self._folder / "server.log"
-        self._port, self._distribution_port, self._mapper_port = free_ports(3)
+        self._port, self._distribution_port, self._mapper_port, self.tls_port = free_ports(4)
+        if certificates is not None:
+            (self._folder / "rabbitmq.conf").write_text(
+                f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+                f"ssl_options.cacertfile = {certificates / 'ca.pem'}\n"
+                f"ssl_options.certfile = {certificates / 'server.pem'}\n"
+                f"ssl_options.keyfile = {certificates / 'server.key'}\n"
+                "ssl_options.verify = verify_none\nssl_options.fail_if_no_peer_cert = false\n"
+            )
         self._mapper = self._run(["epmd", "-address", "127.0.0.1", "-port", str(self._mapper_port)])
         self._server: subprocess.Popen[bytes] | None = None
         self.start()
@@ -95,7 +104,7 @@ class RabbitServer:
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
-            "RABBITMQ_CONFIG_FILE": str(self._folder / "none"),
+            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq"),
             "RABBITMQ_CONF_ENV_FILE": str(self._folder / "none-env"),
             "RABBITMQ_PID_FILE": str(self._folder / "pid"),
         }

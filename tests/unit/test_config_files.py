@@ -49,6 +49,24 @@ def test_in_the_environment_it_is_an_error(folder, monkeypatch):
         get_settings()
 
 
+def test_what_kubernetes_says_of_a_service_with_such_a_name_is_none(folder, monkeypatch):
+    link = {
+        "CGK_DASHBOARD_SERVICE_HOST": "10.0.0.7", "CGK_DASHBOARD_SERVICE_PORT": "80",
+        "CGK_DASHBOARD_SERVICE_PORT_HTTP": "80", "CGK_DASHBOARD_PORT": "tcp://10.0.0.7:80",
+        "CGK_DASHBOARD_PORT_80_TCP": "tcp://10.0.0.7:80", "CGK_DASHBOARD_PORT_80_TCP_PROTO": "tcp",
+        "CGK_DASHBOARD_PORT_80_TCP_PORT": "80", "CGK_DASHBOARD_PORT_80_TCP_ADDR": "10.0.0.7",
+    }  # fmt: skip
+    for name, value in link.items():
+        monkeypatch.setenv(name, value)
+    get_settings()
+
+
+def test_a_port_that_is_misspelt_still_is(folder, monkeypatch):
+    monkeypatch.setenv("CGK_METRIC_PORT", "9809")
+    with pytest.raises(ConfigurationError, match="Did you mean CGK_METRICS_PORT"):
+        get_settings()
+
+
 WINDOWS = "CGK_DEFAULT_QUEUE=mail\r\nCGK_QUEUES=a,b\r\n"
 
 

@@ -14,6 +14,7 @@ from kombu import Connection
 from psycopg.conninfo import conninfo_to_dict
 
 from cgk_tasks.config import Settings, use_settings
+from cgk_tasks.config.amqp_tls import amqp_tls
 from cgk_tasks.config.broker_url import celery_url, redis_py_url
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.sqlalchemy_engine import sqlalchemy_url
@@ -109,6 +110,53 @@ def test_the_files_of_certificates_reach_both_libraries():
     wanted = {"ssl_ca_certs": "/my certs/ca.pem", "ssl_certfile": "/c.pem", "ssl_keyfile": "/k.pem"}
     assert wanted.items() <= Connection(celery_url(url)).ssl.items()
     assert wanted.items() <= redis.connection.parse_url(redis_py_url(url)).items()
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("", {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "h"}),
+        (
+            "?ssl_ca_certs=/my%20ca.pem",
+            {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "h", "ca_certs": "/my ca.pem"},
+        ),
+        ("?ssl_cert_reqs=CERT_OPTIONAL", {"cert_reqs": ssl.CERT_OPTIONAL, "server_hostname": "h"}),
+        ("?ssl_check_hostname=false", {"cert_reqs": ssl.CERT_REQUIRED}),
+        ("?ssl_cert_reqs=none", {"cert_reqs": ssl.CERT_NONE}),
+        (
+            "?ssl_certfile=/c.pem&ssl_keyfile=/k.pem",
+            {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "h", "certfile": "/c.pem", "keyfile": "/k.pem"},
+        ),
+    ],
+)
+def test_the_certificate_of_rabbitmq_is_checked_and_the_name_in_it_unless_the_url_says_otherwise(said, found):
+    url = f"amqps://u:p@h:5671/v{said}"
+    kombu = Connection(celery_url(url), ssl=amqp_tls(url))
+    assert amqp_tls(url) == found
+    assert (kombu.ssl, kombu.hostname, kombu.port, kombu.virtual_host) == (found, "h", 5671, "v")
+
+
+def test_without_tls_there_are_no_options_of_it():
+    assert amqp_tls("amqp://h/v") is None
+    assert amqp_tls("rediss://h/0?ssl_ca_certs=/ca.pem") is None
+
+
+def test_other_parameters_of_rabbitmq_stay_in_the_url():
+    assert celery_url("amqps://h/v?heartbeat=10&ssl_ca_certs=/ca.pem") == "amqps://h/v?heartbeat=10"
+    assert celery_url("amqp://h/v?heartbeat=10") == "amqp://h/v?heartbeat=10"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("amqp://h/v?ssl_ca_certs=/ca.pem", "write amqps://"),
+        ("amqps://h/v?ssl_cert_reqs=maybe", "required, optional or none"),
+        ("amqps://h/v?ssl_cacerts=/ca.pem", "parameters of TLS other than ssl_ca_certs"),
+    ],
+)
+def test_what_rabbitmqs_tls_cannot_be_is_refused_with_a_sentence(url, says):
+    with pytest.raises(ConfigurationError, match=says):
+        amqp_tls(url), celery_url(url)
 
 
 @pytest.mark.parametrize("url", ["redis+socket:///run/r.sock?virtual_host=3", "unix:///run/r.sock?db=3"])

@@ -15,6 +15,7 @@ from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings
 from cgk_tasks.config.addresses import is_loopback
+from cgk_tasks.config.amqp_tls import amqp_tls
 from cgk_tasks.config.broker_url import RedisServer, celery_url, is_redis, redis_py_url, redis_server
 from cgk_tasks.errors import BrokerError, ConfigurationError
 
@@ -113,7 +114,7 @@ def unreadable(messages: Sequence[Mapping[str, Any]], prefix: str) -> list[Findi
 
 
 def _rabbitmq(url: str) -> Finding:
-    with Connection(celery_url(url), connect_timeout=_CONNECT_SECONDS) as connection:
+    with Connection(celery_url(url), ssl=amqp_tls(url) or False, connect_timeout=_CONNECT_SECONDS) as connection:
         connection.ensure_connection(max_retries=1)
         properties = getattr(connection.connection, "server_properties", {})
     found = properties.get("version", "0")
