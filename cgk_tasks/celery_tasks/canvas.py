@@ -24,6 +24,7 @@ from cgk_tasks.celery_tasks.request import request_of
 from cgk_tasks.celery_tasks.upstream_failed import NOT_SENT
 from cgk_tasks.errors import JobTimeoutError, RunCancelledError, UnknownTenantError
 from cgk_tasks.events.registry import find_event
+from cgk_tasks.flow import after_cancel
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode, encode
@@ -115,6 +116,19 @@ def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> N
     for run in closed:
         if run.has_canvas or signalled_end.concerns(run):
             _follow_one(app or current_app, run)
+
+
+def _follow_cancelled(closed: Iterable[Closed]) -> None:
+    """The same for runs that a send has cancelled, in whatever process that is."""
+    app: Any = current_app
+    if not hasattr(app, "routing"):  # Celery's own default: the sender has no application of ours in use
+        import cgk_tasks
+
+        app = cgk_tasks.app
+    follow_closed(closed, app)
+
+
+after_cancel.tell(_follow_cancelled)
 
 
 def announce_failed(app: Celery[Any], run: Claimed, error: BaseException | None) -> None:

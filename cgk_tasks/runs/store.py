@@ -109,9 +109,15 @@ def _new_row(run: NewRun) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _insert_one(connection: AnyConnection, run: NewRun, durability: str) -> int:
+def values_of(run: NewRun, durability: str = "on") -> dict[str, Any]:
+    """The columns of a new run by their names, for a statement that inserts one."""
     values = dict(zip(_NEW_RUN_COLUMNS, _new_row(run), strict=True))
     values["durability"] = durability
+    return values
+
+
+def _insert_one(connection: AnyConnection, run: NewRun, durability: str) -> int:
+    values = values_of(run, durability)
     if run.place is None:
         return execute(connection, TRANSITIONS["insert_run"], values)
     values["lane_id"], values["rank"] = run.place
@@ -157,15 +163,19 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
 
     Raises IdempotencyConflictError when a key was used with another payload; the transaction must be rolled back.
     """
-    earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
-    fresh = [run for run in runs if run.id not in earlier]
+    earlier = reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
+    insert_fresh(connection, [run for run in runs if run.id not in earlier])
+    return [RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs]
+
+
+def insert_fresh(connection: AnyConnection, fresh: Sequence[NewRun]) -> None:
+    """Insert runs whose idempotency keys, if they have some, are theirs."""
     if len(fresh) == 1:
         _insert_one(connection, fresh[0], "on")
     elif len(fresh) >= _COPY_FROM and isinstance(connection, psycopg.Connection):
         _copy(connection, fresh)
     elif fresh:
         _insert_many(connection, fresh)
-    return [RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs]
 
 
 def _insert_many(connection: AnyConnection, runs: Sequence[NewRun]) -> None:
@@ -179,8 +189,11 @@ def _insert_many(connection: AnyConnection, runs: Sequence[NewRun]) -> None:
         execute(connection, TRANSITIONS["insert_runs"], columns(_NEW_RUN_COLUMNS, map(_new_row, others)))
 
 
-def _reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:
-    """Reserve the idempotency keys; returns the earlier run's id for each run whose key was taken."""
+def reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:
+    """Reserve the idempotency keys; returns the earlier run's id for each run whose key was taken.
+
+    Raises IdempotencyConflictError when a key was used with another payload.
+    """
     if not runs:
         return {}
     first: dict[tuple[str, str, str], NewRun] = {}
@@ -217,9 +230,10 @@ def already_closed(connection: AnyConnection, ids: Sequence[str]) -> set[str]:
     return {row["id"] for row in fetch(connection, SQL["closed_ids"], {"ids": list(ids)})}
 
 
-def forget_dispatch(ids: Sequence[str]) -> None:
-    with autocommit() as connection:
-        execute(connection, TRANSITIONS["forget_dispatch"], {"ids": list(ids)})
+def forget_dispatch(ids: Sequence[str], connection: AnyConnection | None = None) -> None:
+    """Say that these runs were not dispatched after all; in the caller's transaction, if it gives one."""
+    with autocommit() if connection is None else nullcontext(connection) as used:
+        execute(used, TRANSITIONS["forget_dispatch"], {"ids": list(ids)})
 
 
 def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:

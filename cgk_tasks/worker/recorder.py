@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -360,6 +361,7 @@ class Recorder:
                 priority=_of_child(parent.priority, DEFAULT_PRIORITY, job.priority),
                 job=job.id, max_attempts=parent.max_attempts,
                 parent_id=parent.id, scheduled_for=parent.scheduled_for, trace=trace,
+                expires_at=None if job.ttl is None else parent.run_at + timedelta(seconds=job.ttl),
             )
             for job in jobs
         ]  # fmt: skip
