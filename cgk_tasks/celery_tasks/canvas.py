@@ -26,8 +26,9 @@ from cgk_tasks.errors import JobTimeoutError, RunCancelledError, UnknownTenantEr
 from cgk_tasks.events.registry import find_event
 from cgk_tasks.flow import after_cancel
 from cgk_tasks.flow.accept import current_unit
+from cgk_tasks.flow.send_rules import key_fields
 from cgk_tasks.runs import store
-from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runs.sealing import Kind, seal
@@ -164,7 +165,7 @@ _CLAIMED = Claimed._fields
 
 def _follow(app: Celery, run: Claimed, action: Callable[[Context], None]) -> None:
     """Do what follows for the run's tenant. If that itself breaks, fail what waits for the run; never lose its end."""
-    args, kwargs = arguments_of(run) if find_event(run.event) is None else ((), decode(run.payload))
+    args, kwargs = arguments_of(run) if find_event(run.event) is None else ((), key_fields(run.payload))
     request = request_of(run, args, kwargs, run.event)
     try:
         with _for_tenant(run.tenant_id):

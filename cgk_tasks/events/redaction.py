@@ -48,8 +48,10 @@ def redacted(event: str, payload: Any) -> Any:
 
 
 def summary(event: str, payload: Any) -> dict[str, Any]:
-    """The payload's searchable fields that have a value: what a list shows of a run."""
+    """The payload's searchable fields that have a value: what a list shows of a run; of several events, the first's."""
     model = find_event(event)
+    if isinstance(payload, list) and payload:
+        payload = payload[0]  # of a Batch
     if model is None or not isinstance(payload, Mapping):
         return {}
     return {name: payload[name] for name in searchable_fields(model, by_alias=True) if payload.get(name) is not None}
