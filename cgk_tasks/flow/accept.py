@@ -350,12 +350,12 @@ def _store(
 
 
 def _cancel_old(connection: postgres.AnyConnection, run_id: str) -> list[NewRun]:
-    """Cancel an open run, whose key another one gets. Returns the runs that follow from its end."""
+    """Cancel an open run, whose key another one gets. Returns the runs that follow from its end. It has no parent that
+    would go on: runs that have one are made without keys.
+    """
     with unit_of_work(connection) as unit:
         after_cancel.follow(store.cancel_with_children(connection, [run_id]))
         merging.leave_single_key(connection, run_id)
-    if unit.woken:  # the dispatcher publishes those, once this is committed
-        store.forget_dispatch([run.id for run in unit.woken], connection)
     return unit.accepted
 
 

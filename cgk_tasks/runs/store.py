@@ -230,10 +230,9 @@ def already_closed(connection: AnyConnection, ids: Sequence[str]) -> set[str]:
     return {row["id"] for row in fetch(connection, SQL["closed_ids"], {"ids": list(ids)})}
 
 
-def forget_dispatch(ids: Sequence[str], connection: AnyConnection | None = None) -> None:
-    """Say that these runs were not dispatched after all; in the caller's transaction, if it gives one."""
-    with autocommit() if connection is None else nullcontext(connection) as used:
-        execute(used, TRANSITIONS["forget_dispatch"], {"ids": list(ids)})
+def forget_dispatch(ids: Sequence[str]) -> None:
+    with autocommit() as connection:
+        execute(connection, TRANSITIONS["forget_dispatch"], {"ids": list(ids)})
 
 
 def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:

@@ -16,9 +16,10 @@ from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.celery_app import register_application_events
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events import TenantEvent
+from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.runs import partitions
+from cgk_tasks.runs import partitions, store
 from cgk_tasks.runs.job_events import Route, note_job_events, note_rules
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runtime import current_runtime
@@ -221,6 +222,28 @@ def test_who_cancels_the_old_one_may_be_what_others_wait_for():
     with tenant_context("acme"):
         chain(signature, tasks.order_cancelled.si(tenant_id="acme", order_id="o")).apply_async()
     assert len(rows("SELECT FROM cgk.runs")) == 1
+
+
+def test_what_would_have_followed_a_cancelled_run_fails():
+    first = task("rules.newest").si(tenant_id="acme").set(countdown=60)
+    with tenant_context("acme"):
+        chain(first, tasks.order_cancelled.si(tenant_id="acme", order_id="o")).apply_async()
+    send_job(Newest(tenant_id="acme"))
+    assert [run.state for run in store.listing(event="order.cancelled")] == ["failed"]
+
+
+def test_a_workflow_that_waits_for_the_event_gets_each_send():
+    with autocommit() as connection:
+        connection.execute("INSERT INTO cgk.awaited (event, fields) VALUES ('rules.edited', '{key}')")
+    current_runtime().drop(AWAITED)
+    try:
+        handles = [send_job(Edited(tenant_id="acme", key="k", text=text)) for text in "ab"]
+        assert outcomes(handles) == ["accepted", "merged"]
+        assert rows("SELECT count(*) FROM cgk.event_mail") == [(2,)]
+    finally:
+        with autocommit() as connection:
+            connection.execute("DELETE FROM cgk.awaited")
+        current_runtime().drop(AWAITED)
 
 
 # What senders know
