@@ -125,7 +125,7 @@ def are_sent_together() -> bool:
 def send(run: NewRun, session: Session | None = None) -> RunHandle:
     """Accept a run, at once or with the others of its group; with `session`, in the caller's own transaction."""
     together = _together.get()
-    if together is None or session is not None or run.idempotency_key is not None or run.is_ruled:
+    if together is None or session is not None or run.idempotency_key is not None:
         return accept([run], session)[0]
     together.runs.setdefault(run.id, run)  # a frozen signature that is named twice is one run
     return RunHandle(run.id)

@@ -1,13 +1,15 @@
 """Rules that decide about sends, in PostgreSQL, by senders alone: no worker lives here."""
 
 import asyncio
+import hashlib
 import threading
 import uuid
 from datetime import timedelta
 
+import psycopg
 import pytest
 import redis
-from celery import chain
+from celery import chain, group
 
 from cgk_tasks import SendItem, app, asend_job, cancel_run, get_run, send_job, send_jobs, tasks
 from cgk_tasks.admission.declared import SendRules, send_rules_of, text_of_send_rules
@@ -19,6 +21,7 @@ from cgk_tasks.events import TenantEvent
 from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs import partitions, store
 from cgk_tasks.runs.job_events import Route, note_job_events, note_rules
 from cgk_tasks.runs.models import new_run_id
@@ -28,6 +31,7 @@ from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant, tenant_context, tenant_session
 from cgk_tasks.worker.dispatcher import Dispatcher
 from tests.support.rule_jobs import Counted, Edited, Limited, Newest, Only, Plain, Slowly
+from tests.support.waiting import wait_until
 
 SENDERS = 8
 
@@ -116,6 +120,67 @@ def test_many_senders_of_several_keys_at_once_do_not_lock_each_other_out():
         ]
     )
     assert rows("SELECT count(*) FROM cgk.runs WHERE event = 'rules.edited'") == [(4,)]
+
+
+# Races, forced by a second connection
+
+
+@pytest.fixture
+def other(database):
+    """A connection in a transaction of its own."""
+    with psycopg.connect(database) as connection:
+        yield connection
+
+
+def sent_while(other, event):
+    """The handle of a send that has to wait for what the other connection does, until that commits."""
+    found = []
+    sender = threading.Thread(target=lambda: found.append(send_job(event)))
+    sender.start()
+    wait_until(lambda: rows(BLOCKED, other.info.backend_pid)[0][0], what="the send waits for the other transaction")
+    other.commit()
+    sender.join()
+    return found[0]
+
+
+BLOCKED = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid)))"
+
+
+def test_a_send_that_comes_while_the_run_is_dispatched_makes_the_next_one(other):
+    first = send_job(Edited(tenant_id="acme", key="k"))
+    other.execute("UPDATE cgk.runs SET state = 'pending', handed_over_at = now() WHERE id = %s", [first.id])
+    assert sent_while(other, Edited(tenant_id="acme", key="k")).outcome == "accepted"
+
+
+def test_an_event_that_comes_while_its_batch_is_dispatched_is_in_the_next_one(other):
+    first = send_job(Slowly(tenant_id="acme", number=1))
+    other.execute("UPDATE cgk.runs SET state = 'pending', handed_over_at = now() WHERE id = %s", [first.id])
+    second = sent_while(other, Slowly(tenant_id="acme", number=2))
+    assert (second.outcome, get_run(second.id).payload[0]["number"]) == ("accepted", 2)
+    assert rows("SELECT FROM cgk.mail") == []
+
+
+def test_a_send_that_comes_while_the_only_run_ends_makes_one(other):
+    first = send_job(Only(tenant_id="acme", key="k"))
+    other.execute("DELETE FROM cgk.runs WHERE id = %s", [first.id])
+    assert sent_while(other, Only(tenant_id="acme", key="k")).outcome == "accepted"
+
+
+def test_a_send_that_comes_while_another_makes_the_only_run_is_skipped(other):
+    first = new_run_id()
+    other.execute(
+        "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, single_key)"
+        " SELECT %s, tenant_id, event, state, queue, priority, sealed_payload, run_at, key FROM (VALUES"
+        " ('acme', 'rules.only', 'pending', 'q', 5::smallint, '{}'::bytea, now(), %s))"
+        " AS v (tenant_id, event, state, queue, priority, sealed_payload, run_at, key)",
+        [first, digest("acme:k")],
+    )
+    handle = sent_while(other, Only(tenant_id="acme", key="k"))
+    assert (handle.outcome, handle.id) == ("skipped", first)
+
+
+def digest(key):
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 # In a transaction of the caller's
@@ -215,6 +280,13 @@ def test_what_others_wait_for_cannot_be_a_send_that_may_make_no_run(name):
     signature = task(name).si(tenant_id="acme")
     with pytest.raises(InvalidOptionError, match="of its job may leave the send without a run of its own"):
         chain(signature, tasks.order_cancelled.si(tenant_id="acme", order_id="o")).apply_async()
+
+
+@pytest.mark.parametrize("name", ["rules.only", "rules.edited", "rules.limited"])
+def test_neither_can_a_member_of_a_group(name):
+    with pytest.raises(InvalidOptionError, match="The option group_id is not valid: cannot be given for"):
+        group(task(name).si(tenant_id="acme") for _ in range(2)).apply_async()
+    assert rows("SELECT FROM cgk.runs") == []
 
 
 def test_who_cancels_the_old_one_may_be_what_others_wait_for():
@@ -390,6 +462,13 @@ def test_the_sends_of_a_suspended_tenant_wait_together():
         assert (outcomes(handles), run.state, run.payload["text"]) == (["accepted", "merged"], "held", "b")
     finally:
         resume_tenant("globex")
+
+
+def test_why_says_that_a_run_waits_for_further_sends():
+    first, _ = [send_job(Slowly(tenant_id="acme", number=n)) for n in range(2)]
+    (gate,) = why(first.id).gates
+    assert gate.text.startswith("It waits for further sends of its event until")
+    assert gate.text.endswith(", and has 2 so far.")
 
 
 def test_a_cancelled_run_takes_in_nothing():
