@@ -76,7 +76,7 @@ def with_keys(run: NewRun, rules: SendRules, now: datetime) -> NewRun:
             name = type(rule).__name__
             raise InvalidOptionError(
                 "delay",
-                f"cannot be given for {run.event}, and neither can run_at: {name} of its job says when its runs are due.",
+                f"cannot be given for {run.event}, nor can run_at: {name} of its job says when its runs are due.",
                 hint="Leave it out",
             )
         wait = rule.delay_seconds if isinstance(rule, Debounce) else rule.max_wait_seconds

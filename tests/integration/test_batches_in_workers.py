@@ -1,5 +1,6 @@
 """Each event of a job with a Batch is executed once, whoever dies."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -13,13 +14,24 @@ from cgk_tasks.runs import store
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit
 from tests.support.rule_jobs import Counted, Slowly
-from tests.support.waiting import busyness, wait_closed, wait_until
+from tests.support.waiting import busyness, wait_closed, wait_exit, wait_until
 
 PROGRAM = """
 from cgk_tasks import send_job
 from tests.support.rule_jobs import Counted
 for number in range({first}, {first} + 25):
     send_job(Counted(tenant_id="acme", key="processes", number=number))
+"""
+
+KILLED = """
+import sys, time
+from cgk_tasks import send_job
+from cgk_tasks.tenancy import tenant_context, tenant_session
+from tests.support.rule_jobs import Counted
+with tenant_context("initech"), tenant_session() as session:
+    send_job(Counted(tenant_id="initech", key="killed", number=4000), session=session)
+    print("sent", flush=True)
+    time.sleep(600)
 """
 
 
@@ -65,6 +77,15 @@ def test_of_many_processes_each_event_is_executed_once():
     assert [program.wait(60 * busyness()) for program in programs] == [0] * 4
     found = [number for number in executed() if 2000 <= number < 3000]
     assert found == list(range(2000, 2100))
+
+
+def test_a_sender_that_is_killed_before_its_commit_has_sent_nothing_and_holds_up_nobody():
+    sender = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE)
+    assert sender.stdout.readline() == b"sent\n"
+    sender.send_signal(signal.SIGKILL)
+    wait_exit(sender)
+    send_job(Counted(tenant_id="initech", key="killed", number=4001))
+    assert [number for number in executed() if 4000 <= number < 5000] == [4001]
 
 
 def test_a_run_whose_process_dies_has_all_of_its_events_again(tmp_path):
