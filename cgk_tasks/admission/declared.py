@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from cgk_tasks.admission.rules import AtOnce, Limit, Throttle
 from cgk_tasks.admission.send_rules import Batch, Debounce, RateLimit, SendRule, Singleton
-from cgk_tasks.errors import as_seconds
+from cgk_tasks.errors import ConfigurationError, as_seconds
 
 
 class Declared(NamedTuple):
@@ -91,12 +91,15 @@ def _fields(rule: SendRule) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def send_rules_of(text: str) -> SendRules:
-    """A job's rules from their text. Of kinds that a later release knows there is nothing to say here."""
+    """A job's rules from their text. One that only a later release understands says nothing here."""
     read = json.loads(text)
-    rules = tuple(_send_rule(**values) for values in read.get("rules", ()) if values["kind"] in _KINDS)
+    rules = tuple(rule for values in read["rules"] if (rule := _send_rule(**values)) is not None)
     return SendRules(read["job"], read["ttl"], rules)
 
 
-def _send_rule(kind: str, **values: Any) -> SendRule:
-    made: SendRule = _KINDS[kind](**values)
+def _send_rule(kind: str, **values: Any) -> SendRule | None:
+    try:
+        made: SendRule = _KINDS[kind](**values)
+    except (KeyError, TypeError, ConfigurationError):
+        return None
     return made

@@ -32,8 +32,6 @@ CancelOld = Callable[[AnyConnection, str], list[NewRun]]
 _FOLLOWED: Final = ("link", "link_error", "chain", "chord", "group_id")
 """What a place in Celery's canvas has that waits for the end of this very run."""
 
-_TRIES: Final = 20
-
 
 class Stored(NamedTuple):
     """A handle for each send; and the runs that were made, with the sends that became part of one."""
@@ -202,15 +200,13 @@ class _Decided:
             self.fates |= {run.id: RunHandle(run.id, instead="skipped") for run in group[room:]}
 
     def _make_single(self, run: NewRun, rule: Singleton) -> None:
-        for _ in range(_TRIES):
-            holder = merging.insert_single(self._connection, run)
-            if holder == run.id:
-                break
-            if holder is not None and rule.on_conflict == "skip":
+        while (holder := merging.insert_single(self._connection, run)) != run.id:
+            if holder is None:
+                continue
+            if rule.on_conflict == "skip":
                 self.fates[run.id] = RunHandle(holder, instead="skipped")
                 return
-            if holder is not None:
-                self.made += self._cancel_old(self._connection, holder)
+            self.made += self._cancel_old(self._connection, holder)
         self._accept([run])
 
     def _debounce(self, runs: Sequence[NewRun], rule: Debounce) -> None:

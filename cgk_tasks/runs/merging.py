@@ -24,7 +24,7 @@ class Collected(NamedTuple):
 
 def insert_single(connection: AnyConnection, run: NewRun) -> str | None:
     """Insert a run, unless an open one has its `single_key`. Returns the id of the one that has it then; None if that
-    has ended in this moment.
+    has ended in this moment, and it is to be tried again.
     """
     lane, rank = run.place or (None, None)
     values = {**values_of(run), "lane_id": lane, "rank": rank, "single_key": run.single_key}
@@ -32,8 +32,8 @@ def insert_single(connection: AnyConnection, run: NewRun) -> str | None:
 
 
 def find_single(connection: AnyConnection, run: NewRun) -> str | None:
-    """The id of the open run that has the `single_key` of this one."""
-    values = {"tenant_id": run.tenant_id, "event": run.event, "single_key": run.single_key}
+    """The id of the open run that has the `single_key` of this one; its own if it is there already."""
+    values = {"id": run.id, "tenant_id": run.tenant_id, "event": run.event, "single_key": run.single_key}
     rows = fetch(connection, TRANSITIONS["find_single"], values)
     return rows[0]["id"] if rows else None
 

@@ -95,8 +95,10 @@ ON CONFLICT (id) DO NOTHING;
 ON CONFLICT DO NOTHING;
 
 -- name: find_single
--- The open run that has the key.
-SELECT id::text FROM cgk.runs WHERE tenant_id = %(tenant_id)s AND event = %(event)s AND single_key = %(single_key)s;
+-- The open run that has the key; or the run itself, which is there already under its id.
+SELECT id::text FROM cgk.runs WHERE tenant_id = %(tenant_id)s AND event = %(event)s AND single_key = %(single_key)s
+UNION ALL
+SELECT id::text FROM cgk.runs WHERE id = %(id)s::uuid;
 
 -- name: leave_single_key
 -- running: it is to be cancelled, and another run takes its key.

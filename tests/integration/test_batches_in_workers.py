@@ -13,7 +13,7 @@ from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs import store
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit
-from tests.support.rule_jobs import Counted, Slowly
+from tests.support.rule_jobs import Counted, Slowly, Twofold
 from tests.support.waiting import busyness, wait_closed, wait_exit, wait_until
 
 PROGRAM = """
@@ -96,6 +96,11 @@ def test_a_run_whose_process_dies_has_all_of_its_events_again(tmp_path):
     first, *_ = map(send_job, events)
     run = wait_closed(first.id)
     assert (run.deaths, run.result) == (1, [0, 1, 2])
+
+
+def test_each_job_of_an_event_with_several_gets_all_of_its_events():
+    first, *_ = [send_job(Twofold(tenant_id="acme", number=number)) for number in (2, 3)]
+    assert wait_closed(first.id).result == {"rules-sum": 5, "rules-list": [2, 3]}
 
 
 def test_a_replay_of_a_run_that_never_began_has_all_of_its_events():

@@ -90,6 +90,13 @@ def test_of_many_senders_one_makes_the_only_run():
     assert {handle.id for handle in handles} == {str(rows("SELECT id FROM cgk.runs")[0][0])}
 
 
+def test_a_run_that_is_sent_again_under_its_id_is_there_once():
+    task_id = str(uuid.uuid4())
+    for _ in range(2):
+        task("rules.only").apply_async(kwargs={"tenant_id": "acme", "key": "k"}, task_id=task_id)
+    assert rows("SELECT id::text FROM cgk.runs") == [(task_id,)]
+
+
 def test_of_many_senders_the_run_of_one_is_left_where_the_newest_counts():
     at_once(lambda number: [send_job(Newest(tenant_id="acme", key="k"), delay=60 + number) for _ in range(5)])
     assert len(rows("SELECT FROM cgk.runs")) == 1
@@ -338,9 +345,16 @@ def test_rules_are_read_as_they_were_declared():
     assert send_rules_of(text_of_send_rules(rules)) == rules
 
 
-def test_a_rule_of_a_later_release_says_nothing_here():
-    text = '{"job": "j", "ttl": null, "rules": [{"kind": "lottery", "odds": 5}]}'
-    assert send_rules_of(text) == SendRules("j")
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '{"kind": "lottery", "odds": 5}',
+        '{"kind": "singleton", "key": null, "on_conflict": "queue"}',
+        '{"kind": "singleton", "key": null, "on_conflict": "skip", "among": "all"}',
+    ],
+)
+def test_a_rule_of_a_later_release_says_nothing_here(rule):
+    assert send_rules_of(f'{{"job": "j", "ttl": 5, "rules": [{rule}]}}') == SendRules("j", 5)
 
 
 def test_the_rules_wait_until_no_worker_of_an_earlier_release_lives():

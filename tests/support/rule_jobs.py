@@ -70,6 +70,20 @@ def counted(ctx: JobContext[Counted]) -> list[int]:
     return [event.number for event in ctx.payloads]
 
 
+class Twofold(Counted, event="rules.twofold"):
+    """Of two jobs, which agree."""
+
+
+@define_job("rules-sum", event=Twofold, limits=[Batch(2, max_wait=60)])
+def total(ctx: JobContext[Twofold]) -> int:
+    return sum(event.number for event in ctx.payloads)
+
+
+@define_job("rules-list", event=Twofold, limits=[Batch(2, max_wait=60)])
+def numbers(ctx: JobContext[Twofold]) -> list[int]:
+    return [event.number for event in ctx.payloads]
+
+
 class Slowly(TenantEvent, event="rules.slowly"):
     """Its run waits for further events as long as any test."""
 
