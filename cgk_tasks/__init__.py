@@ -50,6 +50,7 @@ _HOMES = {
         "resume_schedule", "update_schedule",
     ),
     "cgk_tasks.admission.rules": ("AtOnce", "Throttle"),
+    "cgk_tasks.admission.send_rules": ("Batch", "Debounce", "RateLimit", "Singleton"),
     "cgk_tasks.jobs.context": ("JobContext",),
     "cgk_tasks.jobs.cursors": ("create_cursor_state", "update_cursor_state"),
     "cgk_tasks.jobs.idempotency": ("generate_idempotency_key", "idempotency_key", "parse_idempotency_key"),

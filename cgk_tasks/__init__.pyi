@@ -2,6 +2,10 @@
 
 from cgk_tasks.admission.rules import AtOnce as AtOnce
 from cgk_tasks.admission.rules import Throttle as Throttle
+from cgk_tasks.admission.send_rules import Batch as Batch
+from cgk_tasks.admission.send_rules import Debounce as Debounce
+from cgk_tasks.admission.send_rules import RateLimit as RateLimit
+from cgk_tasks.admission.send_rules import Singleton as Singleton
 from cgk_tasks.celery_app import Celery as Celery
 from cgk_tasks.celery_app import app as app
 from cgk_tasks.celery_app import create_app as create_app

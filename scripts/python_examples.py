@@ -27,7 +27,8 @@ GROUPS = [
     (
         "Jobs",
         """
-        define_job define_cron_job AtOnce Throttle JobContext RetryConfig PermanentError TransientError RetryLater
+        define_job define_cron_job AtOnce Throttle RateLimit Singleton Debounce Batch JobContext RetryConfig
+        PermanentError TransientError RetryLater
         create_permanent_error create_retryable_error CgkTasksError Classification classify_error create_cursor_state
         update_cursor_state
         """,

@@ -1,13 +1,19 @@
-"""The limits of a job as text, by which senders know them that do not import the job."""
+"""The limits of a job, and what decides about its runs when they are sent, as text: by it senders know them that do not
+import the job.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cgk_tasks.admission.rules import AtOnce, Limit, Throttle
+from cgk_tasks.admission.send_rules import Batch, Debounce, RateLimit, SendRule, Singleton
+from cgk_tasks.errors import ConfigurationError, as_seconds
 
 
 class Declared(NamedTuple):
@@ -43,3 +49,57 @@ def limits_of(text: str) -> Declared:
 
 def _limit(kind: str, **values: Any) -> Limit:
     return AtOnce(**values) if kind == AtOnce.kind else Throttle(**values)
+
+
+class SendRules(NamedTuple):
+    """What decides about the runs of an event when they are sent, as its job says. ttl: seconds from when a run is due,
+    after which it does not start any more.
+    """
+
+    job: str
+    ttl: float | None = None
+    rules: tuple[SendRule, ...] = ()
+
+    @property
+    def singleton(self) -> Singleton | None:
+        return next((rule for rule in self.rules if isinstance(rule, Singleton)), None)
+
+    @property
+    def merging(self) -> Debounce | Batch | None:
+        """What makes one run of several sends."""
+        return next((rule for rule in self.rules if isinstance(rule, Debounce | Batch)), None)
+
+    @property
+    def rate_limits(self) -> list[RateLimit]:
+        return [rule for rule in self.rules if isinstance(rule, RateLimit)]
+
+
+_KINDS: Final = {rule.kind: rule for rule in (Singleton, Debounce, RateLimit, Batch)}
+
+
+def text_of_send_rules(rules: SendRules) -> str | None:
+    """What `send_rules_of` reads. None where there is nothing to decide."""
+    if rules.ttl is None and not rules.rules:
+        return None
+    return json.dumps({"job": rules.job, "ttl": rules.ttl, "rules": [_fields(rule) for rule in rules.rules]})
+
+
+def _fields(rule: SendRule) -> dict[str, Any]:
+    values = {"kind": rule.kind, **asdict(rule)}
+    return {name: as_seconds(value) if isinstance(value, timedelta) else value for name, value in values.items()}
+
+
+@lru_cache(maxsize=1024)
+def send_rules_of(text: str) -> SendRules:
+    """A job's rules from their text. One that only a later release understands says nothing here."""
+    read = json.loads(text)
+    rules = tuple(rule for values in read["rules"] if (rule := _send_rule(**values)) is not None)
+    return SendRules(read["job"], read["ttl"], rules)
+
+
+def _send_rule(kind: str, **values: Any) -> SendRule | None:
+    try:
+        made: SendRule = _KINDS[kind](**values)
+    except (KeyError, TypeError, ConfigurationError):
+        return None
+    return made

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from cgk_tasks.admission.buckets import Bucket
 from cgk_tasks.admission.plan import Gate
-from cgk_tasks.admission.rules import Per
+from cgk_tasks.admission.rule_checks import Per
 from cgk_tasks.sql.postgres import AnyConnection, Row, execute, fetch, statements
 
 SQL = statements("admission")

@@ -1,4 +1,4 @@
-"""Rules: what limits the runs of a job, as its author declares it with `define_job(..., limits=[...])`.
+"""Limits: how many runs of a job may be on or start, as its author declares it with `define_job(..., limits=[...])`.
 
 Each rule says how much (`limit`), of whom (`per`: each tenant, or all together) and, with `key`, of which value of a
 field of the payload. A value that is out of range is refused where the rule is written down.
@@ -6,19 +6,15 @@ field of the payload. A value that is out of range is refused where the rule is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import ClassVar, Final, Literal, get_args
+from typing import ClassVar
 
 from cgk_tasks.admission.buckets import least_burst
-from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, as_seconds
-
-Per = Literal["tenant", "all"]
-
-_LARGEST: Final = 1_000_000_000
-_SHORTEST_SECONDS: Final = 0.001
+from cgk_tasks.admission.rule_checks import Per, check_count, check_duration, check_key, check_per, invalid
+from cgk_tasks.admission.send_rules import SendRule, check_together
+from cgk_tasks.errors import ConfigurationError, as_seconds
 
 
 @dataclass(frozen=True)
@@ -39,12 +35,13 @@ class AtOnce:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        _check_whom(self)
-        _check_count(self, "limit", self.limit)
+        check_per(self, self.per)
+        check_key(self, self.key)
+        check_count(self, "limit", self.limit)
         if self.lend_to is not None:
-            _check_count(self, "lend_to", self.lend_to)
+            check_count(self, "lend_to", self.lend_to)
             if self.lend_to < self.limit:
-                raise _invalid(self, "lend_to", self.lend_to, f"at least the limit ({self.limit})")
+                raise invalid(self, "lend_to", self.lend_to, f"at least the limit ({self.limit})")
 
 
 @dataclass(frozen=True)
@@ -65,10 +62,11 @@ class Throttle:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        _check_whom(self)
-        _check_count(self, "limit", self.limit)
-        _check_duration(self, "every", self.every)
-        _check_count(self, "burst", self.burst)
+        check_per(self, self.per)
+        check_key(self, self.key)
+        check_count(self, "limit", self.limit)
+        check_duration(self, "every", self.every)
+        check_count(self, "burst", self.burst)
 
     @property
     def period(self) -> float:
@@ -81,23 +79,25 @@ class Throttle:
 
 
 Limit = AtOnce | Throttle
+Rule = Limit | SendRule
 
 
-def check_rules(job_id: str, rules: Sequence[Limit], fields: Collection[str] | None = None) -> None:
+def check_rules(job_id: str, rules: Sequence[Rule], fields: Collection[str] | None = None) -> None:
     """Raises ConfigurationError for rules that cannot go together, and for a key that is none of the payload's `fields`
     (None: they are not known).
     """
     for rule in rules:
-        if not isinstance(rule, Limit):
+        if not isinstance(rule, Rule):
             raise ConfigurationError(
                 f"Job {job_id!r}: {rule!r} is no limit.",
-                hint="Use AtOnce or Throttle.",
+                hint="Use AtOnce, Throttle, RateLimit, Singleton, Debounce or Batch.",
             )
         if rule.key is not None and fields is not None and rule.key not in fields:
             raise ConfigurationError(
                 f"Job {job_id!r}: {_name(rule)} has the key {rule.key!r}, but its event has no such field.",
                 hint=f"Use a field as the payload has it: {', '.join(sorted(fields)) or 'there are none'}.",
             )
+    check_together(job_id, rules)
     names = [rule_name(job_id, rule) for rule in rules]
     for place, name in enumerate(names):
         if name in names[:place]:
@@ -107,34 +107,11 @@ def check_rules(job_id: str, rules: Sequence[Limit], fields: Collection[str] | N
             )
 
 
-def rule_name(job_id: str, rule: Limit) -> str:
+def rule_name(job_id: str, rule: Rule) -> str:
     """By which the rule is known, whatever its numbers are."""
-    return "/".join([job_id, rule.kind, rule.per, *([] if rule.key is None else [rule.key])])
+    per = getattr(rule, "per", "tenant")
+    return "/".join([job_id, rule.kind, per, *([] if rule.key is None else [rule.key])])
 
 
-def _name(rule: Limit) -> str:
+def _name(rule: Rule) -> str:
     return type(rule).__name__
-
-
-def _check_whom(rule: Limit) -> None:
-    if rule.per not in get_args(Per):
-        raise _invalid(rule, "per", rule.per, '"tenant" or "all"')
-    if rule.key is not None and (not isinstance(rule.key, str) or not rule.key or not rule.key.isprintable()):
-        raise _invalid(rule, "key", rule.key, "the name of a field of the payload")
-
-
-def _check_count(rule: Limit, option: str, value: object) -> None:
-    if type(value) is not int or not 1 <= value <= _LARGEST:
-        raise _invalid(rule, option, value, "a whole number from 1")
-
-
-def _check_duration(rule: Limit, option: str, value: object) -> None:
-    if isinstance(value, (int, float, timedelta)) and not isinstance(value, bool):
-        seconds = as_seconds(value)
-        if math.isfinite(seconds) and _SHORTEST_SECONDS <= seconds <= LONGEST_WAIT_SECONDS:
-            return
-    raise _invalid(rule, option, value, f"at least {_SHORTEST_SECONDS:g} seconds, or a timedelta")
-
-
-def _invalid(rule: Limit, option: str, value: object, expected: str) -> ConfigurationError:
-    return ConfigurationError(f"{_name(rule)}: {option} must be {expected}, not {value!r}.")

@@ -23,7 +23,8 @@ class Switch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ask_at = 0.0
-        self._has_lanes = self._is_on = self._is_fair = self._has_limits = False
+        self._has_lanes = self._is_on = self._is_fair = self._has_limits = self._has_send_rules = False
+        self._decides_sends = False
 
     @property
     def has_lanes(self) -> bool:
@@ -49,6 +50,18 @@ class Switch:
         self._ask_now_and_then()
         return self._has_limits
 
+    @property
+    def has_send_rules(self) -> bool:
+        """Whether they may also say what decides about runs when they are sent."""
+        self._ask_now_and_then()
+        return self._has_send_rules
+
+    @property
+    def decides_sends(self) -> bool:
+        """Whether they count: no worker lives that does not know what they make of sends. Raises psycopg.Error."""
+        self._ask_now_and_then()
+        return self._decides_sends
+
     def _ask_now_and_then(self) -> None:
         if time.monotonic() < self._ask_at:
             return
@@ -61,6 +74,8 @@ class Switch:
             self._has_lanes = found["has_tables"] and found["has_indexes"]
             self._is_on = self._has_lanes and found["all_know"]
             self._has_limits = found["has_limits"]
+            self._has_send_rules = found["has_send_rules"]
+            self._decides_sends = self._has_send_rules and found["all_merge"]
             self._is_fair = self._is_on and found["all_are_fair"]
             self._ask_at = time.monotonic() + _TRUST_SECONDS
 

@@ -18,6 +18,7 @@ from cgk_tasks.celery_tasks.arguments import arguments_of
 from cgk_tasks.celery_tasks.canvas import CanvasFollow
 from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.celery_tasks.hooks import TaskHooks
+from cgk_tasks.errors import PayloadInvalidError
 from cgk_tasks.events.registry import parse_event_json
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import Job, events_with_jobs, find_job, jobs_for
@@ -58,7 +59,11 @@ class EventAdapter:
 
     def payload(self, run: Claimed) -> Any:
         """The event. Raises PayloadInvalidError."""
-        return parse_event_json(run.event, run.payload)
+        payload = run.payload
+        if payload.startswith("["):
+            problem = "it is one of several events, which a job with a Batch takes, and the one here has none"
+            raise PayloadInvalidError(run.event, [problem])
+        return parse_event_json(run.event, payload)
 
     def hooks(self, run: Claimed) -> TaskHooks:
         return TaskHooks(self._task, run, calls_hooks=False)

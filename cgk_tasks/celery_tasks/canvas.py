@@ -24,9 +24,11 @@ from cgk_tasks.celery_tasks.request import request_of
 from cgk_tasks.celery_tasks.upstream_failed import NOT_SENT
 from cgk_tasks.errors import JobTimeoutError, RunCancelledError, UnknownTenantError
 from cgk_tasks.events.registry import find_event
+from cgk_tasks.flow import after_cancel
 from cgk_tasks.flow.accept import current_unit
+from cgk_tasks.flow.send_rules import key_fields
 from cgk_tasks.runs import store
-from cgk_tasks.runs.codec import decode, encode
+from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runs.sealing import Kind, seal
@@ -117,6 +119,19 @@ def follow_closed(closed: Iterable[Closed], app: Celery[Any] | None = None) -> N
             _follow_one(app or current_app, run)
 
 
+def _follow_cancelled(closed: Iterable[Closed]) -> None:
+    """The same for runs that a send has cancelled, in whatever process that is."""
+    app: Any = current_app
+    if not hasattr(app, "routing"):  # Celery's own default: the sender has no application of ours in use
+        import cgk_tasks
+
+        app = cgk_tasks.app
+    follow_closed(closed, app)
+
+
+after_cancel.tell(_follow_cancelled)
+
+
 def announce_failed(app: Celery[Any], run: Claimed, error: BaseException | None) -> None:
     """Tell a run's task, and the receivers of signals, that it failed here, in the worker's main process."""
     _follow(app, run, lambda request: signalled_end.announce(app, request, "failed", error))
@@ -150,7 +165,7 @@ _CLAIMED = Claimed._fields
 
 def _follow(app: Celery, run: Claimed, action: Callable[[Context], None]) -> None:
     """Do what follows for the run's tenant. If that itself breaks, fail what waits for the run; never lose its end."""
-    args, kwargs = arguments_of(run) if find_event(run.event) is None else ((), decode(run.payload))
+    args, kwargs = arguments_of(run) if find_event(run.event) is None else ((), key_fields(run.payload))
     request = request_of(run, args, kwargs, run.event)
     try:
         with _for_tenant(run.tenant_id):

@@ -31,6 +31,6 @@ def without_revoked(app: Celery[Any], runs: Sequence[NewRun]) -> list[NewRun]:
 
 
 def _record(app: Celery[Any], runs: Sequence[NewRun], connection: AnyConnection) -> None:
-    accept([run._replace(state="scheduled") for run in runs])
+    accept([run._replace(state="scheduled", is_ruled=False) for run in runs])
     for run in runs:
         canvas.follow_closed(store.cancel(run.id, connection), app)

@@ -70,8 +70,9 @@ def send_run(
         tenant_id = headers_with_tenant(name, kwargs, options.get("headers"))[TENANT_HEADER]
         payload = payload_of(args or (), kwargs or {}, ignore_result=said_otherwise(task, wanted))
     run = new_run(name, tenant_id, payload, send_options, _origin(app, task, task_id, options, own_priority))
-    result = app.AsyncResult(_send(app, run, task_id, session))
-    if not is_event and ignores_result(task, wanted):
+    sent_id, is_made = _send(app, run, task_id, session)
+    result = app.AsyncResult(sent_id)
+    if not is_made or (not is_event and ignores_result(task, wanted)):
         result.ignored = True  # `get()` gives None at once
     parent = app.current_worker_task
     if options.get("add_to_parent", True) and parent is not None:
@@ -81,13 +82,17 @@ def send_run(
     return result
 
 
-def _send(app: Celery[Any], run: NewRun, task_id: str | None, session: Any) -> str:
-    """Send a run, unless it was revoked before. Returns the task's id."""
+def _send(app: Celery[Any], run: NewRun, task_id: str | None, session: Any) -> tuple[str, bool]:
+    """Send a run, unless it was revoked before. Returns the task's id, and whether there is a run of it: a RateLimit of
+    its job may have skipped it.
+    """
     may_be_revoked = task_id or (run.canvas is not None and '"stamps"' in run.canvas)
     if may_be_revoked and not groups.are_sent_together() and not revoked_sends.without_revoked(app, [run]):
-        return task_id or run.id
+        return task_id or run.id, True
     handle = groups.send(run, session)
-    return handle.id if handle.deduplicated or not task_id else task_id
+    if handle.id != run.id:
+        return handle.id, True
+    return task_id or run.id, handle.outcome != "skipped"
 
 
 def _origin(

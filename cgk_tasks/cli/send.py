@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,6 +18,13 @@ EXAMPLES = examples(
     """cgk-tasks send order.cancelled '{"orderId": "o-1"}' --tenant acme --delay 1d2h --key cancel-o-1""",
     "cat order.json | cgk-tasks send order.created - --at 2026-03-01T09:00:00+01:00",
 )
+
+
+_SAID: Final = {
+    "deduplicated": "An earlier send with this key made this run; nothing new was sent.",
+    "merged": "The event became part of this run, which an earlier send had made.",
+    "skipped": "A rule of the event's job did not let this make a run: it has an open one, or too many were sent.",
+}
 
 
 def send(
@@ -46,11 +53,11 @@ def send(
         return
     handle = client.send(event, data, **options)
     if as_json:
-        print_json(handle)
+        print_json({"id": handle.id, "deduplicated": handle.deduplicated, "outcome": handle.outcome})
         return
     typer.echo(handle.id)
-    if handle.deduplicated:
-        say("An earlier send with this key made this run; nothing new was sent.")
+    if said := _SAID.get(handle.outcome):
+        say(said)
 
 
 def _payload(text: str, tenant: str | None) -> dict[str, Any]:

@@ -123,6 +123,9 @@ class JobClient:
         if timeout < 0:
             raise InvalidOptionError("timeout", f"is negative ({timeout:g} s)")
         handle = self.send(event, payload, **options)
+        if handle.outcome == "skipped" and not self._is_on_record(handle.id):
+            message = "A RateLimit of the event's job did not accept the send."
+            return WaitResult(handle.id, False, None, "SKIPPED", message)
         give_up = time.monotonic() + timeout
         pause = _FIRST_LOOK_SECONDS
         slowest = slowest_look_seconds(self.provider)
@@ -140,6 +143,13 @@ class JobClient:
         if status.state == "unhandled":
             message = f"The workers have no job for {status.event}: check their CGK_JOB_MODULES."
         return WaitResult(handle.id, False, None, status.error_code or status.state.upper(), message)
+
+    def _is_on_record(self, run_id: str) -> bool:
+        try:
+            self.get_run_status(run_id)
+        except UnknownRunError:
+            return False
+        return True
 
     def get_run_status(self, run_id: str) -> RunStatus:
         status = self.provider.get_run_status(run_id)

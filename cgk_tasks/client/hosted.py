@@ -48,6 +48,8 @@ class HostedProvider(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     tunes_not: ClassVar[tuple[str, ...]]
+    keeps_ttl: ClassVar[bool] = True
+    """Whether runs can expire there."""
     slowest_look_seconds: ClassVar[float] = 1.0
     """How often `trigger_and_wait` asks for a run's status, after the first few looks."""
 
@@ -123,6 +125,8 @@ class HostedProvider(ABC):
     def _checked(self, event: TenantEvent, options: SendOptions) -> NewRun:
         tenant = self._tenant(event)
         run = new_run(event.event_name, event.tenant_id, event.to_json().decode(), options, tenant=tenant)
+        if not self.keeps_ttl and options.expires is None:
+            run = run._replace(expires_at=None)  # it is the job's ttl, and the job is one of that system
         self._refuse_promises(run)
         for option in self.tunes_not:
             if getattr(options, option) is not None and option not in self._warned:

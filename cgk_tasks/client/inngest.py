@@ -49,6 +49,7 @@ class InngestProvider(HostedProvider):
     name = "inngest"
     title = "Inngest"
     tunes_not = ("priority", "queue", "max_attempts")
+    keeps_ttl = False
 
     def _deliver(self, runs: Sequence[NewRun], options: Sequence[SendOptions]) -> Iterator[RunHandle]:
         del options

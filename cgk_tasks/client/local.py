@@ -21,6 +21,7 @@ import structlog
 
 from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
+from cgk_tasks.client.local_rules import LocalRules
 from cgk_tasks.client.local_run import LocalHandlers, LocalRun, end_of_child
 from cgk_tasks.client.provider import Health, checked_runs
 from cgk_tasks.config import get_settings
@@ -34,9 +35,11 @@ from cgk_tasks.errors import (
     UnknownTenantError,
 )
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
-from cgk_tasks.events.registry import parse_event_json
+from cgk_tasks.events.registry import parse_events_json
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.flow.accept import SendOptions, new_run
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.flow.send_rules import Rules, handle_of, with_keys
 from cgk_tasks.jobs.registry import Job, find_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import logs
@@ -94,6 +97,10 @@ class LocalProvider:
         self._closed_runs: deque[str] = deque()
         self._max_closed_runs = max_closed_runs
         self._queue = DueQueue()
+        self._rules = LocalRules(
+            self._runs, lambda run: self._add(run, None, known_now()), lambda run_id: self._cancel([run_id]),
+            self._queue.look_at,
+        )  # fmt: skip
         self._changed = threading.Condition()
         self._closed = False
         self._slots = threading.Semaphore(concurrency)
@@ -132,17 +139,31 @@ class LocalProvider:
         if self._closed:
             raise ConfigurationError(_CLOSED, hint=_CLOSED_HINT)
         now = known_now()
+        runs, rules = _ruled(runs, now)
         earlier = self._keys.match(runs, now, get_settings().idempotency_seconds)
         fresh = [run for run in runs if run.id not in earlier]
         if self._open + len(fresh) > self._limit:
             self._keys.forget(fresh)
             raise QueueFullError(self._limit)
+        fates: dict[str, RunHandle] = {}
         for run in fresh:
+            fates[run.id] = self._decide(run, rules, now)
+            self._changed.notify_all()
+        return [handle_of(run, earlier, fates) for run in runs]
+
+    def _decide(self, run: NewRun, rules: Rules, now: datetime) -> RunHandle:
+        """Make the run of a send, or what its event's rules make of it."""
+        if not run.is_ruled:
             self._add(run, None, now)
-            self._bring(run)
-        return [
-            RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs
-        ]
+            handle = RunHandle(run.id)
+        else:
+            handle = self._rules.decide(run, rules[run.event], now)
+            if handle.outcome == "skipped":
+                self._keys.forget([run])
+                return handle
+            self._keys.move(run, handle.id)
+        self._bring(run)
+        return handle
 
     def _add(self, new: NewRun, job: Job | None, now: datetime) -> LocalRun:
         run = self._runs[new.id] = LocalRun.of(new, job, now, MemoryRecord(cancel=self._cancel))
@@ -210,7 +231,8 @@ class LocalProvider:
     def _bring(self, event: NewRun) -> None:
         """Bring an event to the tenant's open workflows, which may wait for it now or later. Under the lock."""
         fields = awaited_fields().get(event.event)
-        for key in keys_of(event, sorted(fields)) if fields and event.state != "scheduled" else ():
+        happens = event.state != "scheduled" or event.merge_key is not None
+        for key in keys_of(event, sorted(fields)) if fields and happens else ():
             for run in list(self._runs.values()):
                 if run.status.tenant_id == event.tenant_id and not run.status.is_closed and run.status.id != event.id:
                     self._deliver(run, key.mail, event.payload, event.id)
@@ -327,10 +349,10 @@ class LocalProvider:
         settings = get_settings()
         tenant = presumed(status.tenant_id)
         try:
-            payload = parse_event_json(status.event, run.payload)
+            payloads = parse_events_json(status.event, run.payload)
         except CgkTasksError as exc:  # the event's model was changed since
             return permanent_failure(exc, status.attempt)
-        ctx = run.context(job, payload, tenant, has_database=settings.database_url is not None)
+        ctx = run.context(job, payloads, tenant, has_database=settings.database_url is not None)
         return run_attempt(Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret))
 
     def _record(self, run: LocalRun, job: Job, outcome: Outcome) -> None:
@@ -400,3 +422,12 @@ class LocalProvider:
         elif not parent.has_open_children:
             state, code, results = parent.end_of_children()
             self._close(parent, state, result=results, error_code=code)
+
+
+def _ruled(runs: Sequence[NewRun], now: datetime) -> tuple[Sequence[NewRun], Rules]:
+    """The runs with what their rules need, and those. Raises InvalidOptionError."""
+    routes = ROUTES.current()
+    rules = {event: its for event in {run.event for run in runs if run.is_ruled} if (its := routes.rules(event))}
+    if not rules:
+        return runs, rules
+    return [with_keys(run, rules[run.event], now) if run.is_ruled else run for run in runs], rules

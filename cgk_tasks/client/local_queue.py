@@ -72,6 +72,12 @@ class IdempotencyKeys:
         self._purge(now)
         return earlier
 
+    def move(self, run: NewRun, to_run: str) -> None:
+        """Have the key of a run lead to another one, which it became part of."""
+        if run.idempotency_key is not None and to_run != run.id:
+            key = (run.tenant_id, run.event, run.idempotency_key)
+            self._keys[key] = (to_run, *self._keys[key][1:])
+
     def forget(self, runs: Sequence[NewRun]) -> None:
         """Free the keys of runs that were not accepted after all."""
         for run in runs:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from cgk_tasks.jobs.context import JobContext
@@ -63,13 +64,15 @@ class LocalRun:
             id=new_run_id(), tenant_id=status.tenant_id, event=status.event, payload=self.payload, queue=status.queue,
             priority=status.priority, job=job.id, max_attempts=status.max_attempts, parent_id=status.id,
             scheduled_for=status.scheduled_for,
+            expires_at=None if job.ttl is None or status.run_at is None else status.run_at + timedelta(seconds=job.ttl),
         )  # fmt: skip
 
-    def context(self, job: Job, payload: Any, tenant: Tenant, *, has_database: bool) -> JobContext[Any]:
-        """What an attempt of the job is given."""
+    def context(self, job: Job, payloads: Sequence[Any], tenant: Tenant, *, has_database: bool) -> JobContext[Any]:
+        """What an attempt of the job is given. payloads: one, or those of a Batch."""
         status = self.status
         return JobContext(
-            job_id=job.id, run_id=status.id, event=status.event, tenant=tenant, payload=payload,
+            job_id=job.id, run_id=status.id, event=status.event, tenant=tenant, payload=payloads[0],
+            batch=payloads if len(payloads) > 1 else (),
             attempt=status.attempt, max_attempts=status.max_attempts or job.retry.max_attempts,
             queued_at=status.created_at, started_at=status.started_at, scheduled_for=status.scheduled_for,
             has_database=has_database, cursor=self.cursor, save_cursor=self.save_cursor, step_record=self.steps,

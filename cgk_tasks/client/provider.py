@@ -36,7 +36,9 @@ class SentItem:
 
 @dataclass(frozen=True, slots=True)
 class WaitResult:
-    """What `trigger_and_wait` saw. `code`: TIMEOUT when the run was still open after `timeout_seconds`."""
+    """What `trigger_and_wait` saw. `code`: TIMEOUT when the run was still open after `timeout_seconds`; SKIPPED when a
+    RateLimit did not accept the send.
+    """
 
     run_id: str
     success: bool

@@ -65,6 +65,8 @@ def replay_edited(user: User, run_id: str, text: str) -> RunHandle:
 
 def _merged(event: str, before: Mapping[str, Any], text: str) -> dict[str, Any]:
     """The payload that was given, with what is hidden in it as it was before."""
+    if isinstance(before, list):
+        raise PayloadInvalidError(event, ["it is several events, of a job with a Batch: replay the run as it is"])
     try:
         given = json.loads(text)
     except ValueError as exc:

@@ -39,6 +39,8 @@ _OF_EVERY_ERROR: Final = frozenset({"attempt", "at", "kind", "code", "type", "mo
 
 def redacted(event: str, payload: Any) -> Any:
     """The payload without what its event marks as personal data; without any value when the event is not known."""
+    if isinstance(payload, list) and find_event(event) is not None:
+        return [redacted(event, one) for one in payload]  # of a Batch
     if not isinstance(payload, Mapping):
         return payload if payload is None else REDACTED
     hidden = _hidden_names(event, payload)
@@ -46,8 +48,10 @@ def redacted(event: str, payload: Any) -> Any:
 
 
 def summary(event: str, payload: Any) -> dict[str, Any]:
-    """The payload's searchable fields that have a value: what a list shows of a run."""
+    """The payload's searchable fields that have a value: what a list shows of a run; of several events, the first's."""
     model = find_event(event)
+    if isinstance(payload, list) and payload:
+        payload = payload[0]  # of a Batch
     if model is None or not isinstance(payload, Mapping):
         return {}
     return {name: payload[name] for name in searchable_fields(model, by_alias=True) if payload.get(name) is not None}
@@ -132,6 +136,9 @@ def _hidden_names(event: str, payload: Mapping[str, Any]) -> frozenset[str]:
 def _sensitive_values(event: str, payload: Any) -> Iterator[Any]:
     if isinstance(payload, BaseModel):
         yield from _marked_values(payload)
+    elif isinstance(payload, list) and all(map(_is_event, payload)):
+        for one in payload:  # of a Batch
+            yield from _sensitive_values(event, one)
     elif not isinstance(payload, Mapping):
         yield from _leaves(payload)
     elif (read := _read(event, payload)) is not None:
@@ -139,6 +146,11 @@ def _sensitive_values(event: str, payload: Any) -> Iterator[Any]:
     else:
         hidden = _hidden_names(event, payload)
         yield from _leaves([shown(event, value) for name, value in payload.items() if name in hidden])
+
+
+def _is_event(data: Any) -> bool:
+    """Whether it is one, or as one is stored."""
+    return isinstance(data, BaseModel) or (isinstance(data, Mapping) and "tenantId" in data)
 
 
 def _read(event: str, payload: Mapping[str, Any]) -> BaseModel | None:
@@ -204,5 +216,7 @@ def _forms(value: Any) -> Iterator[str]:
 
 
 def _tenant_of(payload: Any) -> str:
+    if isinstance(payload, list) and payload:
+        payload = payload[0]
     found = payload.get("tenantId") if isinstance(payload, Mapping) else getattr(payload, "tenant_id", None)
     return str(found or "")

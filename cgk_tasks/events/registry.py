@@ -1,10 +1,11 @@
 """Finding events by name, and turning payloads into them."""
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import PayloadInvalidError, UnknownEventError
@@ -104,6 +105,22 @@ def parse_event_json(name: str, data: bytes | str) -> TenantEvent:
         return event.model_validate_json(data)
     except ValidationError as error:
         raise payload_error(event, error) from None
+
+
+def parse_events_json(name: str, data: bytes | str) -> list[TenantEvent]:
+    """The same for a list of events, as a run of a Batch has it; and for one alone."""
+    if data[:1] not in {"[", b"["}:
+        return [parse_event_json(name, data)]
+    event = get_event(name)
+    try:
+        return _list_of(event).validate_json(data)
+    except ValidationError as error:
+        raise payload_error(event, error) from None
+
+
+@cache
+def _list_of(event: type[TenantEvent]) -> TypeAdapter[list[TenantEvent]]:
+    return TypeAdapter(list[event])  # type: ignore[valid-type]  # it is a type
 
 
 def _of_type(event: type[TenantEvent], payload: TenantEvent) -> TenantEvent:

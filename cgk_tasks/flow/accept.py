@@ -28,13 +28,14 @@ from cgk_tasks.errors import (
     PayloadTooLargeError,
     TenantContextError,
 )
-from cgk_tasks.flow import awaited_events
+from cgk_tasks.flow import after_cancel, awaited_events, send_rules
 from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.flow.lanes import hold_back, placed, start, tell_lanes
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.runs import store, tracing, woken
+from cgk_tasks.flow.send_rules import Rules, Stored, prepared
+from cgk_tasks.runs import merging, store, tracing, woken
 from cgk_tasks.runs.models import Dispatch, NewRun, RunHandle, State, is_priority, is_queue_name, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import postgres
@@ -117,13 +118,16 @@ def new_run(
     state: State = "held" if tenant.state == "suspended" else "pending"
     run_id = origin.run_id or new_run_id()
     trace = origin.trace or tracing.sent(event, tenant_id, run_id)
-    queue, priority = ROUTES.current().queue_and_priority(event)
-    if options is NO_OPTIONS:
+    queue, priority, rules = ROUTES.current().of_send(event)
+    if options is NO_OPTIONS and rules is None:
         return NewRun(
             run_id, tenant_id, event, payload, queue, priority, state, origin.job, None, None,
             None, None, origin.parent_id, origin.replay_of, origin.canvas, origin.scheduled_for, trace,
             search_fields,
         )  # fmt: skip
+    # A run that is made in any case: an operator repeats one, or a workflow waits for the end of this very one.
+    is_ruled = rules is not None and bool(rules.rules) and origin.replay_of is None and origin.parent_id is None
+    ttl = None if rules is None or options.expires is not None else rules.ttl
     now = clock()
     run_at = due_time(options.delay, options.run_at, now)
     if state == "pending" and run_at is not None and run_at > now:
@@ -139,7 +143,7 @@ def new_run(
         job=origin.job,
         max_attempts=_max_attempts(options.max_attempts),
         run_at=run_at,
-        expires_at=_expiry(options.expires, now),
+        expires_at=_expiry(options.expires, now, run_at or now, ttl),
         idempotency_key=_key(options.idempotency_key),
         parent_id=origin.parent_id,
         replay_of=origin.replay_of,
@@ -147,6 +151,8 @@ def new_run(
         scheduled_for=origin.scheduled_for,
         trace=trace,
         search_fields=search_fields,
+        is_ruled=is_ruled,
+        ttl=ttl if is_ruled else None,
     )
 
 
@@ -206,9 +212,12 @@ def _moment(option: str, value: object, now: datetime) -> datetime:
     return value
 
 
-def _expiry(value: float | timedelta | datetime | None, now: datetime) -> datetime | None:
+def _expiry(
+    value: float | timedelta | datetime | None, now: datetime, due: datetime, ttl: float | None
+) -> datetime | None:
+    """What the send says, else what the event's job does."""
     if value is None:
-        return None
+        return None if ttl is None else due + timedelta(seconds=ttl)
     return _moment("expires", value, now) if isinstance(value, datetime) else now + _duration("expires", value)
 
 
@@ -284,18 +293,21 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
         return []
     hashes = {run.id: hashlib.sha256(run.payload.encode()).digest() for run in runs if run.idempotency_key}
     unit, is_awaited = current_unit(), AWAITED.current().among(runs)
+    rules: Rules = {}
     try:
+        if any(run.is_ruled for run in runs):
+            runs, rules = prepared(runs)
         if session is not None:
             from cgk_tasks.tenancy.database import outside_tenant
 
             with outside_tenant(session) as own:
-                handles = _store(own, runs, hashes)
-            _publish_after_commit(session, _accepted(runs, handles))
+                handles, made = _store(own, runs, hashes, rules)
+            _publish_after_commit(session, made)
         elif unit is not None:
-            handles = _store(unit.connection, runs, hashes)
-            unit.accepted += _accepted(runs, handles)
+            handles, made = _store(unit.connection, runs, hashes, rules)
+            unit.accepted += made
         else:
-            handles = _accept_now(placed(runs), hashes, is_awaited)
+            handles = _accept_now(placed(runs), hashes, rules, is_awaited)
     except psycopg.Error as exc:
         if unit is not None:
             raise  # the owner of the transaction must see it
@@ -305,27 +317,46 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
     return handles
 
 
-def _accept_now(runs: Sequence[NewRun], hashes: Mapping[str, bytes], is_awaited: bool) -> list[RunHandle]:
+def _accept_now(runs: Sequence[NewRun], hashes: Mapping[str, bytes], rules: Rules, is_awaited: bool) -> list[RunHandle]:
     """In a transaction of their own."""
-    if len(runs) == 1 and not hashes and not is_awaited:
+    if len(runs) == 1 and not hashes and not rules and not is_awaited:
         return [postgres.retry_conflicts(lambda: _accept_one(runs[0]))]
-    takes_several = is_awaited or bool(hashes) or any(run.place is not None for run in runs)
-    handles = postgres.retry_conflicts(lambda: _insert(runs, hashes, whole=takes_several))
-    publish(_accepted(runs, handles), are_placed=True)
+    takes_several = is_awaited or bool(hashes) or bool(rules) or any(run.place is not None for run in runs)
+    handles, made = postgres.retry_conflicts(lambda: _insert(runs, hashes, rules, whole=takes_several))
+    publish(made, are_placed=not rules)  # a run that takes in several sends may be full, and due after all
     return handles
 
 
-def _insert(runs: Sequence[NewRun], hashes: Mapping[str, bytes], *, whole: bool) -> list[RunHandle]:
+def _insert(runs: Sequence[NewRun], hashes: Mapping[str, bytes], rules: Rules, *, whole: bool) -> Stored:
     """whole: whether it takes more than one statement."""
     with postgres.transaction() if whole else postgres.autocommit() as connection:
-        return _store(connection, runs, hashes)
+        return _store(connection, runs, hashes, rules)
 
 
-def _store(connection: postgres.AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
+def _store(
+    connection: postgres.AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes], rules: Rules
+) -> Stored:
     """The runs, and the events among them that workflows wait for."""
-    handles = store.insert(connection, runs, hashes)
-    awaited_events.keep(connection, _accepted(runs, handles))
-    return handles
+    if rules:
+        handles, made = send_rules.stored(connection, runs, hashes, rules, _cancel_old)
+    else:
+        handles = store.insert(connection, runs, hashes)
+        made = _accepted(runs, handles)
+    awaited_events.keep(connection, made)
+    for run in runs:
+        if run.replay_of is not None and run.payload.startswith("["):  # of a Batch, perhaps one that never began
+            merging.copy_events(connection, run.replay_of, run.id)
+    return Stored(handles, made)
+
+
+def _cancel_old(connection: postgres.AnyConnection, run_id: str) -> list[NewRun]:
+    """Cancel an open run, whose key another one gets. Returns the runs that follow from its end. It has no parent that
+    would go on: runs that have one are made without keys.
+    """
+    with unit_of_work(connection) as unit:
+        after_cancel.follow(store.cancel_with_children(connection, [run_id]))
+        merging.leave_single_key(connection, run_id)
+    return unit.accepted
 
 
 def _accept_one(run: NewRun) -> RunHandle:

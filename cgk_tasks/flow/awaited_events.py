@@ -74,7 +74,9 @@ AWAITED = Part(Awaited)
 
 
 def _keyed(runs: Sequence[NewRun]) -> list[tuple[NewRun, list[EventKey]]]:
-    """The events among the runs that happen now, with their keys: no replays, no child runs, and none for later."""
+    """The events among the runs that happen now, with their keys: no replays, no child runs, and none for later. One
+    whose run waits for further sends has happened all the same.
+    """
     known = AWAITED.current().known
     if not known:
         return []
@@ -82,7 +84,8 @@ def _keyed(runs: Sequence[NewRun]) -> list[tuple[NewRun, list[EventKey]]]:
         (run, event_waits.keys_of(run, fields))
         for run in runs
         if (fields := known.get(run.event))
-        and run.replay_of is None and run.parent_id is None and run.state != "scheduled"
+        and run.replay_of is None and run.parent_id is None
+        and (run.state != "scheduled" or run.merge_key is not None)
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ They wait in lanes, and passes say whose turn it is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from cgk_tasks.broker.publisher import SafePublisher, get_publisher
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow.crowded import CROWDED, MANY
 from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.runs.codec import decode
+from cgk_tasks.flow.send_rules import key_fields
 from cgk_tasks.runs.models import Dispatch, NewRun, Place
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.clock import known_now
@@ -167,9 +167,8 @@ def _limits_of(runs: Sequence[NewRun | Dispatch]) -> dict[str, Declared]:
     return limits if limits and SWITCH.current().is_on else {}
 
 
-def _fields(run: NewRun | Dispatch, limits: Declared) -> dict[str, Any]:
-    payload = decode(run.payload) if limits.have_keys and isinstance(run, NewRun) else None
-    return payload if isinstance(payload, dict) else {}
+def _fields(run: NewRun | Dispatch, limits: Declared) -> Mapping[str, Any]:
+    return key_fields(run.payload) if limits.have_keys and isinstance(run, NewRun) else {}
 
 
 def _lanes_of(waiting: dict[str, ForLane]) -> dict[str, int]:

@@ -10,7 +10,7 @@ import time
 
 import psycopg
 
-from cgk_tasks.admission.declared import Declared, limits_of
+from cgk_tasks.admission.declared import Declared, SendRules, limits_of, send_rules_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.jobs.registry import are_limits_declared, find_route
@@ -41,10 +41,27 @@ class Routes:
             self._ask()
         return self._noted.get(event)
 
+    def of_send(self, event: str) -> tuple[str, int, SendRules | None]:
+        """The queue and priority, with the defaults where nothing is said, and what decides about the event's runs."""
+        queue, priority, _limits, rules = self.of(event) or _ANYWHERE
+        return (
+            queue or get_settings().default_queue,
+            DEFAULT_PRIORITY if priority is None else priority,
+            None if rules is None else send_rules_of(rules),
+        )
+
     def queue_and_priority(self, event: str) -> tuple[str, int]:
-        """The same, with the defaults where nothing is said."""
-        queue, priority, _ = self.of(event) or _ANYWHERE
-        return queue or get_settings().default_queue, DEFAULT_PRIORITY if priority is None else priority
+        """The queue and priority alone."""
+        return self.of_send(event)[:2]
+
+    def rules(self, event: str) -> SendRules | None:
+        """What decides about the event's runs when they are sent."""
+        return self.of_send(event)[2]
+
+    def ttl(self, event: str) -> float | None:
+        """Seconds from when the event's runs are due, after which they do not start any more; None for no end."""
+        rules = self.rules(event)
+        return None if rules is None else rules.ttl
 
     @property
     def know_limits(self) -> bool:

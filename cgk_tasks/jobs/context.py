@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, TypeVarTuple
@@ -74,8 +74,18 @@ class JobContext(Generic[P_co]):
     begin_steps: Callable[[JobContext[Any]], JobSteps] | None = field(default=None, repr=False)
     """How the provider does steps."""
 
+    batch: Sequence[P_co] = field(default=(), repr=False)
+    """What `payloads` gives, where there are several."""
+
     _session: TenantSession | None = field(default=None, repr=False)
     _steps: JobSteps | None = field(default=None, repr=False)
+
+    @property
+    def payloads(self) -> list[P_co]:
+        """The events of a run of a job with a Batch, in the order in which they were sent; `payload` is the first of
+        them. Of any other run, its one.
+        """
+        return list(self.batch) or [self.payload]
 
     @property
     def tenant_id(self) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar, overload
 
-from cgk_tasks.admission.declared import text_of_limits
-from cgk_tasks.admission.rules import AtOnce, Limit, check_rules
+from cgk_tasks.admission.declared import SendRules, text_of_limits, text_of_send_rules
+from cgk_tasks.admission.rules import AtOnce, Limit, Rule, check_rules
+from cgk_tasks.admission.send_rules import Batch, SendRule
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.nearest import did_you_mean
-from cgk_tasks.errors import ConfigurationError, as_seconds
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.jobs.catalog_jobs import CatalogJob, known_jobs, only_where
@@ -60,8 +62,17 @@ class Job:
     """Of runs whose sender names none."""
     limits: tuple[Limit, ...] = ()
     """What says when its runs may start."""
+    send_rules: tuple[SendRule, ...] = ()
+    """What decides about its event's runs when they are sent."""
     redelivery: bool = True
     """Whether a run is executed again after an attempt whose worker or process was lost."""
+    ttl: float | None = None
+    """Seconds from when a run is due, after which no attempt of it begins. Of runs whose sender says nothing else."""
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether its runs have several events each."""
+        return any(isinstance(rule, Batch) for rule in self.send_rules)
 
     @property
     def time_limits(self) -> Limits:
@@ -87,11 +98,12 @@ def define_job(
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
-    limits: Sequence[Limit] = ...,
+    limits: Sequence[Rule] = ...,
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
     redelivery: bool = ...,
+    ttl: float | timedelta | None = ...,
 ) -> JobDecorator[E]: ...
 @overload
 def define_job(
@@ -101,11 +113,12 @@ def define_job(
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
-    limits: Sequence[Limit] = ...,
+    limits: Sequence[Rule] = ...,
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
     redelivery: bool = ...,
+    ttl: float | timedelta | None = ...,
 ) -> Callable[[F], F]: ...
 def define_job(
     job_id: str,
@@ -114,11 +127,12 @@ def define_job(
     retry: RetryConfig | None = None,
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
-    limits: Sequence[Limit] = (),
+    limits: Sequence[Rule] = (),
     middleware: Sequence[Middleware] = (),
     queue: str | None = None,
     priority: int | None = None,
     redelivery: bool = True,
+    ttl: float | timedelta | None = None,
 ) -> Callable[..., Any]:
     """Register the decorated function as a job: it runs for every run of `event`.
 
@@ -128,13 +142,17 @@ def define_job(
 
     The function may be `def` or `async def`. timeout: seconds or timedelta, after which JobTimeoutError is raised
     inside the job. limits: AtOnce, how many runs of the job may be on at once over all workers, and Throttle, how many
-    may start in a time; the others wait in order, which uses no attempt. concurrency=5 is AtOnce(5). middleware: the
-    first is the outermost. queue, priority (0 can wait, 9 is urgent): of runs whose sender names none; a sender that
-    does not import the job learns them within ten seconds from the workers that do. A run with several jobs goes where
-    all of them want to be, else by the default, and then its child runs go each to its own job's. redelivery: False for
+    may start in a time; the others wait in order, which uses no attempt. concurrency=5 is AtOnce(5). Others decide when
+    the event is sent: RateLimit, how many sends are accepted in a time; Singleton, at most one open run; Debounce, one
+    run for sends that follow each other; Batch, one run for many. All jobs of an event have the same of these.
+    middleware: the first is the outermost. queue, priority (0 can wait, 9 is urgent): of runs whose sender names none;
+    a sender that does not import the job learns them within ten seconds from the workers that do. A run with several
+    jobs goes where all of them want to be, else by the default, and then its child runs go each to its own job's.
+    redelivery: False for
     a job that must not run twice: where its worker or process is lost after it has begun, the run fails with
-    WORKER_LOST. That costs one more statement a run. Raises ConfigurationError for a job id that another function has,
-    and for what is no queue or priority, UnknownEventError.
+    WORKER_LOST. That costs one more statement a run. ttl: seconds or timedelta; a run that is due for so long ends as
+    `expired` instead of being attempted. `expires` of a send comes before it. Raises ConfigurationError for a job id
+    that another function has, and for what is no queue, priority or duration, UnknownEventError.
 
     A job of the catalog takes from there what is not given here of event, retry and timeout:
 
@@ -149,9 +167,11 @@ def define_job(
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds is not None and seconds <= 0:
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
+    ttl_seconds = _checked_ttl(job_id, ttl, model)
     _check_route(job_id, queue, priority)
 
-    around, rules = tuple(middleware), _checked_limits(job_id, limits, model)
+    around, given = tuple(middleware), _checked_limits(job_id, limits, model)
+    rules = tuple(rule for rule in given if isinstance(rule, Limit))
     if concurrency is not None:
         rules = (AtOnce(concurrency), *rules)
         check_rules(job_id, rules)
@@ -174,7 +194,9 @@ def define_job(
                 queue=queue,
                 priority=priority,
                 limits=rules,
+                send_rules=tuple(rule for rule in given if not isinstance(rule, Limit)),
                 redelivery=redelivery,
+                ttl=ttl_seconds,
             )
         )
         return handler
@@ -203,7 +225,7 @@ def _check_defined_once(job_id: str, event: str, known: CatalogJob) -> None:
             )
 
 
-def _checked_limits(job_id: str, limits: object, model: type[TenantEvent]) -> tuple[Limit, ...]:
+def _checked_limits(job_id: str, limits: object, model: type[TenantEvent]) -> tuple[Rule, ...]:
     if not isinstance(limits, list | tuple):
         raise ConfigurationError(f"Job {job_id!r}: limits must be a list, not {limits!r}.", hint="limits=[AtOnce(5)]")
     if limits and not model.durable:
@@ -213,6 +235,21 @@ def _checked_limits(job_id: str, limits: object, model: type[TenantEvent]) -> tu
         )
     check_rules(job_id, limits, [field.alias or name for name, field in model.model_fields.items()])
     return tuple(limits)
+
+
+def _checked_ttl(job_id: str, ttl: object, model: type[TenantEvent]) -> float | None:
+    if ttl is None:
+        return None
+    is_duration = isinstance(ttl, int | float | timedelta) and not isinstance(ttl, bool)
+    seconds = as_seconds(ttl) if is_duration else math.nan  # type: ignore[arg-type]  # it is one
+    if not 0 < seconds <= LONGEST_WAIT_SECONDS:
+        raise ConfigurationError(f"Job {job_id!r}: ttl must be more than 0 seconds, or a timedelta, not {ttl!r}.")
+    if not model.durable:
+        raise ConfigurationError(
+            f"Job {job_id!r} cannot have a ttl: runs of {model.event_name} are not recorded (durable=False).",
+            hint="Leave durable=False out.",
+        )
+    return seconds
 
 
 def _check_route(job_id: str, queue: object, priority: object) -> None:
@@ -251,6 +288,7 @@ def add_job(job: Job) -> None:
             f"Job id {job.id!r} is used twice: by {'.'.join(_place(known))} and by {'.'.join(_place(job))}.",
             hint="Rename one.",
         )
+    _check_rules_of_event(job)
     _jobs[job.id] = job
     if job.limits:
         _limited.add(job.id)
@@ -259,6 +297,19 @@ def add_job(job: Job) -> None:
     if known is not None and known.event != job.event:
         _index(known.event)
     _index(job.event)
+
+
+def _check_rules_of_event(job: Job) -> None:
+    """What decides about the runs of an event decides for all of its jobs."""
+    for other in _by_event.get(job.event, ()):
+        if other.id == job.id or other.is_builtin or job.is_builtin:
+            continue
+        if set(other.send_rules) != set(job.send_rules):
+            raise ConfigurationError(
+                f"The jobs {other.id!r} and {job.id!r} have the same event, {job.event}, and different rules for "
+                "its sends.",
+                hint="Give both the same RateLimit, Singleton, Debounce and Batch, or one of them an event of its own.",
+            )
 
 
 def remove_job(job_id: str) -> None:
@@ -275,7 +326,8 @@ def _index(event: str) -> None:
     queues, priorities = {job.queue for job in jobs}, {job.priority for job in jobs}
     if jobs:
         limits = text_of_limits(jobs[0].id, jobs[0].limits) if len(jobs) == 1 and jobs[0].limits else None
-        _routes[event] = Route(_agreed(queues), _agreed(priorities), limits)
+        rules = SendRules(jobs[0].id, _agreed({job.ttl for job in jobs}), jobs[0].send_rules)
+        _routes[event] = Route(_agreed(queues), _agreed(priorities), limits, text_of_send_rules(rules))
     else:
         _routes.pop(event, None)
 

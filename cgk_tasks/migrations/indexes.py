@@ -7,7 +7,7 @@ made after it; an interrupted one is made anew.
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from psycopg import sql
 
@@ -16,15 +16,39 @@ from cgk_tasks.sql.postgres import Connection, autocommit, fetch, script, statem
 SQL = statements("indexes")
 
 SINCE: Final = "0017"
-"""The migration that adds the columns of all of them."""
+"""The migration that adds the columns of the first of them."""
+
+
+class Index(NamedTuple):
+    """needs: the column without which it cannot be made, of a migration that a database may not have yet."""
+
+    needs: str
+    statement: str
+
 
 INDEXES: Final = {
-    "runs_in_lane": "CREATE INDEX CONCURRENTLY {} ON cgk.runs (lane_id, rank, id)"
-    " WHERE state = 'held' AND lane_id IS NOT NULL",
-    "runs_unlaned": "CREATE INDEX CONCURRENTLY {} ON cgk.runs (queue, tenant_id)"
-    " WHERE state = 'held' AND lane_id IS NULL",
-    "runs_in_slot": "CREATE INDEX CONCURRENTLY {} ON cgk.runs (slot, lane_id)"
-    " WHERE slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')",
+    "runs_in_lane": Index(
+        "lane_id",
+        "CREATE INDEX CONCURRENTLY {} ON cgk.runs (lane_id, rank, id) WHERE state = 'held' AND lane_id IS NOT NULL",
+    ),
+    "runs_unlaned": Index(
+        "lane_id",
+        "CREATE INDEX CONCURRENTLY {} ON cgk.runs (queue, tenant_id) WHERE state = 'held' AND lane_id IS NULL",
+    ),
+    "runs_in_slot": Index(
+        "slot",
+        "CREATE INDEX CONCURRENTLY {} ON cgk.runs (slot, lane_id)"
+        " WHERE slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')",
+    ),
+    "runs_merging": Index(
+        "merge_key",
+        "CREATE UNIQUE INDEX CONCURRENTLY {} ON cgk.runs (tenant_id, event, merge_key)"
+        " WHERE state = 'scheduled' AND started_at IS NULL AND merge_key IS NOT NULL",
+    ),
+    "runs_single": Index(
+        "single_key",
+        "CREATE UNIQUE INDEX CONCURRENTLY {} ON cgk.runs (tenant_id, event, single_key) WHERE single_key IS NOT NULL",
+    ),
 }
 
 _LOCK: Final = 4_216_201_002
@@ -59,9 +83,10 @@ def _is_the_only_one(guard: Connection) -> bool:
 
 
 def _unmade(connection: Connection) -> list[str]:
-    return [row["name"] for row in fetch(connection, SQL["unmade"], {"names": list(INDEXES)})]
+    values = {"names": list(INDEXES), "needs": [index.needs for index in INDEXES.values()]}
+    return [row["name"] for row in fetch(connection, SQL["unmade"], values)]
 
 
 def _make(connection: Connection, name: str) -> None:
     connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("cgk", name)))
-    connection.execute(sql.SQL(INDEXES[name]).format(sql.Identifier(name)))
+    connection.execute(sql.SQL(INDEXES[name].statement).format(sql.Identifier(name)))

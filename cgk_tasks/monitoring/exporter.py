@@ -20,10 +20,10 @@ from cgk_tasks.monitoring.metric_names import BY_NAME
 from cgk_tasks.monitoring.open_runs import OpenRunsCounter
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.schedules.health import late_schedules, leading_beat
-from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, fetch, fetch_or_before, statements
 from cgk_tasks.worker.dispatcher import LEASE
 
-SQL = statements("metrics")
+SQL, MERGING = statements("metrics"), statements("merging")
 log = structlog.get_logger("cgk_tasks.metrics")
 
 OTHER_TENANTS = "other"
@@ -38,7 +38,7 @@ class ExporterCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
-            found = [*self._totals(), *self._open_runs(), *_schedules()]
+            found = [*self._totals(), *self._open_runs(), *_schedules(), _skipped_sends()]
         except (psycopg.Error, CgkTasksError) as exc:
             self._unavailable.warn(reason=str(exc).strip())
             yield _family("cgk_database_up", [((), 0)])
@@ -85,6 +85,12 @@ def _schedules() -> Iterator[Metric]:
     yield _family("cgk_beat_leads", [((), leading_beat() is not None)])
     yield _family("cgk_schedule_late_seconds", [((late.name,), late.seconds_late) for late in late_schedules()])
     yield _family("cgk_schedule_ticks_missed", [((row["schedule"],), row["ticks"]) for row in missed])
+
+
+def _skipped_sends() -> Metric:
+    with autocommit() as connection:
+        rows = fetch_or_before(connection, MERGING["skipped_sends"], MERGING["no_skipped_sends"])
+    return _family("cgk_sends_skipped_total", [((row["rule"],), row["skipped"]) for row in rows])
 
 
 def _family(name: str, samples: Any) -> Metric:

@@ -78,6 +78,8 @@ EXPORTER: Final = (
     MetricSpec("cgk_schedule_late_seconds", "gauge", ("schedule",),
                "Schedules whose last tick did not start in time, and how late it is. None while all is well."),
     MetricSpec("cgk_schedule_ticks_missed", "gauge", ("schedule",), "Ticks that were given up in the last 24 hours."),
+    MetricSpec("cgk_sends_skipped_total", "counter", ("rule",),
+               "Sends that a RateLimit did not accept. rule: its event, kind, whose sends it counts and its key."),
     MetricSpec("cgk_exporter_count_seconds", "gauge", (), "How long PostgreSQL took to count the open runs."),
     MetricSpec("cgk_exporter_count_age_seconds", "gauge", (), "How old the count of the open runs is."),
 )  # fmt: skip

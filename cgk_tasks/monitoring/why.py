@@ -108,6 +108,10 @@ def _scheduled(facts: Row) -> Iterator[Gate]:
     yield from _paused(facts)
     if facts["deferral"] is not None and facts["run_at"] > facts["now"]:
         yield _waiting(facts, decode(facts["deferral"]))
+    elif facts["run_at"] > facts["now"] and facts["merge_key"] is not None and facts["started_at"] is None:
+        so_far = f", and has {facts['merged']} so far" if facts["merged"] else ""
+        reason = f"It waits for further sends of its event until {_when(facts['run_at'], facts['now'])}{so_far}."
+        yield Gate("not_due", reason, until=facts["run_at"])
     elif facts["run_at"] > facts["now"]:
         yield Gate("not_due", f"It is not due until {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
     else:

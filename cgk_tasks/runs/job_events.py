@@ -16,12 +16,13 @@ SQL = statements("schedules")
 
 class Route(NamedTuple):
     """The queue and priority that an event's jobs want for its runs; None for the default. limits: of its one job, as
-    text.
+    text. send_rules: what decides about its runs when they are sent, as text.
     """
 
     queue: str | None = None
     priority: int | None = None
     limits: str | None = None
+    send_rules: str | None = None
 
 
 def note_job_events(connection: Connection, routes: Mapping[str, Route]) -> None:
@@ -43,10 +44,21 @@ def note_limits(connection: Connection, routes: Mapping[str, Route]) -> None:
     execute(connection, SQL["note_limits"], {"events": names, "limits": [routes[name].limits for name in names]})
 
 
+def note_rules(connection: Connection, routes: Mapping[str, Route]) -> None:
+    """The same, and what decides about them when they are sent."""
+    names = sorted(routes)
+    values = {
+        "events": names,
+        "limits": [routes[name].limits for name in names],
+        "send_rules": [routes[name].send_rules for name in names],
+    }
+    execute(connection, SQL["note_rules"], values)
+
+
 def noted_routes(connection: Connection) -> dict[str, Route]:
-    """The queues and priorities that jobs want, and their limits, of those events that have any."""
+    """The queues and priorities that jobs want, and their limits and rules, of those events that have any."""
     rows = fetch(connection, SQL["noted_routes"])
-    return {row["event"]: Route(row["queue"], row["priority"], row["limits"]) for row in rows}
+    return {row["event"]: Route(row["queue"], row["priority"], row["limits"], row["send_rules"]) for row in rows}
 
 
 def noted_job_events(connection: Connection) -> frozenset[str]:

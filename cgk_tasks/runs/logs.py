@@ -98,7 +98,7 @@ class RunLog:
         The arguments of a plain Celery task have no marks: what it logs of them is its own decision.
         """
         if self._redaction is None:
-            self._redaction = Redaction("", self.payload if isinstance(self.payload, BaseModel) else {})
+            self._redaction = Redaction("", self.payload if isinstance(self.payload, BaseModel | list) else {})
         return self._redaction
 
     def shown(self, value: Any, name: str | None = None) -> Any:

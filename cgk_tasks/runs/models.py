@@ -102,6 +102,14 @@ class NewRun(NamedTuple):
     """What can be searched of it, where its sender knows; else it is read from the payload."""
     place: Place | None = None
     """Of a run that is held until a pass admits it."""
+    is_ruled: bool = False
+    """Whether its event's job has rules that decide what becomes of a send."""
+    ttl: float | None = None
+    """Of such a send whose life ends so many seconds after it is due, as its job says."""
+    merge_key: str | None = None
+    """Of a run that waits for further sends: those with the same key become part of it."""
+    single_key: str | None = None
+    """Of a run that is the only open one with this key."""
 
     @property
     def alone(self) -> bool:
@@ -114,12 +122,26 @@ class NewRun(NamedTuple):
         return None
 
 
+Outcome = Literal["accepted", "deduplicated", "merged", "skipped"]
+
+
 @dataclass(frozen=True, slots=True)
 class RunHandle:
-    """What a send returns. `deduplicated`: an earlier send with the same idempotency key made this run."""
+    """What a send returns: the id of the run, and what became of the send.
+
+    outcome: "accepted", it made this run. "deduplicated", an earlier send with the same idempotency key did.
+    "merged", it became part of this run, which an earlier send had made (Debounce, Batch). "skipped", it made no run:
+    with Singleton the id is that of the open one, with RateLimit there is no run of this id.
+    """
 
     id: str
     deduplicated: bool = False
+    instead: Literal["merged", "skipped"] | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the send."""
+        return self.instead or ("deduplicated" if self.deduplicated else "accepted")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import forget_program_actions
 
-SQL = statements("dispatch")
+SQL, MERGING = statements("dispatch"), statements("merging")
 log = structlog.get_logger("cgk_tasks.history")
 
 _AHEAD_DAYS = 7
@@ -83,6 +83,8 @@ def run_housekeeping() -> None:
         forget_program_actions(connection, get_settings().history_days)
         if _is_there("event_waits"):
             event_waits.forget(connection, settings.mail_days)
+        if _is_there("buckets"):
+            execute(connection, MERGING["forget_buckets"], {"limit": 10_000})
 
 
 def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:

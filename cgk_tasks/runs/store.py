@@ -111,10 +111,11 @@ def _new_row(run: NewRun) -> tuple[Any, ...]:
 
 def _insert_one(connection: AnyConnection, run: NewRun) -> int:
     name = "insert_run" if run.place is None else "insert_in_lane"
-    return execute(connection, TRANSITIONS[name], _values_of(run, "on"))
+    return execute(connection, TRANSITIONS[name], values_of(run))
 
 
-def _values_of(run: NewRun, durability: str) -> dict[str, Any]:
+def values_of(run: NewRun, durability: str = "on") -> dict[str, Any]:
+    """The columns of a new run by their names, for a statement that inserts one."""
     values = dict(zip(_NEW_RUN_COLUMNS, _new_row(run), strict=True))
     values["durability"] = durability
     if run.place is not None:
@@ -157,9 +158,9 @@ def insert_unflushed(connection: Connection, run: NewRun) -> str | None:
     If it has a place its lane is told; returns the lane's status then.
     """
     if run.place is None:
-        execute(connection, TRANSITIONS["insert_run"], _values_of(run, "off"))
+        execute(connection, TRANSITIONS["insert_run"], values_of(run, "off"))
         return None
-    values = _values_of(run, "off") | {"step": get_settings().priority_step_seconds}
+    values = values_of(run, "off") | {"step": get_settings().priority_step_seconds}
     told = fetch(connection, TRANSITIONS["insert_and_tell"], values)
     return str(told[0]["status"]) if told else None
 
@@ -169,15 +170,19 @@ def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[st
 
     Raises IdempotencyConflictError when a key was used with another payload; the transaction must be rolled back.
     """
-    earlier = _reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
-    fresh = [run for run in runs if run.id not in earlier]
+    earlier = reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
+    insert_fresh(connection, [run for run in runs if run.id not in earlier])
+    return [RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs]
+
+
+def insert_fresh(connection: AnyConnection, fresh: Sequence[NewRun]) -> None:
+    """Insert runs whose idempotency keys, if they have some, are theirs."""
     if len(fresh) == 1:
         _insert_one(connection, fresh[0])
     elif len(fresh) >= _COPY_FROM and isinstance(connection, psycopg.Connection):
         _copy(connection, fresh)
     elif fresh:
         _insert_many(connection, fresh)
-    return [RunHandle(earlier[run.id], deduplicated=True) if run.id in earlier else RunHandle(run.id) for run in runs]
 
 
 def _insert_many(connection: AnyConnection, runs: Sequence[NewRun]) -> None:
@@ -191,8 +196,11 @@ def _insert_many(connection: AnyConnection, runs: Sequence[NewRun]) -> None:
         execute(connection, TRANSITIONS["insert_runs"], columns(_NEW_RUN_COLUMNS, map(_new_row, others)))
 
 
-def _reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:
-    """Reserve the idempotency keys; returns the earlier run's id for each run whose key was taken."""
+def reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:
+    """Reserve the idempotency keys; returns the earlier run's id for each run whose key was taken.
+
+    Raises IdempotencyConflictError when a key was used with another payload.
+    """
     if not runs:
         return {}
     first: dict[tuple[str, str, str], NewRun] = {}

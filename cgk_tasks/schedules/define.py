@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
-from cgk_tasks.admission.rules import Limit
+from cgk_tasks.admission.rules import Rule
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
@@ -41,10 +41,11 @@ def define_cron_job(
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
-    limits: Sequence[Limit] = ...,
+    limits: Sequence[Rule] = ...,
     middleware: tuple[Middleware, ...] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
+    ttl: float | timedelta | None = ...,
 ) -> JobDecorator[E]: ...
 @overload
 def define_cron_job(
@@ -62,10 +63,11 @@ def define_cron_job(
     retry: RetryConfig | None = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
-    limits: Sequence[Limit] = ...,
+    limits: Sequence[Rule] = ...,
     middleware: tuple[Middleware, ...] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
+    ttl: float | timedelta | None = ...,
 ) -> Callable[[F], F]: ...
 def define_cron_job(
     job_id: str,
@@ -82,10 +84,11 @@ def define_cron_job(
     retry: RetryConfig | None = None,
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
-    limits: Sequence[Limit] = (),
+    limits: Sequence[Rule] = (),
     middleware: tuple[Middleware, ...] = (),
     queue: str | None = None,
     priority: int | None = None,
+    ttl: float | timedelta | None = None,
 ) -> Callable[..., Any]:
     """Register the decorated function as a job that runs by the clock, for every active tenant.
 
@@ -121,6 +124,7 @@ def define_cron_job(
         middleware=middleware,
         queue=queue,
         priority=priority,
+        ttl=ttl,
     )
 
     def register(handler: F) -> F:

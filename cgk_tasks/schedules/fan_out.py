@@ -18,11 +18,12 @@ from typing import Any
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.flow.accept import dispatch
+from cgk_tasks.flow.accept import UnitOfWork, dispatch
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.plain_columns import search_fields
 from cgk_tasks.runs.sealing import key_for, seal
+from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send
 from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
 from cgk_tasks.schedules.ticks import is_late
 from cgk_tasks.sql.clock import database_now
@@ -80,28 +81,55 @@ def fire(
             overlap = "allow"  # every missed tick was asked for, and they all come at once
         if overlap == "cancel_old":
             cancel_old(connection, schedule.name, tenant_id)
-        row = _make_runs(connection, schedule, _values(schedule, scheduled_for, now, tenant_id, overlap))
+        row, unit = _make_runs(connection, schedule, _values(schedule, scheduled_for, now, tenant_id, overlap))
         execute(connection, SQL["end_tick"], {**values, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
         if by_hand:
             note(connection, "trigger schedule", schedule.name, tenant_id=tenant_id, affected=row["runs"])
         else:
             execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
+    if unit is not None:
+        unit.publish()
     _dispatch(schedule, row)
     counts = _counts(row)
     log.info("schedule_ticked", schedule=schedule.name, scheduled_for=scheduled_for.isoformat(), **counts)
     return Tick(schedule.name, scheduled_for, is_new=True, given_up=given_up, **counts)
 
 
-def _make_runs(connection: Connection, schedule: Schedule, values: dict[str, Any]) -> Row:
-    """Make the runs of the tenants that get one. Returns those that are due, and how many tenants got none and why."""
+def _make_runs(connection: Connection, schedule: Schedule, values: dict[str, Any]) -> tuple[Row, UnitOfWork | None]:
+    """Make the runs of the tenants that get one. Returns those that are due, and how many tenants got none and why; and
+    what else is to be published.
+    """
     rows = fetch(connection, TRANSITIONS["tenants_of_tick"], values)
     reasons = Counter(row["reason"] for row in rows)
-    made = fetch(connection, TRANSITIONS["insert_runs_of_tick"], values | _content(schedule, rows))[0]
-    return {
+    unit = None
+    if are_ruled(schedule.event):
+        made, unit = _send_runs(connection, schedule, rows, values)
+    else:
+        made = fetch(connection, TRANSITIONS["insert_runs_of_tick"], values | _content(schedule, rows))[0]
+    found = {
         **made,
         **{reason: reasons[reason] for reason in ("suspended", "switched_off", "overlapping")},
         "overlapped": [row["tenant_id"] for row in rows if row["reason"] == "overlapping"],
     }
+    return found, unit
+
+
+def _send_runs(
+    connection: Connection, schedule: Schedule, rows: Sequence[Row], values: dict[str, Any]
+) -> tuple[Row, UnitOfWork]:
+    """The same, where rules of the event's job say what becomes of each run."""
+    tenants = [row["tenant_id"] for row in rows if row["reason"] is None]
+    rest = payload_after_tenant(schedule.event, schedule.payload)
+    ticks = [
+        TickRun(
+            schedule.name, row["run_id"], row["tenant_id"], schedule.event, f'{{"tenantId":"{row["tenant_id"]}{rest}',
+            values["queue"], values["priority"], values["scheduled_for"], values["key"],
+            row["run_at"] if row["run_at"] > values["now"] else None,
+        )
+        for row in fetch(connection, TRANSITIONS["runs_of_tick"], values | {"tenants": tenants})
+    ]  # fmt: skip
+    unit, sent = send(connection, ticks)
+    return {"runs": sent, "due_ids": [], "due_tenants": []}, unit
 
 
 def _content(schedule: Schedule, rows: Sequence[Row]) -> dict[str, Any]:
@@ -142,6 +170,7 @@ def _values(
         "event": schedule.event,
         "queue": queue,
         "priority": priority,
+        "ttl": ROUTES.current().ttl(schedule.event),
         # One tenant alone has nobody to be kept apart from: it starts at once.
         "spread": 0.0 if tenant_id is not None else schedule.spread,
         "overlap": overlap,

@@ -11,7 +11,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.flow.accept import dispatch
+from cgk_tasks.flow.accept import UnitOfWork, dispatch
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.plain_columns import search_fields
@@ -19,6 +19,7 @@ from cgk_tasks.runs.sealing import key_for, open_sealed, seal
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
 from cgk_tasks.schedules.job_events import handled_events
+from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send
 from cgk_tasks.schedules.ticks import due, is_late
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 
@@ -62,12 +63,45 @@ def _fire_batch(now: datetime, handled: Collection[str]) -> tuple[int, int]:
             advance["id"].append(schedule["id"])
             advance["done_until"].append(done_until)
             advance["next_at"].append(next_at)
-        made = [run for route, part in _by_route(wanted) for run in _make_runs(connection, part, now, *route)]
+        plain = [run for run in wanted if not are_ruled(run["event"])]
+        made = [run for route, part in _by_route(plain) for run in _make_runs(connection, part, now, *route)]
+        ruled = [run for run in wanted if are_ruled(run["event"])]
+        unit, sent = _send_runs(connection, ruled) if ruled else (None, 0)
         execute(connection, SQL["advance_tenant_schedules"], advance)
+    if unit is not None:
+        unit.publish()
     if made:
         dispatch(made)
-        log.info("tenant_schedules_ticked", schedules=len(schedules), runs=len(made))
-    return len(schedules), len(made)
+    if made or sent:
+        log.info("tenant_schedules_ticked", schedules=len(schedules), runs=len(made) + sent)
+    return len(schedules), len(made) + sent
+
+
+def _send_runs(connection: Connection, wanted: list[dict[str, Any]]) -> tuple[UnitOfWork, int]:
+    """Send those whose event has rules for that."""
+    names = ("schedule", "tenant_id", "scheduled_for", "overlap")
+    rows = fetch(
+        connection, TRANSITIONS["runs_of_tenant_schedules"], {name: [run[name] for run in wanted] for name in names}
+    )
+    ticks = []
+    for row in rows:
+        run = wanted[row["nth"] - 1]
+        text = open_sealed(run["tenant_id"], "payload", run["sealed_payload"], run["key_id"])
+        queue, priority = ROUTES.current().queue_and_priority(run["event"])
+        ticks.append(
+            TickRun(
+                run["schedule"],
+                row["run_id"],
+                run["tenant_id"],
+                run["event"],
+                text,
+                queue,
+                priority,
+                run["scheduled_for"],
+                run["key"],
+            )
+        )
+    return send(connection, ticks)
 
 
 def _collect(
@@ -97,6 +131,7 @@ def _collect(
                     "scheduled_for": tick,
                     "key": idempotency_key(name, tick),
                     "overlap": "allow" if every_one else schedule["overlap"],
+                    "ttl": ROUTES.current().ttl(schedule["event"]),
                 }
             )
     return now, times.next(now)

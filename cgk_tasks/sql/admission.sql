@@ -17,7 +17,13 @@ SELECT to_regclass('cgk.passes') IS NOT NULL AS has_tables,
            AND NOT EXISTS (SELECT FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)
                               AND coalesce(revision, '') < '0019') AS all_are_fair,
        EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('cgk.job_events') AND attname = 'limits')
-           AS has_limits;
+           AS has_limits,
+       EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('cgk.job_events') AND attname = 'send_rules')
+           AS has_send_rules,
+       (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         WHERE c.relnamespace = to_regnamespace('cgk') AND c.relname IN ('runs_merging', 'runs_single') AND i.indisvalid) = 2
+           AND NOT EXISTS (SELECT FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)
+                              AND coalesce(revision, '') < '0022') AS all_merge;
 
 -- name: note_rule
 -- What the code declares. Returns the rule if it is new, or declared otherwise than before.

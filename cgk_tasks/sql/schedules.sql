@@ -68,15 +68,22 @@ SELECT e.event, e.queue, e.priority
 ON CONFLICT (event) DO UPDATE SET seen_at = now(), queue = EXCLUDED.queue, priority = EXCLUDED.priority;
 
 -- name: noted_routes
--- limits: as JSON the row is read also before there is such a column.
-SELECT event, queue, priority, limits FROM (
-    SELECT event, queue, priority, to_jsonb(e) ->> 'limits' AS limits FROM cgk.job_events e) AS noted
- WHERE queue IS NOT NULL OR priority IS NOT NULL OR limits IS NOT NULL;
+-- limits, send_rules: as JSON the row is read also before there are such columns.
+SELECT event, queue, priority, limits, send_rules FROM (
+    SELECT event, queue, priority, to_jsonb(e) ->> 'limits' AS limits, to_jsonb(e) ->> 'send_rules' AS send_rules
+      FROM cgk.job_events e) AS noted
+ WHERE queue IS NOT NULL OR priority IS NOT NULL OR limits IS NOT NULL OR send_rules IS NOT NULL;
 
 -- name: note_limits
 UPDATE cgk.job_events k SET limits = e.limits
   FROM unnest(%(events)b::text[], %(limits)b::text[]) AS e (event, limits)
  WHERE k.event = e.event AND k.limits IS DISTINCT FROM e.limits;
+
+-- name: note_rules
+-- The same, with what decides about runs when they are sent.
+UPDATE cgk.job_events k SET limits = e.limits, send_rules = e.send_rules
+  FROM unnest(%(events)b::text[], %(limits)b::text[], %(send_rules)b::text[]) AS e (event, limits, send_rules)
+ WHERE k.event = e.event AND (k.limits, k.send_rules) IS DISTINCT FROM (e.limits, e.send_rules);
 
 -- name: job_events
 -- A day is counted back from the last word of any worker, not from now: workers that are all stopped over night, or for

@@ -63,8 +63,8 @@ ON CONFLICT (id) DO NOTHING
 
 -- fragment: without_sender
 -- What a run has not that a schedule makes.
-NULL::text AS job, NULL::int AS max_attempts, NULL::timestamptz AS expires_at, NULL::uuid AS parent_id,
-NULL::uuid AS replay_of, NULL::bytea AS sealed_canvas, NULL::text AS trace
+NULL::text AS job, NULL::int AS max_attempts, NULL::uuid AS parent_id, NULL::uuid AS replay_of,
+NULL::bytea AS sealed_canvas, NULL::text AS trace
 
 -- fragment: one_run(place)
 (SELECT %(id)s::uuid AS id, %(tenant_id)s::text AS tenant_id, %(event)s::text AS event, %(job)s::text AS job,
@@ -97,6 +97,50 @@ WITH inserted AS (
     RETURNING lane_id, rank)
 {{told((SELECT lane_id AS id, 1 AS runs, rank FROM inserted))}}
 RETURNING l.status;
+
+-- name: insert_single
+-- nothing → scheduled, held or pending, unless an open run of the tenant and event has the key. Waits for one that is being
+-- made.
+{{insert_with(, lane_id, rank, single_key)}}
+  FROM {{one_run(, %(lane_id)s::bigint AS lane_id, %(rank)s::timestamptz AS rank, %(single_key)s::text AS single_key)}}
+ON CONFLICT DO NOTHING;
+
+-- name: find_single
+-- The open run that has the key; or the run itself, which is there already under its id.
+SELECT id::text FROM cgk.runs WHERE tenant_id = %(tenant_id)s AND event = %(event)s AND single_key = %(single_key)s
+UNION ALL
+SELECT id::text FROM cgk.runs WHERE id = %(id)s::uuid;
+
+-- name: leave_single_key
+-- running: it is to be cancelled, and another run takes its key.
+UPDATE cgk.runs SET single_key = NULL WHERE id = %(id)s::uuid AND single_key IS NOT NULL;
+
+-- fragment: collecting
+-- Of a run that waits for further sends. One that was claimed may be scheduled again, and has begun.
+(tenant_id, event, merge_key) WHERE state = 'scheduled' AND started_at IS NULL AND merge_key IS NOT NULL
+
+-- name: debounce
+-- nothing → scheduled; or the run that waits for further sends becomes this one, and is due later, up to a time. Returns its
+-- id, which is another one then.
+{{insert_with(, merge_key)}}
+  FROM {{one_run(, %(merge_key)s::text AS merge_key)}}
+ON CONFLICT {{collecting}} DO UPDATE
+   SET run_at = least(EXCLUDED.run_at, runs.created_at + make_interval(secs => %(max_wait)s::float8)),
+       expires_at = EXCLUDED.expires_at, sealed_payload = EXCLUDED.sealed_payload, key_id = EXCLUDED.key_id,
+       search_fields = EXCLUDED.search_fields, sealed_canvas = EXCLUDED.sealed_canvas, trace = EXCLUDED.trace,
+       queue = EXCLUDED.queue, priority = EXCLUDED.priority, max_attempts = EXCLUDED.max_attempts
+RETURNING id::text;
+
+-- name: collect
+-- nothing → scheduled; or the run that waits for further sends gets so many more. A full one is due, and gets no others.
+-- Returns its id, and how many it would have.
+{{insert_with(, merge_key, merged)}}
+  FROM {{one_run(, %(merge_key)s::text AS merge_key, %(events)s::int AS merged)}}
+ON CONFLICT {{collecting}} DO UPDATE
+   SET merged = runs.merged + EXCLUDED.merged,
+       run_at = CASE WHEN runs.merged + EXCLUDED.merged >= %(size)s THEN least(runs.run_at, now()) ELSE runs.run_at END,
+       merge_key = CASE WHEN runs.merged + EXCLUDED.merged >= %(size)s THEN NULL ELSE runs.merge_key END
+RETURNING id::text, merged;
 
 -- fragment: given_runs
 unnest(%(id)s::uuid[], %(tenant_id)b::text[], %(event)b::text[], %(job)b::text[], %(state)b::text[], %(queue)b::text[],
@@ -143,13 +187,16 @@ SELECT t.id AS tenant_id,
  WHERE (t.source = 'platform') = %(for_platform)s
    AND (%(tenant_id)s::text IS NULL OR t.id = %(tenant_id)s);
 
+-- fragment: start_of_tick
+greatest(%(scheduled_for)s::timestamptz + make_interval(secs => coalesce(o.shift_seconds, 0)), %(starts_at)s)
+               + cgk.spread_offset(%(schedule)s, g.tenant_id, %(spread)s)
+
 -- name: insert_runs_of_tick
 -- One run for each of these tenants, with its idempotency key, in one statement. Those that are due are dispatched after
 -- the commit, those with an offset wait in the record. starts_at: when the first of them starts.
 WITH candidates AS MATERIALIZED (
     SELECT g.*, cgk.tick_run_id(%(schedule)s, g.tenant_id, %(scheduled_for)s) AS run_id,
-           greatest(%(scheduled_for)s::timestamptz + make_interval(secs => coalesce(o.shift_seconds, 0)), %(starts_at)s)
-               + cgk.spread_offset(%(schedule)s, g.tenant_id, %(spread)s) AS run_at
+           {{start_of_tick}} AS run_at
       FROM unnest(%(tenants)b::text[], %(sealed_payload)b::bytea[], %(payload_hash)b::bytea[], %(key_id)b::text[])
            AS g (tenant_id, sealed_payload, payload_hash, key_id)
       LEFT JOIN cgk.schedule_overrides o ON o.schedule = %(schedule)s AND o.tenant_id = g.tenant_id
@@ -163,6 +210,7 @@ WITH candidates AS MATERIALIZED (
     {{insert((SELECT run_id AS id, tenant_id, %(event)s::text AS event,
                    CASE WHEN run_at <= %(now)s THEN 'pending' ELSE 'scheduled' END AS state, %(queue)s::text AS queue,
                    %(priority)s::smallint AS priority, sealed_payload, run_at,
+                   run_at + make_interval(secs => %(ttl)s::float8) AS expires_at,
                    %(key)s::text AS idempotency_key, %(scheduled_for)s::timestamptz AS scheduled_for, key_id,
                    %(search_fields)s::text AS search_fields, %(schedule)s::text AS schedule, {{without_sender}}
               FROM candidates JOIN keys USING (run_id)) AS new)}}
@@ -172,15 +220,34 @@ SELECT count(*) AS runs, coalesce(array_agg(id::text) FILTER (WHERE state = 'pen
        coalesce(array_agg(tenant_id) FILTER (WHERE state = 'pending'), '{}') AS due_tenants
   FROM made;
 
+-- name: runs_of_tick
+-- The runs that a tick is to make for these tenants, where rules of the event's job say what becomes of each.
+SELECT g.tenant_id, cgk.tick_run_id(%(schedule)s, g.tenant_id, %(scheduled_for)s)::text AS run_id, {{start_of_tick}} AS run_at
+  FROM unnest(%(tenants)b::text[]) AS g (tenant_id)
+  LEFT JOIN cgk.schedule_overrides o ON o.schedule = %(schedule)s AND o.tenant_id = g.tenant_id;
+
+-- name: runs_of_tenant_schedules
+-- The same for schedules that tenants made; not where the last run is open and that is to go on.
+SELECT w.nth, cgk.tick_run_id(w.schedule, w.tenant_id, w.scheduled_for)::text AS run_id
+  FROM unnest(%(schedule)b::text[], %(tenant_id)b::text[], %(scheduled_for)b::timestamptz[], %(overlap)b::text[])
+       WITH ORDINALITY AS w (schedule, tenant_id, scheduled_for, overlap, nth)
+ WHERE w.overlap <> 'skip'
+    OR NOT EXISTS (SELECT FROM cgk.runs r WHERE r.schedule = w.schedule AND r.tenant_id = w.tenant_id);
+
+-- name: note_schedule
+-- Of runs that were sent for a tick.
+UPDATE cgk.runs r SET schedule = made.schedule
+  FROM unnest(%(ids)s::uuid[], %(schedules)b::text[]) AS made (id, schedule) WHERE r.id = made.id;
+
 -- name: insert_runs_of_tenant_schedules
 -- One run for each due tick of schedules that tenants made, with its idempotency key.
 WITH wanted AS MATERIALIZED (
     SELECT w.*, cgk.tick_run_id(w.schedule, w.tenant_id, w.scheduled_for) AS run_id
       FROM unnest(%(schedule)b::text[], %(tenant_id)b::text[], %(event)b::text[], %(sealed_payload)b::bytea[],
                   %(payload_hash)b::bytea[], %(key_id)b::text[], %(search_fields)b::text[],
-                  %(scheduled_for)b::timestamptz[], %(key)b::text[], %(overlap)b::text[])
+                  %(scheduled_for)b::timestamptz[], %(key)b::text[], %(overlap)b::text[], %(ttl)b::float8[])
            AS w (schedule, tenant_id, event, sealed_payload, payload_hash, key_id, search_fields, scheduled_for, key,
-                 overlap)
+                 overlap, ttl)
      WHERE w.overlap <> 'skip'
         OR NOT EXISTS (SELECT FROM cgk.runs r WHERE r.schedule = w.schedule AND r.tenant_id = w.tenant_id)
 ), keys AS (
@@ -192,8 +259,9 @@ WITH wanted AS MATERIALIZED (
 )
 {{insert((SELECT run_id AS id, tenant_id, event, 'pending' AS state, %(queue)s::text AS queue,
                %(priority)s::smallint AS priority, sealed_payload,
-               greatest(scheduled_for, %(now)s) AS run_at, key AS idempotency_key, scheduled_for, key_id, search_fields,
-               schedule, {{without_sender}}
+               greatest(scheduled_for, %(now)s) AS run_at,
+               greatest(scheduled_for, %(now)s) + make_interval(secs => ttl) AS expires_at,
+               key AS idempotency_key, scheduled_for, key_id, search_fields, schedule, {{without_sender}}
           FROM wanted JOIN keys USING (run_id)) AS new)}}
 RETURNING id::text, tenant_id, event;
 
@@ -390,6 +458,10 @@ UPDATE cgk.runs SET begun_once_at = started_at WHERE {{owned}} RETURNING id;
 -- name: save_cursor
 -- Only the attempt that owns the run may move its cursor.
 UPDATE cgk.runs SET sealed_cursor = %(sealed_cursor)s WHERE {{owned}} RETURNING id;
+
+-- name: take_in
+-- The payload of a run, with all of its events. Only the attempt that owns the run may do that.
+UPDATE cgk.runs SET sealed_payload = %(sealed_payload)s WHERE {{owned}} RETURNING id;
 
 -- name: fan_out
 -- A run whose event has several jobs becomes the parent of one child each. It stays running, owned by no worker.

@@ -16,6 +16,8 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
        (SELECT count(*) FROM cgk.workers a
          WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND r.queue = ANY(a.queues)
            AND (a.executes IS NULL OR concat_ws(':', r.event, r.job) = ANY(a.executes))) AS executing,
+       -- As JSON the row is read also before there are such columns.
+       to_jsonb(r) ->> 'merge_key' AS merge_key, (to_jsonb(r) ->> 'merged')::int AS merged,
        ARRAY(SELECT a.name FROM cgk.workers a LEFT JOIN cgk.presence p ON p.worker_id = a.id
               WHERE p.worker_id IS NULL ORDER BY a.name) AS claims_wait_for
   FROM cgk.runs r

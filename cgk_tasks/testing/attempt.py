@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def run_job(
     job: Handler | Job | str,
-    payload: TenantEvent | Mapping[str, Any],
+    payload: TenantEvent | Mapping[str, Any] | Sequence[TenantEvent | Mapping[str, Any]],
     *,
     tenant: Tenant | str | None = None,
     attempt: int = 1,
@@ -42,7 +42,8 @@ def run_job(
         assert run_job(send_receipt, OrderCreated(tenant_id="acme", order_id="o-1", total_amount=Decimal(5))) == "sent"
 
     job: the function under `@define_job`, its id, or a function that is no job yet. payload: the event, or for a
-    registered job its fields as a mapping, checked as `send_job` would. tenant: the payload's, if not given.
+    registered job its fields as a mapping, checked as `send_job` would; a list of those for a job with a Batch. tenant:
+    the payload's, if not given.
     attempt, max_attempts, cursor, scheduled_for: what the job is told; the job's own limit if not given.
     db: the session that `ctx.db` gives, which is left as it is: the test commits it or rolls it back, and with it what
     the job has sent with `session=ctx.db`. Without it,
@@ -51,8 +52,12 @@ def run_job(
     Returns what the job returns. Raises what it raises, PermanentError (INVALID_RESULT) for a result that is not
     JSON, and what a wrong payload or tenant raises. Nothing is retried and nothing is on record.
     """
-    found = _find(job, payload)
-    event = payload if isinstance(payload, TenantEvent) else parse_event(found.event, _with_tenant(payload, tenant))
+    given = [payload] if isinstance(payload, TenantEvent | Mapping) else payload
+    found = _find(job, given[0])
+    events = [
+        one if isinstance(one, TenantEvent) else parse_event(found.event, _with_tenant(one, tenant)) for one in given
+    ]
+    event = events[0]
     ctx = _Context(
         job_id=found.id,
         run_id=new_run_id(),
@@ -67,6 +72,7 @@ def run_job(
         cursor=cursor,
         scheduled_for=scheduled_for,
         begin_steps=JobSteps,
+        batch=events if len(events) > 1 else (),
     )
     ctx.given_session = db
     made = Attempt(found, ctx, commit, ctx.max_attempts, ctx.started_at, interpret=interpret)

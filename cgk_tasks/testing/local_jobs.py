@@ -43,7 +43,9 @@ class LocalJobs:
 
     @property
     def sent(self) -> list[TenantEvent]:
-        """The events that were sent, by jobs too, in their order; without those that an idempotency key held back."""
+        """The events that were sent, by jobs too, in their order; without those that an idempotency key held back, or
+        that a rule of their job skipped.
+        """
         return [event for event, _run_id in self._provider.recorded]
 
     @property
@@ -129,8 +131,8 @@ class _Recording(LocalProvider):
         """Send an event whose run begins with a later attempt, a cursor, or a schedule's time."""
         with self._changed:  # it does not run before it has them
             handle = self.send_batch([(event, options)])[0]
-            run = self._runs[handle.id]
-            if not handle.deduplicated:
+            if handle.outcome == "accepted":
+                run = self._runs[handle.id]
                 run.cursor = cursor
                 run.status = replace(run.status, attempt=attempt - 1, scheduled_for=at)
             return handle
@@ -141,7 +143,7 @@ class _Recording(LocalProvider):
             self.recorded += [
                 (event, handle.id)
                 for (event, _run), handle in zip(sends, handles, strict=True)
-                if not handle.deduplicated
+                if handle.outcome in {"accepted", "merged"}
             ]
             return handles
 

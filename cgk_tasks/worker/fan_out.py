@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from cgk_tasks.config import get_settings
@@ -46,6 +47,7 @@ def _children(parent: Claimed, jobs: Sequence[Job]) -> list[NewRun]:
             priority=_of_child(parent.priority, DEFAULT_PRIORITY, job.priority),
             job=job.id, max_attempts=parent.max_attempts,
             parent_id=parent.id, scheduled_for=parent.scheduled_for, trace=trace,
+            expires_at=None if job.ttl is None else parent.run_at + timedelta(seconds=job.ttl),
         )
         for job in jobs
     ]  # fmt: skip

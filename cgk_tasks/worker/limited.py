@@ -6,15 +6,15 @@ has to wait. They go into their lanes, which costs no attempt, and come back whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.limits import LANES, ForLane
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.flow import lanes
+from cgk_tasks.flow.send_rules import key_fields
 from cgk_tasks.jobs.registry import Job
-from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import Place
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, uuid_array
@@ -92,12 +92,11 @@ def _for_lane(run: Claimed, job: Job) -> ForLane:
     )  # fmt: skip
 
 
-def _fields(run: Claimed) -> dict[str, Any]:
+def _fields(run: Claimed) -> Mapping[str, Any]:
     try:
-        payload = decode(run.payload)
+        return key_fields(run.payload)
     except Exception:  # noqa: BLE001 - what is stored is damaged: the run fails once it is executed
         return {}
-    return payload if isinstance(payload, dict) else {}
 
 
 def _tell_held(connection: Connection, ids: Sequence[str]) -> None:

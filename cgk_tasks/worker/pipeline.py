@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 import structlog
@@ -27,6 +27,7 @@ from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RunFailedError, StoreError, UnknownTenantError
+from cgk_tasks.events.registry import parse_events_json
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.rate_limit import kept_by_admission
 from cgk_tasks.jobs.registry import Job, are_limits_declared
@@ -38,7 +39,7 @@ from cgk_tasks.runs.text import text_of
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.clock import heard, known_now
-from cgk_tasks.worker import counters, limited, process_state
+from cgk_tasks.worker import batches, counters, limited, process_state
 from cgk_tasks.worker.attempt import Attempt, Hooks, Interpreter, run_attempt
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.identity import worker_id
@@ -47,6 +48,9 @@ from cgk_tasks.worker.recorder import Follow, Recorder
 from cgk_tasks.worker.steps import RunSteps
 from cgk_tasks.workflows.events import is_awaited_alone
 from cgk_tasks.workflows.job_steps import JobSteps
+
+if TYPE_CHECKING:
+    from cgk_tasks.tenancy.models import Tenant
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -240,18 +244,29 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
         return None
     if jobs[0].is_builtin and is_awaited_alone(jobs) and _is_held(run, recorder):
         return None
+    if jobs[0].send_rules and jobs[0].takes_batches:
+        whole = batches.whole(run, worker_id(), get_settings().database_patience_seconds)
+        return None if whole is None else _run_jobs(task, whole, run.tenant, jobs, recorder)  # else another one's now
+    return _run_jobs(task, run, run.tenant, jobs, recorder)
+
+
+def _run_jobs(
+    task: Task, run: Claimed, tenant: Tenant, jobs: Sequence[Job], recorder: Recorder
+) -> BaseException | None:
     if len(jobs) > 1:
         recorder.fan_out(run, jobs)
         return None
     try:
-        payload, cursor = task.payload(run), None if run.sealed_cursor is None else decode(run.cursor)
+        batch = parse_events_json(run.event, run.payload) if jobs[0].send_rules and jobs[0].takes_batches else ()
+        payload = batch[0] if batch else task.payload(run)
+        cursor = None if run.sealed_cursor is None else decode(run.cursor)
     except Exception as exc:  # noqa: BLE001 - the event's model was changed, or what is stored is damaged
         return _close_failed(run, jobs[0].id, exc, recorder)
     ctx: JobContext[Any] = JobContext(
         job_id=jobs[0].id,
         run_id=run.id,
         event=run.event,
-        tenant=run.tenant,
+        tenant=tenant,
         payload=payload,
         attempt=run.attempt - run.deaths,
         max_attempts=run.max_attempts or jobs[0].retry.max_attempts,
@@ -262,6 +277,7 @@ def run_one(task: Task, run: Claimed, recorder: Recorder) -> BaseException | Non
         save_cursor=partial(recorder.save_cursor, run),
         step_record=RunSteps(run),
         begin_steps=JobSteps,
+        batch=batch,
     )
     return attempt(task, run, jobs[0], ctx, recorder)
 
@@ -270,7 +286,7 @@ def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: 
     """One attempt of the run's job, with its log lines and its place in the counters. Returns its error."""
     if not job.redelivery and not recorder.begin_once(run):
         return None
-    run_log = logs.RunLog(run.id, run.tenant_id, ctx.attempt, ctx.payload)
+    run_log = logs.RunLog(run.id, run.tenant_id, ctx.attempt, list(ctx.batch) or ctx.payload)
     logs.current.set(run_log)
     made = Attempt(
         job, ctx, recorder.end_of(run), run.max_attempts, run.trying_since, task.interpret, task.hooks(run)

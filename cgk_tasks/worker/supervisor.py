@@ -22,7 +22,7 @@ from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
 from cgk_tasks.recurring import RecurringWarning
-from cgk_tasks.runs.job_events import Route, note_job_events, note_limits
+from cgk_tasks.runs.job_events import Route, note_job_events, note_limits, note_rules
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.admission import Admission
@@ -196,7 +196,9 @@ class Supervisor(threading.Thread):
             told = fetch(connection, SQL["heartbeat"], values)[0]
             self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
             note_job_events(connection, self._pool.events())
-            if switch.has_limits:
+            if switch.has_send_rules:
+                note_rules(connection, self._pool.events())
+            elif switch.has_limits:
                 note_limits(connection, self._pool.events())
             if switch.has_lanes:
                 values = {"id": self._id, "processes": self._pool.processes()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from cgk_tasks.errors import CgkTasksError, PayloadInvalidError
-from cgk_tasks.events.registry import find_event, parse_event_json
+from cgk_tasks.events.registry import find_event, parse_events_json
 from cgk_tasks.jobs.registry import find_job
 from cgk_tasks.runs.sealing import opened
 from cgk_tasks.runs.steps import INTERNAL
@@ -96,7 +96,7 @@ def _number(row: dict[str, Any]) -> int:
 def _look_at_payloads(found: _Findings, connection: AnyConnection, event: str, limit: int) -> None:
     for row in _payloads(connection, event, limit):
         try:
-            parse_event_json(event, opened(row)["payload"])
+            parse_events_json(event, opened(row)["payload"])
         except PayloadInvalidError as exc:
             found.add("payload", event, exc.problems[0], 1, [row["id"]])
         except CgkTasksError as exc:

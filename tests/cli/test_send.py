@@ -100,7 +100,7 @@ def test_a_key_makes_the_second_send_the_first_run(cgk):
         "--json",
     )
     first, second = cgk(*arguments).json, cgk(*arguments).json
-    assert second == {"id": first["id"], "deduplicated": True}
+    assert second == {"id": first["id"], "deduplicated": True, "outcome": "deduplicated"}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,14 @@ import time
 from pathlib import Path
 
 from cgk_tasks import (
+    Batch,
+    Debounce,
     JobContext,
     PermanentError,
+    RateLimit,
     RetryConfig,
     RetryLater,
+    Singleton,
     TransientError,
     current_tenant,
     define_job,
@@ -17,6 +21,7 @@ from cgk_tasks import (
 from cgk_tasks.events import TenantEvent
 
 ONCE = RetryConfig(max_attempts=1)
+QUICKLY = RetryConfig(max_attempts=3, initial_delay=0.02, jitter=False)
 
 
 class Act(TenantEvent, event="conformance.act"):
@@ -159,3 +164,84 @@ def second(ctx: JobContext[Two]) -> str:
 
 class Nobody(TenantEvent, event="conformance.nobody"):
     """An event without a job."""
+
+
+class Sync(TenantEvent, event="conformance.sync"):
+    """Waits for a file, or comes to its end at once."""
+
+    shop_id: str | None = None
+    path: str = ""
+
+
+def _sync(ctx: JobContext[Sync]) -> str | None:
+    return _wait_for_file(ctx, ctx.payload.path) if ctx.payload.path else ctx.payload.shop_id
+
+
+@define_job("conformance-sync", event=Sync, limits=[Singleton(key="shopId")], retry=ONCE)
+def sync(ctx: JobContext[Sync]) -> str | None:
+    return _sync(ctx)
+
+
+class Refresh(Sync, event="conformance.refresh"):
+    """The newest counts."""
+
+
+@define_job("conformance-refresh", event=Refresh, limits=[Singleton(key="shopId", on_conflict="cancel_old")])
+def refresh(ctx: JobContext[Refresh]) -> str | None:
+    return _sync(ctx)
+
+
+class Edited(TenantEvent, event="conformance.edited"):
+    """A document changes again and again."""
+
+    doc_id: str
+    text: str = ""
+
+
+@define_job("conformance-edited", event=Edited, limits=[Debounce(0.5, key="docId")], ttl=60)
+def edited(ctx: JobContext[Edited]) -> str:
+    return ctx.payload.text
+
+
+class Typed(Edited, event="conformance.typed"):
+    """Sends of it never pause, but the run has to come."""
+
+
+@define_job("conformance-typed", event=Typed, limits=[Debounce(60, max_wait=60, key="docId")])
+def typed(ctx: JobContext[Typed]) -> str:
+    return ctx.payload.text
+
+
+class Fed(TenantEvent, event="conformance.fed"):
+    feed_id: str
+
+
+@define_job("conformance-fed", event=Fed, limits=[RateLimit(2, every=3600, key="feedId"), RateLimit(1000, every=3600)])
+def fed(ctx: JobContext[Fed]) -> str:
+    return ctx.payload.feed_id
+
+
+class Counted(TenantEvent, event="conformance.counted"):
+    basket: str
+    number: int
+    action: str = ""
+
+
+def _count(ctx):
+    if ctx.payload.action == "fail once" and ctx.attempt == 1:
+        raise TransientError("once")
+    return [event.number for event in ctx.payloads]
+
+
+@define_job("conformance-counted", event=Counted, limits=[Batch(3, max_wait=3600, key="basket")], retry=QUICKLY)
+def counted(ctx: JobContext[Counted]) -> list[int]:
+    return _count(ctx)
+
+
+class Gathered(Counted, event="conformance.gathered"):
+    """Its run comes soon, however many there are."""
+
+
+@define_job("conformance-gathered", event=Gathered, limits=[Batch(100, max_wait=0.5, key="basket")], retry=QUICKLY)
+def gathered(ctx: JobContext[Gathered]) -> list[int]:
+    return _count(ctx)

@@ -65,7 +65,17 @@ def waiting(found, queue, gate):
 
 def test_every_metric_of_the_catalog_is_exposed_and_no_other(database):
     exposed = names(exporter.exposition())
-    assert exposed == {spec.name for spec in EXPORTER}
+    assert exposed == {spec.name.removesuffix("_total") for spec in EXPORTER}
+
+
+def test_sends_that_a_rate_limit_did_not_accept_are_counted_by_their_rule(database):
+    with transaction() as connection:
+        for key, skipped in (("a", 2), ("b", 3)):
+            execute(
+                connection, "INSERT INTO cgk.buckets (rule, key, skipped) VALUES ('feed/rate_limit', %(key)s, %(n)s)",
+                {"key": key, "n": skipped},
+            )  # fmt: skip
+    assert read()["cgk_sends_skipped_total", ("rule", "feed/rate_limit")] == 5
 
 
 def test_a_run_that_nobody_fetches_could_run_now_and_its_age_is_shown(database, served):

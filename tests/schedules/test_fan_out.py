@@ -2,11 +2,16 @@
 
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cgk_tasks import get_job_status, send_job
+from cgk_tasks import Debounce, RateLimit, Singleton, get_job_status, send_job
+from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.jobs.registry import add_job, find_job
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.schedules.fan_out import fire, idempotency_key
 from cgk_tasks.schedules.schedule import PLATFORM
 from cgk_tasks.tenancy import suspend_tenant
@@ -153,3 +158,56 @@ def test_the_number_of_statements_does_not_grow_with_the_tenants(make_schedule, 
         monkeypatch.setattr(fan_out, name, lambda *args, _real=real: seen.append(args[1]) or _real(*args))
     fire(make_schedule(), NINE, now=NINE)
     assert len(seen) == 5
+
+
+# Rules of the event's job
+
+
+@pytest.fixture
+def ruled():
+    """Gives the job of the schedules' event other options, for one test."""
+    before = find_job("test-behave")
+
+    def change(**options):
+        add_job(replace(before, **options))
+        for part in (ROUTES, SWITCH):
+            current_runtime().drop(part)
+
+    yield change
+    add_job(before)
+
+
+def test_a_job_with_a_ttl_gives_it_to_the_runs_of_its_schedule(make_schedule, ruled):
+    ruled(ttl=3600.0)
+    fire(make_schedule(), NINE, now=NINE)
+    assert rows("SELECT DISTINCT expires_at - run_at AS ttl FROM cgk.runs") == [{"ttl": timedelta(hours=1)}]
+
+
+def test_a_tenant_whose_only_run_is_open_gets_none(make_schedule, ruled):
+    ruled(send_rules=(Singleton(),))
+    send_job(Behave(tenant_id="acme", action="echo"))
+    tick = fire(make_schedule(), NINE, now=NINE)
+    assert (tick.runs, sorted(run["tenant_id"] for run in open_runs())) == (2, ["globex", "initech"])
+
+
+def test_ticks_and_sends_are_one_run_where_the_event_is_debounced(make_schedule, ruled):
+    ruled(send_rules=(Debounce(60),))
+    sent = send_job(Behave(tenant_id="acme", action="before"))
+    fire(make_schedule(), NINE, now=NINE)
+    status = get_job_status(sent.id)
+    assert (status.state, status.payload["action"], status.schedule) == ("scheduled", "echo", "test.tick")
+
+
+def test_a_tick_that_is_made_again_counts_once_where_a_rule_limits_it(make_schedule, ruled):
+    ruled(send_rules=(RateLimit(1, every=3600),))
+    schedule = make_schedule()
+    first, second = fire(schedule, NINE, now=NINE), fire(schedule, NINE, now=NINE)
+    later = fire(schedule, NINE + timedelta(minutes=1), now=NINE + timedelta(minutes=1))
+    assert (first.runs, second.is_new, later.runs) == (3, False, 0)
+
+
+def test_runs_that_rules_let_be_made_are_spread_as_ever(make_schedule, ruled):
+    ruled(send_rules=(Singleton(),))
+    fire(make_schedule(spread=3600), NINE, now=NINE)
+    assert all(NINE <= run["run_at"] < NINE + timedelta(hours=1) for run in open_runs())
+    assert len({run["run_at"] for run in open_runs()}) == 3

@@ -1,20 +1,24 @@
 """Schedules that are made at run time, each for one tenant."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cgk_tasks import (
+    Batch,
     create_schedule,
     delete_schedule,
     get_schedule,
     list_schedules,
     pause_schedule,
     resume_schedule,
+    send_job,
     tenant_context,
     update_schedule,
 )  # fmt: skip
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.errors import (
     InvalidOptionError,
     PayloadInvalidError,
@@ -22,6 +26,9 @@ from cgk_tasks.errors import (
     UnknownScheduleError,
     UnknownTenantError,
 )  # fmt: skip
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.jobs.registry import add_job, find_job
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.schedules.health import late_schedules
 from cgk_tasks.schedules.tenant_ticks import fire_tenant_schedules
 from cgk_tasks.tenancy import suspend_tenant
@@ -106,6 +113,22 @@ def test_a_suspended_tenants_ticks_are_skipped():
     schedule = made()
     suspend_tenant("acme")
     assert fire_tenant_schedules(schedule.next_at) == 0
+
+
+def test_a_tick_becomes_part_of_the_run_that_waits_for_further_sends():
+    before = find_job("test-behave")
+    add_job(replace(before, send_rules=(Batch(100, max_wait=3600),)))
+    for part in (ROUTES, SWITCH):
+        current_runtime().drop(part)
+    try:
+        sent = send_job("test.behave", {"tenantId": "acme", "action": "before"})
+        schedule = made()
+        set_back(schedule, seconds=61)
+        fire_tenant_schedules(datetime.now(UTC))
+        assert [run["id"] for run in runs_of(schedule)] == [sent.id]
+        assert rows("SELECT merged FROM cgk.runs") == [{"merged": 2}]
+    finally:
+        add_job(before)
 
 
 @pytest.mark.parametrize(("misfire", "runs"), [("once", 1), ("skip", 0), ("all", 4)])

@@ -184,7 +184,7 @@ class TwoJobs(TenantEvent, event="test.two"):
     second_fails: bool = False
 
 
-@define_job("test-first", event=TwoJobs, retry=QUICK)
+@define_job("test-first", event=TwoJobs, retry=QUICK, ttl=3600)
 def first(ctx: JobContext[TwoJobs]) -> str:
     return "first"
 

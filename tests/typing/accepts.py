@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, assert_type
 
-from cgk_tasks import JobContext, define_cron_job, define_job
+from cgk_tasks import AtOnce, Batch, JobContext, define_cron_job, define_job
 from cgk_tasks.catalog.payloads import OrderCreatedPayload
 from cgk_tasks.client.api import (
     asend_job,
@@ -98,6 +98,11 @@ survey_low_nps.delay(tenant_id="acme", response_id="r", survey_id="s", nps_score
 @define_job("paid", event=InvoicePaid, timeout=30)
 def paid(ctx: JobContext[InvoicePaid]) -> str:
     return ctx.payload.invoice_id
+
+
+@define_job("paid-in-batches", event=InvoicePaid, limits=[Batch(100, max_wait=10), AtOnce(5)], ttl=timedelta(hours=1))
+def paid_in_batches(ctx: JobContext[InvoicePaid]) -> list[str]:
+    return [event.tenant_id for event in ctx.payloads]
 
 
 @define_job("paid-async", event=InvoicePaid)

@@ -32,12 +32,15 @@ def define():
     ("options", "said"),
     [
         ({"limits": [AtOnce(1, key="shop_id")]}, "Use a field as the payload has it: shopId, tenantId."),
-        ({"limits": [5]}, "5 is no limit. Use AtOnce or Throttle."),
+        ({"limits": [5]}, "5 is no limit. Use AtOnce, Throttle, RateLimit, Singleton, Debounce or Batch."),
         ({"limits": AtOnce(5)}, "limits must be a list, not AtOnce("),
         ({"limits": [AtOnce(1), AtOnce(2)]}, "two rules of the kind AtOnce"),
         ({"limits": [AtOnce(1)], "concurrency": 2}, "two rules of the kind AtOnce"),
         ({"event": Unrecorded, "limits": [AtOnce(1)]}, "runs of test.limited.unrecorded are not recorded"),
         ({"concurrency": 0}, "must be a whole number from 1, not 0"),
+        ({"ttl": 0}, "ttl must be more than 0 seconds, or a timedelta, not 0."),
+        ({"ttl": "1h"}, "ttl must be more than 0 seconds, or a timedelta, not '1h'."),
+        ({"event": Unrecorded, "ttl": 60}, "runs of test.limited.unrecorded are not recorded"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused_at_import(define, options, said):

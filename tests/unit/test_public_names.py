@@ -4,9 +4,9 @@ import cgk_tasks
 from cgk_tasks import catalog, errors, events, testing
 
 PACKAGE = """
-    AsyncWorkflowContext AtOnce Celery CgkTasksError Classification EVENT_CATEGORIES Health JobClient
-    JobContext JobEvent JobPayload JobProvider PermanentError Reconciled RetryConfig RetryLater RunHandle
-    RunStatus SCHEDULES Schedule SendItem SendOptions SentItem Settings TOTAL_EVENT_COUNT Tenant
+    AsyncWorkflowContext AtOnce Batch Celery CgkTasksError Classification Debounce EVENT_CATEGORIES Health JobClient
+    JobContext JobEvent JobPayload JobProvider PermanentError RateLimit Reconciled RetryConfig RetryLater RunHandle
+    RunStatus SCHEDULES Schedule SendItem SendOptions SentItem Settings Singleton TOTAL_EVENT_COUNT Tenant
     TenantEvent TenantSchedule Throttle TransientError WaitResult WorkflowContext acancel_job acancel_run
     active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job asend_jobs
     asend_jobs_in_chunks asignal_run atrigger_and_wait cancel_job cancel_run classify_error
