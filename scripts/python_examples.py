@@ -59,6 +59,13 @@ GROUPS = [
         """,
     ),
     (
+        "Plans and limits",
+        """
+        set_plan list_plans remove_plan set_tenant_limits get_tenant_limits set_limit remove_limit list_limits
+        limit_history
+        """,
+    ),
+    (
         "Schedules",
         """
         SCHEDULES Schedule TenantSchedule create_schedule get_schedule list_schedules update_schedule

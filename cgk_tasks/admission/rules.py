@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import ClassVar, Final, Literal, get_args
+from typing import ClassVar, Final, Literal, NamedTuple, get_args
 
 from cgk_tasks.admission.buckets import least_burst
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, as_seconds
@@ -138,3 +138,28 @@ def _check_duration(rule: Limit, option: str, value: object) -> None:
 
 def _invalid(rule: Limit, option: str, value: object, expected: str) -> ConfigurationError:
     return ConfigurationError(f"{_name(rule)}: {option} must be {expected}, not {value!r}.")
+
+
+class Rule(NamedTuple):
+    """A limit of a job; without a job, of all that a tenant has. is_declared: by the code, which says how much. Else
+    the limit tells only whom it is for, and how much is on record.
+    """
+
+    job: str
+    limit: Limit
+    is_declared: bool = True
+
+    @property
+    def name(self) -> str:
+        return rule_name(self.job, self.limit)
+
+
+TENANT_AT_ONCE: Final = Rule("", AtOnce(1), is_declared=False)
+TENANT_STARTS: Final = Rule("", Throttle(1, every=1), is_declared=False)
+"""What a tenant may have of all jobs together."""
+
+
+def set_rule(job: str, kind: str, per: Per, key: str | None) -> Rule:
+    """A rule that was set on record for a job."""
+    limit: Limit = AtOnce(1, per=per, key=key) if kind == AtOnce.kind else Throttle(1, every=1, per=per, key=key)
+    return Rule(job, limit, is_declared=False)

@@ -26,9 +26,11 @@ from cgk_tasks.cli import (
     events,
     exits,
     failures,
+    limits,
     metrics,
     migrate,
     migrate_check,
+    plans,
     queues,
     runs,
     schedules,
@@ -70,6 +72,8 @@ program.add_typer(runs.commands, name="runs")
 program.command("why", epilog=why.EXAMPLES)(why.why)
 program.add_typer(workflows.commands, name="workflows")
 program.add_typer(tenants.commands, name="tenants")
+program.add_typer(plans.commands, name="plans")
+program.add_typer(limits.commands, name="limits")
 program.add_typer(queues.commands, name="queues")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")

@@ -170,15 +170,30 @@ def _in_lane(lane: Row, now: datetime) -> Gate:
     before = (
         f"{number} {'run' if lane['ahead'] == 1 else 'runs'} of its lane come{'s' * (lane['ahead'] == 1)} before it"
     )
-    if lane["status"] == "full" and lane["rule"] is not None:
-        return Gate("limit", f"It is over a limit ({lane['rule']}: {lane['at_once']} at once); {before}.", _RAISE_LIMIT)
+    hint = _let_more_through(lane)
+    if lane["rule"] is not None and lane["status"] == "full":
+        limit = _limited_by(lane, f"{lane['at_once']} at once")
+        return Gate("limit", f"It is over a limit ({limit}); {before}.", hint)
     if lane["status"] == "closed" and lane["rate"] is not None and lane["opens_at"] is not None:
-        limit = f"{lane['rule']}: {lane['rate']} in {lane['period']:g} s"
+        limit = _limited_by(lane, f"{lane['rate']} in {lane['period']:g} s")
         opens = f"the next one may start {_when(lane['opens_at'], now)}"
-        return Gate("limit", f"It is over a limit ({limit}); {opens}, and {before}.", _RAISE_LIMIT, lane["opens_at"])
+        return Gate("limit", f"It is over a limit ({limit}); {opens}, and {before}.", hint, lane["opens_at"])
     if lane["is_free"]:
         return Gate("in_lane", f"Its queue {lane['queue']!r} is crowded, and {before}. {_share(lane)}")
     return Gate("in_lane", f"It waits for its turn, and {before}; the leader of the workers says when it may start.")
+
+
+def _limited_by(lane: Row, number: str) -> str:
+    if not lane["job"]:
+        return f"tenant {lane['tenant_id']}: {number}, of all jobs"
+    return f"{lane['rule']}: {number}"
+
+
+def _let_more_through(lane: Row) -> str:
+    if not lane["job"]:
+        return f"It goes on by itself. What the tenant may: cgk-tasks tenants limits {lane['tenant_id']}"
+    option = "--at-once N" if lane["at_once"] is not None else "--starts N/TIME"
+    return f"It goes on by itself. To let more through: cgk-tasks limits set {lane['job']} {option}"
 
 
 def _share(lane: Row) -> str:

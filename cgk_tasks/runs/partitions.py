@@ -17,7 +17,7 @@ from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import forget_program_actions
 
-SQL = statements("dispatch")
+SQL, LIMITS = statements("dispatch"), statements("limits")
 log = structlog.get_logger("cgk_tasks.history")
 
 _AHEAD_DAYS = 7
@@ -81,6 +81,8 @@ def run_housekeeping() -> None:
         execute(connection, SQL["forget_groups"], {"days": get_settings().history_days})
         execute(connection, SQL["forget_discarded"], {"days": get_settings().history_days})
         forget_program_actions(connection, get_settings().history_days)
+        if _is_there("runs_of_days"):
+            execute(connection, LIMITS["forget_days"])
         if _is_there("event_waits"):
             event_waits.forget(connection, settings.mail_days)
 

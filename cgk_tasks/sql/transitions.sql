@@ -294,6 +294,19 @@ UPDATE cgk.runs r
    AND r.cancel_requested_at IS NULL
 RETURNING r.lane_id AS lane, r.rank;
 
+-- name: count_running
+-- running, and stays so: runs for which a limit is new. They are in other lanes now, which have one gate more. Those without a slot get one for each process: so many, beginning
+-- after the last that a pass has given.
+WITH first AS MATERIALIZED (
+    SELECT setval('cgk.slot_numbers', nextval('cgk.slot_numbers') + max(process)) - max(process) AS slot
+      FROM unnest(%(processes)s::int[]) AS process
+)
+UPDATE cgk.runs r
+   SET lane_id = o.lane, rank = coalesce(r.rank, r.run_at), admitted_at = r.handed_over_at,
+       slot = CASE WHEN r.slot IS NOT NULL AND r.admitted_at = r.handed_over_at THEN r.slot ELSE first.slot + o.process END
+  FROM first, unnest(%(ids)s::uuid[], %(lanes)s::bigint[], %(processes)s::int[]) AS o (id, lane, process)
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND r.id = o.id AND r.state = 'running';
+
 -- name: schedule_held
 -- held → scheduled: runs of lanes that wait for a worker that has a job for them. They are dispatched again in a second, as
 -- those without a lane are released.

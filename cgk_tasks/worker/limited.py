@@ -6,11 +6,12 @@ has to wait. They go into their lanes, which costs no attempt, and come back whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.limits import LANES, ForLane
+from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.flow import lanes
 from cgk_tasks.jobs.registry import Job
@@ -29,7 +30,7 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
     ids: all of the packet. Those that the claim has left held, because their tenant is suspended or their queue paused,
     are back in their lanes. Raises psycopg.Error.
     """
-    limited = {run.id: job for run in runs if (job := _limited_job(jobs_of(run))) is not None}
+    limited = _limited(runs, jobs_of)
     if not limited and len(runs) == len(ids):
         return list(runs)
     with autocommit() as connection:
@@ -37,28 +38,31 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
             _tell_held(connection, ids)
         if not limited:
             return list(runs)
-        found = fetch(connection, SQL["admitted"], {"ids": uuid_array(limited)})
-        not_admitted = limited.keys() - {row["id"] for row in found}
-        held = [run for run in runs if run.id in not_admitted]
+        passed = fetch(connection, SQL["admitted"], {"ids": uuid_array(limited)})
+        gates = {row["id"]: row["gates"] for row in passed}
+        held = [
+            run for run in runs if run.id in limited and not _is_through(connection, limited[run.id], gates.get(run.id))
+        ]
         if held:
-            _hold(connection, held, limited, worker_id)
+            _hold(connection, [limited[run.id] for run in held], held, worker_id)
+    not_admitted = {run.id for run in held}
     return [run for run in runs if run.id not in not_admitted]
 
 
 def hold_back(runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[Claimed]:
     """Put those of these runs into their lanes again that are limited. Returns the others. Raises psycopg.Error."""
-    limited, others = apart(runs, jobs_of)
+    limited = _limited(runs, jobs_of)
     if limited:
         with autocommit() as connection:
-            _hold(connection, limited, {run.id: jobs_of(run)[0] for run in limited}, worker_id)
-    return others
+            held = [run for run in runs if run.id in limited]
+            _hold(connection, [limited[run.id] for run in held], held, worker_id)
+    return [run for run in runs if run.id not in limited]
 
 
 def apart(runs: Sequence[Claimed], jobs_of: JobsOf) -> tuple[list[Claimed], list[Claimed]]:
     """The runs that are limited, and the others."""
-    limited = [run for run in runs if _limited_job(jobs_of(run)) is not None]
-    known = {run.id for run in limited}
-    return limited, [run for run in runs if run.id not in known]
+    limited = _limited(runs, jobs_of)
+    return [run for run in runs if run.id in limited], [run for run in runs if run.id not in limited]
 
 
 def schedule_held(run_id: str) -> None:
@@ -68,28 +72,45 @@ def schedule_held(run_id: str) -> None:
             execute(connection, TRANSITIONS["schedule_held"], {"ids": uuid_array([run_id])})
 
 
-def _limited_job(jobs: Sequence[Job]) -> Job | None:
-    """The job of a run that is limited. A run of several jobs becomes the parent of one for each, and those are."""
-    return jobs[0] if len(jobs) == 1 and jobs[0].limits else None
+def _limited(runs: Sequence[Claimed], jobs_of: JobsOf) -> Mapping[str, ForLane]:
+    """Those of these runs that are limited, and where they have to wait, by their ids. A run of several jobs becomes
+    the parent of one for each, and those are.
+    """
+    set_now = set_rules()
+    found: dict[str, ForLane] = {}
+    for run in runs:
+        jobs = jobs_of(run)
+        if len(jobs) == 1 and (rules := set_now.rules(run.tenant_id, jobs[0].id, jobs[0].limits)):
+            found[run.id] = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.deaths > 0, rules)
+    return found
 
 
-def _hold(connection: Connection, runs: Sequence[Claimed], jobs: dict[str, Job], worker_id: str) -> None:
+def _is_through(connection: Connection, lane: ForLane, gates: Sequence[int] | None) -> bool:
+    """Whether the run has passed all that it is under. gates: those that it has passed, if a pass has admitted it; it
+    may have come into its lane before some of its rules were set. Gates of a value of the payload are only counted.
+    """
+    if not gates or len(gates) < len(lane.rules):
+        return False
+    unkeyed = LANES.current().unkeyed_gates(connection, lane)
+    return unkeyed is not None and set(unkeyed) <= set(gates)
+
+
+def _hold(connection: Connection, places: Sequence[ForLane], runs: Sequence[Claimed], worker_id: str) -> None:
     """Put runs into their lanes."""
+    keyed = [_with_payload(place, run) for place, run in zip(places, runs, strict=True)]
     values = {
         "ids": [run.id for run in runs],
         "attempts": [run.attempt for run in runs],
-        "lanes": LANES.current().of(connection, [_for_lane(run, jobs[run.id]) for run in runs]),
+        "lanes": LANES.current().of(connection, keyed),
         "worker_id": worker_id,
     }
     held = fetch(connection, TRANSITIONS["hold_in_lane"], values)
     lanes.tell([Place(row["lane"], row["rank"]) for row in held])
 
 
-def _for_lane(run: Claimed, job: Job) -> ForLane:
-    fields = _fields(run) if any(limit.key for limit in job.limits) else {}
-    return ForLane(
-        run.queue, run.tenant_id, run.event, run.priority, run.deaths > 0, job.id, job.limits, fields
-    )  # fmt: skip
+def _with_payload(lane: ForLane, run: Claimed) -> ForLane:
+    has_keys = any(rule.limit.key is not None for rule in lane.rules)
+    return lane._replace(payload=_fields(run)) if has_keys else lane
 
 
 def _fields(run: Claimed) -> dict[str, Any]:
