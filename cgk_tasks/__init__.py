@@ -41,6 +41,7 @@ _HOMES = {
     "cgk_tasks.runs.models": ("RunHandle", "RunStatus"),
     "cgk_tasks.flow.accept": ("SendOptions",),
     "cgk_tasks.flow.job_limits": ("limit_history", "list_limits", "remove_limit", "set_limit"),
+    "cgk_tasks.flow.pauses": ("list_pauses", "pause", "resume"),
     "cgk_tasks.flow.plans": ("get_tenant_limits", "list_plans", "remove_plan", "set_plan", "set_tenant_limits"),
     "cgk_tasks.schedules.define": ("define_cron_job",),
     "cgk_tasks.schedules.health": ("late_schedules",),

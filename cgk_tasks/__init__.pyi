@@ -58,6 +58,9 @@ from cgk_tasks.flow.job_limits import limit_history as limit_history
 from cgk_tasks.flow.job_limits import list_limits as list_limits
 from cgk_tasks.flow.job_limits import remove_limit as remove_limit
 from cgk_tasks.flow.job_limits import set_limit as set_limit
+from cgk_tasks.flow.pauses import list_pauses as list_pauses
+from cgk_tasks.flow.pauses import pause as pause
+from cgk_tasks.flow.pauses import resume as resume
 from cgk_tasks.flow.plans import get_tenant_limits as get_tenant_limits
 from cgk_tasks.flow.plans import list_plans as list_plans
 from cgk_tasks.flow.plans import remove_plan as remove_plan

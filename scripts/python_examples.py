@@ -59,10 +59,10 @@ GROUPS = [
         """,
     ),
     (
-        "Plans and limits",
+        "Plans, limits and pauses",
         """
         set_plan list_plans remove_plan set_tenant_limits get_tenant_limits set_limit remove_limit list_limits
-        limit_history
+        limit_history pause resume list_pauses
         """,
     ),
     (

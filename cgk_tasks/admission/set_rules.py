@@ -21,7 +21,7 @@ from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
-SQL = statements("limits")
+SQL, PAUSES = statements("limits"), statements("pauses")
 
 
 class OfTenant(NamedTuple):
@@ -41,6 +41,15 @@ class OfJob(NamedTuple):
     rule: Rule
 
 
+class OfPause(NamedTuple):
+    """What is paused: all runs that have each of these, where it is not None. drops: what waits is cancelled."""
+
+    queue: str | None
+    tenant_id: str | None
+    event: str | None
+    drops: bool = False
+
+
 _FREE = OfTenant()
 
 
@@ -54,10 +63,18 @@ class SetRules:
         self._tenants: Mapping[str, OfTenant] = {}
         self._jobs: Mapping[str, Sequence[OfJob]] = {}
         self._events: Mapping[str, Sequence[OfJob]] = {}
+        self.pauses: Sequence[OfPause] = ()
 
     def __bool__(self) -> bool:
         """Whether anything is set that says when a run may start."""
-        return bool(self._tenants or self._jobs)
+        return bool(self._tenants or self._jobs or self.pauses)
+
+    def is_paused(self, queue: str, tenant_id: str, event: str) -> bool:
+        """Whether runs of these do not start. Of queues that are paused as a whole the claim knows."""
+        return any(
+            pause.queue in {None, queue} and pause.tenant_id in {None, tenant_id} and pause.event in {None, event}
+            for pause in self.pauses
+        )
 
     def of_tenant(self, tenant_id: str) -> OfTenant:
         return self._tenants.get(tenant_id, _FREE)
@@ -99,15 +116,17 @@ class SetRules:
             if version == self._version:
                 return
             if version < self._version:  # nobody makes passes any more, or it is another database
-                self._tenants, self._jobs, self._events, self._version = {}, {}, {}, 0
+                self._tenants, self._jobs, self._events, self.pauses, self._version = {}, {}, {}, (), 0
             if version:
                 with autocommit() as connection:
                     changed = fetch(connection, SQL["changed_tenants"], {"version": self._version})
                     jobs = [_of_job(row) for row in fetch(connection, SQL["set_rules"])]
+                    pauses = [OfPause(**row) for row in fetch(connection, PAUSES["known_pauses"])]
                 tenants = {**self._tenants, **{row["tenant_id"]: _of_tenant(row) for row in changed}}
                 self._tenants = {tenant: may for tenant, may in tenants.items() if may != _FREE}
                 self._jobs = _by([(one.rule.job, one) for one in jobs])
                 self._events = _by([(one.event, one) for one in jobs])
+                self.pauses = pauses
             self._version = version
 
 

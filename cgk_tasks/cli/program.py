@@ -30,6 +30,7 @@ from cgk_tasks.cli import (
     metrics,
     migrate,
     migrate_check,
+    pauses,
     plans,
     queues,
     runs,
@@ -74,6 +75,9 @@ program.add_typer(workflows.commands, name="workflows")
 program.add_typer(tenants.commands, name="tenants")
 program.add_typer(plans.commands, name="plans")
 program.add_typer(limits.commands, name="limits")
+program.command("pause", epilog=pauses.PAUSE_EXAMPLES)(pauses.pause)
+program.command("resume", epilog=pauses.RESUME_EXAMPLES)(pauses.resume)
+program.command("pauses", epilog=pauses.PAUSES_EXAMPLES)(pauses.list_pauses)
 program.add_typer(queues.commands, name="queues")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")

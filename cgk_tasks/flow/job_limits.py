@@ -174,7 +174,7 @@ def find_job_event(job: str) -> JobEvent:
     """A job that this process or a worker has, with its event. Raises InvalidOptionError, which has the nearest
     name.
     """
-    pairs = _known_jobs()
+    pairs = known_jobs()
     events = sorted({event for event, name in pairs if name == job})
     if not events:
         known = sorted({name for _event, name in pairs})
@@ -187,7 +187,8 @@ def find_job_event(job: str) -> JobEvent:
     return JobEvent(job, event, len({name for its, name in pairs if its == event}) == 1)
 
 
-def _known_jobs() -> set[tuple[str, str]]:
+def known_jobs() -> set[tuple[str, str]]:
+    """The jobs of this process and of the workers on record, each with its event before it. Raises StoreError."""
     import_job_modules()
     here = {(job.event, job.id) for job in all_jobs()}
     try:

@@ -129,9 +129,9 @@ def hold_unpublished(ids: Sequence[str]) -> None:
 
 def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dict[str, ForLane]:
     """Those of these runs that are due and have to wait, by their ids."""
-    rules = _rules_of(runs)
+    rules, set_now = _rules_of(runs), set_rules()
     found: dict[str, ForLane] = {}
-    if not rules and not crowded:
+    if not rules and not crowded and not set_now.pauses:
         return found
     for run in runs:
         if isinstance(run, NewRun) and run.state != "pending":
@@ -143,7 +143,7 @@ def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dic
         if its:
             lane = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone, its)
             found[run.id] = lane._replace(payload=_fields(run)) if has_keys else lane
-        elif run.queue in crowded:
+        elif run.queue in crowded or set_now.is_paused(run.queue, run.tenant_id, run.event):
             found[run.id] = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone)
     return found
 

@@ -60,7 +60,7 @@ EXPORTER: Final = (
     MetricSpec("cgk_open_runs", "gauge", ("state", "event"), "Open runs."),
     MetricSpec("cgk_waiting_runs", "gauge", ("queue", "gate"),
                "Runs that wait, by what holds them. gate: none (could run now), not_due, backoff, limit, "
-               "tenant_suspended, queue_paused or no_worker (no living worker listens to the queue)."),
+               "tenant_suspended, queue_paused, paused or no_worker (no living worker listens to the queue)."),
     MetricSpec("cgk_waiting_oldest_seconds", "gauge", ("queue", "gate"),
                "Since when the oldest of these runs has been due; 0 for runs that are not."),
     MetricSpec("cgk_dispatcher_lag_seconds", "gauge", (),

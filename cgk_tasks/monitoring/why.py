@@ -14,6 +14,7 @@ from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, UnknownRunError
 from cgk_tasks.events.redaction import Redaction
+from cgk_tasks.flow.pauses import Pause
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
@@ -22,10 +23,10 @@ from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
-SQL = statements("why")
+SQL, PAUSES = statements("why"), statements("pauses")
 
 GateCode = Literal[
-    "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
+    "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "paused", "unknown_tenant", "no_worker",
     "no_listener", "no_job", "waits_for_worker", "broker_down", "after_a_crash", "not_dispatched", "in_queue",
     "running", "worker_silent", "waits_for_children", "workflow_waits", "being_cancelled", "being_released",
     "in_lane", "closed",
@@ -76,7 +77,7 @@ def why(run_id: str) -> Why:
             raise UnknownRunError(run_id)
         if rows:
             facts = opened(rows[0])
-            found = facts | _count_ahead(facts) | _lane(facts)
+            found = facts | _count_ahead(facts) | _lane(facts) | {"pauses": _pauses_of(facts)}
             return Why(wanted, facts["state"], tuple(_GATES[facts["state"]](found)))
         closed = store.find(wanted, connection)
     if closed is None:
@@ -102,6 +103,14 @@ def _lane(facts: Row) -> Row:
     with autocommit() as connection:
         found = fetch(connection, SQL["lane"], {"id": facts["id"], "limit": _COUNT_TO + 1})
     return {"lane": found[0]} if found else {}
+
+
+def _pauses_of(facts: Row) -> list[Pause]:
+    """Those that the run is under, but for that of its queue as a whole."""
+    if not SWITCH.current().flow_version:
+        return []
+    with autocommit() as connection:
+        return [Pause(**row) for row in fetch(connection, PAUSES["pauses_of_run"], facts)]
 
 
 def _scheduled(facts: Row) -> Iterator[Gate]:
@@ -251,6 +260,8 @@ _GATES: dict[State, Callable[[Row], Iterator[Gate]]] = {
 def _paused(facts: Row) -> Iterator[Gate]:
     yield from _tenant(facts)
     yield from _queue(facts)
+    for pause in facts["pauses"]:
+        yield _under(pause)
 
 
 def _tenant(facts: Row) -> Iterator[Gate]:
@@ -278,6 +289,19 @@ def _queue(facts: Row) -> Iterator[Gate]:
             "queue_paused", f"Its queue {queue!r} is paused{by} since {_time(facts['paused_at'])}{reason}.",
             f"Resume it: cgk-tasks queues resume {shlex.quote(queue)}",
         )  # fmt: skip
+
+
+def _under(pause: Pause) -> Gate:
+    by = f" by {pause.paused_by}" if pause.paused_by else ""
+    reason = f": {pause.reason}" if pause.reason else ""
+    until = f", until {_time(pause.until)}" if pause.until is not None else ""
+    then = " What waits is cancelled." if pause.mode == "drop" else ""
+    named = {"--queue": pause.queue, "--tenant": pause.tenant_id, "--job": pause.event}
+    options = " ".join(f"{name} {shlex.quote(value)}" for name, value in named.items() if value is not None)
+    return Gate(
+        "paused", f"It is paused ({pause.subject}){by} since {_time(pause.paused_at)}{until}{reason}.{then}",
+        f"Resume it: cgk-tasks resume {options}", pause.until,
+    )  # fmt: skip
 
 
 def _dispatch(facts: Row) -> Iterator[Gate]:

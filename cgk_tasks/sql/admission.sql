@@ -317,7 +317,7 @@ SELECT q.queue, {{work_in(q.queue)}}
 
 -- name: candidates
 -- The open lanes of the shares that had least, each share's in their order; the fewer shares, the more lanes of each.
--- floor: no share with an open lane has less. is_suspended: the lane's tenant is, so it is not to be open.
+-- floor: no share with an open lane has less. is_paused: the lane is not to be open, or its tenant is suspended.
 WITH first AS MATERIALIZED (
     SELECT id, vtime, weight, tenant_id FROM cgk.shares
      WHERE queue = %(queue)s AND open_lanes > 0 AND vtime >= %(floor)s
@@ -325,7 +325,10 @@ WITH first AS MATERIALIZED (
 ), each AS MATERIALIZED (SELECT greatest(4, %(lanes)s / greatest(1, count(*))) AS lanes FROM first)
 SELECT s.id AS share, s.vtime, s.weight, l.id AS lane, l.event, l.gates, l.alone, l.front, l.arrivals, l.taken,
        greatest(1, l.arrivals - l.taken) AS waiting,
-       EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0) AS is_suspended
+       EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0)
+           OR EXISTS (SELECT FROM cgk.pauses p
+                       WHERE (p.queue IS NULL OR p.queue = %(queue)s) AND (p.tenant_id IS NULL OR p.tenant_id = s.tenant_id)
+                         AND (p.event IS NULL OR p.event = l.event) OFFSET 0) AS is_paused
   FROM first s, each, LATERAL (
        SELECT id, event, gates, alone, front, arrivals, taken FROM cgk.lanes
         WHERE share_id = s.id AND status = 'open' ORDER BY urgency LIMIT each.lanes) AS l
@@ -396,7 +399,7 @@ UPDATE cgk.lanes SET status = 'new', waits_at = NULL, vkey = NULL
 
 -- name: sweep
 -- Tells lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or
--- PostgreSQL forgot it, or their tenant was suspended. Jumps from lane to lane in the runs' index; so many, beginning
+-- PostgreSQL forgot it, or they were paused or their tenant suspended. Jumps from lane to lane in the runs' index; so many, beginning
 -- after one of them. Returns the last of them, how many were told, and those that are gone.
 WITH RECURSIVE holding AS (
     (SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id, rank LIMIT 1)
@@ -413,6 +416,9 @@ WITH RECURSIVE holding AS (
      WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
        AND (l.status = 'empty' OR l.front > few.rank)
        AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = l.tenant_id AND t.status = 'suspended' OFFSET 0)
+       AND NOT EXISTS (SELECT FROM cgk.pauses p
+                        WHERE (p.queue IS NULL OR p.queue = l.queue) AND (p.tenant_id IS NULL OR p.tenant_id = l.tenant_id)
+                          AND (p.event IS NULL OR p.event = l.event) OFFSET 0)
     RETURNING l.id
 )
 SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,

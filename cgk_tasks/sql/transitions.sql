@@ -684,6 +684,20 @@ RETURNING {{closed}}
     RETURNING {{alike('cancelled' AS closed_as, NULL::text AS error_code, clock_timestamp() AS cancelled_at)}})}}
 RETURNING {{closed}};
 
+-- name: cancel_paused
+-- held → cancelled, a batch: what waits under a pause that says so. What has something to undo stays held.
+{{close(WHERE r.id IN (
+        SELECT held.id FROM cgk.pauses p
+          JOIN cgk.lanes l ON (p.queue IS NULL OR l.queue = p.queue) AND (p.tenant_id IS NULL OR l.tenant_id = p.tenant_id)
+                          AND (p.event IS NULL OR l.event = p.event), LATERAL (
+               SELECT id FROM cgk.runs
+                WHERE lane_id = l.id AND state = 'held'
+                  AND NOT EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = runs.id AND s.name = '$compensates')
+                LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS held
+         WHERE p.mode = 'drop' LIMIT %(limit)s)
+    RETURNING {{alike('cancelled' AS closed_as, 'PAUSED' AS error_code, clock_timestamp() AS cancelled_at)}})}}
+RETURNING {{closed}};
+
 -- name: expire
 -- open → expired: their time to live passed before they started.
 {{close(WHERE r.id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.envelope import Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
@@ -20,6 +21,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow import awaited_events
 from cgk_tasks.flow.accept import dispatch, unit_of_work
+from cgk_tasks.flow.pauses import end_pauses
 from cgk_tasks.runs import ends, partitions
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
@@ -81,6 +83,7 @@ class Dispatcher:
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
             self._expire()  # a claim refuses what has expired, so this may be late
+            self._look_at_pauses()
             # While nobody makes passes, nobody else would let the runs of lanes go on.
             release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
             with autocommit() as connection:
@@ -138,6 +141,21 @@ class Dispatcher:
             rows = fetch(connection, TRANSITIONS["expire"], {"limit": get_settings().dispatch_batch})
             closed_without_worker(connection, rows, self._on_closed)
         unit.publish()
+
+    def _look_at_pauses(self) -> None:
+        """End those whose time is over, and cancel what waits under those that say so."""
+        if SWITCH.current().flow_version:
+            end_pauses()
+        if not any(pause.drops for pause in set_rules().pauses):
+            return
+        limit = get_settings().dispatch_batch
+        cancelled = limit
+        while cancelled == limit:
+            with transaction() as connection, unit_of_work(connection) as unit:
+                rows = fetch(connection, TRANSITIONS["cancel_paused"], {"limit": limit})
+                closed_without_worker(connection, rows, self._on_closed)
+            unit.publish()
+            cancelled = len(rows)
 
 
 def _before(waiting: Waiting | None, now: datetime, patience: float) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The runs of a packet that something limits: only those that a pass has admitted are executed.
+"""The runs of a packet that something limits or pauses: only those that a pass has admitted are executed.
 
 The others came by another way: their sender did not know of the limits, or a retry is due whose payload says where it
 has to wait. They go into their lanes, which costs no attempt, and come back when it is their turn.
@@ -25,7 +25,7 @@ JobsOf = Callable[[Claimed], Sequence[Job]]
 
 
 def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[Claimed]:
-    """Put those of a packet's runs into their lanes that are limited and were not admitted. Returns the others.
+    """Put those of a packet's runs into their lanes that are paused, or limited and not admitted. Returns the others.
 
     ids: all of the packet. Those that the claim has left held, because their tenant is suspended or their queue paused,
     are back in their lanes. Raises psycopg.Error.
@@ -41,7 +41,7 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
         passed = fetch(connection, SQL["admitted"], {"ids": uuid_array(limited)})
         gates = {row["id"]: row["gates"] for row in passed}
         held = [
-            run for run in runs if run.id in limited and not _is_through(connection, limited[run.id], gates.get(run.id))
+            run for run in runs if run.id in limited and not _may_start(connection, limited[run.id], gates.get(run.id))
         ]
         if held:
             _hold(connection, [limited[run.id] for run in held], held, worker_id)
@@ -73,23 +73,25 @@ def schedule_held(run_id: str) -> None:
 
 
 def _limited(runs: Sequence[Claimed], jobs_of: JobsOf) -> Mapping[str, ForLane]:
-    """Those of these runs that are limited, and where they have to wait, by their ids. A run of several jobs becomes
-    the parent of one for each, and those are.
+    """Those of these runs that are limited or paused, and where they have to wait, by their ids. A run of several jobs
+    becomes the parent of one for each, and those are limited.
     """
     set_now = set_rules()
     found: dict[str, ForLane] = {}
     for run in runs:
         jobs = jobs_of(run)
-        if len(jobs) == 1 and (rules := set_now.rules(run.tenant_id, jobs[0].id, jobs[0].limits)):
+        rules = set_now.rules(run.tenant_id, jobs[0].id, jobs[0].limits) if len(jobs) == 1 else ()
+        if rules or set_now.is_paused(run.queue, run.tenant_id, run.event):
             found[run.id] = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.deaths > 0, rules)
     return found
 
 
-def _is_through(connection: Connection, lane: ForLane, gates: Sequence[int] | None) -> bool:
-    """Whether the run has passed all that it is under. gates: those that it has passed, if a pass has admitted it; it
-    may have come into its lane before some of its rules were set. Gates of a value of the payload are only counted.
+def _may_start(connection: Connection, lane: ForLane, gates: Sequence[int] | None) -> bool:
+    """Whether the run is not paused, and has passed all that it is under. gates: those that it has passed, if a pass
+    has admitted it; it may have come into its lane before some of its rules were set. Gates of a value of the payload
+    are only counted.
     """
-    if not gates or len(gates) < len(lane.rules):
+    if not gates or len(gates) < len(lane.rules) or set_rules().is_paused(lane.queue, lane.tenant_id, lane.event):
         return False
     unkeyed = LANES.current().unkeyed_gates(connection, lane)
     return unkeyed is not None and set(unkeyed) <= set(gates)
