@@ -39,6 +39,7 @@ _HOMES = {
         "EVENT_CATEGORIES", "TOTAL_EVENT_COUNT", "JobEvent", "JobPayload", "TenantEvent", "validate_tenant_id",
     ),
     "cgk_tasks.runs.models": ("RunHandle", "RunStatus"),
+    "cgk_tasks.runs.usage": ("get_usage",),
     "cgk_tasks.flow.accept": ("SendOptions",),
     "cgk_tasks.flow.job_limits": ("limit_history", "list_limits", "remove_limit", "set_limit"),
     "cgk_tasks.flow.pauses": ("list_pauses", "pause", "resume"),

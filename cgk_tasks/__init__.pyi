@@ -87,6 +87,7 @@ from cgk_tasks.jobs.registry import define_job as define_job
 from cgk_tasks.jobs.retry import RetryConfig as RetryConfig
 from cgk_tasks.runs.models import RunHandle as RunHandle
 from cgk_tasks.runs.models import RunStatus as RunStatus
+from cgk_tasks.runs.usage import get_usage as get_usage
 from cgk_tasks.schedules.define import define_cron_job as define_cron_job
 from cgk_tasks.schedules.health import late_schedules as late_schedules
 from cgk_tasks.schedules.lookup import SCHEDULES as SCHEDULES

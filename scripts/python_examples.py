@@ -59,10 +59,10 @@ GROUPS = [
         """,
     ),
     (
-        "Plans, limits and pauses",
+        "Plans, limits, pauses and usage",
         """
         set_plan list_plans remove_plan set_tenant_limits get_tenant_limits set_limit remove_limit list_limits
-        limit_history pause resume list_pauses
+        limit_history pause resume list_pauses get_usage
         """,
     ),
     (

@@ -18,6 +18,7 @@ import structlog
 from cgk_tasks.admission.set_rules import OfTenant, set_rules
 from cgk_tasks.errors import QueueFullError, QuotaExceededError
 from cgk_tasks.runs.models import NewRun, RunHandle
+from cgk_tasks.runs.usage import note_rejected
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, explain, fetch, statements
 
@@ -104,6 +105,9 @@ def counted(runs: Sequence[NewRun]) -> Iterator[Counted]:
         try:
             for tenant, may in sorted(limited.items()):
                 _count(sends, tenant, may, [run for run in runs if run.tenant_id == tenant])
+        except (QueueFullError, QuotaExceededError) as exc:
+            _note_rejected(exc, runs)
+            raise
         except psycopg.Error as exc:
             raise explain(exc) from exc
         yield sends
@@ -149,6 +153,16 @@ def _sent_before(runs: Sequence[NewRun]) -> int:
     with autocommit() as connection:
         found = {(row["event"], row["key"]) for row in fetch(connection, SQL["known_keys"], values)}
     return sum((run.event, run.idempotency_key) in found for run in keyed)
+
+
+def _note_rejected(exc: QueueFullError | QuotaExceededError, runs: Sequence[NewRun]) -> None:
+    """For the usage of the tenant, which counts what was refused."""
+    tenant = exc.tenant_id or ""
+    number = sum(run.tenant_id == tenant for run in runs)
+    try:
+        note_rejected(tenant, number)
+    except psycopg.Error as failed:
+        log.warning("refusal_not_counted", tenant=tenant, runs=number, reason=str(failed).strip())
 
 
 def _uncount(sends: Counted) -> None:

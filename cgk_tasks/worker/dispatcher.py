@@ -25,6 +25,7 @@ from cgk_tasks.flow.pauses import end_pauses
 from cgk_tasks.runs import ends, partitions
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
+from cgk_tasks.runs.usage import count_in_background
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy.sync import sync_in_background
 from cgk_tasks.worker import counters
@@ -35,6 +36,7 @@ log = structlog.get_logger("cgk_tasks.dispatcher")
 LEASE = "dispatcher"
 _HOUSEKEEPING_SECONDS = 3600.0
 _LOOK_FOR_LOST_SECONDS = 1.0
+_COUNT_USAGE_SECONDS = 60.0
 
 RunClosed = Callable[[Closed], None]
 """What is told of each run that closes without a worker, in the transaction that closes it."""
@@ -51,6 +53,7 @@ class Dispatcher:
         self._leads_until = 0.0
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
+        self._count_usage_at = 0.0
 
     @property
     def leads(self) -> bool:
@@ -92,6 +95,9 @@ class Dispatcher:
             awaited_events.sweep(dispatch)
             if get_settings().tenants_query:
                 sync_in_background(get_settings().tenants_refresh_seconds)
+        if now >= self._count_usage_at and SWITCH.current().has_lanes:
+            self._count_usage_at = now + _COUNT_USAGE_SECONDS
+            count_in_background()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
             partitions.run_housekeeping()

@@ -14,10 +14,10 @@ PACKAGE = """
     create_job_client create_job_handler create_permanent_error create_rate_limiter
     create_retryable_error create_schedule current_tenant define_cron_job define_job define_workflow
     delete_schedule generate_idempotency_key get_all_tenants get_job_client get_job_status get_run
-    get_schedule get_settings get_tenant_limits idempotency_key late_schedules limit_history
-    list_limits list_pauses list_plans list_schedules override_schedule parse_idempotency_key pause
-    pause_schedule platform_context remove_limit remove_plan replay_run reset_job_client
-    reset_schedule resume resume_schedule retry_job schedule_job send_job send_jobs
+    get_schedule get_settings get_tenant_limits get_usage idempotency_key late_schedules
+    limit_history list_limits list_pauses list_plans list_schedules override_schedule
+    parse_idempotency_key pause pause_schedule platform_context remove_limit remove_plan replay_run
+    reset_job_client reset_schedule resume resume_schedule retry_job schedule_job send_job send_jobs
     send_jobs_in_chunks set_job_client set_limit set_plan set_tenant_limits signal_run tenant_cache
     tenant_context tenant_session tenant_storage_path trigger_and_wait update_cursor_state
     update_schedule validate_tenant_id with_error_classification with_idempotency with_logging

@@ -115,6 +115,32 @@ CREATE TABLE cgk.pauses (
 ALTER TABLE cgk.paused_queues ADD COLUMN until timestamptz;
 """
 
+USAGE = """
+-- What each tenant used in an hour: of runs by when they closed. rejected: sends that were refused.
+CREATE TABLE cgk.tenant_usage (
+    tenant_id     text        NOT NULL,
+    hour          timestamptz NOT NULL,
+    runs          bigint      NOT NULL DEFAULT 0,
+    failed        bigint      NOT NULL DEFAULT 0,
+    run_seconds   float8      NOT NULL DEFAULT 0,
+    queue_seconds float8      NOT NULL DEFAULT 0,
+    rejected      bigint      NOT NULL DEFAULT 0,
+    PRIMARY KEY (hour, tenant_id)
+);
+CREATE INDEX tenant_usage_tenant ON cgk.tenant_usage (tenant_id, hour);
+
+-- One row. Runs that closed before counted_until are in tenant_usage, later ones in cgk.run_history alone. closing, before_xid:
+-- the end of what is counted next, and a transaction that began after it. Once all before that one are over, nobody can add a
+-- run any more that closed before.
+CREATE TABLE cgk.usage_progress (
+    id            smallint PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+    counted_until timestamptz NOT NULL DEFAULT date_trunc('hour', now(), 'UTC'),
+    closing       timestamptz,
+    before_xid    xid8
+);
+INSERT INTO cgk.usage_progress DEFAULT VALUES;
+"""
+
 WEIGHTS = """
 -- Weights were set in the shares themselves. Where a tenant has the same in all of them, it is the tenant's.
 WITH weighed AS (
@@ -131,4 +157,5 @@ SELECT tenant_id, weight, version, 'migration 0023' FROM weighed, counted;
 def upgrade() -> None:
     op.execute(LIMITS)
     op.execute(PAUSES)
+    op.execute(USAGE)
     op.execute(WEIGHTS)
