@@ -23,7 +23,8 @@
     │  ├─ InvalidOptionError
     │  ├─ IdempotencyConflictError
     │  ├─ ChunkRefusedError
-    │  └─ QueueFullError
+    │  ├─ QueueFullError          as many runs wait as may
+    │  └─ QuotaExceededError      the tenant may send no more runs today
     ├─ RunError
     │  ├─ UnknownRunError
     │  ├─ RunStateError            the run's state does not allow the action
@@ -394,15 +395,41 @@ class ChunkRefusedError(SendError):
 
 
 class QueueFullError(SendError):
-    """The local provider holds as many open runs as it may."""
+    """As many runs wait as may: of a tenant (`max_waiting`), or in the local provider, where tenant_id is None.
+
+    retry_after: after how many seconds to send again; it grows while nothing becomes free.
+    """
 
     code = "QUEUE_FULL"
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, tenant_id: str | None = None, retry_after: float | None = None) -> None:
         self.limit = limit
+        self.tenant_id = tenant_id
+        self.retry_after = retry_after
+        if tenant_id is None:
+            super().__init__(
+                f"The local queue is full ({limit:,} runs).",
+                hint="Send more slowly, raise its limit, or use the celery provider.",
+            )
+        else:
+            super().__init__(
+                f"The tenant {tenant_id!r} may have {limit:,} runs wait, and has no room for more.",
+                hint=f"Send again in {retry_after or 1:.0f} s, or raise max_waiting of the tenant or its plan.",
+            )
+
+
+class QuotaExceededError(SendError):
+    """The tenant may send no more runs today (`daily_runs`). retry_after: seconds until the day of UTC is over."""
+
+    code = "QUOTA_EXCEEDED"
+
+    def __init__(self, tenant_id: str, limit: int, retry_after: float) -> None:
+        self.tenant_id = tenant_id
+        self.limit = limit
+        self.retry_after = retry_after
         super().__init__(
-            f"The local queue is full ({limit:,} runs).",
-            hint="Send more slowly, raise its limit, or use the celery provider.",
+            f"The tenant {tenant_id!r} may send {limit:,} runs a day, and has none left for these.",
+            hint=f"Wait for {retry_after:.0f} s (a day is one of UTC), or raise daily_runs of the tenant or its plan.",
         )
 
 

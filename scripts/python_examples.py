@@ -60,6 +60,13 @@ GROUPS = [
         """,
     ),
     (
+        "Plans, limits, pauses and usage",
+        """
+        set_plan list_plans remove_plan set_tenant_limits get_tenant_limits set_limit remove_limit list_limits
+        limit_history pause resume list_pauses get_usage
+        """,
+    ),
+    (
         "Schedules",
         """
         SCHEDULES Schedule TenantSchedule create_schedule get_schedule list_schedules update_schedule

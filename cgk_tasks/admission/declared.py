@@ -22,11 +22,6 @@ class Declared(NamedTuple):
     job: str
     limits: tuple[Limit, ...]
 
-    @property
-    def have_keys(self) -> bool:
-        """Whether the payload must be known, to say at which gates a run waits."""
-        return any(limit.key is not None for limit in self.limits)
-
 
 def text_of_limits(job: str, limits: Sequence[Limit]) -> str:
     """What `limits_of` reads."""

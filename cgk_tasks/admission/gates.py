@@ -43,15 +43,16 @@ def gate_ids(connection: AnyConnection, wanted: Sequence[WantedGate]) -> list[in
     """The ids of gates, which are made if they are not there, in the order in which they were asked for."""
     if not wanted:
         return []
-    found = _find(connection, wanted)
+    found = find_gates(connection, wanted)
     missing = [gate for gate in wanted if (gate.rule_id, gate.key) not in found]
     if missing:
         execute(connection, SQL["make_gates"], _columns(missing))
-        found |= _find(connection, missing)
+        found |= find_gates(connection, missing)
     return [found[gate.rule_id, gate.key] for gate in wanted]
 
 
-def _find(connection: AnyConnection, wanted: Sequence[WantedGate]) -> dict[tuple[int, str], int]:
+def find_gates(connection: AnyConnection, wanted: Sequence[WantedGate]) -> dict[tuple[int, str], int]:
+    """The ids of those of these gates that are there, by rule and key."""
     rows = fetch(connection, SQL["find_gates"], _columns(wanted))
     return {(row["rule_id"], row["key"]): row["id"] for row in rows}
 

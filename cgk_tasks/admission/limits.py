@@ -1,4 +1,4 @@
-"""The lanes of runs: from the rules of a job and what a run is about to the gates that it must pass."""
+"""The lanes of runs: from the rules that a run is under, and what it is about, to the gates that it must pass."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from cgk_tasks.admission.gates import WantedGate, gate_ids, gate_key
+from cgk_tasks.admission.gates import WantedGate, find_gates, gate_ids, gate_key
 from cgk_tasks.admission.lanes import LaneKey, lane_ids
-from cgk_tasks.admission.rules import AtOnce, Limit, rule_name
+from cgk_tasks.admission.rules import AtOnce, Limit, GateRule
 from cgk_tasks.runtime import Part
-from cgk_tasks.sql.postgres import AnyConnection, Connection, execute, fetch, statements
+from cgk_tasks.sql.postgres import Connection, execute, fetch, statements
 
 SQL = statements("admission")
 
@@ -28,7 +28,7 @@ _NOTE_AGAIN_SECONDS: Final = 30.0
 
 
 class ForLane(NamedTuple):
-    """A run that is to wait, and the limits of its job, if it has any. payload: as on the wire, for the fields that are
+    """A run that is to wait, and the rules that it is under, if any. payload: as on the wire, for the fields that are
     keys.
     """
 
@@ -37,8 +37,7 @@ class ForLane(NamedTuple):
     event: str
     priority: int
     alone: bool = False
-    job: str = ""
-    limits: Sequence[Limit] = ()
+    rules: Sequence[GateRule] = ()
     payload: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -47,14 +46,14 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rules: dict[str, tuple[Limit, int, float]] = {}
+        self._rules: dict[str, tuple[GateRule, int, float]] = {}
         self._gates: dict[tuple[int, str], int] = {}
         self._lanes: dict[LaneKey, int] = {}
         self._until = time.monotonic() + _KNOWN_FOR_SECONDS
 
     def known(self, runs: Sequence[ForLane]) -> list[int] | None:
         """The lanes of these runs, if nothing limits any and this process has met all of them."""
-        if any(run.limits for run in runs) or time.monotonic() > self._until:
+        if any(run.rules for run in runs) or time.monotonic() > self._until:
             return None
         keys, lanes = _keys(runs, [()] * len(runs), {}), self._lanes
         return [lanes[key] for key in keys] if lanes.keys() >= set(keys) else None
@@ -77,25 +76,33 @@ class Lanes:
             lanes |= new_lanes
         return [lanes[key] for key in keys]
 
-    def _gates_of(self, connection: AnyConnection, run: ForLane) -> list[WantedGate]:
+    def unkeyed_gates(self, connection: Connection, run: ForLane) -> list[int] | None:
+        """The gates of a run that do not depend on its payload; None if one of them is not there yet."""
+        plain = run._replace(rules=[rule for rule in run.rules if rule.limit.key is None])
+        wanted = self._gates_of(connection, plain, notes_again=False)
+        if unknown := [gate for gate in wanted if gate[:2] not in self._gates]:
+            self._gates |= find_gates(connection, unknown)
+        ids = [self._gates.get(gate[:2]) for gate in wanted]
+        return None if None in ids else [gate for gate in ids if gate is not None]
+
+    def _gates_of(self, connection: Connection, run: ForLane, *, notes_again: bool = True) -> list[WantedGate]:
         return [
             _wanted(
-                self._rule_id(connection, run, limit),
-                gate_key(limit.per, run.tenant_id, run.payload.get(limit.key) if limit.key else None),
-                limit,
+                self._rule_id(connection, run.event, rule, notes_again=notes_again),
+                gate_key(rule.limit.per, run.tenant_id, run.payload.get(rule.limit.key) if rule.limit.key else None),
+                rule,
             )
-            for limit in run.limits
+            for rule in run.rules
         ]
 
-    def _rule_id(self, connection: AnyConnection, run: ForLane, limit: Limit) -> int:
-        name = rule_name(run.job, limit)
-        now = time.monotonic()
+    def _rule_id(self, connection: Connection, event: str, rule: GateRule, *, notes_again: bool) -> int:
+        name, now = rule.name, time.monotonic()
         known = self._rules.get(name)
-        if known is not None and known[0] == limit and now < known[2]:
+        if known is not None and known[0] == rule and (now < known[2] or not notes_again):
             return known[1]
         with self._lock:
-            rule_id = _noted(connection, name, run, limit)
-            self._rules[name] = limit, rule_id, now + _NOTE_AGAIN_SECONDS
+            rule_id = note_rule(connection, event if rule.job else "", rule)
+            self._rules[name] = rule, rule_id, now + _NOTE_AGAIN_SECONDS
             return rule_id
 
 
@@ -108,24 +115,32 @@ def _keys(
     ]
 
 
-def _noted(connection: AnyConnection, name: str, run: ForLane, limit: Limit) -> int:
-    numbers = _wanted(0, "", limit)._asdict()
-    del numbers["rule_id"], numbers["key"]
+def note_rule(connection: Connection, event: str, rule: GateRule) -> int:
+    """The id of a rule, which is made if it is not there."""
+    limit = rule.limit
     values = {
-        "name": name, "job": run.job, "event": run.event, "kind": limit.kind, "per": limit.per,
-        "key_field": limit.key, "declared": json.dumps(numbers),
+        "name": rule.name, "job": rule.job, "event": event, "kind": limit.kind, "per": limit.per, "key_field":
+        limit.key,
     }  # fmt: skip
-    noted = fetch(connection, SQL["note_rule"], values)
-    if noted:
-        execute(connection, SQL["renumber_gates"], numbers | {"rule_id": noted[0]["id"]})
-        return int(noted[0]["id"])
-    return int(fetch(connection, SQL["find_rule"], {"name": name})[0]["id"])
+    if not rule.is_declared:
+        execute(connection, SQL["note_set_rule"], values)
+    elif fetch(connection, SQL["note_rule"], values | {"declared": json.dumps(numbers_of(limit))}):
+        with connection.transaction():  # under the lock: what is set meanwhile is not written over
+            fetch(connection, SQL["lock_out_passes"])
+            execute(connection, SQL["renumber_gates"], {"name": rule.name})
+    return int(fetch(connection, SQL["find_rule"], {"name": rule.name})[0]["id"])
 
 
-def _wanted(rule_id: int, key: str, limit: Limit) -> WantedGate:
+def _wanted(rule_id: int, key: str, rule: GateRule) -> WantedGate:
+    return WantedGate(rule_id, key, **numbers_of(rule.limit)) if rule.is_declared else WantedGate(rule_id, key)
+
+
+def numbers_of(limit: Limit) -> dict[str, Any]:
+    """The columns of a gate that say how much."""
+    numbers: dict[str, Any] = dict.fromkeys(WantedGate._fields[2:])
     if isinstance(limit, AtOnce):
-        return WantedGate(rule_id, key, at_once=limit.limit, lend_to=limit.lend_to)
-    return WantedGate(rule_id, key, rate=limit.limit, period=limit.period, burst=limit.burst_at_least)
+        return numbers | {"at_once": limit.limit, "lend_to": limit.lend_to}
+    return numbers | {"rate": limit.limit, "period": limit.period, "burst": limit.burst_at_least}
 
 
 LANES = Part(Lanes)

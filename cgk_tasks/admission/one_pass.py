@@ -47,14 +47,14 @@ class _Queue:
     name: str
     room: float
     rows: list[Row] = field(default_factory=list)
-    suspended: list[Row] = field(default_factory=list)
-    """Lanes of suspended tenants, which are open no longer."""
+    paused: list[Row] = field(default_factory=list)
+    """Lanes that are paused, or whose tenants are suspended: they are open no longer."""
     plan: Plan = field(default_factory=Plan)
 
     @property
     def is_limited(self) -> bool:
         """Whether it may have open lanes that were not looked at."""
-        rows = [*self.rows, *self.suspended]
+        rows = [*self.rows, *self.paused]
         return len(rows) >= _LANES_A_PASS or len({row["share"] for row in rows}) >= _SHARES_A_PASS
 
 
@@ -153,8 +153,8 @@ class Pass:
                 shares=_SHARES_A_PASS,
                 lanes=_LANES_A_PASS,
             )
-            queue.rows = [row for row in found if not row["is_suspended"]]
-            queue.suspended = [row for row in found if row["is_suspended"]]
+            queue.rows = [row for row in found if not row["is_paused"]]
+            queue.paused = [row for row in found if row["is_paused"]]
             self._read_gates(queue.rows)
             queue.plan = plan(
                 shares(queue.rows), self._gates, self._used, self._expected, room=room, now=self._now, most=self._most
@@ -215,7 +215,7 @@ class Pass:
                 closed[row["share"]] += after[1] != "open"
                 not_taken = self._not_taken(queue.plan, row["lane"], got[row["lane"]])
                 charges[row["share"]] = charges.get(row["share"], 0.0) - not_taken
-            for row in queue.suspended:
+            for row in queue.paused:
                 lanes.append((row["lane"], "empty", row["front"], row["arrivals"], row["taken"], None, None))
                 closed[row["share"]] += 1
         if lanes:

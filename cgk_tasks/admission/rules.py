@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, Final, NamedTuple
 
 from cgk_tasks.admission.buckets import least_burst
 from cgk_tasks.admission.rule_checks import Per, check_count, check_duration, check_key, check_per, invalid
@@ -115,3 +115,28 @@ def rule_name(job_id: str, rule: Rule) -> str:
 
 def _name(rule: Rule) -> str:
     return type(rule).__name__
+
+
+class GateRule(NamedTuple):
+    """A limit of a job; without a job, of all that a tenant has. is_declared: by the code, which says how much. Else
+    the limit tells only whom it is for, and how much is on record.
+    """
+
+    job: str
+    limit: Limit
+    is_declared: bool = True
+
+    @property
+    def name(self) -> str:
+        return rule_name(self.job, self.limit)
+
+
+TENANT_AT_ONCE: Final = GateRule("", AtOnce(1), is_declared=False)
+TENANT_STARTS: Final = GateRule("", Throttle(1, every=1), is_declared=False)
+"""What a tenant may have of all jobs together."""
+
+
+def set_rule(job: str, kind: str, per: Per, key: str | None) -> GateRule:
+    """A rule that was set on record for a job."""
+    limit: Limit = AtOnce(1, per=per, key=key) if kind == AtOnce.kind else Throttle(1, every=1, per=per, key=key)
+    return GateRule(job, limit, is_declared=False)

@@ -7,24 +7,23 @@ import time
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.runtime import Part
-from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, fetch_or_before, statements
 
 SQL = statements("admission")
-
-_TRUST_SECONDS = 2.0
 
 INDEXES = ("runs_in_lane", "runs_in_slot", "runs_unlaned")
 """Without these a pass would read all open runs."""
 
 
 class Switch:
-    """As of two seconds ago at most."""
+    """As of CGK_RULES_REFRESH_SECONDS ago at most."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ask_at = 0.0
         self._has_lanes = self._is_on = self._is_fair = self._has_limits = self._has_send_rules = False
         self._decides_sends = False
+        self._flow_version: int | None = None
 
     @property
     def has_lanes(self) -> bool:
@@ -62,22 +61,32 @@ class Switch:
         self._ask_now_and_then()
         return self._decides_sends
 
+    @property
+    def flow_version(self) -> int:
+        """Grows with each change of what is set on record for tenants, jobs and pauses; 0 where nothing ever was, or
+        where nobody makes passes. Raises psycopg.Error.
+        """
+        self._ask_now_and_then()
+        return self._flow_version or 0 if self._is_on else 0
+
     def _ask_now_and_then(self) -> None:
         if time.monotonic() < self._ask_at:
             return
         with self._lock:
             if time.monotonic() < self._ask_at:
                 return
-            values = {"indexes": list(INDEXES), "timeout": get_settings().worker_timeout_seconds}
+            settings = get_settings()
+            values = {"indexes": list(INDEXES), "timeout": settings.worker_timeout_seconds}
             with autocommit() as connection:
-                found = fetch(connection, SQL["is_on"], values)[0]
+                found = fetch_or_before(connection, SQL["is_on"], SQL["is_on_before_plans"], values)[0]
             self._has_lanes = found["has_tables"] and found["has_indexes"]
             self._is_on = self._has_lanes and found["all_know"]
             self._has_limits = found["has_limits"]
             self._has_send_rules = found["has_send_rules"]
             self._decides_sends = self._has_send_rules and found["all_merge"]
             self._is_fair = self._is_on and found["all_are_fair"]
-            self._ask_at = time.monotonic() + _TRUST_SECONDS
+            self._flow_version = found["flow_version"]
+            self._ask_at = time.monotonic() + settings.rules_refresh_seconds
 
 
 SWITCH = Part(Switch)

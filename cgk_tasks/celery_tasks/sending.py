@@ -13,7 +13,8 @@ from cgk_tasks.celery_tasks.arguments import payload_of, said_otherwise
 from cgk_tasks.celery_tasks.limits import without_own_limits
 from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.registry import find_event, parse_event
-from cgk_tasks.flow.accept import Origin, SendOptions, new_run
+from cgk_tasks.flow.accept import Origin, SendOptions, current_unit, new_run
+from cgk_tasks.flow.quota import counted
 from cgk_tasks.runs.models import NewRun, run_id_of
 from cgk_tasks.tenancy.context import find_current_tenant
 
@@ -89,7 +90,12 @@ def _send(app: Celery[Any], run: NewRun, task_id: str | None, session: Any) -> t
     may_be_revoked = task_id or (run.canvas is not None and '"stamps"' in run.canvas)
     if may_be_revoked and not groups.are_sent_together() and not revoked_sends.without_revoked(app, [run]):
         return task_id or run.id, True
-    handle = groups.send(run, session)
+    if current_unit() is not None:  # what follows in a canvas
+        handle = groups.send(run, session)
+    else:
+        with counted([run]) as sends:
+            handle = groups.send(run, session)
+            sends.made([run], [handle])
     if handle.id != run.id:
         return handle.id, True
     return task_id or run.id, handle.outcome != "skipped"

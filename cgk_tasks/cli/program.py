@@ -27,9 +27,12 @@ from cgk_tasks.cli import (
     events,
     exits,
     failures,
+    limits,
     metrics,
     migrate,
     migrate_check,
+    pauses,
+    plans,
     queues,
     runs,
     schedules,
@@ -71,6 +74,11 @@ program.add_typer(runs.commands, name="runs")
 program.command("why", epilog=why.EXAMPLES)(why.why)
 program.add_typer(workflows.commands, name="workflows")
 program.add_typer(tenants.commands, name="tenants")
+program.add_typer(plans.commands, name="plans")
+program.add_typer(limits.commands, name="limits")
+program.command("pause", epilog=pauses.PAUSE_EXAMPLES)(pauses.pause)
+program.command("resume", epilog=pauses.RESUME_EXAMPLES)(pauses.resume)
+program.command("pauses", epilog=pauses.PAUSES_EXAMPLES)(pauses.list_pauses)
 program.add_typer(queues.commands, name="queues")
 program.add_typer(broker.commands, name="broker")
 program.add_typer(events.commands, name="events")

@@ -31,7 +31,8 @@ def send_job(event: str | TenantEvent, payload: Payload | None = None, **options
     session whose transaction the run belongs to.
 
     Raises UnknownEventError, PayloadInvalidError, PayloadTooLargeError, TenantMissingError, UnknownTenantError,
-    InvalidOptionError, IdempotencyConflictError, StoreError. Then nothing was sent. A broker that is down is no error.
+    InvalidOptionError, IdempotencyConflictError, StoreError; QueueFullError, QuotaExceededError where the tenant or its
+    plan has such limits. Then nothing was sent. A broker that is down is no error.
     """
     return get_job_client().send(event, payload, **options)
 

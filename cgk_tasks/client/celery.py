@@ -18,6 +18,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.accept import SendOptions, accept, new_run
+from cgk_tasks.flow.quota import counted
 from cgk_tasks.flow.replay import replay
 from cgk_tasks.jobs.registry import Job, add_job
 from cgk_tasks.jobs.types import Handler
@@ -59,7 +60,10 @@ class CeleryProvider:
                     blame_item(exc, position)
                 raise
             (runs if event.durable else telemetry).append(run)
-        accepted = iter(accept(runs, session))
+        with counted(runs) as sends:
+            handles = accept(runs, session)
+            sends.made(runs, handles)
+        accepted = iter(handles)
         self._publish_telemetry(telemetry)
         sent = {run.id: RunHandle(run.id) for run in telemetry}
         return [sent[run.id] if run.id in sent else next(accepted) for run in _in_order(events, runs, telemetry)]

@@ -23,6 +23,10 @@ class AdmissionSettings(BaseModel):
         description="Queues in which tenants get equal shares of the run time while more waits than the window holds; "
         "separated by commas, * for all, empty for none.",
     )
+    rules_refresh_seconds: PositiveFloat = Field(
+        default=2.0,
+        description="After how long at most workers and senders know of limits and pauses that were set meanwhile.",
+    )
     priority_step_seconds: NonNegativeFloat = Field(
         default=60.0,
         description="By how much a run of one priority more comes before the others of its tenant: as if it had "

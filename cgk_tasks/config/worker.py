@@ -24,3 +24,4 @@ class WorkerSettings(BaseModel):
         default=300.0, description="How long a worker keeps trying to record an outcome while PostgreSQL is away."
     )
     history_days: PositiveInt = Field(default=90, description="Closed runs are dropped after this many days.")
+    usage_days: PositiveInt = Field(default=400, description="What tenants used is dropped after this many days.")

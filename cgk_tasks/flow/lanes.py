@@ -16,6 +16,8 @@ from cgk_tasks.admission.declared import Declared
 from cgk_tasks.admission.lanes import tell_of
 from cgk_tasks.admission.limits import LANES, ForLane
 from cgk_tasks.admission.passes import Passes
+from cgk_tasks.admission.rules import GateRule
+from cgk_tasks.admission.set_rules import SetRules, set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.envelope import packet_message
 from cgk_tasks.broker.packets import run_times
@@ -100,7 +102,7 @@ def hold_back(due: Sequence[NewRun | Dispatch]) -> Sequence[NewRun | Dispatch]:
 
 def _may_start(runs: Sequence[NewRun | Dispatch]) -> bool:
     """Whether some may, as far as is known: not where one waits only because others do."""
-    return len(runs) >= MANY or bool(_limits_of(runs))
+    return len(runs) >= MANY or any(_rules_of(runs).values())
 
 
 def tell(places: Sequence[Place], *, at_once: bool = True) -> None:
@@ -140,26 +142,43 @@ def hold_unpublished(ids: Sequence[str]) -> None:
 
 def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dict[str, ForLane]:
     """Those of these runs that are due and have to wait, by their ids."""
-    limits = _limits_of(runs)
+    rules, set_now = _rules_of(runs), set_rules()
     found: dict[str, ForLane] = {}
-    if not limits and not crowded:
+    if not rules and not crowded and not set_now.pauses:
         return found
     for run in runs:
         if isinstance(run, NewRun) and run.state != "pending":
             continue
-        limited = limits.get(run.event)
-        if limited is not None and limited.have_keys and isinstance(run, Dispatch):
-            limited = None  # its worker knows the payload
-        if limited is not None:
-            lane = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone)
-            found[run.id] = lane._replace(job=limited.job, limits=limited.limits, payload=_fields(run, limited))
-        elif run.queue in crowded:
+        its = rules.get((run.tenant_id, run.event), ())
+        has_keys = any(rule.limit.key is not None for rule in its)
+        if has_keys and isinstance(run, Dispatch):
+            its = ()  # its worker knows the payload
+        if its:
+            lane = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone, its)
+            found[run.id] = lane._replace(payload=_fields(run)) if has_keys else lane
+        elif run.queue in crowded or set_now.is_paused(run.queue, run.tenant_id, run.event):
             found[run.id] = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone)
     return found
 
 
+def _rules_of(runs: Sequence[NewRun | Dispatch]) -> dict[tuple[str, str], tuple[GateRule, ...]]:
+    """What limits runs, by their tenants and events; nothing while nobody makes passes."""
+    declared, set_now = _limits_of(runs), set_rules()
+    if not declared and not set_now:
+        return {}
+    kinds = {(run.tenant_id, run.event) for run in runs}
+    found = {kind: _rules_of_kind(*kind, declared.get(kind[1]), set_now) for kind in kinds}
+    return {kind: rules for kind, rules in found.items() if rules}
+
+
+def _rules_of_kind(tenant_id: str, event: str, declared: Declared | None, set_now: SetRules) -> tuple[GateRule, ...]:
+    if declared is None:
+        return set_now.rules_of_event(tenant_id, event)
+    return set_now.rules(tenant_id, declared.job, declared.limits)
+
+
 def _limits_of(runs: Sequence[NewRun | Dispatch]) -> dict[str, Declared]:
-    """What limits runs, by their events; nothing while nobody makes passes."""
+    """What limits runs by the code of their jobs, by their events."""
     known = ROUTES.current()
     if not known.know_limits:
         return {}
@@ -167,8 +186,8 @@ def _limits_of(runs: Sequence[NewRun | Dispatch]) -> dict[str, Declared]:
     return limits if limits and SWITCH.current().is_on else {}
 
 
-def _fields(run: NewRun | Dispatch, limits: Declared) -> Mapping[str, Any]:
-    return key_fields(run.payload) if limits.have_keys and isinstance(run, NewRun) else {}
+def _fields(run: NewRun | Dispatch) -> Mapping[str, Any]:
+    return key_fields(run.payload) if isinstance(run, NewRun) else {}
 
 
 def _lanes_of(waiting: dict[str, ForLane]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest, start_http_ser
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.addresses import host_and_port
 from cgk_tasks.errors import CgkTasksError, ConfigurationError
@@ -23,7 +24,7 @@ from cgk_tasks.schedules.health import late_schedules, leading_beat
 from cgk_tasks.sql.postgres import autocommit, fetch, fetch_or_before, statements
 from cgk_tasks.worker.dispatcher import LEASE
 
-SQL, MERGING = statements("metrics"), statements("merging")
+SQL, MERGING, USAGE = statements("metrics"), statements("merging"), statements("usage")
 log = structlog.get_logger("cgk_tasks.metrics")
 
 OTHER_TENANTS = "other"
@@ -38,7 +39,7 @@ class ExporterCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
-            found = [*self._totals(), *self._open_runs(), *_schedules(), _skipped_sends()]
+            found = [*self._totals(), *self._open_runs(), *_usage(), *_schedules(), _skipped_sends()]
         except (psycopg.Error, CgkTasksError) as exc:
             self._unavailable.warn(reason=str(exc).strip())
             yield _family("cgk_database_up", [((), 0)])
@@ -77,6 +78,17 @@ class ExporterCollector(Collector):
         yield _family("cgk_tenant_oldest_seconds", [(tenant, row["oldest_seconds"] or 0.0) for tenant, row in tenants])
         yield _family("cgk_exporter_count_seconds", [((), counted.seconds)])
         yield _family("cgk_exporter_count_age_seconds", [((), counted.age_seconds)])
+
+
+def _usage() -> Iterator[Metric]:
+    """Of the hour that was counted last. Before the end of an upgrade there is none."""
+    rows = []
+    if SWITCH.current().has_lanes:
+        with autocommit() as connection:
+            rows = fetch(connection, USAGE["last_hour"], {"top": get_settings().metrics_top_tenants})
+    for name in ("runs", "failed", "run_seconds", "queue_seconds", "rejected"):
+        samples = [((row["tenant_id"] or OTHER_TENANTS,), row[name]) for row in rows]
+        yield _family(f"cgk_tenant_hour_{name}", samples)
 
 
 def _schedules() -> Iterator[Metric]:

@@ -60,7 +60,7 @@ EXPORTER: Final = (
     MetricSpec("cgk_open_runs", "gauge", ("state", "event"), "Open runs."),
     MetricSpec("cgk_waiting_runs", "gauge", ("queue", "gate"),
                "Runs that wait, by what holds them. gate: none (could run now), not_due, backoff, limit, "
-               "tenant_suspended, queue_paused or no_worker (no living worker listens to the queue)."),
+               "tenant_suspended, queue_paused, paused or no_worker (no living worker listens to the queue)."),
     MetricSpec("cgk_waiting_oldest_seconds", "gauge", ("queue", "gate"),
                "Since when the oldest of these runs has been due; 0 for runs that are not."),
     MetricSpec("cgk_dispatcher_lag_seconds", "gauge", (),
@@ -74,6 +74,14 @@ EXPORTER: Final = (
                "Open runs of the tenants that have most of them (CGK_METRICS_TOP_TENANTS); the rest under `other`."),
     MetricSpec("cgk_tenant_oldest_seconds", "gauge", ("tenant",),
                "Since when the tenant's oldest run that could run now has been due."),
+    MetricSpec("cgk_tenant_hour_runs", "gauge", ("tenant",),
+               "Runs that closed in the last hour that was counted, of the tenants that ran longest "
+               "(CGK_METRICS_TOP_TENANTS); the rest under `other`."),
+    MetricSpec("cgk_tenant_hour_failed", "gauge", ("tenant",), "Of these runs, those that failed."),
+    MetricSpec("cgk_tenant_hour_run_seconds", "gauge", ("tenant",), "How long their last attempts ran, in all."),
+    MetricSpec("cgk_tenant_hour_queue_seconds", "gauge", ("tenant",),
+               "How long they had been due before those began, in all."),
+    MetricSpec("cgk_tenant_hour_rejected", "gauge", ("tenant",), "Sends that were refused in that hour."),
     MetricSpec("cgk_beat_leads", "gauge", (), "1 if a beat leads."),
     MetricSpec("cgk_schedule_late_seconds", "gauge", ("schedule",),
                "Schedules whose last tick did not start in time, and how late it is. None while all is well."),

@@ -14,6 +14,7 @@ from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, UnknownRunError
 from cgk_tasks.events.redaction import Redaction
+from cgk_tasks.flow.pauses import Pause
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
@@ -22,10 +23,10 @@ from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
-SQL = statements("why")
+SQL, PAUSES = statements("why"), statements("pauses")
 
 GateCode = Literal[
-    "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "unknown_tenant", "no_worker",
+    "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "paused", "unknown_tenant", "no_worker",
     "no_listener", "no_job", "waits_for_worker", "broker_down", "after_a_crash", "not_dispatched", "in_queue",
     "running", "worker_silent", "waits_for_children", "workflow_waits", "being_cancelled", "being_released",
     "in_lane", "closed",
@@ -76,7 +77,7 @@ def why(run_id: str) -> Why:
             raise UnknownRunError(run_id)
         if rows:
             facts = opened(rows[0])
-            found = facts | _count_ahead(facts) | _lane(facts)
+            found = facts | _count_ahead(facts) | _lane(facts) | {"pauses": _pauses_of(facts)}
             return Why(wanted, facts["state"], tuple(_GATES[facts["state"]](found)))
         closed = store.find(wanted, connection)
     if closed is None:
@@ -102,6 +103,14 @@ def _lane(facts: Row) -> Row:
     with autocommit() as connection:
         found = fetch(connection, SQL["lane"], {"id": facts["id"], "limit": _COUNT_TO + 1})
     return {"lane": found[0]} if found else {}
+
+
+def _pauses_of(facts: Row) -> list[Pause]:
+    """Those that the run is under, but for that of its queue as a whole."""
+    if not SWITCH.current().flow_version:
+        return []
+    with autocommit() as connection:
+        return [Pause(**row) for row in fetch(connection, PAUSES["pauses_of_run"], facts)]
 
 
 def _scheduled(facts: Row) -> Iterator[Gate]:
@@ -174,15 +183,30 @@ def _in_lane(lane: Row, now: datetime) -> Gate:
     before = (
         f"{number} {'run' if lane['ahead'] == 1 else 'runs'} of its lane come{'s' * (lane['ahead'] == 1)} before it"
     )
-    if lane["status"] == "full" and lane["rule"] is not None:
-        return Gate("limit", f"It is over a limit ({lane['rule']}: {lane['at_once']} at once); {before}.", _RAISE_LIMIT)
+    hint = _let_more_through(lane)
+    if lane["rule"] is not None and lane["status"] == "full":
+        limit = _limited_by(lane, f"{lane['at_once']} at once")
+        return Gate("limit", f"It is over a limit ({limit}); {before}.", hint)
     if lane["status"] == "closed" and lane["rate"] is not None and lane["opens_at"] is not None:
-        limit = f"{lane['rule']}: {lane['rate']} in {lane['period']:g} s"
+        limit = _limited_by(lane, f"{lane['rate']} in {lane['period']:g} s")
         opens = f"the next one may start {_when(lane['opens_at'], now)}"
-        return Gate("limit", f"It is over a limit ({limit}); {opens}, and {before}.", _RAISE_LIMIT, lane["opens_at"])
+        return Gate("limit", f"It is over a limit ({limit}); {opens}, and {before}.", hint, lane["opens_at"])
     if lane["is_free"]:
         return Gate("in_lane", f"Its queue {lane['queue']!r} is crowded, and {before}. {_share(lane)}")
     return Gate("in_lane", f"It waits for its turn, and {before}; the leader of the workers says when it may start.")
+
+
+def _limited_by(lane: Row, number: str) -> str:
+    if not lane["job"]:
+        return f"tenant {lane['tenant_id']}: {number}, of all jobs"
+    return f"{lane['rule']}: {number}"
+
+
+def _let_more_through(lane: Row) -> str:
+    if not lane["job"]:
+        return f"It goes on by itself. What the tenant may: cgk-tasks tenants limits {lane['tenant_id']}"
+    option = "--at-once N" if lane["at_once"] is not None else "--starts N/TIME"
+    return f"It goes on by itself. To let more through: cgk-tasks limits set {lane['job']} {option}"
 
 
 def _share(lane: Row) -> str:
@@ -240,6 +264,8 @@ _GATES: dict[State, Callable[[Row], Iterator[Gate]]] = {
 def _paused(facts: Row) -> Iterator[Gate]:
     yield from _tenant(facts)
     yield from _queue(facts)
+    for pause in facts["pauses"]:
+        yield _under(pause)
 
 
 def _tenant(facts: Row) -> Iterator[Gate]:
@@ -267,6 +293,19 @@ def _queue(facts: Row) -> Iterator[Gate]:
             "queue_paused", f"Its queue {queue!r} is paused{by} since {_time(facts['paused_at'])}{reason}.",
             f"Resume it: cgk-tasks queues resume {shlex.quote(queue)}",
         )  # fmt: skip
+
+
+def _under(pause: Pause) -> Gate:
+    by = f" by {pause.paused_by}" if pause.paused_by else ""
+    reason = f": {pause.reason}" if pause.reason else ""
+    until = f", until {_time(pause.until)}" if pause.until is not None else ""
+    then = " What waits is cancelled." if pause.mode == "drop" else ""
+    named = {"--queue": pause.queue, "--tenant": pause.tenant_id, "--job": pause.event}
+    options = " ".join(f"{name} {shlex.quote(value)}" for name, value in named.items() if value is not None)
+    return Gate(
+        "paused", f"It is paused ({pause.subject}){by} since {_time(pause.paused_at)}{until}{reason}.{then}",
+        f"Resume it: cgk-tasks resume {options}", pause.until,
+    )  # fmt: skip
 
 
 def _dispatch(facts: Row) -> Iterator[Gate]:

@@ -17,7 +17,8 @@ from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import forget_program_actions
 
-SQL, MERGING = statements("dispatch"), statements("merging")
+SQL, LIMITS = statements("dispatch"), statements("limits")
+MERGING, USAGE = statements("merging"), statements("usage")
 log = structlog.get_logger("cgk_tasks.history")
 
 _AHEAD_DAYS = 7
@@ -81,6 +82,9 @@ def run_housekeeping() -> None:
         execute(connection, SQL["forget_groups"], {"days": get_settings().history_days})
         execute(connection, SQL["forget_discarded"], {"days": get_settings().history_days})
         forget_program_actions(connection, get_settings().history_days)
+        if _is_there("runs_of_days"):
+            execute(connection, LIMITS["forget_days"])
+            execute(connection, USAGE["forget_usage"], {"days": settings.usage_days})
         if _is_there("event_waits"):
             event_waits.forget(connection, settings.mail_days)
         if _is_there("buckets"):

@@ -4,9 +4,10 @@
 -- Where rows are joined to lists, `= ANY(ARRAY(…))` stands beside the join, or LATERAL and LIMIT 1 in its place, and
 -- EXISTS has OFFSET 0: without it PostgreSQL reads all of the table.
 
--- name: is_on
+-- fragment: is_on(flow_version)
 -- Whether the tables and indexes are there, and every living worker knows them: one of an older release would let runs
--- through, and count them elsewhere. timeout: seconds of silence after which a worker counts as dead.
+-- through, and count them elsewhere. timeout: seconds of silence after which a worker counts as dead. flow_version: grows
+-- with each change of what is set on record for tenants, jobs and pauses.
 SELECT to_regclass('cgk.passes') IS NOT NULL AS has_tables,
        (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
          WHERE c.relnamespace = to_regnamespace('cgk') AND c.relname = ANY(%(indexes)b::text[]) AND i.indisvalid)
@@ -23,7 +24,15 @@ SELECT to_regclass('cgk.passes') IS NOT NULL AS has_tables,
        (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
          WHERE c.relnamespace = to_regnamespace('cgk') AND c.relname IN ('runs_merging', 'runs_single') AND i.indisvalid) = 2
            AND NOT EXISTS (SELECT FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)
-                              AND coalesce(revision, '') < '0022') AS all_merge;
+                              AND coalesce(revision, '') < '0022') AS all_merge,
+       {flow_version} AS flow_version
+
+-- name: is_on
+{{is_on((SELECT version FROM cgk.flow_changes))}};
+
+-- name: is_on_before_plans
+-- The same in a database that has not been migrated to the end yet.
+{{is_on(NULL::bigint)}};
 
 -- name: note_rule
 -- What the code declares. Returns the rule if it is new, or declared otherwise than before.
@@ -36,22 +45,67 @@ RETURNING id;
 -- name: find_rule
 SELECT id FROM cgk.rules WHERE name = %(name)s;
 
+-- name: note_set_rule
+-- A rule that no code declares: of a tenant, or set for a job.
+INSERT INTO cgk.rules (name, job, event, kind, per, key_field, declared)
+VALUES (%(name)s, %(job)s, %(event)s, %(kind)s, %(per)s, %(key_field)s, '{}')
+ON CONFLICT (name) DO NOTHING;
+
+-- fragment: numbers
+-- Of a gate `wanted` of the rule `r`: what is set for it, else what its tenant may have in all, else what is declared.
+CASE WHEN o.rule IS NOT NULL THEN o.at_once WHEN r.job <> '' THEN wanted.at_once WHEN r.kind = 'at_once' THEN t.at_once END
+           AS at_once,
+       CASE WHEN o.rule IS NOT NULL THEN o.lend_to WHEN r.job <> '' THEN wanted.lend_to END AS lend_to,
+       CASE WHEN o.rule IS NOT NULL THEN o.rate WHEN r.job <> '' THEN wanted.rate WHEN r.kind = 'throttle' THEN t.starts END
+           AS rate,
+       CASE WHEN o.rule IS NOT NULL THEN o.period WHEN r.job <> '' THEN wanted.period WHEN r.kind = 'throttle' THEN t.period END
+           AS period,
+       CASE WHEN o.rule IS NOT NULL THEN o.burst WHEN r.job <> '' THEN wanted.burst WHEN r.kind = 'throttle' THEN t.burst END
+           AS burst
+
+-- fragment: set_for_it
+-- A limit that is set for a tenant comes before one that is set for all.
+JOIN cgk.rules r ON r.id = wanted.rule_id
+  LEFT JOIN LATERAL (
+       SELECT * FROM cgk.job_limits j WHERE j.rule = r.name AND j.tenant_id IN ('', split_part(wanted.key, ':', 1))
+        ORDER BY j.tenant_id DESC LIMIT 1) AS o ON true
+  LEFT JOIN cgk.tenant_limits_in_force t ON r.job = '' AND t.tenant_id = wanted.key
+
+-- fragment: renumber(which)
+-- Gates get the numbers that are in force. One that is closed is looked at at once. What a bucket is ahead counts as so many
+-- starts at the new rate.
+UPDATE cgk.gates g
+   SET at_once = n.at_once, lend_to = n.lend_to, rate = n.rate, period = n.period, burst = n.burst,
+       tat = CASE WHEN num_nulls(g.rate, n.rate) > 0 THEN '2000-01-01Z'
+                  ELSE clock_timestamp() + greatest(g.tat - clock_timestamp(), interval '0')
+                                           * (n.period / n.rate / (g.period / g.rate)) END,
+       opens_at = CASE WHEN g.opens_at IS NOT NULL THEN clock_timestamp() END
+  FROM (SELECT wanted.id, {{numbers}}
+          FROM (SELECT g.id, g.rule_id, g.key, (r.declared ->> 'at_once')::int AS at_once,
+                       (r.declared ->> 'lend_to')::int AS lend_to, (r.declared ->> 'rate')::int AS rate,
+                       (r.declared ->> 'period')::float8 AS period, (r.declared ->> 'burst')::int AS burst
+                  FROM cgk.gates g JOIN cgk.rules r ON r.id = g.rule_id
+                 WHERE {which}) AS wanted {{set_for_it}}) AS n
+ WHERE g.id = n.id
+   AND (g.at_once, g.lend_to, g.rate, g.period, g.burst) IS DISTINCT FROM (n.at_once, n.lend_to, n.rate, n.period, n.burst)
+
 -- name: renumber_gates
--- The gates of a rule whose numbers have changed.
-UPDATE cgk.gates SET at_once = %(at_once)s, lend_to = %(lend_to)s, rate = %(rate)s, period = %(period)s,
-                     burst = %(burst)s
- WHERE rule_id = %(rule_id)s;
+-- Of a rule whose numbers have changed.
+{{renumber(r.name = %(name)s)}};
+
+-- name: renumber_gates_of_tenants
+{{renumber(r.job = '' AND g.key = ANY(%(tenants)b::text[]))}};
 
 -- name: note_processes
 -- How many runs a worker executes at once.
 UPDATE cgk.workers SET processes = %(processes)s WHERE id = %(id)s::uuid AND processes IS DISTINCT FROM %(processes)s;
 
 -- name: admitted
--- Of these runs, those whose dispatch a pass has admitted. One that waited only because its queue was crowded has passed no
--- gate.
-SELECT id::text FROM cgk.runs
- WHERE id = ANY(%(ids)s::uuid[]) AND {{is_slot}}
-   AND EXISTS (SELECT FROM cgk.lanes l WHERE l.id = lane_id AND l.gates <> '{}' OFFSET 0);
+-- Of these runs, those whose dispatch a pass has admitted, with the gates that they have passed. One that waited only because
+-- its queue was crowded has passed none.
+SELECT r.id::text, l.gates
+  FROM cgk.runs r, LATERAL (SELECT gates FROM cgk.lanes WHERE id = r.lane_id OFFSET 0) AS l
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is_slot}};
 
 -- name: held_again
 -- Of these runs, those that a claim has left held in their lanes, which do not know it yet.
@@ -70,12 +124,14 @@ SELECT g.id, g.rule_id, g.key FROM unnest(%(rule_id)s::bigint[], %(key)b::text[]
        LATERAL (SELECT id, rule_id, key FROM cgk.gates g WHERE g.rule_id = wanted.rule_id AND g.key = wanted.key) g;
 
 -- name: make_gates
--- What another process has made meanwhile stays as it is. In one order, so that two cannot lock each other out.
+-- With the numbers that are in force; those given are declared. What another process has made meanwhile stays as it is. In one
+-- order, so that two cannot lock each other out.
 INSERT INTO cgk.gates (rule_id, key, at_once, lend_to, rate, period, burst)
-SELECT * FROM unnest(%(rule_id)s::bigint[], %(key)b::text[], %(at_once)s::int[], %(lend_to)s::int[], %(rate)s::int[],
-                     %(period)s::float8[], %(burst)s::int[])
-           AS wanted (rule_id, key, at_once, lend_to, rate, period, burst)
- ORDER BY rule_id, key
+SELECT wanted.rule_id, wanted.key, {{numbers}}
+  FROM unnest(%(rule_id)s::bigint[], %(key)b::text[], %(at_once)s::int[], %(lend_to)s::int[], %(rate)s::int[],
+              %(period)s::float8[], %(burst)s::int[])
+           AS wanted (rule_id, key, at_once, lend_to, rate, period, burst) {{set_for_it}}
+ ORDER BY wanted.rule_id, wanted.key
 ON CONFLICT (rule_id, key) DO NOTHING;
 
 -- fragment: wanted_lanes
@@ -97,8 +153,10 @@ UPDATE cgk.lanes SET used_at = now()
                        ORDER BY id FOR UPDATE));
 
 -- name: make_shares
-INSERT INTO cgk.shares (queue, tenant_id)
-SELECT DISTINCT queue, tenant_id FROM {{wanted_lanes}} ORDER BY queue, tenant_id
+INSERT INTO cgk.shares (queue, tenant_id, weight)
+SELECT DISTINCT wanted.queue, wanted.tenant_id, coalesce(t.weight, 1)
+  FROM {{wanted_lanes}} LEFT JOIN cgk.tenant_limits_in_force t ON t.tenant_id = wanted.tenant_id
+ ORDER BY wanted.queue, wanted.tenant_id
 ON CONFLICT (queue, tenant_id) DO NOTHING;
 
 -- name: make_lanes
@@ -255,7 +313,7 @@ SELECT q.queue, {{work_in(q.queue)}}
 
 -- name: candidates
 -- The open lanes of the shares that had least, each share's in their order; the fewer shares, the more lanes of each.
--- floor: no share with an open lane has less. is_suspended: the lane's tenant is, so it is not to be open.
+-- floor: no share with an open lane has less. is_paused: the lane is not to be open, or its tenant is suspended.
 WITH first AS MATERIALIZED (
     SELECT id, vtime, weight, tenant_id FROM cgk.shares
      WHERE queue = %(queue)s AND open_lanes > 0 AND vtime >= %(floor)s
@@ -263,7 +321,10 @@ WITH first AS MATERIALIZED (
 ), each AS MATERIALIZED (SELECT greatest(4, %(lanes)s / greatest(1, count(*))) AS lanes FROM first)
 SELECT s.id AS share, s.vtime, s.weight, l.id AS lane, l.event, l.gates, l.alone, l.front, l.arrivals, l.taken,
        greatest(1, l.arrivals - l.taken) AS waiting,
-       EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0) AS is_suspended
+       EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0)
+           OR EXISTS (SELECT FROM cgk.pauses p
+                       WHERE (p.queue IS NULL OR p.queue = %(queue)s) AND (p.tenant_id IS NULL OR p.tenant_id = s.tenant_id)
+                         AND (p.event IS NULL OR p.event = l.event) OFFSET 0) AS is_paused
   FROM first s, each, LATERAL (
        SELECT id, event, gates, alone, front, arrivals, taken FROM cgk.lanes
         WHERE share_id = s.id AND status = 'open' ORDER BY urgency LIMIT each.lanes) AS l
@@ -334,7 +395,7 @@ UPDATE cgk.lanes SET status = 'new', waits_at = NULL, vkey = NULL
 
 -- name: sweep
 -- Tells lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or
--- PostgreSQL forgot it, or their tenant was suspended. Jumps from lane to lane in the runs' index; so many, beginning
+-- PostgreSQL forgot it, or they were paused or their tenant suspended. Jumps from lane to lane in the runs' index; so many, beginning
 -- after one of them. Returns the last of them, how many were told, and those that are gone.
 WITH RECURSIVE holding AS (
     (SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id, rank LIMIT 1)
@@ -351,6 +412,9 @@ WITH RECURSIVE holding AS (
      WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
        AND (l.status = 'empty' OR l.front > few.rank)
        AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = l.tenant_id AND t.status = 'suspended' OFFSET 0)
+       AND NOT EXISTS (SELECT FROM cgk.pauses p
+                        WHERE (p.queue IS NULL OR p.queue = l.queue) AND (p.tenant_id IS NULL OR p.tenant_id = l.tenant_id)
+                          AND (p.event IS NULL OR p.event = l.event) OFFSET 0)
     RETURNING l.id
 )
 SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,

@@ -2,12 +2,14 @@
 
 -- fragment: counted(runs)
 WITH counted AS MATERIALIZED (
-    SELECT r.tenant_id, r.event, r.queue, r.state, r.run_at <= now() AS is_due, r.is_free, count(*) AS runs, min(r.run_at) AS oldest
-      FROM {runs} AS r GROUP BY r.tenant_id, r.event, r.queue, r.state, r.run_at <= now(), r.is_free
+    SELECT r.tenant_id, r.event, r.queue, r.state, r.run_at <= now() AS is_due, r.is_free, r.is_paused,
+           count(*) AS runs, min(r.run_at) AS oldest
+      FROM {runs} AS r GROUP BY r.tenant_id, r.event, r.queue, r.state, r.run_at <= now(), r.is_free, r.is_paused
 ), gated AS MATERIALIZED (
     SELECT c.*, CASE WHEN c.state = 'running' THEN NULL
                      WHEN t.status = 'suspended' THEN 'tenant_suspended'
                      WHEN q.queue IS NOT NULL THEN 'queue_paused'
+                     WHEN c.is_paused THEN 'paused'
                      WHEN c.is_due AND NOT c.queue = ANY(%(queues)b::text[]) THEN 'no_worker'
                      WHEN c.is_due AND c.state = 'held' AND NOT c.is_free THEN 'limit'
                      WHEN c.is_due OR c.state = 'pending' THEN 'none'
@@ -30,12 +32,15 @@ SELECT CASE WHEN is_top THEN tenant_id ELSE '' END, NULL, NULL, NULL, NULL, sum(
 -- One pass over the open runs: by event, queue, state and gate; and by tenant, the %(top)s with the most, the rest as
 -- one. 0.5 s with a million open runs, so whoever asks keeps the answer for a while. What is held in a lane without gates
 -- waits for a worker, like the others of its crowded queue.
-{{counted((SELECT r.*, coalesce(cardinality(l.gates) = 0, false) AS is_free
+{{counted((SELECT r.*, coalesce(cardinality(l.gates) = 0, false) AS is_free,
+                  EXISTS (SELECT FROM cgk.pauses p
+                           WHERE (p.queue IS NULL OR p.queue = r.queue) AND (p.tenant_id IS NULL OR p.tenant_id = r.tenant_id)
+                             AND (p.event IS NULL OR p.event = r.event)) AS is_paused
              FROM cgk.runs r LEFT JOIN cgk.lanes l ON l.id = r.lane_id))}};
 
 -- name: open_runs_before_lanes
 -- The same before cgk-tasks migrate --finish, while there are no lanes.
-{{counted((SELECT r.*, false AS is_free FROM cgk.runs r))}};
+{{counted((SELECT r.*, false AS is_free, false AS is_paused FROM cgk.runs r))}};
 
 -- name: served_queues
 -- Queues that a live worker listens to.

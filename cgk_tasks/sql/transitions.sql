@@ -373,6 +373,19 @@ UPDATE cgk.runs r
    AND r.cancel_requested_at IS NULL
 RETURNING r.lane_id AS lane, r.rank;
 
+-- name: count_running
+-- running, and stays so: runs for which a limit is new. They are in other lanes now, which have one gate more. Those without a slot get one for each process: so many, beginning
+-- after the last that a pass has given.
+WITH first AS MATERIALIZED (
+    SELECT setval('cgk.slot_numbers', nextval('cgk.slot_numbers') + max(process)) - max(process) AS slot
+      FROM unnest(%(processes)s::int[]) AS process
+)
+UPDATE cgk.runs r
+   SET lane_id = o.lane, rank = coalesce(r.rank, r.run_at), admitted_at = r.handed_over_at,
+       slot = CASE WHEN r.slot IS NOT NULL AND r.admitted_at = r.handed_over_at THEN r.slot ELSE first.slot + o.process END
+  FROM first, unnest(%(ids)s::uuid[], %(lanes)s::bigint[], %(processes)s::int[]) AS o (id, lane, process)
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND r.id = o.id AND r.state = 'running';
+
 -- name: schedule_held
 -- held → scheduled: runs of lanes that wait for a worker that has a job for them. They are dispatched again in a second, as
 -- those without a lane are released.
@@ -752,6 +765,20 @@ RETURNING {{closed}}
                         AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
                       LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
     RETURNING {{alike('cancelled' AS closed_as, NULL::text AS error_code, clock_timestamp() AS cancelled_at)}})}}
+RETURNING {{closed}};
+
+-- name: cancel_paused
+-- held → cancelled, a batch: what waits under a pause that says so. What has something to undo stays held.
+{{close(WHERE r.id IN (
+        SELECT held.id FROM cgk.pauses p
+          JOIN cgk.lanes l ON (p.queue IS NULL OR l.queue = p.queue) AND (p.tenant_id IS NULL OR l.tenant_id = p.tenant_id)
+                          AND (p.event IS NULL OR l.event = p.event), LATERAL (
+               SELECT id FROM cgk.runs
+                WHERE lane_id = l.id AND state = 'held'
+                  AND NOT EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = runs.id AND s.name = '$compensates')
+                LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS held
+         WHERE p.mode = 'drop' LIMIT %(limit)s)
+    RETURNING {{alike('cancelled' AS closed_as, 'PAUSED' AS error_code, clock_timestamp() AS cancelled_at)}})}}
 RETURNING {{closed}};
 
 -- name: expire

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.envelope import Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
@@ -20,9 +21,11 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow import awaited_events
 from cgk_tasks.flow.accept import dispatch, unit_of_work
+from cgk_tasks.flow.pauses import end_pauses
 from cgk_tasks.runs import ends, partitions
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
+from cgk_tasks.runs.usage import count_in_background
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
 from cgk_tasks.tenancy.sync import sync_in_background
 from cgk_tasks.worker import counters
@@ -33,6 +36,7 @@ log = structlog.get_logger("cgk_tasks.dispatcher")
 LEASE = "dispatcher"
 _HOUSEKEEPING_SECONDS = 3600.0
 _LOOK_FOR_LOST_SECONDS = 1.0
+_COUNT_USAGE_SECONDS = 60.0
 
 RunClosed = Callable[[Closed], None]
 """What is told of each run that closes without a worker, in the transaction that closes it."""
@@ -49,6 +53,7 @@ class Dispatcher:
         self._leads_until = 0.0
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
+        self._count_usage_at = 0.0
 
     @property
     def leads(self) -> bool:
@@ -81,6 +86,7 @@ class Dispatcher:
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
             self._expire()  # a claim refuses what has expired, so this may be late
+            self._look_at_pauses()
             # While nobody makes passes, nobody else would let the runs of lanes go on.
             release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
             with autocommit() as connection:
@@ -89,6 +95,9 @@ class Dispatcher:
             awaited_events.sweep(dispatch)
             if get_settings().tenants_query:
                 sync_in_background(get_settings().tenants_refresh_seconds)
+        if now >= self._count_usage_at and SWITCH.current().has_lanes:
+            self._count_usage_at = now + _COUNT_USAGE_SECONDS
+            count_in_background()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
             partitions.run_housekeeping()
@@ -138,6 +147,21 @@ class Dispatcher:
             rows = fetch(connection, TRANSITIONS["expire"], {"limit": get_settings().dispatch_batch})
             closed_without_worker(connection, rows, self._on_closed)
         unit.publish()
+
+    def _look_at_pauses(self) -> None:
+        """End those whose time is over, and cancel what waits under those that say so."""
+        if SWITCH.current().flow_version:
+            end_pauses()
+        if not any(pause.drops for pause in set_rules().pauses):
+            return
+        limit = get_settings().dispatch_batch
+        cancelled = limit
+        while cancelled == limit:
+            with transaction() as connection, unit_of_work(connection) as unit:
+                rows = fetch(connection, TRANSITIONS["cancel_paused"], {"limit": limit})
+                closed_without_worker(connection, rows, self._on_closed)
+            unit.publish()
+            cancelled = len(rows)
 
 
 def _before(waiting: Waiting | None, now: datetime, patience: float) -> datetime | None:

@@ -1,4 +1,4 @@
-"""The runs of a packet that something limits: only those that a pass has admitted are executed.
+"""The runs of a packet that something limits or pauses: only those that a pass has admitted are executed.
 
 The others came by another way: their sender did not know of the limits, or a retry is due whose payload says where it
 has to wait. They go into their lanes, which costs no attempt, and come back when it is their turn.
@@ -11,6 +11,7 @@ from typing import Any
 
 from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.limits import LANES, ForLane
+from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.flow import lanes
 from cgk_tasks.flow.send_rules import key_fields
@@ -24,12 +25,12 @@ JobsOf = Callable[[Claimed], Sequence[Job]]
 
 
 def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[Claimed]:
-    """Put those of a packet's runs into their lanes that are limited and were not admitted. Returns the others.
+    """Put those of a packet's runs into their lanes that are paused, or limited and not admitted. Returns the others.
 
     ids: all of the packet. Those that the claim has left held, because their tenant is suspended or their queue paused,
     are back in their lanes. Raises psycopg.Error.
     """
-    limited = {run.id: job for run in runs if (job := _limited_job(jobs_of(run))) is not None}
+    limited = _limited(runs, jobs_of)
     if not limited and len(runs) == len(ids):
         return list(runs)
     with autocommit() as connection:
@@ -37,28 +38,31 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
             _tell_held(connection, ids)
         if not limited:
             return list(runs)
-        found = fetch(connection, SQL["admitted"], {"ids": uuid_array(limited)})
-        not_admitted = limited.keys() - {row["id"] for row in found}
-        held = [run for run in runs if run.id in not_admitted]
+        passed = fetch(connection, SQL["admitted"], {"ids": uuid_array(limited)})
+        gates = {row["id"]: row["gates"] for row in passed}
+        held = [
+            run for run in runs if run.id in limited and not _may_start(connection, limited[run.id], gates.get(run.id))
+        ]
         if held:
-            _hold(connection, held, limited, worker_id)
+            _hold(connection, [limited[run.id] for run in held], held, worker_id)
+    not_admitted = {run.id for run in held}
     return [run for run in runs if run.id not in not_admitted]
 
 
 def hold_back(runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[Claimed]:
     """Put those of these runs into their lanes again that are limited. Returns the others. Raises psycopg.Error."""
-    limited, others = apart(runs, jobs_of)
+    limited = _limited(runs, jobs_of)
     if limited:
         with autocommit() as connection:
-            _hold(connection, limited, {run.id: jobs_of(run)[0] for run in limited}, worker_id)
-    return others
+            held = [run for run in runs if run.id in limited]
+            _hold(connection, [limited[run.id] for run in held], held, worker_id)
+    return [run for run in runs if run.id not in limited]
 
 
 def apart(runs: Sequence[Claimed], jobs_of: JobsOf) -> tuple[list[Claimed], list[Claimed]]:
     """The runs that are limited, and the others."""
-    limited = [run for run in runs if _limited_job(jobs_of(run)) is not None]
-    known = {run.id for run in limited}
-    return limited, [run for run in runs if run.id not in known]
+    limited = _limited(runs, jobs_of)
+    return [run for run in runs if run.id in limited], [run for run in runs if run.id not in limited]
 
 
 def schedule_held(run_id: str) -> None:
@@ -68,28 +72,47 @@ def schedule_held(run_id: str) -> None:
             execute(connection, TRANSITIONS["schedule_held"], {"ids": uuid_array([run_id])})
 
 
-def _limited_job(jobs: Sequence[Job]) -> Job | None:
-    """The job of a run that is limited. A run of several jobs becomes the parent of one for each, and those are."""
-    return jobs[0] if len(jobs) == 1 and jobs[0].limits else None
+def _limited(runs: Sequence[Claimed], jobs_of: JobsOf) -> Mapping[str, ForLane]:
+    """Those of these runs that are limited or paused, and where they have to wait, by their ids. A run of several jobs
+    becomes the parent of one for each, and those are limited.
+    """
+    set_now = set_rules()
+    found: dict[str, ForLane] = {}
+    for run in runs:
+        jobs = jobs_of(run)
+        rules = set_now.rules(run.tenant_id, jobs[0].id, jobs[0].limits) if len(jobs) == 1 else ()
+        if rules or set_now.is_paused(run.queue, run.tenant_id, run.event):
+            found[run.id] = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.deaths > 0, rules)
+    return found
 
 
-def _hold(connection: Connection, runs: Sequence[Claimed], jobs: dict[str, Job], worker_id: str) -> None:
+def _may_start(connection: Connection, lane: ForLane, gates: Sequence[int] | None) -> bool:
+    """Whether the run is not paused, and has passed all that it is under. gates: those that it has passed, if a pass
+    has admitted it; it may have come into its lane before some of its rules were set. Gates of a value of the payload
+    are only counted.
+    """
+    if not gates or len(gates) < len(lane.rules) or set_rules().is_paused(lane.queue, lane.tenant_id, lane.event):
+        return False
+    unkeyed = LANES.current().unkeyed_gates(connection, lane)
+    return unkeyed is not None and set(unkeyed) <= set(gates)
+
+
+def _hold(connection: Connection, places: Sequence[ForLane], runs: Sequence[Claimed], worker_id: str) -> None:
     """Put runs into their lanes."""
+    keyed = [_with_payload(place, run) for place, run in zip(places, runs, strict=True)]
     values = {
         "ids": [run.id for run in runs],
         "attempts": [run.attempt for run in runs],
-        "lanes": LANES.current().of(connection, [_for_lane(run, jobs[run.id]) for run in runs]),
+        "lanes": LANES.current().of(connection, keyed),
         "worker_id": worker_id,
     }
     held = fetch(connection, TRANSITIONS["hold_in_lane"], values)
     lanes.tell([Place(row["lane"], row["rank"]) for row in held])
 
 
-def _for_lane(run: Claimed, job: Job) -> ForLane:
-    fields = _fields(run) if any(limit.key for limit in job.limits) else {}
-    return ForLane(
-        run.queue, run.tenant_id, run.event, run.priority, run.deaths > 0, job.id, job.limits, fields
-    )  # fmt: skip
+def _with_payload(lane: ForLane, run: Claimed) -> ForLane:
+    has_keys = any(rule.limit.key is not None for rule in lane.rules)
+    return lane._replace(payload=_fields(run)) if has_keys else lane
 
 
 def _fields(run: Claimed) -> Mapping[str, Any]:

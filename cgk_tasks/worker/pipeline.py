@@ -23,6 +23,7 @@ import psycopg
 import structlog
 
 from cgk_tasks.admission.limits import LANES
+from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.config import get_settings
@@ -153,7 +154,7 @@ def _claim_after_a_crash(ids: Sequence[str], patience: float) -> list[Claimed]:
 
 def run_admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], recorder: Recorder) -> BaseException | None:
     """Run those that the limits of their jobs let start; the others are held. Returns the error of the last one."""
-    if not are_limits_declared() or not _are_passes_made():
+    if not _are_limits_kept():
         return run_each(task, runs, recorder)
     token = kept_by_admission.set(True)
     try:
@@ -163,7 +164,10 @@ def run_admitted(task: Task, ids: Sequence[str], runs: Sequence[Claimed], record
         kept_by_admission.reset(token)
 
 
-def _are_passes_made() -> bool:
+def _are_limits_kept() -> bool:
+    """Whether a run may be limited, by its job or by what is set on record, and passes are made."""
+    if not are_limits_declared():
+        return bool(set_rules())
     patience = get_settings().database_patience_seconds
     return postgres.retry_while_unavailable(lambda: SWITCH.current().is_on, patience)
 

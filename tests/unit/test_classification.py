@@ -127,6 +127,7 @@ def test_a_code_outside_the_table_says_nothing():
         (errors.RunCancelledError("x"), "permanent"),
         (errors.PermanentError("x"), "permanent"),
         (errors.QueueFullError(1), "transient"),
+        (errors.QuotaExceededError("acme", 1, 60.0), "transient"),
         (errors.BrokerError("x"), "transient"),
         (errors.JobTimeoutError(1), "transient"),
         (errors.WaitTimeoutError("x", 1), "transient"),

@@ -37,6 +37,8 @@ EXAMPLES: list[CgkTasksError] = [
     errors.IdempotencyConflictError("order.created", "order-7", "run-1"),
     errors.ChunkRefusedError(3, errors.UnknownTenantError("nobody")),
     errors.QueueFullError(10_000),
+    errors.QueueFullError(3, tenant_id="acme", retry_after=2.0),
+    errors.QuotaExceededError("acme", 1000, 3600.0),
     errors.RunError("no"),
     errors.UnknownRunError("run-1"),
     errors.RunStateError("run-1", "running", "retry"),

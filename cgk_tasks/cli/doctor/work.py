@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.cli.doctor.database import CLOCK_WARNS
 from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.flow.pauses import list_pauses
 from cgk_tasks.flow.queues import Pause, paused_queues
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, fetch_or_before, statements
 from cgk_tasks.tenancy.names import problem_of
@@ -42,6 +44,7 @@ def check(settings: Settings) -> list[Finding]:
         queues(unserved, served),
         *events(unknown, unhandled),
         *pauses(paused),
+        *further_pauses(),
     ]
 
 
@@ -133,6 +136,18 @@ def _waiting(row: Row) -> str:
 
 def _runs(row: Row) -> str:
     return f"{row['runs']} of {row['event']} in queue {row['queue']}"
+
+
+def further_pauses() -> list[Finding]:
+    """A line where a tenant or a job is paused. There are none before the end of an upgrade."""
+    if not SWITCH.current().flow_version:
+        return []
+    found = [one.subject for one in list_pauses() if (one.tenant_id, one.event) != (None, None) or one.mode == "drop"]
+    if not found:
+        return []
+    return [
+        warn("pauses", f"paused: {'; '.join(found)}", "Who and why: cgk-tasks pauses. To end one: cgk-tasks resume")
+    ]
 
 
 def pauses(paused: Sequence[Pause]) -> list[Finding]:
