@@ -1,8 +1,8 @@
 """The points at which the process of a proof may die.
 
 A process that is killed leaves in PostgreSQL what it has committed, and nothing else. Here it is an exception of a kind
-that no `except Exception` catches; and from then on its process, which goes on to unwind, is refused every statement
-and every message. So nothing that catches the exception all the same can write.
+that no `except Exception` catches; and from then on its process, which goes on to unwind, is refused every statement,
+every commit and every message. So nothing that catches the exception all the same can write.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class CrashPoints:
         from cgk_tasks.tenancy.database import TenantSession
 
         door.observe(self._after, before=self._before)
+        event.listen(TenantSession, "before_commit", self._commits)
         event.listen(TenantSession, "after_commit", self._committed)
 
     def unwatch(self) -> None:
@@ -94,6 +95,7 @@ class CrashPoints:
         from cgk_tasks.tenancy.database import TenantSession
 
         door.forget_observer(self._after)
+        event.remove(TenantSession, "before_commit", self._commits)
         event.remove(TenantSession, "after_commit", self._committed)
 
     def _before(self, statement: Statement, values: Any) -> None:
@@ -109,6 +111,10 @@ class CrashPoints:
     def _after(self, statement: Statement, _seconds: float, error: BaseException | None) -> None:
         if error is None and statement.file in _OF_THE_RECORD and current_runtime() is self._runtime:
             self.pass_by(f"after {statement.label}")
+
+    def _commits(self, _session: Any) -> None:
+        if current_runtime() is self._runtime:
+            self.check_alive()
 
     def _committed(self, session: Any) -> None:
         if current_runtime() is self._runtime and not session.in_nested_transaction():

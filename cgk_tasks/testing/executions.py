@@ -121,6 +121,8 @@ class Execution:
     run_id: str = ""
     passed: list[str] = field(default_factory=list)
     died_at: str | None = None
+    passed_later: list[str] = field(default_factory=list)
+    """By the processes that went on when the first one had died."""
     asked_for: list[str] = field(default_factory=list)
     """Effects of which a person was asked."""
 
@@ -140,6 +142,7 @@ class Execution:
                 return store.get(self.run_id)
         finally:
             self.passed, self.died_at = first.points.passed, first.points.died_at
+            self.passed_later = [name for process in processes[1:] for name in process.points.passed]
             for process in processes:
                 process.points.unwatch()
                 process.close()
@@ -165,6 +168,7 @@ class Execution:
                 processes.append(Process())
                 with processes[-1].active():
                     self._reclaim()
+                processes[-1].deliver(run)  # nobody has acknowledged its message, which comes again
         raise NotEndedError(f"{self.job_id} has not ended after {_MOST_DELIVERIES} deliveries.")
 
     def _deliver(self, process: Process, run: Row) -> None:

@@ -14,6 +14,7 @@ from cgk_tasks import (
     define_job,
     define_workflow,
     send_job,
+    tenant_session,
 )
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql.urls import parameters
@@ -103,6 +104,20 @@ def catches_all(ctx: JobContext[ProvenOrder]) -> None:
         ctx.step("write", lambda: insert(ctx.db, "write"))
     except BaseException:
         insert(ctx.db, "it failed")
+
+
+@define_job("proven.writes-at-last", event=ProvenOrder)
+def writes_at_last(ctx: JobContext[ProvenOrder]) -> None:
+    try:
+        ctx.step("write", lambda: insert(ctx.db, "write"))
+    finally:
+        with tenant_session() as session:
+            insert(session, "at last")
+
+
+@define_job("proven.limited", event=ProvenOrder, concurrency=1)
+def limited(ctx: JobContext[ProvenOrder]) -> None:
+    insert(ctx.db, "alone")
 
 
 @define_job("proven.fails", event=ProvenOrder)

@@ -1,5 +1,6 @@
 """`prove_idempotent`: jobs that do everything once pass, and those that do not fail, with the place where it shows."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,9 @@ from cgk_tasks import signal_run
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.tenancy import add_tenant
 from cgk_tasks.testing import NotIdempotentError, prove_idempotent
+from cgk_tasks.testing.executions import UNDISTURBED, Disturbance, Execution
 from tests.conftest import ORDERS
 from tests.integration import proven_jobs as jobs
 
@@ -31,6 +34,11 @@ def shop(database, setting):
 def server(httpserver):
     httpserver.expect_request("/told").respond_with_data("ok")
     return SimpleNamespace(http=httpserver, order={**ORDER, "url": httpserver.url_for("/told")})
+
+
+@pytest.fixture
+def tenant():
+    return lambda: add_tenant(f"proven-{os.urandom(3).hex()}")
 
 
 def failures_of(job, payload=ORDER, **options):
@@ -115,6 +123,36 @@ def test_a_run_that_is_sent_outside_of_the_transaction_is_sent_twice():
 
 def test_a_process_that_is_dead_writes_nothing_whatever_catches_its_death():
     assert "table orders: 1" in prove_idempotent(jobs.catches_all, ORDER).effects
+
+
+def test_a_process_that_is_dead_commits_nothing_in_a_finally_either():
+    failures = failures_of(jobs.writes_at_last)
+    assert "crash before transitions.finish_one" in failures
+    assert [where for where in failures if "steps." in where] == []
+
+
+def test_a_message_whose_acknowledgement_was_lost_comes_again_and_finds_nothing_to_do(tenant):
+    acme = tenant()
+    order = jobs.ProvenOrder(tenant_id=acme.id, order_id="o-1")
+    usual = Execution("proven.recorded", order, acme, UNDISTURBED)
+    usual.go()
+    position = usual.passed.index("before the acknowledgement of the message")
+
+    execution = Execution("proven.recorded", order, acme, Disturbance(die_at=position))
+    assert execution.go().state == "completed"
+    assert execution.died_at == "before the acknowledgement of the message"
+    assert execution.passed_later[:3] == [
+        "before transitions.claim_one", "after transitions.claim_one", "before transitions.claims_barred",
+    ]  # fmt: skip
+
+
+def test_a_limit_of_runs_at_once_does_not_keep_a_proof_from_its_end():
+    assert "table orders: 1" in prove_idempotent(jobs.limited, ORDER).effects
+
+
+@pytest.mark.parametrize("isolation", ["search_path", "role"])
+def test_a_proof_knows_how_tenants_are_kept_apart(isolation):
+    assert "table orders: 1" in prove_idempotent(jobs.recorded, ORDER, isolation=isolation).effects
 
 
 def test_an_effect_of_which_a_person_is_asked_fails_without_a_decision_and_passes_with_one():
