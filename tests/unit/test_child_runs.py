@@ -220,6 +220,18 @@ def test_a_workflow_that_fails_takes_its_open_children_with_it(local, undoes):
     assert [0, *[7] * undoes] == SERVED
 
 
+def test_a_workflow_that_completes_leaves_its_open_children_on(local):
+    async def fair(wf):
+        late = asyncio.ensure_future(wf.invoke("late", "unit.stall", delay=60))
+        one = await wf.invoke("one", "unit.stall", {"number": 1})
+        late.cancel()
+        return one
+
+    run = closed(local, run_id := begun(local, fair))
+    late = local.get_run_status(child_id(run_id, "late", 1, 0))
+    assert (run.state, run.result, late.state) == ("completed", 10, "scheduled")
+
+
 def test_a_child_that_is_cancelled_is_an_error_of_its_own(local):
     def fair(wf):
         try:
