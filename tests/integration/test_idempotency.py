@@ -8,8 +8,9 @@ import pytest
 from cgk_tasks import signal_run
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql import door
-from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit, transaction
 from cgk_tasks.tenancy import add_tenant
+from cgk_tasks.tenancy.rls import protect_table
 from cgk_tasks.testing import NotIdempotentError, prove_idempotent
 from cgk_tasks.testing.executions import UNDISTURBED, Disturbance, Execution
 from tests.conftest import ORDERS
@@ -153,6 +154,23 @@ def test_a_limit_of_runs_at_once_does_not_keep_a_proof_from_its_end():
 @pytest.mark.parametrize("isolation", ["search_path", "role"])
 def test_a_proof_knows_how_tenants_are_kept_apart(isolation):
     assert "table orders: 1" in prove_idempotent(jobs.recorded, ORDER, isolation=isolation).effects
+
+
+@pytest.fixture
+def shared_orders(setting):
+    """A table that all tenants share, with numbers of a sequence."""
+    setting(CGK_TENANT_SETUP=None)
+    with transaction() as connection:
+        connection.execute("CREATE TABLE orders (id serial, tenant_id text, order_id text, note text)")
+        connection.execute("GRANT USAGE ON SEQUENCE orders_id_seq TO PUBLIC")
+        protect_table(connection, "orders")
+    yield
+    with transaction() as connection:
+        connection.execute("DROP TABLE orders")
+
+
+def test_of_a_table_that_tenants_share_each_execution_counts_its_own_rows(shared_orders):
+    assert "table orders: 1" in prove_idempotent(jobs.recorded, ORDER, isolation="rls").effects
 
 
 def test_an_effect_of_which_a_person_is_asked_fails_without_a_decision_and_passes_with_one():
