@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared import MARKS, client, import_what_jobs_need
 
-from cgk_tasks import JobContext, define_job
+from cgk_tasks import JobContext, WorkflowContext, define_job, define_workflow
 from cgk_tasks.events import OrderCreated, TenantEvent
 from cgk_tasks.sql.postgres import Connection
 from cgk_tasks.tenancy import Tenant
@@ -42,6 +42,10 @@ class MarkStart(TenantEvent, event="bench.mark"):
     since: float
 
 
+class Trip(TenantEvent, event="bench.trip"):
+    steps: int
+
+
 def create_table(_tenant: Tenant, connection: Connection) -> None:
     connection.execute("CREATE TABLE rows (order_id text NOT NULL, amount numeric NOT NULL)")
 
@@ -64,3 +68,12 @@ def nap(ctx: JobContext[Nap]) -> None:
 @define_job("mark-start", event=MarkStart)
 def mark_start(ctx: JobContext[MarkStart]) -> None:
     broker.rpush(MARKS, time.time() - ctx.payload.since)
+
+
+@define_workflow("trip", event=Trip)
+def trip(wf: WorkflowContext[Trip]) -> None:
+    """Steps that do nothing, one after another. It writes when it begins and when it has ended."""
+    broker.rpush(MARKS, time.time())
+    for number in range(wf.payload.steps):
+        wf.step(f"step-{number}", int, number)
+    broker.rpush(MARKS, time.time())

@@ -36,7 +36,8 @@
        ├─ PermanentError           fail now
        │  ├─ StepFailedError       a step of a workflow failed for good
        │  │  └─ ChildFailedError   a run that the workflow invoked did not complete
-       │  │     └─ ChildCancelledError
+       │  │     ├─ ChildCancelledError
+       │  │     └─ ChildTimeoutError
        │  └─ WorkflowChangedError  the code of a workflow does not fit what its run has done
        ├─ TransientError           try again, this uses an attempt
        ├─ RetryLater               try again, this uses no attempt
@@ -561,6 +562,13 @@ class ChildCancelledError(ChildFailedError):
 
     def __init__(self, step: str, run_id: str) -> None:
         super().__init__(step, run_id, "CHILD_CANCELLED", "it was cancelled")
+
+
+class ChildTimeoutError(ChildFailedError):
+    """A run that the workflow invoked had not ended when its ``timeout`` was over, and was cancelled."""
+
+    def __init__(self, step: str, run_id: str) -> None:
+        super().__init__(step, run_id, "CHILD_TIMED_OUT", "it did not end in time")
 
 
 class WorkflowChangedError(PermanentError):

@@ -357,6 +357,8 @@ class LocalProvider:
 
     def _record(self, run: LocalRun, job: Job, outcome: Outcome) -> None:
         run.status = replace(run.status, job=job.id)
+        if outcome.kind == "failed":
+            self._cancel([child.status.id for child in run.invoked])
         if not outcome.is_undone and self._undo_first(run, outcome):
             return
         if run.status.cancel_requested_at is not None and outcome.kind not in {"completed", "failed"}:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from cgk_tasks.client import JobClient, create_job_client
 from cgk_tasks.dashboard.audit import recorded
 from cgk_tasks.dashboard.roles import User
-from cgk_tasks.errors import PayloadInvalidError, TenantContextError
+from cgk_tasks.errors import InvalidOptionError, PayloadInvalidError, TenantContextError
 from cgk_tasks.events.redaction import REDACTED, Redaction
 from cgk_tasks.events.registry import find_event, parse_event
 from cgk_tasks.flow import queues
 from cgk_tasks.flow.replay import closed_run, replay
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import RunHandle
+from cgk_tasks.runs.shown_steps import steps_of
 from cgk_tasks.schedules import tenant_schedules
 from cgk_tasks.schedules.fan_out import Tick, fire
 from cgk_tasks.schedules.lookup import find_schedule
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import registry
 
 
@@ -95,6 +97,45 @@ def _checked(event: str, tenant_id: str, before: Mapping[str, Any], merged: Mapp
             "A replay stays with its tenant; send the other one a run of its own."
         )
     return model.to_json().decode(), changed
+
+
+def signal(user: User, run_id: str, name: str, text: str) -> None:
+    """Send a signal to an open run, with what is given as JSON text; the audit has its name alone.
+
+    Raises InvalidOptionError for what is not JSON, ConfigurationError for what is no name, UnknownRunError,
+    RunStateError.
+    """
+    with recorded(user, "signal run", subject=run_id, tenant_id=_tenant_of(run_id)) as entry:
+        entry.hide = _hide(run_id)
+        try:
+            payload = json.loads(text or "null")
+        except ValueError as exc:
+            raise InvalidOptionError("payload", f"is not JSON: {exc}") from None
+        _client().signal(run_id, name, payload)
+        entry.affected, entry.message = 1, entry.hide(f"signal {name}")
+
+
+def replay_from(user: User, run_id: str, step: int) -> RunHandle:
+    """Run a closed workflow again from a step, with what it remembers of those before.
+
+    step: its position among the run's steps, since names may have personal data. Raises InvalidOptionError,
+    UnknownRunError, RunStateError.
+    """
+    with recorded(user, "replay run from a step", subject=run_id, tenant_id=_tenant_of(run_id)) as entry:
+        entry.hide = _hide(run_id)
+        with autocommit() as connection:
+            known = [one.name for one in steps_of(connection, run_id, None)]
+        if not 0 <= step < len(known):
+            raise InvalidOptionError("step", f"must be one of the {len(known)} steps of the run, not {step}")
+        handle = _client().retry(run_id, known[step])
+        entry.affected, entry.message = 1, entry.hide(f"new run {handle.id}, from {known[step]}")
+        return handle
+
+
+def _hide(run_id: str) -> Callable[[str], str]:
+    """Takes personal data of the run's payload out of a text."""
+    run = _client().get_run_status(run_id)
+    return Redaction(run.event, run.payload).text
 
 
 def suspend_tenant(user: User, tenant_id: str) -> None:

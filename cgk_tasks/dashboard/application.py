@@ -38,6 +38,8 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     (f"/runs/{_ID}/retry", run.RetryRun),
     (f"/runs/{_ID}/cancel", run.CancelRun),
     (f"/runs/{_ID}/replay", run.ReplayRun),
+    (f"/runs/{_ID}/signal", run.SignalRun),
+    (f"/runs/{_ID}/replay-from", run.ReplayFromStep),
     ("/tenants", tenants.TenantsPage),
     (f"/tenants/{_NAME}/suspend", tenants.SuspendTenant),
     (f"/tenants/{_NAME}/resume", tenants.ResumeTenant),

@@ -70,7 +70,7 @@ def begin_waiting(connection: AnyConnection, ids: Sequence[str]) -> list[str]:
     _note(connection, rows, Undo("cancelled"))
     undone = [row["id"] for row in rows]
     values = {"ids": undone, "publishes": woken.are_published()}
-    woken.note(dispatches(fetch(connection, TRANSITIONS["wake_to_undo"], values)))
+    woken.note(dispatches(fetch(connection, TRANSITIONS["wake_these"], values)))
     execute(connection, TRANSITIONS["forget_cancel_request"], {"ids": undone})
     return undone
 

@@ -194,6 +194,7 @@ def _counts(row: Row) -> dict[str, int]:
 def cancel_old(connection: Connection, schedule: str, tenant_id: str | None) -> None:
     """Cancel the schedule's open runs: at once where no worker holds them, else within a second."""
     values = {"schedule": schedule, "tenant_id": tenant_id}
+    fetch(connection, TRANSITIONS["lock_schedule_to_cancel"], values)
     fetch(connection, TRANSITIONS["request_cancel_of_schedule"], values)
     fetch(connection, TRANSITIONS["cancel_of_schedule"], values)
 

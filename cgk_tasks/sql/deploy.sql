@@ -23,6 +23,18 @@ SELECT r.job, b.tenant_id, b.key_id, b.sealed_result AS sealed_step_result, s.na
  WHERE r.job IS NOT NULL
  GROUP BY r.job, b.tenant_id, b.key_id, b.sealed_result, s.name;
 
+-- name: workflows_of_open_runs
+SELECT DISTINCT r.job FROM cgk.runs r JOIN cgk.steps b ON b.run_id = r.id AND b.kind = 'begin' WHERE r.job IS NOT NULL;
+
+-- name: runs_to_replay
+-- The oldest that have begun and are not on, with their tenants.
+SELECT r.id::text, r.tenant_id, r.event, r.key_id, r.sealed_payload, t.id AS tenant, t.status, t.isolation, t.schema_name,
+       t.role_name
+  FROM cgk.runs r JOIN cgk.tenants t ON t.id = r.tenant_id
+ WHERE r.job = %(job)s AND r.state <> 'running'
+   AND EXISTS (SELECT FROM cgk.steps b WHERE b.run_id = r.id AND b.kind = 'begin')
+ ORDER BY r.id LIMIT %(limit)s;
+
 -- name: events_of_open_runs
 SELECT DISTINCT event FROM cgk.runs;
 

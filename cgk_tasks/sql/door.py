@@ -27,15 +27,24 @@ P = ParamSpec("P")
 Observer = Callable[[Statement, float, BaseException | None], None]
 """Called after each statement, with the seconds that it took and the exception that it raised, if it did."""
 
+Guard = Callable[[Statement, Any], None]
+"""Called before each statement, with its values. What it raises keeps the statement from PostgreSQL."""
+
 Reading = Callable[[Sequence[str]], Callable[[tuple[Any, ...]], T]]
 """Given the names of a statement's columns, returns what makes an object of each row."""
 
 _observers: list[Observer] = []
+_guards: Final[dict[Observer, Guard]] = {}
 _readers: Final[dict[tuple[str, Reading[Any]], Callable[[tuple[Any, ...]], Any]]] = {}
 
 
-def observe(observer: Observer) -> None:
-    """Have `observer` called after each statement of this process, and of those that it forks. Twice is once."""
+def observe(observer: Observer, before: Guard | None = None) -> None:
+    """Have `observer` called after each statement of this process, and of those that it forks. Twice is once.
+
+    before: called before each of them, for tests of a process that dies.
+    """
+    if before is not None:
+        _guards[observer] = before
     if observer not in _observers:
         _observers.append(observer)
 
@@ -44,6 +53,7 @@ def forget_observer(observer: Observer) -> None:
     """Call it no more."""
     if observer in _observers:
         _observers.remove(observer)
+    _guards.pop(observer, None)
 
 
 def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> list[Row]:
@@ -82,6 +92,9 @@ def _observed(
     run: Callable[Concatenate[Any, str, P], T], connection: Any, statement: str, *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """A function and not a context manager, which would cost as much again as the observers do."""
+    if _guards and isinstance(statement, Statement):
+        for guard in list(_guards.values()):
+            guard(statement, args[0] if args else None)
     error: BaseException | None = None
     begun = time.perf_counter()
     try:

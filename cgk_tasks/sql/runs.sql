@@ -56,6 +56,9 @@ SELECT * FROM (
  ORDER BY created_at DESC, id DESC
  LIMIT %(limit)s;
 
+-- name: open_children
+SELECT id::text FROM cgk.runs WHERE parent_id = ANY(%(ids)s::uuid[]) ORDER BY id;
+
 -- name: count_runs
 SELECT tenant_id, state, count(*) AS runs FROM (
     SELECT tenant_id, state, event FROM cgk.runs UNION ALL SELECT tenant_id, state, event FROM cgk.run_history

@@ -603,7 +603,8 @@ SELECT r.id::text, r.tenant_id, r.key_id
  WHERE r.state <> 'running' AND EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = r.id AND s.name = '$compensates')
  ORDER BY r.id FOR UPDATE OF r;
 
--- name: wake_to_undo
+-- name: wake_these
+-- Runs that are to undo what they have done; and in tests, runs whose time is let come.
 {{wake(r.id = ANY(%(ids)s::uuid[]))}};
 
 -- name: forget_cancel_request
@@ -656,22 +657,31 @@ RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[ca
    FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}}
   WHERE NOT id = ANY(%(undone)s::uuid[])) AS root
 
--- fragment: runs_of_schedule
+-- fragment: open_of_schedule(more)
 -- A schedule's open runs, of active tenants, or of one of them.
-(SELECT id, 'OVERLAP' AS error_code, now() AS interrupt_at FROM {{with_children(
-    SELECT old.id FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
+SELECT old.id{more} FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
      WHERE old.schedule = %(schedule)s AND t.status = 'active'
-       AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s))}}) AS root
+       AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s)
 
--- name: lock_to_cancel
--- Runs, their children, and theirs. Children first, as whoever ends a child locks it before its parent.
+-- fragment: runs_of_schedule
+(SELECT id, 'OVERLAP' AS error_code, now() AS interrupt_at FROM {{with_children({{open_of_schedule()}})}}) AS root
+
+-- fragment: lock_family(first)
+-- Runs, their children, and theirs. Children first, as whoever ends a child locks it before its parent. A statement that
+-- cancels them locks them in any order: this comes before it.
 SELECT r.id::text FROM (
     WITH RECURSIVE family AS (
-        SELECT id, 0 AS depth FROM unnest(%(ids)s::uuid[]) AS given (id)
+        {first}
         UNION
         SELECT child.id, family.depth + 1 FROM family JOIN cgk.runs child ON child.parent_id = family.id
     ) SELECT id, depth FROM family) AS family JOIN cgk.runs r USING (id)
- ORDER BY family.depth DESC, r.id FOR UPDATE OF r;
+ ORDER BY family.depth DESC, r.id FOR UPDATE OF r
+
+-- name: lock_to_cancel
+{{lock_family(SELECT id, 0 AS depth FROM unnest(%(ids)s::uuid[]) AS given (id))}};
+
+-- name: lock_schedule_to_cancel
+{{lock_family({{open_of_schedule(, 0 AS depth)}})}};
 
 -- fragment: request_cancel(root)
 -- A run that a worker holds stays running: the worker sees within a second that its time has come, and interrupts the job.

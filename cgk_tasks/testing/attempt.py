@@ -20,6 +20,7 @@ from cgk_tasks.sql.clock import known_now
 from cgk_tasks.tenancy import Tenant, tenant_context
 from cgk_tasks.tenancy.models import presumed
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt, value_of
+from cgk_tasks.workflows.define import Workflow
 from cgk_tasks.workflows.job_steps import JobSteps
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run_job(
     JSON, and what a wrong payload or tenant raises. Nothing is retried and nothing is on record.
     """
     given = [payload] if isinstance(payload, TenantEvent | Mapping) else payload
-    found = _find(job, given[0])
+    found = found_job(job, given[0])
     events = [
         one if isinstance(one, TenantEvent) else parse_event(found.event, _with_tenant(one, tenant)) for one in given
     ]
@@ -90,7 +91,8 @@ class _Context(JobContext[TenantEvent]):
         return self.given_session if self.given_session is not None else super().db
 
 
-def _find(job: Handler | Job | str, payload: TenantEvent | Mapping[str, Any]) -> Job:
+def found_job(job: Handler | Job | str, payload: TenantEvent | Mapping[str, Any]) -> Job:
+    """The job that a test names. Raises ConfigurationError."""
     if isinstance(job, Job):
         return job
     if isinstance(job, str):
@@ -99,7 +101,7 @@ def _find(job: Handler | Job | str, payload: TenantEvent | Mapping[str, Any]) ->
             raise ConfigurationError(f"There is no job {job!r}.", hint="Import the module that defines it.")
         return known
     event = payload.event_name if isinstance(payload, TenantEvent) else None
-    registered = [one for one in all_jobs() if one.handler is job]
+    registered = [one for one in all_jobs() if _is_of(one, job)]
     if registered:
         # A function may be the job of several events.
         return next((one for one in registered if one.event == event), registered[0])
@@ -107,6 +109,13 @@ def _find(job: Handler | Job | str, payload: TenantEvent | Mapping[str, Any]) ->
     if event is None:
         raise ConfigurationError(f"{name} is not a job of any event: give its payload as an event, not as a mapping.")
     return Job(id=name, event=event, handler=job, is_async=inspect.iscoroutinefunction(job))
+
+
+def _is_of(one: Job, function: Handler) -> bool:
+    """Whether it is the function's job, or its workflow."""
+    if isinstance(one.handler, Workflow):
+        return any(version.function is function for version in one.handler.versions.values())
+    return one.handler is function
 
 
 def _with_tenant(payload: Mapping[str, Any], tenant: Tenant | str | None) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker import process_state
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.continuing import continue_as_new
+from cgk_tasks.worker.ending_workflows import close_with_children, is_workflow
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.fan_out import fan_out
 from cgk_tasks.worker.gathered import GatheredClosings
@@ -231,7 +232,15 @@ class Recorder:
 
     def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome) -> None:
         closing = _closing(run, "failed", job_id, error=outcome.error, error_code=outcome.error_code)
-        self.close(run, closing, outcome)
+        if not is_workflow(job_id):
+            self.close(run, closing, outcome)
+            return
+
+        def follow(closed: Sequence[Closed]) -> None:
+            self._follow.run(run, outcome)
+            self._follow.closed(closed)
+
+        close_with_children(self._worker_id, closing, follow, self._patience)
 
     def close_unhandled(self, run: Claimed, reason: Exception, code: str) -> None:
         closing = _closing(run, "unhandled", run.job, error_code=code)

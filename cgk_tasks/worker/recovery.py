@@ -11,7 +11,7 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError
 from cgk_tasks.flow.accept import unit_of_work
-from cgk_tasks.runs import ends, undo
+from cgk_tasks.runs import ends, store, undo
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.runs.sealing import open_error, seal
@@ -81,16 +81,26 @@ def reclaim(
         undone = set(undo.begin_waiting(connection, cancelled)) if cancelled else set()
         cancelled = [run_id for run_id in cancelled if run_id not in undone]
         _close(connection, cancelled, "cancelled", None, error, on_closed)
+        failed: list[str] = []
         for code in (POISON_PILL, OutcomeNotRecordedError.code, JobLostError.code):
             ended = [run_id for run_id, end in ends.items() if end == code]
+            failed += ended
             _close(connection, ended, "failed", code, not_repeated if code == JobLostError.code else error, on_closed)
     unit.publish()
+    _cancel_children(failed)
     if rows:
         if loss == "death" and (counted := counters.shared()):
             counted.count("deaths", len(rows))
-        failed = sum(end not in {None, "CANCELLED"} for end in ends.values())
-        log.warning("runs_reclaimed", runs=len(rows), failed=failed, worker=worker_id, reason=reason)
+        log.warning("runs_reclaimed", runs=len(rows), failed=len(failed), worker=worker_id, reason=reason)
     return len(rows)
+
+
+def _cancel_children(failed: Sequence[str]) -> None:
+    """Of workflows that have failed. In a transaction of its own, since these were locked in another order."""
+    if failed:
+        with transaction() as connection, unit_of_work(connection) as unit:
+            store.cancel_children(connection, failed)
+        unit.publish()
 
 
 def _not_repeated(reason: str) -> dict[str, Any]:

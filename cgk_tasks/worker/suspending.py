@@ -61,14 +61,17 @@ def undo_first(run: Claimed, attempt: Attempt, undo: Undo, patience: float) -> b
     if record is None or not record.compensates or (record.is_undone and undo.state == "failed"):
         return False
 
-    def write() -> list[Dispatch]:
-        with postgres.transaction() as connection:
-            return begin_undo(connection, fence_of(run), attempt.job.id, undo)
+    due: list[Dispatch] = []
 
-    due = postgres.retry_while_unavailable(write, patience)
-    if due:
+    def write(connection: AnyConnection) -> bool:
+        store.cancel_children(connection, [run.id])
+        due[:] = begin_undo(connection, fence_of(run), attempt.job.id, undo)
+        return bool(due)
+
+    is_undone = _all_or_nothing(write, patience)
+    if is_undone:
         dispatch(due)
-    return bool(due)
+    return is_undone
 
 
 def _leave(run: Claimed, left: Suspension, write: Callable[[AnyConnection], bool], patience: float) -> bool:

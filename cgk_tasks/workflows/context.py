@@ -229,8 +229,9 @@ class WorkflowContext(RunOfWorkflow[P_co]):
             report = wf.invoke("report", "report.build", {"orderId": order_id}, timeout=timedelta(hours=1))
 
         Of an event with several jobs it is a dictionary of theirs. The other options are those of `send_job`, but for
-        `idempotency_key`: a child is made once. None if it did not end in time; then it is cancelled, as it is together
-        with this run. Raises ChildFailedError, with the child's code, and ChildCancelledError.
+        `idempotency_key`: a child is made once. It is cancelled together with this run, and when this run fails. Raises
+        ChildFailedError, with the child's code; ChildCancelledError; and ChildTimeoutError if it did not end in time,
+        when it is cancelled, too.
         """
         check_name(name)
         wanted, seconds = [child(event, payload, options)], timeout_seconds(name, timeout)

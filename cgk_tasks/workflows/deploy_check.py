@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from cgk_tasks.errors import CgkTasksError, PayloadInvalidError
 from cgk_tasks.events.registry import find_event, parse_events_json
 from cgk_tasks.jobs.registry import find_job
+from cgk_tasks.runs import steps
 from cgk_tasks.runs.sealing import opened
-from cgk_tasks.runs.steps import INTERNAL
+from cgk_tasks.runs.steps import INTERNAL, Fence
 from cgk_tasks.sql.postgres import AnyConnection, Row, execute, fetch, statements
+from cgk_tasks.tenancy.models import Tenant
 from cgk_tasks.workflows.define import Workflow
+from cgk_tasks.workflows.replay_check import OpenRun, problem_of
 
 SQL = statements("deploy")
 
 _BATCH: Final = 1_000
 _EXAMPLES: Final = 3
 
-Breaks = Literal["workflow", "version", "step", "payload"]
+Breaks = Literal["workflow", "version", "step", "payload", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,13 @@ class _Findings:
         return [Finding(*key, runs, tuple(self._examples[key])) for key, runs in sorted(self._runs.items())]
 
 
-def findings(connection: AnyConnection, *, limit: int) -> list[Finding]:
+def findings(
+    connection: AnyConnection, *, limit: int, replays: int = 0, around: AbstractContextManager[object] | None = None
+) -> list[Finding]:
     """What breaks, of the steps of all open runs of workflows, and of the payloads of `limit` open runs of each event.
 
-    In a transaction, which is made one that only reads.
+    replays: so many runs of each workflow are replayed on what they have done, the oldest. around: what surrounds
+    the replays. In a transaction, which is made one that only reads.
     """
     execute(connection, SQL["read_only"])
     found = _Findings()
@@ -64,6 +71,10 @@ def findings(connection: AnyConnection, *, limit: int) -> list[Finding]:
             _look_at_version(found, opened(row))
         for row in fetch(connection, SQL["steps_of_open_runs"], values):
             _look_at_step(found, opened(row))
+        if replays:
+            waiting = _runs_to_replay(connection, replays)
+            with around or nullcontext():
+                _replay(found, waiting)
     for row in fetch(connection, SQL["events_of_open_runs"]):
         if find_event(row["event"]) is not None:
             _look_at_payloads(found, connection, row["event"], limit)
@@ -91,6 +102,31 @@ def _look_at_step(found: _Findings, row: dict[str, Any]) -> None:
 
 def _number(row: dict[str, Any]) -> int:
     return int(json.loads(row["step_result"] or "{}").get("version", 1))
+
+
+def _runs_to_replay(connection: AnyConnection, most: int) -> list[tuple[Workflow, OpenRun]]:
+    """With all that a replay needs: it asks nobody. Those whose payload is not accepted any more are said elsewhere."""
+    found = []
+    for name in fetch(connection, SQL["workflows_of_open_runs"]):
+        job = find_job(name["job"])
+        if job is None or not isinstance(job.handler, Workflow):
+            continue
+        for row in map(opened, fetch(connection, SQL["runs_to_replay"], {"job": job.id, "limit": most})):
+            tenant = Tenant(row["tenant"], row["status"], row["isolation"], row["schema_name"], row["role_name"])
+            memos = steps.load(connection, Fence(row["id"], 0, "", row["tenant_id"], row["key_id"]))
+            try:
+                event = parse_event_json(row["event"], row["payload"])
+            except CgkTasksError:
+                continue
+            found.append((job.handler, OpenRun(row["id"], tenant, event, row["payload"], memos)))
+    return found
+
+
+def _replay(found: _Findings, runs: Iterable[tuple[Workflow, OpenRun]]) -> None:
+    for workflow, run in runs:
+        problem = problem_of(workflow, run)
+        if problem is not None:
+            found.add("replay", workflow.id, problem, 1, [run.id])
 
 
 def _look_at_payloads(found: _Findings, connection: AnyConnection, event: str, limit: int) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from cgk_tasks.errors import TenantContextError
+from cgk_tasks.errors import ChildTimeoutError, TenantContextError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.jobs.step_scope import session_of_step
-from cgk_tasks.workflows.children import Child, Children, child
+from cgk_tasks.workflows.children import Child, Children, child, child_id
 from cgk_tasks.workflows.doing import Doing, Way
 from cgk_tasks.workflows.events import key_of, name_of
 from cgk_tasks.workflows.leg import Leg
@@ -117,6 +117,8 @@ class RunOfWorkflow(Generic[P_co]):
     def _value(self, memo: Memo, kind: Any) -> Any:
         if memo.state == "failed":
             raise error_of(memo)
+        if memo.state == "timed_out" and memo.kind == "invoke":
+            raise ChildTimeoutError(memo.name, child_id(self.run_id, memo.name, memo.nth, 0))
         return None if memo.state == "timed_out" else decoded(memo.result or "null", kind, memo.name)
 
 

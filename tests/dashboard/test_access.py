@@ -33,7 +33,8 @@ OUR_PAGES = [
 ]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
-    f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay", "/tenants/acme/suspend",
+    f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay",
+    f"/runs/{ANY_ID}/signal", f"/runs/{ANY_ID}/replay-from", "/tenants/acme/suspend",
     "/tenants/acme/resume",
     "/queues/pause", "/queues/resume", "/dead-letters/action", "/dead-letters/actions/1/abort",
     "/dead-letters/actions/1/resume",

@@ -1,4 +1,4 @@
-"""The tests on the page "Test your jobs" pass, in an application of their own."""
+"""The tests on the pages about tests pass, in an application of their own."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ import sys
 from tests.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs/how-to/test-your-jobs.md"
+PROOFS = ROOT / "docs/how-to/prove-that-a-job-does-everything-once.md"
 TUTORIAL = ROOT / "docs/tutorials/workflows.md"
 
 # What the page takes for granted: the job that writes, from the tutorial, and its table.
@@ -31,12 +32,22 @@ def cancel_order(ctx):
 
 def test_the_examples_of_the_page_pass(tmp_path):
     conftest, job, *tests = [block.text for block in blocks(PAGE, "python")]
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "shop/__init__.py").touch()
-    (tmp_path / "shop/jobs.py").write_text(job + RECORD_ORDER)
-    (tmp_path / "conftest.py").write_text(conftest)
     workflow = next(block.text for block in blocks(TUTORIAL, "python") if block.saved_as == "onboarding.py")
     (tmp_path / "onboarding.py").write_text(workflow)
+    run_tests(tmp_path, conftest, job + RECORD_ORDER, tests)
+
+
+def test_the_examples_of_proofs_pass(tmp_path):
+    conftest = next(blocks(PAGE, "python")).text
+    job, *tests = [block.text for block in blocks(PROOFS, "python")]
+    run_tests(tmp_path, conftest, job, tests)
+
+
+def run_tests(tmp_path, conftest, jobs, tests):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/jobs.py").write_text(jobs)
+    (tmp_path / "conftest.py").write_text(conftest)
     for number, text in enumerate(tests):
         (tmp_path / f"test_{number}.py").write_text(text)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CGK_", "JOB", "PYTEST"))}

@@ -1,5 +1,6 @@
 """Workflows that invoke other runs, for the worker of the tests."""
 
+import asyncio
 import os
 import random
 import signal
@@ -8,7 +9,15 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from cgk_tasks import JobContext, PermanentError, RetryConfig, WorkflowContext, define_job, define_workflow
+from cgk_tasks import (
+    AsyncWorkflowContext,
+    JobContext,
+    PermanentError,
+    RetryConfig,
+    WorkflowContext,
+    define_job,
+    define_workflow,
+)
 from cgk_tasks.errors import ChildFailedError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql import door
@@ -47,7 +56,16 @@ class DyingFair(TenantEvent, event="test.dyingFair"):
     number: int = 3
 
 
-def write(ctx: JobContext[Stall] | WorkflowContext[DyingFair], run_id: str, what: str) -> None:
+class BrokenFair(TenantEvent, event="test.brokenFair"):
+    """One of its branches fails, while another one waits for a child."""
+
+    undoes: bool = False
+    dies: bool = False
+
+
+def write(
+    ctx: JobContext[Stall] | WorkflowContext[DyingFair] | AsyncWorkflowContext[BrokenFair], run_id: str, what: str
+) -> None:
     ctx.db.execute(
         text("INSERT INTO orders (order_id, run_id, note) VALUES ('fair', :run, :note)"), {"run": run_id, "note": what}
     )
@@ -85,6 +103,18 @@ def fair(wf: WorkflowContext[Fair]) -> object:
         children[-1] = wf.child("test.stall", delay=3600)
     ends = wf.gather("stalls", children, on_failure=wish.on_failure)  # type: ignore[arg-type]
     return [end.code if isinstance(end, ChildFailedError) else end for end in ends]
+
+
+@define_workflow("broken-fair", event=BrokenFair)
+async def broken_fair(wf: AsyncWorkflowContext[BrokenFair]) -> None:
+    if wf.payload.undoes:
+        await wf.compensate("undo", lambda: write(wf, wf.run_id, "undone"))
+    late = asyncio.ensure_future(wf.invoke("late", "test.stall", delay=3600))
+    await wf.invoke("early", "test.stall")
+    if wf.payload.dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    late.cancel()
+    raise PermanentError("the tent is gone", "NO_TENT")
 
 
 @define_workflow("nest", event=Nest, concurrency=1)

@@ -12,12 +12,13 @@ from cgk_tasks.runs.ends import Closing
 from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.steps import Memo, Suspension, Wait
 from cgk_tasks.sql.postgres import autocommit, fetch, transaction
+from cgk_tasks.worker.ending_workflows import close_with_children
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.recovery import reclaim
 from cgk_tasks.worker.steps import fence_of
 from cgk_tasks.worker.suspending import suspend
 from cgk_tasks.workflows.children import child_id
-from tests.integration.child_jobs import Fair, Nest, Stall
+from tests.integration.child_jobs import BrokenFair, Fair, Nest, Stall
 from tests.support.claims import claim_here
 from tests.support.waiting import wait_closed, wait_until
 
@@ -88,6 +89,16 @@ def test_a_cancelled_parent_takes_children_and_grandchildren_with_it(worker):
     wait_until(lambda: children_of(below))
     cancel_run(run_id)
     assert [get_run(one).state for one in (run_id, below, child_id(below, "below", 1, 0))] == ["cancelled"] * 3
+
+
+BREAKS = [({}, "NO_TENT"), ({"undoes": True}, "NO_TENT"), ({"dies": True}, "POISON_PILL")]
+
+
+@pytest.mark.parametrize(("wishes", "code"), BREAKS)
+def test_a_workflow_that_fails_takes_its_open_children_with_it(worker, wishes, code):
+    run_id = send_job(BrokenFair(tenant_id="acme", **wishes)).id
+    run, late = wait_closed(run_id, 40), child_id(run_id, "late", 1, 0)
+    assert (run.state, run.error_code, wait_closed(late).state) == ("failed", code, "cancelled")
 
 
 def test_a_running_child_of_a_cancelled_parent_is_interrupted(worker, tmp_path):
@@ -212,6 +223,24 @@ def test_a_failure_wakes_a_parent_that_stops_at_the_first(parent):
     with transaction() as connection:
         close(connection, held, "failed")
     assert get_run(parent.id).state == "pending"
+
+
+def test_a_workflow_that_fails_while_its_child_ends_waits_for_that(parent):
+    """Both lock the child first: neither can hold what the other one waits for."""
+    child = child_of(parent)
+    with autocommit() as connection:
+        store.insert(connection, [child], {})
+    held, failed = claim_here(child.id), Closing(parent.id, "acme", parent.attempt, "failed", "fair", None, None, "X")
+
+    failing = threading.Thread(target=lambda: close_with_children(worker_id(), failed, lambda _closed: None, 5))
+    with transaction() as connection:
+        connection.execute("SELECT FROM cgk.runs WHERE id = %s FOR UPDATE", [child.id])
+        failing.start()
+        wait_until(lambda: blocked(connection))
+        connection.execute("SELECT FROM cgk.runs WHERE id = %s FOR UPDATE NOWAIT", [parent.id])
+        close(connection, held)
+    failing.join()
+    assert [get_run(one.id).state for one in (parent, child)] == ["failed", "completed"]
 
 
 def test_an_attempt_that_has_lost_its_run_invokes_nothing(parent):

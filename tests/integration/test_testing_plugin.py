@@ -22,20 +22,30 @@ def create_tables(tenant, connection):
 @define_job("record-order", event="order.created")
 def record_order(ctx: JobContext[OrderCreated]) -> None:
     ctx.db.execute(text("INSERT INTO orders VALUES (:id)"), {"id": ctx.payload.order_id})
+
+
+COUNTED = []
+
+
+@define_job("count-orders", event="order.delivered")
+def count_orders(ctx) -> None:
+    COUNTED.append(ctx.payload.order_id)
 """
 
 TESTS = """
 import os
 
 import pytest
-from shop import record_order
+from shop import COUNTED, count_orders, record_order
 from sqlalchemy import text
 
 from cgk_tasks import PermanentError, get_job_status, send_job, tenant_context, tenant_session
 from cgk_tasks.errors import UnknownTenantError
 from cgk_tasks.events import OrderCancelled, OrderCreated, OrderDelivered
 from cgk_tasks.tenancy import TenantSession
-from cgk_tasks.testing import run_job
+from cgk_tasks.testing import NotIdempotentError, run_job
+
+MARKED = []
 
 
 def order(tenant):
@@ -170,6 +180,20 @@ def test_sends_are_recorded_in_the_private_database(tenant, cgk_services):
     assert get_job_status(run.id).state == "pending"
 
 
+@pytest.mark.idempotent(record_order, {"orderId": "o-1", "totalAmount": 5})
+def test_a_job_with_the_marker_is_proved():
+    MARKED.append("the body")
+
+
+def test_the_body_of_a_marked_test_came_first():
+    assert MARKED == ["the body"]
+
+
+@pytest.mark.xfail(strict=True, raises=NotIdempotentError)
+@pytest.mark.idempotent(count_orders, {"orderId": "o-1"}, watch=lambda: len(COUNTED))
+def test_a_job_that_does_something_twice_fails_by_the_marker(): ...
+
+
 def test_processes_that_the_test_starts_see_the_same_services(cgk_services):
     assert os.environ["CGK_DATABASE_URL"] == cgk_services.database_url
 """
@@ -192,4 +216,5 @@ def report(tmp_path_factory):
     "name", [line[4:].partition("(")[0] for line in TESTS.splitlines() if line.startswith("def test_")]
 )
 def test_in_an_application(report, name):
-    assert f"test_shop.py::{name} PASSED" in report, report
+    outcome = "XFAIL" if name.endswith("by_the_marker") else "PASSED"
+    assert f"test_shop.py::{name} {outcome}" in report, report

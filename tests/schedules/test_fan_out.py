@@ -9,14 +9,19 @@ import pytest
 
 from cgk_tasks import Debounce, RateLimit, Singleton, get_job_status, send_job
 from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.flow.accept import Origin, SendOptions, accept, new_run
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.jobs.registry import add_job, find_job
+from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.runs.store import find as find_run
 from cgk_tasks.runtime import current_runtime
-from cgk_tasks.schedules.fan_out import fire, idempotency_key
+from cgk_tasks.schedules.fan_out import cancel_old, fire, idempotency_key
 from cgk_tasks.schedules.schedule import PLATFORM
+from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import suspend_tenant
 from tests.schedules.conftest import open_runs, rows, run_sql
 from tests.support.jobs import Behave
+from tests.support.waiting import wait_until
 
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
@@ -147,6 +152,44 @@ def test_an_old_run_that_gave_way_is_recorded_as_cancelled(make_schedule):
     assert {(run["state"], run["error_code"], run["scheduled_for"]) for run in closed} == {
         ("cancelled", "OVERLAP", NINE)
     }
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_a_tick_that_cancels_waits_for_whoever_ends_a_child_and_holds_no_parent_meanwhile(make_schedule, is_held):
+    """Who ends a child locks it, and then its parent. A tick that had locked the parent first would wait for that one,
+    and that one for the tick.
+    """
+    fire(make_schedule(overlap="cancel_old"), NINE, now=NINE)
+    parents = [run["id"] for run in open_runs()]
+    children = [child_of(parent) for parent in parents]
+    if is_held:
+        run_sql("UPDATE cgk.runs SET state = 'running', attempt = 1, worker_id = gen_random_uuid()")
+
+    def cancel():
+        with transaction() as connection:
+            cancel_old(connection, "test.tick", None)
+
+    ticking = threading.Thread(target=cancel)
+    with transaction() as connection:
+        connection.execute("SELECT FROM cgk.runs WHERE id = ANY(%s) FOR UPDATE", [children])
+        ticking.start()
+        wait_until(lambda: connection.execute(BLOCKED).fetchone()[0])
+        connection.execute("SELECT FROM cgk.runs WHERE id = ANY(%s) FOR UPDATE NOWAIT", [parents])
+    ticking.join()
+    wanted = rows("SELECT id FROM cgk.runs WHERE cancel_requested_at IS NOT NULL" if is_held else CANCELLED)
+    assert len(wanted) == 6
+
+
+BLOCKED = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+CANCELLED = "SELECT id FROM cgk.run_history WHERE state = 'cancelled' AND error_code = 'OVERLAP'"
+
+
+def child_of(parent_id):
+    run = find_run(parent_id)
+    event, origin = Behave(tenant_id=run["tenant_id"], action="echo"), Origin(run_id=new_run_id(), parent_id=parent_id)
+    text = event.to_json().decode()
+    accept([new_run(event.event_name, event.tenant_id, text, SendOptions(queue="nobody-listens"), origin)])
+    return origin.run_id
 
 
 def test_the_number_of_statements_does_not_grow_with_the_tenants(make_schedule, monkeypatch):

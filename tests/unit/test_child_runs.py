@@ -12,6 +12,7 @@ from cgk_tasks.config import use_settings
 from cgk_tasks.errors import (
     ChildCancelledError,
     ChildFailedError,
+    ChildTimeoutError,
     ConfigurationError,
     InvalidOptionError,
     PermanentError,
@@ -183,9 +184,52 @@ def test_failures_stand_among_the_results_where_that_is_asked_for(hold):
     assert hold(fair).result == [0, "SOLD_OUT", 20]
 
 
-def test_a_child_that_does_not_end_in_time_is_cancelled(local):
-    run = closed(local, run_id := begun(local, lambda wf: wf.invoke("one", "unit.stall", delay=60, timeout=0.05)))
-    assert (run.result, local.get_run_status(child_id(run_id, "one", 1, 0)).state) == (None, "cancelled")
+def test_a_child_that_does_not_end_in_time_is_cancelled_and_is_an_error_of_its_own(local):
+    def fair(wf):
+        try:
+            return wf.invoke("one", "unit.stall", delay=60, timeout=0.05)
+        except ChildTimeoutError as error:
+            return [error.code, error.run_id, error.step]
+
+    run = closed(local, run_id := begun(local, fair))
+    only = child_id(run_id, "one", 1, 0)
+    assert (run.result, local.get_run_status(only).state) == (["CHILD_TIMED_OUT", only, "one"], "cancelled")
+
+
+def test_a_child_that_returns_none_has_not_timed_out(local):
+    for name in ("unit-left", "unit-right"):
+        remove_job(name)
+    define_job("unit-left", event=Shared)(lambda ctx: None)
+    assert closed(local, begun(local, lambda wf: [wf.invoke("one", Shared(tenant_id="acme"), timeout=20)])).result == [
+        None
+    ]
+
+
+@pytest.mark.parametrize("undoes", [False, True])
+def test_a_workflow_that_fails_takes_its_open_children_with_it(local, undoes):
+    """One of its branches fails while another one waits for a child."""
+
+    async def fair(wf):
+        if undoes:
+            await wf.compensate("undo", SERVED.append, 7)
+        await asyncio.gather(wf.invoke("late", "unit.stall", delay=60), wf.invoke("one", "unit.stall", {"fails": True}))
+
+    run = closed(local, run_id := begun(local, fair))
+    assert (run.state, run.error_code) == ("failed", "SOLD_OUT")
+    assert local.get_run_status(child_id(run_id, "late", 1, 0)).state == "cancelled"
+    assert [0, *[7] * undoes] == SERVED
+
+
+def test_a_workflow_that_completes_leaves_its_open_children_on(local):
+    async def fair(wf):
+        late = asyncio.ensure_future(wf.invoke("late", "unit.stall", delay=60))
+        one = await wf.invoke("one", "unit.stall", {"number": 1})
+        late.cancel()
+        return one
+
+    run = closed(local, run_id := begun(local, fair))
+    late = local.get_run_status(child_id(run_id, "late", 1, 0))
+    assert (run.state, run.result, late.state) == ("completed", 10, "scheduled")
 
 
 def test_a_child_that_is_cancelled_is_an_error_of_its_own(local):

@@ -51,6 +51,7 @@ EXAMPLES: list[CgkTasksError] = [
     errors.StepFailedError("charge", "STRIPE_CARD_DECLINED", "The card was declined."),
     errors.ChildFailedError("report", "run-1", "NO_DATA", "There is none."),
     errors.ChildCancelledError("report", "run-1"),
+    errors.ChildTimeoutError("report", "run-1"),
     errors.WorkflowChangedError("onboard", ["charge", "ship"]),
     errors.TransientError("later", retry_after=timedelta(minutes=2)),
     errors.RetryLater(60, "the bank is closed"),

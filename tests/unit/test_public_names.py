@@ -29,8 +29,8 @@ EVENTS = """
     task_attribute validate_tenant_id
 """
 ERRORS = """
-    AddressRefusedError BrokerError CgkTasksError ChildCancelledError ChildFailedError ChunkRefusedError
-    ConfigurationError EmbeddedError
+    AddressRefusedError BrokerError CgkTasksError ChildCancelledError ChildFailedError ChildTimeoutError
+    ChunkRefusedError ConfigurationError EmbeddedError
     IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobLostError JobTimeoutError LimitReached
     OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
     QuotaExceededError

@@ -104,3 +104,28 @@ def test_an_observer_hears_of_a_statement_that_failed():
     finally:
         door.forget_observer(observer)
     assert heard == [("runs.clock", True, ConnectionError)]
+
+
+class Refused(BaseException):
+    pass
+
+
+def test_what_is_called_before_a_statement_can_keep_it_from_postgresql():
+    asked, heard = [], []
+
+    def observer(*told):
+        heard.append(told)
+
+    def refuse(statement, values):
+        asked.append((statement.label, values))
+        raise Refused
+
+    door.observe(observer, before=refuse)
+    try:
+        with pytest.raises(Refused):
+            door.execute(Failing(), Statement("runs", "clock", "SELECT %(a)s"), {"a": 1})
+    finally:
+        door.forget_observer(observer)
+    assert (asked, heard) == ([("runs.clock", {"a": 1})], [])
+    with pytest.raises(ConnectionError):
+        door.execute(Failing(), Statement("runs", "clock", "SELECT now()"))

@@ -18,6 +18,7 @@ from cgk_tasks.runs.models import CLOSED_STATES, State
 from cgk_tasks.runs.sealing import opened
 from cgk_tasks.sql.postgres import Row, fetch
 
+_TAKE_SIGNALS: Final = frozenset({"signal", "any", "effect"})
 _MAY_QUOTE_THE_PAYLOAD: Final = ("idempotency_key", "error_code", "cursor")
 
 
@@ -64,6 +65,12 @@ class RunRecord:
     @property
     def is_closed(self) -> bool:
         return self.state in CLOSED_STATES
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The names of signals that it waits for, as they are shown: a decision about an effect is one, too."""
+        waiting = [line.step for line in self.steps if line.step.kind in _TAKE_SIGNALS]
+        return tuple(name for step in waiting for name in step.awaits if not name.startswith("event "))
 
 
 def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:

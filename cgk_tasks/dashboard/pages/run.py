@@ -10,7 +10,7 @@ from cgk_tasks.dashboard.data.log_lines import log_lines
 from cgk_tasks.dashboard.data.run_record import RunRecord, run_record
 from cgk_tasks.dashboard.display import as_json
 from cgk_tasks.dashboard.pages.page import Page
-from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.errors import CgkTasksError, ConfigurationError, SendError
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.monitoring.why import Why, why
 
@@ -21,8 +21,10 @@ class RunPage(Page):
     async def get(self, run_id: str) -> None:
         await self.show_run(run_id)
 
-    async def show_run(self, run_id: str, *, problem: str = "", edited: str = "") -> None:
-        """The page; with what was wrong with an edited payload, if that was the case."""
+    async def show_run(
+        self, run_id: str, *, problem: str = "", edited: str = "", signalled: tuple[str, str] = ("", "")
+    ) -> None:
+        """The page; with what was wrong with an edited payload, or with a signal's name and payload, if it was so."""
         show_sensitive = self._may_see_personal_data and self.field("show") == "personal"
         if show_sensitive:
             await self.run_blocking(actions.record_view_of_personal_data, self.user, run_id)
@@ -34,7 +36,7 @@ class RunPage(Page):
             "run.html", run=record, facts=record.facts, why=held, log_lines=lines, history=history,
             may_see=self._may_see_personal_data, shows_personal=show_sensitive,
             shown_payload=shown(record.facts["event"], record.payload),
-            problem=problem, edited=edited or as_json(record.payload),
+            problem=problem, signalled=signalled, edited=edited or as_json(record.payload),
         )  # fmt: skip
 
     @property
@@ -80,3 +82,25 @@ class ReplayRun(RunPage):
             await self.show_run(run_id, problem=str(exc), edited=text)
             return
         self.redirect_to(f"/runs/{handle.id}", f"This is the new run. It repeats run {run_id} with another payload.")
+
+
+class SignalRun(RunPage):
+    """Sends a signal to an open run. One that does not fit comes back with what is wrong."""
+
+    async def post(self, run_id: str) -> None:
+        name, text = self.field("name"), self.field("payload")
+        try:
+            await self.run_blocking(actions.signal, self.user, run_id, name, text)
+        except (ConfigurationError, SendError) as exc:
+            self.set_status(400)
+            await self.show_run(run_id, problem=str(exc), signalled=(name, text))
+            return
+        self.redirect_to(f"/runs/{run_id}", "The signal is sent. It is kept until the workflow takes it.")
+
+
+class ReplayFromStep(Page):
+    """Runs a closed workflow again from one of its steps."""
+
+    async def post(self, run_id: str) -> None:
+        handle = await self.run_blocking(actions.replay_from, self.user, run_id, self.whole_number("step", -1))
+        self.redirect_to(f"/runs/{handle.id}", f"This is the new run. It repeats run {run_id} from a step.")
