@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from cgk_tasks.admission.gates import WantedGate, find_gates, gate_ids, gate_key
 from cgk_tasks.admission.lanes import LaneKey, lane_ids
-from cgk_tasks.admission.rules import AtOnce, Limit, GateRule
+from cgk_tasks.admission.rules import AtOnce, GateRule, Limit
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import Connection, execute, fetch, statements
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from cgk_tasks.admission.rules import TENANT_AT_ONCE, TENANT_STARTS, Limit, GateRule, set_rule
+from cgk_tasks.admission.rules import TENANT_AT_ONCE, TENANT_STARTS, GateRule, Limit, set_rule
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError

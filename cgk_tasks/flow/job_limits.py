@@ -14,7 +14,7 @@ import psycopg
 
 from cgk_tasks.admission.gates import WantedGate
 from cgk_tasks.admission.limits import numbers_of
-from cgk_tasks.admission.rules import AtOnce, Limit, GateRule, Throttle, check_rules
+from cgk_tasks.admission.rules import AtOnce, GateRule, Limit, Throttle, check_rules
 from cgk_tasks.admission.running import count_running
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import InvalidOptionError

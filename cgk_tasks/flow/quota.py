@@ -78,7 +78,9 @@ class Counted:
 
     def made(self, runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> None:
         """These were sent. Those that made no run of their own do not count."""
-        again = Counter(run.tenant_id for run, handle in zip(runs, handles, strict=True) if handle.outcome != "accepted")
+        again = Counter(
+            run.tenant_id for run, handle in zip(runs, handles, strict=True) if handle.outcome != "accepted"
+        )
         self.runs &= again
         self.waiting &= again
 

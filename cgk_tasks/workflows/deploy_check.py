@@ -115,7 +115,7 @@ def _runs_to_replay(connection: AnyConnection, most: int) -> list[tuple[Workflow
             tenant = Tenant(row["tenant"], row["status"], row["isolation"], row["schema_name"], row["role_name"])
             memos = steps.load(connection, Fence(row["id"], 0, "", row["tenant_id"], row["key_id"]))
             try:
-                event = parse_event_json(row["event"], row["payload"])
+                event = parse_events_json(row["event"], row["payload"])[0]
             except CgkTasksError:
                 continue
             found.append((job.handler, OpenRun(row["id"], tenant, event, row["payload"], memos)))

@@ -54,7 +54,9 @@ class Project:
         def write():
             with closing(sqlite3.connect(self._database, timeout=60)) as connection:
                 while not is_over.wait(0.002):
-                    connection.execute("UPDATE django_celery_beat_periodictask SET total_run_count = total_run_count + 1")
+                    connection.execute(
+                        "UPDATE django_celery_beat_periodictask SET total_run_count = total_run_count + 1"
+                    )
                     connection.commit()
 
         writer = threading.Thread(target=write)
