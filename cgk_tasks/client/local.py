@@ -21,7 +21,7 @@ import structlog
 
 from cgk_tasks.celery_tasks.exceptions import interpret
 from cgk_tasks.client.local_queue import DueQueue, IdempotencyKeys
-from cgk_tasks.client.local_rules import LocalRules
+from cgk_tasks.client.local_rules import LocalRules, ruled
 from cgk_tasks.client.local_run import LocalHandlers, LocalRun, end_of_child
 from cgk_tasks.client.provider import Health, checked_runs
 from cgk_tasks.config import get_settings
@@ -38,8 +38,7 @@ from cgk_tasks.events.base import TenantEvent, validate_tenant_id
 from cgk_tasks.events.registry import parse_events_json
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.flow.accept import SendOptions, new_run
-from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.flow.send_rules import Rules, handle_of, with_keys
+from cgk_tasks.flow.send_rules import Rules, handle_of
 from cgk_tasks.jobs.registry import Job, find_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import logs
@@ -139,7 +138,7 @@ class LocalProvider:
         if self._closed:
             raise ConfigurationError(_CLOSED, hint=_CLOSED_HINT)
         now = known_now()
-        runs, rules = _ruled(runs, now)
+        runs, rules = ruled(runs, now)
         earlier = self._keys.match(runs, now, get_settings().idempotency_seconds)
         fresh = [run for run in runs if run.id not in earlier]
         if self._open + len(fresh) > self._limit:
@@ -424,12 +423,3 @@ class LocalProvider:
         elif not parent.has_open_children:
             state, code, results = parent.end_of_children()
             self._close(parent, state, result=results, error_code=code)
-
-
-def _ruled(runs: Sequence[NewRun], now: datetime) -> tuple[Sequence[NewRun], Rules]:
-    """The runs with what their rules need, and those. Raises InvalidOptionError."""
-    routes = ROUTES.current()
-    rules = {event: its for event in {run.event for run in runs if run.is_ruled} if (its := routes.rules(event))}
-    if not rules:
-        return runs, rules
-    return [with_keys(run, rules[run.event], now) if run.is_ruled else run for run in runs], rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -11,11 +11,21 @@ from cgk_tasks.admission.declared import SendRules
 from cgk_tasks.admission.rules import rule_name
 from cgk_tasks.admission.send_rules import Batch, Debounce
 from cgk_tasks.client.local_run import LocalRun
-from cgk_tasks.flow.send_rules import key_of, listed
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.flow.send_rules import Rules, key_of, listed, with_keys
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import NewRun, RunHandle
 
 Key = tuple[str, str, str]
+
+
+def ruled(runs: Sequence[NewRun], now: datetime) -> tuple[Sequence[NewRun], Rules]:
+    """The runs with what their rules need, and those. Raises InvalidOptionError."""
+    routes = ROUTES.current()
+    rules = {event: its for event in {run.event for run in runs if run.is_ruled} if (its := routes.rules(event))}
+    if not rules:
+        return runs, rules
+    return [with_keys(run, rules[run.event], now) if run.is_ruled else run for run in runs], rules
 
 
 class LocalRules:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import threading
+import time
 import uuid
 from datetime import timedelta
 
@@ -30,7 +31,7 @@ from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant, tenant_context, tenant_session
 from cgk_tasks.worker.dispatcher import Dispatcher
-from tests.support.rule_jobs import Counted, Edited, Limited, Newest, Only, Plain, Slowly
+from tests.support.rule_jobs import Counted, Edited, Limited, Newest, Only, Paced, Plain, Slowly
 from tests.support.waiting import wait_until
 
 SENDERS = 8
@@ -115,6 +116,19 @@ def test_sends_of_many_senders_are_one_run_with_what_came_last():
 def test_many_senders_get_no_more_than_the_limit():
     handles = at_once(lambda _number: send_job(Limited(tenant_id="acme", key="k")))
     assert (outcomes(handles).count("accepted"), len(rows("SELECT FROM cgk.runs"))) == (3, 3)
+
+
+def test_at_no_time_more_were_accepted_than_the_burst_and_the_rate_allow():
+    begun, accepted = time.monotonic(), []
+
+    def send(_number):
+        while time.monotonic() < begun + 1:
+            if send_job(Paced(tenant_id="acme")).outcome == "accepted":
+                accepted.append(time.monotonic() - begun)
+
+    at_once(send)
+    too_many = [at for nth, at in enumerate(sorted(accepted), 1) if nth > 5 + 20 * at + 1]
+    assert (too_many, len(accepted) > 5) == ([], True)
 
 
 def test_many_senders_of_several_keys_at_once_do_not_lock_each_other_out():

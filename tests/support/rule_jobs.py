@@ -53,6 +53,14 @@ def limited(ctx: JobContext[Limited]) -> str:
     return ctx.payload.key
 
 
+class Paced(TenantEvent, event="rules.paced"):
+    """A bucket of a short time."""
+
+
+@define_job("rules-paced", event=Paced, limits=[RateLimit(20, every=1, burst=5)])
+def paced(ctx: JobContext[Paced]) -> None: ...
+
+
 class Counted(TenantEvent, event="rules.counted"):
     key: str = ""
     number: int

@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Annotated
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cgk_tasks import AtOnce, Batch, Debounce, RateLimit, Singleton, Throttle, define_job
 from cgk_tasks.errors import ConfigurationError
@@ -119,6 +121,23 @@ def test_in_a_test_time_can_pass_until_a_run_is_due(define):
             jobs.send(Changed(tenant_id="acme", doc_id=doc_id))
         runs = jobs.advance(timedelta(hours=1))
     assert ([event.doc_id for event in jobs.sent], runs[0].result) == (["a", "b"], ["a", "b"])
+
+
+@given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=6), size=st.integers(1, 4))
+def test_however_events_are_sent_each_is_in_one_run_in_order_and_no_run_has_more_than_fit(sizes, size):
+    define_job("test-send-rules-any", event=Changed, limits=[Batch(size, max_wait=60)])(
+        lambda ctx: [event.doc_id for event in ctx.payloads]
+    )
+    try:
+        with LocalJobs(concurrency=1) as jobs:
+            names = iter(range(sum(sizes)))
+            for count in sizes:
+                jobs.client.send_batch([Changed(tenant_id="acme", doc_id=str(next(names))) for _ in range(count)])
+            runs = {run.id: run.result for run in jobs.advance(timedelta(seconds=60))}
+    finally:
+        remove_job("test-send-rules-any")
+    assert sorted(int(name) for result in runs.values() for name in result) == list(range(sum(sizes)))
+    assert all(len(result) <= size and result == sorted(result, key=int) for result in runs.values())
 
 
 def test_a_send_that_was_not_accepted_is_not_among_those_of_a_test(define):
