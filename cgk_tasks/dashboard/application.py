@@ -39,6 +39,7 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     (f"/runs/{_ID}/cancel", run.CancelRun),
     (f"/runs/{_ID}/replay", run.ReplayRun),
     ("/tenants", tenants.TenantsPage),
+    (f"/tenants/{_NAME}", tenants.TenantPage),
     (f"/tenants/{_NAME}/suspend", tenants.SuspendTenant),
     (f"/tenants/{_NAME}/resume", tenants.ResumeTenant),
     ("/queues", queues.QueuesPage),
