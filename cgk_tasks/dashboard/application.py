@@ -41,6 +41,7 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     (f"/runs/{_ID}/signal", run.SignalRun),
     (f"/runs/{_ID}/replay-from", run.ReplayFromStep),
     ("/tenants", tenants.TenantsPage),
+    (f"/tenants/{_NAME}", tenants.TenantPage),
     (f"/tenants/{_NAME}/suspend", tenants.SuspendTenant),
     (f"/tenants/{_NAME}/resume", tenants.ResumeTenant),
     ("/queues", queues.QueuesPage),

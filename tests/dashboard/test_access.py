@@ -24,6 +24,7 @@ ANY_ID = "01a20143-39c3-702f-a327-7b42b6a69ad6"
 OUR_PAGES = [
     "/runs",
     "/tenants",
+    "/tenants/acme",
     "/queues",
     "/dead-letters",
     "/schedules",

@@ -1,8 +1,9 @@
-"""Tenants: who has how much open, who fails; suspend and resume."""
+"""Tenants: who has how much open, who fails, what each may; suspend and resume."""
 
 from __future__ import annotations
 
 from cgk_tasks.dashboard import actions
+from cgk_tasks.dashboard.data.tenant_limits import tenant_view
 from cgk_tasks.dashboard.data.tenants import PAGE_SIZE, tenant_counts
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.dashboard.pages.runs import SPANS
@@ -23,6 +24,13 @@ class TenantsPage(Page):
             "tenants.html", tenants=tenants, within=within, spans=SPANS, busiest=busiest, starts_with=self.field("id"),
             following=following, page_size=PAGE_SIZE,
         )  # fmt: skip
+
+
+class TenantPage(Page):
+    """What one tenant may, what is paused, and what it used this month. It changes nothing."""
+
+    async def get(self, tenant_id: str) -> None:
+        self.show("tenant.html", tenant=tenant_id, view=await self.run_blocking(tenant_view, tenant_id))
 
 
 class SuspendTenant(Page):
