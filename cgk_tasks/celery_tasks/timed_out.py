@@ -10,6 +10,7 @@ from celery import Celery
 from cgk_tasks.celery_tasks import canvas
 from cgk_tasks.celery_tasks.adapter import adapter_of
 from cgk_tasks.celery_tasks.task import TenantTask
+from cgk_tasks.errors import RetryLater
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.runs import store
 from cgk_tasks.runs.store import Claimed
@@ -18,6 +19,7 @@ from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.pipeline import count_attempt
 from cgk_tasks.worker.recorder import Recorder
+from cgk_tasks.worker.steps import RunSteps
 
 
 def record_timed_out(app: Celery[Any], run_id: str, seconds: float) -> None:
@@ -37,6 +39,16 @@ def record_timed_out(app: Celery[Any], run_id: str, seconds: float) -> None:
                 canvas.announce_failed(app, run, outcome.exception)
 
 
+def _steps_of(run: Claimed) -> RunSteps | None:
+    """So that it is known whether the run has something to undo. None where there are no tables of steps yet."""
+    record = RunSteps(run)
+    try:
+        record.load()
+    except RetryLater:
+        return None
+    return record
+
+
 def _attempt(task: object, run: Claimed, recorder: Recorder) -> Attempt | None:
     """The attempt that was killed; None for a parent of several runs, and where nobody knows its job."""
     jobs = adapter_of(task).jobs(run) if isinstance(task, TenantTask) else ()
@@ -44,6 +56,6 @@ def _attempt(task: object, run: Claimed, recorder: Recorder) -> Attempt | None:
         return None
     ctx: JobContext[None] = JobContext(
         job_id=jobs[0].id, run_id=run.id, event=run.event, tenant=run.tenant, payload=None,
-        attempt=run.attempt - run.deaths,
+        attempt=run.attempt - run.deaths, step_record=_steps_of(run),
     )  # fmt: skip
     return Attempt(jobs[0], ctx, recorder.end_of(run), run.max_attempts, run.trying_since)

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import text
@@ -53,6 +54,23 @@ def stay(wf: WorkflowContext[Stay]) -> None:
     if wish.how == "broken":
         wf.compensate("broken", fail, "broken")
     fail("no room")
+
+
+class StubbornStay(TenantEvent, event="test.stubbornStay"):
+    """Does not end when its time is over, and its process is killed."""
+
+
+@define_workflow("stubborn-stay", event=StubbornStay, timeout=3, retry=RetryConfig(max_attempts=1))
+def stubborn_stay(wf: WorkflowContext[StubbornStay]) -> None:
+    wf.step("book-0", write, wf, "book 0")
+    wf.compensate("cancel-0", write, wf, "cancel 0")
+    wf.step("stay-for-ever", stay_for_ever)
+
+
+def stay_for_ever() -> None:
+    while True:
+        with suppress(BaseException):
+            time.sleep(30)
 
 
 @define_workflow("tour", event=Tour)

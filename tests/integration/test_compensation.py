@@ -9,7 +9,7 @@ from cgk_tasks.sql.postgres import autocommit, fetch, transaction
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.recovery import reclaim
 from cgk_tasks.worker.steps import fence_of
-from tests.integration.stay_jobs import Stay, Tour
+from tests.integration.stay_jobs import Stay, StubbornStay, Tour
 from tests.integration.workflow_jobs import noted
 from tests.support.claims import claim_here
 from tests.support.waiting import wait_closed, wait_until
@@ -44,6 +44,12 @@ def test_a_failure_for_good_undoes_what_was_done(worker):
         "failed", "NO_ROOM", "no room", UNDONE
     )  # fmt: skip
     assert run.error["compensated"] == ["cancel-1", "cancel-0"]
+
+
+def test_a_workflow_whose_process_its_time_limit_killed_is_undone(worker):
+    run = wait_closed(run_id := send_job(StubbornStay(tenant_id="acme")).id, 40)
+    assert (run.state, rows_of(run_id)) == ("failed", ["book 0", "cancel 0"]), run.errors
+    assert run.error["compensated"] == ["cancel-0"]
 
 
 def test_a_cancel_undoes_what_a_waiting_workflow_has_done(worker):
