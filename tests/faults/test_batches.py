@@ -1,4 +1,4 @@
-"""Each event is in one run, and each run is executed, if PostgreSQL or a worker is killed while events are collected."""
+"""Each event is in one run, and each run is executed, if PostgreSQL or a worker is killed while they are collected."""
 
 import json
 import threading
