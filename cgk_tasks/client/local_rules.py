@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from cgk_tasks.admission.buckets import Bucket
 from cgk_tasks.admission.declared import SendRules
@@ -17,6 +18,8 @@ from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import NewRun, RunHandle
 
 Key = tuple[str, str, str]
+
+_PRUNE_AT: Final = 1000
 
 
 def ruled(runs: Sequence[NewRun], now: datetime) -> tuple[Sequence[NewRun], Rules]:
@@ -43,6 +46,7 @@ class LocalRules:
         self._runs, self._add, self._cancel, self._look_at = runs, add, cancel, look_at
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._latest: dict[Key, str] = {}
+        self._prune_at = self._prune_buckets_at = _PRUNE_AT
 
     def decide(self, run: NewRun, rules: SendRules, now: datetime) -> RunHandle:
         """What becomes of a send whose keys are known."""
@@ -58,11 +62,18 @@ class LocalRules:
                 return RunHandle(known.status.id, instead="skipped")
             self._cancel(known.status.id)
         if run.single_key or run.merge_key:
-            self._latest[key] = run.id
+            self._remember(key, run.id)
         self._add(run._replace(payload=listed([run])) if isinstance(rules.merging, Batch) else run)
         if isinstance(rules.merging, Batch) and rules.merging.size == 1:
             self._due(self._runs[run.id], now)
         return RunHandle(run.id)
+
+    def _remember(self, key: Key, run_id: str) -> None:
+        if len(self._latest) >= self._prune_at:
+            known = ((one, self._runs.get(its)) for one, its in self._latest.items())
+            self._latest = {one: run.status.id for one, run in known if run is not None and not run.status.is_closed}
+            self._prune_at = max(_PRUNE_AT, 2 * len(self._latest))
+        self._latest[key] = run_id
 
     def _is_within_limits(self, run: NewRun, rules: SendRules, now: float) -> bool:
         taken = {}
@@ -73,6 +84,9 @@ class LocalRules:
             if bucket.free(now) < 1:
                 return False
             taken[place] = bucket.after(1, now)
+        if len(self._buckets) >= self._prune_buckets_at:
+            self._buckets = {place: bucket for place, bucket in self._buckets.items() if bucket.tat > now}
+            self._prune_buckets_at = max(_PRUNE_AT, 2 * len(self._buckets))
         self._buckets |= taken
         return True
 

@@ -5,14 +5,13 @@ Everything that makes runs goes through `accept`: the client, Celery's `delay`, 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import psycopg
 import structlog
@@ -33,6 +32,7 @@ from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.flow.lanes import hold_back, placed, start, tell_lanes
 from cgk_tasks.flow.listeners import LISTENERS
+from cgk_tasks.flow.outbox import publish_after_commit
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.flow.send_rules import Rules, Stored, prepared
 from cgk_tasks.runs import merging, store, tracing, woken
@@ -44,7 +44,7 @@ from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import Session
 
     from cgk_tasks.tenancy.models import Tenant
 
@@ -302,7 +302,7 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
 
             with outside_tenant(session) as own:
                 handles, made = _store(own, runs, hashes, rules)
-            _publish_after_commit(session, made)
+            publish_after_commit(session, made, publish)
         elif unit is not None:
             handles, made = _store(unit.connection, runs, hashes, rules)
             unit.accepted += made
@@ -411,62 +411,3 @@ def _dispatch_now(due: Sequence[Dispatch | NewRun], publisher: SafePublisher) ->
         return False
     publisher.postponed.is_over()
     return True
-
-
-_OUTBOX = "cgk_tasks_outbox"
-
-
-class _Waiting(NamedTuple):
-    """A run whose transaction is open yet, and who publishes it when that has committed."""
-
-    run: NewRun
-    savepoints: list[SessionTransaction]
-    runtime: Runtime
-
-
-def _publish_after_commit(session: Session, runs: list[NewRun]) -> None:
-    from sqlalchemy import event as sa_event
-
-    outbox: list[_Waiting] | None = session.info.get(_OUTBOX)
-    if outbox is None:
-        outbox = session.info[_OUTBOX] = []
-        sa_event.listen(session, "after_commit", _committed)
-        sa_event.listen(session, "after_soft_rollback", _rolled_back)
-    savepoints = _open_savepoints(session)
-    outbox += [_Waiting(run, savepoints, current_runtime()) for run in runs]
-
-
-def _open_savepoints(session: Session) -> list[SessionTransaction]:
-    """The savepoints around what is written now: if one of them is rolled back, it is gone."""
-    savepoints = []
-    transaction = session.get_nested_transaction()
-    while transaction is not None and transaction.nested:
-        savepoints.append(transaction)
-        transaction = transaction.parent
-    return savepoints
-
-
-def _committed(session: Session) -> None:
-    if session.in_nested_transaction():
-        return  # a savepoint was released; nothing is durable yet
-    runs: dict[Runtime, list[NewRun]] = {}
-    for waiting in session.info[_OUTBOX]:
-        runs.setdefault(waiting.runtime, []).append(waiting.run)
-    session.info[_OUTBOX].clear()
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        _publish_each(runs)
-    else:
-        loop.run_in_executor(None, _publish_each, runs)
-
-
-def _publish_each(runs: Mapping[Runtime, Sequence[NewRun]]) -> None:
-    for runtime, its in runs.items():
-        with runtime.active():
-            publish(its)
-
-
-def _rolled_back(session: Session, previous: SessionTransaction) -> None:
-    outbox = session.info[_OUTBOX]
-    outbox[:] = [one for one in outbox if previous.nested and previous not in one.savepoints]

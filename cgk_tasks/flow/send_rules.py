@@ -166,7 +166,8 @@ class _Decided:
         self.made: list[NewRun] = []
 
     def decide(self, runs: Sequence[NewRun]) -> None:
-        kept = list(self._within_limits(runs))
+        self._skip_excess(runs)
+        kept = [run for run in runs if run.id not in self.fates]
         plain = [run for run in kept if run.single_key is None and run.merge_key is None]
         store.insert_fresh(self._connection, plain)
         self._accept(plain)
@@ -188,15 +189,14 @@ class _Decided:
         self.made += runs
         self.fates |= {run.id: RunHandle(run.id) for run in runs}
 
-    def _within_limits(self, runs: Sequence[NewRun]) -> Iterator[NewRun]:
+    def _skip_excess(self, runs: Sequence[NewRun]) -> None:
+        """Those for which their buckets have no room."""
         limited = {run.id: found for run in runs if run.is_ruled and (found := _buckets(run, self._rules[run.event]))}
-        yield from (run for run in runs if run.id not in limited)
         groups = list(_by([run for run in runs if run.id in limited], lambda run: _places(limited[run.id])))
         if len(groups) > 1:
             lock(self._connection, [bucket for buckets in limited.values() for bucket in buckets])
         for group in groups:
             room = granted(self._connection, limited[group[0].id], len(group))
-            yield from group[:room]
             self.fates |= {run.id: RunHandle(run.id, instead="skipped") for run in group[room:]}
 
     def _make_single(self, run: NewRun, rule: Singleton) -> None:

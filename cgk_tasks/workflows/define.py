@@ -138,6 +138,7 @@ def define_workflow(
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
+    ttl: float | timedelta | None = ...,
 ) -> WorkflowDecorator[E]: ...
 @overload
 def define_workflow(
@@ -153,6 +154,7 @@ def define_workflow(
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
+    ttl: float | timedelta | None = ...,
 ) -> Callable[[F], F]: ...
 def define_workflow(
     workflow_id: str,
@@ -167,6 +169,7 @@ def define_workflow(
     middleware: Sequence[Middleware] = (),
     queue: str | None = None,
     priority: int | None = None,
+    ttl: float | timedelta | None = None,
 ) -> Callable[..., Any]:
     """Register the decorated function as a workflow: a job that remembers its steps, and waits without a worker.
 
@@ -180,8 +183,9 @@ def define_workflow(
     functions may have the id with versions of their own; new runs begin with the newest. accepts: older versions whose
     runs this function goes on with, and reads `wf.version`. retry: of steps that name no policy, and of errors between
     steps; 3 attempts if there is none. waits_for: the events that it waits for, each with the field by which it knows
-    its own: [("order.paid", "orderId")]. timeout: of one leg, and so of what executes, never of a wait. The others are
-    as in `define_job`. Raises ConfigurationError, UnknownEventError.
+    its own: [("order.paid", "orderId")]. timeout: of one leg, and so of what executes, never of a wait. ttl: of a run
+    that has not begun; one that waits does not expire. The others are as in `define_job`. Raises ConfigurationError,
+    UnknownEventError.
     """
     if type(version) is not int or version < 1:
         raise ConfigurationError(f"Workflow {workflow_id!r}: version must be a whole number from 1, not {version!r}.")
@@ -206,7 +210,7 @@ def define_workflow(
             workflow.retry = policy
             define_job(
                 workflow_id, event=name, retry=policy, timeout=timeout, concurrency=concurrency, middleware=middleware,
-                queue=queue, priority=priority,
+                queue=queue, priority=priority, ttl=ttl,
             )(cast("Callable[[JobContext[Any]], Any]", workflow))  # fmt: skip
         return function
 

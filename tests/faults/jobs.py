@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from cgk_tasks import JobContext, RetryConfig, define_job
+from cgk_tasks import Batch, JobContext, RetryConfig, define_job
 from cgk_tasks.events import TenantEvent
 
 PATIENT = RetryConfig(max_attempts=10, initial_delay=0.1, max_delay=0.5)
@@ -23,6 +23,19 @@ class Work(TenantEvent, event="fault.work"):
     number: int = 0
     seconds: float = 0.0
     writes: bool = True
+
+
+class Collected(TenantEvent, event="fault.collected"):
+    """One of those that a run takes in."""
+
+    number: int
+    seconds: float = 0.0
+
+
+@define_job("fault-collected", event=Collected, limits=[Batch(10, max_wait=0.3)], retry=PATIENT)
+def collected(ctx: JobContext[Collected]) -> list[int]:
+    time.sleep(ctx.payload.seconds)
+    return [event.number for event in ctx.payloads]
 
 
 class Steps(TenantEvent, event="fault.steps"):

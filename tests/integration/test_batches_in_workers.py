@@ -1,20 +1,24 @@
 """Each event of a job with a Batch is executed once, whoever dies."""
 
+import json
 import signal
 import subprocess
 import sys
 import threading
 
+import psycopg
 import pytest
 
 from cgk_tasks import cancel_run, get_run, replay_run, send_job
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs import store
+from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit
-from tests.support.rule_jobs import Counted, Slowly, Twofold
-from tests.support.waiting import busyness, wait_closed, wait_exit, wait_until
+from cgk_tasks.worker import batches
+from tests.support.rule_jobs import Alone, Counted, InTurn, Slowly, Twofold
+from tests.support.waiting import busyness, wait_closed, wait_exit, wait_state, wait_until
 
 PROGRAM = """
 from cgk_tasks import send_job
@@ -98,9 +102,46 @@ def test_a_run_whose_process_dies_has_all_of_its_events_again(tmp_path):
     assert (run.deaths, run.result) == (1, [0, 1, 2])
 
 
+def test_an_answer_that_is_lost_after_the_commit_loses_no_event(monkeypatch):
+    """A worker's own doing, here: it takes in what was added, and its connection breaks before it hears of that."""
+    first, *_ = [send_job(Slowly(tenant_id="globex", number=number)) for number in range(3)]
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.runs SET state = 'pending' WHERE id = %s", [first.id])
+    worker_id = new_run_id()
+    (claimed,) = store.claim([first.id], worker_id, 1)
+    really, broken = batches._whole, []
+
+    def take_in(run, worker_id):
+        found = really(run, worker_id)
+        if not broken:
+            broken.append(found)
+            raise psycopg.OperationalError("the answer is lost")
+        return found
+
+    monkeypatch.setattr(batches, "_whole", take_in)
+    run = batches.whole(claimed, worker_id, 5)
+    cancel_run(first.id)
+    assert [event["number"] for event in json.loads(run.payload)] == [0, 1, 2]
+
+
 def test_each_job_of_an_event_with_several_gets_all_of_its_events():
     first, *_ = [send_job(Twofold(tenant_id="acme", number=number)) for number in (2, 3)]
     assert wait_closed(first.id).result == {"rules-sum": 5, "rules-list": [2, 3]}
+
+
+def test_limits_of_runs_count_for_those_that_took_in_several_sends():
+    for number in range(8):
+        send_job(InTurn(tenant_id="acme", key="k", number=number))
+    assert executed("rules.in_turn") == list(range(8))
+
+
+def test_with_at_once_the_newest_begins_when_the_old_one_has_ended(tmp_path):
+    old = send_job(Alone(tenant_id="acme", path=str(tmp_path / "never")))
+    wait_state(old.id, "running")
+    new = send_job(Alone(tenant_id="acme"))
+    ended, begun = wait_closed(old.id), wait_closed(new.id)
+    assert (ended.state, begun.state) == ("cancelled", "completed")
+    assert ended.closed_at <= begun.started_at
 
 
 def test_a_replay_of_a_run_that_never_began_has_all_of_its_events():

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -32,7 +34,7 @@ from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant, tenant_context, tenant_session
 from cgk_tasks.worker.dispatcher import Dispatcher
 from tests.support.rule_jobs import Counted, Edited, Limited, Newest, Only, Paced, Plain, Slowly
-from tests.support.waiting import wait_until
+from tests.support.waiting import wait_exit, wait_until
 
 SENDERS = 8
 
@@ -116,6 +118,23 @@ def test_sends_of_many_senders_are_one_run_with_what_came_last():
 def test_many_senders_get_no_more_than_the_limit():
     handles = at_once(lambda _number: send_job(Limited(tenant_id="acme", key="k")))
     assert (outcomes(handles).count("accepted"), len(rows("SELECT FROM cgk.runs"))) == (3, 3)
+
+
+PROGRAM = """
+from cgk_tasks import send_job
+from tests.support.rule_jobs import Edited, Only
+for n in range(5):
+    send_job(Edited(tenant_id="acme", key="k", text=f"{number}-{{n}}"))
+    send_job(Only(tenant_id="acme", key="k"))
+"""
+
+
+def test_processes_that_send_at_once_make_one_run_of_each_with_what_came_last():
+    senders = [subprocess.Popen([sys.executable, "-c", PROGRAM.format(number=number)]) for number in range(4)]
+    assert [wait_exit(sender, 60) for sender in senders] == [0] * 4
+    ids = dict(rows("SELECT event, id::text FROM cgk.runs"))
+    assert (len(rows("SELECT FROM cgk.runs")), sorted(ids)) == (2, ["rules.edited", "rules.only"])
+    assert get_run(ids["rules.edited"]).payload["text"].endswith("-4")
 
 
 def test_at_no_time_more_were_accepted_than_the_burst_and_the_rate_allow():

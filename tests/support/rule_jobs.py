@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from cgk_tasks import Batch, Debounce, JobContext, PermanentError, RateLimit, RetryConfig, Singleton, define_job
+from cgk_tasks import AtOnce, Batch, Debounce, JobContext, PermanentError, RateLimit, RetryConfig, Singleton, define_job
 from cgk_tasks.events import TenantEvent
 
 QUICK = RetryConfig(max_attempts=3, initial_delay=0.05, jitter=False)
@@ -90,6 +90,24 @@ def total(ctx: JobContext[Twofold]) -> int:
 @define_job("rules-list", event=Twofold, limits=[Batch(2, max_wait=60)])
 def numbers(ctx: JobContext[Twofold]) -> list[int]:
     return [event.number for event in ctx.payloads]
+
+
+class InTurn(Counted, event="rules.in_turn"):
+    """Collected, and one run after the other."""
+
+
+@define_job("rules-in-turn", event=InTurn, limits=[Batch(3, max_wait=0.3, key="key"), AtOnce(1, key="key")])
+def in_turn(ctx: JobContext[InTurn]) -> list[int]:
+    return [event.number for event in ctx.payloads]
+
+
+class Alone(Newest, event="rules.alone"):
+    """The newest counts, and begins when the old one has ended."""
+
+
+@define_job("rules-alone", event=Alone, limits=[Singleton(on_conflict="cancel_old"), AtOnce(1)])
+def alone(ctx: JobContext[Alone]) -> str:
+    return newest(ctx)
 
 
 class Slowly(TenantEvent, event="rules.slowly"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgk_tasks import AtOnce, Batch, Debounce, RateLimit, Singleton, Throttle, define_job
+from cgk_tasks import AtOnce, Batch, Debounce, RateLimit, Singleton, Throttle, define_job, define_workflow
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events import Sensitive, TenantEvent
 from cgk_tasks.events.redaction import Redaction, redacted
@@ -168,3 +168,15 @@ def test_each_of_several_events_is_shown_without_its_personal_data():
 def test_no_text_quotes_any_of_them(payload):
     hide = Redaction(Ordered.event_name, payload)
     assert hide.text("acme: bob@example.com") == "acme: [redacted]"
+
+
+def test_a_workflow_may_have_a_time_to_live_which_ends_when_it_begins():
+    define_workflow("test-send-rules-waits", event=Changed, ttl=60)(lambda wf: wf.sleep("long", 3600))
+    try:
+        with LocalJobs() as jobs:
+            handle = jobs.send(Changed(tenant_id="acme"), delay=5)
+            sent = jobs.client.get_run_status(handle.id)
+            run = jobs.advance(timedelta(seconds=120))[0]
+    finally:
+        remove_job("test-send-rules-waits")
+    assert (sent.expires_at - sent.run_at, run.state, run.expires_at) == (timedelta(seconds=60), "scheduled", None)
