@@ -2,6 +2,7 @@
 worker lives here; passes are made by the test.
 """
 
+import threading
 import uuid
 
 import pytest
@@ -254,6 +255,25 @@ def test_another_process_knows_of_a_change_within_its_time(setting):
     current_runtime().put(SET_RULES, known)
     send(tenant="globex")
     wait_until(lambda: "held" in states([send()]))
+
+
+def test_changes_that_are_made_at_once_are_all_known():
+    """They get their versions one after another, so that nobody who has read a later one has missed an earlier one."""
+    tenants = ("acme", "globex", "initech")
+
+    def change(tenant):
+        for number in range(1, 11):
+            set_tenant_limits(tenant, max_waiting=number)
+
+    known = SetRules()
+    threads = [threading.Thread(target=change, args=[tenant]) for tenant in tenants]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        known.refresh()
+    current_runtime().drop(SWITCH)
+    known.refresh()
+    assert {known.of_tenant(tenant).max_waiting for tenant in tenants} == {10}
 
 
 def test_a_limit_that_is_raised_lets_more_through(passes):
