@@ -18,7 +18,7 @@ from cgk_tasks.admission.rules import TENANT_AT_ONCE, TENANT_STARTS, GateRule, L
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.runtime import Part
+from cgk_tasks.runtime import Part, current_runtime
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 
 SQL, PAUSES = statements("limits"), statements("pauses")
@@ -58,7 +58,8 @@ class SetRules:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rests_until = 0.0
+        self.look_at = 0.0
+        """When to look again, by the clock of `time.monotonic`."""
         self._version = 0
         self._tenants: Mapping[str, OfTenant] = {}
         self._jobs: Mapping[str, Sequence[OfJob]] = {}
@@ -99,15 +100,10 @@ class SetRules:
         return tuple(rule for name, rule in mine.items() if name not in names)
 
     def refresh(self) -> None:
-        """Read what has changed, if something has. Raises psycopg.Error; then it is left for some seconds, as whoever
-        asks has other things to do with PostgreSQL.
-        """
-        if time.monotonic() < self._rests_until:
-            return
-        self._rests_until = time.monotonic() + get_settings().rules_refresh_seconds
-        version = SWITCH.current().flow_version
-        self._read(version)
-        self._rests_until = 0.0
+        """Read what has changed, if something has. Raises psycopg.Error."""
+        switch = SWITCH.current()
+        self._read(switch.flow_version)
+        self.look_at = switch.trusted_until
 
     def _read(self, version: int) -> None:
         if version == self._version:
@@ -151,8 +147,18 @@ SET_RULES = Part(SetRules)
 
 
 def set_rules() -> SetRules:
-    """What this process knows, brought up to date if PostgreSQL answers."""
+    """What this process knows, brought up to date if it is time and PostgreSQL answers."""
     known = SET_RULES.current()
-    with suppress(psycopg.Error, ConfigurationError):
-        known.refresh()
+    if (now := time.monotonic()) >= known.look_at:
+        known.look_at = (
+            now + get_settings().rules_refresh_seconds
+        )  # for whoever asks meanwhile, or if it does not answer
+        with suppress(psycopg.Error, ConfigurationError):
+            known.refresh()
     return known
+
+
+def look_again() -> None:
+    """Something has been changed here: this process looks at the next occasion."""
+    current_runtime().drop(SWITCH)
+    SET_RULES.current().look_at = 0.0

@@ -69,6 +69,11 @@ class Switch:
         self._ask_now_and_then()
         return self._flow_version or 0 if self._is_on else 0
 
+    @property
+    def trusted_until(self) -> float:
+        """When PostgreSQL is asked again, by the clock of `time.monotonic`."""
+        return self._ask_at
+
     def _ask_now_and_then(self) -> None:
         if time.monotonic() < self._ask_at:
             return

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cgk_tasks.cli import values
+from cgk_tasks.cli.output import say
 
 NONE: Final = "none"
 
@@ -72,3 +73,14 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 def shown_starts(value: tuple[int, float] | None) -> str | None:
     """A rate as these options take it."""
     return None if value is None else f"{value[0]}/{value[1]:g}s"
+
+
+def warn_if_not_kept() -> None:
+    """Say so where what was set does not count yet: workers live that do not know of it."""
+    from cgk_tasks.admission.switch import SWITCH
+
+    if not SWITCH.current().is_on:
+        say(
+            "warning: it does not count yet: workers of an earlier release are alive, or a migration is not finished. "
+            "See: cgk-tasks doctor"
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cgk_tasks.cli import values
-from cgk_tasks.cli.limit_options import By, Reason, shown_starts
+from cgk_tasks.cli.limit_options import By, Reason, shown_starts, warn_if_not_kept
 from cgk_tasks.cli.limit_options import starts as read_starts
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 
@@ -130,6 +130,7 @@ def set_limit(
     job_limits.set_limit(job, limit, tenant=tenant, by=by or actor(), reason=reason)
     whose = f"of {tenant}" if tenant else "of every tenant" if per == "tenant" else "in all"
     typer.echo(f"{job}: {_text(limit)}, {whose}")
+    warn_if_not_kept()
 
 
 @commands.command("remove", epilog=examples("cgk-tasks limits remove sync-orders --tenant acme"))

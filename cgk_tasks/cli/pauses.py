@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cgk_tasks.cli import values
-from cgk_tasks.cli.limit_options import By, Reason
+from cgk_tasks.cli.limit_options import By, Reason, warn_if_not_kept
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 
 PAUSE_EXAMPLES = examples(
@@ -59,6 +59,7 @@ def pause(
     else:
         ends_at = f" until {made.until.astimezone():%Y-%m-%d %H:%M:%S %Z}" if made.until is not None else ""
         typer.echo(f"paused{ends_at}: {made.subject}{', and what waits is cancelled' if drop else ''}")
+    warn_if_not_kept()
 
 
 def resume(queue: Queue = None, tenant: Tenant = None, job: Job = None, by: By = None, reason: Reason = "") -> None:

@@ -17,6 +17,7 @@ from cgk_tasks.cli.limit_options import (
     Weight,
     given,
     shown_starts,
+    warn_if_not_kept,
 )
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, shown
 
@@ -61,6 +62,7 @@ def set_plan(
 
     wanted = None if plan == NONE else plan
     _print(set_tenant_limits(tenant_id, plan=wanted, by=by or actor(), reason=reason), as_json)
+    warn_if_not_kept()
 
 
 def set_limits(
@@ -82,6 +84,7 @@ def set_limits(
         "weight": weight, "at_once": at_once, "starts": starts, "daily_runs": daily_runs, "max_waiting": max_waiting,
     }  # fmt: skip
     _print(set_tenant_limits(tenant_id, **given(options), by=by or actor(), reason=reason), as_json)
+    warn_if_not_kept()
 
 
 def _print(found: TenantLimits, as_json: bool) -> None:

@@ -12,9 +12,8 @@ from typing import Any, Final, NamedTuple
 import psycopg
 
 from cgk_tasks.admission.buckets import least_burst
-from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.admission.set_rules import look_again
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError, as_seconds
-from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import Connection, Row, explain, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import note
 
@@ -51,7 +50,7 @@ def changing() -> Iterator[tuple[Connection, int]]:
             yield connection, fetch(connection, SQL["next_version"])[0]["version"]
     except psycopg.Error as exc:
         raise explain(exc) from exc
-    current_runtime().drop(SWITCH)
+    look_again()
 
 
 class Change(NamedTuple):

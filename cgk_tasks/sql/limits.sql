@@ -130,7 +130,8 @@ SELECT at, who, via, action, subject, tenant_id, message AS reason, details FROM
 
 -- name: count_waiting
 -- How many runs of a tenant are due and have not begun. Of those in lanes, and held elsewhere in these queues, no more are
--- counted than the limit. Of those that are dispatched, so many are looked at, of all tenants: the window holds no more.
+-- counted than the limit. Of those that are dispatched, so many are looked at, of all tenants: the window holds no more. They
+-- are in the order of their index, else PostgreSQL might read all of the table for them.
 SELECT (SELECT count(*) FROM (
             SELECT FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id, LATERAL (
                 SELECT FROM cgk.runs WHERE lane_id = l.id AND state = 'held' LIMIT %(limit)s) AS r
@@ -141,7 +142,7 @@ SELECT (SELECT count(*) FROM (
              LIMIT %(limit)s) AS elsewhere)
      + (SELECT count(*) FILTER (WHERE tenant_id = %(tenant_id)s) FROM (
             SELECT tenant_id FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NOT NULL
-             LIMIT %(looked_at)s) AS dispatched) AS runs;
+             ORDER BY queue, priority, handed_over_at LIMIT %(looked_at)s) AS dispatched) AS runs;
 
 -- name: count_send
 -- So many runs more are sent for a tenant today, if it may have so many. Not flushed: what a crash forgets is sent for nothing.

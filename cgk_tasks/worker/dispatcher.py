@@ -37,6 +37,7 @@ LEASE = "dispatcher"
 _HOUSEKEEPING_SECONDS = 3600.0
 _LOOK_FOR_LOST_SECONDS = 1.0
 _COUNT_USAGE_SECONDS = 60.0
+_BATCHES_A_LOOK = 10
 
 RunClosed = Callable[[Closed], None]
 """What is told of each run that closes without a worker, in the transaction that closes it."""
@@ -155,13 +156,13 @@ class Dispatcher:
         if not any(pause.drops for pause in set_rules().pauses):
             return
         limit = get_settings().dispatch_batch
-        cancelled = limit
-        while cancelled == limit:
+        for _ in range(_BATCHES_A_LOOK):  # what is due must not wait for all of a long backlog
             with transaction() as connection, unit_of_work(connection) as unit:
                 rows = fetch(connection, TRANSITIONS["cancel_paused"], {"limit": limit})
                 closed_without_worker(connection, rows, self._on_closed)
             unit.publish()
-            cancelled = len(rows)
+            if len(rows) < limit:
+                return
 
 
 def _before(waiting: Waiting | None, now: datetime, patience: float) -> datetime | None:

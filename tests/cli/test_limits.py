@@ -2,6 +2,8 @@
 
 import pytest
 
+from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -106,3 +108,18 @@ def test_a_limit_is_one_thing(cgk, options):
 def test_an_unknown_job_fails_with_the_nearest_name(cgk):
     outcome = cgk("limits", "set", "limits-singel", "--at-once", "1")
     assert (outcome.code, 'Did you mean "limits-single"?' in outcome.err) == (1, True)
+
+
+def test_what_does_not_count_yet_is_told(cgk):
+    with autocommit() as connection:
+        connection.execute(
+            "INSERT INTO cgk.workers (id, name, pid, queues) VALUES (gen_random_uuid(), 'older', 1, '{}')"
+        )
+    try:
+        current_runtime().drop(SWITCH)
+        outcome = cgk("limits", "set", "limits-single", "--at-once", "10")
+    finally:
+        with autocommit() as connection:
+            connection.execute("DELETE FROM cgk.workers")
+        current_runtime().drop(SWITCH)
+    assert (outcome.code, "workers of an earlier release are alive" in outcome.err) == (0, True)

@@ -2,6 +2,7 @@
 worker lives here; passes are made by the test.
 """
 
+import threading
 import uuid
 
 import pytest
@@ -41,7 +42,7 @@ from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import door
-from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from tests.support.lanes import finish, ids_of, make_lane
 from tests.support.limits_jobs import Paced, Single, Work
 from tests.support.waiting import wait_until
@@ -256,6 +257,25 @@ def test_another_process_knows_of_a_change_within_its_time(setting):
     wait_until(lambda: "held" in states([send()]))
 
 
+def test_changes_that_are_made_at_once_are_all_known():
+    """They get their versions one after another, so that nobody who has read a later one has missed an earlier one."""
+    tenants = ("acme", "globex", "initech")
+
+    def change(tenant):
+        for number in range(1, 11):
+            set_tenant_limits(tenant, max_waiting=number)
+
+    known = SetRules()
+    threads = [threading.Thread(target=change, args=[tenant]) for tenant in tenants]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        known.refresh()
+    current_runtime().drop(SWITCH)
+    known.refresh()
+    assert {known.of_tenant(tenant).max_waiting for tenant in tenants} == {10}
+
+
 def test_a_limit_that_is_raised_lets_more_through(passes):
     set_tenant_limits("acme", at_once=1)
     runs = [send() for _ in range(5)]
@@ -393,6 +413,24 @@ def test_what_waits_for_the_tenant_elsewhere_counts_too():
     with pytest.raises(QueueFullError):
         send()
     assert len(runs) == 2
+
+
+@pytest.mark.parametrize("whose", ["globex", "acme"])
+def test_a_look_at_what_waits_does_not_read_all_runs(whose):
+    """Neither those of others, nor those of the tenant beyond its limit."""
+    lane = make_lane(whose)
+    with autocommit() as connection:
+        connection.execute(
+            "INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, rank, lane_id)"
+            " SELECT gen_random_uuid(), %s, 'plans.free', 'held', 'q-lanes', 5, '{}', now(), now(), %s"
+            "  FROM generate_series(1, 20000)",
+            [whose, lane],
+        )
+        connection.execute("VACUUM ANALYZE cgk.runs, cgk.lanes, cgk.shares")
+        look = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statements('limits')['count_waiting']}"
+        values = {"tenant_id": "acme", "limit": 50, "queues": ["q-lanes"], "looked_at": 10_000}
+        plan = fetch(connection, look, values)[0]["QUERY PLAN"][0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 100
 
 
 def test_of_a_lot_that_has_no_room_nothing_is_sent():
