@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from cgk_tasks.broker.envelope import Message, Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, Lengths, SafePublisher
+from cgk_tasks.runs.steps import OVER
 from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import door
 from cgk_tasks.sql.statements import Statement
@@ -36,6 +37,7 @@ class CrashPoints:
         self._runtime = runtime
         self._die_at = die_at
         self._lock = threading.Lock()
+        self._kept = threading.local()
         self._is_counting = False
         self._times: Counter[str] = Counter()
         self._firsts: dict[str, Callable[[], object]] = {}
@@ -104,13 +106,16 @@ class CrashPoints:
         if statement.file not in _OF_THE_RECORD:
             self.check_alive()
         elif statement.label in _STEP:
-            self.pass_by(f"after {_steps(values)}, before {statement.label}")
+            kept = self._kept.steps = _steps(values)
+            over = any(state in OVER for state in _listed(values["state"]))
+            self.pass_by(f"after {kept}, before {statement.label}" if over else f"before the record of {kept}")
         else:
             self.pass_by(f"before {statement.label}")
 
     def _after(self, statement: Statement, _seconds: float, error: BaseException | None) -> None:
         if error is None and statement.file in _OF_THE_RECORD and current_runtime() is self._runtime:
-            self.pass_by(f"after {statement.label}")
+            what = f"the record of {self._kept.steps}" if statement.label in _STEP else statement.label
+            self.pass_by(f"after {what}")
 
     def _commits(self, _session: Any) -> None:
         if current_runtime() is self._runtime:
@@ -121,12 +126,14 @@ class CrashPoints:
             self.pass_by("after the commit of what was written with ctx.db")
 
 
+def _listed(value: str | Sequence[str]) -> Sequence[str]:
+    """Of the statement for one step, and of that for several."""
+    return [value] if isinstance(value, str) else value
+
+
 def _steps(values: Any) -> str:
     """The steps that a statement keeps, in words."""
-    names, states = values["name"], values["state"]
-    given = list(zip(names, states, strict=True)) if isinstance(names, Sequence) and not isinstance(names, str) else [
-        (names, states)
-    ]  # fmt: skip
+    given = zip(_listed(values["name"]), _listed(values["state"]), strict=True)
     own = [f"{_KINDS.get(state, 'step')} {name!r}" for name, state in given if not name.startswith("$")]
     return ", ".join(own) or "what the run begins with"
 

@@ -71,5 +71,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     called = yield
     marker = pyfuncitem.get_closest_marker(_MARKER)
     if marker is not None:
-        prove_idempotent(*marker.args, **{"http": pyfuncitem.funcargs.get("httpserver"), **marker.kwargs})
+        proof = prove_idempotent(*marker.args, **{"http": pyfuncitem.funcargs.get("httpserver"), **marker.kwargs})
+        pyfuncitem.user_properties.append(("proof", str(proof)))
     return called

@@ -65,7 +65,8 @@ def test_a_workflow_with_all_kinds_of_steps_passes():
     )  # fmt: skip
     assert (*sorted(proof.effects), proof.asked_for) == ("payments: 1", "runs: 2", "table orders: 3", ())
     assert "after step 'book', before steps.keep_steps" in proof.crash_points
-    assert "after the intent of effect 'pay', before steps.keep_step" in proof.crash_points
+    assert "before the record of the intent of effect 'pay'" in proof.crash_points
+    assert "after the record of the wait for 'weeks'" in proof.crash_points
 
 
 def test_a_coroutine_passes():
@@ -129,7 +130,7 @@ def test_a_process_that_is_dead_writes_nothing_whatever_catches_its_death():
 def test_a_process_that_is_dead_commits_nothing_in_a_finally_either():
     failures = failures_of(jobs.writes_at_last)
     assert "crash before transitions.finish_one" in failures
-    assert [where for where in failures if "steps." in where] == []
+    assert [where for where in failures if "step 'write'" in where] == []
 
 
 def test_a_message_whose_acknowledgement_was_lost_comes_again_and_finds_nothing_to_do(tenant):
@@ -175,6 +176,9 @@ def test_of_a_table_that_tenants_share_each_execution_counts_its_own_rows(shared
 
 def test_an_effect_of_which_a_person_is_asked_fails_without_a_decision_and_passes_with_one():
     failures = failures_of(jobs.asks)
+    assert list(failures) == [
+        "crash after the record of the intent of effect 'pay'", "crash after step 'pay', before steps.keep_step",
+    ]  # fmt: skip
     assert any(
         "A person is asked whether effect 'pay' happened" in text for found in failures.values() for text in found
     )
