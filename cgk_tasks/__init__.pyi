@@ -58,13 +58,18 @@ from cgk_tasks.events import JobPayload as JobPayload
 from cgk_tasks.events import TenantEvent as TenantEvent
 from cgk_tasks.events import validate_tenant_id as validate_tenant_id
 from cgk_tasks.flow.accept import SendOptions as SendOptions
+from cgk_tasks.flow.job_limits import JobLimit as JobLimit
+from cgk_tasks.flow.job_limits import LimitChange as LimitChange
 from cgk_tasks.flow.job_limits import limit_history as limit_history
 from cgk_tasks.flow.job_limits import list_limits as list_limits
 from cgk_tasks.flow.job_limits import remove_limit as remove_limit
 from cgk_tasks.flow.job_limits import set_limit as set_limit
+from cgk_tasks.flow.pauses import Pause as Pause
 from cgk_tasks.flow.pauses import list_pauses as list_pauses
 from cgk_tasks.flow.pauses import pause as pause
 from cgk_tasks.flow.pauses import resume as resume
+from cgk_tasks.flow.plans import Plan as Plan
+from cgk_tasks.flow.plans import TenantLimits as TenantLimits
 from cgk_tasks.flow.plans import get_tenant_limits as get_tenant_limits
 from cgk_tasks.flow.plans import list_plans as list_plans
 from cgk_tasks.flow.plans import remove_plan as remove_plan
@@ -91,6 +96,7 @@ from cgk_tasks.jobs.registry import define_job as define_job
 from cgk_tasks.jobs.retry import RetryConfig as RetryConfig
 from cgk_tasks.runs.models import RunHandle as RunHandle
 from cgk_tasks.runs.models import RunStatus as RunStatus
+from cgk_tasks.runs.usage import Usage as Usage
 from cgk_tasks.runs.usage import get_usage as get_usage
 from cgk_tasks.schedules.define import define_cron_job as define_cron_job
 from cgk_tasks.schedules.health import late_schedules as late_schedules

@@ -62,8 +62,8 @@ GROUPS = [
     (
         "Plans, limits, pauses and usage",
         """
-        set_plan list_plans remove_plan set_tenant_limits get_tenant_limits set_limit remove_limit list_limits
-        limit_history pause resume list_pauses get_usage
+        set_plan list_plans remove_plan Plan set_tenant_limits get_tenant_limits TenantLimits set_limit remove_limit
+        list_limits JobLimit limit_history LimitChange pause resume list_pauses Pause get_usage Usage
         """,
     ),
     (

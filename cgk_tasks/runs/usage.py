@@ -65,7 +65,7 @@ def get_usage(
         raise InvalidOptionError("by", f'must be "hour", "day", "month" or "total", not {by!r}')
     tenant = _of_whom(tenant)
     try:
-        now = database_now()
+        now = database_now().astimezone(UTC)
         begin = now.replace(day=1, hour=0) if since is None else _moment("since", since)
         end = now if until is None else _moment("until", until)
         begin, end = _hour_of(begin), _hour_of(end, up=True)
