@@ -55,6 +55,13 @@ def test_a_child_of_an_event_with_several_jobs_takes_a_place_and_its_parent_none
     assert {len(result["limits-two-one"]) for result in results(runs)} == {1}
 
 
+def test_the_place_of_a_process_that_is_killed_is_free_again(tmp_path):
+    set_tenant_limits("acme", at_once=1)
+    runs = [send(tmp_path, action="die once", shop_id=f"s{n}", seconds=0.05) for n in range(3)]
+    assert {sum(name.startswith("acme.") for name in on) for on in results(runs)} == {1}
+    assert sorted(get_job_status(run).deaths for run in runs) == [0, 0, 1]
+
+
 def test_a_first_limit_counts_for_runs_that_were_sent_before(tmp_path):
     """They are in the broker, without a lane."""
     blocking = [send(tmp_path, action="wait", shop_id=f"b{n}", tenant="globex") for n in range(2)]
