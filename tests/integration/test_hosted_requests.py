@@ -25,7 +25,7 @@ from cgk_tasks.errors import (
     UnknownTenantError,
 )
 from cgk_tasks.jobs.classification import classify_error
-from tests.conformance.jobs import Act, Nobody
+from tests.conformance.jobs import Act, Edited, Nobody
 from tests.support.hosted_server import (
     EVENT_KEY,
     SIGNING_KEY,
@@ -70,6 +70,19 @@ def connect(monkeypatch):
 
 
 # What is sent
+
+
+def test_a_jobs_ttl_goes_along_where_the_system_can_keep_it_and_its_rules_stay_ours(connect):
+    client, server = connect(TriggerDev)
+    handles = [client.send(Edited(tenant_id="acme", doc_id="d")) for _ in range(2)]
+    assert [handle.outcome for handle in handles] == ["accepted", "accepted"]
+    _method, _path, _headers, body = server.requests[0]
+    assert body["options"]["ttl"] in {59, 60}  # whole seconds
+
+
+def test_where_it_cannot_the_event_is_sent_without_it(connect):
+    client, _ = connect(Inngest)
+    assert client.send(Edited(tenant_id="acme", doc_id="d")).outcome == "accepted"
 
 
 def test_an_event_triggers_the_task_of_its_name(connect):
