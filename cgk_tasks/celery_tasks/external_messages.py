@@ -21,7 +21,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import TenantMissingError
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
-from cgk_tasks.runs import store, tracing
+from cgk_tasks.runs import insertion, store, tracing
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.postgres import transaction
 
@@ -82,7 +82,7 @@ def adopt(task: Task[Any, Any], request: Context) -> list[str]:
         tenant_id, payload = event.tenant_id, event.to_json().decode()
     run = new_run(name, tenant_id, payload, SendOptions(expires=None), origin)
     with transaction() as connection:
-        store.insert(connection, [run], {})
+        insertion.insert(connection, [run], {})
         # Looked up after the insert, not before it: the run of an earlier message may close in between, and then its
         # row no longer stands in the way of this one. What closed before the insert is seen here.
         if store.already_closed(connection, [run_id]):

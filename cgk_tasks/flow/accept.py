@@ -35,7 +35,7 @@ from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.outbox import publish_after_commit
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.flow.send_rules import Rules, Stored, prepared
-from cgk_tasks.runs import merging, store, tracing, woken
+from cgk_tasks.runs import insertion, merging, store, tracing, woken
 from cgk_tasks.runs.models import Dispatch, NewRun, RunHandle, State, is_priority, is_queue_name, new_run_id
 from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import postgres
@@ -340,7 +340,7 @@ def _store(
     if rules:
         handles, made = send_rules.stored(connection, runs, hashes, rules, _cancel_old)
     else:
-        handles = store.insert(connection, runs, hashes)
+        handles = insertion.insert(connection, runs, hashes)
         made = _accepted(runs, handles)
     awaited_events.keep(connection, made)
     for run in runs:
@@ -362,7 +362,7 @@ def _cancel_old(connection: postgres.AnyConnection, run_id: str) -> list[NewRun]
 def _accept_one(run: NewRun) -> RunHandle:
     """The message goes out while the disk still writes: the run exists, and this returns when it is there for good."""
     with postgres.autocommit() as connection:
-        lane_status = store.insert_unflushed(connection, run)
+        lane_status = insertion.insert_unflushed(connection, run)
         with postgres.flushing(connection):
             if run.place is None:
                 publish([run], are_placed=True)

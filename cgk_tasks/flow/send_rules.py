@@ -19,7 +19,7 @@ from cgk_tasks.admission.sends import Bucket, granted, lock
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.runs import merging, store
+from cgk_tasks.runs import insertion, merging
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.plain_columns import search_fields
@@ -127,7 +127,7 @@ def stored(
     cancel_old: CancelOld,
 ) -> Stored:
     """Make what the rules of these runs let be made. Raises IdempotencyConflictError, psycopg.Error."""
-    earlier = store.reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
+    earlier = insertion.reserve_keys(connection, [run for run in runs if run.idempotency_key], hashes)
     fresh = [run for run in runs if run.id not in earlier]
     decided = _Decided(connection, rules, cancel_old)
     decided.decide(fresh)
@@ -169,7 +169,7 @@ class _Decided:
         self._skip_excess(runs)
         kept = [run for run in runs if run.id not in self.fates]
         plain = [run for run in kept if run.single_key is None and run.merge_key is None]
-        store.insert_fresh(self._connection, plain)
+        insertion.insert_fresh(self._connection, plain)
         self._accept(plain)
         for group in _by([run for run in kept if run.single_key or run.merge_key], _whose):
             self._decide_alike(group, self._rules[group[0].event])
@@ -233,7 +233,7 @@ class _Decided:
     def _make_full(self, runs: Sequence[NewRun]) -> None:
         """A run of as many sends as it takes, which need not wait for others."""
         first = runs[0]._replace(state="pending", run_at=None, merge_key=None)
-        store.insert_fresh(self._connection, [first._replace(payload=listed(runs))])
+        insertion.insert_fresh(self._connection, [first._replace(payload=listed(runs))])
         self._merge([first, *runs[1:]], first.id, is_new=True)
 
     def _merge(self, runs: Sequence[NewRun], run_id: str, *, is_new: bool) -> None:

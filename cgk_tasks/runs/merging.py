@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cgk_tasks.runs.insertion import values_of
 from cgk_tasks.runs.models import NewRun, new_run_id
 from cgk_tasks.runs.sealing import key_for, open_sealed, seal
-from cgk_tasks.runs.store import Claimed, values_of
+from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, statements
 
 SQL, TRANSITIONS = statements("merging"), statements("transitions")

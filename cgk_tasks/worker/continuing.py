@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cgk_tasks.errors import PermanentError
 from cgk_tasks.flow.accept import Origin, SendOptions, dispatch, new_run
-from cgk_tasks.runs import ends, mails, store
+from cgk_tasks.runs import ends, insertion, mails
 from cgk_tasks.runs.ends import Closing
 from cgk_tasks.sql import postgres
 
@@ -42,7 +42,7 @@ def _write(run: Claimed, job_id: str, again: NewRun, worker_id: str) -> bool:
     is_closed = False
     with postgres.transaction() as connection:
         if ends.finish(connection, worker_id, [closing], flush=True):
-            store.insert(connection, [again], {})
+            insertion.insert(connection, [again], {})
             mails.hand_down(connection, run.id, [again.id])
             is_closed = True
     return is_closed

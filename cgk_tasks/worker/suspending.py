@@ -10,7 +10,7 @@ import psycopg
 
 from cgk_tasks.flow.accept import dispatch, publish
 from cgk_tasks.flow.awaited_events import look_for
-from cgk_tasks.runs import ends, event_waits, invoked, mails, steps, store
+from cgk_tasks.runs import ends, event_waits, insertion, invoked, mails, steps, store
 from cgk_tasks.runs.event_waits import EventKey
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.steps import Suspension, Wait
@@ -90,7 +90,7 @@ def _leave(run: Claimed, left: Suspension, write: Callable[[AnyConnection], bool
         if not write(connection):
             return False
         if left.children:
-            store.insert(connection, left.children, {})
+            insertion.insert(connection, left.children, {})
         if events:
             event_waits.wait(connection, fence_of(run), events)
         if awaits:

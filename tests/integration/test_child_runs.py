@@ -7,7 +7,7 @@ import pytest
 from cgk_tasks import cancel_run, get_run, send_job
 from cgk_tasks.flow.accept import Origin, SendOptions, new_run
 from cgk_tasks.monitoring.why import why
-from cgk_tasks.runs import ends, invoked, steps, store
+from cgk_tasks.runs import ends, insertion, invoked, steps, store
 from cgk_tasks.runs.ends import Closing
 from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.steps import Memo, Suspension, Wait
@@ -171,7 +171,7 @@ def blocked(connection):
 def test_a_parent_that_is_left_while_its_child_ends_is_woken(parent):
     child, woken = child_of(parent), []
     with autocommit() as connection:
-        store.insert(connection, [child], {})
+        insertion.insert(connection, [child], {})
     held = claim_here(child.id)
 
     def wait():
@@ -190,7 +190,7 @@ def test_a_parent_that_is_left_while_its_child_ends_is_woken(parent):
 def test_a_child_that_ends_while_its_parent_is_left_wakes_it(parent):
     child = child_of(parent)
     with autocommit() as connection:
-        store.insert(connection, [child], {})
+        insertion.insert(connection, [child], {})
     held = claim_here(child.id)
 
     def end():
@@ -229,7 +229,7 @@ def test_a_workflow_that_fails_while_its_child_ends_waits_for_that(parent):
     """Both lock the child first: neither can hold what the other one waits for."""
     child = child_of(parent)
     with autocommit() as connection:
-        store.insert(connection, [child], {})
+        insertion.insert(connection, [child], {})
     held, failed = claim_here(child.id), Closing(parent.id, "acme", parent.attempt, "failed", "fair", None, None, "X")
 
     failing = threading.Thread(target=lambda: close_with_children(worker_id(), failed, lambda _closed: None, 5))

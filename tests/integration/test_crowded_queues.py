@@ -15,7 +15,7 @@ from cgk_tasks.broker.packets import RUN_TIMES
 from cgk_tasks.flow import accept, lanes
 from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.monitoring.why import why
-from cgk_tasks.runs import store
+from cgk_tasks.runs import insertion
 from cgk_tasks.runs.models import NewRun, new_run_id
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import door
@@ -215,7 +215,7 @@ def test_a_run_whose_sender_died_before_it_told_the_lane_is_found(passes, monkey
     send(10)
     run = NewRun(new_run_id(), "globex", "shares.nap", '{"tenantId":"globex"}', os.environ["CGK_DEFAULT_QUEUE"])
     with autocommit() as connection:
-        store.insert(connection, lanes.placed([run]), {})
+        insertion.insert(connection, lanes.placed([run]), {})
     assert run.id not in admitted(passes)
     assert passes.sweep() == 1
     assert admitted(passes) == [run.id]
