@@ -62,7 +62,9 @@ def test_the_errors_are_these():
 
 
 def test_the_helpers_for_tests_are_these():
-    assert sorted(testing.__all__) == ["LocalJobs", "private_services", "run_job"]
+    assert sorted(testing.__all__) == [
+        "LocalJobs", "NotIdempotentError", "Proof", "private_services", "prove_idempotent", "run_job",
+    ]  # fmt: skip
 
 
 def test_every_sync_function_about_runs_has_an_asyncio_twin():
