@@ -103,6 +103,12 @@ class Pool:
         """Connections that are open, in use or idle."""
         return len(self._places)
 
+    @property
+    def backends(self) -> list[int]:
+        """The processes of PostgreSQL behind the connections that are open."""
+        places = [place for place in list(self._places) if hasattr(place, "connection")]
+        return [place.connection.info.backend_pid for place in places if not place.connection.closed]
+
     def close(self) -> None:
         """Close the idle ones now, and the others after their use."""
         self._keep = 0

@@ -23,6 +23,11 @@ UPDATE cgk.steps s SET wake_at = now()
 SELECT s.name FROM cgk.steps s JOIN cgk.runs r ON r.id = s.run_id
  WHERE r.id = %(id)s::uuid AND s.kind = 'effect' AND s.state = 'waiting';
 
+-- name: end_backends
+-- What a process has left behind that died. Waits until PostgreSQL has rolled back.
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+ WHERE pid = ANY(%(pids)s::int[]) AND datname = current_database() AND pid <> pg_backend_pid();
+
 -- name: tables_of_tenant
 -- Of the session's schema, with the columns that differ between two executions that do the same: numbers of a sequence,
 -- which a transaction that is rolled back uses up, and references to them.

@@ -82,6 +82,9 @@ class Process:
         self._runtime.put(LISTENERS, _NoWarnings())
         with self._runtime.active():
             self._runtime.put(CLIENT, create_job_client("celery"))
+        from cgk_tasks.testing.connections import Connections
+
+        self._connections: Connections | None = Connections(self._runtime)
         self.points.watch()
 
     @contextmanager
@@ -90,9 +93,10 @@ class Process:
             yield
 
     def close(self) -> None:
-        """Closes its connections, so that PostgreSQL rolls back what they had not committed."""
-        with self._runtime.active():
-            self._runtime.close()
+        """Closes its connections, so that PostgreSQL rolls back what they had not committed. Twice is once."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.close()
 
     def deliver(self, run: Row) -> None:
         """Execute a run as a worker that its message has come to. Raises Crash where the process dies."""

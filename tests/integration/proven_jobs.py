@@ -1,5 +1,6 @@
 """Jobs whose idempotency is to be proved: good ones, and ones that do something twice."""
 
+import asyncio
 import os
 
 import psycopg
@@ -176,3 +177,17 @@ async def coroutine(wf: AsyncWorkflowContext[ProvenOrder]) -> None:
 
     await wf.step("one", write, "one")
     await wf.step("two", write, "two")
+
+
+@define_workflow("proven.gathered", event=ProvenOrder)
+async def gathered(wf: AsyncWorkflowContext[ProvenOrder]) -> None:
+    """Branches that go on at the same time, while another one waits."""
+
+    def write(note: str) -> None:
+        insert(wf.db, note)
+
+    await asyncio.gather(
+        wf.step("left", write, "left"), wf.step("right", write, "right"), wf.sleep("pause", 60),
+        wf.effect("pay", pay, reconcile=find_payment),
+    )  # fmt: skip
+    await wf.step("after", write, "after")

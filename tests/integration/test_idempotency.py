@@ -15,6 +15,7 @@ from cgk_tasks.testing import NotIdempotentError, prove_idempotent
 from cgk_tasks.testing.executions import UNDISTURBED, Disturbance, Execution
 from tests.conftest import ORDERS
 from tests.integration import proven_jobs as jobs
+from tests.support.waiting import wait_until
 
 ORDER = {"orderId": "o-1"}
 
@@ -35,6 +36,11 @@ def shop(database, setting):
 def server(httpserver):
     httpserver.expect_request("/told").respond_with_data("ok")
     return SimpleNamespace(http=httpserver, order={**ORDER, "url": httpserver.url_for("/told")})
+
+
+LEFT_OPEN = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+"""
 
 
 @pytest.fixture
@@ -71,6 +77,13 @@ def test_a_workflow_with_all_kinds_of_steps_passes():
 
 def test_a_coroutine_passes():
     assert "table orders: 2" in prove_idempotent(jobs.coroutine, ORDER).effects
+
+
+def test_a_coroutine_whose_branches_go_on_at_the_same_time_passes():
+    proof = prove_idempotent(jobs.gathered, ORDER, watch={"payments": lambda: jobs.COUNTED.count("paid")})
+    assert sorted(proof.effects) == ["payments: 1", "runs: 1", "table orders: 3"]
+    with autocommit() as connection:
+        wait_until(lambda: connection.execute(LEFT_OPEN).fetchone()[0] == 0, what="no transaction is left open")
 
 
 def test_a_request_that_is_not_in_an_effect_is_made_twice(server):
