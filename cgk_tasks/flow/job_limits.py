@@ -20,7 +20,7 @@ from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import find_event
-from cgk_tasks.flow.changes import Change, changing
+from cgk_tasks.flow.changes import Change, changing, refuse_in_context
 from cgk_tasks.jobs.registry import all_jobs, import_job_modules
 from cgk_tasks.sql.postgres import Row, autocommit, execute, explain, fetch, statements
 from cgk_tasks.tenancy import registry
@@ -116,7 +116,10 @@ def remove_limit(
 
 
 def list_limits(*, job: str | None = None, tenant: str | None = None) -> list[JobLimit]:
-    """The limits of jobs: what is set on record, and what workers have noted of the code. Raises StoreError."""
+    """The limits of jobs: what is set on record, and what workers have noted of the code. Raises StoreError, and
+    TenantContextError inside another tenant's context.
+    """
+    refuse_in_context("What tenants may", tenant)
     try:
         with autocommit() as connection:
             declared = fetch(connection, SQL["declared_limits"])
@@ -145,8 +148,9 @@ def list_limits(*, job: str | None = None, tenant: str | None = None) -> list[Jo
 
 def limit_history(*, subject: str | None = None, tenant: str | None = None, limit: int = 100) -> list[LimitChange]:
     """What was changed of plans, tenants' limits and those of jobs, the newest first. subject: a plan, a tenant, or a
-    limit by its name.
+    limit by its name. Raises StoreError, and TenantContextError inside another tenant's context.
     """
+    refuse_in_context("What tenants may", tenant)
     values = {"actions": list(ACTIONS), "subject": subject, "tenant_id": tenant, "limit": limit}
     try:
         with autocommit() as connection:

@@ -16,7 +16,7 @@ from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.registry import find_event
 from cgk_tasks.flow.accept import queue_name
-from cgk_tasks.flow.changes import Change, changing
+from cgk_tasks.flow.changes import Change, changing, refuse_in_context
 from cgk_tasks.flow.job_limits import known_jobs
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, explain, fetch, statements
@@ -102,7 +102,11 @@ def resume(
 
 
 def list_pauses() -> list[Pause]:
-    """What is paused. Suspended tenants are listed with the tenants. Raises StoreError."""
+    """What is paused. Suspended tenants are listed with the tenants.
+
+    Raises StoreError, and TenantContextError inside a tenant's context.
+    """
+    refuse_in_context("What is paused")
     try:
         with autocommit() as connection:
             return [Pause(**row) for row in fetch(connection, SQL["list_pauses"])]

@@ -16,7 +16,16 @@ from cgk_tasks.admission.rules import TENANT_AT_ONCE
 from cgk_tasks.admission.running import count_running
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.flow.changes import KEEP, NUMBERS, Change, Keep, changing, checked_numbers, merged
+from cgk_tasks.flow.changes import (
+    KEEP,
+    NUMBERS,
+    Change,
+    Keep,
+    changing,
+    checked_numbers,
+    merged,
+    refuse_in_context,
+)
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, explain, fetch, statements
 from cgk_tasks.tenancy import registry
 
@@ -164,7 +173,10 @@ def set_tenant_limits(
 
 
 def get_tenant_limits(tenant_id: str) -> TenantLimits:
-    """What a tenant may, and where each value comes from. Raises UnknownTenantError, StoreError."""
+    """What a tenant may, and where each value comes from. Raises UnknownTenantError, StoreError, and TenantContextError
+    inside another tenant's context.
+    """
+    refuse_in_context(f"What tenant {tenant_id!r} may", tenant_id)
     registry.require(tenant_id)
     rows = _asked("in_force", {"tenant_id": tenant_id})
     if not rows:

@@ -13,7 +13,9 @@ from cgk_tasks import (
     get_tenant_limits,
     limit_history,
     list_limits,
+    list_pauses,
     list_plans,
+    pause,
     remove_limit,
     remove_plan,
     send_job,
@@ -33,6 +35,7 @@ from cgk_tasks.errors import (
     InvalidOptionError,
     QueueFullError,
     QuotaExceededError,
+    TenantContextError,
     UnknownTenantError,
 )
 from cgk_tasks.events import TenantEvent
@@ -43,6 +46,7 @@ from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.support.lanes import finish, ids_of, make_lane
 from tests.support.limits_jobs import Paced, Single, Work
 from tests.support.waiting import wait_until
@@ -597,3 +601,33 @@ def test_ids_of_a_pass_are_those_of_the_tenants_lanes(passes):
     runs = [send(), send()]
     finish(runs[:1])
     assert ids_of(passes.make()) == runs[1:]
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        lambda: set_plan("pro", at_once=5),
+        lambda: set_tenant_limits("globex", at_once=5),
+        lambda: set_tenant_limits("acme", at_once=5),
+        lambda: get_tenant_limits("globex"),
+        limit_history,
+        list_pauses,
+        lambda: pause(tenant="globex"),
+    ],
+    ids=["plan", "another's limits", "its own limits", "what another may", "history", "pauses", "pause"],
+)
+def test_a_tenants_code_reaches_nothing_of_what_others_may(reach):
+    with tenant_context("acme"), pytest.raises(TenantContextError, match="'acme'"):
+        reach()
+
+
+def test_a_tenants_code_sees_what_the_tenant_may():
+    set_tenant_limits("acme", at_once=5)
+    with tenant_context("acme"):
+        assert get_tenant_limits("acme").at_once == 5
+
+
+def test_the_platforms_code_sets_what_tenants_may():
+    with platform_context():
+        set_tenant_limits("acme", at_once=5)
+    assert get_tenant_limits("acme").at_once == 5
