@@ -18,7 +18,7 @@ from cgk_tasks.runs import event_waits, mails
 from cgk_tasks.runs.event_waits import EventKey, EventMail
 from cgk_tasks.runs.models import Dispatch, NewRun
 from cgk_tasks.runtime import Part
-from cgk_tasks.sql.postgres import AnyConnection, autocommit, transaction
+from cgk_tasks.sql.postgres import AnyConnection, autocommit, short_transaction
 
 log = structlog.get_logger("cgk_tasks.sender")
 
@@ -113,7 +113,7 @@ def deliver(runs: Sequence[NewRun], send: Send) -> None:
 def deliver_to(run_id: str, name: str, mail: EventMail, send: Send) -> None:
     """Bring an event to a run, once. A run that has ended takes none."""
     woken = None
-    with transaction() as connection:
+    with short_transaction() as connection:
         run = mails.lock_run(connection, run_id)
         if run is not None:
             found = mails.deliver(connection, run_id, run, name, mail.payload, mail.id, publishes=True)

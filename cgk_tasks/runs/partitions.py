@@ -14,7 +14,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.runs import event_waits
 from cgk_tasks.runs.models import first_run_id
 from cgk_tasks.sql.clock import database_now
-from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, short_transaction, statements
 from cgk_tasks.tenancy.audit import forget_program_actions
 
 SQL, LIMITS = statements("dispatch"), statements("limits")
@@ -97,7 +97,7 @@ def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[st
     A day for which rows are already in the catch-all partition is left there: correct, only dropped later.
     """
     made = []
-    with transaction() as connection:
+    with short_transaction() as connection:
         # One process at a time. Not an advisory lock, which a tenant's SQL could hold; reads and writes go on.
         connection.execute(
             sql.SQL("LOCK TABLE cgk.{} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(table.name))
@@ -124,7 +124,7 @@ def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[st
 def drop_partitions(before: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
     """Drop the partitions of the days before `before`, and such rows of the catch-all. Returns the dropped names."""
     dropped = []
-    with transaction() as connection:
+    with short_transaction() as connection:
         for name, day in _days(connection, table):
             if day < before:
                 connection.execute(sql.SQL("DROP TABLE cgk.{}").format(sql.Identifier(name)))
@@ -148,7 +148,7 @@ def forget_with_runs(before: date, table: DailyTable) -> list[str]:
         old = [(name, day) for name, day in _days(connection, table) if day < before]
     for name, day in old:
         values = {"begin": _id_of(day), "end": _id_of(day + timedelta(days=1))}
-        with transaction() as connection:
+        with short_transaction() as connection:
             if fetch(connection, SQL["has_runs_between"], values)[0]["yes"]:
                 connection.execute(_FORGET_BETWEEN.format(sql.Identifier(name)), values)
             else:

@@ -19,7 +19,7 @@ from cgk_tasks.errors import InvalidOptionError, TenantContextError
 from cgk_tasks.runs.visibility import sees_all
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.clock import database_now
-from cgk_tasks.sql.postgres import autocommit, execute, explain, fetch, statements, transaction
+from cgk_tasks.sql.postgres import autocommit, execute, explain, fetch, short_transaction, statements
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
 
@@ -82,7 +82,7 @@ def count_closed_hours() -> bool:
     """Count hours that are over and that nobody can add a run to any more. Returns whether it did. Raises
     psycopg.Error.
     """
-    with transaction() as connection:
+    with short_transaction() as connection:
         rows = fetch(connection, SQL["lock_progress"])
         if not rows or not rows[0]["is_due"]:
             return False

@@ -27,7 +27,7 @@ from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send
 from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
 from cgk_tasks.schedules.ticks import is_late
 from cgk_tasks.sql.clock import database_now
-from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements, transaction
+from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, short_transaction, statements
 from cgk_tasks.tenancy import sync
 from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
@@ -71,7 +71,7 @@ def fire(
     """
     now = now or database_now()
     _prepare_tenants(schedule)
-    with transaction() as connection:
+    with short_transaction() as connection:
         values = {"schedule": schedule.name, "scheduled_for": scheduled_for, "by_hand": by_hand, "given_up": given_up}
         if not fetch(connection, SQL["begin_tick"], values):
             execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})

@@ -21,7 +21,7 @@ from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
 from cgk_tasks.schedules.job_events import handled_events
 from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send
 from cgk_tasks.schedules.ticks import due, is_late
-from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, short_transaction, statements
 
 SQL, TRANSITIONS = statements("schedules"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.schedules")
@@ -52,7 +52,7 @@ def next_tenant_tick() -> datetime | None:
 
 
 def _fire_batch(now: datetime, handled: Collection[str]) -> tuple[int, int]:
-    with transaction() as connection:
+    with short_transaction() as connection:
         schedules = fetch(connection, SQL["due_tenant_schedules"], {"now": now, "limit": _BATCH})
         if not schedules:
             return 0, 0

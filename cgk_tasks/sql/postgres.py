@@ -105,6 +105,16 @@ def transaction() -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def short_transaction() -> Iterator[Connection]:
+    """A transaction of background work, for whose locks other processes may wait. If this process hangs amid it,
+    PostgreSQL ends it after 5 s.
+    """
+    with transaction() as connection:
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+        yield connection
+
+
 _FLUSH = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
 """The shortest transaction that waits for the disk, and so for all that was committed before it."""
 

@@ -14,7 +14,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantError, StoreError
 from cgk_tasks.events.base import validate_tenant_id
 from cgk_tasks.runtime import Part
-from cgk_tasks.sql.postgres import autocommit, execute, explain, is_away, statements, transaction
+from cgk_tasks.sql.postgres import autocommit, execute, explain, is_away, short_transaction, statements
 from cgk_tasks.tenancy import names, store
 from cgk_tasks.tenancy.adding import add_tenant
 
@@ -123,7 +123,7 @@ def _add_new(listed: dict[str, str | None]) -> None:
 
 
 def _suspend_and_resume(ids: list[str]) -> None:
-    with transaction() as connection:
+    with short_transaction() as connection:
         changed = execute(connection, SQL["suspend_missing_tenants"], {"ids": ids})
         changed += execute(connection, SQL["resume_listed_tenants"], {"ids": ids})
     if changed:

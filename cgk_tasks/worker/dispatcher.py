@@ -26,7 +26,7 @@ from cgk_tasks.runs import ends, partitions
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.usage import count_in_background
-from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, short_transaction, statements
 from cgk_tasks.tenancy.sync import sync_in_background
 from cgk_tasks.worker import counters
 
@@ -144,7 +144,7 @@ class Dispatcher:
         return handed
 
     def _expire(self) -> None:
-        with transaction() as connection, unit_of_work(connection) as unit:
+        with short_transaction() as connection, unit_of_work(connection) as unit:
             rows = fetch(connection, TRANSITIONS["expire"], {"limit": get_settings().dispatch_batch})
             closed_without_worker(connection, rows, self._on_closed)
         unit.publish()
@@ -157,7 +157,7 @@ class Dispatcher:
             return
         limit = get_settings().dispatch_batch
         for _ in range(_BATCHES_A_LOOK):  # what is due must not wait for all of a long backlog
-            with transaction() as connection, unit_of_work(connection) as unit:
+            with short_transaction() as connection, unit_of_work(connection) as unit:
                 rows = fetch(connection, TRANSITIONS["cancel_paused"], {"limit": limit})
                 closed_without_worker(connection, rows, self._on_closed)
             unit.publish()

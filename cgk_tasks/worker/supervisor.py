@@ -23,7 +23,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs.job_events import Route, note_job_events, note_limits, note_rules
-from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, statements, transaction
+from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, short_transaction, statements
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.admission import Admission
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
@@ -188,7 +188,7 @@ class Supervisor(threading.Thread):
             "executes": sorted(self._pool.executes()),
         }
         switch = SWITCH.current()
-        with transaction() as connection:
+        with short_transaction() as connection:
             is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))
             if is_new and self._was_present:
                 self._assert_claims(connection)
