@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
 
@@ -41,6 +42,14 @@ def loads(fleet):
     return found
 
 
+@contextmanager
+def fills_no_cell_beyond(fleet, limit):
+    """None is fuller at the end of the block than before, unless it is within the limit."""
+    before = {cell: cell.peak for cell in fleet.cells}
+    yield
+    assert [cell.peak for cell in fleet.cells if cell.peak > max(before.get(cell, 0), limit) + 1e-6] == []
+
+
 class Fleets(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
@@ -52,7 +61,7 @@ class Fleets(RuleBasedStateMachine):
     def add(self, region, rate):
         name = f"t{len(self.added)}"
         self.added[name] = rate
-        with self.fills_no_cell_beyond(self.fleet.room):
+        with fills_no_cell_beyond(self.fleet, self.fleet.room):
             self.fleet.add(fleets.Tenant(name, region, rate))
 
     @rule(factors=st.lists(FACTORS, min_size=1, max_size=5))
@@ -68,7 +77,7 @@ class Fleets(RuleBasedStateMachine):
 
     @rule()
     def rebalance(self):
-        with self.fills_no_cell_beyond(self.fleet.room):
+        with fills_no_cell_beyond(self.fleet, self.fleet.room):
             self.fleet.rebalance()
         assert all(cell.peak <= self.fleet.crowded for cell in self.fleet.cells)
         self.is_changed = False
@@ -76,11 +85,8 @@ class Fleets(RuleBasedStateMachine):
     @precondition(lambda self: self.fleet.cells and not self.is_changed)
     @rule(at=st.integers(0))
     def lose(self, at):
-        with self.fills_no_cell_beyond(self.fleet.capacity):
+        with fills_no_cell_beyond(self.fleet, self.fleet.capacity):
             self.fleet.lose(self.fleet.cells[at % len(self.fleet.cells)])
-
-    def fills_no_cell_beyond(self, limit):
-        return Filling(self.fleet, limit)
 
     @invariant()
     def each_tenant_is_there_once_with_all_of_its_load(self):
@@ -96,21 +102,6 @@ class Fleets(RuleBasedStateMachine):
         for cell in self.fleet.cells:
             of_tenants = sum(one.rate * fleets.CURVES[one.region][7] for one in cell.tenants.values())
             assert cell.demands[7] == pytest.approx(of_tenants, abs=1e-6)
-
-
-class Filling:
-    """No cell is fuller at the end of the block than before, unless it is within the limit."""
-
-    def __init__(self, fleet, limit):
-        self.fleet, self.limit = fleet, limit
-
-    def __enter__(self):
-        self.before = {cell: cell.peak for cell in self.fleet.cells}
-
-    def __exit__(self, error, *_):
-        if error is None:
-            fuller = [cell for cell in self.fleet.cells if cell.peak > self.before.get(cell, 0) + 1e-6]
-            assert all(cell.peak <= self.limit + 1e-6 for cell in fuller)
 
 
 TestFleets = Fleets.TestCase
