@@ -181,12 +181,8 @@ def carries(costs: dict[str, Cost]) -> str:
 def simulate(world: World, capacity: float) -> Outcome:
     """Place all tenants, then live through the days: hours with bursts, then changes and moves."""
     random = Random(world.seed)
-    fleet = Fleet(capacity, random)
-    tenants = made(world, random)
-    for _ in range(math.ceil(sum(tenant.rate for tenant in tenants) / fleet.room)):
-        fleet.open_cell()
-    parts = sum(len(fleet.add(tenant)) for tenant in tenants)
-    outcome = Outcome(fleet, Work(capacity), len(fleet.cells), parts - len(tenants))
+    fleet = placed(world, capacity, random)
+    outcome = Outcome(fleet, Work(capacity), len(fleet.cells), len(fleet.directory) - world.tenants)
     for _ in range(world.days):
         extra = bursts(world, fleet, random)
         for hour in range(24):
@@ -195,6 +191,17 @@ def simulate(world: World, capacity: float) -> Outcome:
         change(world, fleet, random)
         outcome.moves.append(fleet.rebalance())
     return outcome
+
+
+def placed(world: World, capacity: float, random: Random) -> Fleet:
+    """All tenants in cells, of which there are so many from the start as their means need."""
+    fleet = Fleet(capacity, random)
+    tenants = made(world, random)
+    for _ in range(math.ceil(sum(tenant.rate for tenant in tenants) / fleet.room)):
+        fleet.open_cell()
+    for tenant in tenants:
+        fleet.add(tenant)
+    return fleet
 
 
 def made(world: World, random: Random) -> list[Tenant]:
@@ -247,6 +254,10 @@ def summary(world: World, outcome: Outcome) -> str:
 
 def _rows_of_cells(world: World, outcome: Outcome) -> list[tuple[str, str]]:
     busy = sorted(share for hour in outcome.busy for share in hour)
+    halved, doubled = (
+        len(placed(world, outcome.fleet.capacity * times, Random(world.seed)).cells) for times in (2, 0.5)
+    )
+    stretches = [*outcome.work.stretches, *(hours for _, hours in outcome.work.backlogs.values())]
     largest = world.runs_a_day / sum(rank**-world.zipf for rank in range(1, world.tenants + 1))
     return [
         ("runs a day, at the beginning", f"{world.runs_a_day:,.0f}"),
@@ -256,13 +267,14 @@ def _rows_of_cells(world: World, outcome: Outcome) -> list[tuple[str, str]]:
         ("what a cell carries: runs a second", f"{outcome.fleet.capacity:,.0f}"),
         ("tenants more, because some are in parts", f"{outcome.parts}"),
         (f"cells at the beginning, and after {world.days} days", f"{outcome.first_cells}, {len(outcome.fleet.cells)}"),
+        ("cells at the beginning, if a run cost half, and twice as much", f"{halved}, {doubled}"),
         ("processors of a cell busy: p50 of all hours", f"{statistics.median(busy):.0%}"),
         ("p99", f"{busy[int(0.99 * len(busy))]:.0%}"),
         ("most", f"{busy[-1]:.0%}"),
         ("hours of a cell above what is planned", f"{sum(share > BUSY for share in busy) / len(busy):.1%}"),
         (
             "times that a cell had more than it could do, the longest in hours",
-            f"{len(outcome.work.stretches)}, {max(outcome.work.stretches, default=0)}",
+            f"{len(stretches)}, {max(stretches, default=0)}",
         ),
     ]
 
