@@ -26,7 +26,7 @@ COSTS = FOLDER / "COSTS.md"
 PAGE = FOLDER.parent / "docs" / "explanation" / "scale.md"
 IMAGE = FOLDER.parent / "docs" / "images" / "scale.svg"
 
-CORES, BUSY = 8, 0.6
+CORES, BUSY = 4, 0.6
 """Of a cell's PostgreSQL, and how much of them its runs may take in an hour that is planned for."""
 
 MIX = {
