@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared import MARKS, client, import_what_jobs_need
 
-from cgk_tasks import JobContext, WorkflowContext, define_job, define_workflow
+from cgk_tasks import AtOnce, JobContext, WorkflowContext, define_job, define_workflow
 from cgk_tasks.events import OrderCreated, TenantEvent
 from cgk_tasks.sql.postgres import Connection
 from cgk_tasks.tenancy import Tenant
@@ -38,6 +38,10 @@ class Nap(TenantEvent, event="bench.nap"):
     seconds: float
 
 
+class Limited(TenantEvent, event="bench.limited"):
+    number: int
+
+
 class MarkStart(TenantEvent, event="bench.mark"):
     since: float
 
@@ -63,6 +67,11 @@ def write_row(ctx: JobContext[WriteRow]) -> None:
 @define_job("nap", event=Nap)
 def nap(ctx: JobContext[Nap]) -> None:
     time.sleep(ctx.payload.seconds)
+
+
+@define_job("limited", event=Limited, limits=[AtOnce(1_000)])
+def limited(_ctx: JobContext[Limited]) -> None:
+    """A limit that is never reached: what is measured is that there is one."""
 
 
 @define_job("mark-start", event=MarkStart)

@@ -95,8 +95,8 @@ class Curve:
     kind: str
 
 
-def curves(title: str, about: str, below: str, lines: Sequence[Curve]) -> str:
-    """An SVG of curves with one scale from zero, in seconds. below: what the x axis says."""
+def curves(title: str, about: str, below: str, lines: Sequence[Curve], unit: str = "s") -> str:
+    """An SVG of curves with one scale from zero, in a unit. below: what the x axis says."""
     height, top, left = 360, 84, _MARGIN + 36
     bottom, right = height - 66, _WIDTH - _MARGIN
     most_x, most_y = (max(point[at] for line in lines for point in line.points) for at in (0, 1))
@@ -116,10 +116,10 @@ def curves(title: str, about: str, below: str, lines: Sequence[Curve]) -> str:
         _text("title", _MARGIN, 34, title),
         _text("about", _MARGIN, 56, about),
     ]
-    for seconds in range(0, int(most_y) + 1, step):
-        at = y(seconds)
+    for value in range(0, int(most_y) + 1, step):
+        at = y(value)
         parts.append(f'<line class="grid" x1="{left}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>')
-        parts.append(_text("value", _MARGIN, int(at) + 4, f"{seconds} s"))
+        parts.append(_text("value", _MARGIN, int(at) + 4, f"{value} {unit}"))
     for line in lines:
         points = " ".join(f"{x(one):.1f},{y(other):.1f}" for one, other in line.points)
         parts.append(f'<polyline class="curve {line.kind}" points="{points}"/>')
