@@ -16,11 +16,21 @@ class PayoutDue(TenantEvent, event="payout.due"):
     amount: Money
 
 
-def create_tables(tenant: Tenant, connection: Any) -> None:
-    connection.execute("CREATE TABLE IF NOT EXISTS balances (creator_id text PRIMARY KEY, available numeric NOT NULL)")
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS payouts (payout_id text PRIMARY KEY, state text, transfer_id varchar(35))"
-    )
+TABLES = """
+CREATE TABLE IF NOT EXISTS balances (creator_id text PRIMARY KEY, available numeric NOT NULL);
+CREATE TABLE IF NOT EXISTS payouts (payout_id text PRIMARY KEY, state text NOT NULL, transfer_id varchar(35))
+"""
+TAKE = text("""
+UPDATE balances SET available = available - :amount
+ WHERE creator_id = :creator AND available >= :amount RETURNING available
+""")
+GIVE_BACK = text("UPDATE balances SET available = available + :amount WHERE creator_id = :creator")
+RESERVED = text("INSERT INTO payouts VALUES (:payout, 'reserved')")
+CLOSED = text("UPDATE payouts SET state = :state, transfer_id = :transfer WHERE payout_id = :payout")
+
+
+def create_tables(_tenant: Tenant, connection: Any) -> None:
+    connection.execute(TABLES)
 
 
 def transfer(key: str, payout: PayoutDue) -> str:
@@ -50,20 +60,16 @@ def pay_out(wf: WorkflowContext[PayoutDue]) -> str:
     values = {"payout": payout.payout_id, "creator": payout.creator_id, "amount": payout.amount}
 
     def reserve() -> None:
-        wf.db.execute(text("INSERT INTO payouts VALUES (:payout, 'reserved')"), values)
-        enough = (
-            "UPDATE balances SET available = available - :amount WHERE creator_id = :creator AND available >= :amount"
-        )
-        if wf.db.execute(text(f"{enough} RETURNING 1"), values).first() is None:
+        wf.db.execute(RESERVED, values)
+        if wf.db.execute(TAKE, values).first() is None:
             raise PermanentError("The balance is smaller than the payout.", code="INSUFFICIENT_BALANCE")
 
     def release() -> None:
-        wf.db.execute(text("UPDATE balances SET available = available + :amount WHERE creator_id = :creator"), values)
-        wf.db.execute(text("UPDATE payouts SET state = 'undone' WHERE payout_id = :payout"), values)
+        wf.db.execute(GIVE_BACK, values)
+        wf.db.execute(CLOSED, {**values, "state": "undone", "transfer": None})
 
     def book(transfer_id: str) -> None:
-        paid = "UPDATE payouts SET state = 'paid', transfer_id = :transfer WHERE payout_id = :payout"
-        wf.db.execute(text(paid), {**values, "transfer": transfer_id})
+        wf.db.execute(CLOSED, {**values, "state": "paid", "transfer": transfer_id})
 
     wf.step("reserve", reserve)
     wf.compensate("release", release)

@@ -31,7 +31,7 @@ class PartDue(TenantEvent, event="report.partDue"):
     day: str
 
 
-def create_tables(tenant: Tenant, connection: Any) -> None:
+def create_tables(_tenant: Tenant, connection: Any) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS sales (sold_on date NOT NULL, cents bigint NOT NULL)")
 
 

@@ -81,6 +81,7 @@ def balance(tables, bank):
     with tenant_context("acme"), tenant_session() as session:
         session.execute(text("DELETE FROM payouts"))
         session.execute(text("DELETE FROM balances"))
+    with tenant_context("acme"):
         give_balance()
     return lambda: read("SELECT available FROM balances")[0][0]
 

@@ -11,7 +11,7 @@ from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from tests.examples.summaries import SummaryDue
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 THREE_IN_BERLIN = datetime(2026, 3, 2, 2, tzinfo=UTC)
 SOLD_ON = date(2026, 3, 1)
@@ -44,7 +44,7 @@ def written():
 
 def tick(local_jobs):
     local_jobs.send("cron.beginReport", {"tenantId": "platform"}, scheduled_for=THREE_IN_BERLIN)
-    local_jobs.advance(DAY)
+    local_jobs.advance(HOUR)
 
 
 def test_a_report_has_the_sales_of_all_customers_on_the_day_before(sales, local_jobs):
@@ -70,7 +70,7 @@ def test_a_day_has_one_report(sales, local_jobs):
 
 def summarize(local_jobs):
     send_job(SummaryDue(tenant_id="platform", day="2026-03-01"))
-    return local_jobs.advance(DAY)
+    return local_jobs.advance(HOUR)
 
 
 def test_a_summary_collects_what_runs_of_the_customers_own_have_found(sales, local_jobs):
