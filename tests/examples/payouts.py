@@ -16,10 +16,6 @@ class PayoutDue(TenantEvent, event="payout.due"):
     amount: Money
 
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS balances (creator_id text PRIMARY KEY, available numeric NOT NULL);
-CREATE TABLE IF NOT EXISTS payouts (payout_id text PRIMARY KEY, state text NOT NULL, transfer_id varchar(35))
-"""
 TAKE = text("""
 UPDATE balances SET available = available - :amount
  WHERE creator_id = :creator AND available >= :amount RETURNING available
@@ -30,7 +26,10 @@ CLOSED = text("UPDATE payouts SET state = :state, transfer_id = :transfer WHERE 
 
 
 def create_tables(_tenant: Tenant, connection: Any) -> None:
-    connection.execute(TABLES)
+    connection.execute("""
+        CREATE TABLE IF NOT EXISTS balances (creator_id text PRIMARY KEY, available numeric NOT NULL);
+        CREATE TABLE IF NOT EXISTS payouts (payout_id text PRIMARY KEY, state text NOT NULL, transfer_id varchar(35))
+    """)
 
 
 def transfer(key: str, payout: PayoutDue) -> str:
@@ -47,7 +46,9 @@ def find_transfer(key: str) -> str | Reconciled:
     if answer.status_code == 404:
         return Reconciled.NOT_DONE
     answer.raise_for_status()
-    return Reconciled.UNKNOWN if answer.json()["state"] == "unclear" else str(answer.json()["id"])
+    found = answer.json()
+    said = {"booked": found["id"], "rejected": Reconciled.NOT_DONE}
+    return said.get(found["state"], Reconciled.UNKNOWN)
 
 
 def recall(transfer_id: str) -> None:

@@ -23,7 +23,7 @@ class Bank:
     """It knows transfers by their reference. answers: what it does with the next orders, if not what it should."""
 
     def __init__(self, server):
-        self.transfers, self.recalled, self.answers = {}, [], []
+        self.transfers, self.rejected, self.recalled, self.answers = {}, set(), [], []
         self.is_unclear = self.recalls_nothing = self.loses_first_answers = False
         self.next_id = None
         for method, path, answer in (
@@ -36,7 +36,10 @@ class Bank:
         order, answer = request.get_json(), self.answers.pop(0) if self.answers else "takes"
         if answer == "is away":
             return Response(status=503)
-        if answer == "refuses":
+        if answer == "rejects and does not say so":
+            self.rejected.add(order["reference"])
+            return Response(status=504)
+        if answer == "refuses" or order["reference"] in self.rejected:
             return _said({"reason": "The account is closed."}, 422)
         is_new = order["reference"] not in self.transfers
         found = self.transfers.setdefault(order["reference"], self.next_id or f"tr-{len(self.transfers) + 1}")
@@ -46,8 +49,11 @@ class Bank:
 
     def _find(self, request):
         if self.is_unclear:
-            return _said({"state": "unclear"})
-        found = self.transfers.get(request.path.rpartition("/")[2])
+            return _said({"state": "unclear", "id": None})
+        reference = request.path.rpartition("/")[2]
+        if reference in self.rejected:
+            return _said({"state": "rejected", "id": None})
+        found = self.transfers.get(reference)
         return Response(status=404) if found is None else _said({"state": "booked", "id": found})
 
     def _recall(self, request):
@@ -119,8 +125,9 @@ def test_a_balance_that_is_too_small_is_left_alone(balance, bank, local_jobs):
     assert (balance(), payouts(), bank.transfers) == (100, [], {})
 
 
-def test_what_the_bank_refuses_is_given_back(balance, bank, local_jobs):
-    bank.answers = ["refuses"]
+@pytest.mark.parametrize("answer", ["refuses", "rejects and does not say so"])
+def test_what_the_bank_refuses_is_given_back(balance, bank, local_jobs, answer):
+    bank.answers = [answer]
     begin(local_jobs)
     run = local_jobs.runs[0]
     assert (run.error_code, run.error["compensated"]) == ("PAYOUT_REFUSED", ["release"])
