@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from flask import Flask, abort, request
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel
 
 from cgk_tasks import WorkflowContext, define_workflow, send_job, signal_run
@@ -26,8 +26,8 @@ class Decision(BaseModel):
     by: str
 
 
-def links() -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(app.config["SECRET_KEY"], salt="decisions")
+def links() -> URLSafeSerializer:
+    return URLSafeSerializer(app.config["SECRET_KEY"], salt="decisions")
 
 
 def ask_team(creator: CreatorSignedUp, run_id: str, words: str) -> None:
@@ -67,7 +67,7 @@ def show(token: str) -> str:  # a program that follows links in messages decides
 def decide(token: str) -> Any:
     decision = Decision(accepted=request.form["accepted"] == "yes", by=request.form["by"])
     try:
-        run_id = links().loads(token, max_age=DECIDED_AFTER.total_seconds())
+        run_id = links().loads(token)
         is_first = signal_run(run_id, "decision", decision.model_dump(), key="decision")
     except (BadSignature, UnknownRunError):
         abort(404)

@@ -16,9 +16,8 @@ class PayoutDue(TenantEvent, event="payout.due"):
     amount: Money
 
 
-TAKE = text(
-    "UPDATE balances SET available = available - :amount WHERE creator_id = :creator AND available >= :amount RETURNING 1"
-)
+TAKE = text("""UPDATE balances SET available = available - :amount
+                WHERE creator_id = :creator AND available >= :amount RETURNING available""")
 GIVE_BACK = text("UPDATE balances SET available = available + :amount WHERE creator_id = :creator")
 RESERVED = text("INSERT INTO payouts VALUES (:payout, 'reserved')")
 CLOSED = text("UPDATE payouts SET state = :state, transfer_id = :transfer WHERE payout_id = :payout")

@@ -6,7 +6,7 @@ import pytest
 
 from cgk_tasks import send_job
 from cgk_tasks.events import CreatorRejected, SlackNotify
-from tests.examples.approvals import CreatorSignedUp, app
+from tests.examples.approvals import CreatorSignedUp, app, links
 
 DAY = timedelta(days=1)
 
@@ -71,6 +71,12 @@ def test_the_first_decision_counts(browser, link, local_jobs):
     decided = [browser.post(link, data={"accepted": answer, "by": "grace"}) for answer in ("no", "yes")]
     assert [answer.status_code for answer in decided] == [200, 409]
     assert local_jobs.wait_idle()[0].result == "grace has declined"
+
+
+def test_a_message_that_is_sent_again_has_the_same_link(browser, link):
+    """Else the key of the send would be refused with it."""
+    token = link.rpartition("/")[2]
+    assert links().dumps(links().loads(token)) == token
 
 
 def test_a_link_that_nobody_was_sent_leads_nowhere(browser, link):
