@@ -45,7 +45,7 @@ def find_transfer(key: str) -> str | Reconciled:
         return Reconciled.NOT_DONE
     answer.raise_for_status()
     found = answer.json()
-    said = {"booked": found["id"], "rejected": Reconciled.NOT_DONE}
+    said: dict[str, str | Reconciled] = {"booked": found["id"], "rejected": Reconciled.NOT_DONE}
     return said.get(found["state"], Reconciled.UNKNOWN)
 
 

@@ -1,6 +1,6 @@
 """One report over all tenants each night: a run for each of them, all at the same time, and one that collects."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -37,7 +37,7 @@ def create_tables(_tenant: Tenant, connection: Any) -> None:
 
 @define_cron_job("begin-report", schedule="0 3 * * *", timezone="Europe/Berlin", scope="platform")
 def begin_report(ctx: JobContext[Any]) -> None:
-    yesterday = (ctx.scheduled_for - timedelta(days=1)).date().isoformat()
+    yesterday = ((ctx.scheduled_for or datetime.now(UTC)) - timedelta(days=1)).date().isoformat()
     send_job(ReportDue(tenant_id=ctx.tenant_id, day=yesterday), idempotency_key=f"report:{yesterday}")
 
 
