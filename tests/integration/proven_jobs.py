@@ -156,6 +156,17 @@ def asks(wf: WorkflowContext[ProvenOrder]) -> str:
     return wf.effect("pay", pay)
 
 
+@define_workflow("proven.unanswered", event=ProvenOrder)
+def unanswered(wf: WorkflowContext[ProvenOrder]) -> str:
+    """Pays, and is not told so at first: it is looked for later."""
+
+    def pay_without_answer(key: str) -> str:
+        pay(key)
+        raise ConnectionError
+
+    return wf.effect("pay", pay_without_answer, reconcile=find_payment)
+
+
 @define_workflow("proven.posts-in-step", event=ProvenOrder)
 def posts_in_step(wf: WorkflowContext[ProvenOrder]) -> None:
     wf.step("look", lambda: "seen")
