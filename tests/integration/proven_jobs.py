@@ -11,6 +11,7 @@ from sqlalchemy import text
 from cgk_tasks import (
     AsyncWorkflowContext,
     JobContext,
+    RetryConfig,
     WorkflowContext,
     define_job,
     define_workflow,
@@ -156,7 +157,7 @@ def asks(wf: WorkflowContext[ProvenOrder]) -> str:
     return wf.effect("pay", pay)
 
 
-@define_workflow("proven.unanswered", event=ProvenOrder)
+@define_workflow("proven.unanswered", event=ProvenOrder, retry=RetryConfig(initial_delay=3600, max_delay=3600))
 def unanswered(wf: WorkflowContext[ProvenOrder]) -> str:
     """Pays, and is not told so at first: it is looked for later."""
 
