@@ -13,10 +13,12 @@ UNION ALL
 SELECT id::text, event, job, state FROM cgk.run_history WHERE tenant_id = %(tenant_id)s;
 
 -- name: let_steps_be_due
--- What a run waits for next, by the clock, has come; its later times stay as they are.
+-- What a run waits for next, by the clock, has come; its later times stay as they are. An effect that is to be looked for
+-- later waits with its intent.
 UPDATE cgk.steps s SET wake_at = now()
   FROM cgk.runs r
- WHERE r.id = %(id)s::uuid AND s.run_id = r.id AND s.state IN ('begun', 'waiting') AND s.wake_at <= r.run_at;
+ WHERE r.id = %(id)s::uuid AND s.run_id = r.id AND s.state IN ('begun', 'waiting', 'intent')
+   AND s.wake_at <= r.run_at;
 
 -- name: effects_without_answer
 -- The effects of which a person is asked whether they happened.

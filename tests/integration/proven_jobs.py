@@ -11,6 +11,7 @@ from sqlalchemy import text
 from cgk_tasks import (
     AsyncWorkflowContext,
     JobContext,
+    RetryConfig,
     WorkflowContext,
     define_job,
     define_workflow,
@@ -154,6 +155,17 @@ def journey(wf: WorkflowContext[ProvenOrder]) -> str:
 @define_workflow("proven.asks", event=ProvenOrder)
 def asks(wf: WorkflowContext[ProvenOrder]) -> str:
     return wf.effect("pay", pay)
+
+
+@define_workflow("proven.unanswered", event=ProvenOrder, retry=RetryConfig(initial_delay=3600, max_delay=3600))
+def unanswered(wf: WorkflowContext[ProvenOrder]) -> str:
+    """Pays, and is not told so at first: it is looked for later."""
+
+    def pay_without_answer(key: str) -> str:
+        pay(key)
+        raise ConnectionError
+
+    return wf.effect("pay", pay_without_answer, reconcile=find_payment)
 
 
 @define_workflow("proven.posts-in-step", event=ProvenOrder)

@@ -200,6 +200,11 @@ def test_an_effect_of_which_a_person_is_asked_fails_without_a_decision_and_passe
     assert proof.asked_for
 
 
+def test_an_effect_whose_answer_is_lost_is_looked_for_at_once():
+    proof = prove_idempotent(jobs.unanswered, ORDER, watch={"payments": lambda: jobs.COUNTED.count("paid")})
+    assert ("payments: 1" in proof.effects, proof.asked_for) == (True, ())
+
+
 def test_a_job_that_fails_undisturbed_proves_nothing():
     with pytest.raises(AssertionError, match=r"does not complete, though nothing disturbs it: .*no such order"):
         prove_idempotent(jobs.fails, ORDER)
