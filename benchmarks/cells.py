@@ -50,11 +50,11 @@ class World:
     """What is simulated. growth: of each tenant, a day. restless: how many tenants double or halve, a day."""
 
     runs_a_day: float = 1e9
-    tenants: int = 100_000
+    tenants: int = 50_000
     days: int = 28
     zipf: float = 1.1
     regions: tuple[float, ...] = (0.5, 0.3, 0.2)
-    growth: float = 0.003
+    growth: float = 0.01
     wander: float = 0.03
     restless: float = 0.001
     bursts: float = 0.03
