@@ -50,11 +50,11 @@ class World:
     """What is simulated. growth: of each tenant, a day. restless: how many tenants double or halve, a day."""
 
     runs_a_day: float = 1e9
-    tenants: int = 100_000
+    tenants: int = 50_000
     days: int = 28
     zipf: float = 1.1
     regions: tuple[float, ...] = (0.5, 0.3, 0.2)
-    growth: float = 0.003
+    growth: float = 0.01
     wander: float = 0.03
     restless: float = 0.001
     bursts: float = 0.03
@@ -193,11 +193,13 @@ def simulate(world: World, capacity: float) -> Outcome:
     return outcome
 
 
-def placed(world: World, capacity: float, random: Random) -> Fleet:
-    """All tenants in cells, of which there are so many from the start as their means need."""
-    fleet = Fleet(capacity, random)
+def placed(world: World, capacity: float, random: Random, choices: int = 1_000) -> Fleet:
+    """All tenants in cells, of which there are from the start as many as all need together in their busiest hour."""
+    fleet = Fleet(capacity, random, choices=choices)
     tenants = made(world, random)
-    for _ in range(math.ceil(sum(tenant.rate for tenant in tenants) / fleet.room)):
+    everybody = Cell(0, {tenant.name: tenant for tenant in tenants})
+    everybody.recount()
+    for _ in range(math.ceil(everybody.peak / fleet.room)):
         fleet.open_cell()
     for tenant in tenants:
         fleet.add(tenant)
@@ -254,9 +256,11 @@ def summary(world: World, outcome: Outcome) -> str:
 
 def _rows_of_cells(world: World, outcome: Outcome) -> list[tuple[str, str]]:
     busy = sorted(share for hour in outcome.busy for share in hour)
-    halved, doubled = (
-        len(placed(world, outcome.fleet.capacity * times, Random(world.seed)).cells) for times in (2, 0.5)
+    halved, doubled, best, two = (
+        placed(world, outcome.fleet.capacity * times, Random(world.seed), choices)
+        for times, choices in ((2, 1_000), (0.5, 1_000), (1, 1_000), (1, 2))
     )
+    emptiest = (min(cell.peak for cell in fleet.cells) / fleet.capacity for fleet in (best, two))
     stretches = [*outcome.work.stretches, *(hours for _, hours in outcome.work.backlogs.values())]
     largest = world.runs_a_day / sum(rank**-world.zipf for rank in range(1, world.tenants + 1))
     return [
@@ -267,7 +271,11 @@ def _rows_of_cells(world: World, outcome: Outcome) -> list[tuple[str, str]]:
         ("what a cell carries: runs a second", f"{outcome.fleet.capacity:,.0f}"),
         ("tenants more, because some are in parts", f"{outcome.parts}"),
         (f"cells at the beginning, and after {world.days} days", f"{outcome.first_cells}, {len(outcome.fleet.cells)}"),
-        ("cells at the beginning, if a run cost half, and twice as much", f"{halved}, {doubled}"),
+        ("cells at the beginning, if a run cost half, and twice as much", f"{len(halved.cells)}, {len(doubled.cells)}"),
+        (
+            "the emptiest cell at the beginning: with the best of all for each tenant, with the better one of two",
+            ", ".join(f"{share:.0%}" for share in emptiest),
+        ),
         ("processors of a cell busy: p50 of all hours", f"{statistics.median(busy):.0%}"),
         ("p99", f"{busy[int(0.99 * len(busy))]:.0%}"),
         ("most", f"{busy[-1]:.0%}"),

@@ -67,14 +67,17 @@ class Fleet:
     """Cells that each carry `capacity` runs a second.
 
     room: up to which part of it tenants are put into a cell. crowded: above which part tenants are moved out, until the
-    rest fits into the room. The difference is what keeps a tenant from moving to and fro.
+    rest fits into the room. The difference is what keeps a tenant from moving to and fro. choices: a tenant goes into
+    the best of so many cells taken at random.
     """
 
-    def __init__(self, capacity: float, random: Random, *, room: float = 0.75, crowded: float = 0.9) -> None:
+    def __init__(
+        self, capacity: float, random: Random, *, choices: int = 1_000, room: float = 0.75, crowded: float = 0.9
+    ) -> None:
         self.capacity, self.room, self.crowded = capacity, room * capacity, crowded * capacity
         self.cells: list[Cell] = []
         self.directory: dict[str, Cell] = {}
-        self._random = random
+        self._random, self._choices = random, choices
         self._opened = 0
 
     def open_cell(self) -> Cell:
@@ -107,9 +110,9 @@ class Fleet:
         return self._opened - before
 
     def _choose(self, tenant: Tenant, limit: float, but: Cell | None = None) -> Cell:
-        """The better one of two cells taken at random; the best of all, if neither has room; else a new one."""
+        """The best of some cells taken at random; the best of all, if those have no room; else a new one."""
         others = [cell for cell in self.cells if cell is not but]
-        for among in (self._random.sample(others, min(2, len(others))), others):
+        for among in (self._random.sample(others, min(self._choices, len(others))), others):
             if among:
                 best = min(among, key=lambda cell: cell.peak_with(tenant))
                 if best.peak_with(tenant) <= limit:

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.docs.pages import ROOT
 
@@ -51,9 +51,9 @@ def fills_no_cell_beyond(fleet, limit):
 
 
 class Fleets(RuleBasedStateMachine):
-    def __init__(self):
-        super().__init__()
-        self.fleet = fleets.Fleet(CAPACITY, Random(1))
+    @initialize(choices=st.sampled_from([1, 2, 1_000]), seed=st.integers(0, 3))
+    def begin(self, choices, seed):
+        self.fleet = fleets.Fleet(CAPACITY, Random(seed), choices=choices)
         self.added = {}
         self.is_changed = False
 
