@@ -148,11 +148,10 @@ def define_job(
     middleware: the first is the outermost. queue, priority (0 can wait, 9 is urgent): of runs whose sender names none;
     a sender that does not import the job learns them within ten seconds from the workers that do. A run with several
     jobs goes where all of them want to be, else by the default, and then its child runs go each to its own job's.
-    redelivery: False for
-    a job that must not run twice: where its worker or process is lost after it has begun, the run fails with
-    WORKER_LOST. That costs one more statement a run. ttl: seconds or timedelta; a run that is due for so long ends as
-    `expired` instead of being attempted. `expires` of a send comes before it. Raises ConfigurationError for a job id
-    that another function has, and for what is no queue, priority or duration, UnknownEventError.
+    redelivery: False for a job that must not run twice: where its worker or process is lost after it has begun, the run
+    fails with WORKER_LOST. That costs one more statement a run. ttl: seconds or timedelta; a run that is due for so
+    long ends as `expired` instead of being attempted. `expires` of a send comes before it. Raises ConfigurationError
+    for a job id that another function has, and for what is no queue, priority or duration, UnknownEventError.
 
     A job of the catalog takes from there what is not given here of event, retry and timeout:
 

@@ -71,7 +71,7 @@ def fire(
     """
     now = now or database_now()
     _prepare_tenants(schedule)
-    with short_transaction() as connection:
+    with short_transaction(60) as connection:
         values = {"schedule": schedule.name, "scheduled_for": scheduled_for, "by_hand": by_hand, "given_up": given_up}
         if not fetch(connection, SQL["begin_tick"], values):
             execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})

@@ -52,7 +52,7 @@ def next_tenant_tick() -> datetime | None:
 
 
 def _fire_batch(now: datetime, handled: Collection[str]) -> tuple[int, int]:
-    with short_transaction() as connection:
+    with short_transaction(60) as connection:
         schedules = fetch(connection, SQL["due_tenant_schedules"], {"now": now, "limit": _BATCH})
         if not schedules:
             return 0, 0

@@ -106,12 +106,13 @@ def transaction() -> Iterator[Connection]:
 
 
 @contextmanager
-def short_transaction() -> Iterator[Connection]:
+def short_transaction(idle_seconds: int = 5) -> Iterator[Connection]:
     """A transaction of background work, for whose locks other processes may wait. If this process hangs amid it,
-    PostgreSQL ends it after 5 s.
+    PostgreSQL ends it after so many seconds: more of them where work of its own or an application's hooks lie between
+    two statements.
     """
     with transaction() as connection:
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '5s'")
+        connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds:d}s'")
         yield connection
 
 

@@ -123,7 +123,7 @@ def _add_new(listed: dict[str, str | None]) -> None:
 
 
 def _suspend_and_resume(ids: list[str]) -> None:
-    with short_transaction() as connection:
+    with short_transaction(60) as connection:
         changed = execute(connection, SQL["suspend_missing_tenants"], {"ids": ids})
         changed += execute(connection, SQL["resume_listed_tenants"], {"ids": ids})
     if changed:

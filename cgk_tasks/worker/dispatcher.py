@@ -144,7 +144,7 @@ class Dispatcher:
         return handed
 
     def _expire(self) -> None:
-        with short_transaction() as connection, unit_of_work(connection) as unit:
+        with short_transaction(60) as connection, unit_of_work(connection) as unit:
             rows = fetch(connection, TRANSITIONS["expire"], {"limit": get_settings().dispatch_batch})
             closed_without_worker(connection, rows, self._on_closed)
         unit.publish()
@@ -157,7 +157,7 @@ class Dispatcher:
             return
         limit = get_settings().dispatch_batch
         for _ in range(_BATCHES_A_LOOK):  # what is due must not wait for all of a long backlog
-            with short_transaction() as connection, unit_of_work(connection) as unit:
+            with short_transaction(60) as connection, unit_of_work(connection) as unit:
                 rows = fetch(connection, TRANSITIONS["cancel_paused"], {"limit": limit})
                 closed_without_worker(connection, rows, self._on_closed)
             unit.publish()

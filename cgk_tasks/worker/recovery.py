@@ -65,7 +65,7 @@ def reclaim(
     error = entry and {**entry, "message": reason}
     not_repeated = _not_repeated(reason)
     which = {"worker_id": worker_id, "ids": None if ids is None else list(ids)}
-    with short_transaction() as connection, unit_of_work(connection) as unit:
+    with short_transaction(60) as connection, unit_of_work(connection) as unit:
         lost = fetch(connection, TRANSITIONS["runs_to_reclaim"], which)
         values = {
             "ids": [row["id"] for row in lost],
@@ -98,7 +98,7 @@ def reclaim(
 def _cancel_children(failed: Sequence[str]) -> None:
     """Of workflows that have failed. In a transaction of its own, since these were locked in another order."""
     if failed:
-        with short_transaction() as connection, unit_of_work(connection) as unit:
+        with short_transaction(60) as connection, unit_of_work(connection) as unit:
             store.cancel_children(connection, failed)
         unit.publish()
 
