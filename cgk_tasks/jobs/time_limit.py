@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
@@ -28,6 +29,18 @@ class Limits(NamedTuple):
 
 
 LimitError = type[JobTimeoutError] | type[TimeLimitExceeded]
+
+
+def hidden_interrupt(error: BaseException | None) -> BaseException | None:
+    """What interrupted a block, if `error` is only what a lock of `threading` made of it; else None.
+
+    While Event.wait, Queue.get or Future.result wait, they have let go of their lock. An error that a signal raises at
+    that moment leaves their block, which then fails once more: the lock is not held.
+    """
+    if not isinstance(error, RuntimeError) or error.__context__ is None or error.__traceback__ is None:
+        return None
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return error.__context__ if frame.f_globals.get("__name__") == "threading" else None
 
 
 def deadline(seconds: float, hard: float = 0.0) -> AbstractContextManager[None]:
@@ -112,10 +125,12 @@ class _Alarm(AbstractContextManager[None]):
         self.at = self.at - soft + self._hard if self._hard else math.inf
         return JobTimeoutError(soft)
 
-    def __exit__(self, *_exception: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         _timer.deadlines.pop()
         if not _timer.keepers:
             _timer.rest()
+        if isinstance(hidden := hidden_interrupt(error), JobTimeoutError | TimeLimitExceeded):
+            raise hidden from None
 
 
 @contextmanager
@@ -139,7 +154,7 @@ def _thread_alarm(soft: float, hard: float) -> Iterator[None]:
     over = False
     waiting: list[tuple[float, LimitError]] = [(soft, JobTimeoutError), (hard, TimeLimitExceeded)]
     waiting = [one for one in waiting if one[0]]
-    raised: dict[type[Exception], Exception] = {}
+    raised: dict[type[BaseException], Exception] = {}
 
     def ring() -> None:
         with lock:
@@ -156,7 +171,7 @@ def _thread_alarm(soft: float, hard: float) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        if (known := raised.get(type(exc))) is not None:
+        if (known := raised.get(type(hidden_interrupt(exc) or exc))) is not None:
             raise known.with_traceback(exc.__traceback__) from None
         raise
     finally:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from cgk_tasks.errors import RunCancelledError
+from cgk_tasks.jobs.time_limit import hidden_interrupt
 from cgk_tasks.worker import process_state
 from cgk_tasks.worker.identity import worker_id
 
@@ -55,11 +56,14 @@ class interruptible(AbstractContextManager[None]):  # noqa: N801 - used like a f
             raise RunCancelledError(self._run_id)
         _running[self._run_id] = threading.get_ident()
 
-    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         _running.pop(self._run_id, None)
         _cancelled.discard(self._run_id)
-        if kind is _Interrupt:
+        hidden = hidden_interrupt(error)
+        if isinstance(hidden or error, _Interrupt):
             raise RunCancelledError(self._run_id) from None
+        if isinstance(hidden, RunInterrupted):
+            raise hidden from None
 
 
 def request(pid: int, run_ids: Collection[str]) -> None:

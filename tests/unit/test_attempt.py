@@ -262,6 +262,17 @@ def test_a_run_that_is_cancelled_while_it_runs_is_interrupted():
         steps.limited(attempt_of(timeout=20), cancel_and_wait)
 
 
+def test_a_cancel_that_arrives_while_threading_has_let_go_of_its_lock_cancels_the_run():
+    def cancel_and_wait(attempt):
+        condition = threading.Condition(threading.Lock())
+        condition._acquire_restore = lambda _saved: interruption.request(os.getpid(), ["run-1"])
+        with condition:
+            condition.wait(0.001)
+
+    with pytest.raises(RunCancelledError):
+        steps.limited(attempt_of(timeout=20), cancel_and_wait)
+
+
 # Together
 
 

@@ -8,7 +8,7 @@ import pytest
 from billiard.exceptions import TimeLimitExceeded
 
 from cgk_tasks.errors import JobTimeoutError
-from cgk_tasks.jobs.time_limit import deadline, kept_alarm
+from cgk_tasks.jobs.time_limit import deadline, hidden_interrupt, kept_alarm
 
 
 @pytest.fixture(params=["main thread", "another thread"])
@@ -103,6 +103,41 @@ def test_a_limit_around_another_holds_after_the_inner_one_was_raised(run):
     with pytest.raises(JobTimeoutError) as caught:
         run(block)
     assert caught.value.timeout_seconds == 0.3
+
+
+def wait_without_its_lock():
+    """As Event.wait, Queue.get and Future.result do, for as long as an error needs to get here."""
+    condition = threading.Condition(threading.Lock())
+    condition._acquire_restore = lambda _saved: work(20)
+    with condition:
+        condition.wait(0.001)
+
+
+def test_a_limit_that_passes_while_threading_has_let_go_of_its_lock_is_the_limits_error(run):
+    def block():
+        with deadline(0.05):
+            wait_without_its_lock()
+
+    with pytest.raises(JobTimeoutError, match=r"0\.05 s"):
+        run(block)
+
+
+def test_an_error_that_a_block_makes_of_its_limit_is_the_blocks(run):
+    def block():
+        with deadline(0.05):
+            try:
+                work(20)
+            except JobTimeoutError:
+                raise RuntimeError("of its own")  # noqa: B904 - the context alone must not decide
+
+    with pytest.raises(RuntimeError, match="of its own"):
+        run(block)
+
+
+def test_an_error_of_a_lock_that_nothing_interrupted_is_its_own():
+    with pytest.raises(RuntimeError) as caught:
+        threading.Condition(threading.Lock()).notify()
+    assert hidden_interrupt(caught.value) is None
 
 
 def test_blocks_that_share_an_alarm_have_limits_of_their_own():
