@@ -50,7 +50,7 @@ def measure(plan: Plan) -> Table:
 
 
 def once(peer: Peer, plan: Plan) -> Figures:
-    """One repetition. A marking job before and after the backlog tells when it was begun and done."""
+    """One repetition. Marking jobs before and after the backlog, or the record, tell when it was begun and done."""
     peer.clear()
     count = round(plan.deep_backlog * peer.share)
     sends = peer.time_sends(plan.peer_sends)
@@ -62,8 +62,9 @@ def once(peer: Peer, plan: Plan) -> Figures:
     bulk = count / (time.perf_counter() - begun)
     peer.mark(0.0)
     with Workers(*peer.commands()) as workers:
-        first, last = sorted(wait_for_marks(workers, 2))
+        marks = wait_for_marks(workers, 2)
         workers.wait(lambda: peer.left() == 0)
+        first, last = peer.span(marks)
         latencies = lone_jobs(peer, workers, plan.peer_lone_jobs)
     return (
         count / (last - first), bulk, percentile(sends, 50) * 1e6,

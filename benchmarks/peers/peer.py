@@ -71,6 +71,10 @@ class Peer(ABC):
     def left(self) -> int:
         """How many jobs are not done: waiting, or taken and not acknowledged where it knows that."""
 
+    def span(self, marks: Sequence[float]) -> tuple[float, float]:
+        """When the backlog was begun and done, once it is; marks: when the jobs before it and behind it began."""
+        return min(marks), max(marks)
+
     def time_sends(self, count: int) -> list[float]:
         """Seconds of each of `count` sends, one after another."""
         times = []
