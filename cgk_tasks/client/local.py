@@ -177,7 +177,7 @@ class LocalProvider:
         return run
 
     def get_run_status(self, run_id: str) -> RunStatus:
-        return self._run(run_id).status
+        return self._run(run_id).as_told()
 
     def _run(self, run_id: str) -> LocalRun:
         run = self._runs.get(run_id)

@@ -188,7 +188,6 @@ def _after_fork() -> None:
     """A process that a job forks has a copy of its lines. The parent writes them; what the child logs is only in its
     output.
     """
-    log_writing.begin_afresh()
     if (run_log := current.get()) is not None:
         run_log.is_copy = True
 
