@@ -26,8 +26,8 @@ from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.runs import log_writing
 from cgk_tasks.runs.sealing import open_sealed
 from cgk_tasks.runs.text import text_of
-from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.tenancy.visibility import may_see
 
 SQL = statements("logs")
 

@@ -19,7 +19,6 @@ from cgk_tasks.runs.insertion import insert_many, insert_one
 from cgk_tasks.runs.models import NewRun, RunStatus, State
 from cgk_tasks.runs.progress import told_in
 from cgk_tasks.runs.sealing import key_for, open_sealed, opened, seal
-from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.sql.postgres import (
     AnyConnection,
     Connection,
@@ -34,6 +33,7 @@ from cgk_tasks.sql.postgres import (
     uuid_array,
 )
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.visibility import may_see, sees_all
 
 SQL, TRANSITIONS = statements("runs"), statements("transitions")
 
