@@ -40,7 +40,7 @@ _HOMES = {
     ),
     "cgk_tasks.runs.models": ("Progress", "RunHandle", "RunStatus"),
     "cgk_tasks.runs.usage": ("Usage", "get_usage"),
-    "cgk_tasks.flow.accept": ("SendOptions",),
+    "cgk_tasks.flow.new_run": ("SendOptions",),
     "cgk_tasks.flow.job_limits": (
         "JobLimit", "LimitChange", "limit_history", "list_limits", "remove_limit", "set_limit",
     ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.flow.accept import queue_name
+from cgk_tasks.flow.new_run import queue_name
 from cgk_tasks.sql.postgres import Connection, autocommit, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.visibility import refuse_in_context

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cgk_tasks.errors import InvalidOptionError, RunStateError, UnknownRunError
-from cgk_tasks.flow.accept import check_size, dispatch
+from cgk_tasks.flow.accept import dispatch
+from cgk_tasks.flow.new_run import check_size
 from cgk_tasks.runs import mails, store
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.mails import Delivery
