@@ -22,7 +22,7 @@ SECRET = "ada.secret@example.org"
 @pytest.fixture
 def run(database):
     """One that this process has claimed, and whose payload has personal data."""
-    payload = {"tenantId": "acme", "name": "Ada", "email": SECRET}
+    payload = {"tenantId": "acme", "customerId": "c-1", "email": SECRET}
     return claim_here(send_job("customer.created", payload, queue="nobody-listens").id)
 
 
