@@ -38,9 +38,9 @@ _HOMES = {
     "cgk_tasks.events": (
         "EVENT_CATEGORIES", "TOTAL_EVENT_COUNT", "JobEvent", "JobPayload", "TenantEvent", "validate_tenant_id",
     ),
-    "cgk_tasks.runs.models": ("RunHandle", "RunStatus"),
+    "cgk_tasks.runs.models": ("Progress", "RunHandle", "RunStatus"),
     "cgk_tasks.runs.usage": ("Usage", "get_usage"),
-    "cgk_tasks.flow.accept": ("SendOptions",),
+    "cgk_tasks.flow.new_run": ("SendOptions",),
     "cgk_tasks.flow.job_limits": (
         "JobLimit", "LimitChange", "limit_history", "list_limits", "remove_limit", "set_limit",
     ),

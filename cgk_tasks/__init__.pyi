@@ -57,13 +57,13 @@ from cgk_tasks.events import JobEvent as JobEvent
 from cgk_tasks.events import JobPayload as JobPayload
 from cgk_tasks.events import TenantEvent as TenantEvent
 from cgk_tasks.events import validate_tenant_id as validate_tenant_id
-from cgk_tasks.flow.accept import SendOptions as SendOptions
 from cgk_tasks.flow.job_limits import JobLimit as JobLimit
 from cgk_tasks.flow.job_limits import LimitChange as LimitChange
 from cgk_tasks.flow.job_limits import limit_history as limit_history
 from cgk_tasks.flow.job_limits import list_limits as list_limits
 from cgk_tasks.flow.job_limits import remove_limit as remove_limit
 from cgk_tasks.flow.job_limits import set_limit as set_limit
+from cgk_tasks.flow.new_run import SendOptions as SendOptions
 from cgk_tasks.flow.pauses import Pause as Pause
 from cgk_tasks.flow.pauses import list_pauses as list_pauses
 from cgk_tasks.flow.pauses import pause as pause

@@ -14,7 +14,7 @@ GROUPS = [
     (
         "Runs",
         """
-        get_run cancel_run replay_run RunStatus get_job_status cancel_job retry_job
+        get_run cancel_run replay_run RunStatus Progress get_job_status cancel_job retry_job
         """,
     ),
     (

@@ -14,9 +14,9 @@ from cgk_tasks.celery_tasks.inspection import RunInspect
 from cgk_tasks.flow.accept import UnitOfWork, unit_of_work
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import OPEN_STATES, run_id_of
-from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy.audit import note
+from cgk_tasks.tenancy.visibility import may_see
 
 
 def cancel_run(run_id: str, app: Celery[Any], *, interrupt: bool = True) -> None:

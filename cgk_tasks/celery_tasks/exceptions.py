@@ -13,7 +13,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from cgk_tasks.celery_tasks.arguments import Arguments, payload_of
 from cgk_tasks.celery_tasks.times import seconds_of, seconds_until
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS
-from cgk_tasks.flow.accept import check_size
+from cgk_tasks.flow.new_run import check_size
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure, retry_after
 

@@ -20,7 +20,7 @@ from cgk_tasks.celery_tasks.canvas import kept
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import TenantMissingError
 from cgk_tasks.events.registry import parse_event
-from cgk_tasks.flow.accept import Origin, SendOptions, new_run
+from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.runs import insertion, store, tracing
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.postgres import transaction

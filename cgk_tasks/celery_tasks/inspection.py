@@ -18,9 +18,9 @@ from cgk_tasks.events.registry import find_event
 from cgk_tasks.runs import typed_json
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runs.sealing import opened
-from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.tenancy.visibility import may_see, sees_all
 
 SQL, WORKERS = statements("runs"), statements("dispatch")
 

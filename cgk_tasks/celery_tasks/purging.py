@@ -11,10 +11,10 @@ from celery import Celery
 from cgk_tasks.celery_tasks import canvas
 from cgk_tasks.flow.accept import unit_of_work
 from cgk_tasks.runs import store
-from cgk_tasks.runs.visibility import sees_all
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.tenancy.visibility import sees_all
 
 _BATCH: Final = 5000
 """So many runs are cancelled in one transaction."""

@@ -26,9 +26,9 @@ from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import State, run_id_of
-from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.sql.postgres import Row, autocommit
 from cgk_tasks.tenancy.context import find_current_tenant, tenant_context
+from cgk_tasks.tenancy.visibility import may_see, sees_all
 
 CELERY_STATES: dict[State, str] = {
     "scheduled": states.PENDING,

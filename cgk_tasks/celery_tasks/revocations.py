@@ -19,10 +19,10 @@ from cgk_tasks.celery_tasks import groups
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.models import NewRun
-from cgk_tasks.runs.visibility import sees_all
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import autocommit, execute, fetch
 from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.tenancy.visibility import sees_all
 
 _EVERYBODY: Final = "*"
 

@@ -13,7 +13,8 @@ from cgk_tasks.celery_tasks.arguments import payload_of, said_otherwise
 from cgk_tasks.celery_tasks.limits import without_own_limits
 from cgk_tasks.errors import InvalidOptionError, TenantMissingError
 from cgk_tasks.events.registry import find_event, parse_event
-from cgk_tasks.flow.accept import Origin, SendOptions, current_unit, new_run
+from cgk_tasks.flow.accept import current_unit
+from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.flow.quota import counted
 from cgk_tasks.runs.models import NewRun, run_id_of
 from cgk_tasks.tenancy.context import find_current_tenant

@@ -11,7 +11,7 @@ from cgk_tasks.celery_tasks.limits import check_limits
 from cgk_tasks.celery_tasks.priorities import check_priority
 from cgk_tasks.celery_tasks.times import expiry_of
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.flow.accept import queue_name
+from cgk_tasks.flow.new_run import queue_name
 
 _READ_AS_JSON: Final = frozenset({None, "json", "application/json"})
 

@@ -85,10 +85,16 @@ def print_json(data: Any) -> None:
     typer.echo(json_text(data))
 
 
-def json_text(data: Any) -> str:
-    """Indented JSON; characters that stdout cannot write are escaped as JSON has it."""
+def print_json_line(data: Any) -> None:
+    """One of several values, on a line of its own, which whoever reads has at once."""
+    typer.echo(json_text(data, indent=None))
+    sys.stdout.flush()
+
+
+def json_text(data: Any, indent: int | None = 2) -> str:
+    """JSON, indented unless indent is None; characters that stdout cannot write are escaped as JSON has it."""
     only_ascii = codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8"
-    return json.dumps(data, indent=2, ensure_ascii=only_ascii, default=_plain)
+    return json.dumps(data, indent=indent, ensure_ascii=only_ascii, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -32,6 +32,9 @@ def run_details(status: RunStatus, children: Sequence[RunStatus], *, show_payloa
         hide = Redaction(status.event, status.payload)
         details["payload"] = redacted(status.event, status.payload)
         details["result"], details["errors"] = hide.data(status.result), hide.errors(status.errors)
+        details["metadata"] = hide.data(status.metadata)
+        if status.progress is not None:
+            details["progress"]["message"] = hide.text(status.progress.message)
     details["children"] = [
         {"id": child.id, "job": child.job, "state": child.state, "error_code": child.error_code} for child in children
     ]
@@ -42,6 +45,12 @@ def print_run(details: Mapping[str, Any]) -> None:
     """The details for people."""
     attempts = f"{details['attempt']} of {details['max_attempts']}" if details["max_attempts"] else details["attempt"]
     print_facts({**{name: details[name] for name in _FACTS}, "attempt": attempts, "deaths": details["deaths"] or None})
+    if details["progress"]:
+        print_heading("progress")
+        print_facts(details["progress"])
+    if details["metadata"]:
+        print_heading("metadata")
+        _print_data(details["metadata"])
     if details["errors"]:
         _print_errors(details["errors"], details["errors_left_out"])
     if details["children"]:

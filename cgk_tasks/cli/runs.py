@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from cgk_tasks.cli import application, exits, failures, values
+from cgk_tasks.cli.follow import follow
 from cgk_tasks.cli.output import AsJson, DryRun, age, examples, print_json, print_table, say
 from cgk_tasks.cli.run_details import log_line, print_run, run_details
 from cgk_tasks.config.nearest import did_you_mean
@@ -62,7 +63,7 @@ def list_runs(
     )
     if as_json:
         # A listing is without what may be long; `runs show` has it.
-        left_out = {"payload", "result", "errors", "errors_left_out"}
+        left_out = {"payload", "result", "errors", "errors_left_out", "progress", "metadata"}
         print_json([{k: v for k, v in asdict(run).items() if k not in left_out} for run in found])
     elif found:
         print_table([asdict(run) | {"age": age(run.created_at) if run.created_at else ""} for run in found], _COLUMNS)
@@ -125,6 +126,9 @@ def show_logs(run_id: RunId, as_json: AsJson = False) -> None:
             typer.echo(log_line(line))
     else:
         say("The run has logged nothing, or its lines were not kept (CGK_RUN_LOGS).")
+
+
+commands.command("follow", epilog=examples("cgk-tasks runs follow ID", "cgk-tasks runs follow ID --timeout 60"))(follow)
 
 
 @commands.command("cancel", epilog=examples("cgk-tasks runs cancel ID", "cgk-tasks runs cancel ID ID --dry-run"))

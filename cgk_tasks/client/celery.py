@@ -17,7 +17,8 @@ from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.flow.accept import SendOptions, accept, new_run
+from cgk_tasks.flow.accept import accept
+from cgk_tasks.flow.new_run import SendOptions, new_run
 from cgk_tasks.flow.quota import counted
 from cgk_tasks.flow.replay import replay
 from cgk_tasks.jobs.registry import Job, add_job

@@ -33,11 +33,11 @@ from cgk_tasks.errors import (
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.extras import require_extra
-from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
+from cgk_tasks.flow.new_run import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
-from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.runtime import Part, Runtime, current_runtime
+from cgk_tasks.tenancy.visibility import may_see, sees_all
 from cgk_tasks.workflows.signals import encoded_signal
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from cgk_tasks.errors import (
     TenantContextError,
 )
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
-from cgk_tasks.flow.accept import SendOptions, new_run
+from cgk_tasks.flow.new_run import SendOptions, new_run
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
 from cgk_tasks.tenancy import registry

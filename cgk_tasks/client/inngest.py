@@ -30,7 +30,7 @@ from cgk_tasks.errors import (
     RunStateError,
     UnknownRunError,
 )
-from cgk_tasks.flow.accept import SendOptions
+from cgk_tasks.flow.new_run import SendOptions
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
 
 EVENTS = "https://inn.gs"

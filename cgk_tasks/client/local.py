@@ -37,7 +37,7 @@ from cgk_tasks.errors import (
 from cgk_tasks.events.base import TenantEvent, validate_tenant_id
 from cgk_tasks.events.registry import parse_events_json
 from cgk_tasks.events.typed_values import shown
-from cgk_tasks.flow.accept import SendOptions, new_run
+from cgk_tasks.flow.new_run import SendOptions, new_run
 from cgk_tasks.flow.send_rules import Rules, handle_of
 from cgk_tasks.jobs.registry import Job, find_job
 from cgk_tasks.jobs.types import Handler
@@ -177,7 +177,7 @@ class LocalProvider:
         return run
 
     def get_run_status(self, run_id: str) -> RunStatus:
-        return self._run(run_id).status
+        return self._run(run_id).as_told()
 
     def _run(self, run_id: str) -> LocalRun:
         run = self._runs.get(run_id)

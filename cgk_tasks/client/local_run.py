@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +13,7 @@ from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.invoked import end_of
 from cgk_tasks.runs.models import NewRun, RunStatus, State, new_run_id
+from cgk_tasks.runs.report import RunReport
 from cgk_tasks.runs.undo import Undo
 from cgk_tasks.worker.outcome import Outcome
 from cgk_tasks.workflows.job_steps import JobSteps
@@ -36,6 +37,7 @@ class LocalRun:
     invoked: list[LocalRun] = field(default_factory=list)
     cursor: Any = None
     steps: MemoryRecord = field(default_factory=MemoryRecord)
+    report: RunReport | None = None
 
     @classmethod
     def of(cls, new: NewRun, job: Job | None, now: datetime, steps: MemoryRecord) -> Self:
@@ -76,8 +78,19 @@ class LocalRun:
             attempt=status.attempt, max_attempts=status.max_attempts or job.retry.max_attempts,
             queued_at=status.created_at, started_at=status.started_at, scheduled_for=status.scheduled_for,
             has_database=has_database, cursor=self.cursor, save_cursor=self.save_cursor, step_record=self.steps,
-            begin_steps=JobSteps,
+            begin_steps=JobSteps, begin_report=self._begin_report,
         )  # fmt: skip
+
+    def _begin_report(self) -> RunReport:
+        """What the run tells of itself, in all its attempts."""
+        self.report = self.report or RunReport()
+        return self.report
+
+    def as_told(self) -> RunStatus:
+        """Its status, with that."""
+        if self.report is None:
+            return self.status
+        return replace(self.status, progress=self.report.progress, metadata=dict(self.report))
 
     def begin_undo(self, outcome: Outcome) -> bool:
         """Let the run undo what it has done, if it would end with this and there is such a thing."""

@@ -13,7 +13,7 @@ from cgk_tasks.client.provider import Health, JobProvider, slowest_look_seconds
 from cgk_tasks.config import SETTINGS, Settings, get_settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.flow.accept import SendOptions
+from cgk_tasks.flow.new_run import SendOptions
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import RunHandle, RunStatus
 from cgk_tasks.runtime import Runtime

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cgk_tasks.errors import CgkTasksError, RunFailedError, WaitTimeoutError
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.flow.accept import NO_OPTIONS, SendOptions
+from cgk_tasks.flow.new_run import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
 

@@ -18,7 +18,7 @@ from cgk_tasks.client.hosted import HostedProvider, checked_key, checked_url, ch
 from cgk_tasks.client.hosted_http import Connection
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import InvalidOptionError, ProviderError, RunStateError, UnknownRunError
-from cgk_tasks.flow.accept import SendOptions
+from cgk_tasks.flow.new_run import SendOptions
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus, State
 
 CLOUD = "https://api.trigger.dev"

@@ -27,3 +27,6 @@ class LogSettings(BaseModel):
     run_log_bytes: PositiveInt = Field(
         default=65_536, description="Of a run's lines, so many bytes are kept; the rest is counted."
     )
+    run_metadata_bytes: PositiveInt = Field(
+        default=65_536, description="More of `ctx.metadata` is refused, of one run as JSON."
+    )

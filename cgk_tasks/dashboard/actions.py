@@ -22,7 +22,7 @@ from cgk_tasks.schedules import tenant_schedules
 from cgk_tasks.schedules.fan_out import Tick, fire
 from cgk_tasks.schedules.lookup import find_schedule
 from cgk_tasks.sql.postgres import autocommit
-from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy import registry, suspending
 
 
 def _client() -> JobClient:
@@ -141,14 +141,14 @@ def _hide(run_id: str) -> Callable[[str], str]:
 def suspend_tenant(user: User, tenant_id: str) -> None:
     """Hold a tenant's runs. Raises UnknownTenantError."""
     with recorded(user, "suspend tenant", subject=tenant_id, tenant_id=tenant_id) as entry:
-        registry.suspend_tenant(tenant_id, by=user.name)
+        suspending.suspend_tenant(tenant_id, by=user.name)
         entry.affected = 1
 
 
 def resume_tenant(user: User, tenant_id: str) -> None:
     """Let a tenant's runs go on. Raises UnknownTenantError."""
     with recorded(user, "resume tenant", subject=tenant_id, tenant_id=tenant_id) as entry:
-        registry.resume_tenant(tenant_id)
+        suspending.resume_tenant(tenant_id)
         entry.affected = 1
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from cgk_tasks.client import SendItem, send_jobs
 from cgk_tasks.demo.purchases import Purchase
 from cgk_tasks.events import OrderCreated, ReviewReminder
-from cgk_tasks.flow.accept import SendOptions
+from cgk_tasks.flow.new_run import SendOptions
 
 SOON = 30
 """So many customers are reminded within seconds."""

@@ -13,11 +13,10 @@ import psycopg
 
 from cgk_tasks.admission.buckets import least_burst
 from cgk_tasks.admission.set_rules import look_again
-from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError, TenantContextError, as_seconds
-from cgk_tasks.runs.visibility import sees_all
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError, as_seconds
 from cgk_tasks.sql.postgres import Connection, Row, explain, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import note
-from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.tenancy.visibility import refuse_in_context
 
 SQL = statements("limits")
 
@@ -54,19 +53,6 @@ def changing() -> Iterator[tuple[Connection, int]]:
     except psycopg.Error as exc:
         raise explain(exc) from exc
     look_again()
-
-
-def refuse_in_context(what: str, of_tenant: str | None = None) -> None:
-    """Raises TenantContextError inside a tenant's context: its code has nothing to do with what others may.
-
-    of_tenant: whose it is, so that this tenant's own code may ask.
-    """
-    here = find_current_tenant()
-    if here is not None and here.id != of_tenant and not sees_all():
-        raise TenantContextError(
-            f"{what} was asked for or changed in the context of tenant {here.id!r}.",
-            hint="Code that works for all tenants uses platform_context().",
-        )
 
 
 class Change(NamedTuple):

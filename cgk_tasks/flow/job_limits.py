@@ -20,10 +20,11 @@ from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import find_event
-from cgk_tasks.flow.changes import Change, changing, refuse_in_context
+from cgk_tasks.flow.changes import Change, changing
 from cgk_tasks.jobs.registry import all_jobs, import_job_modules
 from cgk_tasks.sql.postgres import Row, autocommit, execute, explain, fetch, statements
 from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.visibility import refuse_in_context
 
 SQL, ADMISSION = statements("limits"), statements("admission")
 

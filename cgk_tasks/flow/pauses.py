@@ -15,12 +15,13 @@ import psycopg
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.registry import find_event
-from cgk_tasks.flow.accept import queue_name
-from cgk_tasks.flow.changes import Change, changing, refuse_in_context
+from cgk_tasks.flow.changes import Change, changing
 from cgk_tasks.flow.job_limits import known_jobs
+from cgk_tasks.flow.new_run import queue_name
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, explain, fetch, statements
 from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.visibility import refuse_in_context
 
 SQL = statements("pauses")
 

@@ -24,10 +24,10 @@ from cgk_tasks.flow.changes import (
     changing,
     checked_numbers,
     merged,
-    refuse_in_context,
 )
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, explain, fetch, statements
 from cgk_tasks.tenancy import registry
+from cgk_tasks.tenancy.visibility import refuse_in_context
 
 SQL, ADMISSION = statements("limits"), statements("admission")
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.flow.accept import queue_name
+from cgk_tasks.flow.new_run import queue_name
 from cgk_tasks.sql.postgres import Connection, autocommit, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import note
+from cgk_tasks.tenancy.visibility import refuse_in_context
 
 SQL = statements("queues")
 
@@ -54,8 +55,9 @@ def pause_queue(name: str, *, by: str = "", reason: str = "") -> Pause:
     """Hold the queue's runs: nothing new starts, sends are accepted and wait, running runs go on.
 
     A queue that is paused already stays as it is. A queue without runs and workers can be paused too.
-    Raises InvalidOptionError for what is no name of a queue.
+    Raises InvalidOptionError for what is no name of a queue, and TenantContextError inside a tenant's context.
     """
+    refuse_in_context("What is paused")
     values = {"queue": queue_name(name), "by": by, "reason": reason}
     with transaction() as connection:
         made = Pause(**fetch(connection, SQL["pause_queue"], values)[0])
@@ -66,8 +68,10 @@ def pause_queue(name: str, *, by: str = "", reason: str = "") -> Pause:
 def resume_queue(name: str) -> bool:
     """Let the queue's held runs go on; the dispatcher dispatches them within a second or two.
 
-    Those of suspended tenants stay held. Returns whether the queue was paused.
+    Those of suspended tenants stay held. Returns whether the queue was paused. Raises TenantContextError inside a
+    tenant's context.
     """
+    refuse_in_context("What is paused")
     with transaction() as connection:
         was_paused = bool(fetch(connection, SQL["resume_queue"], {"queue": name}))
         if was_paused:

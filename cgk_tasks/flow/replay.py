@@ -5,7 +5,8 @@ from __future__ import annotations
 import psycopg
 
 from cgk_tasks.errors import RunStateError, UnknownRunError
-from cgk_tasks.flow.accept import Origin, SendOptions, UnitOfWork, accept, current_unit, new_run, unit_of_work
+from cgk_tasks.flow.accept import UnitOfWork, accept, current_unit, unit_of_work
+from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.runs import steps, store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle
 from cgk_tasks.sql.postgres import Row, explain, transaction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, TypeVarTuple
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from cgk_tasks.jobs.retry import RetryConfig
+    from cgk_tasks.runs.report import RunReport
     from cgk_tasks.runs.steps import StepRecord
     from cgk_tasks.tenancy.database import TenantSession
     from cgk_tasks.tenancy.models import Tenant
@@ -74,11 +75,15 @@ class JobContext(Generic[P_co]):
     begin_steps: Callable[[JobContext[Any]], JobSteps] | None = field(default=None, repr=False)
     """How the provider does steps."""
 
+    begin_report: Callable[[], RunReport] | None = field(default=None, repr=False)
+    """How the provider shows what the job tells of its run."""
+
     batch: Sequence[P_co] = field(default=(), repr=False)
     """What `payloads` gives, where there are several."""
 
     _session: TenantSession | None = field(default=None, repr=False)
     _steps: JobSteps | None = field(default=None, repr=False)
+    _report: RunReport | None = field(default=None, repr=False)
 
     @property
     def payloads(self) -> list[P_co]:
@@ -131,6 +136,37 @@ class JobContext(Generic[P_co]):
         elif self._session is not None:
             self._session.commit()
         self.cursor = cursor
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell how far the run is. It is shown by `get_run`, `cgk-tasks runs follow` and the dashboard.
+
+            for number, row in enumerate(rows, 1):
+                ...
+                ctx.progress(number, len(rows), f"order {row.id}")
+
+        total: None where nobody knows. message: its first 500 characters are kept. Call it as often as you like: it is
+        written four times a second at most, and once at the end. Raises PermanentError (INVALID_PROGRESS) for what is
+        no amount.
+        """
+        self._its_report().show(done, total, message)
+
+    @property
+    def metadata(self) -> MutableMapping[str, Any]:
+        """What else the run shows of itself while it runs, by name; of any attempt of it, the last value stays.
+
+            ctx.metadata["file"] = "orders.csv"
+
+        The values are what JSON can say, and are copied: set them again to change them. Written as `progress` is.
+        Raises PermanentError (INVALID_RESULT, INVALID_METADATA, METADATA_TOO_LARGE) for what cannot be kept.
+        """
+        return self._its_report()
+
+    def _its_report(self) -> RunReport:
+        if self._report is None:
+            from cgk_tasks.runs.report import RunReport
+
+            self._report = RunReport() if self.begin_report is None else self.begin_report()
+        return self._report
 
     def step(self, name: str, function: Callable[[*Ts], T], /, *args: *Ts) -> T:
         """Call the function once, and keep what it returns: another attempt of the run returns that, without a call.

@@ -19,9 +19,9 @@ from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.sealing import opened
-from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.tenancy.visibility import may_see
 
 SQL, PAUSES = statements("why"), statements("pauses")
 

@@ -7,8 +7,6 @@ the second are written once, with its outcome.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -16,8 +14,8 @@ import psycopg
 import structlog
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.runs.sealing import key_for, seal
+from cgk_tasks.runs.soon import Soon
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, statements
 
 SQL = statements("logs")
@@ -36,56 +34,18 @@ class RunLog(Protocol):
     left_out: int
 
 
-class _Writer:
-    """What waits to be written in this process, and the thread that does it.
-
-    Lists are only appended to, and cut at their beginning by whoever holds the lock: so no line needs a lock to be
-    added.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._waiting: list[RunLog] = []
-        self._some = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def soon(self, run_log: RunLog) -> None:
-        self._waiting.append(run_log)
-        if not self._some.is_set():
-            self._some.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._write_every_second, name="cgk-run-logs", daemon=True)
-            self._thread.start()
-
-    def _write_every_second(self) -> None:
-        while True:
-            self._some.wait()
-            time.sleep(EVERY_SECONDS)
-            self._some.clear()
-            due = self._waiting[:]
-            del self._waiting[: len(due)]
-            try:
-                with self.lock, autocommit() as connection:
-                    insert(connection, due)
-            except (psycopg.Error, CgkTasksError):
-                pass  # they stay where they are; the end of the run says so if PostgreSQL is still away
-            for run_log in due:
-                if run_log.lines:  # logged meanwhile
-                    self.soon(run_log)
+def _write_due(due: Sequence[RunLog]) -> list[RunLog]:
+    with autocommit() as connection:
+        insert(connection, due)
+    return [run_log for run_log in due if run_log.lines]  # logged meanwhile
 
 
-_writer = _Writer()
+_writer: Final[Soon[RunLog]] = Soon("cgk-run-logs", EVERY_SECONDS, _write_due)
 
 
 def soon(run_log: RunLog) -> None:
     """Have its lines written within a second or so, if its run does not end before."""
-    _writer.soon(run_log)
-
-
-def begin_afresh() -> None:
-    """In a process that was just forked: the thread is not there, and what waits is the parent's."""
-    global _writer  # noqa: PLW0603 - one a process
-    _writer = _Writer()
+    _writer.add(run_log)
 
 
 def write(logs: Sequence[RunLog], again: Sequence[RunLog] = ()) -> None:

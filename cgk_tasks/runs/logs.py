@@ -26,8 +26,8 @@ from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.runs import log_writing
 from cgk_tasks.runs.sealing import open_sealed
 from cgk_tasks.runs.text import text_of
-from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.tenancy.visibility import may_see
 
 SQL = statements("logs")
 
@@ -188,7 +188,6 @@ def _after_fork() -> None:
     """A process that a job forks has a copy of its lines. The parent writes them; what the child logs is only in its
     output.
     """
-    log_writing.begin_afresh()
     if (run_log := current.get()) is not None:
         run_log.is_copy = True
 

@@ -145,10 +145,31 @@ class RunHandle:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, as its job told it. at: when.
+
+    total: None where the job knows none.
+    """
+
+    done: float
+    total: float | None = None
+    message: str = ""
+    at: datetime | None = None
+
+    @property
+    def share(self) -> float | None:
+        """How much of the total is done, from 0 to 1; None without a total."""
+        if self.total is None:
+            return None
+        return min(self.done / self.total, 1.0) if self.total else 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """A run as it stands in the record. Times are aware datetimes in UTC.
 
     `errors` has one entry per failed attempt, the first and the last 20; `errors_left_out` counts those between.
+    `progress` and `metadata` are what the job told last; lists of runs are without them.
     """
 
     id: str
@@ -178,6 +199,8 @@ class RunStatus:
     cancel_requested_at: datetime | None = None
     schedule: str | None = None
     scheduled_for: datetime | None = None
+    progress: Progress | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_closed(self) -> bool:

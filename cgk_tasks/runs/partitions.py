@@ -61,6 +61,7 @@ DAILY_TABLES = (
     DailyTable("event_mail", "sent_at"),
     DailyTable("steps", "run_id", _id_of, at="begun_at"),
     DailyTable("mail", "run_id", _id_of, at="sent_at"),
+    DailyTable("run_progress", "run_id", _id_of, at="changed_at"),
 )
 
 

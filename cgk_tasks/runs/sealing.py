@@ -19,7 +19,7 @@ from cgk_tasks.errors import StoreError
 
 Kind = Literal[
     "payload", "result", "error", "cursor", "canvas", "deferral", "log_lines", "group_result", "group_error",
-    "step_result", "step_error", "mail",
+    "step_result", "step_error", "mail", "progress", "metadata",
 ]  # fmt: skip
 """What the text is. It belongs to the bytes, so that those of one kind cannot be passed off as those of another."""
 

@@ -17,8 +17,8 @@ from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.ends import Closed, close_parents, close_waiting, closed_of, fingerprint_of
 from cgk_tasks.runs.insertion import insert_many, insert_one
 from cgk_tasks.runs.models import NewRun, RunStatus, State
+from cgk_tasks.runs.progress import told_in
 from cgk_tasks.runs.sealing import key_for, open_sealed, opened, seal
-from cgk_tasks.runs.visibility import may_see, sees_all
 from cgk_tasks.sql.postgres import (
     AnyConnection,
     Connection,
@@ -27,11 +27,13 @@ from cgk_tasks.sql.postgres import (
     execute,
     fetch,
     fetch_as,
+    fetch_or_before,
     statements,
     transaction,
     uuid_array,
 )
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.visibility import may_see, sees_all
 
 SQL, TRANSITIONS = statements("runs"), statements("transitions")
 
@@ -201,10 +203,12 @@ def record_of(run_id: str, connection: AnyConnection | None = None) -> Row | Non
 
 def get(run_id: str) -> RunStatus:
     """The run as it stands. Raises UnknownRunError."""
-    row = find(run_id)
-    if row is None:
+    with autocommit() as connection:
+        rows = fetch_or_before(connection, SQL["get_run_as_told"], SQL["get_run"], {"id": run_id})
+    if not rows or not may_see(rows[0]["tenant_id"]):
         raise UnknownRunError(run_id)
-    return status_of(row)
+    told = told_in(rows[0])
+    return dataclasses.replace(status_of(opened(rows[0])), progress=told.progress, metadata=told.metadata)
 
 
 def open_canvas(row: Row) -> str | None:

@@ -16,12 +16,12 @@ import psycopg
 import structlog
 
 from cgk_tasks.errors import InvalidOptionError, TenantContextError
-from cgk_tasks.runs.visibility import sees_all
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import autocommit, execute, explain, fetch, short_transaction, statements
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
+from cgk_tasks.tenancy.visibility import sees_all
 
 SQL = statements("usage")
 log = structlog.get_logger("cgk_tasks.history")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from cgk_tasks.flow.accept import Origin, SendOptions, UnitOfWork, accept, new_run, unit_of_work
+from cgk_tasks.flow.accept import UnitOfWork, accept, unit_of_work
+from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.sql.postgres import Connection, execute, statements
 from cgk_tasks.tenancy import registry

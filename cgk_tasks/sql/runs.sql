@@ -31,7 +31,7 @@ SELECT k.tenant_id, k.event, k.key, k.run_id::text, k.payload_hash
   JOIN unnest(%(tenant_id)b::text[], %(event)b::text[], %(key)b::text[]) AS wanted (tenant_id, event, key)
  USING (tenant_id, event, key);
 
--- name: get_run
+-- fragment: one_run
 -- The open run, else the one that closed last: a chain that is replayed runs its later links under their old ids.
 SELECT {{columns}}, {{long_columns}}, NULL::timestamptz AS closed_at, NULL::bytea AS sealed_result,
        NULL::text AS error_code
@@ -39,7 +39,15 @@ SELECT {{columns}}, {{long_columns}}, NULL::timestamptz AS closed_at, NULL::byte
 UNION ALL
 (SELECT {{columns}}, {{long_columns}}, closed_at, sealed_result, error_code
    FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
-LIMIT 1;
+LIMIT 1
+
+-- name: get_run
+{{one_run}};
+
+-- name: get_run_as_told
+-- With what it tells of itself.
+SELECT run.*, {{told_by_job}}
+  FROM ({{one_run}}) AS run LEFT JOIN cgk.run_progress p ON p.run_id = %(id)s::uuid;
 
 -- name: list_runs
 -- Without payloads, results and errors, however long those are; of an open run, the last error's code.

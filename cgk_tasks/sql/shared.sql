@@ -10,6 +10,10 @@ UPDATE cgk.lanes l
   FROM {which} AS told
  WHERE l.id = told.id
 
+-- fragment: told_by_job
+-- What a run tells of itself; sealed with a key of its own.
+p.done, p.total, p.told_at, p.sealed_message AS told_message, p.sealed_metadata AS told_metadata, p.key_id AS told_key_id
+
 -- fragment: first_of_open_lanes
 -- What waits longest in each lane that only waits because its queue is crowded.
 SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (

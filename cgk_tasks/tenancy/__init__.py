@@ -6,9 +6,10 @@ from cgk_tasks.extras import require_extra
 from cgk_tasks.tenancy.cache import TenantCache, tenant_cache
 from cgk_tasks.tenancy.context import current_tenant, keep_tenant, platform_context, tenant_context
 from cgk_tasks.tenancy.models import Tenant
-from cgk_tasks.tenancy.registry import active_tenants, add_tenant, get_all_tenants, resume_tenant, suspend_tenant
+from cgk_tasks.tenancy.registry import active_tenants, add_tenant, get_all_tenants
 from cgk_tasks.tenancy.rls import protect_table
 from cgk_tasks.tenancy.storage import tenant_storage_path
+from cgk_tasks.tenancy.suspending import resume_tenant, suspend_tenant
 
 if TYPE_CHECKING:
     from cgk_tasks.tenancy.database import TenantSession, tenant_session

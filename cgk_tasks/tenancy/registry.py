@@ -13,10 +13,9 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import UnknownTenantError
 from cgk_tasks.events.base import validate_tenant_id
-from cgk_tasks.sql.postgres import autocommit, explain, fetch, transaction
+from cgk_tasks.sql.postgres import autocommit, explain, fetch
 from cgk_tasks.tenancy import sync
 from cgk_tasks.tenancy.adding import add_tenant
-from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.models import Tenant
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 from cgk_tasks.tenancy.store import KNOWN, SQL, all_tenants, find, forget_known, tenant_of
@@ -29,8 +28,6 @@ __all__ = [
     "get_all_tenants",
     "learn",
     "require",
-    "resume_tenant",
-    "suspend_tenant",
 ]
 
 
@@ -87,23 +84,3 @@ def get_all_tenants() -> list[Tenant]:
 def _sync_if_old() -> None:
     if get_settings().tenants_query:
         sync.sync(max_age_seconds=get_settings().tenants_refresh_seconds)
-
-
-def suspend_tenant(tenant_id: str, by: str = "") -> Tenant:
-    """Hold the tenant's runs: nothing new starts, sends are accepted and wait. Raises UnknownTenantError."""
-    return _set_status(tenant_id, "suspended", by)
-
-
-def resume_tenant(tenant_id: str) -> Tenant:
-    """Let the tenant's held runs go on; the dispatcher dispatches them within a second. Raises UnknownTenantError."""
-    return _set_status(tenant_id, "active", "")
-
-
-def _set_status(tenant_id: str, status: str, by: str) -> Tenant:
-    require(tenant_id)
-    action = "suspend tenant" if status == "suspended" else "resume tenant"
-    with transaction() as connection:
-        rows = fetch(connection, SQL["set_tenant_status"], {"id": tenant_id, "status": status, "by": by})
-        note(connection, action, tenant_id, tenant_id=tenant_id, by=by)
-    KNOWN.current().pop(tenant_id, None)
-    return tenant_of(rows[0])

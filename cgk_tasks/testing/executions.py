@@ -21,8 +21,9 @@ from cgk_tasks.client.client import CLIENT, create_job_client
 from cgk_tasks.client.own_runtime import runtime_with
 from cgk_tasks.config import get_settings
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.flow.accept import NO_OPTIONS, Origin, accept, new_run
+from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.listeners import LISTENERS, Listeners
+from cgk_tasks.flow.new_run import NO_OPTIONS, Origin, new_run
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import NewRun, RunStatus
 from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements, transaction

@@ -15,7 +15,7 @@ from cgk_tasks.client.provider import checked_runs
 from cgk_tasks.config import get_settings
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
-from cgk_tasks.flow.accept import SendOptions
+from cgk_tasks.flow.new_run import SendOptions
 from cgk_tasks.runs.models import NewRun, RunHandle, RunStatus
 from cgk_tasks.sql.clock import CLOCK, known_now
 from cgk_tasks.testing.session_sends import SessionSends

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from cgk_tasks.errors import PermanentError
-from cgk_tasks.flow.accept import Origin, SendOptions, dispatch, new_run
+from cgk_tasks.flow.accept import dispatch
+from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.runs import ends, insertion, mails
 from cgk_tasks.runs.ends import Closing
 from cgk_tasks.sql import postgres

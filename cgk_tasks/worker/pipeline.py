@@ -33,7 +33,7 @@ from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.rate_limit import kept_by_admission
 from cgk_tasks.jobs.registry import Job, are_limits_declared
 from cgk_tasks.jobs.time_limit import kept_alarm
-from cgk_tasks.runs import logs, store, tracing
+from cgk_tasks.runs import logs, progress, store, tracing
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.text import text_of
@@ -281,6 +281,7 @@ def _run_jobs(
         save_cursor=partial(recorder.save_cursor, run),
         step_record=RunSteps(run),
         begin_steps=JobSteps,
+        begin_report=partial(progress.begin, run, recorder.reports),
         batch=batch,
     )
     return attempt(task, run, jobs[0], ctx, recorder)

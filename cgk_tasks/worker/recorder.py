@@ -14,10 +14,11 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StaleAttemptError
 from cgk_tasks.flow.accept import UnitOfWork, unit_of_work
-from cgk_tasks.runs import ends, log_writing, logs, store
+from cgk_tasks.runs import ends, log_writing, logs, progress, store
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
 from cgk_tasks.runs.models import State
+from cgk_tasks.runs.progress import KeptReport
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql import postgres
@@ -42,7 +43,6 @@ log = structlog.get_logger("cgk_tasks.runs")
 
 _MOST_NOT_RECORDED = 3
 """An attempt whose outcome the record refuses has failed. After so many the run is closed, whatever its policy says."""
-
 
 _MIGRATION_SECONDS = 30.0
 """A run that needs a migration is looked at again after so long."""
@@ -79,6 +79,8 @@ class Recorder:
         self._is_flushed = True
         self._logs: list[logs.RunLog] = []
         self._logs_again: list[logs.RunLog] = []
+        self.reports: list[KeptReport] = []
+        """What the runs of the packet tell of themselves."""
         self._patience = get_settings().database_patience_seconds
         self._gathered = GatheredClosings(worker_id, follow.closed, self._patience)
         self.disk_seconds = 0.0
@@ -367,10 +369,12 @@ class Recorder:
             self._logs_again.append(run_log)
 
     def flush(self) -> None:
-        """Write what was logged, so that whoever sees a run's end finds its lines; then the gathered closings; and see
-        that the others are on disk.
+        """Write what was logged and told, so that whoever sees a run's end finds it; then the gathered closings; and
+        see that the others are on disk.
         """
         log_writing.write(self._logs, self._logs_again)
+        if self.reports:
+            progress.write(self.reports)
         if not self._is_flushed:
             self._flush_to_disk()
         self._gathered.write()
@@ -389,11 +393,6 @@ def _completed(run: Claimed, attempt: Attempt, outcome: Outcome) -> Closing:
 
 
 def _closing(
-    run: Claimed,
-    state: State,
-    job_id: str | None,
-    *,
-    error: str | None = None,
-    error_code: str | None = None,
+    run: Claimed, state: State, job_id: str | None, *, error: str | None = None, error_code: str | None = None
 ) -> Closing:
     return Closing(run.id, run.tenant_id, run.attempt, state, job_id, None, error, error_code, run.key_id)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from cgk_tasks.errors import ConfigurationError, InvalidOptionError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event, parse_event
-from cgk_tasks.flow.accept import Origin, SendOptions, new_run
+from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.steps import Memo, Wakes
 from cgk_tasks.runs.text import storable_json

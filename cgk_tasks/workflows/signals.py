@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cgk_tasks.errors import InvalidOptionError, RunStateError, UnknownRunError
-from cgk_tasks.flow.accept import check_size, dispatch
+from cgk_tasks.flow.accept import dispatch
+from cgk_tasks.flow.new_run import check_size
 from cgk_tasks.runs import mails, store
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.mails import Delivery
-from cgk_tasks.runs.visibility import may_see
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import AnyConnection
+from cgk_tasks.tenancy.visibility import may_see
 from cgk_tasks.workflows.names import check_name
 
 if TYPE_CHECKING:

@@ -71,6 +71,28 @@ def _pages(ctx, _):
     return done
 
 
+def _tell_and_wait(ctx, argument):
+    ctx.metadata["file"] = {"name": "orders.csv", "rows": [1, 2]}
+    ctx.progress(1, 4, "page 1")
+    released = _wait_for_file(ctx, argument)
+    ctx.progress(4, 4, "all pages")
+    ctx.metadata["file"] = None
+    return released
+
+
+def _tell_and_fail_once(ctx, _):
+    if ctx.attempt == 1:
+        ctx.metadata["first"] = True
+        ctx.progress(3, 10)
+        raise TransientError("after telling")
+    ctx.metadata["second"] = sorted(ctx.metadata)
+    return ctx.metadata["second"]
+
+
+def _tell(ctx, argument):
+    ctx.progress(float(argument))
+
+
 def _raise(error):
     raise error
 
@@ -94,6 +116,9 @@ ACTIONS = {
     "too_large": lambda ctx, _: "x" * 300_000,
     "append": _append,
     "pages": _pages,
+    "tell": _tell,
+    "tell_and_wait": _tell_and_wait,
+    "tell_and_fail_once": _tell_and_fail_once,
 }
 
 

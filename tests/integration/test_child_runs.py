@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from cgk_tasks import cancel_run, get_run, send_job
-from cgk_tasks.flow.accept import Origin, SendOptions, new_run
+from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs import ends, insertion, invoked, steps, store
 from cgk_tasks.runs.ends import Closing

@@ -40,13 +40,14 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.flow.crowded import CROWDED
+from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.flow.quota import QUOTAS
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
-from cgk_tasks.tenancy import platform_context, tenant_context
+from cgk_tasks.tenancy import platform_context, resume_tenant, suspend_tenant, tenant_context
 from tests.support.lanes import finish, ids_of, make_lane
 from tests.support.limits_jobs import Paced, Single, Work
 from tests.support.waiting import wait_until
@@ -620,8 +621,24 @@ def test_ids_of_a_pass_are_those_of_the_tenants_lanes(passes):
         limit_history,
         list_pauses,
         lambda: pause(tenant="globex"),
+        lambda: pause_queue("cgk"),
+        lambda: resume_queue("cgk"),
+        lambda: suspend_tenant("globex"),
+        lambda: resume_tenant("acme"),
     ],
-    ids=["plan", "another's limits", "its own limits", "what another may", "history", "pauses", "pause"],
+    ids=[
+        "plan",
+        "another's limits",
+        "its own limits",
+        "what another may",
+        "history",
+        "pauses",
+        "pause",
+        "queue",
+        "resumed queue",
+        "suspended tenant",
+        "resumed tenant",
+    ],
 )
 def test_a_tenants_code_reaches_nothing_of_what_others_may(reach):
     with tenant_context("acme"), pytest.raises(TenantContextError, match="'acme'"):

@@ -6,11 +6,11 @@ from sqlalchemy import text
 from cgk_tasks import tenant_context, tenant_session
 from cgk_tasks.cli.doctor import work
 from cgk_tasks.errors import ConfigurationError, UnknownTenantError
-from cgk_tasks.runs.visibility import sees_all
 from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import add_tenant, registry
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from cgk_tasks.tenancy.sync import sync
+from cgk_tasks.tenancy.visibility import sees_all
 
 pytestmark = pytest.mark.usefixtures("database")
 

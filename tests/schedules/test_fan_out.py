@@ -9,7 +9,8 @@ import pytest
 
 from cgk_tasks import Debounce, RateLimit, Singleton, get_job_status, send_job
 from cgk_tasks.admission.switch import SWITCH
-from cgk_tasks.flow.accept import Origin, SendOptions, accept, new_run
+from cgk_tasks.flow.accept import accept
+from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.jobs.registry import add_job, find_job
 from cgk_tasks.runs.models import new_run_id

@@ -19,7 +19,7 @@ from cgk_tasks.errors import (
     StepFailedError,
 )
 from cgk_tasks.events import TenantEvent
-from cgk_tasks.flow.accept import SendOptions
+from cgk_tasks.flow.new_run import SendOptions
 from cgk_tasks.jobs.registry import remove_job
 from cgk_tasks.workflows.children import child_id
 from cgk_tasks.workflows.define import define_workflow

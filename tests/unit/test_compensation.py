@@ -9,7 +9,7 @@ from cgk_tasks.client.local import LocalProvider
 from cgk_tasks.config import use_settings
 from cgk_tasks.errors import PermanentError, TransientError
 from cgk_tasks.events import TenantEvent
-from cgk_tasks.flow.accept import SendOptions
+from cgk_tasks.flow.new_run import SendOptions
 from cgk_tasks.jobs.registry import remove_job
 from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.workflows.define import define_workflow

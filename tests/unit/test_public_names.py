@@ -6,7 +6,7 @@ from cgk_tasks import catalog, errors, events, testing
 PACKAGE = """
     AsyncWorkflowContext AtOnce Batch Celery CgkTasksError Classification Debounce EVENT_CATEGORIES
     Health JobClient JobContext JobEvent JobLimit JobPayload JobProvider LimitChange Pause PermanentError
-    Plan RateLimit Reconciled RetryConfig RetryLater RunHandle RunStatus SCHEDULES Schedule SendItem
+    Plan Progress RateLimit Reconciled RetryConfig RetryLater RunHandle RunStatus SCHEDULES Schedule SendItem
     SendOptions SentItem Settings Singleton TOTAL_EVENT_COUNT Tenant TenantEvent TenantLimits
     TenantSchedule Throttle TransientError Usage WaitResult WorkflowContext acancel_job acancel_run
     active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job asend_jobs

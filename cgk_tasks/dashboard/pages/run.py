@@ -8,6 +8,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard import actions, audit
 from cgk_tasks.dashboard.data.log_lines import log_lines
 from cgk_tasks.dashboard.data.run_record import RunRecord, run_record
+from cgk_tasks.dashboard.data.told import told_by
 from cgk_tasks.dashboard.display import as_json
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, SendError
@@ -30,10 +31,11 @@ class RunPage(Page):
             await self.run_blocking(actions.record_view_of_personal_data, self.user, run_id)
         record = await self.run_blocking(run_record, run_id, show_sensitive=show_sensitive)
         held = None if record.is_closed else await self.run_blocking(_why, record)
+        told = await self.run_blocking(told_by, record.id, record.hide)
         lines = await self.run_blocking(log_lines, record.id, record.hide)
         history = await self.run_blocking(audit.lines, subject=record.id, limit=20)
         self.show(
-            "run.html", run=record, facts=record.facts, why=held, log_lines=lines, history=history,
+            "run.html", run=record, facts=record.facts, why=held, told=told, log_lines=lines, history=history,
             may_see=self._may_see_personal_data, shows_personal=show_sensitive,
             shown_payload=shown(record.facts["event"], record.payload),
             problem=problem, signalled=signalled, edited=edited or as_json(record.payload),
