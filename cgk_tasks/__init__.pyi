@@ -58,6 +58,10 @@ from cgk_tasks.events import JobPayload as JobPayload
 from cgk_tasks.events import TenantEvent as TenantEvent
 from cgk_tasks.events import validate_tenant_id as validate_tenant_id
 from cgk_tasks.flow.accept import SendOptions as SendOptions
+from cgk_tasks.flow.guards import GuardStatus as GuardStatus
+from cgk_tasks.flow.guards import close_guard as close_guard
+from cgk_tasks.flow.guards import list_guards as list_guards
+from cgk_tasks.flow.guards import open_guard as open_guard
 from cgk_tasks.flow.job_limits import JobLimit as JobLimit
 from cgk_tasks.flow.job_limits import LimitChange as LimitChange
 from cgk_tasks.flow.job_limits import limit_history as limit_history
@@ -80,6 +84,7 @@ from cgk_tasks.jobs.classification import classify_error as classify_error
 from cgk_tasks.jobs.context import JobContext as JobContext
 from cgk_tasks.jobs.cursors import create_cursor_state as create_cursor_state
 from cgk_tasks.jobs.cursors import update_cursor_state as update_cursor_state
+from cgk_tasks.jobs.guards import define_guard as define_guard
 from cgk_tasks.jobs.idempotency import generate_idempotency_key as generate_idempotency_key
 from cgk_tasks.jobs.idempotency import idempotency_key as idempotency_key
 from cgk_tasks.jobs.idempotency import parse_idempotency_key as parse_idempotency_key

@@ -88,6 +88,12 @@ EXPORTER: Final = (
     MetricSpec("cgk_schedule_ticks_missed", "gauge", ("schedule",), "Ticks that were given up in the last 24 hours."),
     MetricSpec("cgk_sends_skipped_total", "counter", ("rule",),
                "Sends that a RateLimit did not accept. rule: its event, kind, whose sends it counts and its key."),
+    MetricSpec("cgk_guard_limit", "gauge", ("guard",),
+               "How many runs that use the guard may be on at once now; of a guard per tenant, the least of them."),
+    MetricSpec("cgk_guard_closed", "gauge", ("guard",),
+               "1 while the guard is closed or lets one run at a time try; of a guard per tenant, for how many it is."),
+    MetricSpec("cgk_guard_asked_total", "counter", ("guard",), "Answers of the partner that asked to wait (429)."),
+    MetricSpec("cgk_guard_failures_total", "counter", ("guard",), "Runs that the partner failed."),
     MetricSpec("cgk_exporter_count_seconds", "gauge", (), "How long PostgreSQL took to count the open runs."),
     MetricSpec("cgk_exporter_count_age_seconds", "gauge", (), "How old the count of the open runs is."),
 )  # fmt: skip

@@ -30,7 +30,7 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
 -- Where a held run waits: at which gate of which rule, and how many runs of its lane come before it, up to a limit. share:
 -- its tenant's part of the queue, among those of which something may start.
 SELECT l.queue, l.tenant_id, l.status, l.gates = '{}' AS is_free, rule.name AS rule, coalesce(rule.job, '') AS job,
-       g.at_once, g.rate, g.period, g.opens_at,
+       rule.kind, l.waits_at, g.at_once, g.rate, g.period, g.opens_at,
        s.weight / nullif(waiting.weight, 0) AS share, waiting.tenants,
        (SELECT count(*) FROM (SELECT FROM cgk.runs b
                                WHERE b.lane_id = r.lane_id AND b.state = 'held' AND (b.rank, b.id) < (r.rank, r.id)
