@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.switch import SWITCH
@@ -15,7 +17,8 @@ from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, Unkn
 from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.flow.guards import guard_status
 from cgk_tasks.flow.pauses import Pause
-from cgk_tasks.monitoring.why_gates import COUNT_TO, Gate, counted, time_text, when
+from cgk_tasks.monitoring.why_estimate import start_of_dispatched, start_of_held
+from cgk_tasks.monitoring.why_gates import COUNT_TO, Gate, GateCode, counted, time_text, when
 from cgk_tasks.monitoring.why_lanes import in_lane
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode
@@ -31,6 +34,9 @@ _RAISE_LIMIT = (
     "It goes on by itself. To let more through, raise the limit where the job is defined, and start the workers anew."
 )
 
+_ITS_TURN: Final[Collection[GateCode]] = frozenset({"limit", "guard", "in_lane", "in_queue"})
+"""Gates that open in time, one run after another."""
+
 _AFTER = {
     "failed": "Its errors: cgk-tasks runs show {id}",
     "unhandled": "No worker of queue {queue} had a job for {event}. Define one, name its module in CGK_JOB_MODULES of "
@@ -41,11 +47,14 @@ _AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A run and what holds it, the most important first. A closed run has the one gate `closed`."""
+    """A run and what holds it, the most important first. A closed run has the one gate `closed`. expected_at: when it
+    is expected to start, an estimate; None where that is not known, or it has.
+    """
 
     run_id: str
     state: State
     gates: tuple[Gate, ...]
+    expected_at: datetime | None = None
 
 
 def why(run_id: str) -> Why:
@@ -61,7 +70,8 @@ def why(run_id: str) -> Why:
         if rows:
             facts = opened(rows[0])
             found = facts | _count_ahead(facts) | _lane(facts) | {"pauses": _pauses_of(facts)}
-            return Why(wanted, facts["state"], tuple(_GATES[facts["state"]](found)))
+            gates = tuple(_GATES[facts["state"]](found))
+            return Why(wanted, facts["state"], gates, found.get("expected_at") if _only_waits(gates) else None)
         closed = store.find(wanted, connection)
     if closed is None:
         raise UnknownRunError(run_id)
@@ -70,13 +80,22 @@ def why(run_id: str) -> Why:
     return Why(wanted, closed["state"], (ended,))
 
 
+def _only_waits(gates: Sequence[Gate]) -> bool:
+    """Whether nothing holds the run but its turn."""
+    return all(gate.code in _ITS_TURN for gate in gates)
+
+
 def _count_ahead(facts: Row) -> Row:
     if facts["state"] != "pending" or facts["handed_over_at"] is None:
         return {}
     with autocommit() as connection:
-        before = fetch(connection, SQL["ahead"], facts | {"limit": COUNT_TO + 1})[0]["runs"]
+        before = fetch(connection, SQL["ahead"], facts | {"limit": COUNT_TO + 1})
         at_work = fetch(connection, SQL["at_work"], facts)[0]
-    return {"ahead": before, "at_work": at_work["runs"], "tenants_at_work": at_work["tenants"]}
+        expected = start_of_dispatched(connection, facts, before)
+    ahead = sum(row["runs"] for row in before)
+    return {
+        "ahead": ahead, "at_work": at_work["runs"], "tenants_at_work": at_work["tenants"], "expected_at": expected,
+    }  # fmt: skip
 
 
 def _lane(facts: Row) -> Row:
@@ -89,7 +108,8 @@ def _lane(facts: Row) -> Row:
         if lane is not None and lane["kind"] == Guard.kind:
             guards = fetch(connection, GUARDS["of_gate"], {"gate_id": lane["waits_at"]})
             lane["guard"] = guard_status(guards[0]) if guards else None
-    return {} if lane is None else {"lane": lane}
+        expected = None if lane is None else start_of_held(connection, facts, lane)
+    return {} if lane is None else {"lane": lane, "expected_at": expected}
 
 
 def _pauses_of(facts: Row) -> list[Pause]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 GateCode = Literal[
@@ -45,3 +45,8 @@ def span_text(length: timedelta) -> str:
 
 def time_text(moment: datetime) -> str:
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def expected_text(moment: datetime) -> str:
+    """When a run is expected to start, in words."""
+    return f"It is expected to start at about {when(moment, datetime.now(UTC))}: an estimate."

@@ -67,7 +67,10 @@ def refusing(partner, seconds, retry_after=3):
 
 
 def failing(partner, *, until):
-    partner.answers["/api"] = lambda handler: (status(200) if until.is_set() else status(500))(handler)
+    def answer(handler):
+        status(200 if until.is_set() else 500)(handler)
+
+    partner.answers["/api"] = answer
 
 
 def test_a_partner_that_asks_to_wait_is_left_alone_and_no_attempt_is_used(partner):

@@ -260,10 +260,6 @@ def test_an_error_says_of_the_partner(error, kind, seconds):
 
 
 def test_an_error_that_was_translated_says_the_same():
-    try:
-        try:
-            raise http_error(429, Retry_After="4")
-        except urllib.error.HTTPError as exc:
-            raise RuntimeError("the partner's client has a class of its own") from exc
-    except RuntimeError as exc:
-        assert judged(exc) == ("asked", 4.0)
+    error = RuntimeError("the partner's client has a class of its own")
+    error.__cause__ = http_error(429, Retry_After="4")
+    assert judged(error) == ("asked", 4.0)
