@@ -77,12 +77,12 @@ def _seconds(lane: Row, work: _Work | None, pace: Row) -> float | None:
         # A bucket: exact for a tenant that has it alone, whatever its runs take.
         ahead = lane["ahead"] if work is None else work.runs
         share = pace["share"] or 1.0
-        return None if ahead > COUNT_TO else ahead * lane["period"] / lane["rate"] / share
+        return None if ahead > COUNT_TO else float(ahead * lane["period"] / lane["rate"] / share)
     if work is None:
         return None
     if lane["waits_at"] is None:  # nothing limits it: its tenant's share of all processes
         share = lane["share"] or 1.0
-        return work.seconds / (pace["processes"] * share)
+        return float(work.seconds / (pace["processes"] * share))
     if pace["mean_seconds"] is None:
         return None
     guard = lane.get("guard")

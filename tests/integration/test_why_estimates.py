@@ -10,10 +10,12 @@ from typer.testing import CliRunner
 
 from cgk_tasks import pause, resume, schedule_job, send_job
 from cgk_tasks.admission.passes import Passes
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.cli.program import program
 from cgk_tasks.errors import TenantContextError, UnknownTenantError
 from cgk_tasks.monitoring.why import why
 from cgk_tasks.monitoring.why_tenant import why_tenant
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import tenant_context
 from tests.support.lanes import add_worker, hold, make_gate, make_lane
@@ -32,6 +34,10 @@ def queue(database, services, setting):
     setting(CGK_WINDOW_SECONDS="0.5")
     name = os.environ["CGK_DEFAULT_QUEUE"]
     add_worker(name, 10)
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.workers SET revision = '9999'")
+        connection.execute("INSERT INTO cgk.presence SELECT id FROM cgk.workers")
+    current_runtime().drop(SWITCH)
     return name
 
 

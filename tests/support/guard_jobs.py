@@ -19,11 +19,11 @@ class Call(TenantEvent, event="guards.call"):
     seconds: float = 0.0
 
 
-class OtherCall(Call, event="guards.other-call"):
+class OtherCall(Call, event="guards.other.call"):
     """Another job of the same partner."""
 
 
-class AccountCall(Call, event="guards.account-call"):
+class AccountCall(Call, event="guards.account.call"):
     """Of a partner at which each tenant has an account."""
 
 
@@ -54,12 +54,12 @@ def one(ctx: JobContext[Call]) -> int:
     return call(ctx)
 
 
-@define_job("guards-other-call", event=OtherCall, uses=["partner"], retry=QUICK)
+@define_job("guards.other.call", event=OtherCall, uses=["partner"], retry=QUICK)
 def other(ctx: JobContext[OtherCall]) -> int:
     return call(ctx)
 
 
-@define_job("guards-account-call", event=AccountCall, uses=["account"], retry=QUICK)
+@define_job("guards.account.call", event=AccountCall, uses=["account"], retry=QUICK)
 def of_account(ctx: JobContext[AccountCall]) -> int:
     return call(ctx)
 
