@@ -70,6 +70,7 @@ EXPORTER: Final = (
     MetricSpec("cgk_worker_clock_offset_seconds", "gauge", ("worker",),
                "How far the clock of a worker that is alive is ahead of PostgreSQL's, or behind it (negative)."),
     MetricSpec("cgk_tenants", "gauge", ("status",), "Tenants. status: active or suspended."),
+    MetricSpec("cgk_tenants_quarantined", "gauge", (), "Tenants that are paused because too many runs failed."),
     MetricSpec("cgk_tenant_open_runs", "gauge", ("tenant",),
                "Open runs of the tenants that have most of them (CGK_METRICS_TOP_TENANTS); the rest under `other`."),
     MetricSpec("cgk_tenant_oldest_seconds", "gauge", ("tenant",),

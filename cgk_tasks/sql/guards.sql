@@ -5,7 +5,7 @@
 -- What the code declares. Returns the guard if it is new, or declared otherwise than before. One that was for each tenant and is
 -- for all now, or the other way round, is another one.
 WITH other AS (
-    DELETE FROM cgk.guards d USING cgk.rules r WHERE d.name = %(name)s AND r.id = d.rule_id AND r.name <> %(rule)s
+    DELETE FROM cgk.guards WHERE name = %(name)s AND rule_id <> (SELECT id FROM cgk.rules WHERE name = %(rule)s)
 )
 INSERT INTO cgk.guards AS known (rule_id, name, per, at_once, probe_after)
 SELECT id, %(name)s, %(per)s, %(at_once)s, %(probe_after)s FROM cgk.rules WHERE name = %(rule)s
@@ -82,6 +82,10 @@ UPDATE cgk.gates g
   FROM unnest(%(gate_id)s::bigint[], %(at_once)s::int[], %(is_probed)b::bool[], %(probe_after)s::float8[], %(opens_at)s::float8[])
            AS p (gate_id, at_once, is_probed, probe_after, opens_at)
  WHERE g.id = ANY(%(gate_id)s::bigint[]) AND g.id = p.gate_id;
+
+-- name: forget_states
+-- Of gates that nobody has used for so long that they are gone.
+DELETE FROM cgk.guard_states s WHERE NOT EXISTS (SELECT FROM cgk.gates g WHERE g.id = s.gate_id);
 
 -- name: admitted
 -- As in admission.sql, for runs that use guards. is_refused: a guard was closed after the run was admitted.

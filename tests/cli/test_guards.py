@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("database")
 def shopify(database):
     current_runtime().drop(LANES)
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.rules CASCADE")
+        connection.execute("TRUNCATE cgk.rules, cgk.gates, cgk.guards, cgk.guard_states")
         LANES.current().note(connection, guard_rules([Guard("shopify", 20), Guard("account", 2, "tenant")]))
 
 

@@ -31,7 +31,8 @@ PARTNER = Guard("partner", 8, probe_after=1.5)
 @pytest.fixture(autouse=True)
 def empty(database):
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.runs, cgk.lanes, cgk.shares, cgk.rules, cgk.guard_reports CASCADE")
+        connection.execute("TRUNCATE cgk.runs, cgk.lanes, cgk.shares, cgk.rules, cgk.gates")
+        connection.execute("TRUNCATE cgk.guards, cgk.guard_states, cgk.guard_reports")
     for part in (LANES, SWITCH, GUARD_REPORTS, CROWDED):
         current_runtime().drop(part)
     refused_here.clear()
@@ -198,6 +199,17 @@ def test_a_guard_per_tenant_is_closed_for_one_of_them():
     assert [one.tenant_id for one in list_guards("account")] == ["globex"]
 
 
+def test_the_state_of_a_gate_that_is_gone_is_forgotten_with_it(passes):
+    finish(send())
+    saw(asked=0.001)
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.lanes SET used_at = now() - interval '2 days', status = 'empty'")
+        connection.execute("UPDATE cgk.gates SET opens_at = NULL")
+    passes.prune()
+    with autocommit() as connection:
+        assert connection.execute("SELECT count(*) FROM cgk.guard_states").fetchone()[0] == 0
+
+
 def test_guards_are_no_limits_of_jobs():
     send()
     assert [one.job for one in list_limits() if one.job == "partner"] == []
@@ -216,6 +228,7 @@ def test_what_a_process_was_told_itself_counts_for_it_at_once_and_not_for_long(m
 
 
 def test_a_job_that_uses_nothing_executes_no_statement_of_guards_and_no_more_code():
+    send_job(Free(tenant_id="acme"))  # it asks what a process asks now and then
     heard = []
 
     def observer(statement, _seconds, _error):

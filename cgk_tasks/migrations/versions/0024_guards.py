@@ -1,4 +1,4 @@
-"""Guards: limits that several jobs share, and that move with how a partner answers."""
+"""Guards: limits that several jobs share, and that move with how a partner answers. Tenants in quarantine."""
 
 from alembic import op
 
@@ -10,7 +10,7 @@ depends_on = None
 TABLES = """
 -- What the code declares. rule_id: the rule of its gates. at_once: the most of them at once. probe_after: seconds.
 CREATE TABLE cgk.guards (
-    rule_id     bigint PRIMARY KEY REFERENCES cgk.rules ON DELETE CASCADE,
+    rule_id     bigint PRIMARY KEY,
     name        text        NOT NULL,
     per         text        NOT NULL CHECK (per IN ('tenant', 'all')),
     at_once     integer     NOT NULL CHECK (at_once > 0),
@@ -22,7 +22,7 @@ CREATE TABLE cgk.guards (
 -- closures: for failures, in a row. opens_at: until when it is, or was last, closed. closed_at: what was admitted before goes
 -- back. asked: how often the partner asked to wait; failed: how often it failed.
 CREATE TABLE cgk.guard_states (
-    gate_id   bigint PRIMARY KEY REFERENCES cgk.gates ON DELETE CASCADE,
+    gate_id   bigint PRIMARY KEY,
     state     text        NOT NULL CHECK (state IN ('open', 'throttled', 'failing', 'shut')),
     limit_now float8      NOT NULL CHECK (limit_now >= 1),
     failures  integer     NOT NULL DEFAULT 0,
@@ -50,6 +50,21 @@ CREATE TABLE cgk.guard_reports (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 """
 
+QUARANTINES = """
+-- Tenants of whose runs too many failed: so many of so many, when it began. until: when the pause ends by itself. released_at: when it
+-- was over. paced_until: until then the tenant has a part of its weight.
+CREATE TABLE cgk.quarantines (
+    tenant_id   text PRIMARY KEY,
+    began_at    timestamptz NOT NULL DEFAULT now(),
+    until       timestamptz,
+    runs        bigint      NOT NULL,
+    failed      bigint      NOT NULL,
+    released_at timestamptz,
+    paced_until timestamptz
+);
+"""
+
 
 def upgrade() -> None:
     op.execute(TABLES)
+    op.execute(QUARANTINES)
