@@ -46,6 +46,7 @@ _HOMES = {
         "JobLimit", "LimitChange", "limit_history", "list_limits", "remove_limit", "set_limit",
     ),
     "cgk_tasks.flow.pauses": ("Pause", "list_pauses", "pause", "resume"),
+    "cgk_tasks.flow.quarantine": ("Quarantine", "end_quarantine", "list_quarantines"),
     "cgk_tasks.flow.plans": (
         "Plan", "TenantLimits", "get_tenant_limits", "list_plans", "remove_plan", "set_plan", "set_tenant_limits",
     ),

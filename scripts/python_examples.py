@@ -64,7 +64,7 @@ GROUPS = [
         """
         set_plan list_plans remove_plan Plan set_tenant_limits get_tenant_limits TenantLimits set_limit remove_limit
         list_limits JobLimit limit_history LimitChange define_guard list_guards GuardStatus close_guard open_guard
-        pause resume list_pauses Pause get_usage Usage
+        pause resume list_pauses Pause list_quarantines end_quarantine Quarantine get_usage Usage
         """,
     ),
     (

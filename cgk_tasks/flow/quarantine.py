@@ -43,7 +43,9 @@ class Quarantine:
 
 
 def list_quarantines() -> list[Quarantine]:
-    """The tenants in quarantine, and those that come back from it. Raises StoreError, TenantContextError."""
+    """The tenants in quarantine, and those that come back from it. Raises StoreError, and TenantContextError inside a
+    tenant's context.
+    """
     refuse_in_context("Who is in quarantine")
     try:
         with autocommit() as connection:
@@ -52,10 +54,9 @@ def list_quarantines() -> list[Quarantine]:
         raise explain(exc) from exc
 
 
-def release_tenant(tenant: str, *, by: str = "", reason: str = "") -> bool:
+def end_quarantine(tenant: str, *, by: str = "", reason: str = "") -> bool:
     """End a tenant's quarantine, as `resume(tenant=...)` does. It has a tenth of its weight for
-    CGK_QUARANTINE_PACED_SECONDS, and then all of it. Returns whether the tenant was paused. Raises InvalidOptionError,
-    StoreError.
+    CGK_QUARANTINE_PACED_SECONDS, and then all of it. Returns whether the tenant was paused. Raises StoreError.
     """
     return resume(tenant=tenant, by=by, reason=reason)
 

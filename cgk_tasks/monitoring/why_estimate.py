@@ -89,7 +89,7 @@ def _seconds(lane: Row, work: _Work | None, pace: Row) -> float | None:
     at_once = lane["at_once"] if guard is None else guard.limit
     places = min(pace["processes"], at_once or pace["processes"]) * (pace["share"] or 1.0)
     held_now = pace["mean_seconds"] if lane["status"] == "full" else 0.0  # somebody has to end first
-    return (work.seconds + held_now) / places
+    return float((work.seconds + held_now) / places)
 
 
 def _after(moment: datetime, seconds: float) -> datetime | None:

@@ -29,7 +29,7 @@ SELECT g.id, seen.successes, seen.others, seen.failures, seen.all_failures, seen
               %(all_failures)s::int[], %(asked)s::int[], %(ago)s::float8[], %(closed_for)s::float8[])
            AS seen (rule, key, successes, others, failures, all_failures, asked, ago, closed_for)
   JOIN cgk.rules r ON r.name = seen.rule JOIN cgk.gates g ON g.rule_id = r.id AND g.key = seen.key
- WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL;
+ WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL;
 
 -- name: are_declared
 SELECT EXISTS (SELECT FROM cgk.guards) AS yes;

@@ -229,6 +229,7 @@ def test_what_a_process_was_told_itself_counts_for_it_at_once_and_not_for_long(m
 
 def test_a_job_that_uses_nothing_executes_no_statement_of_guards_and_no_more_code():
     send_job(Free(tenant_id="acme"))  # it asks what a process asks now and then
+    current_runtime().drop(CROWDED)  # the list has one more now
     heard = []
 
     def observer(statement, _seconds, _error):

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cgk_tasks import list_pauses, pause, resume, send_job, set_tenant_limits
-from cgk_tasks.flow.quarantine import list_quarantines, look, release_tenant
+from cgk_tasks import end_quarantine, list_pauses, list_quarantines, pause, resume, send_job, set_tenant_limits
+from cgk_tasks.flow.quarantine import look
 from cgk_tasks.monitoring.alerts import AlertWatch
 from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs import store
@@ -119,7 +119,7 @@ def test_after_it_the_tenant_has_a_tenth_of_its_weight_and_then_all_of_it():
     closed(failed=20, completed=0)
     look()
     assert weight() == {0.4}
-    assert release_tenant("acme", by="ada", reason="their key is valid again")
+    assert end_quarantine("acme", by="ada", reason="their key is valid again")
     look()
     assert weight() == {0.4}
     (one,) = list_quarantines()
@@ -141,7 +141,7 @@ def test_a_share_that_is_new_meanwhile_is_paced_too():
 def test_what_failed_before_a_release_does_not_count_again():
     closed(failed=20, completed=0)
     look()
-    release_tenant("acme")
+    end_quarantine("acme")
     assert look() == []
     assert look() == []
     closed(failed=20, completed=0, ago=-1)
@@ -171,7 +171,7 @@ def test_without_an_end_it_waits_for_somebody(setting):
 def test_it_is_forgotten_once_nothing_hangs_on_it():
     closed(failed=20, completed=0)
     look()
-    release_tenant("acme")
+    end_quarantine("acme")
     look()
     at_once("paced_until")
     at_once("released_at", 1000)
