@@ -36,6 +36,8 @@ class Guard:
         check_count(self, "at_once", self.at_once)
         check_per(self, self.per)
         check_duration(self, "probe_after", self.probe_after)
+        # So that it is the same one as that which was read from its text.
+        object.__setattr__(self, "probe_after", as_seconds(self.probe_after))
 
     @property
     def probe_seconds(self) -> float:

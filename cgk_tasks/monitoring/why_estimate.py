@@ -64,7 +64,7 @@ def _of(rows: Sequence[Row]) -> _Work | None:
 def _pace(connection: Connection, facts: Row, waits_at: int | None) -> Row:
     values: dict[str, Any] = {
         "event": facts["event"], "queue": facts["queue"], "tenant_id": facts["tenant_id"], "waits_at": waits_at,
-        "timeout": get_settings().worker_timeout_seconds,
+        "timeout": get_settings().worker_timeout_seconds, "limit": COUNT_TO,
     }  # fmt: skip
     return fetch(connection, SQL["pace"], values)[0]
 

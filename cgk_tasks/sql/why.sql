@@ -76,9 +76,9 @@ SELECT (SELECT mean_seconds FROM cgk.run_times WHERE event = %(event)s) AS mean_
          WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND %(queue)s = ANY(w.queues))::int AS processes,
        (SELECT max(waiting.weight) FILTER (WHERE waiting.tenant_id = %(tenant_id)s) / nullif(sum(waiting.weight), 0) FROM (
             SELECT s.tenant_id, max(s.weight) AS weight FROM (
-                SELECT share_id FROM cgk.lanes WHERE status = 'full' AND waits_at = %(waits_at)s
+                (SELECT share_id FROM cgk.lanes WHERE status = 'full' AND waits_at = %(waits_at)s LIMIT %(limit)s)
                 UNION
-                SELECT share_id FROM cgk.lanes WHERE status = 'closed' AND waits_at = %(waits_at)s) AS l
+                (SELECT share_id FROM cgk.lanes WHERE status = 'closed' AND waits_at = %(waits_at)s LIMIT %(limit)s)) AS l
               JOIN cgk.shares s ON s.id = l.share_id GROUP BY s.tenant_id) AS waiting)::float8 AS share;
 
 -- name: of_tenant

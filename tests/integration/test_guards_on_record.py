@@ -16,6 +16,7 @@ from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.flow.job_limits import list_limits
 from cgk_tasks.jobs.registry import find_job
+from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runtime import current_runtime
@@ -129,6 +130,30 @@ def test_a_run_that_was_admitted_before_the_guard_closed_goes_back_to_its_lane(p
     assert limited.hold_limited([run], claimed, lambda _run: [find_job("guards-call")], worker) == []
     status = get_job_status(run)
     assert (status.state, status.attempt) == ("held", 0)
+
+
+def text_of(run):
+    (one,) = [gate for gate in why(run).gates if gate.code == "guard"]
+    return one.text
+
+
+def test_a_run_says_how_many_its_guard_lets_on():
+    *_, last = send(9)
+    assert "the guard 'partner' lets 8 on at once now, and 8 at most; 0 runs of its lane come before it" in text_of(
+        last
+    )
+
+
+def test_a_run_says_that_its_guard_has_failed_and_then_that_one_run_tries(passes):
+    finish(send())
+    saw(failures=5)
+    first, *_, last = send(3)
+    assert "(5 runs in a row failed); 2 runs of its lane come before it" in text_of(last)
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.gates SET opens_at = now()")
+        connection.execute("UPDATE cgk.guard_states SET opens_at = now()")
+    assert ids_of(passes.make()) == [first]
+    assert "has failed, and lets one run try at a time; 1 run of its lane comes before it" in text_of(last)
 
 
 def test_reports_of_a_gate_that_is_gone_are_about_nothing():

@@ -114,6 +114,11 @@ def test_a_job_without_guards_is_noted_as_before():
     assert json.loads(text_of_limits("sync", (AtOnce(2),))).keys() == {"job", "limits"}
 
 
+def test_a_guard_that_senders_have_read_is_the_same_one():
+    guard = Guard("shopify", 20, probe_after=timedelta(minutes=1))
+    assert limits_of(text_of_limits("sync", (guard,))).limits == (guard,)
+
+
 def test_a_guard_of_a_later_release_is_passed_over():
     text = json.dumps({"job": "sync", "limits": [], "uses": [{"name": "shopify", "at_once": 2, "slow_start": True}]})
     assert limits_of(text).limits == ()
