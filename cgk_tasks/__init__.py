@@ -41,10 +41,12 @@ _HOMES = {
     "cgk_tasks.runs.models": ("Progress", "RunHandle", "RunStatus"),
     "cgk_tasks.runs.usage": ("Usage", "get_usage"),
     "cgk_tasks.flow.new_run": ("SendOptions",),
+    "cgk_tasks.flow.guards": ("GuardStatus", "close_guard", "list_guards", "open_guard"),
     "cgk_tasks.flow.job_limits": (
         "JobLimit", "LimitChange", "limit_history", "list_limits", "remove_limit", "set_limit",
     ),
     "cgk_tasks.flow.pauses": ("Pause", "list_pauses", "pause", "resume"),
+    "cgk_tasks.flow.quarantine": ("Quarantine", "end_quarantine", "list_quarantines"),
     "cgk_tasks.flow.plans": (
         "Plan", "TenantLimits", "get_tenant_limits", "list_plans", "remove_plan", "set_plan", "set_tenant_limits",
     ),
@@ -61,6 +63,7 @@ _HOMES = {
     "cgk_tasks.admission.send_rules": ("Batch", "Debounce", "RateLimit", "Singleton"),
     "cgk_tasks.jobs.context": ("JobContext",),
     "cgk_tasks.jobs.cursors": ("create_cursor_state", "update_cursor_state"),
+    "cgk_tasks.jobs.guards": ("define_guard",),
     "cgk_tasks.jobs.idempotency": ("generate_idempotency_key", "idempotency_key", "parse_idempotency_key"),
     "cgk_tasks.jobs.registry": ("define_job",),
     "cgk_tasks.jobs.middleware": (

@@ -57,6 +57,10 @@ from cgk_tasks.events import JobEvent as JobEvent
 from cgk_tasks.events import JobPayload as JobPayload
 from cgk_tasks.events import TenantEvent as TenantEvent
 from cgk_tasks.events import validate_tenant_id as validate_tenant_id
+from cgk_tasks.flow.guards import GuardStatus as GuardStatus
+from cgk_tasks.flow.guards import close_guard as close_guard
+from cgk_tasks.flow.guards import list_guards as list_guards
+from cgk_tasks.flow.guards import open_guard as open_guard
 from cgk_tasks.flow.job_limits import JobLimit as JobLimit
 from cgk_tasks.flow.job_limits import LimitChange as LimitChange
 from cgk_tasks.flow.job_limits import limit_history as limit_history
@@ -75,11 +79,15 @@ from cgk_tasks.flow.plans import list_plans as list_plans
 from cgk_tasks.flow.plans import remove_plan as remove_plan
 from cgk_tasks.flow.plans import set_plan as set_plan
 from cgk_tasks.flow.plans import set_tenant_limits as set_tenant_limits
+from cgk_tasks.flow.quarantine import Quarantine as Quarantine
+from cgk_tasks.flow.quarantine import end_quarantine as end_quarantine
+from cgk_tasks.flow.quarantine import list_quarantines as list_quarantines
 from cgk_tasks.jobs.classification import Classification as Classification
 from cgk_tasks.jobs.classification import classify_error as classify_error
 from cgk_tasks.jobs.context import JobContext as JobContext
 from cgk_tasks.jobs.cursors import create_cursor_state as create_cursor_state
 from cgk_tasks.jobs.cursors import update_cursor_state as update_cursor_state
+from cgk_tasks.jobs.guards import define_guard as define_guard
 from cgk_tasks.jobs.idempotency import generate_idempotency_key as generate_idempotency_key
 from cgk_tasks.jobs.idempotency import idempotency_key as idempotency_key
 from cgk_tasks.jobs.idempotency import parse_idempotency_key as parse_idempotency_key

@@ -63,7 +63,8 @@ GROUPS = [
         "Plans, limits, pauses and usage",
         """
         set_plan list_plans remove_plan Plan set_tenant_limits get_tenant_limits TenantLimits set_limit remove_limit
-        list_limits JobLimit limit_history LimitChange pause resume list_pauses Pause get_usage Usage
+        list_limits JobLimit limit_history LimitChange define_guard list_guards GuardStatus close_guard open_guard
+        pause resume list_pauses Pause list_quarantines end_quarantine Quarantine get_usage Usage
         """,
     ),
     (

@@ -11,21 +11,27 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.rules import AtOnce, Limit, Throttle
 from cgk_tasks.admission.send_rules import Batch, Debounce, RateLimit, SendRule, Singleton
 from cgk_tasks.errors import ConfigurationError, as_seconds
 
 
 class Declared(NamedTuple):
-    """A job and its limits."""
+    """A job, its limits and the guards that it uses."""
 
     job: str
-    limits: tuple[Limit, ...]
+    limits: tuple[Limit | Guard, ...]
 
 
-def text_of_limits(job: str, limits: Sequence[Limit]) -> str:
-    """What `limits_of` reads."""
-    return json.dumps({"job": job, "limits": [_values(limit) for limit in limits]})
+def text_of_limits(job: str, limits: Sequence[Limit | Guard]) -> str:
+    """What `limits_of` reads. Guards stand apart: a process of an earlier release would not read them among the
+    limits.
+    """
+    text: dict[str, Any] = {"job": job, "limits": [_values(one) for one in limits if not isinstance(one, Guard)]}
+    if uses := [_fields(one) for one in limits if isinstance(one, Guard)]:
+        text["uses"] = uses
+    return json.dumps(text)
 
 
 def _values(limit: Limit) -> dict[str, Any]:
@@ -39,11 +45,20 @@ def _values(limit: Limit) -> dict[str, Any]:
 def limits_of(text: str) -> Declared:
     """A job's limits from their text."""
     read = json.loads(text)
-    return Declared(read["job"], tuple(_limit(**values) for values in read["limits"]))
+    guards = [guard for values in read.get("uses", ()) if (guard := _guard(values)) is not None]
+    return Declared(read["job"], (*[_limit(**values) for values in read["limits"]], *guards))
 
 
 def _limit(kind: str, **values: Any) -> Limit:
     return AtOnce(**values) if kind == AtOnce.kind else Throttle(**values)
+
+
+def _guard(values: dict[str, Any]) -> Guard | None:
+    """None where only a later release understands it: then the worker sees to it."""
+    try:
+        return Guard(**{name: value for name, value in values.items() if name != "kind"})
+    except (TypeError, ConfigurationError):
+        return None
 
 
 class SendRules(NamedTuple):
@@ -79,7 +94,7 @@ def text_of_send_rules(rules: SendRules) -> str | None:
     return json.dumps({"job": rules.job, "ttl": rules.ttl, "rules": [_fields(rule) for rule in rules.rules]})
 
 
-def _fields(rule: SendRule) -> dict[str, Any]:
+def _fields(rule: SendRule | Guard) -> dict[str, Any]:
     values = {"kind": rule.kind, **asdict(rule)}
     return {name: as_seconds(value) if isinstance(value, timedelta) else value for name, value in values.items()}
 

@@ -10,12 +10,13 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from cgk_tasks.admission.gates import WantedGate, find_gates, gate_ids, gate_key
+from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.lanes import LaneKey, lane_ids
-from cgk_tasks.admission.rules import AtOnce, GateRule, Limit
+from cgk_tasks.admission.rules import AtOnce, GateRule, Limit, rule_name
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import Connection, execute, fetch, statements
 
-SQL = statements("admission")
+SQL, GUARDS = statements("admission"), statements("guards")
 
 _MOST_KNOWN: Final = 50_000
 """Lanes that a process remembers: a key may be any value."""
@@ -76,6 +77,11 @@ class Lanes:
             lanes |= new_lanes
         return [lanes[key] for key in keys]
 
+    def note(self, connection: Connection, rules: Sequence[GateRule]) -> None:
+        """Have these rules on record, before a run comes that is under one."""
+        for rule in rules:
+            self._rule_id(connection, "", rule, notes_again=True)
+
     def unkeyed_gates(self, connection: Connection, run: ForLane) -> list[int] | None:
         """The gates of a run that do not depend on its payload; None if one of them is not there yet."""
         plain = run._replace(rules=[rule for rule in run.rules if rule.limit.key is None])
@@ -118,6 +124,8 @@ def _keys(
 def note_rule(connection: Connection, event: str, rule: GateRule) -> int:
     """The id of a rule, which is made if it is not there."""
     limit = rule.limit
+    if isinstance(limit, Guard):
+        return note_guard(connection, limit)
     values = {
         "name": rule.name, "job": rule.job, "event": event, "kind": limit.kind, "per": limit.per, "key_field":
         limit.key,
@@ -131,13 +139,28 @@ def note_rule(connection: Connection, event: str, rule: GateRule) -> int:
     return int(fetch(connection, SQL["find_rule"], {"name": rule.name})[0]["id"])
 
 
+def note_guard(connection: Connection, guard: Guard) -> int:
+    """The id of a guard's rule, which is made if it is not there. What is declared counts from now on."""
+    rule = rule_name(guard.name, guard)
+    values = {"name": rule, "job": guard.name, "event": "", "kind": guard.kind, "per": guard.per, "key_field": None}
+    execute(connection, SQL["note_set_rule"], values)
+    declared = {"rule": rule, "name": guard.name, "per": guard.per, "at_once": guard.at_once}
+    if fetch(connection, GUARDS["declare"], declared | {"probe_after": guard.probe_seconds}):
+        with connection.transaction():
+            fetch(connection, SQL["lock_out_passes"])
+            execute(connection, GUARDS["keep_to_most"], declared)
+    return int(fetch(connection, SQL["find_rule"], {"name": rule})[0]["id"])
+
+
 def _wanted(rule_id: int, key: str, rule: GateRule) -> WantedGate:
     return WantedGate(rule_id, key, **numbers_of(rule.limit)) if rule.is_declared else WantedGate(rule_id, key)
 
 
-def numbers_of(limit: Limit) -> dict[str, Any]:
+def numbers_of(limit: Limit | Guard) -> dict[str, Any]:
     """The columns of a gate that say how much."""
     numbers: dict[str, Any] = dict.fromkeys(WantedGate._fields[2:])
+    if isinstance(limit, Guard):
+        return numbers | {"at_once": limit.at_once}
     if isinstance(limit, AtOnce):
         return numbers | {"at_once": limit.limit, "lend_to": limit.lend_to}
     return numbers | {"rate": limit.limit, "period": limit.period, "burst": limit.burst_at_least}

@@ -14,11 +14,12 @@ from typing import Final
 from cgk_tasks.admission.memory import Memory
 from cgk_tasks.admission.one_pass import Admitted, Pass
 from cgk_tasks.admission.plan import RUNS_A_PASS, Expected
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.admission.window import UNKNOWN_SECONDS, MeanSeconds, expected_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.postgres import Connection, execute, fetch, statements, transaction
 
-SQL, TRANSITIONS = statements("admission"), statements("transitions")
+SQL, GUARDS, TRANSITIONS = statements("admission"), statements("guards"), statements("transitions")
 
 _LANES_A_SWEEP: Final = 5000
 _NOTE_SECONDS: Final = 1.0
@@ -77,6 +78,8 @@ class Passes:
             gone = fetch(connection, SQL["prune_lanes"], {"limit": _LANES_A_SWEEP})
             if gates := {gate for row in gone for gate in row["gates"]}:
                 execute(connection, SQL["prune_gates"], {"gates": sorted(gates)})
+                if SWITCH.current().has_guards:
+                    execute(connection, GUARDS["forget_states"])
         return len(gone) == _LANES_A_SWEEP
 
     def _note_now_and_then(self, connection: Connection, memory: Memory) -> None:

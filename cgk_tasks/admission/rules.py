@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import ClassVar, Final, NamedTuple
 
 from cgk_tasks.admission.buckets import least_burst
+from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.rule_checks import Per, check_count, check_duration, check_key, check_per, invalid
 from cgk_tasks.admission.send_rules import SendRule, check_together
 from cgk_tasks.errors import ConfigurationError, as_seconds
@@ -107,7 +108,7 @@ def check_rules(job_id: str, rules: Sequence[Rule], fields: Collection[str] | No
             )
 
 
-def rule_name(job_id: str, rule: Rule) -> str:
+def rule_name(job_id: str, rule: Rule | Guard) -> str:
     """By which the rule is known, whatever its numbers are."""
     per = getattr(rule, "per", "tenant")
     return "/".join([job_id, rule.kind, per, *([] if rule.key is None else [rule.key])])
@@ -118,17 +119,22 @@ def _name(rule: Rule) -> str:
 
 
 class GateRule(NamedTuple):
-    """A limit of a job; without a job, of all that a tenant has. is_declared: by the code, which says how much. Else
-    the limit tells only whom it is for, and how much is on record.
+    """A limit of a job; without a job, of all that a tenant has; or a guard, which has its own name there. is_declared:
+    by the code, which says how much. Else the limit tells only whom it is for, and how much is on record.
     """
 
     job: str
-    limit: Limit
+    limit: Limit | Guard
     is_declared: bool = True
 
     @property
     def name(self) -> str:
         return rule_name(self.job, self.limit)
+
+
+def guard_rules(limits: Sequence[Limit | Guard]) -> tuple[GateRule, ...]:
+    """Those of the guards among these."""
+    return tuple(GateRule(limit.name, limit) for limit in limits if isinstance(limit, Guard))
 
 
 TENANT_AT_ONCE: Final = GateRule("", AtOnce(1), is_declared=False)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import psycopg
 
-from cgk_tasks.admission.rules import TENANT_AT_ONCE, TENANT_STARTS, GateRule, Limit, set_rule
+from cgk_tasks.admission.guards import Guard
+from cgk_tasks.admission.rules import TENANT_AT_ONCE, TENANT_STARTS, GateRule, Limit, guard_rules, set_rule
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
@@ -80,12 +81,14 @@ class SetRules:
     def of_tenant(self, tenant_id: str) -> OfTenant:
         return self._tenants.get(tenant_id, _FREE)
 
-    def rules(self, tenant_id: str, job: str, limits: Sequence[Limit] = ()) -> tuple[GateRule, ...]:
-        """All that a run of a job is under, which has these limits by its code."""
-        declared = tuple([GateRule(job, limit) for limit in limits])
+    def rules(self, tenant_id: str, job: str, limits: Sequence[Limit | Guard] = ()) -> tuple[GateRule, ...]:
+        """All that a run of a job is under, which has these limits by its code, and uses these guards."""
+        declared = tuple([GateRule(job, limit) for limit in limits if not isinstance(limit, Guard)])
+        guards = () if len(declared) == len(limits) or not SWITCH.current().has_guards else guard_rules(limits)
         if not self:
-            return declared
-        return self.of_tenant(tenant_id).rules + declared + self._set(self._jobs.get(job, ()), tenant_id, declared)
+            return declared + guards
+        found = self._set(self._jobs.get(job, ()), tenant_id, declared)
+        return self.of_tenant(tenant_id).rules + declared + found + guards
 
     def rules_of_event(self, tenant_id: str, event: str) -> tuple[GateRule, ...]:
         """The same for who does not know the job, and that it has no limits by its code. Nothing of events with several

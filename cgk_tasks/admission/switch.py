@@ -23,6 +23,8 @@ class Switch:
         self._ask_at = 0.0
         self._has_lanes = self._is_on = self._is_fair = self._has_limits = self._has_send_rules = False
         self._decides_sends = False
+        self.has_guards = False
+        """Whether guards are on record here, as of the last look: this asks nothing."""
         self._flow_version: int | None = None
 
     @property
@@ -88,6 +90,7 @@ class Switch:
             self._is_on = self._has_lanes and found["all_know"]
             self._has_limits = found["has_limits"]
             self._has_send_rules = found["has_send_rules"]
+            self.has_guards = self._is_on and found["has_guards"]
             self._decides_sends = self._has_send_rules and found["all_merge"]
             self._is_fair = self._is_on and found["all_are_fair"]
             self._flow_version = found["flow_version"]

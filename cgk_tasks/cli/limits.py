@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cgk_tasks.cli import values
+from cgk_tasks.cli import guards, values
 from cgk_tasks.cli.limit_options import By, Reason, shown_starts, warn_if_not_kept
 from cgk_tasks.cli.limit_options import starts as read_starts
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
@@ -20,7 +20,8 @@ commands = typer.Typer(
     help="Limits of jobs: see them, set them for a tenant or for all, and who changed what.",
     epilog=examples(
         "cgk-tasks limits set sync-orders --at-once 10 --tenant acme --reason 'their interface is slow'",
-        "cgk-tasks limits list", "cgk-tasks limits remove sync-orders --tenant acme", "cgk-tasks limits history",
+        "cgk-tasks limits list", "cgk-tasks limits guards", "cgk-tasks limits remove sync-orders --tenant acme",
+        "cgk-tasks limits history",
     ),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -59,7 +60,7 @@ def list_limits(
 ) -> None:
     """List the limits of jobs: those that are set, and those of the code, as workers have noted them.
 
-    Those of tenants and plans: cgk-tasks tenants limits ID, cgk-tasks plans list.
+    Those of tenants and plans: cgk-tasks tenants limits ID, cgk-tasks plans list. Guards: cgk-tasks limits guards.
     """
     from cgk_tasks.flow import job_limits
 
@@ -150,7 +151,7 @@ def remove(job: Job, tenant: Tenant = None, by: By = None, reason: Reason = "") 
 )
 def history(
     subject: Annotated[
-        str | None, typer.Option("--subject", metavar="NAME", help="A plan, a tenant, or a limit by its name.")
+        str | None, typer.Option("--subject", metavar="NAME", help="A plan, a tenant, a guard, or a limit by its name.")
     ] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", metavar="ID", help="Of this tenant only.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="So many lines.")] = 100,
@@ -171,6 +172,11 @@ def history(
         for one in changes
     ]  # fmt: skip
     print_table(rows, _HISTORY)
+
+
+commands.command("guards", epilog=guards.GUARDS_EXAMPLES)(guards.guards)
+commands.command("close-guard", epilog=guards.CLOSE_EXAMPLES)(guards.close_guard)
+commands.command("open-guard", epilog=guards.OPEN_EXAMPLES)(guards.open_guard)
 
 
 def _change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

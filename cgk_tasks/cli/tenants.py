@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from cgk_tasks.cli import tenant_limits, tenant_usage, tenants_migrate, values
+from cgk_tasks.cli import quarantine, tenant_limits, tenant_usage, tenants_migrate, values
 from cgk_tasks.cli.output import AsJson, examples, print_json, print_table, say
 from cgk_tasks.config import Isolation
 
@@ -91,6 +91,7 @@ def resume(tenant_id: TenantId) -> None:
 
 tenant_limits.add_to(commands)
 commands.command("usage", epilog=tenant_usage.EXAMPLES)(tenant_usage.usage)
+commands.command("quarantined", epilog=quarantine.EXAMPLES)(quarantine.quarantined)
 commands.command("migrate", epilog=tenants_migrate.EXAMPLES)(tenants_migrate.migrate)
 
 

@@ -39,6 +39,7 @@ from cgk_tasks.events.registry import parse_events_json
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.flow.new_run import SendOptions, new_run
 from cgk_tasks.flow.send_rules import Rules, handle_of
+from cgk_tasks.jobs.guards import GuardsHere, guarded_by
 from cgk_tasks.jobs.registry import Job, find_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import logs
@@ -100,6 +101,7 @@ class LocalProvider:
             self._runs, lambda run: self._add(run, None, known_now()), lambda run_id: self._cancel([run_id]),
             self._queue.look_at,
         )  # fmt: skip
+        self._guards = GuardsHere()
         self._changed = threading.Condition()
         self._closed = False
         self._slots = threading.Semaphore(concurrency)
@@ -352,7 +354,8 @@ class LocalProvider:
         except CgkTasksError as exc:  # the event's model was changed since
             return permanent_failure(exc, status.attempt)
         ctx = run.context(job, payloads, tenant, has_database=settings.database_url is not None)
-        return run_attempt(Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret))
+        with guarded_by(self._guards):
+            return run_attempt(Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret))
 
     def _record(self, run: LocalRun, job: Job, outcome: Outcome) -> None:
         run.status = replace(run.status, job=job.id)

@@ -13,7 +13,7 @@ ProviderName = Literal["celery", "local", "inngest", "trigger.dev"]
 HOSTED_PROVIDERS = ("inngest", "trigger.dev")
 """Those that run jobs elsewhere, with neither PostgreSQL nor a broker of ours."""
 Isolation = Literal["search_path", "role", "rls"]
-AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age"]
+AlertKind = Literal["run_failed", "schedule_missed", "worker_lost", "queue_age", "tenant_quarantined"]
 AlertChannel = Literal["critical", "error", "warning", "info", "default"]
 MAX_PAYLOAD_BYTES = 256 * 1024
 

@@ -28,7 +28,9 @@ from cgk_tasks.tenancy.visibility import refuse_in_context
 
 SQL, ADMISSION = statements("limits"), statements("admission")
 
-ACTIONS: Final = ("set plan", "remove plan", "set tenant limits", "set limit", "remove limit")
+ACTIONS: Final = (
+    "set plan", "remove plan", "set tenant limits", "set limit", "remove limit", "close guard", "open guard",
+)  # fmt: skip
 _NUMBERS: Final = WantedGate._fields[2:]
 
 
@@ -148,8 +150,8 @@ def list_limits(*, job: str | None = None, tenant: str | None = None) -> list[Jo
 
 
 def limit_history(*, subject: str | None = None, tenant: str | None = None, limit: int = 100) -> list[LimitChange]:
-    """What was changed of plans, tenants' limits and those of jobs, the newest first. subject: a plan, a tenant, or a
-    limit by its name. Raises StoreError, and TenantContextError inside another tenant's context.
+    """What was changed of plans, tenants' limits, those of jobs, and guards, the newest first. subject: a plan, a
+    tenant, a limit by its name, or a guard. Raises StoreError, and TenantContextError inside another tenant's context.
     """
     refuse_in_context("What tenants may", tenant)
     values = {"actions": list(ACTIONS), "subject": subject, "tenant_id": tenant, "limit": limit}

@@ -85,6 +85,17 @@ def pause(
     return next(one for one in list_pauses() if {name: getattr(one, name) for name in wanted} == wanted)
 
 
+def pause_tenant(connection: Connection, tenant_id: str, until: datetime | None, change: Change) -> None:
+    """Hold all runs of a tenant, in the transaction of a change; what was paused by then stays as it is."""
+    wanted = {"queue": None, "tenant_id": tenant_id, "event": None}
+    if _first(connection, "get_pause", wanted) is not None:
+        return
+    values = wanted | {"mode": "hold", "until": until, "by": change.by, "reason": change.reason}
+    execute(connection, SQL["put_pause"], values)
+    new = {"mode": "hold", "until": _shown(until), "reason": change.reason}
+    change.note(connection, "pause", _subject(**wanted), {}, new, tenant_id)
+
+
 def resume(
     queue: str | None = None, *, tenant: str | None = None, job: str | None = None, by: str = "", reason: str = ""
 ) -> bool:

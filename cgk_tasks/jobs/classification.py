@@ -235,6 +235,13 @@ def classify_error(exc: BaseException) -> Classification:
     return Classification("unknown", exc.code if isinstance(exc, CgkTasksError) else UNKNOWN_CODE)
 
 
+def asked_wait(exc: BaseException) -> float | None:
+    """The seconds for which the other side asked to wait, in so many words: a Retry-After, or the `retry_after` of an
+    error. None where it said nothing.
+    """
+    return next((asked for link in _causes(exc) if (asked := _retry_after(link)) is not None), None)
+
+
 def _causes(exc: BaseException) -> Iterator[BaseException]:
     """The exception, what caused it, what caused that, ..."""
     seen: set[int] = set()

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from cgk_tasks.admission.declared import SendRules, text_of_limits, text_of_send_rules
+from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.rules import AtOnce, Limit, Rule, check_rules
 from cgk_tasks.admission.send_rules import Batch, SendRule
 from cgk_tasks.config import get_settings
@@ -20,6 +21,7 @@ from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.jobs.catalog_jobs import CatalogJob, known_jobs, only_where
 from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.guards import find_guards, with_guards
 from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
 from cgk_tasks.jobs.retry import RetryConfig
@@ -60,8 +62,8 @@ class Job:
     queue: str | None = None
     priority: int | None = None
     """Of runs whose sender names none."""
-    limits: tuple[Limit, ...] = ()
-    """What says when its runs may start."""
+    limits: tuple[Limit | Guard, ...] = ()
+    """What says when its runs may start: its limits, and the guards that it uses."""
     send_rules: tuple[SendRule, ...] = ()
     """What decides about its event's runs when they are sent."""
     redelivery: bool = True
@@ -99,6 +101,7 @@ def define_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     limits: Sequence[Rule] = ...,
+    uses: Sequence[str | Guard] = ...,
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -114,6 +117,7 @@ def define_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     limits: Sequence[Rule] = ...,
+    uses: Sequence[str | Guard] = ...,
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -128,6 +132,7 @@ def define_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     limits: Sequence[Rule] = (),
+    uses: Sequence[str | Guard] = (),
     middleware: Sequence[Middleware] = (),
     queue: str | None = None,
     priority: int | None = None,
@@ -144,7 +149,8 @@ def define_job(
     inside the job. limits: AtOnce, how many runs of the job may be on at once over all workers, and Throttle, how many
     may start in a time; the others wait in order, which uses no attempt. concurrency=5 is AtOnce(5). Others decide when
     the event is sent: RateLimit, how many sends are accepted in a time; Singleton, at most one open run; Debounce, one
-    run for sends that follow each other; Batch, one run for many. All jobs of an event have the same of these.
+    run for sends that follow each other; Batch, one run for many. All jobs of an event have the same of these. uses:
+    guards by their names, which were declared with `define_guard` before.
     middleware: the first is the outermost. queue, priority (0 can wait, 9 is urgent): of runs whose sender names none;
     a sender that does not import the job learns them within ten seconds from the workers that do. A run with several
     jobs goes where all of them want to be, else by the default, and then its child runs go each to its own job's.
@@ -170,12 +176,14 @@ def define_job(
     _check_route(job_id, queue, priority)
 
     around, given = tuple(middleware), _checked_limits(job_id, limits, model)
-    rules = tuple(rule for rule in given if isinstance(rule, Limit))
+    rules: tuple[Limit | Guard, ...] = tuple(rule for rule in given if isinstance(rule, Limit))
     if concurrency is not None:
+        check_rules(job_id, [AtOnce(concurrency), *given])
         rules = (AtOnce(concurrency), *rules)
-        check_rules(job_id, rules)
         lease = None if seconds is None else seconds + 60.0  # longer than any grace after the soft limit
         around = (with_rate_limit(job_rate_limiter(job_id, concurrency, lease)), *around)
+    if guards := find_guards(job_id, uses, model):
+        rules, around = (*rules, *guards), (with_guards(guards), *around)
     if known is not None and known.where and known.event == model.event_name:
         around = (only_where(known), *around)
 

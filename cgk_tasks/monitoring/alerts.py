@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.catalog.system import SystemAlert
 from cgk_tasks.client.api import send_job
 from cgk_tasks.config import AlertKind, get_settings
@@ -19,7 +20,7 @@ from cgk_tasks.sql.postgres import autocommit, fetch, fetch_or_before, statement
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT, ensure_platform_tenant
 from cgk_tasks.worker.recovery import lost_workers
 
-SQL = statements("metrics")
+SQL, QUARANTINE = statements("metrics"), statements("quarantine")
 log = structlog.get_logger("cgk_tasks.alerts")
 
 EVERY_EVENT: Final = "*"
@@ -63,6 +64,7 @@ class AlertWatch:
             "schedule_missed": _missed_schedules,
             "worker_lost": _lost_workers,
             "queue_age": self._old_queues,
+            "tenant_quarantined": self._quarantines,
         }
         return looks[kind]()
 
@@ -103,6 +105,25 @@ class AlertWatch:
                 f"A run in queue {row['queue']} could run and has waited for {seconds} s. Add workers, or check with: "
                 "cgk-tasks doctor",
                 {"queue": row["queue"], "seconds": seconds},
+            )  # fmt: skip
+
+    def _quarantines(self) -> Iterator[Alert]:
+        switch = SWITCH.current()
+        if not (switch.has_lanes and switch.has_guards):  # before the end of an upgrade there are none
+            return
+        with autocommit() as connection:
+            rows = fetch(connection, QUARANTINE["recent"], {"seconds": self._settings.alert_window_seconds})
+        for row in rows:
+            tenant = row["tenant_id"]
+            until = (
+                f"until {row['until']:%Y-%m-%d %H:%M:%S %Z}" if row["until"] is not None else "until somebody ends it"
+            )
+            yield Alert(
+                "tenant_quarantined", tenant, "error", f"Tenant {tenant} is in quarantine",
+                f"{row['failed']} of its last {row['runs']} runs failed. Nothing of the tenant starts {until}. "
+                f"See what failed: cgk-tasks runs list --tenant {tenant} --state failed. To end it: cgk-tasks resume "
+                f"--tenant {tenant}",
+                {"tenant": tenant, "runs": row["runs"], "failed": row["failed"]}, slot=row["began"],
             )  # fmt: skip
 
     def _tell(self, alert: Alert) -> bool:

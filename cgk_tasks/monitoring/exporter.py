@@ -24,7 +24,8 @@ from cgk_tasks.schedules.health import late_schedules, leading_beat
 from cgk_tasks.sql.postgres import autocommit, fetch, fetch_or_before, statements
 from cgk_tasks.worker.dispatcher import LEASE
 
-SQL, MERGING, USAGE = statements("metrics"), statements("merging"), statements("usage")
+SQL, MERGING, USAGE, GUARDS = statements("metrics"), statements("merging"), statements("usage"), statements("guards")
+QUARANTINE = statements("quarantine")
 log = structlog.get_logger("cgk_tasks.metrics")
 
 OTHER_TENANTS = "other"
@@ -39,7 +40,15 @@ class ExporterCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         try:
-            found = [*self._totals(), *self._open_runs(), *_usage(), *_schedules(), _skipped_sends()]
+            found = [
+                *self._totals(),
+                *self._open_runs(),
+                *_usage(),
+                *_schedules(),
+                _skipped_sends(),
+                *_guards(),
+                _quarantined(),
+            ]
         except (psycopg.Error, CgkTasksError) as exc:
             self._unavailable.warn(reason=str(exc).strip())
             yield _family("cgk_database_up", [((), 0)])
@@ -103,6 +112,20 @@ def _skipped_sends() -> Metric:
     with autocommit() as connection:
         rows = fetch_or_before(connection, MERGING["skipped_sends"], MERGING["no_skipped_sends"])
     return _family("cgk_sends_skipped_total", [((row["rule"],), row["skipped"]) for row in rows])
+
+
+def _quarantined() -> Metric:
+    with autocommit() as connection:
+        rows = fetch_or_before(connection, QUARANTINE["count"], QUARANTINE["count_before"])
+    return _family("cgk_tenants_quarantined", [((), row["tenants"]) for row in rows])
+
+
+def _guards() -> Iterator[Metric]:
+    with autocommit() as connection:
+        rows = fetch_or_before(connection, GUARDS["metrics"], GUARDS["no_metrics"])
+    columns = {"limit": "limit_now", "closed": "closed", "asked_total": "asked", "failures_total": "failed"}
+    for name, column in columns.items():
+        yield _family(f"cgk_guard_{name}", [((row["name"],), row[column]) for row in rows])
 
 
 def _family(name: str, samples: Any) -> Metric:

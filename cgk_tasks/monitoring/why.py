@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shlex
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import datetime
+from typing import Final
 
+from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, UnknownRunError
 from cgk_tasks.events.redaction import Redaction
+from cgk_tasks.flow.guards import guard_status
 from cgk_tasks.flow.pauses import Pause
+from cgk_tasks.monitoring.why_estimate import start_of_dispatched, start_of_held
+from cgk_tasks.monitoring.why_gates import COUNT_TO, Gate, GateCode, counted, time_text, when
+from cgk_tasks.monitoring.why_lanes import in_lane
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
@@ -23,20 +28,14 @@ from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.tenancy.visibility import may_see
 
-SQL, PAUSES = statements("why"), statements("pauses")
-
-GateCode = Literal[
-    "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "paused", "unknown_tenant", "no_worker",
-    "no_listener", "no_job", "waits_for_worker", "broker_down", "after_a_crash", "not_dispatched", "in_queue",
-    "running", "worker_silent", "waits_for_children", "workflow_waits", "being_cancelled", "being_released",
-    "in_lane", "closed",
-]  # fmt: skip
-
-_COUNT_TO = 10_000
+SQL, PAUSES, GUARDS = statements("why"), statements("pauses"), statements("guards")
 
 _RAISE_LIMIT = (
     "It goes on by itself. To let more through, raise the limit where the job is defined, and start the workers anew."
 )
+
+_ITS_TURN: Final[Collection[GateCode]] = frozenset({"limit", "guard", "in_lane", "in_queue"})
+"""Gates that open in time, one run after another."""
 
 _AFTER = {
     "failed": "Its errors: cgk-tasks runs show {id}",
@@ -47,22 +46,15 @@ _AFTER = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """One thing that holds a run. `hint`: what to do, empty if waiting is enough. `until`: when it opens, if known."""
-
-    code: GateCode
-    text: str
-    hint: str = ""
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Why:
-    """A run and what holds it, the most important first. A closed run has the one gate `closed`."""
+    """A run and what holds it, the most important first. A closed run has the one gate `closed`. expected_at: when it
+    is expected to start, an estimate; None where that is not known, or it has.
+    """
 
     run_id: str
     state: State
     gates: tuple[Gate, ...]
+    expected_at: datetime | None = None
 
 
 def why(run_id: str) -> Why:
@@ -78,22 +70,32 @@ def why(run_id: str) -> Why:
         if rows:
             facts = opened(rows[0])
             found = facts | _count_ahead(facts) | _lane(facts) | {"pauses": _pauses_of(facts)}
-            return Why(wanted, facts["state"], tuple(_GATES[facts["state"]](found)))
+            gates = tuple(_GATES[facts["state"]](found))
+            return Why(wanted, facts["state"], gates, found.get("expected_at") if _only_waits(gates) else None)
         closed = store.find(wanted, connection)
     if closed is None:
         raise UnknownRunError(run_id)
     hint = _AFTER.get(closed["state"], "").format(**closed)
-    ended = Gate("closed", f"It closed as {closed['state']} at {_time(closed['closed_at'])}.", hint)
+    ended = Gate("closed", f"It closed as {closed['state']} at {time_text(closed['closed_at'])}.", hint)
     return Why(wanted, closed["state"], (ended,))
+
+
+def _only_waits(gates: Sequence[Gate]) -> bool:
+    """Whether nothing holds the run but its turn."""
+    return all(gate.code in _ITS_TURN for gate in gates)
 
 
 def _count_ahead(facts: Row) -> Row:
     if facts["state"] != "pending" or facts["handed_over_at"] is None:
         return {}
     with autocommit() as connection:
-        before = fetch(connection, SQL["ahead"], facts | {"limit": _COUNT_TO + 1})[0]["runs"]
+        before = fetch(connection, SQL["ahead"], facts | {"limit": COUNT_TO + 1})
         at_work = fetch(connection, SQL["at_work"], facts)[0]
-    return {"ahead": before, "at_work": at_work["runs"], "tenants_at_work": at_work["tenants"]}
+        expected = start_of_dispatched(connection, facts, before)
+    ahead = sum(row["runs"] for row in before)
+    return {
+        "ahead": ahead, "at_work": at_work["runs"], "tenants_at_work": at_work["tenants"], "expected_at": expected,
+    }  # fmt: skip
 
 
 def _lane(facts: Row) -> Row:
@@ -101,8 +103,13 @@ def _lane(facts: Row) -> Row:
     if facts["state"] != "held" or not SWITCH.current().has_lanes:
         return {}
     with autocommit() as connection:
-        found = fetch(connection, SQL["lane"], {"id": facts["id"], "limit": _COUNT_TO + 1})
-    return {"lane": found[0]} if found else {}
+        found = fetch(connection, SQL["lane"], {"id": facts["id"], "limit": COUNT_TO + 1})
+        lane = found[0] if found else None
+        if lane is not None and lane["kind"] == Guard.kind:
+            guards = fetch(connection, GUARDS["of_gate"], {"gate_id": lane["waits_at"]})
+            lane["guard"] = guard_status(guards[0]) if guards else None
+        expected = None if lane is None else start_of_held(connection, facts, lane)
+    return {} if lane is None else {"lane": lane, "expected_at": expected}
 
 
 def _pauses_of(facts: Row) -> list[Pause]:
@@ -119,10 +126,10 @@ def _scheduled(facts: Row) -> Iterator[Gate]:
         yield _waiting(facts, decode(facts["deferral"]))
     elif facts["run_at"] > facts["now"] and facts["merge_key"] is not None and facts["started_at"] is None:
         so_far = f", and has {facts['merged']} so far" if facts["merged"] else ""
-        reason = f"It waits for further sends of its event until {_when(facts['run_at'], facts['now'])}{so_far}."
+        reason = f"It waits for further sends of its event until {when(facts['run_at'], facts['now'])}{so_far}."
         yield Gate("not_due", reason, until=facts["run_at"])
     elif facts["run_at"] > facts["now"]:
-        yield Gate("not_due", f"It is not due until {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
+        yield Gate("not_due", f"It is not due until {when(facts['run_at'], facts['now'])}.", until=facts["run_at"])
     else:
         yield from _dispatch(facts)
 
@@ -131,8 +138,8 @@ def _waiting(facts: Row, deferral: Mapping[str, str]) -> Gate:
     """A workflow. The names of its steps are the application's, so they may quote the payload."""
     reason = Redaction(facts["event"], decode(facts["payload"])).text(deferral["reason"])
     until = facts["run_at"] if facts["run_at"] < LATEST else None
-    when = f", until {_when(until, facts['now'])} at most" if until is not None else ""
-    return Gate("workflow_waits", f"Its workflow waits for {reason}{when}.", until=until)
+    at_most = f", until {when(until, facts['now'])} at most" if until is not None else ""
+    return Gate("workflow_waits", f"Its workflow waits for {reason}{at_most}.", until=until)
 
 
 def _retrying(facts: Row) -> Iterator[Gate]:
@@ -145,19 +152,19 @@ def _retrying(facts: Row) -> Iterator[Gate]:
     elif error is not None and error.get("attempt") == facts["attempt"]:
         failed = f"Attempt {facts['attempt'] - facts['deaths']} failed with {error.get('code')}"
         yield Gate(
-            "waits_for_retry", f"{failed}; the next one is due {_when(facts['run_at'], facts['now'])}.",
+            "waits_for_retry", f"{failed}; the next one is due {when(facts['run_at'], facts['now'])}.",
             until=facts["run_at"],
         )  # fmt: skip
     else:
         yield Gate(
-            "waits_for_retry", f"It is tried again {_when(facts['run_at'], facts['now'])}.", until=facts["run_at"]
+            "waits_for_retry", f"It is tried again {when(facts['run_at'], facts['now'])}.", until=facts["run_at"]
         )
 
 
 def _deferred(facts: Row, deferral: Mapping[str, str]) -> Gate:
     """Its job put it off, or a limit did. The reason is the application's text, so it may quote the payload."""
     reason = Redaction(facts["event"], decode(facts["payload"])).text(deferral["reason"])
-    again = f"it tries again {_when(facts['run_at'], facts['now'])}, and no attempt is used."
+    again = f"it tries again {when(facts['run_at'], facts['now'])}, and no attempt is used."
     if deferral["code"] == LimitReached.code:
         return Gate("limit", f"It is over a limit ({reason}); {again}", _RAISE_LIMIT, facts["run_at"])
     said = f" ({reason})" if reason else ""
@@ -168,53 +175,13 @@ def _held(facts: Row) -> Iterator[Gate]:
     gates = list(_paused(facts))
     yield from gates
     if not gates and "lane" in facts:
-        yield _in_lane(facts["lane"], facts["now"])
+        yield in_lane(facts["lane"], facts["now"])
         yield from _no_worker(facts)
     elif not gates:
         without_job = list(_no_job(facts))
         released = "Nothing holds it any more; the dispatcher releases it within a second or two."
         yield from without_job or [Gate("being_released", released)]
         yield from _no_worker(facts)
-
-
-def _in_lane(lane: Row, now: datetime) -> Gate:
-    """A run that a pass admits once its turn has come."""
-    number = f"more than {_COUNT_TO:,}" if lane["ahead"] > _COUNT_TO else f"{lane['ahead']:,}"
-    before = (
-        f"{number} {'run' if lane['ahead'] == 1 else 'runs'} of its lane come{'s' * (lane['ahead'] == 1)} before it"
-    )
-    hint = _let_more_through(lane)
-    if lane["rule"] is not None and lane["status"] == "full":
-        limit = _limited_by(lane, f"{lane['at_once']} at once")
-        return Gate("limit", f"It is over a limit ({limit}); {before}.", hint)
-    if lane["status"] == "closed" and lane["rate"] is not None and lane["opens_at"] is not None:
-        limit = _limited_by(lane, f"{lane['rate']} in {lane['period']:g} s")
-        opens = f"the next one may start {_when(lane['opens_at'], now)}"
-        return Gate("limit", f"It is over a limit ({limit}); {opens}, and {before}.", hint, lane["opens_at"])
-    if lane["is_free"]:
-        return Gate("in_lane", f"Its queue {lane['queue']!r} is crowded, and {before}. {_share(lane)}")
-    return Gate("in_lane", f"It waits for its turn, and {before}; the leader of the workers says when it may start.")
-
-
-def _limited_by(lane: Row, number: str) -> str:
-    if not lane["job"]:
-        return f"tenant {lane['tenant_id']}: {number}, of all jobs"
-    return f"{lane['rule']}: {number}"
-
-
-def _let_more_through(lane: Row) -> str:
-    if not lane["job"]:
-        return f"It goes on by itself. What the tenant may: cgk-tasks tenants limits {lane['tenant_id']}"
-    option = "--at-once N" if lane["at_once"] is not None else "--starts N/TIME"
-    return f"It goes on by itself. To let more through: cgk-tasks limits set {lane['job']} {option}"
-
-
-def _share(lane: Row) -> str:
-    others = lane["tenants"] - 1
-    if not others:
-        return "No other tenant waits there, so its own has all of the workers' time."
-    whose = f"{others:,} other {'tenant waits' if others == 1 else 'tenants wait'} there"
-    return f"{whose}, and its own gets {100 * lane['share']:.3g} % of the workers' time."
 
 
 def _pending(facts: Row) -> Iterator[Gate]:
@@ -235,9 +202,9 @@ def _running(facts: Row) -> Iterator[Gate]:
         )
         return
     attempt = facts["attempt"] - facts["deaths"]
-    doing = f"Attempt {attempt} has been running since {_time(facts['started_at'])}"
+    doing = f"Attempt {attempt} has been running since {time_text(facts['started_at'])}"
     if facts["cancel_requested_at"] is not None:
-        asked = f"It was cancelled at {_time(facts['cancel_requested_at'])}"
+        asked = f"It was cancelled at {time_text(facts['cancel_requested_at'])}"
         yield Gate("being_cancelled", f"{asked}; its worker interrupts the job within a second or two.")
     worker = facts["worker"]
     timeout = get_settings().worker_timeout_seconds
@@ -277,7 +244,7 @@ def _tenant(facts: Row) -> Iterator[Gate]:
         )  # fmt: skip
     elif facts["tenant_status"] == "suspended":
         by = f" by {facts['suspended_by']}" if facts["suspended_by"] else ""
-        since = f" since {_time(facts['suspended_at'])}" if facts["suspended_at"] else ""
+        since = f" since {time_text(facts['suspended_at'])}" if facts["suspended_at"] else ""
         yield Gate(
             "tenant_suspended", f"Its tenant {tenant} is suspended{by}{since}.",
             f"Resume it: cgk-tasks tenants resume {tenant}",
@@ -290,7 +257,7 @@ def _queue(facts: Row) -> Iterator[Gate]:
         by = f" by {facts['paused_by']}" if facts["paused_by"] else ""
         reason = f": {facts['pause_reason']}" if facts["pause_reason"] else ""
         yield Gate(
-            "queue_paused", f"Its queue {queue!r} is paused{by} since {_time(facts['paused_at'])}{reason}.",
+            "queue_paused", f"Its queue {queue!r} is paused{by} since {time_text(facts['paused_at'])}{reason}.",
             f"Resume it: cgk-tasks queues resume {shlex.quote(queue)}",
         )  # fmt: skip
 
@@ -298,12 +265,12 @@ def _queue(facts: Row) -> Iterator[Gate]:
 def _under(pause: Pause) -> Gate:
     by = f" by {pause.paused_by}" if pause.paused_by else ""
     reason = f": {pause.reason}" if pause.reason else ""
-    until = f", until {_time(pause.until)}" if pause.until is not None else ""
+    until = f", until {time_text(pause.until)}" if pause.until is not None else ""
     then = " What waits is cancelled." if pause.mode == "drop" else ""
     named = {"--queue": pause.queue, "--tenant": pause.tenant_id, "--job": pause.event}
     options = " ".join(f"{name} {shlex.quote(value)}" for name, value in named.items() if value is not None)
     return Gate(
-        "paused", f"It is paused ({pause.subject}){by} since {_time(pause.paused_at)}{until}{reason}.{then}",
+        "paused", f"It is paused ({pause.subject}){by} since {time_text(pause.paused_at)}{until}{reason}.{then}",
         f"Resume it: cgk-tasks resume {options}", pause.until,
     )  # fmt: skip
 
@@ -375,28 +342,12 @@ def _after_a_crash(facts: Row) -> Iterator[Gate]:
 
 def _place(facts: Row) -> Gate:
     queue, ahead = facts["queue"], facts["ahead"]
-    number = f"more than {_COUNT_TO:,}" if ahead > _COUNT_TO else f"{ahead:,}"
+    number = counted(ahead)
     behind = f"behind {number} {'run' if ahead == 1 else 'runs'}" if ahead else "at the head"
     at_work = facts["at_work"]
     busy = f"; {at_work:,} of the queue {'is' if at_work == 1 else 'are'} running" if at_work else ""
-    text = f"It was dispatched at {_time(facts['handed_over_at'])} and waits in queue {queue!r} {behind}{busy}."
+    text = f"It was dispatched at {time_text(facts['handed_over_at'])} and waits in queue {queue!r} {behind}{busy}."
     again = facts["hand_overs"] - 1
     if again > 0:
         text += f" It was dispatched {again} {'time' if again == 1 else 'times'} more, because it seemed lost."
     return Gate("in_queue", text)
-
-
-def _when(moment: datetime, now: datetime) -> str:
-    return f"{_time(moment)} (in {_span(moment - now)})"
-
-
-def _span(length: timedelta) -> str:
-    seconds = max(length.total_seconds(), 0)
-    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.rules import Rule
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import ConfigurationError, as_seconds
@@ -42,6 +43,7 @@ def define_cron_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     limits: Sequence[Rule] = ...,
+    uses: Sequence[str | Guard] = ...,
     middleware: tuple[Middleware, ...] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -64,6 +66,7 @@ def define_cron_job(
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
     limits: Sequence[Rule] = ...,
+    uses: Sequence[str | Guard] = ...,
     middleware: tuple[Middleware, ...] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -85,6 +88,7 @@ def define_cron_job(
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
     limits: Sequence[Rule] = (),
+    uses: Sequence[str | Guard] = (),
     middleware: tuple[Middleware, ...] = (),
     queue: str | None = None,
     priority: int | None = None,
@@ -121,6 +125,7 @@ def define_cron_job(
         timeout=timeout,
         concurrency=concurrency,
         limits=limits,
+        uses=uses,
         middleware=middleware,
         queue=queue,
         priority=priority,

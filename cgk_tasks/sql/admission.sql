@@ -25,6 +25,7 @@ SELECT to_regclass('cgk.passes') IS NOT NULL AS has_tables,
          WHERE c.relnamespace = to_regnamespace('cgk') AND c.relname IN ('runs_merging', 'runs_single') AND i.indisvalid) = 2
            AND NOT EXISTS (SELECT FROM cgk.workers WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)
                               AND coalesce(revision, '') < '0022') AS all_merge,
+       to_regclass('cgk.guards') IS NOT NULL AS has_guards,
        {flow_version} AS flow_version
 
 -- name: is_on
@@ -213,10 +214,6 @@ SELECT frontier, known, clocks FROM cgk.passes;
 
 -- name: note
 UPDATE cgk.passes SET frontier = %(frontier)s, known = %(known)s::bigint[], clocks = %(clocks)s::json, noted_at = now();
-
--- fragment: is_slot
--- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
-slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')
 
 -- fragment: is_place
 -- The parent of child runs, which waits for them, takes none.

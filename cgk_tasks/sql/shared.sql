@@ -19,3 +19,7 @@ p.done, p.total, p.told_at, p.sealed_message AS told_message, p.sealed_metadata 
 SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
     SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
  WHERE l.status = 'open' AND cardinality(l.gates) = 0
+
+-- fragment: is_slot
+-- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
+slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')

@@ -30,7 +30,7 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
 -- Where a held run waits: at which gate of which rule, and how many runs of its lane come before it, up to a limit. share:
 -- its tenant's part of the queue, among those of which something may start.
 SELECT l.queue, l.tenant_id, l.status, l.gates = '{}' AS is_free, rule.name AS rule, coalesce(rule.job, '') AS job,
-       g.at_once, g.rate, g.period, g.opens_at,
+       rule.kind, l.waits_at, g.at_once, g.rate, g.period, g.opens_at,
        s.weight / nullif(waiting.weight, 0) AS share, waiting.tenants,
        (SELECT count(*) FROM (SELECT FROM cgk.runs b
                                WHERE b.lane_id = r.lane_id AND b.state = 'held' AND (b.rank, b.id) < (r.rank, r.id)
@@ -42,12 +42,53 @@ SELECT l.queue, l.tenant_id, l.status, l.gates = '{}' AS is_free, rule.name AS r
  WHERE r.id = %(id)s::uuid AND r.state = 'held';
 
 -- name: ahead
--- How many dispatched runs of the queue come before this one; counting stops at the limit.
-SELECT count(*) AS runs FROM (
-    SELECT FROM cgk.runs
+-- The dispatched runs of the queue that come before this one, by event, with how long one takes; counting stops at the limit.
+SELECT before.event, t.mean_seconds, count(*) AS runs FROM (
+    SELECT event FROM cgk.runs
      WHERE state = 'pending' AND queue = %(queue)s AND handed_over_at IS NOT NULL
        AND (priority > %(priority)s OR (priority = %(priority)s AND handed_over_at < %(handed_over_at)s))
-     LIMIT %(limit)s) AS before;
+     LIMIT %(limit)s) AS before
+  LEFT JOIN cgk.run_times t ON t.event = before.event
+ GROUP BY before.event, t.mean_seconds;
+
+-- name: work_ahead
+-- The held runs of a tenant that come before one of its, by event, with how long one takes: those of the lanes of its queue that wait for
+-- the same gate, or of those that are open. Counting stops at the limit in each lane. step: seconds that a priority is worth.
+WITH mine AS (
+    SELECT r.id, r.rank, l.share_id, l.priority, l.waits_at FROM cgk.runs r JOIN cgk.lanes l ON l.id = r.lane_id
+     WHERE r.id = %(id)s::uuid AND r.state = 'held'
+)
+SELECT l.event, t.mean_seconds, count(*) AS runs
+  FROM mine JOIN cgk.lanes l ON l.share_id = mine.share_id AND l.status <> 'empty'
+                            AND l.waits_at IS NOT DISTINCT FROM mine.waits_at
+  LEFT JOIN cgk.run_times t ON t.event = l.event, LATERAL (
+       SELECT FROM cgk.runs b
+        WHERE b.lane_id = l.id AND b.state = 'held'
+          AND (b.rank, b.id) < (mine.rank + make_interval(secs => %(step)s * (l.priority - mine.priority)), mine.id)
+        LIMIT %(limit)s) AS earlier
+ GROUP BY l.event, t.mean_seconds;
+
+-- name: pace
+-- How fast a queue's runs start. mean_seconds: of an event; processes: how many the queue's workers execute at once. share: of the gate
+-- at which a run's lane waits, that of its tenant among those that wait there, by their weights.
+SELECT (SELECT mean_seconds FROM cgk.run_times WHERE event = %(event)s) AS mean_seconds,
+       (SELECT coalesce(sum(coalesce(w.processes, 1)), 0) FROM cgk.workers w
+         WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND %(queue)s = ANY(w.queues))::int AS processes,
+       (SELECT max(waiting.weight) FILTER (WHERE waiting.tenant_id = %(tenant_id)s) / nullif(sum(waiting.weight), 0) FROM (
+            SELECT s.tenant_id, max(s.weight) AS weight FROM (
+                (SELECT share_id FROM cgk.lanes WHERE status = 'full' AND waits_at = %(waits_at)s LIMIT %(limit)s)
+                UNION
+                (SELECT share_id FROM cgk.lanes WHERE status = 'closed' AND waits_at = %(waits_at)s LIMIT %(limit)s)) AS l
+              JOIN cgk.shares s ON s.id = l.share_id GROUP BY s.tenant_id) AS waiting)::float8 AS share;
+
+-- name: of_tenant
+-- What holds a tenant's open runs, with the first of each kind. Reads all open runs.
+SELECT r.state, r.queue, l.status, l.waits_at, r.run_at <= now() AS is_due, r.handed_over_at IS NOT NULL AS is_dispatched,
+       count(*) AS runs, min(r.run_at) AS oldest, min(r.id::text) AS first
+  FROM cgk.runs r LEFT JOIN cgk.lanes l ON l.id = r.lane_id AND r.state = 'held'
+ WHERE r.tenant_id = %(tenant_id)s
+ GROUP BY r.state, r.queue, l.status, l.waits_at, is_due, is_dispatched
+ ORDER BY count(*) DESC, min(r.id::text) LIMIT %(limit)s;
 
 -- name: at_work
 -- What the workers of the queue are doing meanwhile.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import psycopg
 import structlog
 
+from cgk_tasks.admission import guard_decisions
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.packets import run_times
@@ -46,6 +47,7 @@ class Admission(threading.Thread):
         self._admitted_at = 0.0
         self._stopping = threading.Event()
         self._sweep_at = self._prune_at = 0.0
+        self._has_guards = False
         self._unavailable = RecurringWarning(log, "admission_unavailable", "admission_available")
 
     def run(self) -> None:
@@ -74,9 +76,12 @@ class Admission(threading.Thread):
             self._passes.sweep()
             if SWITCH.current().is_fair:
                 self._passes.charge_overtime()
+            self._has_guards = SWITCH.current().has_guards and guard_decisions.are_declared()
             self._sweep_at = time.monotonic() + _SWEEP_SECONDS
             if time.monotonic() >= self._prune_at and not self._passes.prune():
                 self._prune_at = time.monotonic() + _PRUNE_SECONDS
+        if self._has_guards:
+            guard_decisions.decide()
         if get_patient_publisher().rests:
             return _IDLE_SECONDS
         if not found["yes"]:

@@ -19,7 +19,7 @@ from cgk_tasks.broker.envelope import Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
-from cgk_tasks.flow import awaited_events
+from cgk_tasks.flow import awaited_events, quarantine
 from cgk_tasks.flow.accept import dispatch, unit_of_work
 from cgk_tasks.flow.pauses import end_pauses
 from cgk_tasks.runs import ends, partitions
@@ -37,6 +37,7 @@ LEASE = "dispatcher"
 _HOUSEKEEPING_SECONDS = 3600.0
 _LOOK_FOR_LOST_SECONDS = 1.0
 _COUNT_USAGE_SECONDS = 60.0
+_LOOK_AT_FAILURES_SECONDS = 10.0
 _BATCHES_A_LOOK = 10
 
 RunClosed = Callable[[Closed], None]
@@ -54,7 +55,7 @@ class Dispatcher:
         self._leads_until = 0.0
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
-        self._count_usage_at = 0.0
+        self._count_usage_at = self._look_at_failures_at = 0.0
 
     @property
     def leads(self) -> bool:
@@ -99,6 +100,10 @@ class Dispatcher:
         if now >= self._count_usage_at and SWITCH.current().has_lanes:
             self._count_usage_at = now + _COUNT_USAGE_SECONDS
             count_in_background()
+        if now >= self._look_at_failures_at and SWITCH.current().has_guards:
+            window = get_settings().quarantine_window_seconds
+            self._look_at_failures_at = now + min(_LOOK_AT_FAILURES_SECONDS, window / 4)
+            quarantine.look()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
             partitions.run_housekeeping()

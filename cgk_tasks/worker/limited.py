@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cgk_tasks.admission.guard_reports import is_refused_here, place_of
+from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.limits import LANES, ForLane
 from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.flow import lanes
 from cgk_tasks.flow.send_rules import key_fields
+from cgk_tasks.jobs.rate_limit import kept_by_admission
 from cgk_tasks.jobs.registry import Job
 from cgk_tasks.runs.models import Place
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements, uuid_array
 
-SQL, TRANSITIONS = statements("admission"), statements("transitions")
+SQL, GUARDS, TRANSITIONS = statements("admission"), statements("guards"), statements("transitions")
 JobsOf = Callable[[Claimed], Sequence[Job]]
 
 
@@ -38,8 +41,7 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
             _tell_held(connection, ids)
         if not limited:
             return list(runs)
-        passed = fetch(connection, SQL["admitted"], {"ids": uuid_array(limited)})
-        gates = {row["id"]: row["gates"] for row in passed}
+        gates = _admitted(connection, limited)
         held = [
             run for run in runs if run.id in limited and not _may_start(connection, limited[run.id], gates.get(run.id))
         ]
@@ -47,6 +49,21 @@ def hold_limited(ids: Sequence[str], runs: Sequence[Claimed], jobs_of: JobsOf, w
             _hold(connection, [limited[run.id] for run in held], held, worker_id)
     not_admitted = {run.id for run in held}
     return [run for run in runs if run.id not in not_admitted]
+
+
+def _admitted(connection: Connection, limited: Mapping[str, ForLane]) -> dict[str, Sequence[int]]:
+    """The gates that these runs have passed, if a pass has admitted them, and no guard was closed since."""
+    has_guards = any(isinstance(rule.limit, Guard) for lane in limited.values() for rule in lane.rules)
+    rows = fetch(connection, (GUARDS if has_guards else SQL)["admitted"], {"ids": uuid_array(limited)})
+    return {row["id"]: row["gates"] for row in rows if not row.get("is_refused")}
+
+
+def is_refused(run: Claimed, jobs_of: JobsOf) -> bool:
+    """Whether this process knows already that a guard of the run's job is closed: it was asked to wait."""
+    if not kept_by_admission.get() or len(jobs := jobs_of(run)) != 1:
+        return False
+    guards = [limit for limit in jobs[0].limits if isinstance(limit, Guard)]
+    return any(is_refused_here(place_of(guard, run.tenant_id)) for guard in guards)
 
 
 def hold_back(runs: Sequence[Claimed], jobs_of: JobsOf, worker_id: str) -> list[Claimed]:

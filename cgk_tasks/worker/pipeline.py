@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import psycopg
 import structlog
 
+from cgk_tasks.admission.guard_reports import refused_here
 from cgk_tasks.admission.limits import LANES
 from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
@@ -196,10 +197,15 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
     budget, state = get_settings().packet_budget_seconds, process_state.shared()
     error: BaseException | None = None
     begun, seconds, done = time.monotonic(), 0.0, 0
-    for run in runs:
+    refused: list[Claimed] = []
+    for place, run in enumerate(runs):
         if seconds > budget or state.stopping:
-            give_back(task, runs[done:], recorder)
+            refused += runs[place:]
             break
+        if refused_here and limited.is_refused(run, task.jobs):
+            refused.append(run)
+            error = RunsAgain(None)
+            continue
         if done and run.expires_at is not None and run.expires_at < known_now():
             recorder.requeue([run])  # the dispatcher closes it, and does what follows
         elif not task.is_for(run):
@@ -208,6 +214,8 @@ def run_each(task: Task, runs: Sequence[Claimed], recorder: Recorder) -> BaseExc
         else:
             error = guarded(task, run, recorder)
         seconds, done = time.monotonic() - begun, done + 1
+    if refused:
+        give_back(task, refused, recorder)
     if done:
         run_times().measured(runs[0].event, done, seconds - recorder.disk_seconds)
     return error

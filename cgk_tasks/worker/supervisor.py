@@ -18,9 +18,12 @@ from typing import Protocol
 import psycopg
 import structlog
 
+from cgk_tasks.admission.limits import LANES
+from cgk_tasks.admission.rules import guard_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
+from cgk_tasks.jobs.guards import all_guards
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs.job_events import Route, note_job_events, note_limits, note_rules
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, short_transaction, statements
@@ -204,6 +207,9 @@ class Supervisor(threading.Thread):
                 values = {"id": self._id, "processes": self._pool.processes()}
                 execute(connection, ADMISSION["note_processes"], values)
         note_awaited_events()
+        if switch.has_guards and (guards := all_guards()):
+            with autocommit() as connection:
+                LANES.current().note(connection, guard_rules(guards))
         self._was_present = True
         self._waiting.heard_of(told["waited_for"])
 

@@ -5,40 +5,41 @@ from cgk_tasks import catalog, errors, events, testing
 
 PACKAGE = """
     AsyncWorkflowContext AtOnce Batch Celery CgkTasksError Classification Debounce EVENT_CATEGORIES
-    Health JobClient JobContext JobEvent JobLimit JobPayload JobProvider LimitChange Pause PermanentError
-    Plan Progress RateLimit Reconciled RetryConfig RetryLater RunHandle RunStatus SCHEDULES Schedule SendItem
-    SendOptions SentItem Settings Singleton TOTAL_EVENT_COUNT Tenant TenantEvent TenantLimits
-    TenantSchedule Throttle TransientError Usage WaitResult WorkflowContext acancel_job acancel_run
-    active_tenants aget_job_status aget_run app areplay_run aretry_job aschedule_job asend_job asend_jobs
-    asend_jobs_in_chunks asignal_run atrigger_and_wait cancel_job cancel_run classify_error
-    compose_middleware create_app create_cursor_state create_job_client create_job_handler
-    create_permanent_error create_rate_limiter create_retryable_error create_schedule current_tenant
-    define_cron_job define_job define_workflow delete_schedule generate_idempotency_key get_all_tenants
+    GuardStatus Health JobClient JobContext JobEvent JobLimit JobPayload JobProvider LimitChange Pause
+    PermanentError Plan Progress Quarantine RateLimit Reconciled RetryConfig RetryLater RunHandle
+    RunStatus SCHEDULES Schedule SendItem SendOptions SentItem Settings Singleton TOTAL_EVENT_COUNT
+    Tenant TenantEvent TenantLimits TenantSchedule Throttle TransientError Usage WaitResult
+    WorkflowContext acancel_job acancel_run active_tenants aget_job_status aget_run app areplay_run
+    aretry_job aschedule_job asend_job asend_jobs asend_jobs_in_chunks asignal_run atrigger_and_wait
+    cancel_job cancel_run classify_error close_guard compose_middleware create_app create_cursor_state
+    create_job_client create_job_handler create_permanent_error create_rate_limiter
+    create_retryable_error create_schedule current_tenant define_cron_job define_guard define_job
+    define_workflow delete_schedule end_quarantine generate_idempotency_key get_all_tenants
     get_job_client get_job_status get_run get_schedule get_settings get_tenant_limits get_usage
-    idempotency_key late_schedules limit_history list_limits list_pauses list_plans list_schedules
-    override_schedule parse_idempotency_key pause pause_schedule platform_context remove_limit
-    remove_plan replay_run reset_job_client reset_schedule resume resume_schedule retry_job schedule_job
-    send_job send_jobs send_jobs_in_chunks set_job_client set_limit set_plan set_tenant_limits signal_run
-    tenant_cache tenant_context tenant_session tenant_storage_path trigger_and_wait update_cursor_state
-    update_schedule validate_tenant_id with_error_classification with_idempotency with_logging
-    with_rate_limit with_tenant_context with_timeout with_timing
+    idempotency_key late_schedules limit_history list_guards list_limits list_pauses list_plans
+    list_quarantines list_schedules open_guard override_schedule parse_idempotency_key pause
+    pause_schedule platform_context remove_limit remove_plan replay_run reset_job_client reset_schedule
+    resume resume_schedule retry_job schedule_job send_job send_jobs send_jobs_in_chunks set_job_client
+    set_limit set_plan set_tenant_limits signal_run tenant_cache tenant_context tenant_session
+    tenant_storage_path trigger_and_wait update_cursor_state update_schedule validate_tenant_id
+    with_error_classification with_idempotency with_logging with_rate_limit with_tenant_context
+    with_timeout with_timing
 """
 EVENTS = """
-    ALIASES EVENT_CATEGORIES JsonArray JsonObject Money OnDemand Searchable Sensitive TOTAL_EVENT_COUNT TenantEvent
-    Timestamp WireModel class_name get_event parse_event parse_event_json searchable_fields sensitive_fields
-    task_attribute validate_tenant_id
+    ALIASES EVENT_CATEGORIES JsonArray JsonObject Money OnDemand Searchable Sensitive TOTAL_EVENT_COUNT
+    TenantEvent Timestamp WireModel class_name get_event parse_event parse_event_json searchable_fields
+    sensitive_fields task_attribute validate_tenant_id
 """
 ERRORS = """
     AddressRefusedError BrokerError CgkTasksError ChildCancelledError ChildFailedError ChildTimeoutError
-    ChunkRefusedError ConfigurationError EmbeddedError
-    IdempotencyConflictError InvalidOptionError InvalidTenantError JobError JobLostError JobTimeoutError LimitReached
-    OutcomeNotRecordedError PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
-    QuotaExceededError
-    ResultTooLargeError RetryLater RunCancelledError RunError RunFailedError RunLostError RunStateError
-    SecretUnreadableError SendError StaleAttemptError StepFailedError StoreError TenantContextError TenantError
-    TenantMissingError TransientError UnknownEndpointError UnknownEventError UnknownRunError UnknownScheduleError
-    UnknownTenantError WaitTimeoutError WorkflowChangedError as_seconds create_permanent_error
-    create_retryable_error wait_seconds
+    ChunkRefusedError ConfigurationError EmbeddedError IdempotencyConflictError InvalidOptionError
+    InvalidTenantError JobError JobLostError JobTimeoutError LimitReached OutcomeNotRecordedError
+    PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
+    QuotaExceededError ResultTooLargeError RetryLater RunCancelledError RunError RunFailedError
+    RunLostError RunStateError SecretUnreadableError SendError StaleAttemptError StepFailedError
+    StoreError TenantContextError TenantError TenantMissingError TransientError UnknownEndpointError
+    UnknownEventError UnknownRunError UnknownScheduleError UnknownTenantError WaitTimeoutError
+    WorkflowChangedError as_seconds create_permanent_error create_retryable_error wait_seconds
 """
 
 
