@@ -39,7 +39,7 @@ async def send_one(call: Call) -> Response:
     options = _read(given)
     body = await read_json(call.request)
     value, status = await call.do(_send_one, call, name, body, options, key)
-    return answer(value, status, _location(call, value))
+    return answer(value, status, _location(call, name, value))
 
 
 def _send_one(call: Call, name: str, body: bytes, options: dict[str, Any], key: str | None) -> Answer:
@@ -132,7 +132,10 @@ def shown(handle: RunHandle) -> dict[str, str]:
     return {"id": handle.id, "outcome": handle.outcome}
 
 
-def _location(call: Call, sent: Mapping[str, Any]) -> dict[str, str]:
+def _location(call: Call, name: str, sent: Mapping[str, Any]) -> dict[str, str]:
+    """Where the run is, if there is one on record."""
+    if sent["outcome"] == "skipped" or not get_event(name).durable:
+        return {}
     return {"Location": f"{call.request.scope.get('root_path', '')}/v1/runs/{sent['id']}"}
 
 
