@@ -57,7 +57,7 @@ _WAIT: Final[Part] = _query(
 def _operation(
     name: str, summary: str, answers: dict[str, Part], parameters: list[Part] | None = None, body: Part | None = None
 ) -> Part:
-    found = {"operationId": name, "summary": summary, "responses": answers | {"default": _PROBLEM}}
+    found: Part = {"operationId": name, "summary": summary, "responses": answers | {"default": _PROBLEM}}
     if parameters:
         found["parameters"] = parameters
     return found | ({"requestBody": body} if body else {})

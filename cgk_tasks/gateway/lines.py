@@ -113,7 +113,8 @@ async def _chunks(call: Call) -> AsyncIterator[_Chunk]:
 def _send(chunk: _Chunk, item_of: ItemOf, key: str | None) -> dict[str, Any]:
     """What the answer says of a chunk. Raises what is no item's fault."""
     said: dict[str, Any] = {"firstLine": chunk.first, "lines": len(chunk.lines)}
-    positions, items = [], []
+    positions: list[int] = []
+    items: list[SendItem] = []
     try:
         for position, line in enumerate(chunk.lines):
             if not line.strip():

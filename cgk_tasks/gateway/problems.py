@@ -126,7 +126,7 @@ def of_http(_request: Request, exc: Exception) -> Response:
 
 
 def _retry_after(error: CgkTasksError, status: int) -> int | None:
-    seconds = getattr(error, "retry_after", None)
+    seconds: float | None = getattr(error, "retry_after", None)
     if seconds is None:
         return 5 if status == 503 else None
     return max(1, math.ceil(seconds))

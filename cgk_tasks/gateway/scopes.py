@@ -21,11 +21,11 @@ _MOST: Final = 100
 def checked_scopes(scopes: Sequence[str]) -> list[str]:
     """The scopes of a new key, each once. Raises InvalidOptionError."""
     wanted = [scopes] if isinstance(scopes, str) else list(dict.fromkeys(scopes))
-    wrong = next((scope for scope in wanted if not _is_scope(scope)), None)
-    if wrong is not None or not 0 < len(wanted) <= _MOST:
+    wrong = [scope for scope in wanted if not _is_scope(scope)]
+    if wrong or not 0 < len(wanted) <= _MOST:
         raise InvalidOptionError(
             "scopes",
-            f"{wrong!r} is none." if wrong is not None else f"there must be 1 to {_MOST}.",
+            f"{wrong[0]!r} is none." if wrong else f"there must be 1 to {_MOST}.",
             hint="Name them like send:order.created, send:order.*, send:*, read, operate.",
         )
     return wanted

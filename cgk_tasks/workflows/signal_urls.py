@@ -15,11 +15,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from pydantic_core import PydanticSerializationError, to_json
-
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.encryption_keys import key_bytes
-from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, InvalidOptionError, SignalUrlError, as_seconds
+from cgk_tasks.errors import (
+    LONGEST_WAIT_SECONDS,
+    ConfigurationError,
+    InvalidOptionError,
+    PermanentError,
+    SignalUrlError,
+    as_seconds,
+)
+from cgk_tasks.runs.codec import encode
 from cgk_tasks.sql.clock import known_now
 
 _PURPOSE: Final = b"cgk_tasks signal_url 1"
@@ -99,10 +105,10 @@ def read_token(token: str) -> SignedSignal:
 
 def _payload_text(payload: object) -> str:
     try:
-        text = to_json(payload).decode()
-    except (PydanticSerializationError, ValueError):
-        text = None
-    if text is None or text == "null" or len(text) > _LONGEST_PAYLOAD:
+        text = encode(payload)
+    except PermanentError:
+        text = "null"
+    if text == "null" or len(text) > _LONGEST_PAYLOAD:
         raise InvalidOptionError(
             "payload",
             f"of an address must be JSON of at most {_LONGEST_PAYLOAD} characters, and not None, which a wait gives "

@@ -28,7 +28,7 @@ def request(client, method, path, run_id, payload=PAYLOAD):
 every_endpoint = pytest.mark.parametrize(
     ("method", "path", "scope"),
     [(method, path, scope or "send:*") for method, path, _handler, scope in ENDPOINTS],
-    ids=lambda value: str(value),
+    ids=str,
 )
 of_a_run = pytest.mark.parametrize(
     ("method", "path"), [(method, path) for method, path, *_ in ENDPOINTS if "{id}" in path], ids=str
@@ -47,7 +47,7 @@ def test_without_a_key_nothing_is_served(nobody, method, path, scope):
     assert refused.headers["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer cgk_0123456789ab_" + "x" * 43, "ü"])
+@pytest.mark.parametrize("header", ["", "Bearer", "Basic YTpi", "Bearer cgk_0123456789ab_" + "x" * 43, "ü"])
 def test_what_is_no_key_opens_nothing(nobody, header):
     assert nobody.get("/v1/runs", headers={b"Authorization": header.encode("latin-1")}).status_code == 401
 

@@ -208,7 +208,7 @@ def test_a_time_that_cannot_be_is_refused(valid):
         valid_seconds(valid, True)
 
 
-@pytest.mark.parametrize("payload", [None, object(), "x" * 2_000, float("nan")], ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize("payload", [None, object(), "x" * 2_000], ids=lambda value: str(value)[:20])
 def test_a_payload_that_cannot_be_is_refused(payload):
     with pytest.raises(InvalidOptionError, match="payload"):
         valid_seconds(60, payload)
