@@ -85,11 +85,17 @@ def route(path: str, handler: Handler, method: str, scope: str | None) -> Route:
         except Exception as exc:  # noqa: BLE001 - whatever it is has an answer
             answer = problems.response(exc)
         answer.headers.update(HEADERS)
-        seconds = round(time.monotonic() - begun, 4)
-        log.info("request", method=method, route=path, status=answer.status_code, seconds=seconds)
+        _log(request, method, path, answer.status_code, time.monotonic() - begun)
         return answer
 
     return Route(path, serve, methods=[method], name=f"{method} {path}")
+
+
+def _log(request: Request, method: str, path: str, status: int, seconds: float) -> None:
+    """A line for each request. Not its address, which may have what is searched for."""
+    key: ApiKey | None = getattr(request.state, "key", None)
+    known = {"tenant": key.tenant_id, "key": key.prefix} if key is not None else {}
+    log.info("request", method=method, route=path, status=status, seconds=round(seconds, 4), **known)
 
 
 async def _answered(request: Request, handler: Handler, scope: str | None) -> Response:
@@ -97,6 +103,7 @@ async def _answered(request: Request, handler: Handler, scope: str | None) -> Re
     if any("\0" in str(text) for text in texts):
         raise bad_request("A NUL character cannot be in the path or its parameters.")
     key, tenant = await run_in_threadpool(_admitted, request)
+    request.state.key = key
     if scope is not None:
         scopes.require(key.scopes, scope)
     return await handler(Call(request, key, tenant))

@@ -24,7 +24,9 @@ _TRUST_SECONDS: Final = 1.0
 
 
 class Readiness:
-    """What PostgreSQL said last. It is asked once a second at most, however many ask here."""
+    """What PostgreSQL said last. It is asked once a second at most, by one of those who ask here; the others do not wait
+    for it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,11 +34,13 @@ class Readiness:
         self._is_ready = False
 
     def look(self) -> bool:
-        with self._lock:
-            if time.monotonic() - self._asked_at >= _TRUST_SECONDS:
+        if time.monotonic() - self._asked_at >= _TRUST_SECONDS and self._lock.acquire(blocking=False):
+            try:
                 self._is_ready = _asked()
                 self._asked_at = time.monotonic()
-            return self._is_ready
+            finally:
+                self._lock.release()
+        return self._is_ready
 
 
 def _asked() -> bool:
