@@ -33,6 +33,6 @@ class GatewaySettings(BaseModel):
     @field_validator("signal_url")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("https://", "http://")):
+        if value and not value.startswith(("https://", "http://")):
             raise ValueError("it must begin with https:// or http://")
-        return value
+        return value or None

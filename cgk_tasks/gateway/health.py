@@ -24,7 +24,7 @@ _TRUST_SECONDS: Final = 1.0
 
 
 class Readiness:
-    """What PostgreSQL said last. It is asked once a second at most, by one of those who ask here; the others do not wait
+    """What PostgreSQL said last. It is asked once a second at most, by one of those who ask here; others do not wait
     for it.
     """
 
