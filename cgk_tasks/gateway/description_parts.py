@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, get_args
 
+from cgk_tasks.errors import LONGEST_WAIT_SECONDS as FARTHEST
 from cgk_tasks.gateway.bodies import JSON, NDJSON
 from cgk_tasks.gateway.idempotency import HEADER, LONGEST
 from cgk_tasks.gateway.problems import MEDIA_TYPE
@@ -20,6 +21,9 @@ _NUMBER: Final[Part] = {"type": "number"}
 _TIME: Final[Part] = {"type": "string", "format": "date-time"}
 _ID: Final[Part] = {"type": "string", "format": "uuid"}
 _OBJECT: Final[Part] = {"type": "object"}
+_SECONDS: Final[Part] = _NUMBER | {"minimum": 0, "maximum": int(FARTHEST)}
+_ATTEMPTS: Final[Part] = _WHOLE | {"minimum": 1, "maximum": 10_000}
+_PRIORITY: Final[Part] = _WHOLE | {"minimum": 0, "maximum": 9}
 
 
 def _or_null(schema: Part) -> Part:
@@ -27,7 +31,13 @@ def _or_null(schema: Part) -> Part:
 
 
 def _object(required: dict[str, Part], **optional: Part) -> Part:
+    """What an answer has. Clients take further names, which may be added."""
     return {"type": "object", "properties": required | optional, "required": list(required)}
+
+
+def _asked(required: dict[str, Part], **optional: Part) -> Part:
+    """What a request may have, and nothing else."""
+    return _object(required, **optional) | {"additionalProperties": False}
 
 
 def _array(items: Part) -> Part:
@@ -70,7 +80,7 @@ _MANY: Final[Part] = {
         NDJSON: {"schema": _TEXT},
     },
 }
-_REPLAYED: Final[Part] = {"content": {JSON: {"schema": _object({}, fromStep=_TEXT) | {"additionalProperties": False}}}}
+_REPLAYED: Final[Part] = {"content": {JSON: {"schema": _asked({}, fromStep=_TEXT)}}}
 
 PATHS: Final[dict[str, Part]] = {
     "/v1/events": {
@@ -171,11 +181,11 @@ SCHEMAS: Final[dict[str, Part]] = {
         state=_TEXT, limit=_WHOLE, limitBytes=_WHOLE, sizeBytes=_WHOLE,
     ),
     "Sent": _object({"id": _ID, "outcome": {"enum": list(get_args(Outcome))}}),
-    "Item": _object(
+    "Item": _asked(
         {"event": _TEXT, "payload": _OBJECT},
-        options=_object(
-            {}, delay=_NUMBER, runAt=_TIME, expires=_or_null({}), maxAttempts=_WHOLE, priority=_WHOLE,
-            idempotencyKey=_TEXT,
+        options=_asked(
+            {}, delay=_SECONDS, runAt=_TIME, expires={"anyOf": [_TIME, _SECONDS]}, maxAttempts=_ATTEMPTS,
+            priority=_PRIORITY, idempotencyKey=_TEXT | {"minLength": 1, "maxLength": 500},
         ),
     ),
     "ListedRun": _object(
@@ -224,11 +234,13 @@ ANSWERS: Final[dict[str, Part]] = {
 }
 
 PARAMETERS: Final[dict[str, Part]] = {
-    "Delay": _query("delay", _NUMBER | {"minimum": 0}, "Run it after so many seconds."),
+    "Delay": _query("delay", _SECONDS, "Run it after so many seconds."),
     "RunAt": _query("runAt", _TIME, "Run it at this time."),
-    "Expires": _query("expires", _TEXT, "Do not run it later than this: a time, or seconds from now."),
-    "MaxAttempts": _query("maxAttempts", _WHOLE | {"minimum": 1, "maximum": 10_000}, "Attempts in place of the job's."),
-    "Priority": _query("priority", _WHOLE | {"minimum": 0, "maximum": 9}, "9 is urgent."),
+    "Expires": _query(
+        "expires", {"anyOf": [_TIME, _SECONDS]}, "Do not run it later than this: a time, or seconds from now."
+    ),
+    "MaxAttempts": _query("maxAttempts", _ATTEMPTS, "Attempts in place of the job's."),
+    "Priority": _query("priority", _PRIORITY, "9 is urgent."),
     "IdempotencyKey": {
         "name": HEADER,
         "in": "header",
