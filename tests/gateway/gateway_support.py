@@ -14,7 +14,7 @@ class served:
 
     def __init__(self, app):
         self._server = uvicorn.Server(uvicorn.Config(app, lifespan="off", access_log=False, log_config=None))
-        self._listener = socket.socket()
+        self._listener = socket.socket(proto=socket.IPPROTO_TCP)
 
     def __enter__(self):
         self._listener.bind(("127.0.0.1", 0))
