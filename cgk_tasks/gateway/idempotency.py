@@ -105,8 +105,12 @@ def _earlier(row: dict[str, Any], fingerprint: bytes) -> Answer:
 
 
 def _fingerprint(call: Call, body: Any) -> bytes:
-    """Of all that a request asks for. The order of names in objects does not count."""
-    asked = [call.request.method, call.request.scope["path"], sorted(call.request.query_params.multi_items()), body]
+    """Of all that a request asks for: not of where an application has mounted the API, nor of the order of names in
+    objects.
+    """
+    scope = call.request.scope
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    asked = [call.request.method, path, sorted(call.request.query_params.multi_items()), body]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
 

@@ -255,8 +255,9 @@ def test_a_key_that_cannot_be_is_refused(api, key):
 
 def test_many_events_are_sent_in_one_request(api):
     sent = api.post("/v1/events", json=[item("one"), item("two"), item("three", options={"delay": 60})])
-    states = [get_run(run["id"]).state for run in sent.json()["runs"]]
-    assert (sent.status_code, states) == (202, ["pending", "pending", "scheduled"])
+    runs = [get_run(run["id"]) for run in sent.json()["runs"]]
+    assert (sent.status_code, [run.payload["argument"] for run in runs]) == (202, ["one", "two", "three"])
+    assert [run.state == "scheduled" for run in runs] == [False, False, True]
 
 
 def test_of_many_events_all_or_none_are_sent(api):

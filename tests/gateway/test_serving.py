@@ -72,6 +72,18 @@ def test_another_application_mounts_it(database, outer):
         assert client.get("/jobs/v1/nothing").headers["Content-Type"] == "application/problem+json"
 
 
+def test_a_request_that_comes_again_by_another_mount_is_the_same(database, gateway):
+    app = Starlette(routes=[Mount("/jobs", app=application())])
+    order = {"tenantId": "acme", "orderId": "o-1", "totalAmount": 5.0}
+    headers = {"Authorization": f"Bearer {secret_of()}", "Idempotency-Key": "by two ways"}
+    with served(app) as url:
+        answers = [
+            httpx.post(f"{place}/v1/events/order.created", headers=headers, json=order)
+            for place in (f"{url}/jobs", gateway)
+        ]
+    assert answers[0].json() == answers[1].json()
+
+
 def test_without_its_extra_the_command_to_install_it_is_named(database, monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "starlette" else name)
     extras.require_extra.cache_clear()

@@ -1,6 +1,7 @@
 """`wf.signal_url`: an address that a person opens; GET asks, POST delivers, once."""
 
 import base64
+import json
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from cgk_tasks import cancel_run, get_run, send_job
 from cgk_tasks.config.encryption_keys import new_key
 from cgk_tasks.errors import ConfigurationError, InvalidOptionError, SignalUrlError
+from cgk_tasks.testing import LocalJobs
 from cgk_tasks.workflows import signal_urls
 from cgk_tasks.workflows.signal_urls import new_issue, read_token, signal_url, valid_seconds
 from tests.gateway import url_workflows
@@ -167,6 +169,17 @@ def test_a_run_of_another_tenant_is_not_reached(nobody, worker, tmp_path):
     run_id = send_job(url_workflows.Asked(tenant_id="globex", notes=str(tmp_path / "urls")), delay=600).id
     page = nobody.post(made("decision", run_id=run_id, tenant="acme"))
     assert page.status_code == 410
+
+
+def test_a_test_without_servers_answers_for_the_person(urls, tmp_path):
+    notes = tmp_path / "urls"
+    with LocalJobs() as local:
+        run_id = local.send(url_workflows.Asked(tenant_id="acme", notes=str(notes))).id
+        wait_until(lambda: local.client.get_run_status(run_id).state == "scheduled")
+        signal = read_token(token_of(notes.read_text().split()[0]))
+        local.client.signal(signal.run_id, signal.name, json.loads(signal.payload), key=signal.key)
+        (run,) = local.wait_idle()
+    assert (signal.run_id, run.result) == (run_id, True)
 
 
 # Keys and settings
