@@ -9,6 +9,9 @@
     ├─ ProviderError               Inngest or Trigger.dev refused, or cannot be reached
     ├─ UnknownScheduleError        there is no schedule with this name or id
     ├─ UnknownEndpointError        the tenant has no such webhook endpoint
+    ├─ UnknownKeyError             there is no API key with this id
+    ├─ RequestRefusedError         the HTTP API refused a request
+    ├─ SignalUrlError              the URL of a signal was altered, or its time is over
     ├─ AddressRefusedError         a webhook's URL leads where webhooks may not go
     ├─ SecretUnreadableError       a stored secret cannot be decrypted here
     ├─ TenantError
@@ -231,6 +234,43 @@ class UnknownEndpointError(CgkTasksError):
             f'The tenant "{tenant_id}" has no webhook endpoint "{endpoint_id}".',
             hint=f"List them with: cgk-tasks webhooks list {tenant_id}",
         )
+
+
+class UnknownKeyError(CgkTasksError):
+    """There is no API key with this id."""
+
+    code = "RECORD_NOT_FOUND"
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f'There is no API key "{key_id}".', hint="List them with: cgk-tasks keys list")
+
+
+class RequestRefusedError(CgkTasksError):
+    """The HTTP API refused a request before anything was done. ``code`` says why.
+
+    status: the HTTP status of the answer. retry_after: after how many seconds to try again, if that can help.
+    """
+
+    code = "BAD_REQUEST"
+
+    def __init__(
+        self, text: str, code: str, status: int, *, retry_after: float | None = None, hint: str | None = None
+    ) -> None:
+        self.code = code
+        self.status = status
+        self.retry_after = retry_after
+        super().__init__(text, hint=hint)
+
+
+class SignalUrlError(CgkTasksError):
+    """The URL of a signal cannot be used: SIGNAL_URL_INVALID, it was altered or its key is gone; SIGNAL_URL_EXPIRED."""
+
+    code = "SIGNAL_URL_INVALID"
+
+    def __init__(self, text: str, code: str = "SIGNAL_URL_INVALID") -> None:
+        self.code = code
+        super().__init__(text, hint="Ask for a new one.")
 
 
 class AddressRefusedError(CgkTasksError):

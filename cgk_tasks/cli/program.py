@@ -27,6 +27,8 @@ from cgk_tasks.cli import (
     events,
     exits,
     failures,
+    gateway,
+    keys,
     limits,
     metrics,
     migrate,
@@ -86,6 +88,8 @@ program.add_typer(schedules.commands, name="schedules")
 program.add_typer(catalog.commands, name="catalog")
 program.add_typer(webhooks.commands, name="webhooks")
 program.add_typer(secrets.commands, name="secrets")
+program.add_typer(keys.commands, name="keys")
+program.command("gateway", epilog=gateway.EXAMPLES)(gateway.gateway)
 program.command("admin", epilog=admin.EXAMPLES)(admin.admin)
 program.command("metrics", epilog=metrics.EXAMPLES)(metrics.metrics)
 program.add_typer(dashboard.commands, name="dashboard")

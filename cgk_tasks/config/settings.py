@@ -15,6 +15,7 @@ from cgk_tasks.config.audit import AuditSettings
 from cgk_tasks.config.dashboard import DashboardSettings
 from cgk_tasks.config.dispatch import DispatchSettings
 from cgk_tasks.config.env_files import ENCODING, ENV_FILES
+from cgk_tasks.config.gateway import GatewaySettings
 from cgk_tasks.config.hosted import HostedSettings
 from cgk_tasks.config.jobs import JobSettings
 from cgk_tasks.config.kinds import HOSTED_PROVIDERS
@@ -44,6 +45,7 @@ CONCERNS: Final[tuple[type[BaseModel], ...]] = (
     MessageSettings,
     WebhookSettings,
     DashboardSettings,
+    GatewaySettings,
 )
 """In the order of the reference page; their docstrings are its headings."""
 
@@ -63,6 +65,7 @@ class Settings(
     MessageSettings,
     WebhookSettings,
     DashboardSettings,
+    GatewaySettings,
     BaseSettings,
 ):
     """Every setting, with its unit in the name or the comment. Variables are `CGK_` + the name in capitals."""

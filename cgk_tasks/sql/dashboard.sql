@@ -228,7 +228,7 @@ VALUES (%(who)s, '', %(via)s, %(action)s, %(subject)s, %(tenant_id)s, %(affected
 
 -- name: forget_program_actions
 -- What people did is kept; what programs did, for as long as the runs that they did it to.
-DELETE FROM cgk.audit WHERE via = 'python' AND at < now() - make_interval(days => %(days)s);
+DELETE FROM cgk.audit WHERE via IN ('python', 'api') AND at < now() - make_interval(days => %(days)s);
 
 -- name: end_action
 UPDATE cgk.audit SET outcome = %(outcome)s, message = %(message)s, affected = %(affected)s, seen_at = clock_timestamp()

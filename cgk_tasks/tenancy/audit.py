@@ -19,10 +19,11 @@ from cgk_tasks.sql.postgres import AnyConnection, execute, statements
 
 SQL = statements("dashboard")
 
-Via = Literal["cli", "python", "dashboard"]
+Via = Literal["cli", "python", "dashboard", "api"]
 
 _via: Via = "python"
 _is_recorded: ContextVar[bool] = ContextVar("cgk_action_is_recorded", default=False)
+_acting: ContextVar[tuple[str, Via] | None] = ContextVar("cgk_acting", default=None)
 
 
 @contextmanager
@@ -45,6 +46,16 @@ def actor() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container whose user has no name
         return f"uid {os.getuid()}"
+
+
+@contextmanager
+def acting_as(who: str, via: Via) -> Iterator[None]:
+    """What is changed in the block, somebody does who is known to the caller: the key of a request."""
+    token = _acting.set((who, via))
+    try:
+        yield
+    finally:
+        _acting.reset(token)
 
 
 @contextmanager
@@ -71,8 +82,9 @@ def note(
     """Write a line for a change, in its transaction. by: who did it, if the caller knows better than `actor`."""
     if _is_recorded.get():
         return
+    who, via = _acting.get() or (by or actor(), _via)
     values = {
-        "who": by or actor(), "via": _via, "action": action, "subject": subject, "tenant_id": tenant_id,
+        "who": who, "via": via, "action": action, "subject": subject, "tenant_id": tenant_id,
         "affected": affected, "message": message[:2000], "details": json.dumps(details or {}),
     }  # fmt: skip
     execute(connection, SQL["note_action"], values)

@@ -21,6 +21,7 @@ from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.names import UNNAMED, check_name
 from cgk_tasks.workflows.results import ends_of, result_type
 from cgk_tasks.workflows.run import E, P_co, RunOfWorkflow, new_uuid
+from cgk_tasks.workflows.signal_urls import check_settings, new_issue, valid_seconds
 from cgk_tasks.workflows.sources import First, Source, checked, first_of, mails_and_timers
 from cgk_tasks.workflows.suspension import WorkflowStopped
 
@@ -260,6 +261,15 @@ class AsyncWorkflowContext(RunOfWorkflow[P_co]):
         """A random UUID, the same in all legs."""
         made: uuid.UUID = await self._step(UNNAMED["uuid"], new_uuid)
         return made
+
+    async def signal_url(
+        self, name: str, /, *, valid: float | timedelta = timedelta(days=3), payload: object = True
+    ) -> str:
+        """An address that a person opens to send this run a signal, once. As `WorkflowContext.signal_url`."""
+        check_name(name)
+        check_settings()
+        seconds = valid_seconds(valid, payload)
+        return self._signal_url(await self._step(UNNAMED["signal_url"], new_issue, (seconds,)), name, payload)
 
     @asynccontextmanager
     async def _call(self, name: str, kind: StepKind) -> AsyncIterator[Call]:

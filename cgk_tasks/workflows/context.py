@@ -22,6 +22,7 @@ from cgk_tasks.workflows.names import UNNAMED, check_name
 from cgk_tasks.workflows.parallel import in_threads
 from cgk_tasks.workflows.results import ends_of, result_type
 from cgk_tasks.workflows.run import E, P_co, RunOfWorkflow, new_uuid
+from cgk_tasks.workflows.signal_urls import check_settings, new_issue, valid_seconds
 from cgk_tasks.workflows.sources import First, Source, checked, first_of, mails_and_timers
 from cgk_tasks.workflows.suspension import WorkflowSuspended
 
@@ -300,6 +301,21 @@ class WorkflowContext(RunOfWorkflow[P_co]):
     def uuid(self) -> uuid.UUID:
         """A random UUID, the same in all legs."""
         return self._step(UNNAMED["uuid"], new_uuid)
+
+    def signal_url(self, name: str, /, *, valid: float | timedelta = timedelta(days=3), payload: object = True) -> str:
+        """An address that a person opens in a browser to send this run a signal, once, within `valid`.
+
+            wf.step("ask", send_mail, wf.signal_url("approve", valid=timedelta(days=3)))
+            approved = wf.wait_for_signal("approve", timeout=timedelta(days=3))
+
+        The page has a button, which sends `payload`: short JSON, which whoever has the address can read. The same in
+        all legs. `cgk-tasks gateway` serves the page, at CGK_SIGNAL_URL. Raises ConfigurationError without that
+        setting, or without a key to sign with; InvalidOptionError.
+        """
+        check_name(name)
+        check_settings()
+        seconds = valid_seconds(valid, payload)
+        return self._signal_url(self._step(UNNAMED["signal_url"], new_issue, (seconds,)), name, payload)
 
     def _go_on(self, name: str) -> None:
         refuse_in_step(name)

@@ -33,7 +33,7 @@ NAMED: Final = frozenset(
 )
 """The methods of a context that take the name of a step first."""
 
-UNNAMED: Final = {"now": "$now", "uuid": "$uuid"}
+UNNAMED: Final = {"now": "$now", "uuid": "$uuid", "signal_url": "$signal_url"}
 """The methods whose steps have a name of their own."""
 
 

@@ -16,6 +16,7 @@ from cgk_tasks.workflows.doing import Doing, Way
 from cgk_tasks.workflows.events import key_of, name_of
 from cgk_tasks.workflows.leg import Leg
 from cgk_tasks.workflows.results import decoded, error_of
+from cgk_tasks.workflows.signal_urls import Issue, signal_url
 from cgk_tasks.workflows.sources import EventSource, SignalSource, TimerSource, signal_source, timer_source
 from cgk_tasks.workflows.suspension import WorkflowContinued
 from cgk_tasks.workflows.undoing import undo
@@ -120,6 +121,9 @@ class RunOfWorkflow(Generic[P_co]):
         if memo.state == "timed_out" and memo.kind == "invoke":
             raise ChildTimeoutError(memo.name, child_id(self.run_id, memo.name, memo.nth, 0))
         return None if memo.state == "timed_out" else decoded(memo.result or "null", kind, memo.name)
+
+    def _signal_url(self, issue: Issue, name: str, payload: object) -> str:
+        return signal_url(self.run_id, self.tenant_id, name, issue, payload)
 
 
 def new_uuid() -> uuid.UUID:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import textwrap
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,8 @@ HEAVY = (
     "jinja2",
     "cryptography",
     "prometheus_client",
+    "starlette",
+    "uvicorn",
 )
 
 SENDER = """
@@ -150,6 +154,7 @@ def test_the_package_alone_installs_nothing_of_the_extras(install):
         (("cgk-tasks", "dashboard"), "The dashboard needs flower: pip install 'cgk-tasks[dashboard]'"),
         (("cgk-tasks", "migrate"), "needs alembic: pip install 'cgk-tasks[migrate]'"),
         (("cgk-tasks", "metrics"), "The command metrics needs sqlalchemy: pip install 'cgk-tasks[worker]'"),
+        (("cgk-tasks", "gateway"), "The HTTP gateway needs starlette: pip install 'cgk-tasks[gateway]'"),
         (("cgk-tasks", "admin"), "The admin needs django-celery-beat: pip install 'cgk-tasks[beat]'"),
         (("cgk-tasks", "webhooks", "list", "acme"), "needs httpx: pip install 'cgk-tasks[webhooks]'"),
         (("celery", "-A", "cgk_tasks", "beat"), "Beat needs django-celery-beat: pip install 'cgk-tasks[beat]'"),
@@ -184,6 +189,23 @@ def test_the_extra_dashboard_serves_the_dashboard(database, install):
     installed = install("dashboard")
     served = installed.start("cgk-tasks", "dashboard", "--port", "0")
     until(served, lambda: "dashboard: http" in served.log.read_text(), "it is not served")
+
+
+def test_the_extra_gateway_serves_the_http_api(database, install):
+    key = install()("cgk-tasks", "keys", "create", "acme", "--scope", "operate", "--json")
+    secret, run_id = json.loads(key.stdout)["key"], json.loads(install().python(SENDER))["id"]
+    served = install("gateway").start("cgk-tasks", "gateway", "--port", "0")
+
+    def cancelled():
+        found = re.search(r"(http://\S+)/v1 until", served.log.read_text())
+        if found is None:
+            return False
+        url = f"{found[1]}/v1/runs/{run_id}/cancel"
+        asked = urllib.request.Request(url, method="POST", headers={"Authorization": f"Bearer {secret}"})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            return json.load(answer)["state"] == "cancelled"
+
+    until(served, cancelled, "it is not served")
 
 
 def test_the_extra_migrate_sees_that_the_database_is_up_to_date(database, install):

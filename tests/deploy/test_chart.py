@@ -22,9 +22,12 @@ EVERYTHING = {
         "urlPrefix": "/ops/", "trustedProxies": "10.0.0.0/8",
         "ingress": {"enabled": True, "className": "nginx", "host": "jobs.example.com", "tlsSecret": "tls"},
     },
+    "gateway": {
+        "enabled": True, "ingress": {"enabled": True, "host": "api.example.com", "tlsSecret": "tls"},
+    },
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "networkPolicy": {
-        "metricsFrom": MONITORING, "dashboardFrom": MONITORING,
+        "metricsFrom": MONITORING, "dashboardFrom": MONITORING, "gatewayFrom": MONITORING,
         "workerEgress": [{"ports": [{"port": 443, "protocol": "TCP"}]}],
     },
     "storage": {"existingClaim": "files"},
@@ -160,6 +163,18 @@ def test_what_has_a_port_is_probed_there_and_the_dashboard_below_its_prefix(ever
     assert dashboard["livenessProbe"]["httpGet"]["path"] == "/ops/healthcheck"
 
 
+def test_a_gateway_takes_requests_only_while_it_reaches_the_database(everything):
+    container = pods(everything)["shop-gateway"]["containers"][0]
+    probes = {
+        name: container[name]["httpGet"]["path"].rpartition("/")[2] for name in ("livenessProbe", "readinessProbe")
+    }
+    assert probes == {"livenessProbe": "live", "readinessProbe": "ready"}
+
+
+def test_without_a_word_there_is_no_gateway():
+    assert "shop-gateway" not in pods(render({}))
+
+
 def test_migrations_run_before_anything_of_a_new_version(objects):
     job = named(objects, "Job", "shop-migrate")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
@@ -249,6 +264,10 @@ def test_without_rules_of_their_own_workers_reach_everything_and_nobody_reaches_
         (
             {"dashboard": {"ingress": {"enabled": True, "host": "a.example.com", "tlsSecret": "tls"}}},
             r"name the ingress controller in networkPolicy\.dashboardFrom",
+        ),
+        (
+            {"gateway": {"enabled": True, "ingress": {"enabled": True, "host": "a.example.com", "tlsSecret": "tls"}}},
+            r"name the ingress controller in networkPolicy\.gatewayFrom",
         ),
     ],
 )

@@ -66,7 +66,7 @@ def test_every_variable_of_the_example_is_explained_right_before_it():
 @pytest.mark.parametrize("name", sorted(set(FILLED) - {"IMAGE"} - set(re.findall(r"^(\w+)=.+", EXAMPLE, re.MULTILINE))))
 def test_a_value_that_the_example_leaves_empty_is_asked_for_or_may_be_empty(name):
     without = {key: value for key, value in FILLED.items() if key != name}
-    if name == "CGK_QUEUES":
+    if name in {"CGK_QUEUES", "CGK_SIGNAL_URL"}:
         assert compose(without)["services"]["worker"]["environment"][name] == ""
     else:
         with pytest.raises(KeyError, match=name):
@@ -74,7 +74,7 @@ def test_a_value_that_the_example_leaves_empty_is_asked_for_or_may_be_empty(name
 
 
 def test_there_are_all_parts_and_two_beats():
-    assert set(OURS) == {"migrate", "worker", "beat", "dashboard", "exporter"}
+    assert set(OURS) == {"migrate", "worker", "beat", "dashboard", "gateway", "exporter"}
     assert set(SERVICES) - set(OURS) == {"postgres", "redis", "prometheus", "grafana"}
     assert SERVICES["beat"]["deploy"]["replicas"] == 2
 
@@ -113,7 +113,7 @@ def test_a_worker_has_five_seconds_more_than_its_jobs():
 
 def test_ports_are_published_on_this_machine_only():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 2
+    assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 

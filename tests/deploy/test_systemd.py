@@ -32,7 +32,7 @@ def copies(tmp_path):
 
 def test_there_is_a_unit_for_each_part():
     assert [unit.stem.removeprefix("cgk-tasks-") for unit in UNITS] == [
-        "beat", "dashboard", "metrics", "migrate", "worker@",
+        "beat", "dashboard", "gateway", "metrics", "migrate", "worker@",
     ]  # fmt: skip
 
 

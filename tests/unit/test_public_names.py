@@ -35,11 +35,12 @@ ERRORS = """
     ChunkRefusedError ConfigurationError EmbeddedError IdempotencyConflictError InvalidOptionError
     InvalidTenantError JobError JobLostError JobTimeoutError LimitReached OutcomeNotRecordedError
     PayloadInvalidError PayloadTooLargeError PermanentError ProviderError QueueFullError
-    QuotaExceededError ResultTooLargeError RetryLater RunCancelledError RunError RunFailedError
-    RunLostError RunStateError SecretUnreadableError SendError StaleAttemptError StepFailedError
-    StoreError TenantContextError TenantError TenantMissingError TransientError UnknownEndpointError
-    UnknownEventError UnknownRunError UnknownScheduleError UnknownTenantError WaitTimeoutError
-    WorkflowChangedError as_seconds create_permanent_error create_retryable_error wait_seconds
+    QuotaExceededError RequestRefusedError ResultTooLargeError RetryLater RunCancelledError RunError
+    RunFailedError RunLostError RunStateError SecretUnreadableError SendError SignalUrlError
+    StaleAttemptError StepFailedError StoreError TenantContextError TenantError TenantMissingError
+    TransientError UnknownEndpointError UnknownEventError UnknownKeyError UnknownRunError
+    UnknownScheduleError UnknownTenantError WaitTimeoutError WorkflowChangedError as_seconds
+    create_permanent_error create_retryable_error wait_seconds
 """
 
 

@@ -1,0 +1,167 @@
+"""What every request goes through: its key, its rate, its scope; then the work, in a thread, for its tenant."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, ParamSpec, TypeVar
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cgk_tasks.config.nearest import did_you_mean
+from cgk_tasks.errors import RequestRefusedError
+from cgk_tasks.gateway import problems, scopes
+from cgk_tasks.gateway.json_text import to_text
+from cgk_tasks.gateway.keys import ApiKey, authenticate
+from cgk_tasks.gateway.request_rate import count_request
+from cgk_tasks.tenancy import registry, tenant_context
+from cgk_tasks.tenancy.audit import acting_as
+from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.platform import is_platform
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger("cgk_tasks.gateway")
+
+_YEARS: Final = range(1971, 9000)
+"""Of times that are taken. What is on record knows no earlier ones, and calculates with later ones."""
+
+HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose key counts."""
+
+    request: Request
+    key: ApiKey
+    tenant: Tenant
+
+    async def do(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that may block, for the tenant: it sees no other's runs. The audit has the key."""
+        return await run_in_threadpool(partial(self._for_tenant, function, *args, **kwargs))
+
+    def _for_tenant(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with tenant_context(self.tenant), acting_as(f"key {self.key.prefix}", "api"):
+            return function(*args, **kwargs)
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    def query(self, *known: str) -> dict[str, str]:
+        """The parameters after the question mark. Raises RequestRefusedError, 400, for others, and for one twice."""
+        given = self.request.query_params.multi_items()
+        found = dict(given)
+        for name, _value in given:
+            if name not in known:
+                there_are = f"There are: {', '.join(known)}." if known else "There are none."
+                raise bad_request(f"There is no parameter {name[:50]!r}.", there_are + did_you_mean(name[:50], known))
+        if len(found) < len(given):
+            raise bad_request("A parameter is given twice.")
+        return found
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+def route(path: str, handler: Handler, method: str, scope: str | None) -> Route:
+    """An endpoint. scope: what its key must have; None: the handler looks itself."""
+
+    async def serve(request: Request) -> Response:
+        begun = time.monotonic()
+        try:
+            answer = await _answered(request, handler, scope)
+        except ClientDisconnect:
+            answer = Response(status_code=400)  # which nobody reads
+        except Exception as exc:  # noqa: BLE001 - whatever it is has an answer
+            answer = problems.response(exc)
+        answer.headers.update(HEADERS)
+        _log(request, method, path, answer.status_code, time.monotonic() - begun)
+        return answer
+
+    return Route(path, serve, methods=[method], name=f"{method} {path}")
+
+
+def _log(request: Request, method: str, path: str, status: int, seconds: float) -> None:
+    """A line for each request. Not its address, which may have what is searched for."""
+    key: ApiKey | None = getattr(request.state, "key", None)
+    known = {"tenant": key.tenant_id, "key": key.prefix} if key is not None else {}
+    log.info("request", method=method, route=path, status=status, seconds=round(seconds, 4), **known)
+
+
+async def _answered(request: Request, handler: Handler, scope: str | None) -> Response:
+    texts = [*request.path_params.values(), *(text for item in request.query_params.multi_items() for text in item)]
+    if any("\0" in str(text) for text in texts):
+        raise bad_request("A NUL character cannot be in the path or its parameters.")
+    key, tenant = await run_in_threadpool(_admitted, request)
+    request.state.key = key
+    if scope is not None:
+        scopes.require(key.scopes, scope)
+    return await handler(Call(request, key, tenant))
+
+
+def _admitted(request: Request) -> tuple[ApiKey, Tenant]:
+    """The key of a request, and its tenant. Raises RequestRefusedError: 401, 403, 429."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not token:
+        hint = "Send the header Authorization: Bearer KEY."
+        raise RequestRefusedError("The request has no key.", "UNAUTHORIZED", 401, hint=hint)
+    key = authenticate(token.strip())
+    count_request(key)
+    tenant = registry.require(key.tenant_id)
+    if is_platform(tenant):
+        raise RequestRefusedError("There are no keys of the platform.", "FORBIDDEN", 403)
+    return key, tenant
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A value as JSON."""
+    return Response(to_text(value), status, headers, "application/json")
+
+
+def bad_request(text: str, hint: str | None = None) -> RequestRefusedError:
+    return RequestRefusedError(text, "BAD_REQUEST", 400, hint=hint)
+
+
+def whole_number(values: dict[str, str], name: str, default: int, most: int) -> int:
+    """A parameter from 1 to `most`. Raises RequestRefusedError."""
+    text = values.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
+        raise bad_request(f"The parameter {name} must be a whole number from 1 to {most:,}.")
+    return int(text)
+
+
+def seconds_of(values: dict[str, str], name: str, most: float) -> float:
+    """A parameter from 0 to `most`; 0 where it is not given. Raises RequestRefusedError."""
+    try:
+        seconds = float(values.get(name, "0"))
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= most:
+        raise bad_request(f"The parameter {name} must be a number of seconds from 0 to {most:g}.")
+    return seconds
+
+
+def moment_of(name: str, text: object) -> datetime:
+    """A time in ISO 8601, with its zone. Raises RequestRefusedError."""
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or moment.year not in _YEARS:
+        raise bad_request(
+            f"{name} must be a time in ISO 8601 with a time zone, like 2026-12-01T09:00:00Z.",
+            "In an address a + is written as %2B.",
+        )
+    return moment
