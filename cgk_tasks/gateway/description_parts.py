@@ -200,7 +200,9 @@ SCHEMAS: Final[dict[str, Part]] = {
         expiresAt=_or_null(_TIME), createdAt=_or_null(_TIME), startedAt=_or_null(_TIME), closedAt=_or_null(_TIME),
         cancelRequestedAt=_or_null(_TIME), parentId=_or_null(_ID), replayOf=_or_null(_ID),
         idempotencyKey=_or_null(_TEXT), schedule=_or_null(_TEXT), scheduledFor=_or_null(_TIME),
+        progress=_or_null(_ref("Progress")), metadata=_OBJECT,
     ),
+    "Progress": _object({"done": _NUMBER, "message": _TEXT, "at": _TIME}, total=_or_null(_NUMBER)),
     "RunError": _object(
         {}, attempt=_WHOLE, at=_TIME, kind=_TEXT, code=_or_null(_TEXT), type=_or_null(_TEXT), message=_or_null(_TEXT)
     ),

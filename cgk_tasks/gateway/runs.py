@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -187,5 +188,6 @@ def as_wire(run: RunStatus) -> dict[str, Any]:
         "createdAt": run.created_at, "startedAt": run.started_at, "closedAt": run.closed_at,
         "cancelRequestedAt": run.cancel_requested_at, "parentId": run.parent_id, "replayOf": run.replay_of,
         "idempotencyKey": run.idempotency_key, "schedule": run.schedule, "scheduledFor": run.scheduled_for,
+        "progress": None if run.progress is None else asdict(run.progress), "metadata": run.metadata,
     }  # fmt: skip
     return found | ({"result": run.result} if run.state == "completed" else {})

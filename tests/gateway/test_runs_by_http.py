@@ -6,10 +6,12 @@ from datetime import datetime
 import pytest
 
 from cgk_tasks import cancel_run, create_schedule, get_run, send_job, set_tenant_limits
+from cgk_tasks.runs import progress
 from cgk_tasks.sql.postgres import autocommit, fetch
-from cgk_tasks.tenancy.registry import suspend_tenant
+from cgk_tasks.tenancy import suspend_tenant
 from tests.integration import workflow_jobs  # noqa: F401 - defines test.askedTrip
 from tests.support import jobs  # noqa: F401 - defines test.behave
+from tests.support.claims import claim_here
 from tests.support.waiting import wait_closed
 
 
@@ -45,6 +47,17 @@ def test_a_run_that_failed_says_why_without_its_traceback(api, worker):
         "failed", "ACCOUNT_NOT_FOUND", "no such account",
     )  # fmt: skip
     assert "Traceback" not in json.dumps(found)
+
+
+def test_what_a_run_tells_of_itself_is_shown(api):
+    run = claim_here(waiting())
+    kept = progress.KeptReport(run.id, run.tenant_id, run.attempt)
+    kept.report.show(1, 4, "page 1")
+    kept.report["file"] = {"rows": 3}
+    progress.write([kept])
+    found = api.get(f"/v1/runs/{run.id}").json()
+    told = {"done": 1, "total": 4, "message": "page 1", "at": found["progress"]["at"]}
+    assert (found["progress"], found["metadata"]) == (told, {"file": {"rows": 3}})
 
 
 def test_a_run_is_shown_as_the_wire_has_it(api):

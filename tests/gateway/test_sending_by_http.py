@@ -9,7 +9,7 @@ import pytest
 from cgk_tasks import get_run, send_job, set_tenant_limits
 from cgk_tasks.gateway import idempotency
 from cgk_tasks.sql.postgres import autocommit, fetch
-from cgk_tasks.tenancy.registry import resume_tenant, suspend_tenant
+from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.support import jobs  # noqa: F401 - defines test.behave
 from tests.support.waiting import wait_until
 
