@@ -17,8 +17,8 @@ INSERT INTO cgk.workers (id, name, pid, queues, processes, heartbeat_at)
 VALUES (%s, 'w', 1, '{q}', %s, now() - make_interval(secs => %s))
 """
 RUN = """
-INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, attempt, started_at, worker_id,
-                      worker_pid)
+INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, attempt, started_at,
+                      worker_id, worker_pid)
 SELECT id, %s, 'slow', 'running', %s, 5, '{}', now(), 1, now(), %s, %s FROM unnest(%s::uuid[]) AS given (id)
 """
 USED = "SELECT tenant_id, sum(seconds) FROM cgk.used_shares WHERE queue = %s GROUP BY 1"
