@@ -121,7 +121,7 @@ def stacked(
 ) -> str:
     """A bar for each moment, in which the values of the series stand on each other, the first one lowest; a legend."""
     rows = math.ceil(len(series) / _LEGEND_COLUMNS)
-    picture = _picture(name, title, description, _TOP + _PLOT_HEIGHT + 24 + 20 * rows)
+    picture = _picture(name, title, description, _TOP + _PLOT_HEIGHT + 34 + 20 * rows)
     totals = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
     top, marks = _value_axis(max(totals, default=0.0))
     floor = _TOP + _PLOT_HEIGHT

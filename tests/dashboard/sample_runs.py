@@ -172,9 +172,11 @@ def make_sample_workflow(open_run, closed_run):
 
 def make_sample_lanes(queue="exports"):
     """A crowded queue: a tenant floods it, another one is over a limit, a third waits for a gate's time."""
-    add_worker(queue, 4)
+    make_tenants()
+    add_worker(queue, 8)
     now = datetime.now(UTC)
     with autocommit() as connection:
+        connection.execute("UPDATE cgk.workers SET revision = '0026' WHERE name = 'w'")
         rules = {
             name: connection.execute(
                 "INSERT INTO cgk.rules (name, job, event, kind, per, declared)"
@@ -187,12 +189,12 @@ def make_sample_lanes(queue="exports"):
         places, bucket = gate_ids(
             connection,
             [
-                WantedGate(rules["at_once"], "initech", at_once=2),
+                WantedGate(rules["at_once"], "initech", at_once=1),
                 WantedGate(rules["throttle"], "umbrella", rate=1, period=1800.0, burst=1),
             ],
         )
     hold(make_lane("wayne", queue=queue, event="order.created"), 400, since=now - timedelta(minutes=14))
-    hold(make_lane("acme", queue=queue, event="order.created"), 3, since=now - timedelta(seconds=20))
+    hold(make_lane("acme", queue=queue, event="order.created"), 12, since=now - timedelta(seconds=20))
     hold(make_lane("initech", places, queue=queue, event="product.sync"), 5, since=now - timedelta(minutes=3))
     hold(make_lane("umbrella", bucket, queue=queue, event="product.sync"), 6, since=now - timedelta(minutes=6))
     claim(ids_of(Passes(lambda event: 5.0).make()))

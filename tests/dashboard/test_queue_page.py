@@ -136,12 +136,13 @@ def test_lanes_of_one_tenant_are_found(page):
 
 
 def test_shares_are_by_weight_among_those_of_which_something_may_start(passes):
+    add_worker(QUEUE, 4)
+    hold(make_lane("initech", make_gate(at_once=1), event="slow"), 9)
+    passes.make()
     hold(make_lane("acme", event="slow"), 9)
     hold(make_lane("globex", event="slow"), 9)
-    hold(make_lane("initech", make_gate(at_once=1), event="slow"), 9)
     with autocommit() as connection:
         connection.execute("UPDATE cgk.shares SET weight = 3 WHERE tenant_id = 'acme'")
-    add_worker(QUEUE, 4)
     passes.make()
     shares = {line.tenant_id: round(line.share, 3) for line in queue_view(QUEUE).lanes.lines}
     assert (shares["acme"], shares["globex"]) == (0.75, 0.25)
@@ -287,7 +288,7 @@ def test_the_shares_of_the_last_hour_are_a_picture_and_a_table(page):
 def test_a_tenants_page_has_its_shares_lanes_and_gates(page, passes):
     add_worker(QUEUE, 9)
     hold(make_lane("acme", make_gate(at_once=1), event="slow"), 3)
-    hold(make_lane("acme", queue="other", event="slow"))
+    hold(make_lane("acme", queue="other", event="slow"), 2)  # of which one starts
     passes.make()
     used("acme", 30.0)
     used("globex", 10.0)

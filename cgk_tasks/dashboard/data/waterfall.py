@@ -107,7 +107,7 @@ def _before(
     due, began = max(facts["run_at"], sent), _first_begin(facts, errors, steps)
     if began is not None and (errors or due > began or began != _started(facts)):
         # It waited or was put off since, and when it was due first is not on record any more.
-        yield Entry("In queue", "queue", "done", sent, began, "From the send to its first attempt.")
+        yield Entry("In queue", "queue", "done", sent, max(sent, began), "From the send to its first attempt.")
         return
     over = began or ended
     if due > sent and over is None and state == "scheduled":
