@@ -83,7 +83,8 @@ WITH queue AS (SELECT 'exports'::text AS name), rule AS (
     SELECT queue.name, 'shop-' || n, random() * 1000, n %% 2 FROM queue, generate_series(1, %(tenants)s) AS n
     RETURNING id, tenant_id
 )
-INSERT INTO cgk.lanes (share_id, queue, tenant_id, event, priority, gates, status, front, urgency, arrivals, waits_at, vkey)
+INSERT INTO cgk.lanes (share_id, queue, tenant_id, event, priority, gates, status, front, urgency, arrivals, waits_at,
+                       vkey)
 SELECT s.id, queue.name, s.tenant_id, 'product.sync', 5, CASE WHEN g.id IS NULL THEN '{}' ELSE ARRAY[g.id] END,
        CASE WHEN g.id IS NULL THEN 'open' ELSE 'full' END, at, at, %(held)s, g.id,
        CASE WHEN g.id IS NOT NULL THEN random() END
