@@ -113,9 +113,17 @@ UPDATE cgk.runs r
 """
 
 USED = """
-INSERT INTO cgk.used_shares (queue, minute, tenant_id, seconds)
-SELECT 'exports', date_trunc('minute', now()) - make_interval(mins => m), 'shop-' || n, random() * 10
-  FROM generate_series(1, %(tenants)s) AS n, generate_series(0, 69) AS m
+WITH made AS (
+    INSERT INTO cgk.used_shares (queue, tenant_id, minute, seconds)
+    SELECT 'exports', 'shop-' || n, date_trunc('minute', now()) - make_interval(mins => m), random() * 10
+      FROM generate_series(1, %(tenants)s) AS n, generate_series(0, 69) AS m
+    RETURNING *
+), halves AS (
+    INSERT INTO cgk.used_half_hours (queue, half_hour, tenant_id, seconds)
+    SELECT queue, date_bin('30 minutes', minute, '2000-01-01Z'), tenant_id, sum(seconds) FROM made GROUP BY 1, 2, 3
+)
+INSERT INTO cgk.used_shares (queue, tenant_id, minute, seconds)
+SELECT queue, '', minute, sum(seconds) FROM made GROUP BY 1, 3
 """
 
 WORKFLOW = """
@@ -143,7 +151,7 @@ def fill_lanes(tenants: int, held: int) -> None:
         execute(connection, HELD, {"held": held})
         connection.execute(SLOTS.replace("%%", "%"))
         execute(connection, USED, {"tenants": tenants})
-        for table in ("runs", "lanes", "shares", "gates", "used_shares"):
+        for table in ("runs", "lanes", "shares", "gates", "used_shares", "used_half_hours"):
             connection.execute(f"VACUUM ANALYZE cgk.{table}")
 
 

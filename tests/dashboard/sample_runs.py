@@ -10,7 +10,7 @@ from cgk_tasks.admission.gates import WantedGate, gate_ids
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
-from tests.support.lanes import add_worker, claim, hold, ids_of, make_lane
+from tests.support.lanes import add_worker, claim, hold, ids_of, make_lane, note_used
 
 EVENTS = (
     (
@@ -200,13 +200,8 @@ def make_sample_lanes(queue="exports"):
     claim(ids_of(Passes(lambda event: 5.0).make()))
     rng = random.Random(5)
     shares = {"wayne": 110, "acme": 45, "initech": 28, "umbrella": 12, "globex": 9}
-    with autocommit() as connection:
-        for minute in range(60):
-            for tenant, most in shares.items():
-                busy = most * (0.25 if tenant == "wayne" and minute > 14 else rng.uniform(0.6, 1.0))
-                connection.execute(
-                    "INSERT INTO cgk.used_shares VALUES (%s, date_trunc('minute', now()) - make_interval(mins => %s),"
-                    " %s, %s) ON CONFLICT DO NOTHING",
-                    [queue, minute, tenant, busy],
-                )
+    for tenant, most in shares.items():
+        is_quiet = [tenant == "wayne" and minute > 14 for minute in range(60)]
+        busy = {minute: most * (0.25 if quiet else rng.uniform(0.6, 1.0)) for minute, quiet in enumerate(is_quiet)}
+        note_used(queue, tenant, busy)
     return queue

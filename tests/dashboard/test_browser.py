@@ -57,7 +57,9 @@ def crowded_queue(empty_record, setting):
     """The name of a queue in which tenants wait."""
     setting(CGK_WINDOW_SECONDS=None)
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.used_shares CASCADE")
+        connection.execute(
+            "TRUNCATE cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.used_shares, cgk.used_half_hours CASCADE"
+        )
         connection.execute("UPDATE cgk.passes SET known = '{}', clocks = '{}'")
     yield make_sample_lanes()
     with autocommit() as connection:

@@ -14,7 +14,7 @@ from cgk_tasks.dashboard.data.tenant_limits import tenant_view
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.sql.postgres import autocommit, transaction
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
-from tests.support.lanes import add_worker, claim, hold, ids_of, make_gate, make_lane
+from tests.support.lanes import add_worker, claim, hold, ids_of, make_gate, make_lane, note_used
 
 QUEUE = "q-lanes"
 
@@ -26,7 +26,7 @@ def lanes(database, setting):
     with autocommit() as connection:
         connection.execute(
             "TRUNCATE cgk.runs, cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.workers, cgk.used_shares,"
-            " cgk.tenant_limits, cgk.job_limits CASCADE"
+            " cgk.used_half_hours, cgk.tenant_limits, cgk.job_limits CASCADE"
         )
         connection.execute("UPDATE cgk.passes SET known = '{}', clocks = '{}'")
 
@@ -66,11 +66,7 @@ def rule_of(job, event, field=None):
 
 
 def used(tenant, seconds, minutes_ago=5, queue=QUEUE):
-    with autocommit() as connection:
-        connection.execute(
-            "INSERT INTO cgk.used_shares VALUES (%s, date_trunc('minute', now()) - make_interval(mins => %s), %s, %s)",
-            [queue, minutes_ago, tenant, seconds],
-        )
+    note_used(queue, tenant, {minutes_ago: seconds})
 
 
 def test_the_list_of_queues_leads_to_it(page):

@@ -21,13 +21,13 @@ INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_paylo
                       worker_id, worker_pid)
 SELECT id, %s, 'slow', 'running', %s, 5, '{}', now(), 1, now(), %s, %s FROM unnest(%s::uuid[]) AS given (id)
 """
-USED = "SELECT tenant_id, sum(seconds) FROM cgk.used_shares WHERE queue = %s GROUP BY 1"
+USED = "SELECT tenant_id, sum(seconds) FROM cgk.used_shares WHERE queue = %s AND tenant_id <> '' GROUP BY 1"
 
 
 @pytest.fixture(autouse=True)
 def empty(database):
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.runs, cgk.workers, cgk.used_shares")
+        connection.execute("TRUNCATE cgk.runs, cgk.workers, cgk.used_shares, cgk.used_half_hours")
 
 
 def worker(processes=2, silent=-60.0):
@@ -77,6 +77,20 @@ def test_threads_are_as_many_at_once_as_their_worker_says():
     assert used() == {"acme": 6.0, "globex": 8.0}
 
 
+def test_what_all_had_and_the_half_hours_are_noted_with_it():
+    one = worker()
+    running(one, 100)
+    running(one, 101, "globex")
+    look(2.0)
+    look(2.0)
+    with autocommit() as connection:
+        (whole,) = connection.execute("SELECT sum(seconds) FROM cgk.used_shares WHERE tenant_id = ''").fetchone()
+        halves = dict(
+            connection.execute("SELECT tenant_id, sum(seconds) FROM cgk.used_half_hours GROUP BY 1").fetchall()
+        )
+    assert (whole, halves) == (8.0, {"acme": 4.0, "globex": 4.0})
+
+
 def test_queues_are_counted_apart():
     one = worker()
     running(one, 100)
@@ -100,8 +114,8 @@ def test_a_parent_that_waits_for_its_children_is_not_counted():
 def test_what_is_older_than_the_picture_is_forgotten():
     with autocommit() as connection:
         connection.execute(
-            "INSERT INTO cgk.used_shares VALUES ('q', now() - interval '2 hours', 'acme', 5),"
-            " ('q', now() - interval '50 minutes', 'acme', 7)"
+            "INSERT INTO cgk.used_shares VALUES ('q', 'acme', now() - interval '2 hours', 5),"
+            " ('q', 'acme', now() - interval '50 minutes', 7)"
         )
     UsedShares().note_now_and_then()
     assert used() == {"acme": 7}
@@ -148,7 +162,8 @@ def test_a_worker_that_leads_notes_whose_runs_it_executes(start_worker):
     def seen():
         with autocommit() as connection:
             rows = connection.execute(
-                "SELECT tenant_id, sum(seconds) FROM cgk.used_shares GROUP BY 1 HAVING sum(seconds) > 3"
+                "SELECT tenant_id, sum(seconds) FROM cgk.used_shares WHERE tenant_id <> ''"
+                " GROUP BY 1 HAVING sum(seconds) > 3"
             ).fetchall()
         return {tenant for tenant, _ in rows} == {"acme", "globex"}
 
@@ -156,5 +171,5 @@ def test_a_worker_that_leads_notes_whose_runs_it_executes(start_worker):
     started.stop()
     with autocommit() as connection:
         most = connection.execute("SELECT max(total) FROM (SELECT sum(seconds) AS total FROM cgk.used_shares"
-                                  " GROUP BY tenant_id) AS t").fetchone()[0]  # fmt: skip
+                                  " WHERE tenant_id <> '' GROUP BY tenant_id) AS t").fetchone()[0]  # fmt: skip
     assert most <= 6 + 4  # a look before and one after the nap at most

@@ -4,33 +4,26 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cgk_tasks.dashboard.charts import COLOURS
+from cgk_tasks.dashboard.charts import Series
 from cgk_tasks.dashboard.data.used_hour import MINUTES, used_hour
 
 SINCE = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
 
-def row(name, minute, seconds, names=2):
-    return {"name": name, "minute": SINCE + timedelta(minutes=minute), "seconds": seconds, "names": names}
-
-
-def hour(*rows):
-    return used_hour(rows, SINCE, rest="{} other tenants", title="Shares")
+def hour(**seconds):
+    """seconds: of each name, by minute."""
+    series = [Series(name, tuple(its.get(nth, 0.0) for nth in range(MINUTES))) for name, its in seconds.items()]
+    return used_hour(series, SINCE, title="Shares")
 
 
 def test_each_line_has_its_seconds_by_ten_minutes_and_its_part():
-    acme, globex = hour(row("acme", 0, 30.0), row("acme", 59, 15.0), row("globex", 12, 15.0)).lines
+    acme, globex = hour(acme={0: 30.0, 59: 15.0}, globex={12: 15.0}).lines
     assert (acme.columns, acme.seconds, acme.part) == ((30.0, 0, 0, 0, 0, 15.0), 45.0, 0.75)
     assert (globex.columns[1], globex.part) == (15.0, 0.25)
 
 
-def test_the_others_are_one_line_that_says_how_many_they_are():
-    (line,) = hour(row("", 3, 5.0, names=COLOURS + 12)).lines
-    assert (line.name, line.is_rest) == ("12 other tenants", True)
-
-
-def test_minutes_outside_of_the_hour_are_left_out():
-    assert hour(row("acme", -1, 5.0), row("acme", MINUTES, 5.0)).seconds == 0
+def test_the_columns_say_when_they_begin():
+    assert [begin - SINCE for begin in hour().begins] == [timedelta(minutes=nth) for nth in range(0, 60, 10)]
 
 
 def test_nothing_is_no_line_and_can_be_drawn():
@@ -40,8 +33,8 @@ def test_nothing_is_no_line_and_can_be_drawn():
 
 @pytest.mark.parametrize("name", ["<b>", '"&"', "</title><script>"])
 def test_names_do_not_break_out_of_the_picture(name):
-    assert name not in hour(row(name, 3, 5.0)).picture
+    assert name not in hour(**{name: {3: 5.0}}).picture
 
 
 def test_the_description_says_the_parts():
-    assert "acme 80%, globex 20%" in hour(row("acme", 0, 8.0), row("globex", 0, 2.0)).picture
+    assert "acme 80%, globex 20%" in hour(acme={0: 8.0}, globex={0: 2.0}).picture

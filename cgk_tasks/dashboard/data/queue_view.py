@@ -62,15 +62,15 @@ def queue_view(queue: str, tenant_id: str | None = None) -> QueueView:
     lanes = if_migrated(lambda connection: lanes_of(connection, queue=queue, tenant_id=tenant_id))
     gates = if_migrated(lambda connection: gates_of(connection, queue=queue, tenant_id=tenant_id))
     if lanes is not None and hour is not None:
-        lanes = _with_used(queue, lanes, hour.seconds)
+        lanes = _with_used(queue, lanes)
     return QueueView(queue, pause, if_migrated(lambda connection: _window(connection, queue)), lanes, gates, hour)
 
 
-def _with_used(queue: str, lanes: Lanes, seconds: float) -> Lanes:
-    tenants = [line.tenant_id for line in lanes.lines]
+def _with_used(queue: str, lanes: Lanes) -> Lanes:
     with read_transaction() as connection:
-        parts = used_parts(connection, queue, tenants, seconds)
-    return replace(lanes, lines=tuple(replace(line, used=parts.get(line.tenant_id, 0.0)) for line in lanes.lines))
+        parts = used_parts(connection, [queue], [line.tenant_id for line in lanes.lines])
+    lines = (replace(line, used=parts.get((queue, line.tenant_id), 0.0)) for line in lanes.lines)
+    return replace(lanes, lines=tuple(lines))
 
 
 def _window(connection: Connection, queue: str) -> Window:

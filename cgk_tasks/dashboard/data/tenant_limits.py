@@ -9,7 +9,7 @@ from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.dashboard.data.gates import Gates, gates_of
 from cgk_tasks.dashboard.data.lanes import Lanes, ShareLine, lanes_of, shares_of
 from cgk_tasks.dashboard.data.queries import if_migrated
-from cgk_tasks.dashboard.data.used_hour import UsedHour, hour_of_tenant, parts_of_tenant
+from cgk_tasks.dashboard.data.used_hour import UsedHour, hour_of_tenant, used_parts
 from cgk_tasks.flow.job_limits import JobLimit, LimitChange, limit_history, list_limits
 from cgk_tasks.flow.pauses import Pause, list_pauses
 from cgk_tasks.flow.plans import TenantLimits, get_tenant_limits
@@ -69,10 +69,10 @@ def _turns(tenant_id: str) -> Turns | None:
     if found is None or not found.shares:
         return found
     queues = [line.queue for line in found.shares]
-    parts = if_migrated(lambda connection: parts_of_tenant(connection, tenant_id, queues))
+    parts = if_migrated(lambda connection: used_parts(connection, queues, [tenant_id]))
     if parts is None:
         return found
-    shares = [replace(line, used=parts.get(line.queue, 0.0)) for line in found.shares]
+    shares = [replace(line, used=parts.get((line.queue, tenant_id), 0.0)) for line in found.shares]
     return replace(
         found, shares=shares, hour=if_migrated(lambda connection: hour_of_tenant(connection, tenant_id, queues))
     )

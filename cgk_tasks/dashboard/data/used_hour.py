@@ -44,30 +44,45 @@ def hour_of_queue(connection: Connection, queue: str) -> UsedHour:
     """The shares of a queue by tenant."""
     since = begin_of_hour()
     rows = fetch(connection, SQL["of_queue"], {"queue": queue, "since": since, "top": COLOURS})
-    return used_hour(rows, since, rest="{} other tenants", title=f"What tenants had of the workers of queue {queue}")
+    by_name = _by_name(rows, since)
+    whole = by_name.pop("", [0.0] * MINUTES)
+    rest = [max(0.0, of_all - sum(of_most)) for of_all, *of_most in zip(whole, *by_name.values(), strict=True)]
+    series = [Series(name, tuple(values)) for name, values in by_name.items()]
+    others = rows[0]["names"] - len(series) if rows else 0
+    if others > 0:
+        series.append(Series(f"{others:,} other {'tenant' if others == 1 else 'tenants'}", tuple(rest), is_rest=True))
+    return used_hour(series, since, title=f"What tenants had of the workers of queue {queue}")
 
 
 def hour_of_tenant(connection: Connection, tenant_id: str, queues: Sequence[str]) -> UsedHour:
     """What a tenant had of these queues."""
     since = begin_of_hour()
-    values = {"queues": list(queues), "tenant_id": tenant_id, "since": since, "top": COLOURS}
-    rows = fetch(connection, SQL["of_tenant"], values)
-    return used_hour(rows, since, rest="{} other queues", title=f"What {tenant_id} had of the workers of each queue")
+    values = {"queues": list(queues), "tenant_id": tenant_id, "since": since}
+    by_name = _by_name(fetch(connection, SQL["of_tenant"], values), since)
+    series = [Series(name, tuple(values)) for name, values in by_name.items()]
+    if others := series[COLOURS:]:
+        rest = [sum(values) for values in zip(*(one.values for one in others), strict=True)]
+        series = [*series[:COLOURS], Series(f"{len(others):,} other queues", tuple(rest), is_rest=True)]
+    return used_hour(series, since, title=f"What {tenant_id} had of the workers of each queue")
 
 
-def used_parts(connection: Connection, queue: str, tenants: Sequence[str], seconds: float) -> dict[str, float]:
-    """The part of a queue that each of these tenants had, of so many seconds in all."""
-    if not seconds:
-        return {}
-    values = {"queue": queue, "tenants": list(set(tenants)), "since": begin_of_hour()}
-    return {row["tenant_id"]: row["seconds"] / seconds for row in fetch(connection, SQL["of_tenants"], values)}
+def used_parts(connection: Connection, queues: Sequence[str], tenants: Sequence[str]) -> dict[tuple[str, str], float]:
+    """By queue and tenant, the part of the queue that the tenant had. Where nothing ran in a queue it has none."""
+    values = {"queues": list(set(queues)), "tenants": ["", *set(tenants)], "since": begin_of_hour()}
+    found = {(row["queue"], row["tenant_id"]): row["seconds"] for row in fetch(connection, SQL["sums"], values)}
+    return {
+        (queue, tenant): seconds / found[queue, ""] for (queue, tenant), seconds in found.items() if found[queue, ""]
+    }
 
 
-def parts_of_tenant(connection: Connection, tenant_id: str, queues: Sequence[str]) -> dict[str, float]:
-    """The part of each queue that a tenant had."""
-    values = {"queues": list(queues), "tenant_id": tenant_id, "since": begin_of_hour()}
-    rows = fetch(connection, SQL["totals"], values)
-    return {row["queue"]: row["of_tenant"] / row["seconds"] for row in rows if row["seconds"]}
+def _by_name(rows: Sequence[Row], since: datetime) -> dict[str, list[float]]:
+    """Seconds by minute, in the order in which the names come."""
+    by_name: dict[str, list[float]] = {}
+    for row in rows:
+        place = round((row["minute"] - since).total_seconds() / 60)
+        if 0 <= place < MINUTES:
+            by_name.setdefault(row["name"], [0.0] * MINUTES)[place] += row["seconds"]
+    return by_name
 
 
 def begin_of_hour() -> datetime:
@@ -75,17 +90,8 @@ def begin_of_hour() -> datetime:
     return known_now().replace(second=0, microsecond=0) - timedelta(minutes=MINUTES - 1)
 
 
-def used_hour(rows: Sequence[Row], since: datetime, *, rest: str, title: str) -> UsedHour:
-    """Rows of name and minute, the name with most first and the others together as ''."""
-    by_name: dict[str, list[float]] = {}
-    for row in rows:
-        place = round((row["minute"] - since).total_seconds() / 60)
-        if 0 <= place < MINUTES:
-            by_name.setdefault(row["name"], [0.0] * MINUTES)[place] += row["seconds"]
-    others = rows[0]["names"] - COLOURS if rows else 0
-    series = [
-        Series(name or rest.format(f"{others:,}"), tuple(values), is_rest=not name) for name, values in by_name.items()
-    ]
+def used_hour(series: Sequence[Series], since: datetime, *, title: str) -> UsedHour:
+    """The table and the picture of seconds by minute."""
     whole = sum(sum(one.values) for one in series)
     lines = tuple(_line(one, whole) for one in series)
     minutes = [since + timedelta(minutes=nth) for nth in range(MINUTES)]
