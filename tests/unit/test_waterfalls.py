@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
-from cgk_tasks.dashboard.data.run_record import Relative
+from cgk_tasks.dashboard.data.relatives import Relative
 from cgk_tasks.dashboard.data.waterfall import MOST_ENTRIES, waterfall_of
 from cgk_tasks.runs.shown_steps import ShownStep
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
+from cgk_tasks.dashboard.data.relatives import Relative, relative_of
 from cgk_tasks.dashboard.data.waterfall import Waterfall, waterfall_of
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.redaction import Redaction, redacted
@@ -32,21 +33,6 @@ class TimelineEntry:
     at: datetime
     state: str
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Relative:
-    """A child run, or a replay."""
-
-    id: str
-    event: str
-    job: str | None
-    state: State
-    created_at: datetime
-    started_at: datetime | None
-    closed_at: datetime | None
-    error_code: str | None
-    relation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +93,7 @@ def run_record(run_id: str, *, show_sensitive: bool = False, all_steps: bool = F
         result, errors = hide.data(result), [_without_quotes(error, hide) for error in hide.errors(errors)]
         for name in _MAY_QUOTE_THE_PAYLOAD:
             row[name] = hide.text(row[name]) if row[name] else None
-    family = tuple(_relative(opened(relative), show_sensitive=show_sensitive) for relative in relatives)
+    family = tuple(relative_of(opened(relative), show_sensitive=show_sensitive) for relative in relatives)
     return RunRecord(
         row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors),
         tuple(_timeline(row, errors, discarded)), family, tuple(steps),
@@ -119,14 +105,6 @@ def run_record(run_id: str, *, show_sensitive: bool = False, all_steps: bool = F
 def _without_quotes(error: Mapping[str, Any], hide: Redaction) -> dict[str, Any]:
     """Of an attempt's error, the code too is a text of the application's."""
     return {name: hide.text(value) if name == "code" and value else value for name, value in error.items()}
-
-
-def _relative(row: Row, *, show_sensitive: bool) -> Relative:
-    payload = row.pop("payload")
-    del row["tenant_id"], row["key_id"]
-    if row["error_code"] and not show_sensitive:
-        row["error_code"] = Redaction(row["event"], decode(payload)).text(row["error_code"])
-    return Relative(**row)
 
 
 def _timeline(row: Row, errors: list[dict[str, Any]], discarded: list[Row]) -> Iterator[TimelineEntry]:

@@ -11,7 +11,7 @@ from cgk_tasks.dashboard.charts import Line, Look, Span, waterfall
 from cgk_tasks.dashboard.display import took, utc
 
 if TYPE_CHECKING:
-    from cgk_tasks.dashboard.data.run_record import Relative
+    from cgk_tasks.dashboard.data.relatives import Relative
     from cgk_tasks.runs.shown_steps import ShownStep
 
 MOST_ENTRIES: Final = 120
