@@ -31,7 +31,7 @@ SELECT few.id, few.queue, few.tenant_id, few.event, few.priority, few.alone, few
        {{is_paused(few)}} AS is_paused, first.rank AS oldest, counted.runs AS waiting,
        few.weight / (coalesce(w.weight, 0) + CASE WHEN few.open_lanes > 0 THEN 0 ELSE few.weight END) AS share,
        g.id AS gate, g.at_once, g.rate, g.period, g.opens_at, rule.name AS rule, rule.job,
-       (SELECT count(*) FROM held) AS lanes, (SELECT count(DISTINCT (queue, tenant_id)) FROM held) AS tenants
+       (SELECT count(*) FROM held) AS lanes, (SELECT count(DISTINCT share_id) FROM held) AS tenants
   FROM few LEFT JOIN weights w ON w.queue = few.queue
        LEFT JOIN cgk.gates g ON g.id = few.waits_at LEFT JOIN cgk.rules rule ON rule.id = g.rule_id
        LEFT JOIN LATERAL (SELECT rank FROM cgk.runs WHERE lane_id = few.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
