@@ -70,7 +70,7 @@ def _retry(attempt: Attempt, exc: Retry) -> Outcome:
     except Exception as wrong:  # noqa: BLE001 - a time or an argument that no run can have: the attempt fails with it
         return attempt.failed(wrong)
     cause = exc.exc if isinstance(exc.exc, BaseException) else exc
-    return retry_after(exc, cause, attempt.ctx.attempt, delay, payload)
+    return retry_after(exc, cause, attempt.ctx, delay, payload)
 
 
 def _next_payload(attempt: Attempt, signature: Signature[Any]) -> str:

@@ -45,6 +45,7 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     (f"/tenants/{_NAME}/suspend", tenants.SuspendTenant),
     (f"/tenants/{_NAME}/resume", tenants.ResumeTenant),
     ("/queues", queues.QueuesPage),
+    ("/queues/lanes", queues.QueuePage),
     ("/queues/pause", queues.PauseQueue),
     ("/queues/resume", queues.ResumeQueue),
     ("/dead-letters", dead_letters.DeadLettersPage),

@@ -43,8 +43,8 @@ def namespace(handler: RequestHandler) -> dict[str, Any]:
 
     return {
         "url": url, "asset": _asset(prefix), "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
-        "utc": utc, "utc_ms": utc_ms, "duration": duration, "ago": ago, "as_json": as_json, "short": short,
-        "number": "{:,}".format,
+        "utc": utc, "utc_ms": utc_ms, "duration": duration, "took": took, "ago": ago, "as_json": as_json,
+        "short": short, "number": "{:,}".format,
     }  # fmt: skip
 
 
@@ -76,6 +76,15 @@ def duration(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{max(seconds, 0):.1f} s"
+
+
+def took(seconds: float | None) -> str:
+    """A length of time, of short ones to the millisecond: 12 ms, 2.31 s, 5 min."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else duration(seconds)
 
 
 def ago(at: datetime | None) -> str:

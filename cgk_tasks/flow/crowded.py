@@ -58,7 +58,7 @@ class CrowdedQueues:
             if length is None or length > 1:
                 if known := self._queues.get(queue):
                     known.others_wait = True
-                elif _is_fair(queue):
+                elif is_fair(queue):
                     self._queues[queue] = _Queue()
 
     def among(self, runs: Sequence[NewRun | Dispatch]) -> Collection[str]:
@@ -74,7 +74,7 @@ class CrowdedQueues:
         is_bulk = sum(events.values()) >= MANY
         known = self._queues.get(queue)
         if known is None:
-            if not is_bulk or not _is_fair(queue):
+            if not is_bulk or not is_fair(queue):
                 return True
             known = self._queues[queue] = _Queue()
         if time.monotonic() >= known.trusted_until:
@@ -89,7 +89,8 @@ class CrowdedQueues:
         return True
 
 
-def _is_fair(queue: str) -> bool:
+def is_fair(queue: str) -> bool:
+    """Whether the settings say that tenants share the queue."""
     fair = get_settings().fair_queues
     return "*" in fair or queue in fair
 

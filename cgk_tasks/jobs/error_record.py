@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any, Final
 
 from cgk_tasks.errors import CgkTasksError, wait_seconds
@@ -25,8 +26,13 @@ def classified(exc: BaseException) -> Classification:
         return Classification("unknown", UNKNOWN_CODE)
 
 
-def error_record(exc: BaseException, attempt: int, classification: Classification) -> str:
-    """The entry of an attempt's error in the record: what Celery's AsyncResult and people need. Never raises."""
+def error_record(
+    exc: BaseException, attempt: int, classification: Classification, began_at: datetime | None = None
+) -> str:
+    """The entry of an attempt's error in the record: what Celery's AsyncResult and people need. Never raises.
+
+    began_at: when the attempt began, where that is known. The record of a run has that of its last attempt alone.
+    """
     return storable_json(
         {
             "attempt": attempt,
@@ -38,6 +44,7 @@ def error_record(exc: BaseException, attempt: int, classification: Classificatio
             "args": _arguments(exc),
             "traceback": traceback_of(exc)[-_MAX_TRACEBACK:],
             "at": known_now().isoformat(),
+            **({} if began_at is None else {"began_at": began_at.isoformat()}),
         }
     )
 

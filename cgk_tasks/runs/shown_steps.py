@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.event_waits import EventKey
@@ -19,12 +19,24 @@ if TYPE_CHECKING:
 SQL, TRANSITIONS = statements("steps"), statements("transitions")
 
 
+class Some(NamedTuple):
+    """Which steps to show of very many: so many of the first and the last, and of those between that are not done."""
+
+    first: int
+    last: int
+    undone: int
+
+
+EVERY: Final = Some(2**31 - 1, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class ShownStep:
-    """attempts: how many have failed. awaits: what it waits for, for people; until: None for without an end. error: of
-    the last attempt that failed.
+    """number: its place among all steps of its run, from 1. attempts: how many have failed. awaits: what it waits for,
+    for people; until: None for without an end. error: of the last attempt that failed.
     """
 
+    number: int
     name: str
     nth: int
     kind: StepKind
@@ -60,10 +72,18 @@ class Waiting:
 
 def steps_of(connection: AnyConnection, run_id: str, hide: Redaction | None) -> list[ShownStep]:
     """The steps of a run in their order, without what `hide` hides. None of them while an upgrade is under way."""
+    return some_steps_of(connection, run_id, hide, EVERY)[0]
+
+
+def some_steps_of(
+    connection: AnyConnection, run_id: str, hide: Redaction | None, some: Some
+) -> tuple[list[ShownStep], int]:
+    """The same of a run that may have very many steps: some of them, and how many there are."""
     if not fetch(connection, TRANSITIONS["has_steps"])[0]["yes"]:
-        return []
-    rows = fetch(connection, SQL["steps_to_show"], {"id": run_id, "internal": sorted(INTERNAL)})
-    return [_shown(opened(row), hide) for row in rows]
+        return [], 0
+    values = {"id": run_id, "internal": sorted(INTERNAL), **some._asdict()}
+    rows = fetch(connection, SQL["steps_to_show"], values)
+    return [_shown(opened(row), hide) for row in rows], rows[0]["steps"] if rows else 0
 
 
 def _shown(row: Mapping[str, Any], hide: Redaction | None) -> ShownStep:
@@ -74,7 +94,7 @@ def _shown(row: Mapping[str, Any], hide: Redaction | None) -> ShownStep:
     if hide is not None:
         name, result, error = hide.text(name), hide.data(result), hide.errors([error])[0] if error else None
     return ShownStep(
-        name, row["nth"], row["kind"], row["state"], row["attempts"], row["begun_at"], row["ended_at"],
+        row["number"], name, row["nth"], row["kind"], row["state"], row["attempts"], row["begun_at"], row["ended_at"],
         _awaits(row["awaits"]) if row["state"] == "waiting" else (), row["wake_at"], result, error,
     )  # fmt: skip
 

@@ -92,18 +92,20 @@ LIMIT 1;
 
 -- name: relatives
 -- Children and replays of a run, open and closed. With the payload where an error code may quote it.
-SELECT id::text, tenant_id, job, state, created_at, error_code, CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation,
+SELECT id::text, tenant_id, job, state, created_at, started_at, closed_at, error_code,
+       CASE WHEN is_child THEN 'child' ELSE 'replay' END AS relation,
        event, key_id, CASE WHEN error_code IS NOT NULL THEN sealed_payload END AS sealed_payload FROM (
-    SELECT id, tenant_id, event, job, state, created_at, last_error_code AS error_code, true AS is_child, sealed_payload, key_id
+    SELECT id, tenant_id, event, job, state, created_at, started_at, NULL::timestamptz AS closed_at,
+           last_error_code AS error_code, true AS is_child, sealed_payload, key_id
       FROM cgk.runs WHERE parent_id = %(id)s::uuid
     UNION ALL
-    SELECT id, tenant_id, event, job, state, created_at, error_code, true, sealed_payload, key_id
+    SELECT id, tenant_id, event, job, state, created_at, started_at, closed_at, error_code, true, sealed_payload, key_id
       FROM cgk.run_history WHERE parent_id = %(id)s::uuid
     UNION ALL
-    SELECT id, tenant_id, event, job, state, created_at, last_error_code, false, sealed_payload, key_id
+    SELECT id, tenant_id, event, job, state, created_at, started_at, NULL, last_error_code, false, sealed_payload, key_id
       FROM cgk.runs WHERE replay_of = %(id)s::uuid
     UNION ALL
-    SELECT id, tenant_id, event, job, state, created_at, error_code, false, sealed_payload, key_id
+    SELECT id, tenant_id, event, job, state, created_at, started_at, closed_at, error_code, false, sealed_payload, key_id
       FROM cgk.run_history WHERE replay_of = %(id)s::uuid
 ) AS relative ORDER BY created_at, id LIMIT 200;
 

@@ -99,11 +99,20 @@ SELECT %(to_id)s::uuid, name, nth, place, kind, state, tenant_id, key_id, sealed
         OR (kind <> ALL(%(internal)s::text[]) AND place < %(place)s AND state IN ('done', 'failed', 'timed_out')));
 
 -- name: steps_to_show
+-- Of many, the first and the last ones, and so many of those between them that are not done. number: among all, in their
+-- order; steps: how many there are.
+WITH numbered AS (
+    SELECT name, nth, kind, state, tenant_id, key_id, sealed_result, sealed_error, attempts, awaits, wake_at, begun_at,
+           ended_at, row_number() OVER (ORDER BY place, nth) AS number, count(*) OVER () AS steps,
+           count(*) FILTER (WHERE state <> 'done') OVER (ORDER BY place, nth) AS undone
+      FROM cgk.steps WHERE run_id = %(id)s::uuid AND kind <> ALL(%(internal)s::text[])
+)
 SELECT name, nth, kind, state, tenant_id, key_id, sealed_result AS sealed_step_result,
        sealed_error AS sealed_step_error, attempts, awaits, CASE WHEN isfinite(wake_at) THEN wake_at END AS wake_at,
-       begun_at, ended_at
-  FROM cgk.steps WHERE run_id = %(id)s::uuid AND kind <> ALL(%(internal)s::text[])
- ORDER BY place, nth;
+       begun_at, ended_at, number, steps
+  FROM numbered
+ WHERE number <= %(first)s OR number > steps - %(last)s OR (state <> 'done' AND undone <= %(undone)s)
+ ORDER BY number;
 
 -- name: waiting_workflows
 SELECT r.id::text, r.tenant_id, r.event, r.job, s.name, s.kind, s.awaits, s.begun_at AS since,

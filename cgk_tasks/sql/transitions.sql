@@ -615,7 +615,8 @@ UPDATE cgk.runs SET cancel_requested_at = NULL WHERE id = ANY(%(ids)s::uuid[]) A
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
 -- last two. begun_once: whether its job has begun and must not run twice. Before the last step of an upgrade there is no
 -- such column: as JSON the row is read all the same.
-SELECT id::text, tenant_id, attempt, key_id, sealed_errors[greatest(cardinality(sealed_errors) - 1, 1):] AS errors,
+SELECT id::text, tenant_id, attempt, started_at, key_id,
+       sealed_errors[greatest(cardinality(sealed_errors) - 1, 1):] AS errors,
        coalesce((to_jsonb(r) ->> 'begun_once_at')::timestamptz = started_at, false) AS begun_once, now() AS now
   FROM cgk.runs r
  WHERE worker_id = %(worker_id)s::uuid AND state = 'running'

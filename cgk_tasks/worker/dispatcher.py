@@ -15,6 +15,7 @@ import structlog
 
 from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.admission.used_shares import UsedShares
 from cgk_tasks.broker.envelope import Waiting
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
 from cgk_tasks.config import get_settings
@@ -56,6 +57,7 @@ class Dispatcher:
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
         self._count_usage_at = self._look_at_failures_at = 0.0
+        self._used_shares = UsedShares()
 
     @property
     def leads(self) -> bool:
@@ -97,6 +99,7 @@ class Dispatcher:
             awaited_events.sweep(dispatch)
             if get_settings().tenants_query:
                 sync_in_background(get_settings().tenants_refresh_seconds)
+        self._used_shares.note_now_and_then()
         if now >= self._count_usage_at and SWITCH.current().has_lanes:
             self._count_usage_at = now + _COUNT_USAGE_SECONDS
             count_in_background()

@@ -117,7 +117,7 @@ def failure(
         elapsed_seconds=elapsed,
         classification=classification,
     )
-    error = error_record(exc, ctx.attempt, classification)
+    error = error_record(exc, ctx.attempt, classification, ctx.started_at)
     if delay is None:
         return Outcome("failed", error=error, error_code=classification.code, exception=exc)
     return Outcome("retry", delay_seconds=delay, error=error, error_code=classification.code, exception=exc)
@@ -131,11 +131,11 @@ def permanent_failure(exc: BaseException, attempt: int) -> Outcome:
 
 
 def retry_after(
-    exc: BaseException, cause: BaseException, attempt: int, delay_seconds: float, payload: str | None = None
+    exc: BaseException, cause: BaseException, ctx: JobContext[Any], delay_seconds: float, payload: str | None = None
 ) -> Outcome:
     """Another attempt after a pause that the job itself has chosen. `cause`: what goes on record as its error."""
     classification = classified(cause)
-    error = error_record(cause, attempt, classification)
+    error = error_record(cause, ctx.attempt, classification, ctx.started_at)
     return Outcome(
         "retry",
         delay_seconds=delay_seconds,

@@ -115,6 +115,8 @@ def _sealed(row: Row, error: Mapping[str, Any] | None) -> bytes | None:
     if error is None:
         return None
     entry = {**error, "attempt": row["attempt"], "at": row["now"].isoformat()}
+    if row["started_at"] is not None:
+        entry["began_at"] = row["started_at"].isoformat()
     return seal(row["tenant_id"], "error", storable_json(entry), row["key_id"])
 
 

@@ -1,13 +1,16 @@
 """Runs of the last hours for the browser: many runs of one tenant, failures of two kinds, a suspended tenant, a
-schedule.
+schedule; a workflow that waits; a crowded queue.
 """
 
 import random
 import uuid
 from datetime import UTC, datetime, timedelta
 
+from cgk_tasks.admission.gates import WantedGate, gate_ids
+from cgk_tasks.admission.passes import Passes
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
+from tests.support.lanes import add_worker, claim, hold, ids_of, make_lane, note_used
 
 EVENTS = (
     (
@@ -109,6 +112,7 @@ def errors(at, message):
         "code": "HTTP_502",
         "type": "HTTPError",
         "message": "the ledger answered 502",
+        "began_at": (at + timedelta(milliseconds=40)).isoformat(),
         "at": (at + timedelta(milliseconds=200)).isoformat(),
         "traceback": "Traceback (most recent call last):\n  ...",
     }
@@ -118,7 +122,86 @@ def errors(at, message):
         "code": "ACCOUNT_NOT_FOUND",
         "type": "PermanentError",
         "message": message,
+        "began_at": (at + timedelta(milliseconds=700)).isoformat(),
         "at": (at + timedelta(milliseconds=900)).isoformat(),
         "traceback": TRACEBACK.replace("cr-3", message.rpartition(" ")[2]),
     }
     return json.dumps([first, last])
+
+
+STEPS = (
+    # name, kind, state, began and ended seconds ago, failed attempts
+    ("reserve-stock", "step", "done", 5400, 5398.2, 0),
+    ("charge-card", "effect", "done", 5398.2, 5391, 1),
+    ("wait-for-packing", "event", "done", 5391, 2700, 0),
+    ("book-carrier", "step", "failed", 2700, 2640, 3),
+    ("book-other-carrier", "step", "done", 2640, 2637, 0),
+    ("approve-extra-cost", "signal", "waiting", 2637, None, 0),
+)
+
+
+def make_sample_workflow(open_run, closed_run):
+    """A workflow that waits for a decision; a step of it failed, and it has a child run."""
+    now = datetime.now(UTC)
+    sent = now - timedelta(seconds=5401)
+    began = now - timedelta(seconds=2700.2)
+    run_id = open_run(
+        "order.created", "acme", "scheduled", {"orderId": "o-4711", "totalAmount": 59.97}, id_at(sent),
+        queue="orders", job="ship-order", created_at=sent, run_at=now + timedelta(hours=20), started_at=began,
+        attempt=3, handed_over_at=None,
+    )  # fmt: skip
+    with autocommit() as connection:
+        for place, (name, kind, state, first, last, attempts) in enumerate(STEPS, 1):
+            connection.execute(
+                "INSERT INTO cgk.steps (run_id, name, nth, place, kind, state, tenant_id, attempts, awaits, wake_at,"
+                " begun_at, ended_at) VALUES (%s, %s, 1, %s, %s, %s, 'acme', %s, %s, %s, %s, %s)",
+                [
+                    run_id, name, place, kind, state, attempts, ["approve-extra-cost"] if last is None else None,
+                    now + timedelta(hours=20) if last is None else None, now - timedelta(seconds=first),
+                    None if last is None else now - timedelta(seconds=last),
+                ],
+            )  # fmt: skip
+    child = now - timedelta(seconds=5390)
+    closed_run(
+        "customer.created", state="completed", run_id=id_at(child), parent_id=run_id, job="tell-customer",
+        created_at=child, run_at=child, started_at=child + timedelta(seconds=300),
+        closed_at=child + timedelta(seconds=900),
+    )  # fmt: skip
+    return run_id
+
+
+def make_sample_lanes(queue="exports"):
+    """A crowded queue: a tenant floods it, another one is over a limit, a third waits for a gate's time."""
+    make_tenants()
+    add_worker(queue, 8)
+    now = datetime.now(UTC)
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.workers SET revision = '0026' WHERE name = 'w'")
+        rules = {
+            name: connection.execute(
+                "INSERT INTO cgk.rules (name, job, event, kind, per, declared)"
+                " VALUES (%s, 'sync-product', 'product.sync', %s, 'tenant', '{}')"
+                " ON CONFLICT (name) DO UPDATE SET kind = EXCLUDED.kind RETURNING id",
+                [f"sync-product/{name}/tenant", name],
+            ).fetchone()[0]
+            for name in ("at_once", "throttle")
+        }
+        places, bucket = gate_ids(
+            connection,
+            [
+                WantedGate(rules["at_once"], "initech", at_once=1),
+                WantedGate(rules["throttle"], "umbrella", rate=1, period=1800.0, burst=1),
+            ],
+        )
+    hold(make_lane("wayne", queue=queue, event="order.created"), 400, since=now - timedelta(minutes=14))
+    hold(make_lane("acme", queue=queue, event="order.created"), 12, since=now - timedelta(seconds=20))
+    hold(make_lane("initech", places, queue=queue, event="product.sync"), 5, since=now - timedelta(minutes=3))
+    hold(make_lane("umbrella", bucket, queue=queue, event="product.sync"), 6, since=now - timedelta(minutes=6))
+    claim(ids_of(Passes(lambda event: 5.0).make()))
+    rng = random.Random(5)
+    shares = {"wayne": 110, "acme": 45, "initech": 28, "umbrella": 12, "globex": 9}
+    for tenant, most in shares.items():
+        is_quiet = [tenant == "wayne" and minute > 14 for minute in range(60)]
+        busy = {minute: most * (0.25 if quiet else rng.uniform(0.6, 1.0)) for minute, quiet in enumerate(is_quiet)}
+        note_used(queue, tenant, busy)
+    return queue

@@ -14,7 +14,8 @@ from cgk_tasks.flow.queues import resume_queue
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.dashboard.dashboard_support import PASSWORDS
-from tests.dashboard.sample_runs import make_sample_runs
+from tests.dashboard.sample_runs import make_sample_lanes, make_sample_runs, make_sample_workflow
+from tests.support.lanes import hold, make_lane
 from tests.support.workers import ROOT
 
 playwright_api = pytest.importorskip(
@@ -43,6 +44,26 @@ def sample(empty_record, closed_run, open_run):
     suspend_tenant("globex", by="billing")
     yield make_sample_runs(closed_run, open_run)
     resume_tenant("globex")
+
+
+@pytest.fixture(scope="module")
+def dashboard(start_dashboard):
+    """With the window that is usual, which the pages show."""
+    return start_dashboard(CGK_WINDOW_SECONDS="0.5")
+
+
+@pytest.fixture
+def crowded_queue(empty_record, setting):
+    """The name of a queue in which tenants wait."""
+    setting(CGK_WINDOW_SECONDS=None)
+    with autocommit() as connection:
+        connection.execute(
+            "TRUNCATE cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.used_shares, cgk.used_half_hours CASCADE"
+        )
+        connection.execute("UPDATE cgk.passes SET known = '{}', clocks = '{}'")
+    yield make_sample_lanes()
+    with autocommit() as connection:
+        connection.execute("DELETE FROM cgk.workers WHERE name = 'w'")
 
 
 @pytest.fixture
@@ -75,9 +96,9 @@ def visit(chromium, dashboard):
 def picture(tmp_path):
     folder = ROOT / "docs/images" if os.environ.get("SCREENSHOTS") else tmp_path
 
-    def take(page, name):
+    def take(page, name, of=None):
         file = folder / f"{name}.png"
-        page.screenshot(path=file)
+        (page.locator(of) if of else page).screenshot(path=file)
         assert file.stat().st_size > 5_000
 
     return take
@@ -142,6 +163,98 @@ def test_why_a_run_waits(sample, visit, picture):
     page.goto(f"/runs/{sample['held']}")
     assert "Its tenant globex is suspended by billing" in page.inner_text(".why")
     picture(page, "run-why")
+
+
+WATERFALL = "section[aria-labelledby=waterfall]"
+
+
+def test_how_a_workflow_went(empty_record, open_run, closed_run, visit, picture):
+    run_id = make_sample_workflow(open_run, closed_run)
+    page = visit()
+    page.goto(f"/runs/{run_id}")
+    drawn = page.get_by_role("img", name="How the run went")
+    assert drawn.bounding_box()["width"] > 600
+    assert page.locator(f"{WATERFALL} .span").count() == 9  # a child has two
+    assert "✕ failed, 60 s" in drawn.text_content()
+    waits = page.locator(f"{WATERFALL} tbody tr", has_text="approve-extra-cost")
+    assert "Waits for approve-extra-cost since" in waits.inner_text()
+    picture(page, "run-waterfall", WATERFALL)
+
+
+def test_failures_are_hatched_and_bars_lie_within_the_picture(empty_record, open_run, closed_run, visit):
+    page = visit()
+    page.goto(f"/runs/{make_sample_workflow(open_run, closed_run)}")
+    hatch = page.locator(f"{WATERFALL} rect[fill='url(#waterfall-hatch)']")
+    assert hatch.count() == 1
+    whole = page.locator(f"{WATERFALL} svg").bounding_box()
+    for box in page.locator(f"{WATERFALL} .span").all():
+        found = box.bounding_box()
+        assert found["x"] + found["width"] <= whole["x"] + whole["width"] + 1
+
+
+def test_a_queue_and_its_lanes(crowded_queue, visit, picture):
+    page = visit()
+    page.goto("/queues")
+    page.click(f"text={crowded_queue}")
+    assert page.locator("h1 .state").inner_text() == "crowded"
+    lanes = page.locator("table.lanes tbody tr")
+    assert [lane.locator("th").inner_text() for lane in lanes.all()] == ["wayne", "umbrella", "initech", "acme"]
+    assert "No place at sync-product/at_once/tenant (1 at once)." in page.inner_text("table.lanes")
+    assert page.locator("table.gates tbody tr").count() == 2
+    drawn = page.get_by_role("img", name=f"What tenants had of the workers of queue {crowded_queue}")
+    assert drawn.bounding_box()["height"] > 150
+    assert page.locator("table.shares tbody tr").count() == 5
+    page.set_viewport_size({"width": 1180, "height": 1500})
+    picture(page, "queue-lanes")
+
+
+def test_the_lanes_of_one_tenant(crowded_queue, visit):
+    page = visit()
+    page.goto(f"/queues/lanes?queue={crowded_queue}")
+    page.fill("#tenant", "initech")
+    page.press("#tenant", "Enter")
+    page.wait_for_url("**tenant=initech")
+    assert page.locator("table.lanes tbody tr").count() == 1
+    page.click("table.lanes tbody th a")
+    page.wait_for_url("**/tenants/initech")
+    assert page.get_by_role("img", name="What initech had of the workers of each queue").count() == 1
+
+
+def test_a_queues_page_follows_the_queue(crowded_queue, visit):
+    page = visit()
+    page.goto(f"/queues/lanes?queue={crowded_queue}")
+    hold(make_lane("globex", queue=crowded_queue))
+    page.wait_for_selector("table.lanes >> text=globex")
+
+
+def test_pictures_are_read_as_tables_without_scripts(crowded_queue, visit):
+    page = visit(java_script_enabled=False)
+    page.goto(f"/queues/lanes?queue={crowded_queue}")
+    assert "wayne" in page.inner_text("table.shares")
+    assert page.locator("svg .series").count() > 60
+
+
+def test_pictures_have_the_colours_of_the_page(crowded_queue, visit, picture):
+    colours = {}
+    for scheme in ("light", "dark"):
+        page = visit(color_scheme=scheme)
+        page.set_viewport_size({"width": 1180, "height": 1500})
+        page.goto(f"/queues/lanes?queue={crowded_queue}")
+        style = "element => getComputedStyle(element).fill"
+        colours[scheme] = page.locator("svg .s0").first.evaluate(style), page.locator("svg .tick").first.evaluate(style)
+    picture(page, "queue-lanes-dark")
+    assert colours["light"][0] != colours["dark"][0]
+    assert colours["light"][1] != colours["dark"][1]
+
+
+def test_on_a_phone_pictures_are_scrolled_in_their_frames(crowded_queue, empty_record, open_run, closed_run, visit):
+    run_id = make_sample_workflow(open_run, closed_run)
+    page = visit()
+    page.set_viewport_size({"width": 390, "height": 800})
+    for path in (f"/runs/{run_id}", f"/queues/lanes?queue={crowded_queue}", "/tenants/initech"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("svg.chart").first.bounding_box()["width"] >= 640
 
 
 def test_the_tenants(sample, visit, picture):

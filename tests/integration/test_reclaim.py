@@ -127,3 +127,9 @@ def test_a_run_that_has_begun_once_is_cancelled_where_that_was_asked_for(run_id)
     cancel_job(run_id)
     recovery.reclaim(ME, [run_id], reason="it is lost")
     assert get_job_status(run_id).state == "cancelled"
+
+
+def test_the_error_of_a_death_says_when_the_attempt_began(run_id):
+    began = claim(run_id).started_at
+    recovery.reclaim(ME, [run_id], reason="a death", loss="death")
+    assert get_job_status(run_id).error["began_at"] == began.isoformat()

@@ -104,3 +104,27 @@ def open_lanes_are_counted():
             "SELECT FROM cgk.shares s WHERE open_lanes <>"
             " (SELECT count(*) FROM cgk.lanes l WHERE l.share_id = s.id AND l.status = 'open')"
         ).fetchall()
+
+
+USED = """
+WITH given AS (
+    SELECT now() - make_interval(mins => minute) AS at, seconds
+      FROM unnest(%s::int[], %s::float8[]) AS g (minute, seconds)
+), halves AS (
+    INSERT INTO cgk.used_half_hours AS known
+    SELECT %s, date_bin('30 minutes', at, '2000-01-01Z'), %s, sum(seconds) FROM given GROUP BY 2
+    ON CONFLICT (queue, half_hour, tenant_id) DO UPDATE SET seconds = known.seconds + EXCLUDED.seconds
+)
+INSERT INTO cgk.used_shares AS known
+SELECT %s, tenant, date_trunc('minute', at), seconds FROM given, unnest(ARRAY[%s, '']) AS tenant
+ON CONFLICT (queue, tenant_id, minute) DO UPDATE SET seconds = known.seconds + EXCLUDED.seconds
+"""
+
+
+def note_used(queue, tenant, seconds):
+    """What a tenant had of a queue's workers. seconds: of minutes, by how long ago they were."""
+    with autocommit() as connection:
+        minutes = list(seconds)
+        connection.execute(
+            USED, [minutes, [float(seconds[minute]) for minute in minutes], queue, tenant, queue, tenant]
+        )

@@ -155,10 +155,11 @@ def test_any_policy_waits_between_nothing_and_a_century(initial, most, attempt):
 
 
 def test_what_a_task_asks_celery_to_wait_is_recorded_with_its_cause():
-    outcome = retry_after(ValueError("retry"), KeyError("cause"), 2, 5.0, '{"a": 1}')
+    ctx = JobContext("odd", "run-1", "test.odd", ACME, None, attempt=2)
+    outcome = retry_after(ValueError("retry"), KeyError("cause"), ctx, 5.0, '{"a": 1}')
     check(outcome)
     assert (outcome.kind, outcome.delay_seconds, outcome.payload) == ("retry", 5.0, '{"a": 1}')
-    assert json.loads(outcome.error)["type"] == "KeyError"
+    assert (json.loads(outcome.error)["type"], json.loads(outcome.error)["attempt"]) == ("KeyError", 2)
 
 
 def test_an_errors_entry_says_what_it_was_and_where():
@@ -167,6 +168,14 @@ def test_an_errors_entry_says_what_it_was_and_where():
     assert (entry["attempt"], entry["args"], entry["kind"]) == (2, ["no", 7], "unknown")
     assert "test_outcome.py" in entry["traceback"]
     assert datetime.now(UTC) - datetime.fromisoformat(entry["at"]) < timedelta(minutes=1)
+
+
+def test_an_errors_entry_says_when_the_attempt_began_where_that_is_known():
+    began = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+    job = Job("odd", "test.odd", lambda ctx: None, retry=RetryConfig())
+    ctx = JobContext("odd", "run-1", "test.odd", ACME, None, started_at=began)
+    assert json.loads(failure(ValueError("no"), job, ctx).error)["began_at"] == "2026-03-01T09:00:00+00:00"
+    assert "began_at" not in json.loads(judged(ValueError("no")).error)
 
 
 def test_of_a_long_text_the_beginning_is_kept_and_of_a_long_traceback_the_end():

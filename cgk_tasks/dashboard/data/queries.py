@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
+import psycopg
 from psycopg import errors as pg_errors
 
 from cgk_tasks.errors import StoreError
-from cgk_tasks.sql.postgres import Connection, fetch, statements, transaction
+from cgk_tasks.sql.postgres import Connection, fetch, is_not_migrated, statements, transaction
 
 SQL = statements("dashboard")
+T = TypeVar("T")
 
 STATEMENT_TIMEOUT_SECONDS = 8.0
 
@@ -32,3 +35,16 @@ def read_transaction(seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Iterator[Con
         raise QueryTimeoutError(
             f"This took longer than {seconds:g} s. Narrow it down: by time, tenant, event or state."
         ) from exc
+
+
+def if_migrated(read: Callable[[Connection], T]) -> T | None:
+    """What is read in such a transaction; None in a database that has not been migrated to the end yet. Raises
+    QueryTimeoutError.
+    """
+    try:
+        with read_transaction() as connection:
+            return read(connection)
+    except psycopg.Error as exc:
+        if not is_not_migrated(exc):
+            raise
+    return None

@@ -9,17 +9,21 @@ from datetime import datetime
 from typing import Any, Final
 
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
-from cgk_tasks.dashboard.data.step_lines import StepLine, step_lines
+from cgk_tasks.dashboard.data.relatives import Relative, relative_of
+from cgk_tasks.dashboard.data.waterfall import Waterfall, waterfall_of
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State
 from cgk_tasks.runs.sealing import opened
+from cgk_tasks.runs.shown_steps import EVERY, ShownStep, Some, some_steps_of
+from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.postgres import Row, fetch
 
 _TAKE_SIGNALS: Final = frozenset({"signal", "any", "effect"})
 _MAY_QUOTE_THE_PAYLOAD: Final = ("idempotency_key", "error_code", "cursor")
+_STEPS: Final = Some(first=30, last=50, undone=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +36,11 @@ class TimelineEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Relative:
-    """A child run, or a replay."""
-
-    id: str
-    job: str | None
-    state: State
-    created_at: datetime
-    error_code: str | None
-    relation: str
-
-
-@dataclass(frozen=True, slots=True)
 class RunRecord:
     """A run as its page shows it. Payload, result and errors are without personal data unless it was asked for.
 
-    hide: takes it out of what else is shown of the run; None if it was asked for.
+    steps: of very many some, unless all were asked for. hide: takes personal data out of what else is shown of the run;
+    None if it was asked for.
     """
 
     id: str
@@ -58,7 +51,8 @@ class RunRecord:
     errors: tuple[Mapping[str, Any], ...]
     timeline: tuple[TimelineEntry, ...]
     relatives: tuple[Relative, ...]
-    steps: tuple[StepLine, ...]
+    steps: tuple[ShownStep, ...]
+    waterfall: Waterfall
     has_hidden: bool
     hide: Redaction | None = field(repr=False)
 
@@ -69,11 +63,11 @@ class RunRecord:
     @property
     def signals(self) -> tuple[str, ...]:
         """The names of signals that it waits for, as they are shown: a decision about an effect is one, too."""
-        waiting = [line.step for line in self.steps if line.step.kind in _TAKE_SIGNALS]
+        waiting = [step for step in self.steps if step.kind in _TAKE_SIGNALS]
         return tuple(name for step in waiting for name in step.awaits if not name.startswith("event "))
 
 
-def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
+def run_record(run_id: str, *, show_sensitive: bool = False, all_steps: bool = False) -> RunRecord:
     """The run's record. Raises UnknownRunError."""
     try:
         wanted = {"id": str(uuid.UUID(run_id))}
@@ -89,7 +83,7 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
         worker = fetch(connection, SQL["worker"], {"id": row["worker_id"]}) if row["worker_id"] else []
         payload = decode(row.pop("payload"))
         hide = None if show_sensitive else Redaction(row["event"], payload)
-        steps = step_lines(connection, wanted["id"], hide, row["closed_at"])
+        steps, steps_in_all = some_steps_of(connection, wanted["id"], hide, EVERY if all_steps else _STEPS)
     row["worker"] = worker[0]["name"] if worker else row["worker_id"]
     result = shown(row["event"], decode(row.pop("result")))
     errors = [dict(error) for error in row.pop("errors")]
@@ -99,25 +93,18 @@ def run_record(run_id: str, *, show_sensitive: bool = False) -> RunRecord:
         result, errors = hide.data(result), [_without_quotes(error, hide) for error in hide.errors(errors)]
         for name in _MAY_QUOTE_THE_PAYLOAD:
             row[name] = hide.text(row[name]) if row[name] else None
+    family = tuple(relative_of(opened(relative), show_sensitive=show_sensitive) for relative in relatives)
     return RunRecord(
         row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors),
-        tuple(_timeline(row, errors, discarded)),
-        tuple(_relative(opened(relative), show_sensitive=show_sensitive) for relative in relatives),
-        steps, without != payload, hide,
+        tuple(_timeline(row, errors, discarded)), family, tuple(steps),
+        waterfall_of(row, errors, family, steps, steps_in_all, known_now(), shows_all=all_steps),
+        without != payload, hide,
     )  # fmt: skip
 
 
 def _without_quotes(error: Mapping[str, Any], hide: Redaction) -> dict[str, Any]:
     """Of an attempt's error, the code too is a text of the application's."""
     return {name: hide.text(value) if name == "code" and value else value for name, value in error.items()}
-
-
-def _relative(row: Row, *, show_sensitive: bool) -> Relative:
-    event, payload = row.pop("event"), row.pop("payload")
-    del row["tenant_id"], row["key_id"]
-    if row["error_code"] and not show_sensitive:
-        row["error_code"] = Redaction(event, decode(payload)).text(row["error_code"])
-    return Relative(**row)
 
 
 def _timeline(row: Row, errors: list[dict[str, Any]], discarded: list[Row]) -> Iterator[TimelineEntry]:

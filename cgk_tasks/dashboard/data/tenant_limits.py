@@ -1,10 +1,15 @@
-"""What one tenant may, what of it is paused, and what it used."""
+"""What one tenant may, what of it waits and where, what is paused, and what it used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.dashboard.data.gates import Gates, gates_of
+from cgk_tasks.dashboard.data.lanes import Lanes, ShareLine, lanes_of, shares_of
+from cgk_tasks.dashboard.data.queries import if_migrated
+from cgk_tasks.dashboard.data.used_hour import UsedHour, hour_of_tenant, used_parts
 from cgk_tasks.flow.job_limits import JobLimit, LimitChange, limit_history, list_limits
 from cgk_tasks.flow.pauses import Pause, list_pauses
 from cgk_tasks.flow.plans import TenantLimits, get_tenant_limits
@@ -24,6 +29,20 @@ class TenantView:
     pauses: Sequence[Pause]
     used: Usage | None
     changes: Sequence[LimitChange]
+    turns: Turns | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What decides when the tenant's runs start: its share of each queue, its lanes, and the gates that it is under.
+
+    hour: what it had in the last one; None until the last step of an upgrade.
+    """
+
+    shares: Sequence[ShareLine]
+    lanes: Lanes
+    gates: Gates
+    hour: UsedHour | None
 
 
 def tenant_view(tenant_id: str) -> TenantView:
@@ -35,4 +54,25 @@ def tenant_view(tenant_id: str) -> TenantView:
         pauses=[one for one in list_pauses() if one.tenant_id in {None, tenant_id}],
         used=next(iter(get_usage(tenant_id, by="total")), None),
         changes=limit_history(tenant=tenant_id, limit=_CHANGES),
+        turns=_turns(tenant_id) if SWITCH.current().has_lanes else None,
+    )
+
+
+def _turns(tenant_id: str) -> Turns | None:
+    """None while an upgrade is under way."""
+    found = if_migrated(
+        lambda connection: Turns(
+            shares_of(connection, tenant_id), lanes_of(connection, tenant_id=tenant_id),
+            gates_of(connection, tenant_id=tenant_id), None,
+        )
+    )  # fmt: skip
+    if found is None or not found.shares:
+        return found
+    queues = [line.queue for line in found.shares]
+    parts = if_migrated(lambda connection: used_parts(connection, queues, [tenant_id]))
+    if parts is None:
+        return found
+    shares = [replace(line, used=parts.get((line.queue, tenant_id), 0.0)) for line in found.shares]
+    return replace(
+        found, shares=shares, hour=if_migrated(lambda connection: hour_of_tenant(connection, tenant_id, queues))
     )

@@ -1,11 +1,16 @@
-"""Queues: what waits in each, who listens; pause and resume."""
+"""Queues: what waits in each and why, who listens; pause and resume."""
 
 from __future__ import annotations
 
+from tornado.web import HTTPError
+
 from cgk_tasks.dashboard import actions
+from cgk_tasks.dashboard.data.lanes import COUNT_TO
 from cgk_tasks.dashboard.data.queries import read_transaction
+from cgk_tasks.dashboard.data.queue_view import queue_view
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.flow.queues import Queue, list_queues
+from cgk_tasks.runs.models import is_queue_name
 
 
 def _queues() -> list[Queue]:
@@ -18,6 +23,17 @@ class QueuesPage(Page):
 
     async def get(self) -> None:
         self.show("queues.html", queues=await self.run_blocking(_queues))
+
+
+class QueuePage(Page):
+    """What decides who may start in one queue: its window, lanes, gates and shares. Of one tenant alone, if asked."""
+
+    async def get(self) -> None:
+        queue, tenant = self.get_argument("queue", "", strip=False), self.field("tenant")
+        if not is_queue_name(queue):
+            raise HTTPError(400, "Choose a queue on the page of queues.")
+        view = await self.run_blocking(queue_view, queue, tenant or None)
+        self.show("queue.html", view=view, tenant=tenant, count_to=COUNT_TO)
 
 
 class PauseQueue(Page):

@@ -17,7 +17,7 @@ from cgk_tasks.monitoring.why import Why, why
 
 
 class RunPage(Page):
-    """Timeline, why it waits, errors, payload, result, relatives, log lines; retry and cancel."""
+    """Why it waits, timeline, waterfall, errors, payload, result, relatives, log lines; retry and cancel."""
 
     async def get(self, run_id: str) -> None:
         await self.show_run(run_id)
@@ -29,14 +29,15 @@ class RunPage(Page):
         show_sensitive = self._may_see_personal_data and self.field("show") == "personal"
         if show_sensitive:
             await self.run_blocking(actions.record_view_of_personal_data, self.user, run_id)
-        record = await self.run_blocking(run_record, run_id, show_sensitive=show_sensitive)
+        shows_all = self.field("steps") == "all"
+        record = await self.run_blocking(run_record, run_id, show_sensitive=show_sensitive, all_steps=shows_all)
         held = None if record.is_closed else await self.run_blocking(_why, record)
         told = await self.run_blocking(told_by, record.id, record.hide)
         lines = await self.run_blocking(log_lines, record.id, record.hide)
         history = await self.run_blocking(audit.lines, subject=record.id, limit=20)
         self.show(
             "run.html", run=record, facts=record.facts, why=held, told=told, log_lines=lines, history=history,
-            may_see=self._may_see_personal_data, shows_personal=show_sensitive,
+            may_see=self._may_see_personal_data, shows_personal=show_sensitive, shows_all=shows_all,
             shown_payload=shown(record.facts["event"], record.payload),
             problem=problem, signalled=signalled, edited=edited or as_json(record.payload),
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cgk_tasks.dashboard import actions
+from cgk_tasks.dashboard.data.lanes import COUNT_TO
 from cgk_tasks.dashboard.data.tenant_limits import tenant_view
 from cgk_tasks.dashboard.data.tenants import PAGE_SIZE, tenant_counts
 from cgk_tasks.dashboard.pages.page import Page
@@ -27,10 +28,11 @@ class TenantsPage(Page):
 
 
 class TenantPage(Page):
-    """What one tenant may, what is paused, and what it used this month. It changes nothing."""
+    """What one tenant may, what of it waits where, what is paused, and what it used. It changes nothing."""
 
     async def get(self, tenant_id: str) -> None:
-        self.show("tenant.html", tenant=tenant_id, view=await self.run_blocking(tenant_view, tenant_id))
+        view = await self.run_blocking(tenant_view, tenant_id)
+        self.show("tenant.html", tenant=tenant_id, view=view, count_to=COUNT_TO)
 
 
 class SuspendTenant(Page):
