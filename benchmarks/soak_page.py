@@ -157,9 +157,9 @@ _EACH: dict[str, Callable[[Sample], float]] = {
 _PANELS = (
     ("Runs that end", "/s", ("a second",)),
     ("Open runs", "", ("all", "held")),
-    ("Memory", "MB", ("a child of the worker", "its main process")),
-    ("Memory", "MB", ("dashboard", "beat", "sender")),
-    ("Memory", "MB", ("PostgreSQL", "Redis")),
+    ("Memory of the worker", "MB", ("a child of the worker", "its main process")),
+    ("Memory of other processes", "MB", ("dashboard", "beat", "sender")),
+    ("Memory of the servers", "MB", ("PostgreSQL", "Redis")),
     ("cgk.runs", "MB", ("table", "indexes")),
     ("Dead rows", "", ("of cgk.runs", "of all other tables")),
     ("WAL of a run", "kB", ("written",)),
