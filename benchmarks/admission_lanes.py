@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psutil
 from processes import processor_seconds
 
-from cgk_tasks.admission.lanes import Told, tell
 from cgk_tasks.admission.limits import LANES
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.broker import packets
@@ -28,13 +28,15 @@ MEAN_SECONDS = 0.001
 _IN_VAIN_AT_MOST = 2_000
 
 EMPTY = """
-TRUNCATE cgk.runs, cgk.run_history, cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.workers;
+TRUNCATE cgk.runs, cgk.run_history, cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.workers, cgk.presence;
 UPDATE cgk.passes SET known = '{}', clocks = '{}'
 """
 WORKER = """
-INSERT INTO cgk.workers (id, name, pid, queues, processes, heartbeat_at, revision)
-VALUES (gen_random_uuid(), 'benchmark', 1, %(queues)s::text[], %(processes)s, now() + interval '1 day', '9999')
-RETURNING id
+WITH made AS (
+    INSERT INTO cgk.workers (id, name, pid, queues, processes, heartbeat_at, revision)
+    VALUES (gen_random_uuid(), 'benchmark', 1, %(queues)s::text[], %(processes)s, now() + interval '1 day', '9999')
+    RETURNING id)
+INSERT INTO cgk.presence (worker_id) SELECT id FROM made RETURNING worker_id
 """
 RULE = """
 INSERT INTO cgk.rules (name, job, event, kind, per, declared)
@@ -49,26 +51,20 @@ SHARES = """
 INSERT INTO cgk.shares (queue, tenant_id) SELECT %(queue)s, %(prefix)s || n FROM generate_series(1, %(tenants)s) AS n
 ON CONFLICT DO NOTHING
 """
-# each: how many runs of each lane. rule: whose gate of its tenant a lane has, beside `more`.
+# each: how many runs of each lane, `apart` seconds from each other. rule: whose gate of its tenant a lane has, beside `more`.
 MADE = """
 INSERT INTO cgk.lanes (share_id, queue, tenant_id, event, priority, gates, status, front, urgency, arrivals)
 SELECT s.id, s.queue, s.tenant_id, %(event)s, %(priority)s, array_remove(g.id || %(more)s::bigint[], NULL), 'new',
        %(since)s, %(since)s::timestamptz - make_interval(secs => %(step)s * (%(priority)s - 5)), %(each)s
   FROM cgk.shares s LEFT JOIN cgk.gates g ON g.rule_id = %(rule)s AND g.key = s.tenant_id
  WHERE s.tenant_id LIKE %(prefix)s || '%%'
-RETURNING id, tenant_id
+RETURNING id
 """
 HELD = """
 INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, lane_id, rank)
 SELECT uuidv7(), l.tenant_id, l.event, 'held', l.queue, l.priority, '{}', l.front, l.id,
-       l.front + make_interval(secs => n / 1e6)
+       l.front + make_interval(secs => (n - 1) * %(apart)s)
   FROM cgk.lanes l, generate_series(1, %(each)s) AS n WHERE l.id = ANY(%(lanes)s::bigint[])
-"""
-MORE = """
-INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, lane_id, rank)
-SELECT uuidv7(), l.tenant_id, l.event, 'held', l.queue, l.priority, '{}', clock_timestamp(), l.id, clock_timestamp()
-  FROM unnest(%(lanes)s::bigint[]) AS given (id) JOIN cgk.lanes l ON l.id = given.id
-RETURNING lane_id, rank
 """
 # A run that a worker executes has the only place of the gate.
 OCCUPIED = """
@@ -78,12 +74,6 @@ SELECT uuidv7(), l.tenant_id, l.event, 'running', l.queue, l.priority, '{}', now
        nextval('cgk.slot_numbers'), now(), now(), 1, 1, now(), %(worker)s
   FROM cgk.lanes l WHERE l.id = %(lane)s
 """
-
-
-@dataclass(frozen=True)
-class Lane:
-    id: int
-    tenant: str
 
 
 def empty() -> None:
@@ -98,12 +88,13 @@ def empty() -> None:
 def add_worker(processes: int, queues: Sequence[str] = (QUEUE,)) -> str:
     """A worker that is in the record alone. Returns its id."""
     with autocommit() as connection:
-        return str(fetch(connection, WORKER, {"queues": list(queues), "processes": processes})[0]["id"])
+        return str(fetch(connection, WORKER, {"queues": list(queues), "processes": processes})[0]["worker_id"])
 
 
 def remove_workers() -> None:
     with autocommit() as connection:
         connection.execute("DELETE FROM cgk.workers WHERE queues <> '{}'")
+        connection.execute("DELETE FROM cgk.presence WHERE worker_id NOT IN (SELECT id FROM cgk.workers)")
 
 
 def fill(
@@ -116,9 +107,11 @@ def fill(
     in_all: int | None = None,
     priority: int = 5,
     since: datetime | None = None,
-) -> list[Lane]:
-    """A lane for each of so many tenants, with so many runs that are due since then. prefix: of the tenants' ids, which
-    no other's begin with. at_once: of each tenant; in_all: of all of them.
+    apart: float = 1e-6,
+) -> list[int]:
+    """A lane for each of so many tenants, with so many runs: the first is due since then, the others so many seconds
+    from each other. prefix: of the tenants' ids, which no other's begin with. at_once: of each tenant; in_all: of all of
+    them. Returns the lanes.
     """
     named = {"prefix": prefix, "tenants": tenants, "queue": QUEUE, "event": event}
     with autocommit() as connection:
@@ -133,10 +126,11 @@ def fill(
         step = get_settings().priority_step_seconds
         values = named | {"priority": priority, "rule": rule, "more": more, "each": each, "step": step}
         rows = fetch(connection, MADE, values | {"since": since or datetime.now(UTC)})
-        connection.execute(HELD, {"lanes": [row["id"] for row in rows], "each": each})
+        lanes = [row["id"] for row in rows]
+        connection.execute(HELD, {"lanes": lanes, "each": each, "apart": apart})
         connection.execute("ANALYZE cgk.runs, cgk.lanes, cgk.shares, cgk.gates")
         connection.execute("CHECKPOINT")
-    return [Lane(row["id"], row["tenant_id"]) for row in rows]
+    return lanes
 
 
 def _rule(connection: object, event: str, per: str) -> int:
@@ -144,49 +138,54 @@ def _rule(connection: object, event: str, per: str) -> int:
     return int(fetch(connection, RULE, values)[0]["id"])
 
 
-def occupy(lane: Lane) -> None:
+def occupy(lane: int) -> None:
     """Have a worker that lives hold the lane's only place."""
     worker = add_worker(1, queues=())
     with autocommit() as connection:
-        connection.execute(OCCUPIED, {"lane": lane.id, "worker": worker})
-
-
-def add_one_each(lanes: Sequence[int]) -> None:
-    """A run more for each lane, which is told of it."""
-    with autocommit() as connection:
-        rows = fetch(connection, MORE, {"lanes": list(lanes)})
-        tell(connection, {row["lane_id"]: Told(1, row["rank"]) for row in rows})
+        connection.execute(OCCUPIED, {"lane": lane, "worker": worker})
 
 
 @dataclass
 class Passed:
-    """How many runs passes have admitted, and how long they took."""
+    """How many runs passes have admitted, and the processor time that they took, here and in PostgreSQL."""
 
     runs: int = 0
+    passes: int = 0
     seconds: float = 0.0
 
 
-def pass_until(is_over: Callable[[Passed, list[Dispatch]], bool]) -> Passed:
-    """Make passes until that is true of what they have done and of what the last one has admitted. Runs that are
-    admitted end at once; the time for that is not counted, nor what `is_over` takes.
-    """
+def admit(runs: int, seen: Callable[[list[Dispatch]], object] = lambda _admitted: None) -> Passed:
+    """Make passes until so many runs are admitted, which end at once; the time for that is not counted. 0: one pass."""
     passes, done, in_vain = Passes(lambda _event: MEAN_SECONDS), Passed(), 0
-    while True:
-        begun = time.perf_counter()
+    while not done.passes or done.runs < runs:
+        begun = _spent()
         admitted = [run for packet in passes.make().packets for run in packet]
-        done.seconds += time.perf_counter() - begun
+        done.seconds += _spent() - begun
         done.runs += len(admitted)
+        done.passes += 1
         in_vain = 0 if admitted else in_vain + 1
         if in_vain > _IN_VAIN_AT_MOST:
-            raise RuntimeError(f"{done.runs} runs were admitted, and then none")
+            raise RuntimeError(f"{done.runs} of {runs} runs were admitted, and then none")
         finish(admitted)
-        if is_over(done, admitted):
-            return done
+        seen(admitted)
+    return done
 
 
-def admit(runs: int) -> Passed:
-    """Make passes until so many are admitted."""
-    return pass_until(lambda done, _admitted: done.runs >= runs)
+def pass_in_vain(times: int) -> Passed:
+    """Make passes that admit nothing."""
+    passes, done = Passes(lambda _event: MEAN_SECONDS), Passed()
+    begun = _spent()
+    for _ in range(times):
+        done.runs += passes.make().runs
+    return Passed(done.runs, times, _spent() - begun)
+
+
+def _spent() -> float:
+    """Processor time of this thread and of the connection that is used next: the pool gives the one used last."""
+    with autocommit() as connection:
+        (backend,) = connection.execute("SELECT pg_backend_pid()").fetchone()
+    on_processor = Path(f"/proc/{backend}/schedstat").read_text().split()[0]
+    return int(on_processor) / 1e9 + time.thread_time()
 
 
 def finish(runs: Sequence[Dispatch]) -> None:
