@@ -51,7 +51,8 @@ SHARES = """
 INSERT INTO cgk.shares (queue, tenant_id) SELECT %(queue)s, %(prefix)s || n FROM generate_series(1, %(tenants)s) AS n
 ON CONFLICT DO NOTHING
 """
-# each: how many runs of each lane, `apart` seconds from each other. rule: whose gate of its tenant a lane has, beside `more`.
+# each: how many runs of each lane, `apart` seconds from each other. rule: whose gate of its tenant a lane has, beside
+# `more`.
 MADE = """
 INSERT INTO cgk.lanes (share_id, queue, tenant_id, event, priority, gates, status, front, urgency, arrivals)
 SELECT s.id, s.queue, s.tenant_id, %(event)s, %(priority)s, array_remove(g.id || %(more)s::bigint[], NULL), 'new',
@@ -110,8 +111,8 @@ def fill(
     apart: float = 1e-6,
 ) -> list[int]:
     """A lane for each of so many tenants, with so many runs: the first is due since then, the others so many seconds
-    from each other. prefix: of the tenants' ids, which no other's begin with. at_once: of each tenant; in_all: of all of
-    them. Returns the lanes.
+    from each other. prefix: of the tenants' ids, which no other's begin with. at_once: of each tenant; in_all: of all
+    of them. Returns the lanes.
     """
     named = {"prefix": prefix, "tenants": tenants, "queue": QUEUE, "event": event}
     with autocommit() as connection:

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from cgk_tasks.admission.gates import gate_of, room_at
 from cgk_tasks.admission.memory import Memory
-from cgk_tasks.admission.plan import RUNS_A_PASS, Expected, Gate, Plan, plan
+from cgk_tasks.admission.plan import RUNS_A_PASS, Expected, Gate, Plan, Take, plan
 from cgk_tasks.admission.rows import SETTLED, packets, settled, shares
+from cgk_tasks.admission.slots import Slots, slots_of
 from cgk_tasks.admission.window import UNCLAIMED_LOOKED_AT, room_in
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs.models import Dispatch
@@ -178,22 +179,27 @@ class Pass:
                 self._gates[row["id"]] = gate_of(row, lending=self._memory.lending)
 
     def _take(self, queues: Sequence[_Queue]) -> list[Row]:
-        takes = [take for queue in queues for take in queue.plan.takes.values()]
+        takes: list[Take] = []
+        slots: list[Slots] = []
+        total = 0
+        for queue in queues:
+            of_queue = list(queue.plan.takes.values())
+            found, count = slots_of(of_queue, self._expected)
+            takes += of_queue
+            slots += [Slots(total + slot.first, slot.count) for slot in found]
+            total += count
         if not takes:
             return []
         fronts = {row["lane"]: row["front"] for queue in queues for row in queue.rows}
-        first = self._fetch("slots", slots=sum(take.slots for take in takes))[0]["first"]
-        slots = [first]
-        for take in takes:
-            slots.append(slots[-1] + take.slots)
+        first = self._fetch("slots", slots=total)[0]["first"]
         # Those before are known, or over; the next pass finds which of these there are.
-        self._memory.frontier, self._memory.number = first, slots[-1] - 1
+        self._memory.frontier, self._memory.number = first, first + total - 1
         values = {
             "lane": [take.lane.id for take in takes],
             "front": [fronts[take.lane.id] for take in takes],
             "runs": [take.runs for take in takes],
-            "slots": [take.slots for take in takes],
-            "slot": slots[:-1],
+            "slots": [slot.count for slot in slots],
+            "slot": [first + slot.first for slot in slots],
         }
         return fetch(self._connection, TRANSITIONS["admit"], values)
 

@@ -320,6 +320,38 @@ def test_a_tenant_pays_for_what_its_run_takes_beyond_what_was_expected_by_its_we
     assert 30 <= overtime(passes) < 32
 
 
+def test_runs_of_many_tenants_that_wait_with_one_each_travel_together(passes, places):
+    lanes = [make_lane(f"t{number}", event="quick") for number in range(64)]
+    runs = {run for lane in lanes for run in hold(lane)}
+    packets = passes.make().packets
+    assert {run.id for packet in packets for run in packet} == runs
+    assert [len(packet) for packet in packets] == [4] * 16
+
+
+def test_runs_that_wait_for_a_limit_travel_with_no_other_lane(passes, places):
+    rule = make_rule()
+    for number in range(64):
+        hold(make_lane(f"t{number}", make_gate(f"t{number}", rule=rule, at_once=1), event="quick"))
+    assert [len(packet) for packet in passes.make().packets] == [1] * 64
+
+
+def test_tenants_whose_runs_travel_together_share_what_the_packet_takes_too_long(passes, places):
+    for number in range(64):
+        hold(make_lane(f"t{number}", event="quick"))
+    packet = passes.make().packets[0]
+    claim([run.id for run in packet])
+    with autocommit() as connection:
+        started = "UPDATE cgk.runs SET started_at = now() - interval '1 hour' WHERE id = ANY(%s::uuid[])"
+        connection.execute(started, [[run.id for run in packet]])
+        connection.execute("UPDATE cgk.passes SET charged_at = now() - interval '1 minute'")
+        connection.execute("UPDATE cgk.shares SET vtime = 0")
+    passes.charge_overtime()
+    with autocommit() as connection:
+        owed = dict(connection.execute("SELECT tenant_id, vtime FROM cgk.shares WHERE vtime > 0").fetchall())
+    assert owed.keys() == {run.tenant_id for run in packet}
+    assert all(15 <= seconds < 16 for seconds in owed.values())
+
+
 def test_a_run_that_waits_for_its_child_runs_costs_nothing(passes, places):
     assert overtime(passes, children=2) == 0
 
