@@ -112,10 +112,10 @@ def table(size: Size, found: list[Budget]) -> Table:
     return Table(
         "admission",
         "Budgets of admission",
-        f"*Without* and *with* {size.waiting:,} runs that wait behind a full gate; the other lines have nothing to be "
+        f"*Without* and *with* {size.waiting:,} runs that wait behind a full gate; other lines have nothing to be "
         f"compared with. Passes are made in one process, over lanes that SQL has filled, until {size.runs:,} runs are "
-        "admitted; their seconds are those of processors, the leader's and PostgreSQL's. What is executed, the flood and "
-        "lone runs go through a worker with two processes, and their seconds are those that pass.",
+        "admitted; their seconds are those of processors, the leader's and PostgreSQL's. What is executed, the flood "
+        "and lone runs go through a worker with two processes, and their seconds are those that pass.",
         ("what", "without", "with", "ratio", "budget", "kept"),
         [one.row() for one in found],
     )
