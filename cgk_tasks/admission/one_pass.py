@@ -13,7 +13,7 @@ from cgk_tasks.admission.memory import Memory
 from cgk_tasks.admission.plan import RUNS_A_PASS, Expected, Gate, Plan, Take, plan
 from cgk_tasks.admission.rows import SETTLED, packets, settled, shares
 from cgk_tasks.admission.slots import Slots, slots_of
-from cgk_tasks.admission.window import UNCLAIMED_LOOKED_AT, room_in
+from cgk_tasks.admission.window import UNCLAIMED_LOOKED_AT, is_filled_up, room_in
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements
@@ -46,7 +46,7 @@ class _Queue:
     """The part of a pass that is about one queue."""
 
     name: str
-    room: float
+    processes: int
     rows: list[Row] = field(default_factory=list)
     paused: list[Row] = field(default_factory=list)
     """Lanes that are paused, or whose tenants are suspended: they are open no longer."""
@@ -143,9 +143,9 @@ class Pass:
         queues = []
         for row in self._fetch("open_queues", most=UNCLAIMED_LOOKED_AT, timeout=settings.worker_timeout_seconds):
             room = room_in(row["processes"], row["unclaimed"], self._expected)
-            queue = _Queue(row["queue"], room)
+            queue = _Queue(row["queue"], row["processes"])
             queues.append(queue)
-            if room <= 0:
+            if not is_filled_up(room, row["processes"]):
                 continue
             found = self._fetch(
                 "candidates",
@@ -184,7 +184,7 @@ class Pass:
         total = 0
         for queue in queues:
             of_queue = list(queue.plan.takes.values())
-            found, count = slots_of(of_queue, self._expected)
+            found, count = slots_of(of_queue, self._expected, queue.processes)
             takes += of_queue
             slots += [Slots(total + slot.first, slot.count) for slot in found]
             total += count

@@ -6,14 +6,14 @@ runs share them: where many tenants wait with a run or two each, a message for e
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from cgk_tasks.admission.plan import Expected, Lane, Take
 
-_PACKETS_AT_LEAST: Final = 16
-"""What is admitted at once is cut into no fewer packets than this, so that all processes have something to do."""
+_PACKETS_A_PROCESS: Final = 2
+"""What is admitted at once is cut into no fewer packets than this for each process: all have something to do."""
 
 
 class Slots(NamedTuple):
@@ -23,25 +23,23 @@ class Slots(NamedTuple):
     count: int
 
 
-def slots_of(takes: Sequence[Take], expected: Callable[[str], Expected]) -> tuple[list[Slots], int]:
+def slots_of(takes: Sequence[Take], expected: Callable[[str], Expected], processes: int) -> tuple[list[Slots], int]:
     """The slots of each of these takes of a queue, and how many there are of all. Packets of lanes without gates have
-    runs of one event and priority.
+    runs of one event and priority. processes: how many runs the queue's workers execute at once.
     """
-    runs: Counter[tuple[str, int]] = Counter()
-    for take in takes:
-        if _may_share(take.lane):
-            runs[_kind(take.lane)] += take.runs
-    lengths = {kind: min(expected(kind[0]).packet, count // _PACKETS_AT_LEAST) for kind, count in runs.items()}
+    sharing = sum(take.runs for take in takes if _may_share(take.lane))
+    most = sharing // (_PACKETS_A_PROCESS * max(1, processes))
     shared: dict[tuple[str, int], tuple[int, int]] = {}
     found: list[Slots] = []
     following = 0
     for take in takes:
-        kind = _kind(take.lane)
-        length = lengths[kind] if _may_share(take.lane) else 0
+        length = min(expected(take.lane.event).packet, most) if _may_share(take.lane) else 0
         if take.runs >= length:
-            found.append(Slots(following, take.slots))
-            following += take.slots
+            count = min(take.slots, math.ceil(take.runs / length)) if length else take.slots
+            found.append(Slots(following, count))
+            following += count
             continue
+        kind = take.lane.event, take.lane.priority
         slot, room = shared.get(kind, (0, 0))
         if room < take.runs:
             slot, room, following = following, length, following + 1
@@ -52,7 +50,3 @@ def slots_of(takes: Sequence[Take], expected: Callable[[str], Expected]) -> tupl
 
 def _may_share(lane: Lane) -> bool:
     return not lane.gates and not lane.alone
-
-
-def _kind(lane: Lane) -> tuple[str, int]:
-    return lane.event, lane.priority
