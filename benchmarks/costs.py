@@ -19,8 +19,8 @@ from functools import partial
 from itertools import islice
 from statistics import median
 
-import psutil
 from harness import FOLDER, OURS, PACKETS, TENANT, Worker, clear, environment, servers
+from processes import processor_seconds
 from shared import IMPORTS, OF_A_PRODUCT
 
 from cgk_tasks import SendItem, TenantEvent, send_job, send_jobs
@@ -154,20 +154,8 @@ def _send_one(item: SendItem | TenantEvent) -> None:
 def _spent(services: Services, worker: int) -> Cost:
     with autocommit() as connection:
         (wal,) = connection.execute(_WAL).fetchone()
-    servers_ = (_processor_seconds(server.pid or 0) for server in (services.postgres, services.redis))
-    return Cost(*servers_, _processor_seconds(worker), time.process_time(), wal)
-
-
-def _processor_seconds(pid: int) -> float:
-    """Of a process and all its descendants, also those that have ended (Linux)."""
-    total, root = 0.0, psutil.Process(pid)
-    for process in (root, *root.children(recursive=True)):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:  # ended meanwhile: its parent's times have it
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
+    servers_ = (processor_seconds(server.pid or 0) for server in (services.postgres, services.redis))
+    return Cost(*servers_, processor_seconds(worker), time.process_time(), wal)
 
 
 def _median(costs: list[Cost]) -> Cost:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import psutil
 from harness import OURS, PLAIN, Line, Plan, Worker, environment, repeat, wait_for_marks
+from processes import kilobytes, with_children
 from sends import Send, mark_ours, mark_plain
 from shared import IMPORTS, OF_A_PRODUCT
 
@@ -45,13 +44,5 @@ def measure(plan: Plan) -> list[Line]:
 
 
 def memory(pid: int) -> float:
-    """Megabytes of the process and all its descendants; what they share counts once (Linux)."""
-    processes = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
-    return sum(_pss_kilobytes(one) for one in processes) / 1024
-
-
-def _pss_kilobytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    raise RuntimeError(f"/proc/{pid}/smaps_rollup has no line Pss")
+    """Megabytes of the process and all its descendants; what they share counts once."""
+    return sum(kilobytes(one, "Pss") for one in with_children(pid)) / 1024

@@ -217,11 +217,18 @@ class Workers:
         """Until the condition is true. Raises RuntimeError with what the workers said."""
         give_up = time.monotonic() + _PATIENCE_SECONDS
         while not condition():
-            ended = any(process.poll() is not None for process in self.processes)
-            if ended or time.monotonic() > give_up:
+            if self.have_ended or time.monotonic() > give_up:
                 command = " ".join(map(str, self.processes[0].args[1:]))
-                raise RuntimeError(f"`{command}` did not do it:\n{self._log.read_text()[-4000:]}")
+                raise RuntimeError(f"`{command}` did not do it:\n{self.said()[-4000:]}")
             time.sleep(every_seconds)
+
+    @property
+    def have_ended(self) -> bool:
+        return any(process.poll() is not None for process in self.processes)
+
+    def said(self) -> str:
+        """What they have written."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
 
 class Worker(Workers):

@@ -9,6 +9,9 @@ from html import escape
 _WIDTH, _NAMES, _VALUES, _GAP, _MARGIN = 880, 216, 74, 20, 24
 _ROW, _BAR, _APART = 30, 16, 14
 _TOP = 92
+_PANEL, _SCALE = 168, 76
+"""The height of a panel, and the place of its figures."""
+
 _CHARACTER = 6.7
 """About the width of a letter of the names, to see that they fit."""
 
@@ -27,8 +30,10 @@ _STYLE = """
 _CURVE_STYLE = """
   .grid { stroke: #d0d7de; stroke-width: 1 } .curve { stroke-width: 2.5 }
   .curve.ours { stroke: #0969da; fill: none } .curve.other { stroke: #afb8c1; fill: none }
+  .curve.durable { stroke: #57606a; fill: none }
   @media (prefers-color-scheme: dark) {
     .grid { stroke: #30363d } .curve.ours { stroke: #4493f8 } .curve.other { stroke: #545d68 }
+    .curve.durable { stroke: #9198a1 }
   }
 """
 
@@ -130,6 +135,58 @@ def curves(title: str, about: str, below: str, lines: Sequence[Curve], unit: str
         parts.append(_text("head", at + 17, height - 17, line.name))
         at += 17 + len(line.name) * _CHARACTER + 24
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves with a scale of their own, in a unit."""
+
+    title: str
+    unit: str
+    lines: Sequence[Curve]
+
+
+def panels(title: str, about: str, below: str, boxes: Sequence[Panel]) -> str:
+    """An SVG of panels, two in a row, with the same x axis. below: what that says."""
+    rows = (len(boxes) + 1) // 2
+    height = _TOP - 12 + rows * _PANEL + 16
+    most_x = max(point[0] for box in boxes for line in box.lines for point in line.points)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"',
+        f'role="img" aria-label="{escape(title)}">',
+        f"<style>{_STYLE}{_CURVE_STYLE}</style>",
+        f'<rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="8"/>',
+        _text("title", _MARGIN, 34, title),
+        _text("about", _MARGIN, 56, about),
+    ]
+    width = (_WIDTH - 3 * _MARGIN) / 2
+    for nth, box in enumerate(boxes):
+        left, top = _MARGIN + (nth % 2) * (width + _MARGIN), _TOP - 12 + (nth // 2) * _PANEL
+        parts += _panel(box, left, top, width, most_x)
+    parts.append(_text("head", _MARGIN, height - 14, f"0 to {most_x:.0f} {below}"))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _panel(box: Panel, left: float, top: int, width: float, most_x: float) -> list[str]:
+    begin, right, above, bottom = left + _SCALE, left + width, top + 30, top + _PANEL - 40
+    most_y = max((value for line in box.lines for _, value in line.points), default=0.0) or 1.0
+    parts = [_text("name bold", left, top + 14, box.title)]
+    for value in (0.0, most_y):
+        at = bottom - (bottom - above) * value / most_y
+        parts.append(f'<line class="grid" x1="{begin}" y1="{at:.1f}" x2="{right:.1f}" y2="{at:.1f}"/>')
+        number = f"{value:,.0f}" if value >= 10 or not value else f"{value:.2g}"
+        parts.append(_text("value", left, int(at) + 4, f"{number} {box.unit}"))
+    at = begin
+    for line in box.lines:
+        points = " ".join(
+            f"{begin + (right - begin) * one / most_x:.1f},{bottom - (bottom - above) * other / most_y:.1f}"
+            for one, other in line.points
+        )
+        parts.append(f'<polyline class="curve {line.kind}" points="{points}"/>')
+        parts.append(f'<rect class="{line.kind}" x="{at:.1f}" y="{bottom + 9}" width="11" height="11" rx="2"/>')
+        parts.append(_text("head", at + 17, bottom + 19, line.name))
+        at += 17 + len(line.name) * _CHARACTER + 14
+    return parts
 
 
 def _text(kind: str, left: float, bottom: float, words: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from cgk_tasks.admission.gates import gate_of, room_at
 from cgk_tasks.admission.memory import Memory
-from cgk_tasks.admission.plan import RUNS_A_PASS, Expected, Gate, Plan, plan
+from cgk_tasks.admission.plan import RUNS_A_PASS, Expected, Gate, Plan, Take, plan
 from cgk_tasks.admission.rows import SETTLED, packets, settled, shares
-from cgk_tasks.admission.window import UNCLAIMED_LOOKED_AT, room_in
+from cgk_tasks.admission.slots import Slots, slots_of
+from cgk_tasks.admission.window import UNCLAIMED_LOOKED_AT, is_filled_up, room_in
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, statements
@@ -45,7 +46,7 @@ class _Queue:
     """The part of a pass that is about one queue."""
 
     name: str
-    room: float
+    processes: int
     rows: list[Row] = field(default_factory=list)
     paused: list[Row] = field(default_factory=list)
     """Lanes that are paused, or whose tenants are suspended: they are open no longer."""
@@ -142,9 +143,9 @@ class Pass:
         queues = []
         for row in self._fetch("open_queues", most=UNCLAIMED_LOOKED_AT, timeout=settings.worker_timeout_seconds):
             room = room_in(row["processes"], row["unclaimed"], self._expected)
-            queue = _Queue(row["queue"], room)
+            queue = _Queue(row["queue"], row["processes"])
             queues.append(queue)
-            if room <= 0:
+            if not is_filled_up(room, row["processes"]):
                 continue
             found = self._fetch(
                 "candidates",
@@ -178,22 +179,27 @@ class Pass:
                 self._gates[row["id"]] = gate_of(row, lending=self._memory.lending)
 
     def _take(self, queues: Sequence[_Queue]) -> list[Row]:
-        takes = [take for queue in queues for take in queue.plan.takes.values()]
+        takes: list[Take] = []
+        slots: list[Slots] = []
+        total = 0
+        for queue in queues:
+            of_queue = list(queue.plan.takes.values())
+            found, count = slots_of(of_queue, self._expected, queue.processes)
+            takes += of_queue
+            slots += [Slots(total + slot.first, slot.count) for slot in found]
+            total += count
         if not takes:
             return []
         fronts = {row["lane"]: row["front"] for queue in queues for row in queue.rows}
-        first = self._fetch("slots", slots=sum(take.slots for take in takes))[0]["first"]
-        slots = [first]
-        for take in takes:
-            slots.append(slots[-1] + take.slots)
+        first = self._fetch("slots", slots=total)[0]["first"]
         # Those before are known, or over; the next pass finds which of these there are.
-        self._memory.frontier, self._memory.number = first, slots[-1] - 1
+        self._memory.frontier, self._memory.number = first, first + total - 1
         values = {
             "lane": [take.lane.id for take in takes],
             "front": [fronts[take.lane.id] for take in takes],
             "runs": [take.runs for take in takes],
-            "slots": [take.slots for take in takes],
-            "slot": slots[:-1],
+            "slots": [slot.count for slot in slots],
+            "slot": [first + slot.first for slot in slots],
         }
         return fetch(self._connection, TRANSITIONS["admit"], values)
 

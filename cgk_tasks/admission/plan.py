@@ -41,6 +41,7 @@ class Lane(NamedTuple):
     gates: Sequence[int]
     waiting: int
     alone: bool = False
+    priority: int = 5
 
 
 class Share(NamedTuple):

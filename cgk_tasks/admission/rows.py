@@ -37,7 +37,7 @@ def settled(made: Plan, row: Row, got: int, front: Any) -> tuple[Any, ...] | Non
 def shares(rows: Sequence[Row]) -> list[Share]:
     found: dict[int, tuple[Row, list[Lane]]] = {}
     for row in rows:
-        lane = Lane(row["lane"], row["event"], row["gates"], row["waiting"], row["alone"])
+        lane = Lane(row["lane"], row["event"], row["gates"], row["waiting"], row["alone"], row["priority"])
         found.setdefault(row["share"], (row, []))[1].append(lane)
     return [Share(share, row["vtime"], row["weight"], lanes) for share, (row, lanes) in found.items()]
 

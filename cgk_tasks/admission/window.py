@@ -16,6 +16,11 @@ UNCLAIMED_LOOKED_AT: Final = 2000
 
 UNKNOWN_SECONDS: Final = 0.01
 """Of a run of an event that no worker has met yet."""
+_FREE_PART: Final = 0.5
+"""Of the window, when it is filled up. Little by little each run would be a packet of its own. Who waits meanwhile
+comes no later: what has left the window by then need not be waited for.
+"""
+
 _LEAST_SECONDS: Final = 1e-4
 _LONGEST_PACKET: Final = 100
 
@@ -37,7 +42,16 @@ def room_in(processes: int, unclaimed: Sequence[str], expected: Callable[[str], 
     """
     if len(unclaimed) >= UNCLAIMED_LOOKED_AT:
         return 0.0
-    return get_settings().window_seconds * max(1, processes) - sum(expected(event).room for event in unclaimed)
+    return _seconds(processes) - sum(expected(event).room for event in unclaimed)
+
+
+def is_filled_up(room: float, processes: int) -> bool:
+    """Whether a pass fills the window up, of which so much is free."""
+    return room > 0 and room >= _FREE_PART * _seconds(processes)
+
+
+def _seconds(processes: int) -> float:
+    return get_settings().window_seconds * max(1, processes)
 
 
 def room_now(connection: Connection, queue: str, expected: Callable[[str], Expected]) -> float:

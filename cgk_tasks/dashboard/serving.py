@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("cgk_tasks.dashboard")
 
+_TASKS_IN_MEMORY = 10_000
+"""Flower keeps the tasks that it has heard of last, with some kilobytes each: 100,000 of them if it is not told. Ours
+are on record.
+"""
+
 
 def serve(app: Celery[Any], arguments: Sequence[str] = (), *, quiet: bool = False) -> None:
     """Serve Flower with our pages until SIGINT or SIGTERM. `arguments` are Flower's (`--port=5555`).
@@ -70,6 +75,7 @@ def _set_defaults() -> None:
     options.address = "127.0.0.1"
     options.tasks_columns = COLUMNS
     options.format_task = format_task
+    options.max_tasks = _TASKS_IN_MEMORY
 
 
 def _configure_logging() -> None:

@@ -114,10 +114,10 @@ SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs
  WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL GROUP BY lane_id;
 
 -- name: lanes_wait
--- Whether a pass may find anything to do.
+-- Whether a pass finds lanes to look at, or gates whose time has come; or only full gates, where a place may be free.
 SELECT EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
-       OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'closed')
-       AS yes;
+           OR EXISTS (SELECT FROM cgk.gates WHERE opens_at <= clock_timestamp()) AS yes,
+       EXISTS (SELECT FROM cgk.lanes WHERE status = 'full') AS full_gates;
 
 -- name: find_gates
 -- rule_id, key: of each gate that is wanted.
@@ -323,14 +323,14 @@ WITH first AS MATERIALIZED (
      WHERE queue = %(queue)s AND open_lanes > 0 AND vtime >= %(floor)s
      ORDER BY vtime LIMIT %(shares)s
 ), each AS MATERIALIZED (SELECT greatest(4, %(lanes)s / greatest(1, count(*))) AS lanes FROM first)
-SELECT s.id AS share, s.vtime, s.weight, l.id AS lane, l.event, l.gates, l.alone, l.front, l.arrivals, l.taken,
-       greatest(1, l.arrivals - l.taken) AS waiting,
+SELECT s.id AS share, s.vtime, s.weight, l.id AS lane, l.event, l.priority, l.gates, l.alone, l.front, l.arrivals,
+       l.taken, greatest(1, l.arrivals - l.taken) AS waiting,
        EXISTS (SELECT FROM cgk.tenants t WHERE t.id = s.tenant_id AND t.status = 'suspended' OFFSET 0)
            OR EXISTS (SELECT FROM cgk.pauses p
                        WHERE (p.queue IS NULL OR p.queue = %(queue)s) AND (p.tenant_id IS NULL OR p.tenant_id = s.tenant_id)
                          AND (p.event IS NULL OR p.event = l.event) OFFSET 0) AS is_paused
   FROM first s, each, LATERAL (
-       SELECT id, event, gates, alone, front, arrivals, taken FROM cgk.lanes
+       SELECT id, event, priority, gates, alone, front, arrivals, taken FROM cgk.lanes
         WHERE share_id = s.id AND status = 'open' ORDER BY urgency LIMIT each.lanes) AS l
  ORDER BY s.vtime;
 
@@ -358,17 +358,18 @@ UPDATE cgk.shares s SET vtime = s.vtime + p.charge, open_lanes = s.open_lanes - 
 
 -- name: charge_overtime
 -- What packets take beyond what their shares were charged when they were admitted: the seconds since the last look at
--- them. unknown: of a run of an event that nobody has measured; budget: what a packet may take in any case.
+-- them, of a packet of several lanes a part from each. unknown: of a run of an event that nobody has measured; budget: what a packet may take in any case.
 WITH last AS MATERIALIZED (
     SELECT charged_at, clock_timestamp() AS now FROM cgk.passes
 ), charged AS (
-    SELECT r.lane_id, min(r.started_at)
+    SELECT r.lane_id, count(*) OVER (PARTITION BY r.slot) AS lanes, min(r.started_at)
            + make_interval(secs => greatest(max(coalesce(t.mean_seconds, %(unknown)s)), %(budget)s)) AS until
       FROM (SELECT lane_id, slot, event, started_at FROM cgk.runs WHERE {{is_place}} AND state = 'running') r
       LEFT JOIN cgk.run_times t ON t.event = r.event
      GROUP BY r.slot, r.lane_id
 ), owed AS MATERIALIZED (
-    SELECT l.share_id, sum(extract(epoch FROM last.now - greatest(last.charged_at, charged.until)))::float8 AS seconds
+    SELECT l.share_id, sum(extract(epoch FROM last.now - greatest(last.charged_at, charged.until)) / charged.lanes)::float8
+                        AS seconds
       FROM last, charged, LATERAL (SELECT share_id FROM cgk.lanes WHERE id = charged.lane_id LIMIT 1) AS l
      WHERE charged.until < last.now GROUP BY l.share_id
 ), noted AS (

@@ -31,6 +31,8 @@ _SWEEP_SECONDS = 1.0
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.1
 """How often an idle leader looks whether a lane was told of something."""
+_FULL_SECONDS = 0.5
+"""How often it looks at full gates, if nothing else waits and no place has become free for long."""
 _OF_THE_WAIT = 0.1
 """Lanes at full gates may wait for hours: who has waited for long waits so much longer, and no more."""
 
@@ -44,7 +46,7 @@ class Admission(threading.Thread):
         self._tables = tables
         self._passes = Passes(run_times().mean_seconds)
         self._interval = get_settings().admit_interval_seconds
-        self._admitted_at = 0.0
+        self._admitted_at = self._look_at = 0.0
         self._stopping = threading.Event()
         self._sweep_at = self._prune_at = 0.0
         self._has_guards = False
@@ -84,16 +86,17 @@ class Admission(threading.Thread):
             guard_decisions.decide()
         if get_patient_publisher().rests:
             return _IDLE_SECONDS
-        if not found["yes"]:
+        if not found["yes"] and not (found["full_gates"] and time.monotonic() >= self._look_at):
             return self._pause()
         admitted = self._passes.make()
         if admitted.packets:
             publish_admitted(admitted.packets, get_patient_publisher())
             self._admitted_at = time.monotonic()
             return 0.0 if admitted.is_limited else self._interval
+        self._look_at = time.monotonic() + self._pause(_FULL_SECONDS)
         return self._pause()
 
-    def _pause(self) -> float:
+    def _pause(self, most: float = _IDLE_SECONDS) -> float:
         """Nothing could start. What comes next, or ends, may be as far away as what came last."""
         waited = time.monotonic() - self._admitted_at
-        return max(self._interval, min(_IDLE_SECONDS, _OF_THE_WAIT * waited))
+        return max(self._interval, min(most, _OF_THE_WAIT * waited))

@@ -164,6 +164,18 @@ def test_the_window_is_as_long_as_the_workers_are_many(passes):
     assert passes.make().runs == 0
 
 
+def test_the_window_is_filled_up_once_half_of_it_is_free(passes):
+    """So that what is admitted at once is enough for packets."""
+    add_worker("q-lanes", 4)
+    hold(make_lane(event="slow"), 12)
+    first = ids_of(passes.make())
+    assert len(first) == 4
+    claim(first[:1])
+    assert ids_of(passes.make()) == []
+    claim(first[1:2])
+    assert len(ids_of(passes.make())) == 2
+
+
 def test_a_queue_without_a_worker_gets_a_window_too(passes):
     hold(make_lane(event="slow"), 100)
     assert passes.make().runs == 1
@@ -318,6 +330,43 @@ def overtime(passes, children=0):
 
 def test_a_tenant_pays_for_what_its_run_takes_beyond_what_was_expected_by_its_weight(passes, places):
     assert 30 <= overtime(passes) < 32
+
+
+@pytest.fixture
+def two_processes():
+    add_worker("q-lanes", 2)
+
+
+def test_runs_of_many_tenants_that_wait_with_one_each_travel_together(passes, two_processes):
+    lanes = [make_lane(f"t{number}", event="quick") for number in range(64)]
+    runs = {run for lane in lanes for run in hold(lane)}
+    packets = passes.make().packets
+    assert {run.id for packet in packets for run in packet} == runs
+    assert [len(packet) for packet in packets] == [16] * 4
+
+
+def test_runs_that_wait_for_a_limit_travel_with_no_other_lane(passes, two_processes):
+    rule = make_rule()
+    for number in range(64):
+        hold(make_lane(f"t{number}", make_gate(f"t{number}", rule=rule, at_once=1), event="quick"))
+    assert [len(packet) for packet in passes.make().packets] == [1] * 64
+
+
+def test_tenants_whose_runs_travel_together_share_what_the_packet_takes_too_long(passes, two_processes):
+    for number in range(64):
+        hold(make_lane(f"t{number}", event="quick"))
+    packet = passes.make().packets[0]
+    claim([run.id for run in packet])
+    with autocommit() as connection:
+        started = "UPDATE cgk.runs SET started_at = now() - interval '1 hour' WHERE id = ANY(%s::uuid[])"
+        connection.execute(started, [[run.id for run in packet]])
+        connection.execute("UPDATE cgk.passes SET charged_at = now() - interval '1 minute'")
+        connection.execute("UPDATE cgk.shares SET vtime = 0")
+    passes.charge_overtime()
+    with autocommit() as connection:
+        owed = dict(connection.execute("SELECT tenant_id, vtime FROM cgk.shares WHERE vtime > 0").fetchall())
+    assert owed.keys() == {run.tenant_id for run in packet}
+    assert all(60 / 16 <= seconds < 64 / 16 for seconds in owed.values())
 
 
 def test_a_run_that_waits_for_its_child_runs_costs_nothing(passes, places):
