@@ -148,8 +148,8 @@ class RunHandle:
 class RunStatus:
     """A run as it stands in the record. Times are aware datetimes in UTC.
 
-    `errors` has one entry per failed attempt, with when it ended (`at`) and began (`began_at`, where that is known): the
-    first and the last 20; `errors_left_out` counts those between.
+    `errors` has one entry per failed attempt, with when it ended (`at`) and began (`began_at`, where that is known):
+    the first and the last 20; `errors_left_out` counts those between.
     """
 
     id: str
