@@ -90,12 +90,13 @@ def _shown(row: Mapping[str, Any], hide: Redaction | None) -> ShownStep:
     result, error = decode(row["step_result"]), decode(row["step_error"])
     if row["state"] == "waiting":
         result = None  # what it remembers for itself
-    name = row["name"]
+    name, awaits = row["name"], _awaits(row["awaits"]) if row["state"] == "waiting" else ()
     if hide is not None:
         name, result, error = hide.text(name), hide.data(result), hide.errors([error])[0] if error else None
+        awaits = tuple(map(hide.text, awaits))
     return ShownStep(
         row["number"], name, row["nth"], row["kind"], row["state"], row["attempts"], row["begun_at"], row["ended_at"],
-        _awaits(row["awaits"]) if row["state"] == "waiting" else (), row["wake_at"], result, error,
+        awaits, row["wake_at"], result, error,
     )  # fmt: skip
 
 

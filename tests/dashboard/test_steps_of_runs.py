@@ -28,7 +28,7 @@ def run_id(database):
     memos = [
         Memo("$begin", 1, 0, "begin", "begun", '{"version": 1}'),
         Memo(f"greet-{SECRET}", 1, 1, "step", "done", f'"sent to {SECRET}"', seconds=2.0),
-        Memo("approve", 1, 2, "signal", "waiting", awaits=("approve",), delay_seconds=3600),
+        Memo("approve", 1, 2, "signal", "waiting", awaits=("approve", f"ok-{SECRET}"), delay_seconds=3600),
     ]
     with transaction() as connection:
         assert steps.suspend(connection, fence_of(run), Wait(memos, "guest"))
@@ -53,8 +53,8 @@ def test_steps_are_shown_with_times_and_what_is_waited_for(run_id):
     greeted, approved = [entry for entry in run_record(run_id).waterfall.entries if entry.step is not None]
     assert (greeted.state, round(greeted.seconds), approved.seconds) == ("done", 2, None)
     step = approved.step
-    assert (step.awaits, step.until - step.began_at > timedelta(minutes=59)) == (("approve",), True)
-    assert "Waits for approve since" in approved.detail
+    assert (step.awaits, step.until - step.began_at > timedelta(minutes=59)) == (("approve", "ok-[redacted]"), True)
+    assert "Waits for approve, ok-[redacted] since" in approved.detail
 
 
 def test_personal_data_is_hidden_in_names_results_and_the_picture(run_id):

@@ -172,6 +172,11 @@ def test_children_wait_and_run():
     assert looks[-2:] == ["span wait", "span work"]
 
 
+def test_a_child_stands_below_the_step_that_invokes_it():
+    found = lines(facts(closed=9), steps=[step(1, "ask", 2.005, 8, kind="invoke")], relatives=[child("ship", 2, 4, 8)])
+    assert [what for what, *_ in found][-2:] == ["ask", "ship"]
+
+
 def test_a_parent_of_several_jobs_waits_for_them():
     assert ("Waits for its children", "waiting", 1, None) in lines(facts("running", worker=None))
 

@@ -24,6 +24,7 @@ _WAITS: Final = frozenset({
 })  # fmt: skip
 """Kinds of entries in which no worker does anything."""
 
+_MOMENT: Final = timedelta(milliseconds=20)
 _DELAY_DRAWN: Final = 3
 """A delay that a run was sent with is drawn unless it is so many times as long as everything after it."""
 
@@ -86,11 +87,19 @@ def waterfall_of(
         *map(_step, steps),
         *(_child(one) for one in relatives if one.relation == "child"),
     ]
-    found.sort(key=lambda entry: (entry.begins, entry.step.number if entry.step else 0))
+    found.sort(key=_order)
     some, missing = _some(found), steps_in_all - len(steps)
     entries = found if shows_all else some
     picture = _drawn(some, facts, now, len(found) - len(some) + missing)
     return Waterfall(tuple(entries), len(found) - len(entries) + missing, picture)
+
+
+def _order(entry: Entry) -> tuple[datetime, int]:
+    """By when they began. A child is made in the transaction that notes the step which invokes it, so it comes after
+    steps of the same moment.
+    """
+    is_child = entry.child is not None
+    return entry.begins + is_child * _MOMENT, entry.step.number if entry.step else 0
 
 
 def _started(facts: Mapping[str, Any]) -> datetime | None:
