@@ -34,6 +34,8 @@ log = structlog.get_logger("cgk_tasks.gateway")
 _YEARS: Final = range(1971, 9000)
 """Of times that are taken. What is on record knows no earlier ones, and calculates with later ones."""
 
+_ONCE: Final = ("Authorization", "Content-Type", "Content-Encoding")
+
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -102,6 +104,8 @@ async def _answered(request: Request, handler: Handler, scope: str | None) -> Re
     texts = [*request.path_params.values(), *(text for item in request.query_params.multi_items() for text in item)]
     if any("\0" in str(text) for text in texts):
         raise bad_request("A NUL character cannot be in the path or its parameters.")
+    if twice := next((name for name in _ONCE if len(request.headers.getlist(name)) > 1), None):
+        raise bad_request(f"The header {twice} is there twice.")  # a proxy may have looked at the other one
     key, tenant = await run_in_threadpool(_admitted, request)
     request.state.key = key
     if scope is not None:

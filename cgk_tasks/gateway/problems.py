@@ -96,6 +96,8 @@ def problem(error: CgkTasksError) -> dict[str, Any]:
     if not is_ours:
         found |= {"hint": error.hint} if error.hint else {}
         members = {name: getattr(error, name, None) for name in _MEMBERS}
+        if isinstance(error, errors.InvalidOptionError):
+            members["option"] = _camel(error.option)
         found |= {_camel(name): value for name, value in members.items() if value is not None}
     if (seconds := _retry_after(error, status)) is not None:
         found["retryAfter"] = seconds

@@ -166,6 +166,17 @@ def test_the_host_of_a_request_leads_nowhere(api):
     assert (refused.status_code, "Location" in refused.headers) == (404, False)
 
 
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Content-Encoding"])
+def test_a_header_that_decides_is_not_taken_twice(gateway, api, name):
+    body = b'{"tenantId": "acme", "action": "echo"}'
+    head = (
+        f"POST {EVENT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {api.headers['Authorization']}\r\n"
+        f"Content-Type: application/json\r\nContent-Encoding: identity\r\n{name}: other\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    assert b" 400 " in exchanged(gateway, head + body)
+
+
 def test_answers_are_not_kept_and_not_guessed(api):
     answer = api.get("/v1/runs")
     assert (answer.headers["Cache-Control"], answer.headers["X-Content-Type-Options"]) == ("no-store", "nosniff")

@@ -94,6 +94,10 @@ def test_an_option_that_cannot_be_is_refused(api, given, status):
     assert api.post(EVENT, params=given, json=PAYLOAD).status_code == status
 
 
+def test_a_wrong_option_is_named_as_the_wire_has_it(api):
+    assert api.post(EVENT, params={"maxAttempts": "0"}, json=PAYLOAD).json()["option"] == "maxAttempts"
+
+
 def test_a_misspelt_option_is_told_the_right_one(api):
     assert "maxAttempts" in api.post(EVENT, params={"maxAttemps": "1"}, json=PAYLOAD).json()["hint"]
 
