@@ -55,6 +55,22 @@ class Call:
         with tenant_context(self.tenant), acting_as(f"key {self.key.prefix}", "api"):
             return function(*args, **kwargs)
 
+    def refuse_suspended(self) -> None:
+        """Raises RequestRefusedError, 403: what a suspended tenant sends would wait for nobody knows how long."""
+        if self.tenant.state == "suspended":
+            raise RequestRefusedError(
+                f"The tenant {self.tenant.id!r} is suspended.",
+                "TENANT_SUSPENDED",
+                403,
+                hint="Its runs are held, and nothing is accepted for it here, until it is resumed.",
+            )
+
+    def again(self) -> Call:
+        """The same request as if it came now: its key may have been revoked, and its tenant suspended. Raises
+        RequestRefusedError: 401, 403, 429.
+        """
+        return Call(self.request, *_admitted(self.request))
+
     def path(self, name: str) -> str:
         """A part of the path."""
         return str(self.request.path_params[name])

@@ -244,18 +244,18 @@ def test_there_may_be_any_number(connect, setting):
 
 def test_lines_that_come_too_fast_are_waited_for_and_all_sent(connect, monkeypatch):
     from cgk_tasks.errors import RequestRefusedError
-    from cgk_tasks.gateway import lines
+    from cgk_tasks.gateway import endpoint
 
-    api, refusals = connect("acme"), [0.01, 0.01]
+    api, answers = connect("acme"), [None, 0.01, 0.01, None]  # of the request itself, then of its one chunk
 
     def count(key):
-        if refusals:
-            raise RequestRefusedError("Too many.", "TOO_MANY_REQUESTS", 429, retry_after=refusals.pop())
+        if (seconds := answers.pop(0)) is not None:
+            raise RequestRefusedError("Too many.", "TOO_MANY_REQUESTS", 429, retry_after=seconds)
 
-    monkeypatch.setattr(lines, "count_request", count)
+    monkeypatch.setattr(endpoint, "count_request", count)
     body = b'{"event": "test.behave", "payload": {"tenantId": "acme", "action": "echo"}}\n' * 2
     answer = api.post("/v1/events", headers={"Content-Type": "application/x-ndjson"}, content=body)
-    assert (answer.json()["sent"], refusals) == (2, [])
+    assert (answer.json()["sent"], answers) == (2, [])
 
 
 # Health
