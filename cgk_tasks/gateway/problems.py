@@ -34,6 +34,7 @@ STATUSES: Final[Mapping[type[CgkTasksError], int]] = {
     errors.SendError: 422,
     errors.UnknownRunError: 404,
     errors.RunStateError: 409,
+    errors.UnknownScheduleError: 404,
     errors.TenantMissingError: 422,
     errors.InvalidTenantError: 422,
     errors.TenantError: 403,
