@@ -9,7 +9,6 @@ from cgk_tasks.gateway.json_text import to_text
 from cgk_tasks.gateway.problems import problem
 from tests.unit.test_errors import EXAMPLES
 
-
 SAID = {
     "The record of runs cannot be reached now.",
     "The request could not be served. The gateway's log says why.",
