@@ -1,13 +1,16 @@
 """Requests of somebody who means harm: each has an answer that says what was wrong, and none does anything."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
 
+from cgk_tasks import cancel_run, send_job
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, StoreError
 from cgk_tasks.gateway import problems, request_rate
 from tests.support import jobs  # noqa: F401 - defines test.behave
+from tests.support.waiting import wait_until
 
 EVENT = "/v1/events/test.behave"
 PAYLOAD = {"tenantId": "acme", "action": "echo"}
@@ -229,6 +232,20 @@ def test_one_key_does_not_use_up_the_requests_of_another(connect, setting):
     first, second = connect("initech"), connect("initech")
     assert [first.get("/v1/limits").status_code for _ in range(2)] == [200, 429]
     assert second.get("/v1/limits").status_code == 200
+
+
+def test_a_key_has_so_many_requests_at_once_and_no_more(connect, setting):
+    setting(CGK_GATEWAY_REQUESTS_AT_ONCE="2")
+    api, other = connect("initech"), connect("initech")
+    run_id = send_job("test.behave", PAYLOAD | {"tenantId": "initech"}, queue="nobody-listens").id
+    with ThreadPoolExecutor(2) as pool:
+        waits = [pool.submit(api.get, f"/v1/runs/{run_id}", params={"wait": "60"}) for _ in range(2)]
+        refused = wait_until(lambda: one if (one := api.get("/v1/limits")).status_code == 429 else None)
+        assert other.get("/v1/limits").status_code == 200
+        cancel_run(run_id)
+        assert [wait.result().json()["state"] for wait in waits] == ["cancelled"] * 2
+    assert refused.json()["code"] == "TOO_MANY_REQUESTS"
+    assert [api.get("/v1/limits").status_code for _ in range(5)] == [200] * 5
 
 
 def test_without_redis_each_process_counts_and_requests_go_on(connect, setting):
