@@ -238,8 +238,14 @@ def test_a_key_has_so_many_requests_at_once_and_no_more(connect, setting):
     setting(CGK_GATEWAY_REQUESTS_AT_ONCE="2")
     api, other = connect("initech"), connect("initech")
     run_id = send_job("test.behave", PAYLOAD | {"tenantId": "initech"}, queue="nobody-listens").id
+
+    def waited():
+        """A request that has got a place: the one below may have it for a moment."""
+        answer = api.get(f"/v1/runs/{run_id}", params={"wait": "60"})
+        return answer if answer.status_code == 200 else None
+
     with ThreadPoolExecutor(2) as pool:
-        waits = [pool.submit(api.get, f"/v1/runs/{run_id}", params={"wait": "60"}) for _ in range(2)]
+        waits = [pool.submit(wait_until, waited, 120) for _ in range(2)]
         refused = wait_until(lambda: one if (one := api.get("/v1/limits")).status_code == 429 else None)
         assert other.get("/v1/limits").status_code == 200
         cancel_run(run_id)
