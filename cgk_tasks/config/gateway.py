@@ -17,6 +17,10 @@ class GatewaySettings(BaseModel):
     gateway_requests_per_minute: NonNegativeInt = Field(
         default=6000, description="Requests of one key in any minute, and chunks of NDJSON; 0 for any number."
     )
+    gateway_requests_at_once: PositiveInt = Field(
+        default=100,
+        description="Requests of one key that a gateway works on at the same time, waits for runs included.",
+    )
     gateway_body_seconds: PositiveFloat = Field(
         default=30.0, description="A request whose body does not go on for so long is given up."
     )

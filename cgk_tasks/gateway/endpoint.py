@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,13 +15,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import RequestRefusedError
 from cgk_tasks.gateway import problems, scopes
 from cgk_tasks.gateway.json_text import to_text
 from cgk_tasks.gateway.keys import ApiKey, authenticate
-from cgk_tasks.gateway.request_rate import count_request
+from cgk_tasks.gateway.request_rate import count_request, take_place
 from cgk_tasks.tenancy import registry, tenant_context
 from cgk_tasks.tenancy.audit import acting_as
 from cgk_tasks.tenancy.models import Tenant
@@ -33,6 +35,8 @@ log = structlog.get_logger("cgk_tasks.gateway")
 
 _YEARS: Final = range(1971, 9000)
 """Of times that are taken. What is on record knows no earlier ones, and calculates with later ones."""
+
+_ONCE: Final = ("Authorization", "Content-Type", "Content-Encoding")
 
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -52,6 +56,22 @@ class Call:
     def _for_tenant(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         with tenant_context(self.tenant), acting_as(f"key {self.key.prefix}", "api"):
             return function(*args, **kwargs)
+
+    def refuse_suspended(self) -> None:
+        """Raises RequestRefusedError, 403: what a suspended tenant sends would wait for nobody knows how long."""
+        if self.tenant.state == "suspended":
+            raise RequestRefusedError(
+                f"The tenant {self.tenant.id!r} is suspended.",
+                "TENANT_SUSPENDED",
+                403,
+                hint="Its runs are held, and nothing is accepted for it here, until it is resumed.",
+            )
+
+    def again(self) -> Call:
+        """The same request as if it came now: its key may have been revoked, and its tenant suspended. Raises
+        RequestRefusedError: 401, 403, 429.
+        """
+        return Call(self.request, *_admitted(self.request))
 
     def path(self, name: str) -> str:
         """A part of the path."""
@@ -75,20 +95,31 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 def route(path: str, handler: Handler, method: str, scope: str | None) -> Route:
     """An endpoint. scope: what its key must have; None: the handler looks itself."""
+    return Route(path, _Endpoint(path, handler, method, scope), methods=[method], name=f"{method} {path}")
 
-    async def serve(request: Request) -> Response:
-        begun = time.monotonic()
+
+class _Endpoint:
+    """As an ASGI application, because a request is over only when its answer is sent."""
+
+    def __init__(self, path: str, handler: Handler, method: str, scope: str | None) -> None:
+        self._path, self._handler, self._method, self._scope = path, handler, method, scope
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        with ExitStack() as until_answered:
+            begun = time.monotonic()
+            answer = await self._answer(request, until_answered)
+            answer.headers.update(HEADERS)
+            _log(request, self._method, self._path, answer.status_code, time.monotonic() - begun)
+            await answer(scope, receive, send)
+
+    async def _answer(self, request: Request, until_answered: ExitStack) -> Response:
         try:
-            answer = await _answered(request, handler, scope)
+            return await _answered(request, self._handler, self._scope, until_answered)
         except ClientDisconnect:
-            answer = Response(status_code=400)  # which nobody reads
+            return Response(status_code=400)  # which nobody reads
         except Exception as exc:  # noqa: BLE001 - whatever it is has an answer
-            answer = problems.response(exc)
-        answer.headers.update(HEADERS)
-        _log(request, method, path, answer.status_code, time.monotonic() - begun)
-        return answer
-
-    return Route(path, serve, methods=[method], name=f"{method} {path}")
+            return problems.response(exc)
 
 
 def _log(request: Request, method: str, path: str, status: int, seconds: float) -> None:
@@ -98,12 +129,15 @@ def _log(request: Request, method: str, path: str, status: int, seconds: float) 
     log.info("request", method=method, route=path, status=status, seconds=round(seconds, 4), **known)
 
 
-async def _answered(request: Request, handler: Handler, scope: str | None) -> Response:
+async def _answered(request: Request, handler: Handler, scope: str | None, until_answered: ExitStack) -> Response:
     texts = [*request.path_params.values(), *(text for item in request.query_params.multi_items() for text in item)]
     if any("\0" in str(text) for text in texts):
         raise bad_request("A NUL character cannot be in the path or its parameters.")
+    if twice := next((name for name in _ONCE if len(request.headers.getlist(name)) > 1), None):
+        raise bad_request(f"The header {twice} is there twice.")  # a proxy may have looked at the other one
     key, tenant = await run_in_threadpool(_admitted, request)
     request.state.key = key
+    until_answered.callback(take_place(key))
     if scope is not None:
         scopes.require(key.scopes, scope)
     return await handler(Call(request, key, tenant))

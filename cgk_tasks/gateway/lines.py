@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import anyio
 import structlog
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -23,14 +24,13 @@ from cgk_tasks.gateway import problems
 from cgk_tasks.gateway.bodies import NDJSON, pieces, too_large
 from cgk_tasks.gateway.endpoint import Call
 from cgk_tasks.gateway.json_text import parsed, to_text
-from cgk_tasks.gateway.request_rate import count_request
 
 log = structlog.get_logger("cgk_tasks.gateway")
 
 CHUNK_LINES: Final = 1_000
 _LONGEST_PAUSE: Final = 60.0
 
-ItemOf = Callable[[Any, str | None], SendItem]
+ItemOf = Callable[[Call, Any, str | None], SendItem]
 """An item out of a line that was parsed, and its idempotency key."""
 
 
@@ -69,23 +69,31 @@ def send_lines(call: Call, item_of: ItemOf, key: str | None) -> Response:
 
 
 async def _answers(call: Call, item_of: ItemOf, key: str | None) -> AsyncIterator[bytes]:
+    reached: dict[str, int] = {}
     try:
         async for chunk in _chunks(call):
-            await _admitted(call)
-            yield to_text(await call.do(_send, chunk, item_of, key)) + b"\n"
+            reached = {"firstLine": chunk.first, "lines": len(chunk.lines), "sent": 0}
+            now = await _admitted(call)
+            yield to_text(await now.do(_send, now, chunk, item_of, key)) + b"\n"
+            reached = {}
     except ClientDisconnect:
         raise
     except Exception as exc:  # noqa: BLE001 - whatever it is has an answer; what the lines before say was sent
-        yield to_text({"problem": problems.problem(problems.as_error(exc))}) + b"\n"
+        yield to_text(reached | {"problem": problems.problem(problems.as_error(exc))}) + b"\n"
 
 
-async def _admitted(call: Call) -> None:
-    """Each chunk counts as a request; one that is too many waits, and the client with it."""
+async def _admitted(call: Call) -> Call:
+    """The request as it is admitted now: each chunk counts as one. One too many waits, and the client with it."""
     while True:
         try:
-            return await call.do(count_request, call.key)
+            now = await run_in_threadpool(call.again)
         except RequestRefusedError as exc:
-            await anyio.sleep(min(exc.retry_after or 1.0, _LONGEST_PAUSE))
+            if exc.retry_after is None:
+                raise
+            await anyio.sleep(min(exc.retry_after, _LONGEST_PAUSE))
+        else:
+            now.refuse_suspended()
+            return now
 
 
 async def _chunks(call: Call) -> AsyncIterator[_Chunk]:
@@ -110,7 +118,7 @@ async def _chunks(call: Call) -> AsyncIterator[_Chunk]:
         yield chunk
 
 
-def _send(chunk: _Chunk, item_of: ItemOf, key: str | None) -> dict[str, Any]:
+def _send(call: Call, chunk: _Chunk, item_of: ItemOf, key: str | None) -> dict[str, Any]:
     """What the answer says of a chunk. Raises what is no item's fault."""
     said: dict[str, Any] = {"firstLine": chunk.first, "lines": len(chunk.lines)}
     positions: list[int] = []
@@ -120,7 +128,7 @@ def _send(chunk: _Chunk, item_of: ItemOf, key: str | None) -> dict[str, Any]:
             if not line.strip():
                 continue
             try:
-                items.append(item_of(parsed(line), None if key is None else f"{key}/{chunk.first + position}"))
+                items.append(item_of(call, parsed(line), None if key is None else f"{key}/{chunk.first + position}"))
             except CgkTasksError as exc:
                 exc.item = len(positions)
                 positions.append(position)

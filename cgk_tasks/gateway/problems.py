@@ -34,6 +34,7 @@ STATUSES: Final[Mapping[type[CgkTasksError], int]] = {
     errors.SendError: 422,
     errors.UnknownRunError: 404,
     errors.RunStateError: 409,
+    errors.UnknownScheduleError: 404,
     errors.TenantMissingError: 422,
     errors.InvalidTenantError: 422,
     errors.TenantError: 403,
@@ -96,6 +97,8 @@ def problem(error: CgkTasksError) -> dict[str, Any]:
     if not is_ours:
         found |= {"hint": error.hint} if error.hint else {}
         members = {name: getattr(error, name, None) for name in _MEMBERS}
+        if isinstance(error, errors.InvalidOptionError):
+            members["option"] = _camel(error.option)
         found |= {_camel(name): value for name, value in members.items() if value is not None}
     if (seconds := _retry_after(error, status)) is not None:
         found["retryAfter"] = seconds

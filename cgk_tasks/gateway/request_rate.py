@@ -1,7 +1,13 @@
-"""How many requests a key may make in a minute: counted in Redis over all gateways, else in this process."""
+"""How many requests a key may make in a minute, and at once.
+
+Those of a minute are counted in Redis over all gateways, else in this process. Those at once are counted in each
+process, whose memory they need.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import redis
@@ -67,3 +73,23 @@ def count_request(key: ApiKey) -> None:
             f"This key makes more than {most:,} requests in a minute.", "TOO_MANY_REQUESTS", 429, retry_after=seconds,
             hint="Send many events in one request.",
         )  # fmt: skip
+
+
+def _at_once() -> RateLimiter:
+    return create_rate_limiter(max_concurrent=get_settings().gateway_requests_at_once, name=f"{_NAME}-at-once")
+
+
+AT_ONCE = Part(_at_once)
+
+
+def take_place(key: ApiKey) -> Callable[[], None]:
+    """Count a request that is on. Returns what is to be called when it is over. Raises RequestRefusedError, 429."""
+    limiter = AT_ONCE.current()
+    permit = limiter.acquire(key.id)
+    if not permit.granted:
+        most = get_settings().gateway_requests_at_once
+        raise RequestRefusedError(
+            f"{most:,} requests of this key are on already.", "TOO_MANY_REQUESTS", 429,
+            retry_after=permit.wait_seconds, hint="Send the next one when one of them is answered.",
+        )  # fmt: skip
+    return partial(limiter.release, permit)

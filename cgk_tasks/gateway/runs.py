@@ -20,7 +20,7 @@ from cgk_tasks.gateway.bodies import read_optional_json
 from cgk_tasks.gateway.endpoint import Call, answer, bad_request, moment_of, seconds_of, whole_number
 from cgk_tasks.gateway.idempotency import Answer
 from cgk_tasks.gateway.json_text import parsed
-from cgk_tasks.gateway.sending import refuse_suspended, shown
+from cgk_tasks.gateway.sending import shown
 from cgk_tasks.runs.logs import lines
 from cgk_tasks.runs.models import RunStatus
 
@@ -96,7 +96,7 @@ async def replay(call: Call) -> Response:
 
 
 def _replay(call: Call, run_id: str, body: bytes, key: str | None) -> Answer:
-    refuse_suspended(call)
+    call.refuse_suspended()
     asked = parsed(body) if body else {}
     if not isinstance(asked, dict) or asked.keys() - {"fromStep"}:
         raise bad_request('The body must be an object like {"fromStep": "charge"}, or left out.')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -43,7 +42,7 @@ async def send_one(call: Call) -> Response:
 
 
 def _send_one(call: Call, name: str, body: bytes, options: dict[str, Any], key: str | None) -> Answer:
-    refuse_suspended(call)
+    call.refuse_suspended()
     payload = parsed(body)
     event = event_of(call, name, payload, body)
 
@@ -59,14 +58,13 @@ async def send_many(call: Call) -> Response:
     call.query()
     key = idempotency.key_of(call)
     if media_type(call.request) == NDJSON:
-        await call.do(refuse_suspended, call)
-        return send_lines(call, partial(item_of, call), key)
+        return send_lines(call, item_of, key)
     body = await read_json(call.request)
     return answer(*await call.do(_send_many, call, body, key))
 
 
 def _send_many(call: Call, body: bytes, key: str | None) -> Answer:
-    refuse_suspended(call)
+    call.refuse_suspended()
     items = parsed(body)
     if not isinstance(items, list) or not 0 < len(items) <= MOST_ITEMS:
         raise bad_request(
@@ -117,15 +115,6 @@ def event_of(call: Call, name: str, payload: Any, text: bytes) -> TenantEvent:
             hint="Give its tenant as tenantId, or use a key of that one.",
         )  # fmt: skip
     return made
-
-
-def refuse_suspended(call: Call) -> None:
-    """Raises RequestRefusedError, 403: what a suspended tenant sends would wait for nobody knows how long."""
-    if call.tenant.state == "suspended":
-        raise RequestRefusedError(
-            f"The tenant {call.tenant.id!r} is suspended.", "TENANT_SUSPENDED", 403,
-            hint="Its runs are held, and nothing is accepted for it here, until it is resumed.",
-        )  # fmt: skip
 
 
 def shown(handle: RunHandle) -> dict[str, str]:

@@ -1,13 +1,16 @@
 """Requests of somebody who means harm: each has an answer that says what was wrong, and none does anything."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
 
+from cgk_tasks import cancel_run, send_job
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, StoreError
 from cgk_tasks.gateway import problems, request_rate
 from tests.support import jobs  # noqa: F401 - defines test.behave
+from tests.support.waiting import wait_until
 
 EVENT = "/v1/events/test.behave"
 PAYLOAD = {"tenantId": "acme", "action": "echo"}
@@ -166,6 +169,17 @@ def test_the_host_of_a_request_leads_nowhere(api):
     assert (refused.status_code, "Location" in refused.headers) == (404, False)
 
 
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Content-Encoding"])
+def test_a_header_that_decides_is_not_taken_twice(gateway, api, name):
+    body = b'{"tenantId": "acme", "action": "echo"}'
+    head = (
+        f"POST {EVENT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {api.headers['Authorization']}\r\n"
+        f"Content-Type: application/json\r\nContent-Encoding: identity\r\n{name}: other\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    assert b" 400 " in exchanged(gateway, head + body)
+
+
 def test_answers_are_not_kept_and_not_guessed(api):
     answer = api.get("/v1/runs")
     assert (answer.headers["Cache-Control"], answer.headers["X-Content-Type-Options"]) == ("no-store", "nosniff")
@@ -220,6 +234,26 @@ def test_one_key_does_not_use_up_the_requests_of_another(connect, setting):
     assert second.get("/v1/limits").status_code == 200
 
 
+def test_a_key_has_so_many_requests_at_once_and_no_more(connect, setting):
+    setting(CGK_GATEWAY_REQUESTS_AT_ONCE="2")
+    api, other = connect("initech"), connect("initech")
+    run_id = send_job("test.behave", PAYLOAD | {"tenantId": "initech"}, queue="nobody-listens").id
+
+    def waited():
+        """A request that has got a place: the one below may have it for a moment."""
+        answer = api.get(f"/v1/runs/{run_id}", params={"wait": "60"})
+        return answer if answer.status_code == 200 else None
+
+    with ThreadPoolExecutor(2) as pool:
+        waits = [pool.submit(wait_until, waited, 120) for _ in range(2)]
+        refused = wait_until(lambda: one if (one := api.get("/v1/limits")).status_code == 429 else None)
+        assert other.get("/v1/limits").status_code == 200
+        cancel_run(run_id)
+        assert [wait.result().json()["state"] for wait in waits] == ["cancelled"] * 2
+    assert refused.json()["code"] == "TOO_MANY_REQUESTS"
+    assert [api.get("/v1/limits").status_code for _ in range(5)] == [200] * 5
+
+
 def test_without_redis_each_process_counts_and_requests_go_on(connect, setting):
     setting(CGK_GATEWAY_REQUESTS_PER_MINUTE="2", CGK_CACHE_URL="redis://127.0.0.1:9/0")
     api = connect("initech")
@@ -233,18 +267,18 @@ def test_there_may_be_any_number(connect, setting):
 
 def test_lines_that_come_too_fast_are_waited_for_and_all_sent(connect, monkeypatch):
     from cgk_tasks.errors import RequestRefusedError
-    from cgk_tasks.gateway import lines
+    from cgk_tasks.gateway import endpoint
 
-    api, refusals = connect("acme"), [0.01, 0.01]
+    api, answers = connect("acme"), [None, 0.01, 0.01, None]  # of the request itself, then of its one chunk
 
     def count(key):
-        if refusals:
-            raise RequestRefusedError("Too many.", "TOO_MANY_REQUESTS", 429, retry_after=refusals.pop())
+        if (seconds := answers.pop(0)) is not None:
+            raise RequestRefusedError("Too many.", "TOO_MANY_REQUESTS", 429, retry_after=seconds)
 
-    monkeypatch.setattr(lines, "count_request", count)
+    monkeypatch.setattr(endpoint, "count_request", count)
     body = b'{"event": "test.behave", "payload": {"tenantId": "acme", "action": "echo"}}\n' * 2
     answer = api.post("/v1/events", headers={"Content-Type": "application/x-ndjson"}, content=body)
-    assert (answer.json()["sent"], refusals) == (2, [])
+    assert (answer.json()["sent"], answers) == (2, [])
 
 
 # Health

@@ -1,13 +1,16 @@
 """Sends by HTTP: what `send_job` and `send_jobs` do, for programs in any language."""
 
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 
 from cgk_tasks import get_run, send_job, set_tenant_limits
-from cgk_tasks.gateway import idempotency
+from cgk_tasks.gateway import idempotency, list_keys, revoke_key
 from cgk_tasks.sql.postgres import autocommit, fetch
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
 from tests.support import jobs  # noqa: F401 - defines test.behave
@@ -92,6 +95,10 @@ def test_a_run_is_sent_for_a_time_with_attempts_a_priority_and_an_end(api):
 )
 def test_an_option_that_cannot_be_is_refused(api, given, status):
     assert api.post(EVENT, params=given, json=PAYLOAD).status_code == status
+
+
+def test_a_wrong_option_is_named_as_the_wire_has_it(api):
+    assert api.post(EVENT, params={"maxAttempts": "0"}, json=PAYLOAD).json()["option"] == "maxAttempts"
 
 
 def test_a_misspelt_option_is_told_the_right_one(api):
@@ -322,11 +329,9 @@ def test_lines_are_sent_chunk_by_chunk(api):
     ]
 
 
-def test_a_chunk_is_answered_before_the_request_has_ended(gateway, api):
-    """The client sends its second chunk only when the first one is answered."""
-    import socket
-    from urllib.parse import urlsplit
-
+@contextmanager
+def half_sent(gateway, api):
+    """A request whose first chunk is answered, and whose next line goes on; gives what reads the answer to it."""
     host = urlsplit(gateway)
     body = lines(*(item("early") for _ in range(1_001)))
     head = (
@@ -338,9 +343,29 @@ def test_a_chunk_is_answered_before_the_request_has_ended(gateway, api):
         received = b""
         while b'"sent":1000' not in received:
             received += connection.recv(65_536)
-        connection.sendall(b"0\r\n\r\n")
-        while b'"sent":1,' not in received:
-            received += connection.recv(65_536)
+
+        def last_answer():
+            connection.sendall(b"0\r\n\r\n")
+            rest, begin = b"", b'{"firstLine":1000'
+            while b"\r\n0\r\n" not in rest:
+                rest += connection.recv(65_536)
+            return json.loads(begin + rest.partition(begin)[2].partition(b"\n")[0])
+
+        yield last_answer
+
+
+def test_a_chunk_is_answered_before_the_request_has_ended(gateway, api):
+    with half_sent(gateway, api) as last_answer:
+        assert last_answer()["sent"] == 1
+
+
+def test_a_key_that_is_revoked_sends_no_further_chunk(gateway, connect):
+    api = connect()
+    with half_sent(gateway, api) as last_answer:
+        prefix = api.headers["Authorization"].removeprefix("Bearer ")[:16]
+        revoke_key(next(key.id for key in list_keys("acme") if key.prefix == prefix))
+        answer = last_answer()
+    assert (answer["firstLine"], answer["sent"], answer["problem"]["code"]) == (1000, 0, "UNAUTHORIZED")
 
 
 def test_a_wrong_line_refuses_its_chunk_and_no_other(api):

@@ -13,6 +13,8 @@ from starlette.routing import Mount
 from cgk_tasks import extras
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.gateway import application
+from cgk_tasks.migrations import migrate
+from tests.conftest import own_database
 from tests.gateway.gateway_support import secret_of, served
 from tests.support.waiting import wait_exit, wait_until
 from tests.support.workers import ROOT
@@ -82,6 +84,16 @@ def test_a_request_that_comes_again_by_another_mount_is_the_same(database, gatew
             for place in (f"{url}/jobs", gateway)
         ]
     assert answers[0].json() == answers[1].json()
+
+
+def test_before_its_migration_the_gateway_serves_nothing_and_says_so_where_it_is_asked(services, environment):
+    with own_database(services, "template1"):
+        migrate("0023")
+        with served(application()) as url:
+            health = httpx.get(f"{url}/v1/health/ready")
+            key = "cgk_0123456789ab_" + "x" * 43
+            refused = httpx.get(f"{url}/v1/runs", headers={"Authorization": f"Bearer {key}"})
+    assert (health.status_code, refused.status_code, refused.json()["code"]) == (503, 503, "STORE_ERROR")
 
 
 def test_without_its_extra_the_command_to_install_it_is_named(database, monkeypatch):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cgk_tasks import cancel_run, get_run, send_job
+from cgk_tasks import cancel_run, get_run, get_settings, send_job
 from cgk_tasks.config.encryption_keys import new_key
 from cgk_tasks.errors import ConfigurationError, InvalidOptionError, SignalUrlError
 from cgk_tasks.testing import LocalJobs
@@ -209,10 +209,17 @@ def test_without_any_key_there_is_no_address(urls, setting):
         signal_urls.check_settings()
 
 
-def test_without_a_place_there_is_no_address(database, setting):
-    setting(CGK_SIGNAL_URL=None)
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_a_place_there_is_no_address(database, setting, value):
+    setting(CGK_SIGNAL_URL=value)
     with pytest.raises(ConfigurationError, match="address"):
         signal_urls.check_settings()
+
+
+def test_a_place_is_an_address_of_the_web(database, setting):
+    setting(CGK_SIGNAL_URL="jobs.example.com/signals")
+    with pytest.raises(ConfigurationError, match=r"CGK_SIGNAL_URL: .*https://"):
+        get_settings()
 
 
 @pytest.mark.parametrize("valid", [0, -5, float("nan"), float("inf"), True, "1d", None, timedelta(days=50_000)])
