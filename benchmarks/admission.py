@@ -223,8 +223,12 @@ def limits_on(size: Size) -> Iterator[Budget]:
         each = max(1, size.runs // tenants)
         lanes.fill(tenants, each, prefix="limited-", at_once=1_000 if tenants == 1 else 2, in_all=50_000)
         done = lanes.admit(min(size.runs, each * tenants))
-        what = f"admitted, of {tenants:,} tenant{'s' if tenants > 1 else ''} with limits, {each:,} runs each"
+        what = f"admitted, of {_some(tenants, 'tenant')} with limits, {_some(each, 'run')} each"
         yield Budget(what, done.runs / done.seconds, "/s", at_least=5_000)
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count > 1 else ''}"
 
 
 # ---- a lone run beside a flood
