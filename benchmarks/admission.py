@@ -138,6 +138,8 @@ def budgets(size: Size) -> Iterator[Budget]:
 _SLACK = {"µs": 5.0, "ms": 2.0, "ms/s": 5.0}
 _ROUNDS = 3
 _OTHERS = 50
+_SETTLE_SECONDS = 6.0
+"""A leader looks less often where nothing could start for some seconds."""
 
 
 def waiting_runs(size: Size) -> Iterator[Budget]:
@@ -190,6 +192,7 @@ def _worker_of_others(size: Size) -> Iterator[tuple[str, float, str]]:
             costs.append(1e6 * (lanes.postgres_seconds() - spent) / size.runs)
         yield "runs that are sent and executed meanwhile", statistics.median(rates), "/s"
         yield "processor time of PostgreSQL for each of them", statistics.median(costs), "µs"
+        time.sleep(_SETTLE_SECONDS)
         begun, spent = time.perf_counter(), lanes.postgres_seconds()
         of_worker = processor_seconds(worker.pid)
         time.sleep(size.idle_seconds)
@@ -220,8 +223,12 @@ def limits_on(size: Size) -> Iterator[Budget]:
         each = max(1, size.runs // tenants)
         lanes.fill(tenants, each, prefix="limited-", at_once=1_000 if tenants == 1 else 2, in_all=50_000)
         done = lanes.admit(min(size.runs, each * tenants))
-        what = f"admitted, of {tenants:,} tenant{'s' if tenants > 1 else ''} with limits, {each:,} runs each"
+        what = f"admitted, of {_some(tenants, 'tenant')} with limits, {_some(each, 'run')} each"
         yield Budget(what, done.runs / done.seconds, "/s", at_least=5_000)
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count > 1 else ''}"
 
 
 # ---- a lone run beside a flood

@@ -186,7 +186,7 @@ class Pass:
             of_queue = list(queue.plan.takes.values())
             found, count = slots_of(of_queue, self._expected, queue.processes)
             takes += of_queue
-            slots += [Slots(total + slot.first, slot.count) for slot in found]
+            slots += [Slots(total + slot.first, slot.size) for slot in found]
             total += count
         if not takes:
             return []
@@ -198,7 +198,7 @@ class Pass:
             "lane": [take.lane.id for take in takes],
             "front": [fronts[take.lane.id] for take in takes],
             "runs": [take.runs for take in takes],
-            "slots": [slot.count for slot in slots],
+            "slots": [slot.size for slot in slots],
             "slot": [first + slot.first for slot in slots],
         }
         return fetch(self._connection, TRANSITIONS["admit"], values)

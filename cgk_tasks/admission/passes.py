@@ -50,19 +50,25 @@ class Passes:
 
     def sweep(self) -> int:
         """Find lanes whose runs nobody knows of, some thousands at a time. Returns how many there were."""
+        values = {"after": self._swept, "limit": _LANES_A_SWEEP}
+        with transaction() as connection:
+            fetch(connection, SQL["by_index"])
+            found = fetch(connection, SQL["untold"], values)[0]
+        told = 0
+        if found["lanes"] or found["gone"] or found["have_strayed"]:
+            told = self._tell(found["lanes"], found["gone"])
+        self._swept = found["last"] if found["looked"] == _LANES_A_SWEEP else 0
+        return told
+
+    def _tell(self, lanes: list[int], gone: list[int]) -> int:
+        values = {"lanes": lanes, "step": get_settings().priority_step_seconds}
         with transaction() as connection:
             fetch(connection, SQL["lock"])
             execute(connection, SQL["forget_strayed"])
-            values = {
-                "after": self._swept,
-                "limit": _LANES_A_SWEEP,
-                "step": get_settings().priority_step_seconds,
-            }
-            found = fetch(connection, SQL["sweep"], values)[0]
-            if found["gone"]:
-                execute(connection, TRANSITIONS["leave_lanes"], {"lanes": found["gone"]})
-        self._swept = found["last"] if found["looked"] == _LANES_A_SWEEP else 0
-        return int(found["told"])
+            told = fetch(connection, SQL["tell_untold"], values)[0]["told"]
+            if gone:
+                execute(connection, TRANSITIONS["leave_lanes"], {"lanes": gone})
+        return int(told)
 
     def charge_overtime(self) -> None:
         """Have tenants pay for what their runs take beyond what was expected of them."""

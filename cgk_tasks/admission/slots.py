@@ -17,10 +17,10 @@ _PACKETS_A_PROCESS: Final = 2
 
 
 class Slots(NamedTuple):
-    """Of a take: the first, counted from 0, and how many."""
+    """Of a take: the first, counted from 0, and how many they are."""
 
     first: int
-    count: int
+    size: int
 
 
 def slots_of(takes: Sequence[Take], expected: Callable[[str], Expected], processes: int) -> tuple[list[Slots], int]:

@@ -384,9 +384,12 @@ UPDATE cgk.gates g
   FROM unnest(%(gate)s::bigint[], %(tat)s::float8[], %(opens_at)s::float8[]) AS p (gate, tat, opens_at)
  WHERE g.id = ANY(%(gate)s::bigint[]) AND g.id = p.gate;
 
--- name: forget_strayed
--- closed → new, where the gate is gone or has no time at which it opens any more.
-WITH RECURSIVE waited AS (
+-- name: by_index
+SELECT {{by_index}};
+
+-- fragment: strayed
+-- The gates of closed lanes that are gone or have no time at which they open any more.
+waited AS (
     (SELECT waits_at FROM cgk.lanes WHERE status = 'closed' ORDER BY waits_at LIMIT 1)
     UNION ALL
     SELECT following.waits_at FROM waited, LATERAL (
@@ -395,37 +398,57 @@ WITH RECURSIVE waited AS (
 ), strayed AS (
     SELECT waits_at FROM waited WHERE (SELECT opens_at FROM cgk.gates WHERE id = waits_at) IS NULL
 )
+
+-- name: forget_strayed
+-- closed → new, where the gate is gone or has no time at which it opens any more.
+WITH RECURSIVE {{strayed}}
 UPDATE cgk.lanes SET status = 'new', waits_at = NULL, vkey = NULL
  WHERE status = 'closed' AND waits_at = ANY(ARRAY(SELECT waits_at FROM strayed));
 
--- name: sweep
--- Tells lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or
--- PostgreSQL forgot it, or they were paused or their tenant suspended. Jumps from lane to lane in the runs' index; so many, beginning
--- after one of them. Returns the last of them, how many were told, and those that are gone.
+-- fragment: may_open
+-- Neither paused nor of a suspended tenant.
+NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = l.tenant_id AND t.status = 'suspended' OFFSET 0)
+       AND NOT EXISTS (SELECT FROM cgk.pauses p
+                        WHERE (p.queue IS NULL OR p.queue = l.queue) AND (p.tenant_id IS NULL OR p.tenant_id = l.tenant_id)
+                          AND (p.event IS NULL OR p.event = l.event) OFFSET 0)
+
+-- name: untold
+-- Lanes of which nobody told that they hold runs, or hold one before their front: its sender died before, or PostgreSQL
+-- forgot it, or they were paused or their tenant suspended. Jumps from lane to lane in the runs' index; looks at so many,
+-- beginning after one of them. Locks nothing, so that passes go on meanwhile. Returns the last that it looked at, those that
+-- are gone, and whether closed lanes have strayed.
 WITH RECURSIVE holding AS (
     (SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > %(after)s ORDER BY lane_id, rank LIMIT 1)
     UNION ALL
     SELECT following.lane_id, following.rank FROM holding, LATERAL (
         SELECT lane_id, rank FROM cgk.runs WHERE state = 'held' AND lane_id > holding.lane_id
          ORDER BY lane_id, rank LIMIT 1) AS following
-), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), told AS (
+), few AS MATERIALIZED (SELECT lane_id, rank FROM holding LIMIT %(limit)s), suspects AS MATERIALIZED (
+    SELECT few.lane_id, l.id, l.queue, l.tenant_id, l.event
+      FROM few LEFT JOIN LATERAL (SELECT * FROM cgk.lanes WHERE id = few.lane_id LIMIT 1) AS l ON true
+     WHERE l.id IS NULL OR l.status = 'empty' OR l.front > few.rank
+), {{strayed}}
+SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,
+       ARRAY(SELECT l.id FROM suspects l WHERE l.id IS NOT NULL AND {{may_open}}) AS lanes,
+       ARRAY(SELECT lane_id FROM suspects WHERE id IS NULL) AS gone,
+       EXISTS (SELECT FROM strayed) AS have_strayed;
+
+-- name: tell_untold
+-- Under the lock, and only what is still so.
+WITH few AS MATERIALIZED (
+    SELECT given.id AS lane_id, first.rank FROM unnest(%(lanes)s::bigint[]) AS given (id), LATERAL (
+        SELECT rank FROM cgk.runs WHERE state = 'held' AND lane_id = given.id ORDER BY lane_id, rank LIMIT 1) AS first
+), told AS (
     UPDATE cgk.lanes l
        SET arrivals = l.arrivals + CASE l.status WHEN 'empty' THEN 100 ELSE 1 END, front = least(l.front, few.rank),
            urgency = least(l.urgency, few.rank - make_interval(secs => %(step)s * (l.priority - 5))),
            status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
       FROM few
      WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
-       AND (l.status = 'empty' OR l.front > few.rank)
-       AND NOT EXISTS (SELECT FROM cgk.tenants t WHERE t.id = l.tenant_id AND t.status = 'suspended' OFFSET 0)
-       AND NOT EXISTS (SELECT FROM cgk.pauses p
-                        WHERE (p.queue IS NULL OR p.queue = l.queue) AND (p.tenant_id IS NULL OR p.tenant_id = l.tenant_id)
-                          AND (p.event IS NULL OR p.event = l.event) OFFSET 0)
+       AND (l.status = 'empty' OR l.front > few.rank) AND {{may_open}}
     RETURNING l.id
 )
-SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS last,
-       (SELECT count(*) FROM told) AS told,
-       ARRAY(SELECT lane_id FROM few
-              WHERE NOT EXISTS (SELECT FROM cgk.lanes l WHERE l.id = few.lane_id OFFSET 0)) AS gone;
+SELECT count(*) AS told FROM told;
 
 -- name: prune_lanes
 -- Lanes that no process knows any more, and that hold no run and count no slot; so many. Returns their gates.

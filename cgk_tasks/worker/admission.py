@@ -27,7 +27,11 @@ from cgk_tasks.worker.missing_tables import MissingTables
 SQL = statements("admission")
 log = structlog.get_logger("cgk_tasks.admission")
 
+_CHARGE_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0
+_SWEEPS_APART = 10
+"""Times that a sweep takes: on a machine that is busy it leaves the passes room."""
+
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.1
 """How often an idle leader looks whether a lane was told of something."""
@@ -48,7 +52,7 @@ class Admission(threading.Thread):
         self._interval = get_settings().admit_interval_seconds
         self._admitted_at = self._look_at = 0.0
         self._stopping = threading.Event()
-        self._sweep_at = self._prune_at = 0.0
+        self._charge_at = self._sweep_at = self._prune_at = 0.0
         self._has_guards = False
         self._unavailable = RecurringWarning(log, "admission_unavailable", "admission_available")
 
@@ -74,14 +78,7 @@ class Admission(threading.Thread):
         """Make a pass if lanes wait. Returns how long to wait before the next one."""
         with autocommit() as connection:
             found = fetch(connection, SQL["lanes_wait"])[0]
-        if time.monotonic() >= self._sweep_at:
-            self._passes.sweep()
-            if SWITCH.current().is_fair:
-                self._passes.charge_overtime()
-            self._has_guards = SWITCH.current().has_guards and guard_decisions.are_declared()
-            self._sweep_at = time.monotonic() + _SWEEP_SECONDS
-            if time.monotonic() >= self._prune_at and not self._passes.prune():
-                self._prune_at = time.monotonic() + _PRUNE_SECONDS
+        self._now_and_then(time.monotonic())
         if self._has_guards:
             guard_decisions.decide()
         if get_patient_publisher().rests:
@@ -95,6 +92,19 @@ class Admission(threading.Thread):
             return 0.0 if admitted.is_limited else self._interval
         self._look_at = time.monotonic() + self._pause(_FULL_SECONDS)
         return self._pause()
+
+    def _now_and_then(self, now: float) -> None:
+        if now >= self._charge_at:
+            if SWITCH.current().is_fair:
+                self._passes.charge_overtime()
+            self._has_guards = SWITCH.current().has_guards and guard_decisions.are_declared()
+            self._charge_at = now + _CHARGE_SECONDS
+        if now >= self._sweep_at:
+            self._passes.sweep()
+            took = time.monotonic() - now
+            self._sweep_at = now + max(_SWEEP_SECONDS, _SWEEPS_APART * took)
+        if now >= self._prune_at and not self._passes.prune():
+            self._prune_at = now + _PRUNE_SECONDS
 
     def _pause(self, most: float = _IDLE_SECONDS) -> float:
         """Nothing could start. What comes next, or ends, may be as far away as what came last."""

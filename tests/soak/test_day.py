@@ -10,13 +10,13 @@ from tests.docs.pages import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-COMMAND = ("benchmarks/soak.py", "--runs", "8000", "--tenants", "60", "--minutes", "2.5")
+COMMAND = ("benchmarks/soak.py", "--runs", "5000", "--tenants", "60", "--minutes", "2.5")
 
 SAYS_LITTLE = ("| due runs", "| runs of schedules", "| from send to start", "| a page", "| processor time")
 """Other tests on the machine change these."""
 
 
-def test_in_a_day_of_8000_runs_nothing_is_lost_doubled_or_grows():
+def test_in_a_day_of_5000_runs_nothing_is_lost_doubled_or_grows():
     """Its exit code says as much; but on a busy machine it is 1 for the times alone."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CGK_")}
     done = subprocess.run(

@@ -45,7 +45,7 @@ def test_runs_that_take_long_travel_alone():
 def test_a_lane_with_more_runs_than_a_packet_has_slots_of_its_own_and_no_more_than_it_needs():
     many = [take(0, runs=400, slots=400), *(take(lane) for lane in range(1, 100))]
     found, _ = slots_of(many, EVENTS.__getitem__, 2)
-    assert found[0].count == 8
+    assert found[0].size == 8
     assert together(many, 2)
 
 
@@ -75,7 +75,7 @@ def test_a_slot_that_a_gate_counts_or_whose_run_is_to_be_alone_is_shared_with_no
     found, total = slots_of(takes, EVENTS.__getitem__, processes)
     users = defaultdict(list)
     for one, slots in zip(takes, found, strict=True):
-        for slot in range(slots.first, slots.first + slots.count):
+        for slot in range(slots.first, slots.first + slots.size):
             users[slot].append(one)
     assert sorted(users) == list(range(total))
     for slot, those in users.items():
@@ -83,4 +83,4 @@ def test_a_slot_that_a_gate_counts_or_whose_run_is_to_be_alone_is_shared_with_no
         assert len(lanes) == 1 or not any(lane.gates or lane.alone for lane in lanes), slot
         assert len({(lane.event, lane.priority) for lane in lanes}) == 1
     for one, slots in zip(takes, found, strict=True):
-        assert slots.count == one.slots or (slots.count < one.slots and not one.lane.gates and not one.lane.alone)
+        assert slots.size == one.slots or (slots.size < one.slots and not one.lane.gates and not one.lane.alone)
