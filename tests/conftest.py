@@ -191,14 +191,11 @@ def database(services: embedded.Services, template: str, request: pytest.Fixture
 @pytest.fixture(scope="module")
 def django_tables(database: str) -> None:
     """The tables of django-celery-beat, and Django of this process at the module's database."""
-    from django.db import connections
-
-    from cgk_tasks.schedules import django_settings
     from cgk_tasks.schedules.django_setup import migrate_django, set_up_django
+    from tests.support.django_here import lead_django_here
 
     set_up_django()
-    connections.close_all()
-    connections.settings["default"].update(django_settings.database())
+    lead_django_here()
     migrate_django()
 
 

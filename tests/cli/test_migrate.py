@@ -8,6 +8,7 @@ from cgk_tasks import migrations
 from cgk_tasks.dashboard.data.tenants import tenant_counts
 from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import autocommit, close_pools
+from tests.support.django_here import lead_django_here
 
 
 @pytest.fixture
@@ -16,6 +17,7 @@ def fresh_database(environment, services, setting):
     with autocommit() as connection:
         connection.execute(f"CREATE DATABASE {name}")
     setting(CGK_DATABASE_URL=services.database_url.replace("/cgk?", f"/{name}?"))
+    lead_django_here()
     yield name
     close_pools()
 

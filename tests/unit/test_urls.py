@@ -38,7 +38,7 @@ def of_sqlalchemy(url):
 def of_django(url):
     use_settings(Settings(_env_file=None, database_url=url))
     try:
-        from cgk_tasks.schedules.django_settings import database
+        from cgk_tasks.schedules.django_database import database
 
         found = database()
     finally:
