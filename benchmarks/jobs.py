@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING
@@ -50,6 +51,15 @@ class Trip(TenantEvent, event="bench.trip"):
     steps: int
 
 
+class Alarm(TenantEvent, event="bench.alarm"):
+    until: float
+    """Seconds since 1970."""
+
+
+class Called(TenantEvent, event="bench.called"):
+    pass
+
+
 def create_table(_tenant: Tenant, connection: Connection) -> None:
     connection.execute("CREATE TABLE rows (order_id text NOT NULL, amount numeric NOT NULL)")
 
@@ -86,3 +96,17 @@ def trip(wf: WorkflowContext[Trip]) -> None:
     for number in range(wf.payload.steps):
         wf.step(f"step-{number}", int, number)
     broker.rpush(MARKS, time.time())
+
+
+@define_workflow("alarm", event=Alarm)
+def alarm(wf: WorkflowContext[Alarm]) -> None:
+    """Writes how late it has woken."""
+    wf.sleep_until("night", datetime.fromtimestamp(wf.payload.until, UTC))
+    broker.rpush(MARKS, time.time() - wf.payload.until)
+
+
+@define_workflow("called", event=Called)
+def called(wf: WorkflowContext[Called]) -> None:
+    """Writes how long a signal took to come."""
+    signal = wf.wait_for_signal("go", timeout=3600)
+    broker.rpush(MARKS, time.time() - signal["at"])

@@ -18,7 +18,7 @@ from harness import FOLDER, QUICK, Measured, Plan, servers
 
 BENCHMARKS = (
     "throughput", "one_by_one", "database_job", "bulk_send", "single_send", "latency", "lateness", "schedules",
-    "footprint", "rabbitmq", "others", "durable_steps", "scale", "admission",
+    "footprint", "rabbitmq", "others", "durable_steps", "waiting_workflows", "scale", "admission",
 )  # fmt: skip
 
 
