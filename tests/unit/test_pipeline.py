@@ -61,7 +61,7 @@ class Recorder:
     has_another_worker = False
 
     def __init__(self, refuses=None):
-        self.told, self.errors, self.refuses = [], {}, refuses
+        self.told, self.errors, self.refuses, self.reports = [], {}, refuses, []
 
     def end_of(self, run):
         def end(attempt, outcome):
