@@ -39,10 +39,10 @@ class Size:
 
     waiting: int = 100_000
     tenants: int = 20_000
-    runs: int = 10_000
-    flood: int = 10_000
+    runs: int = 5_000
+    flood: int = 8_000
     probes: int = 100
-    idle_seconds: float = 5.0
+    idle_seconds: float = 4.0
 
 
 SMALL = Size(waiting=20_000, tenants=2_000, runs=2_000, flood=2_000, probes=30, idle_seconds=2.0)

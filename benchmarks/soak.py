@@ -145,7 +145,8 @@ class Life:
             time.sleep(0.1)
         if sender.returncode:
             raise RuntimeError(f"the sender did not do it:\n{running['sender'].said()[-4000:]}")
-        self._look(observer)
+        if self._now - self._samples[-1].at > self._every / 2:
+            self._look(observer)
 
     def _look(self, observer: Observer) -> None:
         one = observer.look()

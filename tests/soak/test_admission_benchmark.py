@@ -22,7 +22,7 @@ LINES = (
     "admitted, of 1 tenant",
     "admitted, of 500 tenants",
     "a lone run beside a flood of 1,500",
-    "a run of priority 0 among ever new ones of 9",
+    "a run of priority 0 among 20 of priority 9",
 )
 
 
