@@ -128,7 +128,7 @@ def test_a_weight_of_four_gives_four_times_as_much():
     try:
         wait_until(lambda: sum(completed_since(first).values()) > 200, 60)
         before = completed_since(first)
-        wait_until(lambda: sum(completed_since(first).values()) > sum(before.values()) + 500, 60)
+        wait_until(lambda: sum(completed_since(first).values()) > sum(before.values()) + 1500, 60)
         after = completed_since(first)
     finally:
         with autocommit() as connection:
