@@ -11,6 +11,8 @@ from cgk_tasks.sql.postgres import autocommit
 from tests.support.share_jobs import Nap
 from tests.support.waiting import wait_closed, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def flooded(database, start_worker):

@@ -9,6 +9,8 @@ from tests.integration.workflow_jobs import AskedTrip
 from tests.support.share_jobs import Nap
 from tests.support.waiting import wait_closed, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(start_worker):

@@ -17,6 +17,8 @@ from tests.support import jobs  # noqa: F401 - defines test.behave
 from tests.support.waiting import wait_until
 from tests.support.workers import ROOT
 
+pytestmark = pytest.mark.slow
+
 PAYLOAD = {"tenantId": "acme", "action": "echo", "argument": "once"}
 
 

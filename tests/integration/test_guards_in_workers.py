@@ -13,6 +13,8 @@ from tests.support.guard_jobs import PROBE_SECONDS, AccountCall, Call, Free, Oth
 from tests.support.receiver import receiving, status
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
+pytestmark = pytest.mark.slow
+
 MODULES = ["tests.support.guard_jobs"]
 PROCESSES = 6
 

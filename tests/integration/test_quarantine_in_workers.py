@@ -7,6 +7,8 @@ from cgk_tasks.runs import store
 from tests.monitoring.alert_jobs import Behave
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(start_worker):
