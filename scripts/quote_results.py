@@ -38,6 +38,8 @@ IN_README = (
 """What a reader asks first; where plain Celery is ahead as well."""
 
 OTHERS, SCALE = "Beside other queues", "The shape of the cost"
+TABLES = {"others": OTHERS, "steps": "Durable steps", "waiting": "Workflows that wait", "scale": SCALE}
+"""Titles in the results by their places on the page."""
 
 _QUOTE = re.compile(r"(<!-- figures: scripts/quote_results.py -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 _SECTION = re.compile(
@@ -68,9 +70,7 @@ def page(text: str, results: str) -> str:
     places = {
         "conditions": first[0].partition("\n\n")[2].strip(),
         "plain": first[1].lstrip("\n") + first[2].strip(),
-        "others": sections[OTHERS].strip(),
-        "scale": sections[SCALE].strip(),
-    }
+    } | {place: sections[title].strip() for place, title in TABLES.items() if title in sections}
     return _SECTION.sub(lambda match: f"{match[1]}{places[match[2]]}\n{match[3]}", text)
 
 
