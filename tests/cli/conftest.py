@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import structlog
 
 from cgk_tasks.cli import failures, main
 
@@ -26,7 +25,6 @@ class Outcome:
 @pytest.fixture
 def cgk(capsys, monkeypatch):
     """Run a command line: `cgk("runs", "list", "--json").json`."""
-    logging_before = structlog.get_config()
 
     def run(*arguments: str, stdin: str = "") -> Outcome:
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
@@ -38,4 +36,3 @@ def cgk(capsys, monkeypatch):
 
     yield run
     failures.show_tracebacks(False)
-    structlog.configure(**logging_before)
