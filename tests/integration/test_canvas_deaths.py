@@ -16,7 +16,7 @@ from tests.integration import canvas_tasks as tasks
 from tests.integration.canvas_tasks import add, collect, total
 from tests.support.waiting import get, wait_until
 
-pytestmark = pytest.mark.usefixtures("acme")
+pytestmark = [pytest.mark.usefixtures("acme"), pytest.mark.slow]  # they kill workers
 
 
 def test_a_death_in_the_middle_of_a_chain(tmp_path):

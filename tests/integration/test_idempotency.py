@@ -64,6 +64,7 @@ def test_a_job_that_writes_with_its_run_passes():
     assert str(proof).startswith(f"proven.recorded is idempotent: {len(proof.crash_points)} crash points")
 
 
+@pytest.mark.slow
 def test_a_workflow_with_all_kinds_of_steps_passes():
     proof = prove_idempotent(
         jobs.journey, ORDER, watch={"payments": lambda: jobs.COUNTED.count("paid")},
@@ -79,6 +80,7 @@ def test_a_coroutine_passes():
     assert "table orders: 2" in prove_idempotent(jobs.coroutine, ORDER).effects
 
 
+@pytest.mark.slow
 def test_a_coroutine_whose_branches_go_on_at_the_same_time_passes():
     proof = prove_idempotent(jobs.gathered, ORDER, watch={"payments": lambda: jobs.COUNTED.count("paid")})
     assert sorted(proof.effects) == ["payments: 1", "runs: 1", "table orders: 3"]

@@ -10,6 +10,8 @@ from cgk_tasks.sql.postgres import autocommit
 from tests.support.limits_jobs import Single, Two, Work
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
+pytestmark = pytest.mark.slow  # they start workers, or kill them
+
 MODULES = ["tests.support.limits_jobs"]
 REFRESH = {"CGK_RULES_REFRESH_SECONDS": "0.2"}
 

@@ -15,6 +15,8 @@ from cgk_tasks.worker.dispatcher import Dispatcher
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # they start workers, or kill them
+
 PATIENCE = 0.3
 
 

@@ -9,6 +9,8 @@ from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.support.jobs import Behave, Slow
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
+pytestmark = pytest.mark.slow  # they start workers, or kill them
+
 HASTY = "q-packets-hasty"
 
 

@@ -155,6 +155,7 @@ def test_a_look_reads_what_is_running_and_not_the_backlog():
     assert "Seq Scan on runs" not in lines
 
 
+@pytest.mark.slow
 def test_a_worker_that_leads_notes_whose_runs_it_executes(start_worker):
     started = start_worker(["tests.support.share_jobs"], concurrency=2)
     send_jobs([SendItem(Nap(tenant_id=tenant, seconds=6)) for tenant in ("acme", "globex")])
