@@ -30,6 +30,8 @@ class Closing(NamedTuple):
     error_code: str | None = None
     key_id: str | None = None
     """Of the run's row."""
+    took: float | None = None
+    """Seconds that the attempt ran, which began later than its claim if runs of its packet came before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +69,18 @@ def columns(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, 
     return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-_CLOSING = ("id", "attempt", "job", "state", "result", "error", "error_code", "fingerprint")
+_CLOSING = ("id", "attempt", "job", "state", "result", "error", "error_code", "fingerprint", "took")
 _PUT_BACK = (
     "id", "attempt", "state", "refund", "delay_seconds", "error", "error_code", "payload", "job", "deferral"
 )  # fmt: skip
 
 
 def _closing_row(one: Closing) -> tuple[Any, ...]:
-    run_id, tenant_id, attempt, state, job, result, error, error_code, key_id = one
+    run_id, tenant_id, attempt, state, job, result, error, error_code, key_id, took = one
     fingerprint = fingerprint_of(error_code, error) if state == "failed" else None
     return (
         run_id, attempt, job, state, seal(tenant_id, "result", result, key_id),
-        None if error is None else seal(tenant_id, "error", error, key_id), error_code, fingerprint,
+        None if error is None else seal(tenant_id, "error", error, key_id), error_code, fingerprint, took,
     )  # fmt: skip
 
 

@@ -11,9 +11,10 @@ id, tenant_id, event, job, state, queue, priority, sealed_payload, max_attempts,
 idempotency_key, sealed_canvas, scheduled_for, trace, key_id, search_fields, schedule
 
 -- fragment: kept
--- What closing a run takes from the open record into the history as it is.
+-- What closing a run takes from the open record into the history as it is. started_at is the claim's, of all runs of a packet;
+-- in the history it is where the attempt began, if its worker says how long that took.
 id, tenant_id, event, queue, priority, sealed_payload, max_attempts, attempt, deaths, run_at, expires_at, created_at,
-handed_over_at, hand_overs, started_at, worker_id, worker_pid, parent_id, children_open, replay_of, idempotency_key,
+handed_over_at, hand_overs, worker_id, worker_pid, parent_id, children_open, replay_of, idempotency_key,
 sealed_canvas, sealed_cursor, key_id, search_fields, schedule, scheduled_for
 
 -- fragment: claimed
@@ -707,19 +708,21 @@ RETURNING r.id::text
 WITH gone AS (
     DELETE FROM cgk.runs r {gone}
 )
-INSERT INTO cgk.run_history ({{kept}}, job, state, cancel_requested_at, sealed_errors, errors_left_out, closed_at,
+INSERT INTO cgk.run_history ({{kept}}, started_at, job, state, cancel_requested_at, sealed_errors, errors_left_out, closed_at,
                              sealed_result, error_code, error_fingerprint)
-SELECT {{kept}}, coalesce(closed_by, job), closed_as, coalesce(cancelled_at, nullif(cancel_requested_at, 'infinity')),
+SELECT {{kept}}, coalesce(greatest(started_at, clock_timestamp() - make_interval(secs => took)), started_at),
+       coalesce(closed_by, job), closed_as, coalesce(cancelled_at, nullif(cancel_requested_at, 'infinity')),
        {{errors_with(error)}}, {{errors_left_out_with(error)}}, clock_timestamp(), result, error_code, fingerprint
   FROM gone
 
 -- fragment: end
 -- How a run ends, by `o`. closed_by: the job, if it was not known before.
-r.*, o.closed_as, o.error_code, NULL::timestamptz AS cancelled_at, o.closed_by, o.result, o.error, o.fingerprint
+r.*, o.closed_as, o.error_code, NULL::timestamptz AS cancelled_at, o.closed_by, o.result, o.error, o.fingerprint, o.took
 
 -- fragment: alike(how)
 -- All of them end alike, and no job says how.
-r.*, {how}, NULL::text AS closed_by, NULL::bytea AS result, NULL::bytea AS error, NULL::text AS fingerprint
+r.*, {how}, NULL::text AS closed_by, NULL::bytea AS result, NULL::bytea AS error, NULL::text AS fingerprint,
+NULL::float8 AS took
 
 -- name: finish_one
 -- running → completed, failed, cancelled or unhandled, only where the attempt still owns the run. Not flushed to disk on
@@ -728,7 +731,7 @@ r.*, {how}, NULL::text AS closed_by, NULL::bytea AS result, NULL::bytea AS error
 {{close(WHERE {{owned}} AND {{durability}}
     RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
               %(job)s::text AS closed_by, %(result)s::bytea AS result, %(error)s::bytea AS error,
-              %(fingerprint)s::text AS fingerprint)}}
+              %(fingerprint)s::text AS fingerprint, %(took)s::float8 AS took)}}
 RETURNING id::text, parent_id::text, state;
 
 -- name: finish
@@ -736,8 +739,8 @@ RETURNING id::text, parent_id::text, state;
 {{close(USING (WITH given AS MATERIALIZED (
                  SELECT * FROM unnest(%(id)s::uuid[], %(attempt)b::int[], %(job)b::text[], %(state)b::text[],
                                       %(result)b::bytea[], %(error)b::bytea[], %(error_code)b::text[],
-                                      %(fingerprint)b::text[])
-                               AS given (id, attempt, closed_by, closed_as, result, error, error_code, fingerprint))
+                                      %(fingerprint)b::text[], %(took)s::float8[])
+                               AS given (id, attempt, closed_by, closed_as, result, error, error_code, fingerprint, took))
              SELECT * FROM given) AS o
      WHERE r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
        AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}}
@@ -752,7 +755,7 @@ SELECT job, tenant_id, key_id, state, error_code, sealed_result FROM cgk.run_his
 {{close(WHERE r.id = %(id)s::uuid AND r.state = 'running' AND r.children_open <= 0
     RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
               NULL::text AS closed_by, %(result)s::bytea AS result, NULL::bytea AS error,
-              %(fingerprint)s::text AS fingerprint)}}
+              %(fingerprint)s::text AS fingerprint, NULL::float8 AS took)}}
 RETURNING {{closed}};
 
 -- fragment: cancel(root)
@@ -805,5 +808,5 @@ RETURNING {{closed}};
 {{close(WHERE r.id = ANY(%(ids)s::uuid[]) AND r.state <> 'running'
     RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
               NULL::text AS closed_by, NULL::bytea AS result, %(error)s::bytea AS error,
-              %(fingerprint)s::text AS fingerprint)}}
+              %(fingerprint)s::text AS fingerprint, NULL::float8 AS took)}}
 RETURNING {{closed}};

@@ -82,7 +82,7 @@ class Attempt:
     max_attempts, trying_since: of the run, for its retry policy; None for the job's own, and for no limit of the time.
     has_tenant: False for a job of no tenant, which runs in whatever context there is.
     limits: None for the job's own.
-    seconds: how long it took; known to the steps outside of `timed`.
+    begun_at: when it began (time.perf_counter). seconds: how long it took; known to the steps outside of `timed`.
     """
 
     job: Job
@@ -94,7 +94,12 @@ class Attempt:
     hooks: Hooks | None = None
     has_tenant: bool = True
     limits: Limits | None = None
+    begun_at: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def seconds_so_far(self) -> float:
+        return time.perf_counter() - self.begun_at
 
     def failed(self, exc: BaseException) -> Outcome:
         """What follows when the attempt fails with this exception."""
@@ -141,11 +146,11 @@ def logged(attempt: Attempt, call_next: Next) -> Any:
 
 
 def timed(attempt: Attempt, call_next: Next) -> Any:
-    begun = time.perf_counter()
+    attempt.begun_at = time.perf_counter()
     try:
         return call_next(attempt)
     finally:
-        attempt.seconds = attempt.ctx.extra["seconds"] = time.perf_counter() - begun
+        attempt.seconds = attempt.ctx.extra["seconds"] = attempt.seconds_so_far
 
 
 def observed(attempt: Attempt, call_next: Next) -> Any:

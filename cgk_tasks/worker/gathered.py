@@ -10,9 +10,11 @@ from cgk_tasks.errors import OutcomeNotRecordedError
 from cgk_tasks.flow.accept import unit_of_work
 from cgk_tasks.runs import ends
 from cgk_tasks.runs.ends import Closed, Closing
+from cgk_tasks.runs.models import State
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
-from cgk_tasks.worker.outcome import permanent_failure
+from cgk_tasks.worker.attempt import Attempt
+from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -76,3 +78,13 @@ class GatheredClosings:
             self._write([minimal])
         except Exception:
             log.exception("outcome_not_recorded", run=closing.id, outcome="failed")
+
+
+def closing_of(
+    run: Claimed, state: State, job_id: str | None, outcome: Outcome, attempt: Attempt | None = None
+) -> Closing:
+    """What is recorded of a run's end. attempt: None where it could not begin, or has broken off."""
+    result = outcome.result if state == "completed" else None
+    code = None if state == "cancelled" else outcome.error_code
+    took = None if attempt is None else attempt.seconds_so_far
+    return Closing(run.id, run.tenant_id, run.attempt, state, job_id, result, outcome.error, code, run.key_id, took)

@@ -17,7 +17,6 @@ from cgk_tasks.flow.accept import UnitOfWork, unit_of_work
 from cgk_tasks.runs import ends, log_writing, logs, progress, store
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
-from cgk_tasks.runs.models import State
 from cgk_tasks.runs.progress import KeptReport
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.undo import Undo
@@ -29,7 +28,7 @@ from cgk_tasks.worker.continuing import continue_as_new
 from cgk_tasks.worker.ending_workflows import close_with_children, is_workflow
 from cgk_tasks.worker.executors import EXECUTORS
 from cgk_tasks.worker.fan_out import fan_out
-from cgk_tasks.worker.gathered import GatheredClosings
+from cgk_tasks.worker.gathered import GatheredClosings, closing_of
 from cgk_tasks.worker.interruption import RunInterrupted
 from cgk_tasks.worker.limited import schedule_held
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
@@ -118,7 +117,7 @@ class Recorder:
                 again = continue_as_new(run, job, payload, self._worker_id, self._patience)
                 return outcome if again is not None else self._not_ours(run, attempt, outcome)
             if attempt.ctx.opened_session is None:
-                self.close(run, _completed(run, attempt, outcome), outcome)
+                self.close(run, closing_of(run, "completed", attempt.job.id, outcome, attempt), outcome)
             else:
                 self._commit(run, attempt, outcome, attempt.ctx.opened_session)
         except _RefusedError:
@@ -137,7 +136,9 @@ class Recorder:
         def finish(connection: postgres.AnyConnection) -> None:
             nonlocal committing
             with unit_of_work(connection) as unit:
-                closed = self._finish_with_writes(connection, _completed(run, attempt, outcome), flush=not later)
+                closed = self._finish_with_writes(
+                    connection, closing_of(run, "completed", attempt.job.id, outcome, attempt), flush=not later
+                )
                 if not closed:
                     raise StaleAttemptError("This attempt no longer owns its run; what it wrote was rolled back.")
                 self._follow.run(run, outcome)
@@ -165,10 +166,10 @@ class Recorder:
             undo = Undo("failed", outcome.error, outcome.error_code)
             if not outcome.is_undone and undo_first(run, attempt, undo, self._patience):
                 return Outcome("suspended", exception=outcome.exception)
-            self.close_failed(run, attempt.job.id, outcome)
+            self.close_failed(run, attempt.job.id, outcome, attempt)
             return outcome
         if outcome.kind == "cancelled" and outcome.is_undone:
-            self.close(run, _closing(run, "cancelled", attempt.job.id, error=outcome.error), outcome)
+            self.close(run, closing_of(run, "cancelled", attempt.job.id, outcome, attempt), outcome)
             return outcome
         if outcome.kind == "suspended" and outcome.suspension is not None:
             suspended = suspend(run, attempt.job.id, outcome.suspension, self._patience)
@@ -232,8 +233,8 @@ class Recorder:
 
         postgres.retry_while_unavailable(write, self._patience)
 
-    def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome) -> None:
-        closing = _closing(run, "failed", job_id, error=outcome.error, error_code=outcome.error_code)
+    def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome, attempt: Attempt | None = None) -> None:
+        closing = closing_of(run, "failed", job_id, outcome, attempt)
         if not is_workflow(job_id):
             self.close(run, closing, outcome)
             return
@@ -245,8 +246,8 @@ class Recorder:
         close_with_children(self._worker_id, closing, follow, self._patience)
 
     def close_unhandled(self, run: Claimed, reason: Exception, code: str) -> None:
-        closing = _closing(run, "unhandled", run.job, error_code=code)
-        self.close(run, closing, Outcome("failed", exception=reason))
+        failed = Outcome("failed", error_code=code, exception=reason)
+        self.close(run, closing_of(run, "unhandled", run.job, failed), failed)
 
     def close_broken(self, run: Claimed, exc: Exception) -> None:
         """Close a run whose attempt broke off outside its job: in what is around it, or in its recording."""
@@ -313,7 +314,7 @@ class Recorder:
         if self._is_cancelled(run):
             return self._close_cancelled(run, attempt, outcome)
         failed = permanent_failure(JobLostError("it was interrupted"), attempt.ctx.attempt)
-        self.close_failed(run, attempt.job.id, failed)
+        self.close_failed(run, attempt.job.id, failed, attempt)
         return failed
 
     def _is_cancelled(self, run: Claimed) -> bool:
@@ -327,7 +328,7 @@ class Recorder:
         cancelled = Outcome("cancelled", exception=RunCancelledError(run.id))
         if undo_first(run, attempt, Undo("cancelled"), self._patience):
             return Outcome("suspended", exception=cancelled.exception)
-        self.close(run, _closing(run, "cancelled", attempt.job.id, error=outcome.error), cancelled)
+        self.close(run, closing_of(run, "cancelled", attempt.job.id, outcome, attempt), cancelled)
         return cancelled
 
     def requeue(self, runs: Sequence[Claimed]) -> None:
@@ -386,13 +387,3 @@ class Recorder:
         except psycopg.Error as exc:
             # What a crash undid runs again; what is still there has ended.
             log.warning("flush_failed", reason=str(exc).strip())
-
-
-def _completed(run: Claimed, attempt: Attempt, outcome: Outcome) -> Closing:
-    return Closing(run.id, run.tenant_id, run.attempt, "completed", attempt.job.id, outcome.result, key_id=run.key_id)
-
-
-def _closing(
-    run: Claimed, state: State, job_id: str | None, *, error: str | None = None, error_code: str | None = None
-) -> Closing:
-    return Closing(run.id, run.tenant_id, run.attempt, state, job_id, None, error, error_code, run.key_id)
