@@ -79,10 +79,7 @@ EXPORTER: Final = (
                "Runs that closed in the last hour that was counted, of the tenants that ran longest "
                "(CGK_METRICS_TOP_TENANTS); the rest under `other`."),
     MetricSpec("cgk_tenant_hour_failed", "gauge", ("tenant",), "Of these runs, those that failed."),
-    MetricSpec(
-        "cgk_tenant_hour_run_seconds", "gauge", ("tenant",),
-        "How long their last attempts ran, in all; of runs in a packet, each its packet.",
-    ),
+    MetricSpec("cgk_tenant_hour_run_seconds", "gauge", ("tenant",), "How long their last attempts ran, in all."),
     MetricSpec("cgk_tenant_hour_queue_seconds", "gauge", ("tenant",),
                "How long they had been due before those began, in all."),
     MetricSpec("cgk_tenant_hour_rejected", "gauge", ("tenant",), "Sends that were refused in that hour."),
