@@ -13,6 +13,12 @@ WITH RECURSIVE lists AS (
 )
 SELECT queue, priority, oldest, now() AS now FROM lists WHERE oldest < now() - make_interval(secs => %(patience)s);
 
+-- name: next_due
+-- In how many seconds the next run is due; less than 0 if one is, and infinite if it only waits for others. NULL: none is on
+-- record.
+SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timestamp())::float8 AS seconds
+  FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
+
 -- name: pending_runs
 -- How many runs of each queue wait for a worker to claim them.
 SELECT queue, count(*) AS runs FROM cgk.runs WHERE state = 'pending' GROUP BY queue ORDER BY queue;

@@ -43,7 +43,6 @@ _BATCHES_A_LOOK = 10
 
 RunClosed = Callable[[Closed], None]
 """What is told of each run that closes without a worker, in the transaction that closes it."""
-"""Called with the id of a run with a canvas that was closed without a worker, inside the transaction."""
 
 
 class Dispatcher:
@@ -54,6 +53,7 @@ class Dispatcher:
         self._on_closed = on_closed
         self._lease_seconds = get_settings().worker_timeout_seconds / 3
         self._leads_until = 0.0
+        self._due_at: float | None = None
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
         self._count_usage_at = self._look_at_failures_at = 0.0
@@ -83,9 +83,31 @@ class Dispatcher:
         with autocommit() as connection:
             execute(connection, SQL["drop_lease"], {"name": LEASE, "holder": self._holder})
 
+    @property
+    def seconds_to_due(self) -> float | None:
+        """Until the next run is due of those that were on record at the last look; None if there was none."""
+        return None if self._due_at is None else self._due_at - time.monotonic()
+
+    def dispatch_due(self) -> int:
+        """Dispatch the runs whose time has come, and see when that of the next one does. Returns how many."""
+        self._due_at, handed = None, 0
+        next_due = self._next_due()
+        if next_due is not None and next_due <= 0:
+            handed = self._dispatch("dispatch_due")
+            next_due = self._next_due()
+        if next_due is not None and next_due > 0:  # else what is due and stays so cannot be dispatched just now
+            self._due_at = time.monotonic() + next_due
+        return handed
+
+    def _next_due(self) -> float | None:
+        """Seconds until the next run is due, by PostgreSQL's clock."""
+        with autocommit() as connection:
+            seconds: float | None = fetch(connection, SQL["next_due"])[0]["seconds"]
+        return seconds
+
     def tick(self) -> int:
-        """Dispatch what is due. Returns how many runs were dispatched."""
-        handed = self._dispatch("dispatch_due") + self._dispatch("dispatch_unpublished")
+        """Do all that a leader does now and then. Returns how many runs were dispatched."""
+        handed = self.dispatch_due() + self._dispatch("dispatch_unpublished")
         now = time.monotonic()
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS

@@ -43,6 +43,8 @@ ADMISSION = statements("admission")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
 _LOOK_SECONDS = 0.5
+_LEAST_PAUSE = 0.2
+"""Part of the dispatch interval that passes between two looks for due runs, however close together these are."""
 _FORGOTTEN_LOOKS = 4
 _LOOK_AT_NEIGHBOURS_SECONDS = 2.0
 
@@ -135,15 +137,24 @@ class Supervisor(threading.Thread):
 
     def run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self._turn()
-                self._unavailable.is_over()
-            except (psycopg.Error, CgkTasksError) as exc:
-                if not self._tables.explains(exc):
-                    self._unavailable.warn(reason=str(exc).strip())
-            except Exception:
-                log.exception("supervisor_failed")
-            self._stopping.wait(self._settings.dispatch_interval_seconds)
+            self._survive(self._turn)
+            until = time.monotonic() + self._settings.dispatch_interval_seconds
+            while not self._stopping.wait(self._pause(until)) and time.monotonic() < until:
+                self._survive(self._dispatcher.dispatch_due)
+
+    def _survive(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+            self._unavailable.is_over()
+        except (psycopg.Error, CgkTasksError) as exc:
+            if not self._tables.explains(exc):
+                self._unavailable.warn(reason=str(exc).strip())
+        except Exception:
+            log.exception("supervisor_failed")
+
+    def _pause(self, until: float) -> float:
+        to_due = self._dispatcher.seconds_to_due if self.leads else None
+        return pause(until - time.monotonic(), to_due, self._settings.dispatch_interval_seconds)
 
     def stop(self) -> None:
         """End the thread and leave the record: no other worker has to wait for a silence.
@@ -289,6 +300,11 @@ class Supervisor(threading.Thread):
             if not run_ids <= self._interrupted:
                 self._pool.interrupt(pid, run_ids)
         self._interrupted = set().union(*cancelled.values())
+
+
+def pause(to_turn: float, to_due: float | None, interval: float) -> float:
+    """Seconds until the next turn, or until a run is due that this worker is to dispatch: None where there is none."""
+    return to_turn if to_due is None else min(to_turn, max(to_due, interval * _LEAST_PAUSE))
 
 
 def _clock_offset() -> float:
