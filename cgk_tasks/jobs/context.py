@@ -69,6 +69,9 @@ class JobContext(Generic[P_co]):
     save_cursor: SaveCursor | None = field(default=None, repr=False)
     """How the provider keeps a cursor."""
 
+    open_session: Callable[[], TenantSession] | None = field(default=None, repr=False)
+    """How the provider opens `db`. None: a session of the attempt's own."""
+
     step_record: StepRecord | None = field(default=None, repr=False)
     """How the provider keeps steps."""
 
@@ -116,6 +119,9 @@ class JobContext(Generic[P_co]):
             if not self.has_database:
                 raise ConfigurationError("ctx.db needs a database.", hint="Set CGK_DATABASE_URL.")
             require_extra("worker", "ctx.db")
+            if self.open_session is not None:
+                self._session = self.open_session()
+                return self._session
             from cgk_tasks.tenancy.database import TenantSession
 
             self._session = TenantSession(self.tenant)

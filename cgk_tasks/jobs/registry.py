@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
-from typing import Any, Final, Protocol, TypeVar, overload
+from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from cgk_tasks.admission.declared import SendRules, text_of_limits, text_of_send_rules
 from cgk_tasks.admission.guards import Guard
@@ -68,6 +68,8 @@ class Job:
     """What decides about its event's runs when they are sent."""
     redelivery: bool = True
     """Whether a run is executed again after an attempt whose worker or process was lost."""
+    shares_transaction: bool = False
+    """Whether what its runs write with `ctx.db` may commit together with other runs of a packet."""
     ttl: float | None = None
     """Seconds from when a run is due, after which no attempt of it begins. Of runs whose sender says nothing else."""
 
@@ -106,6 +108,7 @@ def define_job(
     queue: str | None = ...,
     priority: int | None = ...,
     redelivery: bool = ...,
+    transaction: Literal["own", "shared"] = ...,
     ttl: float | timedelta | None = ...,
 ) -> JobDecorator[E]: ...
 @overload
@@ -122,6 +125,7 @@ def define_job(
     queue: str | None = ...,
     priority: int | None = ...,
     redelivery: bool = ...,
+    transaction: Literal["own", "shared"] = ...,
     ttl: float | timedelta | None = ...,
 ) -> Callable[[F], F]: ...
 def define_job(
@@ -137,6 +141,7 @@ def define_job(
     queue: str | None = None,
     priority: int | None = None,
     redelivery: bool = True,
+    transaction: Literal["own", "shared"] = "own",
     ttl: float | timedelta | None = None,
 ) -> Callable[..., Any]:
     """Register the decorated function as a job: it runs for every run of `event`.
@@ -155,9 +160,11 @@ def define_job(
     a sender that does not import the job learns them within ten seconds from the workers that do. A run with several
     jobs goes where all of them want to be, else by the default, and then its child runs go each to its own job's.
     redelivery: False for a job that must not run twice: where its worker or process is lost after it has begun, the run
-    fails with WORKER_LOST. That costs one more statement a run. ttl: seconds or timedelta; a run that is due for so
-    long ends as `expired` instead of being attempted. `expires` of a send comes before it. Raises ConfigurationError
-    for a job id that another function has, and for what is no queue, priority or duration, UnknownEventError.
+    fails with WORKER_LOST. That costs one more statement a run. transaction: "shared" for many short runs that write
+    rows with `ctx.db`: those of a tenant that come together commit together, several times as fast, and keep their row
+    locks until then. ttl: seconds or timedelta; a run that is due for so long ends as `expired` instead of being
+    attempted. `expires` of a send comes before it. Raises ConfigurationError for a job id that another function has,
+    and for what is no queue, priority or duration, UnknownEventError.
 
     A job of the catalog takes from there what is not given here of event, retry and timeout:
 
@@ -174,6 +181,7 @@ def define_job(
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
     ttl_seconds = _checked_ttl(job_id, ttl, model)
     _check_route(job_id, queue, priority)
+    _check_transaction(job_id, transaction, redelivery=redelivery)
 
     around, given = tuple(middleware), _checked_limits(job_id, limits, model)
     rules: tuple[Limit | Guard, ...] = tuple(rule for rule in given if isinstance(rule, Limit))
@@ -203,6 +211,7 @@ def define_job(
                 limits=rules,
                 send_rules=tuple(rule for rule in given if not isinstance(rule, Limit)),
                 redelivery=redelivery,
+                shares_transaction=transaction == "shared",
                 ttl=ttl_seconds,
             )
         )
@@ -267,6 +276,17 @@ def _check_route(job_id: str, queue: object, priority: object) -> None:
     if priority is not None and not is_priority(priority):
         raise ConfigurationError(
             f"Job {job_id!r}: priority must be a whole number from 0 (can wait) to 9 (urgent), not {priority!r}."
+        )
+
+
+def _check_transaction(job_id: str, transaction: object, *, redelivery: bool) -> None:
+    if transaction not in ("own", "shared"):
+        raise ConfigurationError(f'Job {job_id!r}: transaction must be "own" or "shared", not {transaction!r}.')
+    if transaction == "shared" and not redelivery:
+        raise ConfigurationError(
+            f"Job {job_id!r} must not run twice (redelivery=False), so its runs cannot share a transaction: one that "
+            "is rolled back with the others runs again.",
+            hint='Leave transaction="shared" out.',
         )
 
 

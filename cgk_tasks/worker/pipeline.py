@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import psycopg
 import structlog
@@ -28,7 +28,7 @@ from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import RunFailedError, StoreError, UnknownTenantError
+from cgk_tasks.errors import ConfigurationError, RunFailedError, StoreError, UnknownTenantError
 from cgk_tasks.events.registry import parse_events_json
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.rate_limit import kept_by_admission
@@ -286,13 +286,28 @@ def _run_jobs(
         started_at=run.started_at,
         scheduled_for=run.scheduled_for,
         cursor=cursor,
-        save_cursor=partial(recorder.save_cursor, run),
+        save_cursor=partial(recorder.save_cursor, run) if not jobs[0].shares_transaction else _no_checkpoint,
+        open_session=recorder.shared_session(run, jobs[0], tenant) if jobs[0].shares_transaction else None,
         step_record=RunSteps(run),
-        begin_steps=JobSteps,
+        begin_steps=JobSteps if not jobs[0].shares_transaction else _no_steps,
         begin_report=partial(progress.begin, run, recorder.reports),
         batch=batch,
     )
     return attempt(task, run, jobs[0], ctx, recorder)
+
+
+def _no_checkpoint(_cursor: object, _session: object) -> NoReturn:
+    raise ConfigurationError(
+        'ctx.checkpoint commits, and a job with transaction="shared" commits together with others.',
+        hint='Leave transaction="shared" out.',
+    )
+
+
+def _no_steps(_ctx: object) -> NoReturn:
+    raise ConfigurationError(
+        'Steps commit one by one, and a job with transaction="shared" commits together with others.',
+        hint='Leave transaction="shared" out.',
+    )
 
 
 def attempt(task: Task, run: Claimed, job: Job, ctx: JobContext[Any], recorder: Recorder) -> BaseException | None:

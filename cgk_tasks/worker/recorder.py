@@ -37,6 +37,8 @@ from cgk_tasks.worker.suspending import left_by, put_back_with, suspend, undo_fi
 if TYPE_CHECKING:
     from cgk_tasks.jobs.registry import Job
     from cgk_tasks.tenancy.database import TenantSession
+    from cgk_tasks.tenancy.models import Tenant
+    from cgk_tasks.worker.shared_transaction import SharedTransaction
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -66,7 +68,7 @@ class Recorder:
 
     Those with it commit one by one, each with what its job wrote. In a packet they do not each wait for the disk: it
     is flushed once, at the end. What PostgreSQL forgets in a crash before that, it forgets whole, writes and completion
-    together, and the run runs again.
+    together, and the run runs again. Those of jobs with `transaction="shared"` commit together.
 
     An outcome that the record refuses is a failed attempt; nothing that a job says costs the other runs anything.
     """
@@ -82,12 +84,25 @@ class Recorder:
         """What the runs of the packet tell of themselves."""
         self._patience = get_settings().database_patience_seconds
         self._gathered = GatheredClosings(worker_id, follow.closed, self._patience)
+        self._shared: SharedTransaction | None = None
         self.disk_seconds = 0.0
         """How long single runs waited for the disk, which those of a packet do together."""
 
     def end_of(self, run: Claimed) -> Callable[[Attempt, Outcome], Outcome]:
         """The end of this run's attempt."""
         return partial(self.record, run)
+
+    def shared_session(self, run: Claimed, job: Job, tenant: Tenant) -> Callable[[], TenantSession] | None:
+        """How the run's job opens `ctx.db` if it shares a transaction with others of the packet; else None."""
+        if not job.shares_transaction or not self._share_flush or run.sealed_canvas is not None or run.parent_id:
+            return None
+        from cgk_tasks.worker.shared_transaction import SharedTransaction, is_apart
+
+        if is_apart(run.event):
+            return None
+        if self._shared is None:
+            self._shared = SharedTransaction(self._worker_id, self.requeue)
+        return partial(self._shared.open, tenant)
 
     def record(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Record an outcome; returns what really happened (a commit can fail, a run can be cancelled meanwhile).
@@ -116,10 +131,14 @@ class Recorder:
                 job, payload = attempt.job.id, outcome.continues_with
                 again = continue_as_new(run, job, payload, self._worker_id, self._patience)
                 return outcome if again is not None else self._not_ours(run, attempt, outcome)
-            if attempt.ctx.opened_session is None:
+            session = attempt.ctx.opened_session
+            if session is None:
                 self.close(run, closing_of(run, "completed", attempt.job.id, outcome, attempt), outcome)
+            elif self._shared is not None and self._shared.has(session):
+                self._shared.keep(run, closing_of(run, "completed", attempt.job.id, outcome, attempt))
+                self._is_flushed = False
             else:
-                self._commit(run, attempt, outcome, attempt.ctx.opened_session)
+                self._commit(run, attempt, outcome, session)
         except _RefusedError:
             raise
         except Exception as exc:  # noqa: BLE001 - the commit of the job's own writes failed: the attempt failed
@@ -376,6 +395,8 @@ class Recorder:
         log_writing.write(self._logs, self._logs_again)
         if self.reports:
             progress.write(self.reports)
+        if self._shared is not None:
+            self._shared.end()
         if not self._is_flushed:
             self._flush_to_disk()
         self._gathered.write()
