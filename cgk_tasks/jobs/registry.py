@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,11 +15,19 @@ from cgk_tasks.admission.rules import AtOnce, Limit, Rule, check_rules
 from cgk_tasks.admission.send_rules import Batch, SendRule
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.nearest import did_you_mean
-from cgk_tasks.errors import LONGEST_WAIT_SECONDS, ConfigurationError, as_seconds
+from cgk_tasks.errors import ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.jobs.catalog_jobs import CatalogJob, known_jobs, only_where
 from cgk_tasks.jobs.context import JobContext
+from cgk_tasks.jobs.definition_checks import (
+    check_handler,
+    check_route,
+    check_transaction,
+    checked_limits,
+    checked_ttl,
+    name_of,
+)
 from cgk_tasks.jobs.guards import find_guards, with_guards
 from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
@@ -28,7 +35,6 @@ from cgk_tasks.jobs.retry import RetryConfig
 from cgk_tasks.jobs.time_limit import Limits
 from cgk_tasks.jobs.types import Handler, Middleware
 from cgk_tasks.runs.job_events import Route
-from cgk_tasks.runs.models import is_priority, is_queue_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=TenantEvent)
@@ -179,11 +185,11 @@ def define_job(
     seconds = None if timeout is None else as_seconds(timeout)
     if seconds is not None and seconds <= 0:
         raise ConfigurationError(f"Job {job_id!r}: timeout must be more than 0 seconds, not {seconds:g}.")
-    ttl_seconds = _checked_ttl(job_id, ttl, model)
-    _check_route(job_id, queue, priority)
-    _check_transaction(job_id, transaction, redelivery=redelivery)
+    ttl_seconds = checked_ttl(job_id, ttl, model)
+    check_route(job_id, queue, priority)
+    check_transaction(job_id, transaction, redelivery=redelivery)
 
-    around, given = tuple(middleware), _checked_limits(job_id, limits, model)
+    around, given = tuple(middleware), checked_limits(job_id, limits, model)
     rules: tuple[Limit | Guard, ...] = tuple(rule for rule in given if isinstance(rule, Limit))
     if concurrency is not None:
         check_rules(job_id, [AtOnce(concurrency), *given])
@@ -196,7 +202,7 @@ def define_job(
         around = (only_where(known), *around)
 
     def register(handler: F) -> F:
-        _check_handler(job_id, handler)
+        check_handler(job_id, handler)
         add_job(
             Job(
                 id=job_id,
@@ -241,70 +247,8 @@ def _check_defined_once(job_id: str, event: str, known: CatalogJob) -> None:
             )
 
 
-def _checked_limits(job_id: str, limits: object, model: type[TenantEvent]) -> tuple[Rule, ...]:
-    if not isinstance(limits, list | tuple):
-        raise ConfigurationError(f"Job {job_id!r}: limits must be a list, not {limits!r}.", hint="limits=[AtOnce(5)]")
-    if limits and not model.durable:
-        raise ConfigurationError(
-            f"Job {job_id!r} cannot have limits: runs of {model.event_name} are not recorded (durable=False).",
-            hint="Leave durable=False out, or use with_rate_limit().",
-        )
-    check_rules(job_id, limits, [field.alias or name for name, field in model.model_fields.items()])
-    return tuple(limits)
-
-
-def _checked_ttl(job_id: str, ttl: object, model: type[TenantEvent]) -> float | None:
-    if ttl is None:
-        return None
-    is_duration = isinstance(ttl, int | float | timedelta) and not isinstance(ttl, bool)
-    seconds = as_seconds(ttl) if is_duration else math.nan  # type: ignore[arg-type]  # it is one
-    if not 0 < seconds <= LONGEST_WAIT_SECONDS:
-        raise ConfigurationError(f"Job {job_id!r}: ttl must be more than 0 seconds, or a timedelta, not {ttl!r}.")
-    if not model.durable:
-        raise ConfigurationError(
-            f"Job {job_id!r} cannot have a ttl: runs of {model.event_name} are not recorded (durable=False).",
-            hint="Leave durable=False out.",
-        )
-    return seconds
-
-
-def _check_route(job_id: str, queue: object, priority: object) -> None:
-    if queue is not None and not is_queue_name(queue):
-        raise ConfigurationError(
-            f"Job {job_id!r}: queue must be a name of 1 to 200 printable characters, not {queue!r}."
-        )
-    if priority is not None and not is_priority(priority):
-        raise ConfigurationError(
-            f"Job {job_id!r}: priority must be a whole number from 0 (can wait) to 9 (urgent), not {priority!r}."
-        )
-
-
-def _check_transaction(job_id: str, transaction: object, *, redelivery: bool) -> None:
-    if transaction not in ("own", "shared"):
-        raise ConfigurationError(f'Job {job_id!r}: transaction must be "own" or "shared", not {transaction!r}.')
-    if transaction == "shared" and not redelivery:
-        raise ConfigurationError(
-            f"Job {job_id!r} must not run twice (redelivery=False), so its runs cannot share a transaction: one that "
-            "is rolled back with the others runs again.",
-            hint='Leave transaction="shared" out.',
-        )
-
-
-def _check_handler(job_id: str, handler: Callable[..., Any]) -> None:
-    try:
-        inspect.signature(handler).bind(object())
-    except TypeError:
-        raise ConfigurationError(
-            f"Job {job_id!r}: its function must take one argument, the JobContext: def {_name(handler)}(ctx): ..."
-        ) from None
-
-
-def _name(handler: Callable[..., Any]) -> str:
-    return getattr(handler, "__qualname__", repr(handler))
-
-
 def _place(job: Job) -> tuple[str, str]:
-    return getattr(job.handler, "__module__", ""), _name(job.handler)
+    return getattr(job.handler, "__module__", ""), name_of(job.handler)
 
 
 def add_job(job: Job) -> None:

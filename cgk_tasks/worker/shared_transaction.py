@@ -195,7 +195,7 @@ class SharedTransaction:
         def finish(connection: AnyConnection) -> None:
             closed = ends.finish(connection, self._worker_id, closings, flush=flush)
             if len(closed) < len(closings):
-                raise StaleAttemptError("One of the runs is not this attempt's any more, or was cancelled.")
+                raise StaleAttemptError("One of the runs is not this attempt's any more.")
 
         if session.is_lost:
             raise StaleAttemptError("A run that failed took back what the others had written.")

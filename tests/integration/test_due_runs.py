@@ -6,7 +6,7 @@ import pytest
 
 from cgk_tasks import get_run, send_job
 from cgk_tasks.events import TenantEvent
-from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit, transaction
 from cgk_tasks.worker.dispatcher import Dispatcher
 from tests.support.waiting import wait_until
 
@@ -64,7 +64,8 @@ def test_a_run_that_waits_for_others_without_an_end_is_none_that_comes(dispatche
 
 def test_of_runs_that_cannot_be_dispatched_now_the_next_turn_takes_care(dispatcher):
     send(delay=60)
-    with autocommit() as connection, connection.transaction():
+    with autocommit() as connection:
         connection.execute("UPDATE cgk.runs SET run_at = now() - interval '1 s'")
+    with transaction() as connection:
         connection.execute("SELECT FROM cgk.runs FOR UPDATE")
         assert (dispatcher.dispatch_due(), dispatcher.seconds_to_due) == (0, None)

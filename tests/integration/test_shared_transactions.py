@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from cgk_tasks import cancel_job, define_job, get_run, send_job
+from cgk_tasks import define_job, get_run, send_job
 from cgk_tasks.errors import ConfigurationError, TenantContextError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.runs import store
@@ -216,14 +216,6 @@ class TestALostTransaction:
         assert notes() == []
         assert packet.put_back == [packet.runs[number] for number in numbers]
         assert is_apart("test.shared_transaction")
-
-    def test_a_run_was_cancelled_meanwhile(self):
-        packet = Packet("acme", "acme")
-        packet.run(0, note("a"))
-        packet.run(1, note("b"))
-        cancel_job(packet.runs[0].id)
-        packet.shared.end()
-        self.lost(packet, 0, 1)
 
     def test_a_run_was_taken_over_meanwhile(self):
         packet = Packet("acme", "acme")
