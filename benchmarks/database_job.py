@@ -5,6 +5,7 @@ from __future__ import annotations
 import plain_app
 from draining import drain_ours, drain_plain
 from harness import PACKETS, PLAIN, Line, Plan, environment, repeat, setting
+from jobs import WriteSharedRow
 from sends import ours_rows, plain_row
 from shared import IMPORTS, OF_A_PRODUCT
 from throughput import learn_run_times
@@ -19,6 +20,7 @@ TENANTS = 100
 def measure(plan: Plan) -> list[Line]:
     count = plan.rows
     learn_run_times("bench.write", lambda: [send_job(row) for row in ours_rows(1)])
+    learn_run_times("bench.write_shared", lambda: [send_job(row) for row in ours_rows(1, model=WriteSharedRow)])
 
     def ours() -> list[float]:
         return [drain_ours("bench.write", ours_rows(count), count)]
@@ -26,6 +28,10 @@ def measure(plan: Plan) -> list[Line]:
     def ours_in_packets() -> list[float]:
         with setting(*PACKETS):
             return ours()
+
+    def of_shared_transactions() -> list[float]:
+        with setting(*PACKETS):
+            return [drain_ours("bench.write_shared", ours_rows(count, model=WriteSharedRow), count)]
 
     tenants = [add_tenant(f"shop-{number}").id for number in range(TENANTS)]
 
@@ -42,6 +48,7 @@ def measure(plan: Plan) -> list[Line]:
                 "ours": ours,
                 "packets": ours_in_packets,
                 "tenants": of_many_tenants,
+                "shared": of_shared_transactions,
             },
         )
     for tenant in tenants:
@@ -49,6 +56,7 @@ def measure(plan: Plan) -> list[Line]:
     what = f"runs that write one row, backlog of {count:,}"
     return [
         Line(f"{what}, packets on", *medians["plain"], *medians["packets"], "/s", at_least=3.0),
+        Line(f"{what}, packets on, transactions shared", *medians["plain"], *medians["shared"], "/s", at_least=6.0),
         Line(f"{what}, packets on, of {TENANTS} tenants in turn", *medians["plain"], *medians["tenants"], "/s"),
         Line(f"{what}, one id a message", *medians["plain"], *medians["ours"], "/s"),
     ]

@@ -35,6 +35,10 @@ class WriteRow(TenantEvent, event="bench.write"):
     amount: float
 
 
+class WriteSharedRow(WriteRow, event="bench.write_shared"):
+    pass
+
+
 class Nap(TenantEvent, event="bench.nap"):
     seconds: float
 
@@ -72,6 +76,11 @@ def do_nothing(_ctx: JobContext[OrderCreated]) -> None:
 @define_job("write-row", event=WriteRow)
 def write_row(ctx: JobContext[WriteRow]) -> None:
     ctx.db.execute(insert(), {"order_id": ctx.payload.order_id, "amount": Decimal(str(ctx.payload.amount))})
+
+
+@define_job("write-shared-row", event=WriteSharedRow, transaction="shared")
+def write_shared_row(ctx: JobContext[WriteSharedRow]) -> None:
+    write_row(ctx)
 
 
 @define_job("nap", event=Nap)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from draining import COMPLETED
+from draining import COMPLETED, SPAN
 from harness import OURS, PACKETS, Line, Plan, Worker, environment, repeat
 from sends import ours_order, send_ours
 from throughput import learn_run_times
@@ -32,8 +32,8 @@ def measure(plan: Plan) -> list[Line]:
             sent = count / (time.perf_counter() - begun)
             with Worker(*OURS) as worker, autocommit() as connection:
                 worker.wait(lambda: connection.execute(COMPLETED, ("order.created",)).fetchone()[0] == count)
-                _, seconds = connection.execute(COMPLETED, ("order.created",)).fetchone()
-        return [sent, count / float(seconds)]
+                begun, ended = connection.execute(SPAN, ("order.created",)).fetchone()
+        return [sent, count / (ended - begun)]
 
     medians = repeat(
         plan.repeats,

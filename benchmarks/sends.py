@@ -25,10 +25,9 @@ def plain_order(number: int) -> dict[str, object]:
     return {"tenant_id": TENANT, "order_id": f"o-{number}", "total_amount": 59.97}
 
 
-def ours_rows(count: int, tenants: Sequence[str] = (TENANT,)) -> Iterator[WriteRow]:
+def ours_rows(count: int, tenants: Sequence[str] = (TENANT,), model: type[WriteRow] = WriteRow) -> Iterator[WriteRow]:
     return (
-        WriteRow(tenant_id=tenants[number % len(tenants)], order_id=f"o-{number}", amount=59.97)
-        for number in range(count)
+        model(tenant_id=tenants[number % len(tenants)], order_id=f"o-{number}", amount=59.97) for number in range(count)
     )
 
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from draining import SPAN
 from harness import OURS, PACKETS, celery_worker
 from sends import mark_ours, ours_order, send_ours
 
 from cgk_tasks import send_jobs
 from cgk_tasks.sql.postgres import autocommit
 from peers.peer import Peer
-
-SPAN = """
-SELECT extract(epoch FROM min(started_at))::float8, extract(epoch FROM max(closed_at))::float8
-  FROM cgk.run_history WHERE event = %s AND state = 'completed'
-"""
 
 
 class CgkTasks(Peer):
