@@ -12,8 +12,8 @@ from cgk_tasks.sql.postgres import autocommit
 
 COMPLETED = "SELECT count(*) FROM cgk.run_history WHERE event = %s AND state = 'completed'"
 
-# The record has the time of each run, and a packet is claimed before its first one begins. What a process's first packet
-# took in all lies before its end, which is written for all of its runs within milliseconds.
+# The record has the time of each run, and a packet is claimed before its first one begins. What the first packet of a
+# process took in all lies before its end, which is written for all of its runs within milliseconds.
 SPAN = """
 WITH ended AS (SELECT worker_pid, started_at, closed_at FROM cgk.run_history WHERE event = %s AND state = 'completed'),
      firsts AS (SELECT worker_pid, min(closed_at) AS first_end FROM ended GROUP BY worker_pid),
