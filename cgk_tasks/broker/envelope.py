@@ -12,6 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -29,6 +30,12 @@ DISPATCHED_HEADER = "cgk_dispatched_at"
 """The same by PostgreSQL's clock, where the dispatcher knows it."""
 
 TENANT_HEADER = "tenant"
+
+ANSWER_HEADER = "cgk_answer_to"
+"""Whom to call when the message's run has come to something: a sender that waits for it."""
+
+answer_to: ContextVar[str | None] = ContextVar("cgk_answer_to", default=None)
+"""The same, of what is sent now."""
 
 _LATEST = 253402300799.0
 """The end of the year 9999: what Python and PostgreSQL both have a date for."""
@@ -57,6 +64,8 @@ def packet_message(packet: Sequence[Dispatch | NewRun]) -> Message:
     headers = _headers(first.event, message_id, tenant, summary) | {PACKET_HEADER: time.time()}
     if first.dispatched_at is not None:
         headers[DISPATCHED_HEADER] = min(run.dispatched_at or first.dispatched_at for run in packet).timestamp()
+    if (asked := answer_to.get()) is not None:
+        headers[ANSWER_HEADER] = asked
     ids = ",".join(f'"{run.id}"' for run in packet)
     body = f'[[[{ids}]], {{}}, {{"callbacks": null, "errbacks": null, "chain": null, "chord": null}}]'
     return Message(message_id, first.queue, first.priority, headers, body)

@@ -53,6 +53,9 @@ class Publisher(Protocol):
         None if this broker cannot tell. Raises BrokerError.
         """
 
+    def call(self, channel: str, text: str) -> None:
+        """Say something to whoever listens just now, if this broker has such channels. Raises BrokerError."""
+
     def ping(self) -> None:
         """Raises BrokerError if the broker does not answer."""
 
@@ -116,6 +119,12 @@ class RedisPublisher:
         except (redis.RedisError, OSError) as exc:
             raise BrokerError(f"Redis does not answer: {exc}") from exc
         return NOTHING_WAITS if text is None else waiting_of(text)
+
+    def call(self, channel: str, text: str) -> None:
+        try:
+            self._client.publish(channel, text)
+        except (redis.RedisError, OSError) as exc:
+            raise BrokerError(f"Redis does not answer: {exc}") from exc
 
     def ping(self) -> None:
         try:
@@ -234,6 +243,9 @@ class AmqpPublisher:
             raise BrokerError(f"RabbitMQ does not answer: {exc}") from exc
         return None if declared.message_count else NOTHING_WAITS
 
+    def call(self, channel: str, text: str) -> None:
+        """Nobody listens: RabbitMQ has queues alone."""
+
     def ping(self) -> None:
         try:
             self._connection.ensure_connection(max_retries=1, timeout=2)
@@ -296,6 +308,9 @@ class SafePublisher:
 
     def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:
         return self._attempt(lambda publisher: publisher.oldest_waiting(queue, priority))
+
+    def call(self, channel: str, text: str) -> None:
+        self._attempt(lambda publisher: publisher.call(channel, text))
 
     def _attempt(self, action: Callable[[Publisher], T]) -> T:
         if not self._has_failed:

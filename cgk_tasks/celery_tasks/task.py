@@ -16,7 +16,8 @@ from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.serialization import get_pickleable_exception
 
-from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
+from cgk_tasks.broker.answers import call_back
+from cgk_tasks.broker.envelope import ANSWER_HEADER, PACKET_HEADER, TENANT_HEADER
 from cgk_tasks.broker.packets import run_ids
 from cgk_tasks.celery_tasks import external_messages
 from cgk_tasks.celery_tasks.adapter import adapter_of
@@ -161,6 +162,8 @@ class TenantTask(Task[Any, Any]):
             try:
                 ids = run_ids(args[0]) if PACKET_HEADER in (request or {}) else _adopt(self, context)
                 error = pipeline.run_packet(adapter_of(self), ids)
+                if request is not None and ANSWER_HEADER in request:
+                    call_back(request)
             except Exception as exc:  # noqa: BLE001 - Celery reports it as the message's failure
                 error = exc
             reported = _reported(error)

@@ -186,8 +186,7 @@ async def atrigger_and_wait(
     **options: Any,
 ) -> WaitResult:
     """`trigger_and_wait` for asyncio."""
-    result: WaitResult = await _in_thread(trigger_and_wait, event, payload, timeout=timeout, **options)
-    return result
+    return await get_job_client().atrigger_and_wait(event, payload, timeout=timeout, **options)
 
 
 async def asend_jobs(

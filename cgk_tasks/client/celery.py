@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,6 +33,8 @@ from cgk_tasks.workflows.signals import signal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from cgk_tasks.broker.answers import Answer
 
 T = TypeVar("T")
 
@@ -74,6 +77,12 @@ class CeleryProvider:
             get_publisher().publish(
                 [payload_message(run.event, run.tenant_id, run.payload, run.queue, run.priority) for run in runs]
             )
+
+    def answer_expected(self) -> AbstractContextManager[Answer]:
+        """The answer to what is sent within the block: the worker calls when its run has come to something."""
+        from cgk_tasks.broker import answers  # which most senders do not need
+
+        return answers.expected()
 
     def get_run_status(self, run_id: str) -> RunStatus:
         _check_id(run_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import islice
@@ -20,6 +20,7 @@ from cgk_tasks.client.provider import (
     blame_item,
     slowest_look_seconds,
 )
+from cgk_tasks.client.waiting import Wait, answer_expected, answered_event, check_timeout
 from cgk_tasks.config import HOSTED_PROVIDERS, Settings, get_settings
 from cgk_tasks.errors import (
     CgkTasksError,
@@ -43,11 +44,11 @@ from cgk_tasks.workflows.signals import encoded_signal
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from cgk_tasks.broker.answers import Answer
+
 log = structlog.get_logger("cgk_tasks.client")
 
 Payload = Mapping[str, Any] | TenantEvent
-
-_FIRST_LOOK_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -120,36 +121,33 @@ class JobClient:
         self, event: str | TenantEvent, payload: Payload | None = None, *, timeout: float = 30.0, **options: Any
     ) -> WaitResult:
         """Send one event and wait for its end; see `trigger_and_wait`."""
-        if timeout < 0:
-            raise InvalidOptionError("timeout", f"is negative ({timeout:g} s)")
-        handle = self.send(event, payload, **options)
-        if handle.outcome == "skipped" and not self._is_on_record(handle.id):
-            message = "A RateLimit of the event's job did not accept the send."
-            return WaitResult(handle.id, False, None, "SKIPPED", message)
-        give_up = time.monotonic() + timeout
-        pause = _FIRST_LOOK_SECONDS
-        slowest = slowest_look_seconds(self.provider)
-        while not (status := self.get_run_status(handle.id)).is_closed:
-            left = give_up - time.monotonic()
-            if left <= 0:
-                message = f"The run is still {status.state} after {timeout:g} s."
-                return WaitResult(handle.id, False, None, "TIMEOUT", message, timeout, timed_out=True)
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, slowest)
-        if status.state == "completed":
-            return WaitResult(handle.id, True, status.result)
-        error = status.error or {}
-        message = str(error.get("message") or f"The run ended as {status.state}.")
-        if status.state == "unhandled":
-            message = f"The workers have no job for {status.event}: check their CGK_JOB_MODULES."
-        return WaitResult(handle.id, False, None, status.error_code or status.state.upper(), message)
+        check_timeout(timeout)
+        with answer_expected(self.provider) as answer:
+            wait = self._wait(self.send(event, payload, **options), timeout, answer)
+            while (result := wait.result()) is None:
+                wait.pause()
+        return result
 
-    def _is_on_record(self, run_id: str) -> bool:
-        try:
-            self.get_run_status(run_id)
-        except UnknownRunError:
-            return False
-        return True
+    async def atrigger_and_wait(
+        self,
+        event: str | TenantEvent,
+        payload: Payload | None = None,
+        *,
+        timeout: float = 30.0,  # noqa: ASYNC109 - a timeout is a result here, not a cancellation
+        **options: Any,
+    ) -> WaitResult:
+        """The same for asyncio: thousands may wait at once."""
+        check_timeout(timeout)
+        with answer_expected(self.provider) as answer:
+            answered = answered_event(answer)
+            handle = await asyncio.to_thread(self.send, event, payload, **options)
+            wait = self._wait(handle, timeout, answer)
+            while (result := await asyncio.to_thread(wait.result)) is None:
+                await wait.apause(answered)
+        return result
+
+    def _wait(self, handle: RunHandle, timeout: float, answer: Answer | None) -> Wait:
+        return Wait(handle, timeout, self.get_run_status, answer, slowest_look_seconds(self.provider))
 
     def get_run_status(self, run_id: str) -> RunStatus:
         status = self.provider.get_run_status(run_id)

@@ -4,12 +4,14 @@ broker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from cgk_tasks.client.provider import Health, JobProvider, slowest_look_seconds
+from cgk_tasks.client.waiting import answer_expected
 from cgk_tasks.config import SETTINGS, Settings, get_settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events.base import TenantEvent
@@ -20,6 +22,8 @@ from cgk_tasks.runtime import Runtime
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from cgk_tasks.broker.answers import Answer
 
 
 def runtime_with(settings: Settings) -> Runtime:
@@ -64,6 +68,11 @@ class OwnRuntime:
     ) -> list[RunHandle]:
         with self.runtime.active():
             return self._provider.send_batch(events, session)
+
+    @contextmanager
+    def answer_expected(self) -> Iterator[Answer | None]:
+        with self.runtime.active(), answer_expected(self._provider) as answer:
+            yield answer
 
     def get_run_status(self, run_id: str) -> RunStatus:
         with self.runtime.active():

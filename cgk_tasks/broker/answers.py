@@ -1,0 +1,150 @@
+"""How a sender that waits for its run learns of the end at once: the worker calls, through a channel in Redis.
+
+The message of a run that somebody waits for names the channel of the process that waits; for runs that nobody waits for
+nothing is done. A call is a hint alone: PostgreSQL has the end, and whoever waits looks there now and then anyway. So a
+call may be lost, and there is none on other brokers, nor for a run that comes by another message than its sender's: one
+that waited in a lane, or is tried again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+import redis
+import structlog
+
+from cgk_tasks.broker.envelope import ANSWER_HEADER, answer_to
+from cgk_tasks.broker.publisher import get_publisher
+from cgk_tasks.config import get_settings
+from cgk_tasks.config.broker_url import is_redis, redis_py_url
+from cgk_tasks.errors import BrokerError
+from cgk_tasks.runtime import Part
+
+log = structlog.get_logger("cgk_tasks.sender")
+
+_CHANNEL: Final = "cgk:answers:"
+_CONNECT_SECONDS: Final = 1.0
+_LISTEN_SECONDS: Final = 5.0
+_TRY_AGAIN_SECONDS: Final = 5.0
+
+
+class Answer:
+    """Of one send. Set when the worker has called."""
+
+    def __init__(self) -> None:
+        self._came = threading.Event()
+        self._then: Callable[[], object] | None = None
+
+    def come(self) -> None:
+        self._came.set()
+        if (then := self._then) is not None:
+            then()
+
+    def when_it_comes(self, then: Callable[[], object]) -> None:
+        """Have this called, in another thread; also if it has come already, and then perhaps twice."""
+        self._then = then
+        if self._came.is_set():
+            then()
+
+    def wait(self, seconds: float) -> None:
+        """Until it comes, or so long. Once it has come there is none to wait for, and this is a nap."""
+        came = self._came
+        self._came = threading.Event() if came.is_set() else came
+        self._came.wait(seconds)
+
+
+class Answers:
+    """Those that a process waits for: on one connection, which a thread reads."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._client = redis.Redis.from_url(
+            redis_py_url(url), socket_connect_timeout=_CONNECT_SECONDS, health_check_interval=25
+        )
+        self._channel = f"{prefix}{_CHANNEL}{uuid4()}"
+        self._numbers = itertools.count()
+        self._expected: dict[bytes, Answer] = {}
+        self._is_listening, self._is_closed = threading.Event(), threading.Event()
+        threading.Thread(target=self._listen, name="cgk-answers", daemon=True).start()
+
+    @contextmanager
+    def expected(self) -> Iterator[Answer]:
+        """What is sent within the block is answered, unless nobody listens here yet: then it is looked for."""
+        answer, number = Answer(), str(next(self._numbers))
+        if not self._is_listening.wait(_CONNECT_SECONDS):
+            yield answer
+            return
+        self._expected[number.encode()] = answer
+        token = answer_to.set(f"{self._channel} {number}")
+        try:
+            yield answer
+        finally:
+            answer_to.reset(token)
+            self._expected.pop(number.encode(), None)
+
+    def close(self) -> None:
+        self._is_closed.set()
+        self._client.close()
+
+    def _listen(self) -> None:
+        while not self._is_closed.is_set():
+            try:
+                with self._client.pubsub(ignore_subscribe_messages=False) as pubsub:
+                    pubsub.subscribe(self._channel)
+                    while not self._is_closed.is_set():
+                        self._take(pubsub.get_message(timeout=_LISTEN_SECONDS))
+            except (redis.RedisError, OSError, ValueError) as exc:  # ValueError: it was closed amid a read
+                if not self._is_closed.is_set():
+                    log.debug("answers_not_heard", reason=str(exc))
+            self._is_listening.clear()
+            self._is_closed.wait(_TRY_AGAIN_SECONDS)
+
+    def _take(self, message: Mapping[str, Any] | None) -> None:
+        if message is None:
+            return
+        if message["type"] == "subscribe":
+            self._is_listening.set()
+        elif (answer := self._expected.get(message["data"])) is not None:
+            answer.come()
+
+
+def _new_answers() -> Answers | None:
+    settings = get_settings()
+    return Answers(settings.broker, settings.key_prefix) if is_redis(settings.broker) else None
+
+
+def _close(answers: Answers | None) -> None:
+    if answers is not None:
+        answers.close()
+
+
+ANSWERS: Final[Part[Answers | None]] = Part(_new_answers, close=_close)
+
+
+@contextmanager
+def expected() -> Iterator[Answer]:
+    """An answer to what is sent within the block. It may never come."""
+    answers = ANSWERS.current()
+    if answers is None:
+        yield Answer()
+        return
+    with answers.expected() as answer:
+        yield answer
+
+
+def call_back(headers: Mapping[str, Any]) -> None:
+    """Call the sender of a message, if it waits: what its run came to is on record."""
+    asked = headers.get(ANSWER_HEADER)
+    if not isinstance(asked, str):
+        return
+    channel, _, number = asked.rpartition(" ")
+    if not channel.startswith(f"{get_settings().key_prefix}{_CHANNEL}"):
+        return  # whoever can write to the broker can write anything
+    try:
+        get_publisher().call(channel, number)
+    except BrokerError as exc:
+        log.debug("answer_not_sent", reason=str(exc))
