@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-deploy celery-suite lint bench soak types lock clean
+.PHONY: demo test test-slow test-deploy celery-suite lint bench bench-quick soak types lock clean
 
 demo: .venv/.demo
 	$(BIN)/cgk-tasks demo
@@ -38,6 +38,11 @@ lint: .venv/.test .venv/.lint
 bench: .venv/.bench
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python scripts/quote_results.py
+
+# What most changes may slow down, less of it and once: two minutes.
+bench-quick: .venv/.bench
+	$(BIN)/python benchmarks/run.py --quick $(foreach one,throughput database_job payloads bulk_send single_send latency \
+	  round_trip lateness footprint,--only $(one))
 
 # A day of 1,000,000 runs in an hour; exit 1 if something grows, is lost, or is done twice. A smaller one:
 # make soak SOAK="--runs 20000 --tenants 100 --minutes 5"

@@ -43,6 +43,10 @@ class Nap(TenantEvent, event="bench.nap"):
     seconds: float
 
 
+class Weighty(TenantEvent, event="bench.weighty"):
+    text: str
+
+
 class Limited(TenantEvent, event="bench.limited"):
     number: int
 
@@ -71,6 +75,11 @@ def create_table(_tenant: Tenant, connection: Connection) -> None:
 @define_job("do-nothing", event="order.created")
 def do_nothing(_ctx: JobContext[OrderCreated]) -> None:
     pass
+
+
+@define_job("echo-text", event=Weighty)
+def echo_text(ctx: JobContext[Weighty]) -> str:
+    return ctx.payload.text
 
 
 @define_job("write-row", event=WriteRow)
