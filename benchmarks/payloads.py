@@ -23,7 +23,8 @@ KILOBYTES = (1, 10, 100)
 _WRITTEN = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8"
 _KEPT = """
 SELECT sum(pg_total_relation_size(c.oid))::float8 FROM pg_class c
- WHERE c.relnamespace = 'cgk'::regnamespace AND c.relkind = 'r' AND (c.relname = 'runs' OR c.relname LIKE 'run\\_history%%')
+ WHERE c.relnamespace = 'cgk'::regnamespace AND c.relkind = 'r'
+   AND (c.relname = 'runs' OR starts_with(c.relname, 'run_history'))
 """
 _DONE = "SELECT count(*) FROM cgk.run_history WHERE event = 'bench.weighty' AND state = 'completed'"
 
