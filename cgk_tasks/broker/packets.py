@@ -28,8 +28,8 @@ MAX_LENGTH = 100
 _PACKETS_AT_LEAST = 16
 """A backlog is cut into no fewer packets than this, so that all the processes have something to do."""
 
-_TRUST_SECONDS = 10.0
-_NOTE_SECONDS = 5.0
+_TRUST_SECONDS = 1.0
+_NOTE_SECONDS = 1.0
 
 
 class RunTimes:
@@ -41,10 +41,10 @@ class RunTimes:
         self._known_until = 0.0
         self._measured: dict[str, tuple[int, float]] = {}
         self._warm: set[str] = set()
-        self._note_at = time.monotonic() + _NOTE_SECONDS / 5
+        self._note_at = time.monotonic() + _NOTE_SECONDS
 
     def mean_seconds(self, event: str) -> float | None:
-        """The event's mean run time as of some seconds ago; None if no run was measured yet."""
+        """The event's mean run time as of a second ago; None if no run was measured yet."""
         now = time.monotonic()
         if now >= self._known_until:
             self._known_until = now + _TRUST_SECONDS
@@ -67,7 +67,7 @@ class RunTimes:
             self._measured[event] = known + runs, total + seconds
 
     def note_now_and_then(self) -> None:
-        """Write what was measured, at most every 5 s: one statement for thousands of runs. Losing it harms nobody."""
+        """Write what was measured, at most once a second: one statement for thousands of runs. Losing it harms nobody."""
         now = time.monotonic()
         if now < self._note_at:
             return
