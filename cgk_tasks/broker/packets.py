@@ -67,7 +67,7 @@ class RunTimes:
             self._measured[event] = known + runs, total + seconds
 
     def note_now_and_then(self) -> None:
-        """Write what was measured, at most once a second: one statement for thousands of runs. Losing it harms nobody."""
+        """Write what was measured, once a second at most, with one statement. Losing it harms nobody."""
         now = time.monotonic()
         if now < self._note_at:
             return
