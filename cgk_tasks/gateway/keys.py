@@ -178,6 +178,14 @@ def authenticate(token: str) -> ApiKey:
     return _key(row)
 
 
+def require_active(prefix: str) -> None:
+    """Raises RequestRefusedError, 401, where the key of this prefix is over, and so what it has made; psycopg.Error."""
+    with autocommit() as connection:
+        rows = fetch(connection, SQL["find_key"], {"prefix": prefix})
+    if not rows or rows[0]["is_over"]:
+        raise _unauthorized("The key that has made this token was revoked, or its time is over.")
+
+
 def _insert(
     connection: Connection, tenant_id: str, name: str, scopes: list[str], until: datetime | None, by: str
 ) -> ApiKey:
