@@ -6,7 +6,6 @@ the key.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -45,9 +44,13 @@ class BrowserToken:
     tenant_id: str
     run_id: str | None
     expires_at: datetime
-    id: str
     key: str = ""
     """The prefix of the key that has made it."""
+
+    @property
+    def id(self) -> str:
+        """Requests with tokens of the same key are counted together: there are as many tokens as pages are opened."""
+        return f"tokens {self.key}"
 
     @property
     def prefix(self) -> str:
@@ -94,9 +97,8 @@ def issue(
         raise InvalidOptionError("expires", f"must be from 1 s to a day, not {expires!r}")
     run_id = None if run_id is None else run_id_of(run_id)
     ends = int(database_now().timestamp() + seconds)
-    token_id = secrets.token_urlsafe(9)
-    said = _signer().dumps([tenant_id, run_id, ends, token_id, key])
-    return BrowserToken(f"{FORM}{said}", tenant_id, run_id, datetime.fromtimestamp(ends, UTC), token_id, key)
+    said = _signer().dumps([tenant_id, run_id, ends, key])
+    return BrowserToken(f"{FORM}{said}", tenant_id, run_id, datetime.fromtimestamp(ends, UTC), key)
 
 
 def read_token(text: str) -> BrowserToken:
@@ -107,12 +109,12 @@ def read_token(text: str) -> BrowserToken:
     if not text.startswith(FORM) or len(text) > _LONGEST:
         raise _refused("This is not the form of a browser's token.")
     try:
-        tenant_id, run_id, ends, token_id, key = _signer().loads(text.removeprefix(FORM))
+        tenant_id, run_id, ends, key = _signer().loads(text.removeprefix(FORM))
     except BadData:
         raise _refused("This token was altered, or cut off, or the key that it was signed with is gone.") from None
     if ends <= database_now().timestamp():
         raise _refused("The time of this token is over.")
-    return BrowserToken(text, tenant_id, run_id, datetime.fromtimestamp(ends, UTC), token_id, key)
+    return BrowserToken(text, tenant_id, run_id, datetime.fromtimestamp(ends, UTC), key)
 
 
 def _signer() -> URLSafeSerializer:
