@@ -82,9 +82,9 @@ def create_key(
 ) -> ApiKey:
     """Make a key for a tenant. Its `secret` is shown here alone.
 
-    scopes: `send:` with an event's name, `order.*` or `*`; `read`: runs, logs, schedules, limits and usage; `operate`:
-    cancel, replay and signal runs. name: for people. expires: after so many seconds, or a timedelta; None: never.
-    Raises InvalidOptionError, UnknownTenantError, TenantContextError, StoreError.
+    scopes: `send:` with an event's name, `order.*` or `*`; `read`: runs, logs, schedules, limits and usage, and to
+    watch runs; `operate`: cancel, replay and signal runs. name: for people. expires: after so many seconds, or a
+    timedelta; None: never. Raises InvalidOptionError, UnknownTenantError, TenantContextError, StoreError.
 
         key = create_key("acme", ["send:order.*", "read"], name="shop", expires=timedelta(days=90))
         print(key.secret.get_secret_value())

@@ -9,7 +9,7 @@ from typing import Final
 from cgk_tasks.errors import InvalidOptionError, RequestRefusedError
 
 READ: Final = "read"
-"""Runs with their payloads and results, logs, schedules, limits and usage."""
+"""Runs with their payloads and results, logs, schedules, limits and usage; streams, and tokens for those."""
 OPERATE: Final = "operate"
 """Cancel, replay and signal runs."""
 SEND: Final = "send:"

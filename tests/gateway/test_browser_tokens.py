@@ -254,7 +254,8 @@ def test_a_token_for_all_runs_is_asked_for_by_name(connect, nobody):
 @pytest.mark.parametrize(
     ("body", "status"),
     [({}, 400), ({"allRuns": False}, 400), ({"allRuns": True, "runId": "x"}, 400),
-     ({"allRuns": True, "tenant": "globex"}, 400), ([], 400), ({"allRuns": True, "expires": "600"}, 400), ({"allRuns": True, "expires": 0}, 422),
+     ({"allRuns": True, "tenant": "globex"}, 400), ([], 400),
+     ({"allRuns": True, "expires": "600"}, 400), ({"allRuns": True, "expires": 0}, 422),
      ({"allRuns": True, "expires": 90_000}, 422), ({"runId": None}, 404), ({"runId": 7}, 404),
      ({"runId": "01995a5e-6c5c-7d2e-8f5a-0e5d8c3a7b11"}, 404)],
     ids=str,
