@@ -50,6 +50,11 @@ class GatewaySettings(BaseModel):
         description="What the tokens of browsers are signed with, made by `cgk-tasks secrets key`; separated by "
         "commas, the newest first. Unset: keys that are derived from CGK_ENCRYPTION_KEYS.",
     )
+    gateway_metrics: str = Field(
+        default="",
+        description="Address and port of the metrics of `cgk-tasks gateway`, like 127.0.0.1:9810. Unset: it "
+        "serves none.",
+    )
     signal_url: str | None = Field(
         default=None,
         description="Where the gateway serves the URLs of `wf.signal_url`, like https://jobs.example.com/signals.",

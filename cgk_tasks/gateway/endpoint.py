@@ -23,6 +23,7 @@ from cgk_tasks.gateway import problems, scopes
 from cgk_tasks.gateway.bearer import Bearer
 from cgk_tasks.gateway.json_text import to_text
 from cgk_tasks.gateway.keys import authenticate
+from cgk_tasks.gateway.metrics import count_answer
 from cgk_tasks.gateway.request_rate import count_request, take_place
 from cgk_tasks.tenancy import registry, tenant_context
 from cgk_tasks.tenancy.audit import acting_as
@@ -121,6 +122,7 @@ class Endpoint:
             begun = time.monotonic()
             answer = await self._answer(request, until_answered)
             answer.headers.update(HEADERS)
+            count_answer(self._method, self._path, answer.status_code)
             _log(request, self._method, self._path, answer.status_code, time.monotonic() - begun)
             await answer(scope, receive, send)
 

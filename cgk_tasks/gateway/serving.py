@@ -9,6 +9,7 @@ from typing import Final
 import uvicorn
 
 from cgk_tasks.gateway.asgi import make_application
+from cgk_tasks.gateway.metrics import serve_metrics
 from cgk_tasks.gateway.watching import end_streams
 
 _GRACE_SECONDS: Final = 30
@@ -45,4 +46,5 @@ def serve(host: str, port: int, ready: Callable[[int], object]) -> None:
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        serve_metrics()
         _Server(config, ready).run([listener])

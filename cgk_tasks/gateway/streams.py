@@ -27,6 +27,7 @@ from cgk_tasks.gateway.bearer import Bearer
 from cgk_tasks.gateway.browser_tokens import FORM, read_token
 from cgk_tasks.gateway.endpoint import Call, Door, Endpoint, Handler, bad_request, bearer_text, seconds_of, tenant_of
 from cgk_tasks.gateway.keys import authenticate, require_active
+from cgk_tasks.gateway.metrics import open_stream
 from cgk_tasks.gateway.request_rate import take_stream
 from cgk_tasks.gateway.runs import run_id_in_path
 from cgk_tasks.gateway.watched_runs import Describer
@@ -87,6 +88,7 @@ def _first_of_tenant(stream: Stream, last_id: str | None) -> list[Message]:
         if stream.since is None:
             first.append(Message(cursor_of(now)))
     found = look_at_tenants([stream], Describer())
+    stream.told_until = None if stream.since is None else cursor_of(stream.since)
     return first + [message for _stream, messages in found for message in messages]
 
 
@@ -128,15 +130,26 @@ class _EventStream(Response):
     async def _tell(self, send: Send) -> None:
         ends_at = time.monotonic() + self._seconds
         heartbeat = get_settings().gateway_heartbeat_seconds
-        with watches().of(self._stream).open(self._stream):
-            body = b"retry: %d\n\n" % _RETRY_MS + _body(self._first)
+        about = "tenant" if self._stream.run_id is None else "run"
+        with open_stream(about), watches().of(self._stream).open(self._stream):
+            body = b"retry: %d\n" % _RETRY_MS + self._time() + b"\n" + _body(self._first)
             try:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 while not self._stream.is_done and (left := ends_at - time.monotonic()) > 0:
                     due = await self._stream.due(min(heartbeat, left))
-                    await send({"type": "http.response.body", "body": _body(due) or b":\n\n", "more_body": True})
+                    await send(
+                        {"type": "http.response.body", "body": _body(due) or self._heartbeat(), "more_body": True}
+                    )
             except OSError:
                 return  # the client is gone
+
+    def _heartbeat(self) -> bytes:
+        """It keeps the connection open, and tells a tenant's client nothing but until when it has been told."""
+        return (self._time() or b":\n") + b"\n"
+
+    def _time(self) -> bytes:
+        told_until = self._stream.told_until
+        return b"" if told_until is None else b"id: %s\n" % told_until.encode()
 
 
 def _body(messages: Sequence[Message]) -> bytes:

@@ -59,7 +59,7 @@ class Stream:
     """One client's: what it asked for, how its runs were told to it last, and what is still to be told.
 
     run_id: the one run that it is about; None: all of the tenant, of this queue and event where they are given. since:
-    when somebody last looked for it.
+    when somebody last looked for it. told_until: the id of that time, once what was found then is told.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Stream:
         self.since: datetime | None = None
         self.marks: dict[str, Mark] = {}
         self.is_over = False
+        self.told_until: str | None = None
         self._queue, self._event = queue, event
         self._due: dict[str | None, Message] = {}
         self._some = asyncio.Event()
@@ -138,7 +139,7 @@ def look_at_tenants(streams: Sequence[Stream], describer: Describer) -> list[tup
     """Of streams that are about a tenant's runs."""
     now = database_now()
     recent = runs_of_tenants(sorted({stream.tenant_id for stream in streams}), _since(streams, now))
-    seen = {run.id: run for run in recent.runs}
+    seen = {run.id: run for run in sorted(recent.runs, key=_when)}
     # What was open and is neither on nor new any more has ended, waits for a retry, or is held.
     elsewhere = {run_id for stream in streams for run_id in _open_of(stream)} - seen.keys()
     seen |= {run.id: run for run in runs_by_id(elsewhere)}
@@ -157,6 +158,11 @@ def look_at_tenants(streams: Sequence[Stream], describer: Describer) -> list[tup
         if messages:
             found.append((stream, messages))
     return found
+
+
+def _when(run: SeenRun) -> tuple[bool, float]:
+    """The order of closings; then what is open: a link of a chain that is replayed has its old id."""
+    return run.closed_at is None, 0.0 if run.closed_at is None else run.closed_at.timestamp()
 
 
 def id_of(mark: Mark) -> str:
@@ -224,19 +230,19 @@ class Watch:
     async def _look_now_and_then(self) -> None:
         failures = 0
         while self._streams:
-            begun = time.monotonic()
+            begun, streams = time.monotonic(), tuple(self._streams)
             try:
-                found = await anyio.to_thread.run_sync(
-                    self._look, tuple(self._streams), self._describer, limiter=self._thread
-                )
+                found = await anyio.to_thread.run_sync(self._look, streams, self._describer, limiter=self._thread)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the next look may find what has changed
                 failures += 1
-                self._away.warn(streams=len(self._streams), reason=str(as_error(exc)))
+                self._away.warn(streams=len(streams), reason=str(as_error(exc)))
             else:
                 failures = 0
                 self._away.is_over()
                 for stream, messages in found:
                     stream.tell(messages)
+                for stream in streams:
+                    stream.told_until = None if stream.since is None else cursor_of(stream.since)
             took = time.monotonic() - begun
             patience = min(EVERY_SECONDS * 2**failures, _SLOWEST_SECONDS)
             await anyio.sleep(max(patience - took, _REST * took))

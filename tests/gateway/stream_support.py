@@ -10,7 +10,7 @@ LONG = 30
 
 
 class Told(NamedTuple):
-    """A message of a stream. kind: "message", "reset", or "comment"."""
+    """A message of a stream. kind: "message", "reset", or "comment", which has an id in a tenant's stream."""
 
     kind: str
     id: str = ""
@@ -42,6 +42,8 @@ def told(lines):
         else:
             if "data" in fields:
                 yield Told(fields.get("event", "message"), fields["id"], json.loads(fields["data"]))
+            elif "id" in fields and "retry" not in fields:
+                yield Told("comment", fields["id"])
             fields = {}
 
 

@@ -198,6 +198,20 @@ def test_it_tells_of_the_queue_and_the_event_that_it_was_asked_for(mine, asked, 
         assert set(runs_in(messages)) == {runs[place] for place in told}
 
 
+def test_of_a_run_that_is_open_again_under_its_old_id_the_open_one_is_told(mine):
+    """As a link of a chain is that was replayed."""
+    tenant, api = mine
+    run_id = sent(tenant)
+    with autocommit() as connection:
+        row = connection.execute("SELECT r.* FROM cgk.runs r WHERE id = %s", [run_id])
+        columns, values = [column.name for column in row.description], row.fetchone()
+        cancel_run(run_id)
+        places = ", ".join(["%s"] * len(columns))
+        connection.execute(f"INSERT INTO cgk.runs ({', '.join(columns)}) VALUES ({places})", values)
+    with stream(api, "/v1/stream", seconds=0) as messages:
+        assert runs_in(messages) == {run_id: ["pending"]}
+
+
 def test_a_run_that_began_and_ended_between_two_looks_is_told(mine):
     tenant, api = mine
     with stream(api, "/v1/stream") as messages:
@@ -239,6 +253,15 @@ def test_what_ended_long_before_is_not_told_to_somebody_new(mine):
     long_ago(run_id)
     with stream(api, "/v1/stream", seconds=0) as messages:
         assert runs_in(messages) == {}
+
+
+def test_while_nothing_happens_the_id_of_a_tenants_stream_goes_on(mine, setting):
+    """Else who comes back after a quiet hour would have to list the runs anew."""
+    _tenant, api = mine
+    setting(CGK_GATEWAY_HEARTBEAT_SECONDS="0.3")
+    with stream(api, "/v1/stream") as messages:
+        first, second = next(messages), next(messages)
+    assert (first.kind, int(first.id) < int(second.id)) == ("comment", True)
 
 
 @pytest.mark.parametrize("last_id", ["x", "-1", "٣", "9" * 30, "1000000"])
