@@ -16,7 +16,7 @@ EXTRAS: Final[Mapping[str, Mapping[str, str]]] = {
     "notify": {"apprise": "apprise", "jinja2": "jinja2", "cryptography": "cryptography"},
     "webhooks": {"httpx": "httpx", "standardwebhooks": "standardwebhooks", "cryptography": "cryptography"},
     "hosted": {"httpx": "httpx"},
-    "gateway": {"starlette": "starlette", "uvicorn": "uvicorn"},
+    "gateway": {"starlette": "starlette", "uvicorn": "uvicorn", "itsdangerous": "itsdangerous"},
     "migrate": {"alembic": "alembic", "sqlalchemy": "sqlalchemy"},
     "embedded": {"psutil": "psutil"},
 }

@@ -3,7 +3,7 @@
     uvicorn --factory cgk_tasks.gateway:application
 
 `cgk-tasks gateway` does that too. An application of FastAPI or Starlette mounts it: `api.mount("/jobs",
-application())`. Keys need no extra; `application` needs the extra `gateway`.
+application())`. Keys need no extra; `application` and the tokens of browsers need the extra `gateway`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cgk_tasks.extras import require_extra
+from cgk_tasks.gateway.browser_tokens import BrowserToken, create_browser_token
 from cgk_tasks.gateway.keys import ApiKey, create_key, list_keys, revoke_key, rotate_key
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-__all__ = ["ApiKey", "application", "create_key", "list_keys", "revoke_key", "rotate_key"]
+__all__ = [
+    "ApiKey", "BrowserToken", "application", "create_browser_token", "create_key", "list_keys", "revoke_key",
+    "rotate_key",
+]  # fmt: skip
 
 
 def application() -> Starlette:

@@ -13,7 +13,7 @@ from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.client import get_job_client
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.gateway import health, problems, runs, sending, signal_pages, tenant
+from cgk_tasks.gateway import health, problems, runs, sending, signal_pages, streams, tenant, tokens
 from cgk_tasks.gateway.description import show_description
 from cgk_tasks.gateway.endpoint import Handler, route
 from cgk_tasks.gateway.scopes import OPERATE, READ
@@ -28,15 +28,21 @@ ENDPOINTS: Final[tuple[tuple[str, str, Handler, str | None], ...]] = (
     ("GET", "/v1/runs/{id}", runs.show_run, READ),
     ("GET", "/v1/runs/{id}/result", runs.show_result, READ),
     ("GET", "/v1/runs/{id}/logs", runs.show_logs, READ),
+    ("GET", "/v1/runs/{id}/stream", streams.watch_run, READ),
     ("POST", "/v1/runs/{id}/cancel", runs.cancel, OPERATE),
     ("POST", "/v1/runs/{id}/replay", runs.replay, OPERATE),
     ("POST", "/v1/runs/{id}/signals/{name}", runs.signal, OPERATE),
+    ("GET", "/v1/stream", streams.watch_runs, READ),
+    ("POST", "/v1/tokens", tokens.make_token, READ),
     ("GET", "/v1/schedules", tenant.show_schedules, READ),
     ("GET", "/v1/limits", tenant.show_limits, READ),
     ("GET", "/v1/usage", tenant.show_usage, READ),
     ("GET", "/v1/openapi.json", show_description, None),  # for any key
 )
 """What takes a key: method, path, handler, and the scope that the key must have."""
+
+STREAMS: Final = frozenset({"/v1/runs/{id}/stream", "/v1/stream"})
+"""Those of them that take a browser's token, too."""
 
 
 def make_application() -> Starlette:
@@ -49,7 +55,7 @@ def make_application() -> Starlette:
     import_job_modules()
     made = Starlette(
         routes=[
-            *(route(path, handler, method, scope) for method, path, handler, scope in ENDPOINTS),
+            *(one for endpoint in ENDPOINTS for one in _routes(*endpoint)),
             Route("/v1/health/live", health.live, methods=["GET"]),
             Route("/v1/health/ready", health.ready, methods=["GET"]),
             Route("/signals/{token}", signal_pages.ask, methods=["GET"]),
@@ -59,3 +65,9 @@ def make_application() -> Starlette:
     )
     made.router.redirect_slashes = False  # the address to redirect to would be made of the request's Host
     return made
+
+
+def _routes(method: str, path: str, handler: Handler, scope: str | None) -> list[Route]:
+    if path in STREAMS:
+        return streams.stream_routes(path, handler, method, scope)
+    return [route(path, handler, method, scope)]

@@ -60,7 +60,10 @@ def openapi(events: Sequence[type[TenantEvent]] | None = None) -> dict[str, Any]
             "schemas": schemas | SCHEMAS,
             "responses": ANSWERS,
             "parameters": PARAMETERS,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "browserToken": {"type": "apiKey", "in": "query", "name": "token"},
+            },
         },
     }
 

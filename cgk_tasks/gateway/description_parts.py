@@ -6,10 +6,13 @@ from typing import Any, Final, get_args
 
 from cgk_tasks.errors import LONGEST_WAIT_SECONDS as FARTHEST
 from cgk_tasks.gateway.bodies import JSON, NDJSON
+from cgk_tasks.gateway.browser_tokens import LONGEST_SECONDS
 from cgk_tasks.gateway.idempotency import HEADER, LONGEST
 from cgk_tasks.gateway.problems import MEDIA_TYPE
 from cgk_tasks.gateway.runs import LONGEST_WAIT_SECONDS, MOST_LISTED
 from cgk_tasks.gateway.sending import MOST_ITEMS
+from cgk_tasks.gateway.streams import EVENT_STREAM, RESUME
+from cgk_tasks.gateway.streams import LONGEST_WAIT_SECONDS as LONGEST_STREAM_SECONDS
 from cgk_tasks.gateway.tenant import BY
 from cgk_tasks.runs.models import Outcome, State
 
@@ -61,6 +64,18 @@ _PROBLEM: Final[Part] = {"$ref": "#/components/responses/Problem"}
 _KEY: Final[Part] = {"$ref": "#/components/parameters/IdempotencyKey"}
 _WAIT: Final[Part] = _query(
     "wait", _NUMBER | {"minimum": 0, "maximum": LONGEST_WAIT_SECONDS}, "Seconds to wait for the run's end."
+)
+_STREAM: Final[Part] = {"security": [{"key": []}, {"browserToken": []}]}
+_OF_STREAMS: Final[list[Part]] = [
+    _query("wait", _NUMBER | {"minimum": 0, "maximum": LONGEST_STREAM_SECONDS}, "End after so many seconds."),
+    {
+        "name": RESUME, "in": "header", "schema": _TEXT,
+        "description": "The id of the last message: what has changed since then is told.",
+    },
+]  # fmt: skip
+_MESSAGES: Final = (
+    "Messages, the data of each a WatchedRun: the run as it is now. Comments between them keep the connection open. It "
+    "ends after some minutes: connect again with Last-Event-ID, as browsers do by themselves."
 )
 
 
@@ -150,6 +165,33 @@ PATHS: Final[dict[str, Part]] = {
             {"content": {JSON: {"schema": {}}}},
         )
     },
+    "/v1/runs/{id}/stream": {
+        "get": _operation(
+            "watchRun", "What becomes of a run, as Server-Sent Events, until it has ended.",
+            {"200": _answer(_MESSAGES, _TEXT, EVENT_STREAM),
+             "204": {"description": "Its end was told. Do not connect again."}},
+            [_IN_PATH, *_OF_STREAMS],
+        ) | _STREAM
+    },
+    "/v1/stream": {
+        "get": _operation(
+            "watchRuns", "What becomes of the tenant's runs, as Server-Sent Events.",
+            {"200": _answer(
+                f"{_MESSAGES} A message of the type reset says that more has changed: list the runs anew.",
+                _TEXT, EVENT_STREAM,
+            )},
+            [
+                _query("queue", _TEXT, "Of this queue."), _query("event", _TEXT, "Of this event."), *_OF_STREAMS,
+            ],
+        ) | _STREAM
+    },
+    "/v1/tokens": {
+        "post": _operation(
+            "makeToken", "Make a token with which a browser may watch one run, or all of the tenant, for some time.",
+            {"201": _answer("The token.", _ref("Token"))}, None,
+            {"required": True, "content": {JSON: {"schema": _ref("NewToken")}}},
+        )
+    },
     "/v1/schedules": {
         "get": _operation(
             "showSchedules", "The tenant's own schedules.",
@@ -203,6 +245,15 @@ SCHEMAS: Final[dict[str, Part]] = {
         progress=_or_null(_ref("Progress")), metadata=_OBJECT,
     ),
     "Progress": _object({"done": _NUMBER, "message": _TEXT, "at": _TIME}, total=_or_null(_NUMBER)),
+    "WatchedRun": _object(
+        {"id": _ID, "event": _TEXT, "queue": _TEXT, "state": {"enum": list(get_args(State))},
+         "isClosed": {"type": "boolean"}, "attempt": _WHOLE, "progress": _or_null(_ref("Progress")),
+         "metadata": _OBJECT},
+    ),
+    "NewToken": _asked(
+        {}, runId=_ID, allRuns={"const": True}, expires=_NUMBER | {"minimum": 1, "maximum": LONGEST_SECONDS}
+    ) | {"oneOf": [{"required": ["runId"]}, {"required": ["allRuns"]}]},
+    "Token": _object({"token": _TEXT, "runId": _or_null(_ID), "expiresAt": _TIME}),
     "RunError": _object(
         {}, attempt=_WHOLE, at=_TIME, kind=_TEXT, code=_or_null(_TEXT), type=_or_null(_TEXT), message=_or_null(_TEXT)
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +20,10 @@ from starlette.types import Receive, Scope, Send
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import RequestRefusedError
 from cgk_tasks.gateway import problems, scopes
+from cgk_tasks.gateway.bearer import Bearer
 from cgk_tasks.gateway.json_text import to_text
-from cgk_tasks.gateway.keys import ApiKey, authenticate
+from cgk_tasks.gateway.keys import authenticate
+from cgk_tasks.gateway.metrics import count_answer
 from cgk_tasks.gateway.request_rate import count_request, take_place
 from cgk_tasks.tenancy import registry, tenant_context
 from cgk_tasks.tenancy.audit import acting_as
@@ -46,7 +48,7 @@ class Call:
     """A request whose key counts."""
 
     request: Request
-    key: ApiKey
+    key: Bearer
     tenant: Tenant
 
     async def do(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -93,16 +95,26 @@ class Call:
 Handler = Callable[[Call], Awaitable[Response]]
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who is let in: whose the request is, how many there may be at the same time, and whether it has the scope."""
+
+    admit: Callable[[Request], tuple[Bearer, Tenant]]
+    take_place: Callable[[Bearer], Callable[[], None]]
+    require: Callable[[Sequence[str], str], None]
+
+
 def route(path: str, handler: Handler, method: str, scope: str | None) -> Route:
     """An endpoint. scope: what its key must have; None: the handler looks itself."""
-    return Route(path, _Endpoint(path, handler, method, scope), methods=[method], name=f"{method} {path}")
+    return Route(path, Endpoint(path, handler, method, scope), methods=[method], name=f"{method} {path}")
 
 
-class _Endpoint:
+class Endpoint:
     """As an ASGI application, because a request is over only when its answer is sent."""
 
-    def __init__(self, path: str, handler: Handler, method: str, scope: str | None) -> None:
+    def __init__(self, path: str, handler: Handler, method: str, scope: str | None, door: Door | None = None) -> None:
         self._path, self._handler, self._method, self._scope = path, handler, method, scope
+        self._door = door or BY_KEY
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
@@ -110,12 +122,13 @@ class _Endpoint:
             begun = time.monotonic()
             answer = await self._answer(request, until_answered)
             answer.headers.update(HEADERS)
+            count_answer(self._method, self._path, answer.status_code)
             _log(request, self._method, self._path, answer.status_code, time.monotonic() - begun)
             await answer(scope, receive, send)
 
     async def _answer(self, request: Request, until_answered: ExitStack) -> Response:
         try:
-            return await _answered(request, self._handler, self._scope, until_answered)
+            return await _answered(request, self._handler, self._scope, self._door, until_answered)
         except ClientDisconnect:
             return Response(status_code=400)  # which nobody reads
         except Exception as exc:  # noqa: BLE001 - whatever it is has an answer
@@ -124,37 +137,53 @@ class _Endpoint:
 
 def _log(request: Request, method: str, path: str, status: int, seconds: float) -> None:
     """A line for each request. Not its address, which may have what is searched for."""
-    key: ApiKey | None = getattr(request.state, "key", None)
+    key: Bearer | None = getattr(request.state, "key", None)
     known = {"tenant": key.tenant_id, "key": key.prefix} if key is not None else {}
     log.info("request", method=method, route=path, status=status, seconds=round(seconds, 4), **known)
 
 
-async def _answered(request: Request, handler: Handler, scope: str | None, until_answered: ExitStack) -> Response:
+async def _answered(
+    request: Request, handler: Handler, scope: str | None, door: Door, until_answered: ExitStack
+) -> Response:
     texts = [*request.path_params.values(), *(text for item in request.query_params.multi_items() for text in item)]
     if any("\0" in str(text) for text in texts):
         raise bad_request("A NUL character cannot be in the path or its parameters.")
     if twice := next((name for name in _ONCE if len(request.headers.getlist(name)) > 1), None):
         raise bad_request(f"The header {twice} is there twice.")  # a proxy may have looked at the other one
-    key, tenant = await run_in_threadpool(_admitted, request)
+    key, tenant = await run_in_threadpool(door.admit, request)
     request.state.key = key
-    until_answered.callback(take_place(key))
+    until_answered.callback(door.take_place(key))
     if scope is not None:
-        scopes.require(key.scopes, scope)
+        door.require(key.scopes, scope)
     return await handler(Call(request, key, tenant))
 
 
-def _admitted(request: Request) -> tuple[ApiKey, Tenant]:
+def _admitted(request: Request) -> tuple[Bearer, Tenant]:
     """The key of a request, and its tenant. Raises RequestRefusedError: 401, 403, 429."""
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not token:
+    text = bearer_text(request)
+    if text is None:
         hint = "Send the header Authorization: Bearer KEY."
         raise RequestRefusedError("The request has no key.", "UNAUTHORIZED", 401, hint=hint)
-    key = authenticate(token.strip())
-    count_request(key)
-    tenant = registry.require(key.tenant_id)
+    key = authenticate(text)
+    return key, tenant_of(key)
+
+
+BY_KEY: Final = Door(_admitted, take_place, scopes.require)
+
+
+def bearer_text(request: Request) -> str | None:
+    """What the header Authorization has; None if there is none of this kind."""
+    kind, _, text = request.headers.get("authorization", "").partition(" ")
+    return text.strip() if kind.lower() == "bearer" and text else None
+
+
+def tenant_of(bearer: Bearer) -> Tenant:
+    """The tenant of a request, which is counted. Raises RequestRefusedError: 403, 429."""
+    count_request(bearer)
+    tenant = registry.require(bearer.tenant_id)
     if is_platform(tenant):
         raise RequestRefusedError("There are no keys of the platform.", "FORBIDDEN", 403)
-    return key, tenant
+    return tenant
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -82,9 +82,9 @@ def create_key(
 ) -> ApiKey:
     """Make a key for a tenant. Its `secret` is shown here alone.
 
-    scopes: `send:` with an event's name, `order.*` or `*`; `read`: runs, logs, schedules, limits and usage; `operate`:
-    cancel, replay and signal runs. name: for people. expires: after so many seconds, or a timedelta; None: never.
-    Raises InvalidOptionError, UnknownTenantError, TenantContextError, StoreError.
+    scopes: `send:` with an event's name, `order.*` or `*`; `read`: runs, logs, schedules, limits and usage, and to
+    watch runs; `operate`: cancel, replay and signal runs. name: for people. expires: after so many seconds, or a
+    timedelta; None: never. Raises InvalidOptionError, UnknownTenantError, TenantContextError, StoreError.
 
         key = create_key("acme", ["send:order.*", "read"], name="shop", expires=timedelta(days=90))
         print(key.secret.get_secret_value())
@@ -176,6 +176,14 @@ def authenticate(token: str) -> ApiKey:
         if not row["was_seen"]:
             execute(connection, SQL["note_use"], {"id": row["id"]})
     return _key(row)
+
+
+def require_active(prefix: str) -> None:
+    """Raises RequestRefusedError, 401, where the key of this prefix is over, and so what it has made; psycopg.Error."""
+    with autocommit() as connection:
+        rows = fetch(connection, SQL["find_key"], {"prefix": prefix})
+    if not rows or rows[0]["is_over"]:
+        raise _unauthorized("The key that has made this token was revoked, or its time is over.")
 
 
 def _insert(

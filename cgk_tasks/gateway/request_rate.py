@@ -15,7 +15,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RequestRefusedError
-from cgk_tasks.gateway.keys import ApiKey
+from cgk_tasks.gateway.bearer import Bearer
 from cgk_tasks.jobs.rate_limit import Permit, RateLimiter, create_rate_limiter, shared_rate_limiter
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runtime import Part
@@ -40,7 +40,7 @@ class RequestRate:
                 self._shared = shared_rate_limiter(interval=_MINUTE, max_per_interval=most, name=_NAME)
         self._away = RecurringWarning(log, "request_rate_counted_alone", "request_rate_shared")
 
-    def wait_seconds(self, key: ApiKey) -> float:
+    def wait_seconds(self, key: Bearer) -> float:
         """0 if a request of the key may go on, which counts it; else after how many seconds to come back."""
         if self._own is None:
             return 0.0
@@ -64,7 +64,7 @@ class RequestRate:
 RATE = Part(RequestRate)
 
 
-def count_request(key: ApiKey) -> None:
+def count_request(key: Bearer) -> None:
     """Raises RequestRefusedError, 429."""
     seconds = RATE.current().wait_seconds(key)
     if seconds:
@@ -82,7 +82,7 @@ def _at_once() -> RateLimiter:
 AT_ONCE = Part(_at_once)
 
 
-def take_place(key: ApiKey) -> Callable[[], None]:
+def take_place(key: Bearer) -> Callable[[], None]:
     """Count a request that is on. Returns what is to be called when it is over. Raises RequestRefusedError, 429."""
     limiter = AT_ONCE.current()
     permit = limiter.acquire(key.id)
@@ -91,5 +91,25 @@ def take_place(key: ApiKey) -> Callable[[], None]:
         raise RequestRefusedError(
             f"{most:,} requests of this key are on already.", "TOO_MANY_REQUESTS", 429,
             retry_after=permit.wait_seconds, hint="Send the next one when one of them is answered.",
+        )  # fmt: skip
+    return partial(limiter.release, permit)
+
+
+def _streams() -> RateLimiter:
+    return create_rate_limiter(max_concurrent=get_settings().gateway_streams_at_once, name=f"{_NAME}-streams")
+
+
+STREAMS = Part(_streams)
+
+
+def take_stream(bearer: Bearer) -> Callable[[], None]:
+    """Count a stream that is open. Returns what is to be called when it is not. Raises RequestRefusedError, 429."""
+    limiter = STREAMS.current()
+    permit = limiter.acquire(bearer.tenant_id)
+    if not permit.granted:
+        most = get_settings().gateway_streams_at_once
+        raise RequestRefusedError(
+            f"{most:,} streams of this tenant are open already.", "TOO_MANY_REQUESTS", 429,
+            retry_after=permit.wait_seconds, hint="Close those that nobody looks at.",
         )  # fmt: skip
     return partial(limiter.release, permit)

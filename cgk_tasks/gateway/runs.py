@@ -65,7 +65,7 @@ async def show_result(call: Call) -> Response:
 async def show_logs(call: Call) -> Response:
     """GET /v1/runs/{id}/logs."""
     call.query()
-    run_id = _run_id(call)
+    run_id = run_id_in_path(call)
     await call.do(get_run, run_id)
     found = await call.do(lines, run_id)
     return answer(
@@ -83,14 +83,14 @@ async def cancel(call: Call) -> Response:
     """POST /v1/runs/{id}/cancel: 200 if it has ended, 202 if its worker is told."""
     call.query()
     await read_optional_json(call.request)
-    run = await call.do(cancel_run, _run_id(call))
+    run = await call.do(cancel_run, run_id_in_path(call))
     return answer(as_wire(run), 200 if run.is_closed else 202)
 
 
 async def replay(call: Call) -> Response:
     """POST /v1/runs/{id}/replay: a new run; with {"fromStep": name}, of a workflow, from there."""
     call.query()
-    key, run_id = idempotency.key_of(call), _run_id(call)
+    key, run_id = idempotency.key_of(call), run_id_in_path(call)
     body = await read_optional_json(call.request)
     return answer(*await call.do(_replay, call, run_id, body, key))
 
@@ -109,7 +109,7 @@ def _replay(call: Call, run_id: str, body: bytes, key: str | None) -> Answer:
 async def signal(call: Call) -> Response:
     """POST /v1/runs/{id}/signals/{name}: the body is the payload. With an Idempotency-Key, once."""
     call.query()
-    key, run_id, name = idempotency.key_of(call), _run_id(call), call.path("name")
+    key, run_id, name = idempotency.key_of(call), run_id_in_path(call), call.path("name")
     body = await read_optional_json(call.request)
     return answer(*await call.do(_signal, call, run_id, name, body, key))
 
@@ -129,7 +129,7 @@ def _signal(call: Call, run_id: str, name: str, body: bytes, key: str | None) ->
 async def _awaited(call: Call) -> RunStatus:
     """The run, which is looked at until it has ended or the time is over, or the client is gone."""
     give_up = time.monotonic() + seconds_of(call.query("wait"), "wait", LONGEST_WAIT_SECONDS)
-    run_id, pause = _run_id(call), _FIRST_LOOK_SECONDS
+    run_id, pause = run_id_in_path(call), _FIRST_LOOK_SECONDS
     while not (run := await call.do(get_run, run_id)).is_closed:
         left = give_up - time.monotonic()
         if left <= 0 or await call.request.is_disconnected():
@@ -139,10 +139,14 @@ async def _awaited(call: Call) -> RunStatus:
     return run
 
 
-def _run_id(call: Call) -> str:
-    """The id in the path. Raises UnknownRunError for what is none."""
+def is_run_id(text: object) -> bool:
+    return isinstance(text, str) and _UUID.fullmatch(text) is not None
+
+
+def run_id_in_path(call: Call) -> str:
+    """Raises UnknownRunError for what is none."""
     run_id = call.path("id")
-    if not _UUID.fullmatch(run_id):
+    if not is_run_id(run_id):
         raise UnknownRunError(run_id[:50])
     return run_id.lower()
 

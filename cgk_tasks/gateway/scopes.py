@@ -9,10 +9,13 @@ from typing import Final
 from cgk_tasks.errors import InvalidOptionError, RequestRefusedError
 
 READ: Final = "read"
-"""Runs with their payloads and results, logs, schedules, limits and usage."""
+"""Runs with their payloads and results, logs, schedules, limits and usage; streams, and tokens for those."""
 OPERATE: Final = "operate"
 """Cancel, replay and signal runs."""
 SEND: Final = "send:"
+WATCH: Final = "watch:"
+"""With the id of a run: watch this one. Of browsers' tokens alone; keys with READ may watch all runs."""
+WATCH_ALL: Final = f"{WATCH}*"
 
 _PATTERN: Final = re.compile(r"\*|[a-z][A-Za-z0-9_]*(\.[a-z][A-Za-z0-9_]*)*(\.\*)?")
 _MOST: Final = 100
@@ -57,6 +60,17 @@ def require_send(scopes: Sequence[str], event: str) -> None:
     """Raises RequestRefusedError, 403, for a key that may not send the event."""
     if not may_send(scopes, event):
         raise _forbidden(f"{SEND}{event}" if _PATTERN.fullmatch(event) else f"{SEND}*")
+
+
+def require_watch(scopes: Sequence[str], run_id: str | None) -> None:
+    """Raises RequestRefusedError, 403, for who may not watch this run, or with None all runs."""
+    if READ in scopes or WATCH_ALL in scopes or (run_id is not None and f"{WATCH}{run_id}" in scopes):
+        return
+    if any(scope.startswith(WATCH) for scope in scopes):
+        raise RequestRefusedError(
+            "This token may not do that.", "FORBIDDEN", 403, hint="It is for one run: watch that one."
+        )
+    raise _forbidden(READ)
 
 
 def _forbidden(scope: str) -> RequestRefusedError:

@@ -9,12 +9,14 @@ from typing import Final
 import uvicorn
 
 from cgk_tasks.gateway.asgi import make_application
+from cgk_tasks.gateway.metrics import serve_metrics
+from cgk_tasks.gateway.watching import end_streams
 
 _GRACE_SECONDS: Final = 30
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """Says when it listens, and ends its streams when it is told to end, or it would wait for them."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[int], object]) -> None:
         super().__init__(config)
@@ -24,6 +26,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if sockets:
             self._ready(sockets[0].getsockname()[1])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        end_streams()
+        await super().shutdown(sockets)
 
 
 def serve(host: str, port: int, ready: Callable[[int], object]) -> None:
@@ -40,4 +46,5 @@ def serve(host: str, port: int, ready: Callable[[int], object]) -> None:
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        serve_metrics()
         _Server(config, ready).run([listener])

@@ -100,7 +100,14 @@ EXPORTER: Final = (
 )  # fmt: skip
 """Served by `cgk-tasks metrics`."""
 
-METRICS: Final = WORKER + EXPORTER
+GATEWAY: Final = (
+    MetricSpec("cgk_gateway_requests_total", "counter", ("method", "route", "status"),
+               "Requests that this gateway answered, by the route of the HTTP API and the status of the answer."),
+    MetricSpec("cgk_gateway_streams", "gauge", ("about",), "Streams that are open. about: run or tenant."),
+)  # fmt: skip
+"""Served by `cgk-tasks gateway` with CGK_GATEWAY_METRICS."""
+
+METRICS: Final = WORKER + EXPORTER + GATEWAY
 BY_NAME: Final = {spec.name: spec for spec in METRICS}
 
 

@@ -101,7 +101,7 @@ def aimed():
                 if parameter.get("name") == "id":
                     parameter["schema"] = {"enum": ids}
                 if parameter.get("name") == "wait":
-                    parameter["schema"] = {"enum": [0, 0.01, -1, 61]}
+                    parameter |= {"schema": {"enum": [0, 0.01, -1, 4_000]}, "required": True}
     return made
 
 

@@ -37,13 +37,14 @@ def typed(gateway, tmp_path_factory):
 
 
 def test_the_commands_of_the_page_do_what_it_says(typed):
-    _key, one, result, unknown, many, lines, operated = typed[:7]
+    _key, one, result, unknown, many, lines, operated, watched = typed[:8]
     assert json.loads(one)["outcome"] == "accepted"
     assert json.loads(result)["state"] == "pending"
     assert json.loads(unknown)["nearest"] == "order.created"
     assert [get_run(run["id"]).state for run in json.loads(many)["runs"]] == ["pending", "scheduled"]
     assert [json.loads(line)["sent"] for line in lines.splitlines()] == [1000, 1000, 500]
     listed, cancelled, replayed = _several(operated)
+    assert json.loads(watched.partition("data: ")[2])["state"] == "cancelled"
     assert (len(listed["runs"]), cancelled["state"], replayed["outcome"]) == (2, "cancelled", "accepted")
 
 

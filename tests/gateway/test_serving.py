@@ -1,8 +1,10 @@
 """How the gateway is started: by the command, inside another application, and without its extra."""
 
 import signal
+import socket
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -10,16 +12,24 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from cgk_tasks import extras
+from cgk_tasks import extras, send_job
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.gateway import application
+from cgk_tasks.gateway import application, create_browser_token
 from cgk_tasks.migrations import migrate
 from tests.conftest import own_database
 from tests.gateway.gateway_support import secret_of, served
-from tests.support.waiting import wait_exit, wait_until
+from tests.gateway.stream_support import stream
+from tests.support.waiting import busyness, wait_exit, wait_until
 from tests.support.workers import ROOT
 
 PAYLOAD = {"tenantId": "acme", "action": "echo"}
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
 
 
 @pytest.fixture
@@ -47,6 +57,46 @@ def test_the_command_serves_until_it_is_told_to_end(command, number):
     assert (listed.status_code, wait_exit(process)) == (200, 0)
     said = log.read_text()
     assert ("/v1/runs" in said, "somebody" in said, secret[-43:] in said) == (True, False, False)
+
+
+def test_the_command_ends_its_streams_when_it_is_told_to_end_and_logs_no_token(command):
+    process, url, log = command
+    run_id = send_job("order.created", {"tenantId": "acme", "orderId": "o-1", "totalAmount": 5.0}).id
+    token = create_browser_token("acme", run_id).token
+    with httpx.Client(timeout=60) as client, stream(client, f"{url}/v1/runs/{run_id}/stream", token=token) as messages:
+        next(messages)
+        told_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert {one.kind for one in messages} <= {"comment"}
+    code = wait_exit(process)
+    assert (code, time.monotonic() - told_at < 10 * busyness()) == (0, True)
+    assert ("/v1/runs/{id}/stream" in log.read_text(), token in log.read_text()) == (True, False)
+
+
+@pytest.fixture
+def metrics(setting, free_port):
+    """Where the command serves its metrics."""
+    setting(CGK_GATEWAY_METRICS=f"127.0.0.1:{free_port}")
+    return f"http://127.0.0.1:{free_port}/metrics"
+
+
+def test_the_command_serves_what_it_has_answered_and_how_many_streams_are_open(metrics, command):
+    _process, url, _log = command
+    run_id = send_job("order.created", {"tenantId": "acme", "orderId": "o-1", "totalAmount": 5.0}).id
+    with httpx.Client(headers={"Authorization": f"Bearer {secret_of()}"}, timeout=60) as client:
+        client.get(f"{url}/v1/runs/{run_id}")
+        client.get(f"{url}/v1/runs/{run_id}", headers={"Authorization": ""})
+        with stream(client, f"{url}/v1/runs/{run_id}/stream") as messages:
+            next(messages)
+            said = httpx.get(metrics).text
+        wait_until(lambda: 'cgk_gateway_streams{about="run"} 0.0' in httpx.get(metrics).text, what="none is open")
+    told = {line for line in said.splitlines() if line.startswith("cgk_gateway_")}
+    assert {
+        'cgk_gateway_requests_total{method="GET",route="/v1/runs/{id}",status="200"} 1.0',
+        'cgk_gateway_requests_total{method="GET",route="/v1/runs/{id}",status="401"} 1.0',
+        'cgk_gateway_streams{about="run"} 1.0', 'cgk_gateway_streams{about="tenant"} 0.0',
+    } <= told  # fmt: skip
+    assert (run_id in said, "acme" in said) == (False, False)
 
 
 def test_the_commands_port_may_be_taken(command):

@@ -89,6 +89,6 @@ def test_no_two_panels_lie_on_each_other():
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-def test_the_scrape_configuration_reads_the_rules_the_exporter_and_workers():
+def test_the_scrape_configuration_reads_the_rules_the_exporter_workers_and_gateways():
     assert PROMETHEUS["rule_files"] == ["alerts.yml"]
-    assert {job["job_name"] for job in PROMETHEUS["scrape_configs"]} == {"cgk-exporter", "cgk-workers"}
+    assert {job["job_name"] for job in PROMETHEUS["scrape_configs"]} == {"cgk-exporter", "cgk-workers", "cgk-gateways"}
