@@ -137,7 +137,7 @@ async def _answered(request: Request, handler: Handler, scope: str | None, until
         raise bad_request(f"The header {twice} is there twice.")  # a proxy may have looked at the other one
     key, tenant = await run_in_threadpool(_admitted, request)
     request.state.key = key
-    until_answered.callback(take_place(key))
+    until_answered.callback(take_place(key.id))
     if scope is not None:
         scopes.require(key.scopes, scope)
     return await handler(Call(request, key, tenant))
