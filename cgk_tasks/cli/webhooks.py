@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cgk_tasks.cli.output import AsJson, examples, print_facts, print_json, print_table, say
-from cgk_tasks.errors import CgkTasksError
 
 if TYPE_CHECKING:
     from cgk_tasks.builtin.webhooks import Endpoint
@@ -169,8 +168,8 @@ _OUTCOMES = ("accepted", "duplicate", "ignored", "refused", "unmapped", "failed"
 def sources(as_json: AsJson = False) -> None:
     """List where webhooks are received from, as @define_webhook of CGK_JOB_MODULES says, and how many came.
 
-    secret: whether it is set here; `function`: the application's own looks it up. refused: by their signature; unmapped:
-    the application's function failed.
+    secret: whether it is set here; `function`: one of the application's own looks it up. refused: by their signature;
+    unmapped: the source's function failed.
     """
     from cgk_tasks.cli import application
     from cgk_tasks.inbound.counts import delivery_counts
@@ -203,6 +202,8 @@ def _source_row(source: WebhookSource) -> dict[str, Any]:
 def _secret_state(source: WebhookSource) -> str:
     if callable(source.secret):
         return "function"
+    from cgk_tasks.errors import CgkTasksError
+
     try:
         source.check()
     except CgkTasksError:

@@ -27,8 +27,8 @@ _HOUSEKEEPING_SECONDS = 3600.0
 
 
 class Engine:
-    """Makes every due tick of SCHEDULES and of the tenants' own schedules. The leading beat ticks it, or calls over HTTP
-    do.
+    """Makes every due tick of SCHEDULES and of the tenants' own schedules, when the leading beat or a call over HTTP
+    says so.
     """
 
     def __init__(self, schedules: Mapping[str, Schedule], clock: Callable[[], datetime] = database_now) -> None:
