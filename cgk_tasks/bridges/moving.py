@@ -34,7 +34,7 @@ _NOT_REMOVED: Final[Mapping[str, str]] = {
 
 @dataclass
 class Moved:
-    """What a pass did. passed_over: jobs that nobody wanted to move. left: of the others that stay, the reasons with how
+    """What was done. passed_over: jobs that nobody wanted to move. left: of the others that stay, the reasons with how
     many there are; examples: an id each.
     """
 

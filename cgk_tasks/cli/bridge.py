@@ -156,9 +156,13 @@ def _moved(
 
 def _report(moved: Moved, counts: dict[str, int], *, dry_run: bool, as_json: bool) -> None:
     facts: dict[str, Any] = {
-        "would_send" if dry_run else "sent": moved.sent, "sent_before": moved.sent_before,
-        "passed_over": moved.passed_over, "left": sum(moved.left.values()), "active": counts["active"], "waiting_children": counts["waiting-children"],
-    }  # fmt: skip
+        "would_send" if dry_run else "sent": moved.sent,
+        "sent_before": moved.sent_before,
+        "passed_over": moved.passed_over,
+        "left": sum(moved.left.values()),
+        "active": counts["active"],
+        "waiting_children": counts["waiting-children"],
+    }
     reasons = [
         {"jobs": jobs, "reason": reason, "example": moved.examples[reason]}
         for reason, jobs in moved.left.most_common(_MOST_REASONS)
