@@ -65,6 +65,7 @@ _HOMES = {
     "cgk_tasks.jobs.cursors": ("create_cursor_state", "update_cursor_state"),
     "cgk_tasks.jobs.guards": ("define_guard",),
     "cgk_tasks.jobs.idempotency": ("generate_idempotency_key", "idempotency_key", "parse_idempotency_key"),
+    "cgk_tasks.inbound.sources": ("WebhookDelivery", "define_webhook"),
     "cgk_tasks.jobs.registry": ("define_job",),
     "cgk_tasks.jobs.middleware": (
         "compose_middleware", "with_error_classification", "with_idempotency", "with_logging",

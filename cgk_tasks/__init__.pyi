@@ -82,6 +82,8 @@ from cgk_tasks.flow.plans import set_tenant_limits as set_tenant_limits
 from cgk_tasks.flow.quarantine import Quarantine as Quarantine
 from cgk_tasks.flow.quarantine import end_quarantine as end_quarantine
 from cgk_tasks.flow.quarantine import list_quarantines as list_quarantines
+from cgk_tasks.inbound.sources import WebhookDelivery as WebhookDelivery
+from cgk_tasks.inbound.sources import define_webhook as define_webhook
 from cgk_tasks.jobs.classification import Classification as Classification
 from cgk_tasks.jobs.classification import classify_error as classify_error
 from cgk_tasks.jobs.context import JobContext as JobContext

@@ -17,6 +17,7 @@ import typer
 
 from cgk_tasks.cli import (
     admin,
+    bridge,
     broker,
     catalog,
     dashboard,
@@ -83,6 +84,7 @@ program.command("resume", epilog=pauses.RESUME_EXAMPLES)(pauses.resume)
 program.command("pauses", epilog=pauses.PAUSES_EXAMPLES)(pauses.list_pauses)
 program.add_typer(queues.commands, name="queues")
 program.add_typer(broker.commands, name="broker")
+program.add_typer(bridge.commands, name="bridge")
 program.add_typer(events.commands, name="events")
 program.add_typer(schedules.commands, name="schedules")
 program.add_typer(catalog.commands, name="catalog")

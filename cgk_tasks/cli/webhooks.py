@@ -10,10 +10,11 @@ from cgk_tasks.cli.output import AsJson, examples, print_facts, print_json, prin
 
 if TYPE_CHECKING:
     from cgk_tasks.builtin.webhooks import Endpoint
+    from cgk_tasks.inbound.sources import WebhookSource
 
 commands = typer.Typer(
     help="Register, list, remove and enable the webhook endpoints of tenants, give them new secrets, and see what was "
-    "delivered.",
+    "delivered; and list the sources of webhooks that are received.",
     epilog=examples(
         "cgk-tasks webhooks add acme https://acme.example/hooks --topic 'order.*'", "cgk-tasks webhooks list",
         "cgk-tasks webhooks deliveries acme --state failed",
@@ -158,3 +159,53 @@ def deliveries(
         )
     else:
         say("No delivery is on record.")
+
+
+_OUTCOMES = ("accepted", "duplicate", "ignored", "refused", "unmapped", "failed")
+
+
+@commands.command("sources", epilog=examples("cgk-tasks webhooks sources", "cgk-tasks webhooks sources --json"))
+def sources(as_json: AsJson = False) -> None:
+    """List where webhooks are received from, as @define_webhook of CGK_JOB_MODULES says, and how many came.
+
+    secret: whether it is set here; `function`: one of the application's own looks it up. refused: by their signature;
+    unmapped: the source's function failed.
+    """
+    from cgk_tasks.cli import application
+    from cgk_tasks.inbound.counts import delivery_counts
+    from cgk_tasks.inbound.sources import all_sources
+
+    application.load_jobs()
+    counted: dict[str, dict[str, Any]] = {}
+    for one in delivery_counts():
+        counts = counted.setdefault(one.source, {"last_at": one.last_at})
+        counts[one.outcome] = one.deliveries
+        counts["last_at"] = max(counts["last_at"], one.last_at)
+    known = {source.name: _source_row(source) for source in all_sources()}
+    rows = [known.get(name, {"name": name}) | counted.get(name, {}) for name in {**known, **counted}]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(rows, ("name", "scheme", "event", "tenant", "secret", *_OUTCOMES, "last_at"))
+    else:
+        say("No source of webhooks is defined: @define_webhook, in a module of CGK_JOB_MODULES.")
+
+
+def _source_row(source: WebhookSource) -> dict[str, Any]:
+    tenant = "in the path" if source.tenant is None else "function" if callable(source.tenant) else source.tenant
+    return {
+        "name": source.name, "scheme": source.scheme, "event": source.event, "tenant": tenant,
+        "secret": _secret_state(source),
+    }  # fmt: skip
+
+
+def _secret_state(source: WebhookSource) -> str:
+    if callable(source.secret):
+        return "function"
+    from cgk_tasks.errors import CgkTasksError
+
+    try:
+        source.check()
+    except CgkTasksError:
+        return "missing"
+    return "set"

@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+)
 
-from cgk_tasks.config.kinds import Keys, Names
+from cgk_tasks.config.kinds import Keys, Names, SecretTexts
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s*]+")
 
@@ -65,7 +74,34 @@ class GatewaySettings(BaseModel):
         "first. Unset: keys that are derived from CGK_ENCRYPTION_KEYS.",
     )
 
-    @field_validator("signal_url")
+    gateway_url: str | None = Field(
+        default=None,
+        description="Where the gateway is reached from outside, like https://jobs.example.com: QStash signs it.",
+    )
+    cron_secret: SecretTexts = Field(
+        default=(),
+        validation_alias=AliasChoices("CRON_SECRET", "CGK_CRON_SECRET"),
+        description="Calls of `/v1/tick` with it as bearer token make due schedules tick, as those of Vercel Cron; at "
+        "least 16 characters, several separated by commas.",
+    )
+    qstash_current_signing_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("QSTASH_CURRENT_SIGNING_KEY", "CGK_QSTASH_CURRENT_SIGNING_KEY"),
+        description="Calls of `/v1/tick` that QStash has signed with it make due schedules tick.",
+    )
+    qstash_next_signing_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("QSTASH_NEXT_SIGNING_KEY", "CGK_QSTASH_NEXT_SIGNING_KEY"),
+        description="The one that QStash will sign with after a change of keys; it counts too.",
+    )
+
+    @property
+    def qstash_keys(self) -> tuple[str, ...]:
+        """Both keys of QStash, as far as they are set."""
+        keys = (self.qstash_current_signing_key, self.qstash_next_signing_key)
+        return tuple(text for key in keys if key is not None and (text := key.get_secret_value()))
+
+    @field_validator("signal_url", "gateway_url")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         if value and not value.startswith(("https://", "http://")):

@@ -31,7 +31,7 @@ def with_values_of_files(variables: Mapping[str, str | None], model: type[BaseMo
         name = variable.removesuffix(SUFFIX)
         if variables.get(name.lower()):
             raise ConfigurationError(f"{name} and {variable} are both set.", hint="Remove one of them.")
-        found[name.lower()] = _content(variable, Path(path))
+        found[name.lower()] = file_text(variable, Path(path))
     return found
 
 
@@ -44,8 +44,10 @@ def _variables(model: type[BaseModel]) -> Iterator[str]:
             yield f"CGK_{name.upper()}"
 
 
-def _content(variable: str, path: Path) -> str:
-    """What is in the file, without the line's end that editors and `echo` add."""
+def file_text(variable: str, path: Path) -> str:
+    """What is in the file that a variable names, without the line's end that editors and `echo` add. Raises
+    ConfigurationError.
+    """
     try:
         text = path.read_bytes().decode(ENCODING).rstrip("\r\n")
     except OSError as exc:

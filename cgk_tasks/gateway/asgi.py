@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.client import get_job_client
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.gateway import health, problems, runs, sending, signal_pages, streams, tenant, tokens
+from cgk_tasks.gateway import (
+    health,
+    problems,
+    runs,
+    sending,
+    signal_pages,
+    streams,
+    tenant,
+    ticks,
+    tokens,
+    webhooks,
+)
 from cgk_tasks.gateway.description import show_description
 from cgk_tasks.gateway.endpoint import Handler, route
 from cgk_tasks.gateway.scopes import OPERATE, READ
+from cgk_tasks.inbound.sources import all_sources
 from cgk_tasks.jobs.registry import import_job_modules
 
 log = structlog.get_logger("cgk_tasks.gateway")
+
+SignedHandler = Callable[[Request], Awaitable[Response]]
 
 ENDPOINTS: Final[tuple[tuple[str, str, Handler, str | None], ...]] = (
     ("POST", "/v1/events", sending.send_many, None),  # which look at the scope for each event
@@ -44,6 +61,16 @@ ENDPOINTS: Final[tuple[tuple[str, str, Handler, str | None], ...]] = (
 STREAMS: Final = frozenset({"/v1/runs/{id}/stream", "/v1/stream"})
 """Those of them that take a browser's token, too."""
 
+SIGNED: Final[tuple[tuple[str, str, SignedHandler], ...]] = (
+    ("POST", "/v1/webhooks/{source}", webhooks.receive),
+    ("GET", "/v1/webhooks/{source}", webhooks.receive),
+    ("POST", "/v1/webhooks/{source}/{tenant}", webhooks.receive),
+    ("GET", "/v1/webhooks/{source}/{tenant}", webhooks.receive),
+    ("POST", "/v1/tick", ticks.tick),
+    ("GET", "/v1/tick", ticks.tick),
+)
+"""What takes a signature or a secret of its sender in place of a key."""
+
 
 def make_application() -> Starlette:
     """See `cgk_tasks.gateway.application`."""
@@ -53,9 +80,12 @@ def make_application() -> Starlette:
         raise ConfigurationError(f"The gateway sends to workers of this application, and JOBS_PROVIDER is {provider}.")
     register_builtin_jobs()
     import_job_modules()
+    for source in all_sources():
+        source.check()
     made = Starlette(
         routes=[
             *(one for endpoint in ENDPOINTS for one in _routes(*endpoint)),
+            *(Route(path, handler, methods=[method], name=f"{method} {path}") for method, path, handler in SIGNED),
             Route("/v1/health/live", health.live, methods=["GET"]),
             Route("/v1/health/ready", health.ready, methods=["GET"]),
             Route("/signals/{token}", signal_pages.ask, methods=["GET"]),

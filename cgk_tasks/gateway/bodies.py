@@ -39,6 +39,13 @@ async def read_optional_json(request: Request) -> bytes:
     return body
 
 
+async def read_any(request: Request) -> bytes:
+    """The body as it came, whatever it is: signatures are of its bytes. Raises RequestRefusedError: 408, 413, 415."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise _not_read(request, "not compressed")
+    return await _whole(request)
+
+
 async def pieces(request: Request) -> AsyncIterator[bytes]:
     """The body as it comes. Raises RequestRefusedError, 408, where it does not go on."""
     seconds = get_settings().gateway_body_seconds

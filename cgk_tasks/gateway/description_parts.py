@@ -88,6 +88,29 @@ def _operation(
     return found | ({"requestBody": body} if body else {})
 
 
+_SOURCE: Final[Part] = {"name": "source", "in": "path", "required": True, "schema": _TEXT}
+_TENANT: Final[Part] = {"name": "tenant", "in": "path", "required": True, "schema": _TEXT}
+_ANY_BODY: Final[Part] = {"content": {JSON: {"schema": {}}, "*/*": {"schema": {}}}}
+
+
+def _webhook(name: str, parameters: list[Part], *, takes_body: bool = False) -> Part:
+    """Other systems call it, so it takes no key but their signature."""
+    answers = {
+        "202": _answer("It was sent.", _ref("Delivery")),
+        "200": _answer("Nothing new was sent: it is a duplicate, or ignored.", _ref("Delivery")),
+    }
+    summary = "Receive a webhook: the sender's signature stands in place of a key."
+    return _operation(f"{name}Webhook", summary, answers, parameters, _ANY_BODY if takes_body else None) | {
+        "security": []
+    }
+
+
+def _tick(name: str) -> Part:
+    answers = {"200": _answer("They are made.", _object({"ticks": _array(_ref("Tick"))}))}
+    summary = "Make the ticks of schedules that are due: for a clock outside, with CRON_SECRET or QStash's signature."
+    return _operation(name, summary, answers) | {"security": []}
+
+
 _MANY: Final[Part] = {
     "required": True,
     "content": {
@@ -214,6 +237,14 @@ PATHS: Final[dict[str, Part]] = {
             ],
         )
     },
+    "/v1/webhooks/{source}": {
+        "post": _webhook("receive", [_SOURCE], takes_body=True), "get": _webhook("call", [_SOURCE]),
+    },
+    "/v1/webhooks/{source}/{tenant}": {
+        "post": _webhook("receiveOfTenant", [_SOURCE, _TENANT], takes_body=True),
+        "get": _webhook("callOfTenant", [_SOURCE, _TENANT]),
+    },
+    "/v1/tick": {"post": _tick("tick"), "get": _tick("tickByGet")},
 }  # fmt: skip
 
 SCHEMAS: Final[dict[str, Part]] = {
@@ -275,6 +306,10 @@ SCHEMAS: Final[dict[str, Part]] = {
         plan=_or_null(_TEXT), atOnce=_or_null(_WHOLE), dailyRuns=_or_null(_WHOLE), maxWaiting=_or_null(_WHOLE),
         starts=_or_null(_object({"runs": _WHOLE, "seconds": _NUMBER})),
     ),
+    "Delivery": _object({
+        "outcome": {"enum": ["accepted", "duplicate", "ignored"]}, "runs": _array(_ref("Sent")),
+    }),
+    "Tick": _object({"schedule": _TEXT, "scheduledFor": _TIME, "runs": _WHOLE}),
     "Usage": _object(
         {"runs": _WHOLE, "failed": _WHOLE, "runSeconds": _NUMBER, "queueSeconds": _NUMBER, "rejected": _WHOLE},
         begin=_or_null(_TIME),

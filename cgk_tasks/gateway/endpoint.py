@@ -24,7 +24,7 @@ from cgk_tasks.gateway.bearer import Bearer
 from cgk_tasks.gateway.json_text import to_text
 from cgk_tasks.gateway.keys import authenticate
 from cgk_tasks.gateway.metrics import count_answer
-from cgk_tasks.gateway.request_rate import count_request, take_place
+from cgk_tasks.gateway.request_rate import count_request, take_place_of
 from cgk_tasks.tenancy import registry, tenant_context
 from cgk_tasks.tenancy.audit import acting_as
 from cgk_tasks.tenancy.models import Tenant
@@ -168,7 +168,7 @@ def _admitted(request: Request) -> tuple[Bearer, Tenant]:
     return key, tenant_of(key)
 
 
-BY_KEY: Final = Door(_admitted, take_place, scopes.require)
+BY_KEY: Final = Door(_admitted, take_place_of, scopes.require)
 
 
 def bearer_text(request: Request) -> str | None:

@@ -16,6 +16,7 @@ from cgk_tasks import errors
 from cgk_tasks.dashboard.data.queries import QueryTimeoutError
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.gateway.json_text import to_text
+from cgk_tasks.runs.text import where_of
 from cgk_tasks.sql.postgres import explain
 
 log = structlog.get_logger("cgk_tasks.gateway")
@@ -77,7 +78,7 @@ def as_error(exc: Exception) -> CgkTasksError:
         return exc
     if isinstance(exc, psycopg.Error):
         return explain(exc)
-    log.error("request_failed", error=type(exc).__qualname__, where=_where(exc))
+    log.error("request_failed", error=type(exc).__qualname__, where=where_of(exc))
     return CgkTasksError(_WHAT[500])
 
 
@@ -138,13 +139,3 @@ def _retry_after(error: CgkTasksError, status: int) -> int | None:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
-
-
-def _where(exc: BaseException) -> list[str]:
-    """Files and lines, the innermost last."""
-    found = []
-    trace = exc.__traceback__
-    while trace is not None:
-        found.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return found[-8:]

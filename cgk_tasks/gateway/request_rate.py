@@ -82,17 +82,22 @@ def _at_once() -> RateLimiter:
 AT_ONCE = Part(_at_once)
 
 
-def take_place(key: Bearer) -> Callable[[], None]:
+def take_place(holder: str, whose: str = "of this key") -> Callable[[], None]:
     """Count a request that is on. Returns what is to be called when it is over. Raises RequestRefusedError, 429."""
     limiter = AT_ONCE.current()
-    permit = limiter.acquire(key.id)
+    permit = limiter.acquire(holder)
     if not permit.granted:
         most = get_settings().gateway_requests_at_once
         raise RequestRefusedError(
-            f"{most:,} requests of this key are on already.", "TOO_MANY_REQUESTS", 429,
+            f"{most:,} requests {whose} are on already.", "TOO_MANY_REQUESTS", 429,
             retry_after=permit.wait_seconds, hint="Send the next one when one of them is answered.",
         )  # fmt: skip
     return partial(limiter.release, permit)
+
+
+def take_place_of(key: Bearer) -> Callable[[], None]:
+    """The same, of a key."""
+    return take_place(key.id)
 
 
 def _streams() -> RateLimiter:

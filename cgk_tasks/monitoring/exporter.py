@@ -25,7 +25,7 @@ from cgk_tasks.sql.postgres import autocommit, fetch, fetch_or_before, statement
 from cgk_tasks.worker.dispatcher import LEASE
 
 SQL, MERGING, USAGE, GUARDS = statements("metrics"), statements("merging"), statements("usage"), statements("guards")
-QUARANTINE = statements("quarantine")
+QUARANTINE, INBOUND = statements("quarantine"), statements("inbound")
 log = structlog.get_logger("cgk_tasks.metrics")
 
 OTHER_TENANTS = "other"
@@ -48,6 +48,7 @@ class ExporterCollector(Collector):
                 _skipped_sends(),
                 *_guards(),
                 _quarantined(),
+                _received(),
             ]
         except (psycopg.Error, CgkTasksError) as exc:
             self._unavailable.warn(reason=str(exc).strip())
@@ -118,6 +119,14 @@ def _quarantined() -> Metric:
     with autocommit() as connection:
         rows = fetch_or_before(connection, QUARANTINE["count"], QUARANTINE["count_before"])
     return _family("cgk_tenants_quarantined", [((), row["tenants"]) for row in rows])
+
+
+def _received() -> Metric:
+    with autocommit() as connection:
+        rows = fetch_or_before(connection, INBOUND["delivery_counts"], INBOUND["no_delivery_counts"])
+    return _family(
+        "cgk_webhooks_received_total", [((row["source"], row["outcome"]), row["deliveries"]) for row in rows]
+    )
 
 
 def _guards() -> Iterator[Metric]:

@@ -95,6 +95,9 @@ EXPORTER: Final = (
                "1 while the guard is closed or lets one run at a time try; of a guard per tenant, for how many it is."),
     MetricSpec("cgk_guard_asked_total", "counter", ("guard",), "Answers of the partner that asked to wait (429)."),
     MetricSpec("cgk_guard_failures_total", "counter", ("guard",), "Runs that the partner failed."),
+    MetricSpec("cgk_webhooks_received_total", "counter", ("source", "outcome"),
+               "Webhooks that the gateway received. outcome: accepted, duplicate, ignored, refused (its signature), "
+               "unmapped or failed."),
     MetricSpec("cgk_exporter_count_seconds", "gauge", (), "How long PostgreSQL took to count the open runs."),
     MetricSpec("cgk_exporter_count_age_seconds", "gauge", (), "How old the count of the open runs is."),
 )  # fmt: skip

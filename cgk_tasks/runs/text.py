@@ -62,3 +62,13 @@ def traceback_of(exc: BaseException) -> str:
         return storable("".join(traceback.format_exception(exc)))
     except BaseException:  # noqa: BLE001 - of an exception with fields that raise
         return storable("".join(traceback.format_tb(exc.__traceback__))) + text_of(exc)
+
+
+def where_of(exc: BaseException) -> list[str]:
+    """Files and lines of an exception, the innermost last. They say nothing of any value."""
+    found = []
+    trace = exc.__traceback__
+    while trace is not None:
+        found.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return found[-8:]

@@ -11,7 +11,7 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.schedules import periodic_tasks
-from cgk_tasks.schedules.fan_out import fire
+from cgk_tasks.schedules.fan_out import Tick, fire
 from cgk_tasks.schedules.job_events import handled_events, note_own_jobs
 from cgk_tasks.schedules.reconcile import Entry, reconcile
 from cgk_tasks.schedules.schedule import Schedule
@@ -27,15 +27,24 @@ _HOUSEKEEPING_SECONDS = 3600.0
 
 
 class Engine:
-    """Makes every due tick of SCHEDULES and of the tenants' own schedules. Only the leading beat ticks it."""
+    """Makes every due tick of SCHEDULES and of the tenants' own schedules, when the leading beat or a call over HTTP
+    says so.
+    """
 
     def __init__(self, schedules: Mapping[str, Schedule], clock: Callable[[], datetime] = database_now) -> None:
         self._schedules = schedules
         self._clock = clock
         self._entries: list[Entry] = []
         self._a_tick_failed = False
+        self.made: list[Tick] = []
+        """The ticks of SCHEDULES that the last look made."""
         self._housekeeping_at: datetime | None = None
         self._without_jobs: frozenset[str] = frozenset()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a schedule could not tick at the last look. It is tried again at the next."""
+        return self._a_tick_failed
 
     def reload(self) -> None:
         """Seed the table's entries and read what operators changed."""
@@ -45,7 +54,7 @@ class Engine:
     def tick(self) -> float:
         """Make what is due. Returns the seconds until something is due next, at most an hour."""
         now = self._clock()
-        self._a_tick_failed = False
+        self._a_tick_failed, self.made = False, []
         handled = self._handled_events()
         self._entries = [
             self._tick_entry(entry, now, handled) if entry.is_enabled else entry for entry in self._entries
@@ -67,7 +76,9 @@ class Engine:
         given_up = found.given_up
         try:
             for scheduled_for in found.ticks:
-                fire(schedule, scheduled_for, now=now, given_up=given_up)
+                tick = fire(schedule, scheduled_for, now=now, given_up=given_up)
+                if tick.is_new:
+                    self.made.append(tick)
                 given_up = 0
                 periodic_tasks.note_fired(schedule.name, scheduled_for)
         except CgkTasksError as exc:

@@ -13,7 +13,11 @@ import pytest
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.gateway.gateway_support import secret_of
-from tests.support import jobs  # noqa: F401 - defines test.behave
+from tests.gateway.webhook_secrets import SECRETS, STANDARD
+from tests.support import (
+    jobs,  # noqa: F401 - defines test.behave
+    signing,
+)
 from tests.support.waiting import wait_until
 from tests.support.workers import ROOT
 
@@ -22,19 +26,28 @@ pytestmark = pytest.mark.slow
 PAYLOAD = {"tenantId": "acme", "action": "echo", "argument": "once"}
 
 
-@pytest.fixture
-def doomed(database, tmp_path, setting):
-    """A gateway in a process of its own."""
-    log = tmp_path / "gateway.log"
-    setting(CGK_JOB_MODULES="tests.support.jobs")
+@contextmanager
+def started_gateway(folder, setting, module):
+    """A gateway in a process of its own: it and its URL."""
+    log = folder / "gateway.log"
+    setting(CGK_JOB_MODULES=module)
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "cgk_tasks.cli", "gateway", "--port", "0"], cwd=ROOT, stdout=out, stderr=out
         )
-    wait_until(lambda: "until Ctrl-C" in log.read_text() or process.poll() is not None, 60, "the gateway listens")
-    yield process, re.search(r"(http://\S+)/v1 until", log.read_text())[1]
-    process.kill()
-    process.wait()
+    try:
+        wait_until(lambda: "until Ctrl-C" in log.read_text() or process.poll() is not None, 60, "the gateway listens")
+        yield process, re.search(r"(http://\S+)/v1 until", log.read_text())[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def doomed(database, tmp_path, setting):
+    """A gateway in a process of its own."""
+    with started_gateway(tmp_path, setting, "tests.support.jobs") as process_and_url:
+        yield process_and_url
 
 
 @contextmanager
@@ -111,3 +124,42 @@ def test_a_gateway_that_dies_before_it_has_sent_leaves_nothing_in_the_way(gatewa
     assert runs_of("dying early") == []
     found("UPDATE cgk.api_requests SET locked_until = now() WHERE key = 'dying early' RETURNING 1")
     assert send(gateway, secret, "dying early").status_code == 202
+
+
+def deliver(url, delivery):
+    body = b'{"type": "echo", "text": "once"}'
+    headers = signing.standard(body, STANDARD, delivery=delivery) | {"Content-Type": "application/json"}
+    return httpx.post(f"{url}/v1/webhooks/events", headers=headers, content=body, timeout=60)
+
+
+def deliver_and_die(url, delivery):
+    with pytest.raises(httpx.HTTPError):
+        deliver(url, delivery)
+
+
+@pytest.fixture
+def secrets(setting):
+    setting(**SECRETS, CGK_GATEWAY_URL="https://jobs.example.com")
+
+
+@pytest.fixture
+def doomed_receiver(secrets, database, tmp_path, setting):
+    """A gateway with sources of webhooks, in a process of its own."""
+    with started_gateway(tmp_path, setting, "tests.gateway.webhook_sources") as process_and_url:
+        yield process_and_url
+
+
+def test_a_webhook_whose_gateway_dies_is_one_run_after_the_sender_has_called_again(
+    doomed_receiver, secrets, tmp_path_factory, setting
+):
+    process, url = doomed_receiver
+    request = threading.Thread(target=deliver_and_die, args=(url, "msg_dying"))
+    with locked("cgk.idempotency_keys", "SHARE"):
+        request.start()
+        wait_until(waiters, what="the send waits")
+        process.kill()
+    request.join(20)
+    with started_gateway(tmp_path_factory.mktemp("again"), setting, "tests.gateway.webhook_sources") as (_, other):
+        assert deliver(other, "msg_dying").status_code in {200, 202}
+        assert deliver(other, "msg_dying").status_code == 200
+    assert len(runs_of("webhook:events:msg_dying")) == 1

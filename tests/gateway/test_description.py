@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
 from cgk_tasks import cancel_run, send_job
 from cgk_tasks.events import OrderCreated
 from cgk_tasks.events.registry import all_events
-from cgk_tasks.gateway.asgi import ENDPOINTS
+from cgk_tasks.gateway.asgi import ENDPOINTS, SIGNED
 from cgk_tasks.gateway.description import openapi
 from tests.support import jobs
 from tests.support.waiting import busyness
@@ -44,6 +44,8 @@ def test_every_other_endpoint_has_a_path(document):
     for method, path, _handler, _scope in ENDPOINTS:
         if path not in {"/v1/events/{event}", "/v1/openapi.json"}:
             assert method.lower() in document["paths"][path]
+    for method, path, _handler in SIGNED:
+        assert document["paths"][path][method.lower()]["security"] == []
 
 
 def test_the_schema_of_a_payload_is_that_of_its_model(document):
@@ -123,5 +125,5 @@ def test_requests_made_of_the_document_are_answered_as_it_says_and_find_no_failu
             case.validate_response(answer, checks=CHECKS)
 
         check()
-    assert len(asked) == len(ENDPOINTS)
+    assert len(asked) == len(ENDPOINTS) + len(SIGNED)
     assert {200, 202, 400, 409, 422} <= statuses

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from cgk_tasks import get_run
-from cgk_tasks.gateway.asgi import ENDPOINTS
+from cgk_tasks.gateway.asgi import ENDPOINTS, SIGNED
 from cgk_tasks.gateway.problems import STATUSES
 from tests.docs.pages import ROOT, blocks
 from tests.support.workers import ROOT as PROJECT
@@ -60,7 +60,7 @@ def _several(text):
 
 def test_the_reference_has_every_endpoint():
     named = set(re.findall(r"^\| `(\w+ /v1\S+)`", REFERENCE, re.MULTILINE))
-    assert {f"{method} {path}" for method, path, *_ in ENDPOINTS} <= named
+    assert {f"{method} {path}" for method, path, *_ in (*ENDPOINTS, *SIGNED)} <= named
 
 
 def test_the_reference_has_every_status_of_an_error():
@@ -71,6 +71,9 @@ def test_the_reference_has_every_status_of_an_error():
 
 
 def test_the_reference_has_every_code_that_the_gateway_gives():
-    code = "\n".join(file.read_text() for file in (ROOT / "cgk_tasks/gateway").glob("*.py"))
+    code = "\n".join(
+        file.read_text()
+        for file in [*(ROOT / "cgk_tasks/gateway").glob("*.py"), *(ROOT / "cgk_tasks/inbound").glob("*.py")]
+    )
     given = set(re.findall(r'"([A-Z]{3,}(?:_[A-Z]+)+|UNAUTHORIZED|FORBIDDEN)"', code))
     assert {name for name in given if f"`{name}`" not in REFERENCE} <= {"SIGNAL_URL_EXPIRED"}

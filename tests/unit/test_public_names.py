@@ -9,12 +9,12 @@ PACKAGE = """
     PermanentError Plan Progress Quarantine RateLimit Reconciled RetryConfig RetryLater RunHandle
     RunStatus SCHEDULES Schedule SendItem SendOptions SentItem Settings Singleton TOTAL_EVENT_COUNT
     Tenant TenantEvent TenantLimits TenantSchedule Throttle TransientError Usage WaitResult
-    WorkflowContext acancel_job acancel_run active_tenants aget_job_status aget_run app areplay_run
+    WebhookDelivery WorkflowContext acancel_job acancel_run active_tenants aget_job_status aget_run app areplay_run
     aretry_job aschedule_job asend_job asend_jobs asend_jobs_in_chunks asignal_run atrigger_and_wait
     cancel_job cancel_run classify_error close_guard compose_middleware create_app create_cursor_state
     create_job_client create_job_handler create_permanent_error create_rate_limiter
     create_retryable_error create_schedule current_tenant define_cron_job define_guard define_job
-    define_workflow delete_schedule end_quarantine generate_idempotency_key get_all_tenants
+    define_webhook define_workflow delete_schedule end_quarantine generate_idempotency_key get_all_tenants
     get_job_client get_job_status get_run get_schedule get_settings get_tenant_limits get_usage
     idempotency_key late_schedules limit_history list_guards list_limits list_pauses list_plans
     list_quarantines list_schedules open_guard override_schedule parse_idempotency_key pause

@@ -1,0 +1,1 @@
+"""Moving what waits in another system's queue into runs."""
