@@ -82,6 +82,16 @@ from cgk_tasks.flow.plans import set_tenant_limits as set_tenant_limits
 from cgk_tasks.flow.quarantine import Quarantine as Quarantine
 from cgk_tasks.flow.quarantine import end_quarantine as end_quarantine
 from cgk_tasks.flow.quarantine import list_quarantines as list_quarantines
+from cgk_tasks.in_process import EmbeddedWorker as EmbeddedWorker
+from cgk_tasks.in_process import embedded_worker as embedded_worker
+from cgk_tasks.in_process import worker_lifespan as worker_lifespan
+from cgk_tasks.job_queues.named_jobs import NamedJob as NamedJob
+from cgk_tasks.job_queues.processing import JobProcessor as JobProcessor
+from cgk_tasks.job_queues.processing import process_jobs as process_jobs
+from cgk_tasks.job_queues.queue import JobQueue as JobQueue
+from cgk_tasks.job_queues.queue import QueuedJob as QueuedJob
+from cgk_tasks.job_queues.queue import create_job_id as create_job_id
+from cgk_tasks.job_queues.queue import create_job_queue as create_job_queue
 from cgk_tasks.jobs.classification import Classification as Classification
 from cgk_tasks.jobs.classification import classify_error as classify_error
 from cgk_tasks.jobs.context import JobContext as JobContext
@@ -101,7 +111,10 @@ from cgk_tasks.jobs.middleware import with_timeout as with_timeout
 from cgk_tasks.jobs.middleware import with_timing as with_timing
 from cgk_tasks.jobs.rate_limit import create_rate_limiter as create_rate_limiter
 from cgk_tasks.jobs.registry import define_job as define_job
+from cgk_tasks.jobs.result import JobFailure as JobFailure
+from cgk_tasks.jobs.result import JobResult as JobResult
 from cgk_tasks.jobs.retry import RetryConfig as RetryConfig
+from cgk_tasks.jobs.retry import calculate_retry_delay as calculate_retry_delay
 from cgk_tasks.runs.models import RunHandle as RunHandle
 from cgk_tasks.runs.models import RunStatus as RunStatus
 from cgk_tasks.runs.usage import Usage as Usage

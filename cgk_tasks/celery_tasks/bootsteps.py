@@ -65,8 +65,7 @@ class SupervisorStep(bootsteps.StartStopStep):
         global _main_pid  # noqa: PLW0603 - one worker a process
         try:
             refuse_other_pools(vars(worker)["pool_cls"])
-            _refuse_idle_worker()
-            _refuse_unreadable_url()
+            refuse_what_cannot_work()
         except ConfigurationError as exc:
             raise SystemExit(f"error: {exc}") from None
         app: Any = worker.app
@@ -75,6 +74,8 @@ class SupervisorStep(bootsteps.StartStopStep):
         _main_pid = os.getpid()
         identity.new_worker_id()
         process_state.share()
+        if _is_embedded(worker):
+            return
         # What is there now stays for good: the children share it with their parent instead of copying it piece by
         # piece.
         gc.collect()
@@ -85,7 +86,7 @@ class SupervisorStep(bootsteps.StartStopStep):
         set_supervisor(worker.app, self.supervisor)
         self.supervisor.start()
         if threading.current_thread() is not threading.main_thread():
-            return  # tests run it in a thread of theirs: it ends when they say so, and their process goes on
+            return  # inside an application, or a test: it ends when that says so, and the process goes on
         self._stop = Stop(
             grace_seconds=worker.app.conf.worker_soft_shutdown_timeout,
             kill=lambda pids: _kill(worker, pids),
@@ -127,21 +128,25 @@ class SupervisorStep(bootsteps.StartStopStep):
             self.supervisor.stop()
             self.supervisor = None
         interruption.forget()
-        postgres.close_pools()
+        if not _is_embedded(worker):
+            postgres.close_pools()
 
 
-def _refuse_idle_worker() -> None:
-    """Jobs run in Inngest or Trigger.dev, and no database holds runs of an earlier provider: there is nothing to do."""
+def refuse_what_cannot_work() -> None:
+    """Raises ConfigurationError where jobs run in Inngest or Trigger.dev and no database holds runs of an earlier
+    provider, so that there is nothing to do; and for a URL that no connection can be made with, which is no server that
+    may come back.
+    """
     settings = get_settings()
     if settings.provider in HOSTED_PROVIDERS and settings.database_url is None:
         _ = settings.database  # the error says what is missing
-
-
-def _refuse_unreadable_url() -> None:
-    """A URL that no connection can be made with is no server that may come back."""
-    settings = get_settings()
     if settings.database_url is not None:
         postgres.parameters(settings.database)
+
+
+def _is_embedded(worker: WorkController) -> bool:
+    """Whether the process is an application's, which goes on with its objects and connections."""
+    return bool(getattr(worker, "is_embedded", False))
 
 
 def _pool(worker: WorkController) -> Pool:
