@@ -151,8 +151,5 @@ def create_job_queue(name: str) -> JobQueue:
 
 
 def create_job_id() -> str:
-    """A new id as jobs and runs have it, a UUIDv7: ids sort by the time they were made.
-
-    write_receipt.apply_async((order_id,), task_id=create_job_id())
-    """
+    """A new id as jobs and runs have it, a UUIDv7: ids sort by the time they were made."""
     return new_run_id()

@@ -30,9 +30,6 @@ class JobFailure:
 class JobResult:
     """What a job may return instead of raising.
 
-        return JobResult(True, {"sent": 3})
-        return JobResult(False, error=JobFailure("No such address.", "INVALID_RECIPIENT", retryable=False))
-
     data: the run's result. error: the failure of this attempt, which is retried or not. Raises ValueError for a success
     with an error.
     """
