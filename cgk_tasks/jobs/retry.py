@@ -117,8 +117,7 @@ def calculate_retry_delay(attempt: int, retry: RetryConfig | None = None) -> flo
 
         calculate_retry_delay(1, RetryConfig(initial_delay=10, jitter=False))    # 10.0
 
-    attempt: failed attempts so far, from 1. retry: that of a job which names none, if not given. Raises ValueError below
-    1.
+    attempt: failed attempts so far, from 1. retry: of a job that names none, if not given. Raises ValueError below 1.
     """
     return backoff_seconds(retry or PLATFORM_DEFAULT, attempt)
 
