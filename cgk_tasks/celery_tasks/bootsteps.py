@@ -18,6 +18,7 @@ import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
+from cgk_tasks.broker.without import has_broker
 from cgk_tasks.celery_tasks import canvas, limits, stop_signals
 from cgk_tasks.celery_tasks.adapter import executed_names
 from cgk_tasks.celery_tasks.killed_children import KilledChildren
@@ -66,6 +67,8 @@ class SupervisorStep(bootsteps.StartStopStep):
         try:
             refuse_other_pools(vars(worker)["pool_cls"])
             refuse_what_cannot_work()
+            if not _is_embedded(worker):
+                _refuse_without_broker()
         except ConfigurationError as exc:
             raise SystemExit(f"error: {exc}") from None
         app: Any = worker.app
@@ -144,6 +147,14 @@ def refuse_what_cannot_work() -> None:
         postgres.parameters(settings.database)
 
 
+def _refuse_without_broker() -> None:
+    if not has_broker():
+        raise ConfigurationError(
+            "With CGK_BROKER_URL=postgresql there is no broker, and `celery worker` needs one.",
+            hint="Run the jobs inside the application, with embedded_worker(), or set it to Redis or RabbitMQ.",
+        )
+
+
 def _is_embedded(worker: WorkController) -> bool:
     """Whether the process is an application's, which goes on with its objects and connections."""
     return bool(getattr(worker, "is_embedded", False))
@@ -158,7 +169,7 @@ def _pool(worker: WorkController) -> Pool:
 
     def is_at_work(row: Row) -> bool:
         if row["worker_pid"] == os.getpid():  # a pool of threads
-            return row["id"] in _active_run_ids()
+            return row["id"] in _active_run_ids() or row["id"] in _held_ids()
         busy = process_state.shared().busy_seconds(row["worker_pid"])
         return busy is None or row["seconds"] < busy + _CLAIM_SLACK_SECONDS
 
@@ -187,6 +198,11 @@ def _active_run_ids() -> list[str]:
     # Celery adds to this weak set in another thread meanwhile; a list of its references is made in one step.
     requests = [reference() for reference in list(vars(state.active_requests)["data"])]
     return [run_id for request in requests if isinstance(request, PacketRequest) for run_id in request.run_ids]
+
+
+def _held_ids() -> set[str]:
+    """What threads hold that were not begun by a message of Celery's."""
+    return {run.id for run in process_state.shared().held()}
 
 
 def _fence(worker: WorkController) -> None:

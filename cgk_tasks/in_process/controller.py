@@ -13,6 +13,8 @@ from celery._state import _set_task_join_will_block, task_join_will_block
 from celery.worker import WorkController, state
 from kombu.asynchronous import get_event_loop, set_event_loop
 
+from cgk_tasks.broker.without import has_broker
+from cgk_tasks.in_process.claiming import ClaimingConsumer
 from cgk_tasks.in_process.pool import EmbeddedPool
 
 _billiard: Final[Any] = billiard_pool
@@ -36,12 +38,13 @@ def make_controller(app: Celery[Any], concurrency: int, queues: Collection[str])
     clock: Any = app.clock
     locks, loop, blocks = (_billiard.Lock, clock.mutex), get_event_loop(), task_join_will_block()
     set_event_loop(None)  # one that was used before, and is closed
+    own: dict[str, Any] = {} if has_broker() else {"consumer_cls": ClaimingConsumer, "use_eventloop": False}
     try:
         make: Any = EmbeddedController
         controller: EmbeddedController = make(
             app=app, hostname=f"embedded-{os.getpid()}@{socket.gethostname()}", pool=EmbeddedPool,
             concurrency=concurrency, queues=list(queues), without_gossip=True, without_mingle=True,
-            without_heartbeat=True,
+            without_heartbeat=True, **own,
         )  # fmt: skip
     finally:
         # Celery puts dummies in place of locks, since it knows of no other threads; and forbids to wait for results.
