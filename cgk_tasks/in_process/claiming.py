@@ -19,6 +19,7 @@ from celery.worker import state
 from cgk_tasks.broker.without import WAKE
 from cgk_tasks.celery_tasks.adapter import UNHANDLED, adapter_of
 from cgk_tasks.celery_tasks.supervisors import supervisor_of
+from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.worker.pipeline import NotClaimedError, run_packet
@@ -68,9 +69,9 @@ class ClaimingConsumer:
         try:
             with autocommit() as connection:
                 found = fetch(connection, SQL["next_dispatched"], values)
-        except psycopg.Error as exc:
+        except (psycopg.Error, CgkTasksError) as exc:
             self._unavailable.warn(reason=str(exc).strip())
-            self._rest_until = time.monotonic() + _TRY_AGAIN_SECONDS
+            self._rest()
             return []
         self._unavailable.is_over()
         return found
@@ -83,6 +84,9 @@ class ClaimingConsumer:
             self._pool.apply_async(self._execute, (row["id"], row["event"]), callback=lambda _result: None)
         return bool(runs)
 
+    def _rest(self) -> None:
+        self._rest_until = time.monotonic() + _TRY_AGAIN_SECONDS
+
     def _execute(self, run_id: str, event: str) -> None:
         """In a thread of the pool."""
         try:
@@ -90,7 +94,10 @@ class ClaimingConsumer:
             run_packet(adapter_of(task), [run_id])
         except NotClaimedError as exc:
             self._unavailable.warn(reason=str(exc))
-            self._rest_until = time.monotonic() + _TRY_AGAIN_SECONDS
+            self._rest()
+        except Exception:
+            self._rest()  # else it would be found again at once
+            raise
         finally:
             with self._lock:
                 self._busy.discard(run_id)
