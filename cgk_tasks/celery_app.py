@@ -17,6 +17,7 @@ from celery import Task, _state, signals
 from celery.fixups import django
 
 from cgk_tasks import celeryconfig
+from cgk_tasks.broker.without import refuse_without_record
 from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.celery_tasks import app_settings, groups, lazy_groups, revoked_sends, sending
 from cgk_tasks.celery_tasks.bootsteps import SupervisorStep
@@ -168,6 +169,7 @@ class CgkCelery(celery.Celery[TenantTask]):
             return sending.send_run(self, routing, name, args, kwargs, times, task_id, options, session)
         if session is not None:
             raise InvalidOptionError("session", f"was given to {name}, which leaves no record (durable=False)")
+        refuse_without_record(name)
         options["headers"] = sending.headers_with_tenant(name, kwargs, options.get("headers"))
         groups.write_sizes()
         return super().send_task(name, args, kwargs, task_id=task_id, **times._asdict(), **options)

@@ -10,22 +10,25 @@ from cgk_tasks.broker.publisher import amqp_queue as _amqp_queue
 from cgk_tasks.config import get_settings as _get_settings
 from cgk_tasks.config.amqp_tls import amqp_tls as _amqp_tls
 from cgk_tasks.config.broker_url import celery_url as _celery_url
+from cgk_tasks.config.broker_url import is_postgresql as _is_postgresql
 from cgk_tasks.config.broker_url import is_redis as _is_redis
 
 _settings = _get_settings()
-_redis = _settings.broker_url is None or _is_redis(_settings.broker)
+_has_broker = _settings.broker_url is not None and not _is_postgresql(_settings.broker)
+_redis = not _has_broker or _is_redis(_settings.broker)
 
 # ---- broker ---------------------------------------------------------------------------------------------------------
 
-# Redis 6.2+ or RabbitMQ 3.10+. It carries run ids only; losing it loses nothing.
-broker_url = _celery_url(_settings.broker) if _settings.broker_url is not None else "memory://"
+# Redis 6.2+ or RabbitMQ 3.10+. It carries run ids only; losing it loses nothing. With CGK_BROKER_URL=postgresql there
+# is none, and Celery needs no server.
+broker_url = _celery_url(_settings.broker) if _has_broker else "memory://"
 
 # TLS to RabbitMQ: the certificate is checked, and the name in it. Redis takes all of it from the URL.
-broker_use_ssl = _amqp_tls(_settings.broker) if _settings.broker_url is not None else None
+broker_use_ssl = _amqp_tls(_settings.broker) if _has_broker else None
 
 # Redis: our transport pops messages without acknowledging them, because PostgreSQL knows what was claimed, and
 # survives the moment in which Redis goes away. RabbitMQ: Kombu's own.
-broker_transport = "cgk_tasks.broker.transport:Transport" if _redis and _settings.broker_url is not None else None
+broker_transport = "cgk_tasks.broker.transport:Transport" if _redis and _has_broker else None
 
 broker_transport_options = (
     {

@@ -12,6 +12,8 @@ ROOMS = {
     "cli": "the command `cgk-tasks`",
     "demo": "`cgk-tasks demo`",
     "testing": "what an application's own tests use",
+    "job_queues": "queues of jobs that have a name instead of an event",
+    "in_process": "a worker inside the application",
     "celery_app": "the Celery app: `celery -A cgk_tasks`",
     "tasks": "the Celery task of each event, by name",
     "gateway": "the HTTP API",

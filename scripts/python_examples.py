@@ -28,9 +28,22 @@ GROUPS = [
         "Jobs",
         """
         define_job define_cron_job AtOnce Throttle RateLimit Singleton Debounce Batch JobContext RetryConfig
+        calculate_retry_delay JobResult JobFailure
         PermanentError TransientError RetryLater
         create_permanent_error create_retryable_error CgkTasksError Classification classify_error create_cursor_state
         update_cursor_state
+        """,
+    ),
+    (
+        "Workers inside an application",
+        """
+        embedded_worker worker_lifespan EmbeddedWorker
+        """,
+    ),
+    (
+        "Queues of named jobs",
+        """
+        create_job_queue JobQueue QueuedJob process_jobs JobProcessor NamedJob create_job_id
         """,
     ),
     (

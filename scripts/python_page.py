@@ -32,6 +32,9 @@ _OWN_METHODS = {
     "RetryConfig",
     "Tenant",
     "WorkflowContext",
+    "EmbeddedWorker",
+    "JobQueue",
+    "JobProcessor",
 }
 _LINE = 100
 

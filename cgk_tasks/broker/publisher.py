@@ -16,9 +16,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cgk_tasks.broker.envelope import Message, Waiting, redis_key, redis_text, waiting_of
+from cgk_tasks.broker.without import NoBroker
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.amqp_tls import amqp_tls
-from cgk_tasks.config.broker_url import celery_url, is_redis, redis_py_url
+from cgk_tasks.config.broker_url import celery_url, is_postgresql, is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runtime import Part, current_runtime
@@ -345,6 +346,8 @@ class SafePublisher:
 
 
 def connect(url: str, prefix: str = "", seconds: float = _SEND_SECONDS) -> Publisher:
+    if is_postgresql(url):
+        return NoBroker()
     return RedisPublisher(url, prefix, seconds) if is_redis(url) else AmqpPublisher(url, seconds)
 
 

@@ -18,6 +18,7 @@ import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
+from cgk_tasks.broker.without import has_broker
 from cgk_tasks.celery_tasks import canvas, limits, stop_signals
 from cgk_tasks.celery_tasks.adapter import executed_names
 from cgk_tasks.celery_tasks.killed_children import KilledChildren
@@ -65,8 +66,9 @@ class SupervisorStep(bootsteps.StartStopStep):
         global _main_pid  # noqa: PLW0603 - one worker a process
         try:
             refuse_other_pools(vars(worker)["pool_cls"])
-            _refuse_idle_worker()
-            _refuse_unreadable_url()
+            refuse_what_cannot_work()
+            if not _is_embedded(worker):
+                _refuse_without_broker()
         except ConfigurationError as exc:
             raise SystemExit(f"error: {exc}") from None
         app: Any = worker.app
@@ -75,6 +77,8 @@ class SupervisorStep(bootsteps.StartStopStep):
         _main_pid = os.getpid()
         identity.new_worker_id()
         process_state.share()
+        if _is_embedded(worker):
+            return
         # What is there now stays for good: the children share it with their parent instead of copying it piece by
         # piece.
         gc.collect()
@@ -85,7 +89,7 @@ class SupervisorStep(bootsteps.StartStopStep):
         set_supervisor(worker.app, self.supervisor)
         self.supervisor.start()
         if threading.current_thread() is not threading.main_thread():
-            return  # tests run it in a thread of theirs: it ends when they say so, and their process goes on
+            return  # inside an application, or a test: it ends when that says so, and the process goes on
         self._stop = Stop(
             grace_seconds=worker.app.conf.worker_soft_shutdown_timeout,
             kill=lambda pids: _kill(worker, pids),
@@ -127,21 +131,33 @@ class SupervisorStep(bootsteps.StartStopStep):
             self.supervisor.stop()
             self.supervisor = None
         interruption.forget()
-        postgres.close_pools()
+        if not _is_embedded(worker):
+            postgres.close_pools()
 
 
-def _refuse_idle_worker() -> None:
-    """Jobs run in Inngest or Trigger.dev, and no database holds runs of an earlier provider: there is nothing to do."""
+def refuse_what_cannot_work() -> None:
+    """Raises ConfigurationError where jobs run in Inngest or Trigger.dev and no database holds runs of an earlier
+    provider, so that there is nothing to do; and for a URL that no connection can be made with, which is no server that
+    may come back.
+    """
     settings = get_settings()
     if settings.provider in HOSTED_PROVIDERS and settings.database_url is None:
         _ = settings.database  # the error says what is missing
-
-
-def _refuse_unreadable_url() -> None:
-    """A URL that no connection can be made with is no server that may come back."""
-    settings = get_settings()
     if settings.database_url is not None:
         postgres.parameters(settings.database)
+
+
+def _refuse_without_broker() -> None:
+    if not has_broker():
+        raise ConfigurationError(
+            "With CGK_BROKER_URL=postgresql there is no broker, and `celery worker` needs one.",
+            hint="Run the jobs inside the application, with embedded_worker(), or set it to Redis or RabbitMQ.",
+        )
+
+
+def _is_embedded(worker: WorkController) -> bool:
+    """Whether the process is an application's, which goes on with its objects and connections."""
+    return bool(getattr(worker, "is_embedded", False))
 
 
 def _pool(worker: WorkController) -> Pool:
@@ -153,7 +169,7 @@ def _pool(worker: WorkController) -> Pool:
 
     def is_at_work(row: Row) -> bool:
         if row["worker_pid"] == os.getpid():  # a pool of threads
-            return row["id"] in _active_run_ids()
+            return row["id"] in _active_run_ids() or row["id"] in _held_ids()
         busy = process_state.shared().busy_seconds(row["worker_pid"])
         return busy is None or row["seconds"] < busy + _CLAIM_SLACK_SECONDS
 
@@ -182,6 +198,11 @@ def _active_run_ids() -> list[str]:
     # Celery adds to this weak set in another thread meanwhile; a list of its references is made in one step.
     requests = [reference() for reference in list(vars(state.active_requests)["data"])]
     return [run_id for request in requests if isinstance(request, PacketRequest) for run_id in request.run_ids]
+
+
+def _held_ids() -> set[str]:
+    """What threads hold that were not begun by a message of Celery's."""
+    return {run.id for run in process_state.shared().held()}
 
 
 def _fence(worker: WorkController) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.config.broker_url import is_redis
+from cgk_tasks.config.broker_url import is_postgresql, is_redis
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.runtime import Part
 
@@ -51,13 +51,13 @@ def _table(redis: Sequence[int], rabbitmq: Sequence[int]) -> Sequence[int]:
 
 
 def broker_is_redis() -> bool:
-    """Whether this process sends through Redis, or has no broker."""
+    """Whether this process sends through Redis, or through no broker."""
     return _IS_REDIS.current()
 
 
 def _is_redis() -> bool:
     settings = get_settings()
-    return settings.broker_url is None or is_redis(settings.broker)
+    return settings.broker_url is None or is_redis(settings.broker) or is_postgresql(settings.broker)
 
 
 _IS_REDIS = Part(_is_redis, survives_fork=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from cgk_tasks.extras import require_extra
 EXAMPLES = examples(
     "cgk-tasks gateway",
     "cgk-tasks gateway --host 0.0.0.0 --port 8080",
+    "cgk-tasks gateway --with-worker --concurrency 8",
     "cgk-tasks gateway --openapi openapi.json",
     more="An application of FastAPI or Starlette can mount it: cgk_tasks.gateway.application().",
 )
@@ -27,6 +29,10 @@ def gateway(
     openapi: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the OpenAPI document to this file (-: stdout), and exit.")
     ] = None,
+    with_worker: Annotated[
+        bool, typer.Option("--with-worker", help="Run jobs as well, in threads of this process.")
+    ] = False,
+    concurrency: Annotated[int, typer.Option(min=1, help="How many jobs run at once, with --with-worker.")] = 4,
 ) -> None:
     """Serve the HTTP API until Ctrl-C: send events, read, cancel, replay and signal runs, with keys of tenants.
 
@@ -37,13 +43,15 @@ def gateway(
         _describe(openapi)
         return
     from cgk_tasks.gateway.serving import serve
+    from cgk_tasks.in_process import embedded_worker
     from cgk_tasks.monitoring.logging import configure_logging
 
     configure_logging()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(exits.DONE))
     shown = f"[{host}]" if ":" in host else host
-    with failures.serving_on(host, port):
+    worker = embedded_worker(concurrency) if with_worker else nullcontext()
+    with failures.serving_on(host, port), worker:
         serve(host, port, lambda listening: say(f"http://{shown}:{listening}/v1 until Ctrl-C"))
 
 

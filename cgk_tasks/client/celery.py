@@ -13,6 +13,7 @@ import psycopg
 
 from cgk_tasks.broker.envelope import payload_message
 from cgk_tasks.broker.publisher import get_patient_publisher, get_publisher
+from cgk_tasks.broker.without import refuse_without_record
 from cgk_tasks.celery_tasks.control import cancel_run
 from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
@@ -57,6 +58,8 @@ class CeleryProvider:
         telemetry: list[NewRun] = []
         for position, (event, options) in enumerate(events):
             try:
+                if not event.durable:
+                    refuse_without_record(event.event_name)
                 text, fields = event.to_json().decode(), search_fields_of(event)
                 run = new_run(event.event_name, event.tenant_id, text, options, search_fields=fields)
             except CgkTasksError as exc:

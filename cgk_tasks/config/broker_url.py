@@ -14,6 +14,8 @@ from cgk_tasks.errors import ConfigurationError
 _REDIS: Final = ("redis", "rediss")
 _SOCKET: Final = ("redis+socket", "unix")
 _AMQP: Final = ("amqp", "amqps", "pyamqp")
+POSTGRESQL: Final = "postgresql"
+"""CGK_BROKER_URL where there is no broker: workers inside applications find their runs in PostgreSQL."""
 _CERT_REQS: Final = {"none": "CERT_NONE", "optional": "CERT_OPTIONAL", "required": "CERT_REQUIRED"}
 
 
@@ -56,6 +58,16 @@ class RedisServer:
 
     def _place(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{quote(self.host, safe='')}:{self.port}"
+
+
+def is_postgresql(url: str) -> bool:
+    """Whether it says that there is no broker. Raises ConfigurationError for the URL of a database."""
+    if url.partition("://")[0] in {"postgresql", "postgres"} and url != POSTGRESQL:
+        raise ConfigurationError(
+            "CGK_BROKER_URL names a database.",
+            hint="Write CGK_BROKER_URL=postgresql: it is the database of CGK_DATABASE_URL that is used then.",
+        )
+    return url == POSTGRESQL
 
 
 def is_redis(url: str) -> bool:

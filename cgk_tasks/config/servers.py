@@ -19,7 +19,9 @@ class ServerSettings(BaseModel):
         default=None, description="PostgreSQL 15 or newer, e.g. postgresql://user:password@host/database"
     )
     broker_url: SecretStr | None = Field(
-        default=None, description="Redis 6.2 or newer, or RabbitMQ 3.10 or newer, e.g. redis://localhost:6379/0"
+        default=None,
+        description="Redis 6.2 or newer, or RabbitMQ 3.10 or newer, e.g. redis://localhost:6379/0; `postgresql` for no "
+        "broker, with workers inside applications alone.",
     )
     external_events: Names = Field(
         default=(),

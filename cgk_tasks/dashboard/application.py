@@ -10,6 +10,7 @@ from flower.views.auth import LoginHandler
 from tornado.httputil import HTTPConnection, HTTPServerRequest
 from tornado.web import RedirectHandler, RequestHandler, StaticFileHandler
 
+from cgk_tasks.broker.without import has_broker
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.access.authentication import Authentication
 from cgk_tasks.dashboard.access.authorization import authorized
@@ -99,7 +100,8 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
     def broker_uri_with_password(self) -> str:
         """For Flower's page of the broker, which does not know our transport by its name."""
         settings = get_settings()
-        return settings.broker if settings.broker_url is not None else str(super().broker_uri_with_password)
+        is_named = settings.broker_url is not None and has_broker()
+        return settings.broker if is_named else str(super().broker_uri_with_password)
 
     def get_handler_delegate(self, request: Any, target_class: type[RequestHandler], *args: Any, **options: Any) -> Any:
         """Every handler, Flower's too, is authorized first; Flower's OAuth logins begin sessions of ours."""

@@ -112,6 +112,16 @@ def backoff_seconds(retry: RetryConfig, failures: int, random: Callable[[], floa
     return wait * (0.5 + 0.5 * random()) if retry.jitter else wait
 
 
+def calculate_retry_delay(attempt: int, retry: RetryConfig | None = None) -> float:
+    """Seconds until the next attempt, after so many failed ones: what a worker waits, with jitter.
+
+        calculate_retry_delay(1, RetryConfig(initial_delay=10, jitter=False))    # 10.0
+
+    attempt: failed attempts so far, from 1. retry: of a job that names none, if not given. Raises ValueError below 1.
+    """
+    return backoff_seconds(retry or PLATFORM_DEFAULT, attempt)
+
+
 def _plain_backoff(retry: RetryConfig, failures: int) -> float:
     if retry.backoff == "fixed" or retry.initial_delay == 0:
         return retry.initial_delay

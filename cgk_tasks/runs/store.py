@@ -230,11 +230,14 @@ def listing(
     job: str | None = None,
     state: State | None = None,
     parent_id: str | None = None,
+    queue: str | None = None,
+    event_prefix: str | None = None,
     limit: int = 50,
 ) -> list[RunStatus]:
     """Runs that match, the newest first, without payloads, results and errors; `error_code` is the last error's."""
     values = {
-        "tenant_id": tenant_id, "event": event, "job": job, "state": state, "parent_id": parent_id, "limit": limit,
+        "tenant_id": tenant_id, "event": event, "job": job, "state": state, "parent_id": parent_id, "queue": queue,
+        "event_prefix": event_prefix, "limit": limit,
     }  # fmt: skip
     with autocommit() as connection:
         return [status_of(row) for row in fetch(connection, SQL["list_runs"], values)]

@@ -19,6 +19,18 @@ SELECT queue, priority, oldest, now() AS now FROM lists WHERE oldest < now() - m
 SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timestamp())::float8 AS seconds
   FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
 
+-- name: next_dispatched
+-- Runs of these queues that wait to be claimed, the most urgent and then the oldest first; not those that are `busy`. For
+-- workers without a broker. Each priority of each queue is a look into the index of dispatched runs. Locks nothing.
+SELECT r.id::text, r.event
+  FROM generate_series(9, 0, -1) AS urgency, unnest(%(queues)b::text[]) AS of_worker (queue), LATERAL (
+      SELECT id, event, handed_over_at FROM cgk.runs
+       WHERE state = 'pending' AND handed_over_at IS NOT NULL AND runs.queue = of_worker.queue
+         AND priority = urgency::smallint AND (expires_at IS NULL OR expires_at > now())
+         AND id <> ALL(%(busy)s::uuid[])
+       ORDER BY handed_over_at LIMIT %(limit)s) AS r
+ ORDER BY urgency DESC, r.handed_over_at LIMIT %(limit)s;
+
 -- name: pending_runs
 -- How many runs of each queue wait for a worker to claim them.
 SELECT queue, count(*) AS runs FROM cgk.runs WHERE state = 'pending' GROUP BY queue ORDER BY queue;

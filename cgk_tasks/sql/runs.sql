@@ -61,6 +61,8 @@ SELECT * FROM (
    AND (%(job)s::text IS NULL OR job = %(job)s)
    AND (%(state)s::text IS NULL OR state = %(state)s)
    AND (%(parent_id)s::uuid IS NULL OR parent_id = (%(parent_id)s::uuid)::text)
+   AND (%(queue)s::text IS NULL OR queue = %(queue)s)
+   AND (%(event_prefix)s::text IS NULL OR starts_with(event, %(event_prefix)s))
  ORDER BY created_at DESC, id DESC
  LIMIT %(limit)s;
 

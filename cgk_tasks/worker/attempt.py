@@ -29,6 +29,7 @@ import structlog
 from cgk_tasks.config import get_settings
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.event_loop import run_coroutine
+from cgk_tasks.jobs.result import JobResult
 from cgk_tasks.jobs.time_limit import Limits, deadline
 from cgk_tasks.runs.codec import encode_result, run_without_result
 from cgk_tasks.runs.models import new_run_id
@@ -214,7 +215,9 @@ def call_job(attempt: Attempt) -> Any:
 
 def _call(job: Job, ctx: JobContext[Any]) -> Any:
     value = job.handler(ctx)
-    return run_coroutine(value) if job.is_async else value
+    if job.is_async:
+        value = run_coroutine(value)
+    return value.unwrap() if type(value) is JobResult else value
 
 
 BUILT_IN: Final[tuple[Step, ...]] = (in_context, logged, timed, observed, recorded, classified, limited)

@@ -18,3 +18,8 @@ def new_worker_id() -> str:
 def worker_id() -> str:
     """The id of the worker that this process belongs to; made at first use where there is none (an embedded worker)."""
     return os.environ.get(_VARIABLE) or new_worker_id()
+
+
+def forget_worker_id() -> None:
+    """The worker inside this process has ended; the processes that it starts are not part of one."""
+    os.environ.pop(_VARIABLE, None)

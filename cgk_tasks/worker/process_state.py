@@ -223,3 +223,9 @@ def shared() -> ProcessState:
 def known() -> ProcessState | None:
     """The memory of the worker that this process belongs to, if there is one."""
     return _state
+
+
+def forget() -> None:
+    """The worker inside this process has ended, or it is that of the process that this one was forked from."""
+    global _state  # noqa: PLW0603 - one worker a process
+    _state = None

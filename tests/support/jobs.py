@@ -89,6 +89,11 @@ def _wait_for_file(ctx, argument):
     return "released"
 
 
+def _note_slowly(ctx, argument):
+    time.sleep(0.05)
+    note(ctx, argument)
+
+
 def _describe(ctx, argument):
     return {
         "job_id": ctx.job_id, "run_id": ctx.run_id, "attempt": ctx.attempt, "max_attempts": ctx.max_attempts,
@@ -116,6 +121,7 @@ ACTIONS = {
     "fail_then_succeed": _fail_then_succeed,
     "snooze_once": _snooze_once,
     "note": note,
+    "note_slowly": _note_slowly,
     "write_and_fail": _write_and_fail,
     "kill_self_once": _kill_self_once,
     "poison": _poison,

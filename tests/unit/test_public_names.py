@@ -5,25 +5,27 @@ from cgk_tasks import catalog, errors, events, testing
 
 PACKAGE = """
     AsyncWorkflowContext AtOnce Batch Celery CgkTasksError Classification Debounce EVENT_CATEGORIES
-    GuardStatus Health JobClient JobContext JobEvent JobLimit JobPayload JobProvider LimitChange Pause
-    PermanentError Plan Progress Quarantine RateLimit Reconciled RetryConfig RetryLater RunHandle
-    RunStatus SCHEDULES Schedule SendItem SendOptions SentItem Settings Singleton TOTAL_EVENT_COUNT
-    Tenant TenantEvent TenantLimits TenantSchedule Throttle TransientError Usage WaitResult
-    WebhookDelivery WorkflowContext acancel_job acancel_run active_tenants aget_job_status aget_run app areplay_run
-    aretry_job aschedule_job asend_job asend_jobs asend_jobs_in_chunks asignal_run atrigger_and_wait
-    cancel_job cancel_run classify_error close_guard compose_middleware create_app create_cursor_state
-    create_job_client create_job_handler create_permanent_error create_rate_limiter
-    create_retryable_error create_schedule current_tenant define_cron_job define_guard define_job
-    define_webhook define_workflow delete_schedule end_quarantine generate_idempotency_key get_all_tenants
-    get_job_client get_job_status get_run get_schedule get_settings get_tenant_limits get_usage
-    idempotency_key late_schedules limit_history list_guards list_limits list_pauses list_plans
-    list_quarantines list_schedules open_guard override_schedule parse_idempotency_key pause
-    pause_schedule platform_context remove_limit remove_plan replay_run reset_job_client reset_schedule
-    resume resume_schedule retry_job schedule_job send_job send_jobs send_jobs_in_chunks set_job_client
-    set_limit set_plan set_tenant_limits signal_run tenant_cache tenant_context tenant_session
-    tenant_storage_path trigger_and_wait update_cursor_state update_schedule validate_tenant_id
-    with_error_classification with_idempotency with_logging with_rate_limit with_tenant_context
-    with_timeout with_timing
+    EmbeddedWorker GuardStatus Health JobClient JobContext JobEvent JobFailure JobLimit JobPayload
+    JobProcessor JobProvider JobQueue JobResult LimitChange NamedJob Pause PermanentError Plan Progress
+    Quarantine QueuedJob RateLimit Reconciled RetryConfig RetryLater RunHandle RunStatus SCHEDULES
+    Schedule SendItem SendOptions SentItem Settings Singleton TOTAL_EVENT_COUNT Tenant TenantEvent
+    TenantLimits TenantSchedule Throttle TransientError Usage WaitResult WebhookDelivery WorkflowContext
+    acancel_job acancel_run active_tenants aget_job_status aget_run app areplay_run aretry_job
+    aschedule_job asend_job asend_jobs asend_jobs_in_chunks asignal_run atrigger_and_wait
+    calculate_retry_delay cancel_job cancel_run classify_error close_guard compose_middleware create_app
+    create_cursor_state create_job_client create_job_handler create_job_id create_job_queue
+    create_permanent_error create_rate_limiter create_retryable_error create_schedule current_tenant
+    define_cron_job define_guard define_job define_webhook define_workflow delete_schedule
+    embedded_worker end_quarantine generate_idempotency_key get_all_tenants get_job_client get_job_status
+    get_run get_schedule get_settings get_tenant_limits get_usage idempotency_key late_schedules
+    limit_history list_guards list_limits list_pauses list_plans list_quarantines list_schedules
+    open_guard override_schedule parse_idempotency_key pause pause_schedule platform_context process_jobs
+    remove_limit remove_plan replay_run reset_job_client reset_schedule resume resume_schedule retry_job
+    schedule_job send_job send_jobs send_jobs_in_chunks set_job_client set_limit set_plan
+    set_tenant_limits signal_run tenant_cache tenant_context tenant_session tenant_storage_path
+    trigger_and_wait update_cursor_state update_schedule validate_tenant_id with_error_classification
+    with_idempotency with_logging with_rate_limit with_tenant_context with_timeout with_timing
+    worker_lifespan
 """
 EVENTS = """
     ALIASES EVENT_CATEGORIES JsonArray JsonObject Money OnDemand Searchable Sensitive TOTAL_EVENT_COUNT

@@ -12,6 +12,7 @@ from typing import Any, Final
 import redis
 import structlog
 
+from cgk_tasks.broker.without import has_broker
 from cgk_tasks.builtin.job import builtin_job
 from cgk_tasks.catalog.system import SystemCleanup
 from cgk_tasks.config import get_settings
@@ -67,6 +68,8 @@ def _delete_in_batches(statement: str, values: Mapping[str, Any]) -> int:
 def _idle_cache(tenant_id: str | None, days: int) -> int:
     """Entries of the tenant cache without an expiry that nobody has read for so long."""
     settings = get_settings()
+    if settings.cache_url is None and not has_broker():
+        return 0
     url = settings.cache_url.get_secret_value() if settings.cache_url else settings.broker
     pattern = f"{_literal(settings.key_prefix)}cgk:cache:{tenant_id or '*'}:*"
     deleted = 0

@@ -16,7 +16,7 @@ from cgk_tasks.cli.doctor.findings import Finding, fail, ok, warn
 from cgk_tasks.config import Settings
 from cgk_tasks.config.addresses import is_loopback
 from cgk_tasks.config.amqp_tls import amqp_tls
-from cgk_tasks.config.broker_url import RedisServer, celery_url, is_redis, redis_py_url, redis_server
+from cgk_tasks.config.broker_url import RedisServer, celery_url, is_postgresql, is_redis, redis_py_url, redis_server
 from cgk_tasks.errors import BrokerError, ConfigurationError
 
 OLDEST_REDIS = (6, 2)
@@ -32,6 +32,8 @@ def check(settings: Settings) -> list[Finding]:
         return [fail("broker", error.text, error.hint or "")]
     except BrokerError as error:
         return [fail("broker", str(error), _ADVICE)]
+    if is_postgresql(settings.broker):
+        return [ok("broker", "None: workers inside applications look in PostgreSQL")]
     if is_redis(settings.broker):
         return _redis(settings.broker, settings.key_prefix)
     return [_rabbitmq(settings.broker)]

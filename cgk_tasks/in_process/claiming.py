@@ -1,0 +1,104 @@
+"""A worker's consumer where there is no broker: it looks in PostgreSQL for runs that nobody has claimed.
+
+It takes as many as it has free threads, each in a packet of its own. They are not locked: of two workers that see the
+same run one claims it, and the other one looks again. While something is done it looks after each end; else it waits
+until something is dispatched in this process, and a fifth of a second at most.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Final
+
+import psycopg
+import structlog
+from celery import Celery
+from celery.worker import state
+
+from cgk_tasks.broker.without import WAKE
+from cgk_tasks.celery_tasks.adapter import UNHANDLED, adapter_of
+from cgk_tasks.celery_tasks.supervisors import supervisor_of
+from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.recurring import RecurringWarning
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.worker.pipeline import NotClaimedError, run_packet
+
+SQL = statements("dispatch")
+log = structlog.get_logger("cgk_tasks.worker")
+
+_LOOK_SECONDS: Final = 0.2
+_TRY_AGAIN_SECONDS: Final = 1.0
+
+
+class ClaimingConsumer:
+    """In the place of Celery's consumer, whose steps are about a connection to a broker."""
+
+    def __init__(self, _on_task_request: Any, *, app: Celery[Any], pool: Any, **_options: Any) -> None:
+        self._app, self._pool = app, pool
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+        self._rest_until = 0.0
+        self._unavailable = RecurringWarning(log, "runs_not_looked_for", "runs_looked_for_again")
+
+    def start(self) -> None:
+        """Until the worker stops, which is raised here."""
+        shutdown: Any = state
+        while True:
+            shutdown.maybe_shutdown()
+            wake = WAKE.current()
+            wake.clear()
+            if not self._begin(self._next()):
+                wake.wait(_LOOK_SECONDS)
+
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+    def shutdown(self) -> None: ...
+
+    def _next(self) -> list[Row]:
+        """Runs for the threads that are free; none while this worker should leave them to others."""
+        supervisor = supervisor_of(self._app)
+        if time.monotonic() < self._rest_until or (supervisor is not None and supervisor.is_out_of_touch):
+            return []
+        with self._lock:
+            busy = list(self._busy)
+        free = self._pool.limit - len(busy)
+        if free <= 0:
+            return []
+        values = {"queues": list(self._app.amqp.queues.consume_from), "busy": busy, "limit": free}
+        try:
+            with autocommit() as connection:
+                found = fetch(connection, SQL["next_dispatched"], values)
+        except (psycopg.Error, CgkTasksError) as exc:
+            self._unavailable.warn(reason=str(exc).strip())
+            self._rest()
+            return []
+        self._unavailable.is_over()
+        return found
+
+    def _begin(self, runs: list[Row]) -> bool:
+        """Whether there are any."""
+        with self._lock:
+            self._busy.update(row["id"] for row in runs)
+        for row in runs:
+            self._pool.apply_async(self._execute, (row["id"], row["event"]), callback=lambda _result: None)
+        return bool(runs)
+
+    def _rest(self) -> None:
+        self._rest_until = time.monotonic() + _TRY_AGAIN_SECONDS
+
+    def _execute(self, run_id: str, event: str) -> None:
+        """In a thread of the pool."""
+        try:
+            task = self._app.tasks.get(event) or self._app.tasks[UNHANDLED]
+            run_packet(adapter_of(task), [run_id])
+        except NotClaimedError as exc:
+            self._unavailable.warn(reason=str(exc))
+            self._rest()
+        except Exception:
+            self._rest()  # else it would be found again at once
+            raise
+        finally:
+            with self._lock:
+                self._busy.discard(run_id)
+            WAKE.current().set()
