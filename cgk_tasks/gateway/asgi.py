@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from cgk_tasks.api_keys.scopes import OPERATE, READ
 from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.client import get_job_client
 from cgk_tasks.config import get_settings
@@ -16,7 +17,6 @@ from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.gateway import health, problems, runs, sending, signal_pages, tenant
 from cgk_tasks.gateway.description import show_description
 from cgk_tasks.gateway.endpoint import Handler, route
-from cgk_tasks.gateway.scopes import OPERATE, READ
 from cgk_tasks.jobs.registry import import_job_modules
 
 log = structlog.get_logger("cgk_tasks.gateway")

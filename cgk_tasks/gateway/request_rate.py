@@ -13,9 +13,9 @@ from typing import Final
 import redis
 import structlog
 
+from cgk_tasks.api_keys.keys import ApiKey
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RequestRefusedError
-from cgk_tasks.gateway.keys import ApiKey
 from cgk_tasks.jobs.rate_limit import Permit, RateLimiter, create_rate_limiter, shared_rate_limiter
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runtime import Part
