@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db import connections, transaction
 
 from cgk_tasks.errors import ConfigurationError
@@ -27,8 +28,8 @@ def sends_in_transaction(using: str = "default") -> Iterator[None]:
             send_job("order.created", {"tenantId": "acme", "orderId": str(order.pk), "totalAmount": 59.97})
 
     It is sent with the commit, and was never there if there is none. using: the alias of the database, which must be
-    that of CGK_DATABASE_URL. Raises ConfigurationError where it is another one, or where no transaction is open. After
-    a StoreError the transaction can only be rolled back.
+    that of CGK_DATABASE_URL. Raises ConfigurationError where it is another one, where the project has USE_TZ = False,
+    or where no transaction is open. After a StoreError the transaction can only be rolled back.
     """
     django: Any = connections[using]
     if not django.in_atomic_block:
@@ -39,8 +40,8 @@ def sends_in_transaction(using: str = "default") -> Iterator[None]:
     own = _ours(django)
     if own is None:
         raise ConfigurationError(
-            f"The database {using!r} of Django is not that of CGK_DATABASE_URL, or has another login, so its "
-            "transactions cannot have runs.",
+            f"The database {using!r} of Django is not that of CGK_DATABASE_URL, or has another login, or the project has "
+            "USE_TZ = False, so its transactions cannot have runs.",
             hint="Send in transaction.on_commit(...).",
         )
     with _joined(django, own, using):
@@ -50,7 +51,7 @@ def sends_in_transaction(using: str = "default") -> Iterator[None]:
 @contextmanager
 def _joined(django: Any, own: postgres.Connection, using: str) -> Iterator[None]:
     try:
-        with unit_of_work(own) as unit:
+        with unit_of_work(own, of_application=True) as unit:
             yield
     except psycopg.Error as exc:
         django.set_rollback(True)  # PostgreSQL takes nothing more in it, and a commit would silently be none
@@ -92,6 +93,8 @@ def _send_and_tell(run: NewRun, sent: Callable[[], object]) -> None:
 def _ours(django: Any) -> postgres.Connection | None:
     """The driver's connection under one of Django's, if it leads where CGK_DATABASE_URL does, as the same login."""
     own = django.connection
+    if not settings.USE_TZ:  # then it reads times without zones, which are none that a statement of ours could write
+        return None
     if not isinstance(own, psycopg.Connection) or _place(own) != _PLACE.current():
         return None
     return own

@@ -6,11 +6,22 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cgk_tasks import cancel_run, get_run, platform_context, send_job, tenant_context
+from cgk_tasks import (
+    SendItem,
+    app,
+    cancel_run,
+    get_run,
+    platform_context,
+    send_job,
+    send_jobs,
+    set_tenant_limits,
+    tenant_context,
+)
 from cgk_tasks.broker.publisher import NOTHING_WAITS, get_publisher
 from cgk_tasks.errors import (
     ConfigurationError,
     PayloadTooLargeError,
+    QuotaExceededError,
     StoreError,
     TenantContextError,
     TenantMissingError,
@@ -359,6 +370,16 @@ class TestTransactions:
             transaction.set_rollback(True, using="elsewhere")
         assert not is_on_record(result)
 
+    def test_without_time_zones_it_is_sent_after_the_commit(self, acme, tasks):
+        from django.db import transaction
+        from django.test import override_settings
+
+        with override_settings(USE_TZ=False), transaction.atomic():
+            result = tasks.nothing.enqueue()
+            assert not is_on_record(result)
+            assert result.enqueued_at is None
+        assert is_on_record(result)
+
     def test_enqueued_from_on_commit_it_is_sent_at_once(self, acme, tasks):
         from django.db import transaction
 
@@ -412,6 +433,29 @@ class TestSendsInTransaction:
         with transaction.atomic(), pytest.raises(RuntimeError):
             send_and_fail()
         assert is_published(queue)
+
+    def test_many_are_sent_together(self, tasks):
+        from django.db import transaction
+
+        from cgk_tasks.django import sends_in_transaction
+
+        with transaction.atomic(), sends_in_transaction():
+            sent = send_jobs(SendItem("order.created", self.ORDER) for _ in range(25))
+        assert all(is_on_record(run) for run in sent)
+
+    def test_what_is_sent_counts_for_the_tenants_quota(self, tasks):
+        from django.db import transaction
+
+        from cgk_tasks.django import sends_in_transaction
+
+        set_tenant_limits("initech", daily_runs=1)
+        try:
+            with tenant_context("initech"), transaction.atomic(), sends_in_transaction():
+                app.send_task("shop.count")
+                with pytest.raises(QuotaExceededError):
+                    app.send_task("shop.count")
+        finally:
+            set_tenant_limits("initech", daily_runs=None)
 
     def test_without_a_transaction_it_is_refused(self, tasks):
         from cgk_tasks.django import sends_in_transaction
