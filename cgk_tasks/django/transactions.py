@@ -40,8 +40,8 @@ def sends_in_transaction(using: str = "default") -> Iterator[None]:
     own = _ours(django)
     if own is None:
         raise ConfigurationError(
-            f"The database {using!r} of Django is not that of CGK_DATABASE_URL, or has another login, or the project has "
-            "USE_TZ = False, so its transactions cannot have runs.",
+            f"The database {using!r} of Django is not that of CGK_DATABASE_URL, or has another login, or the project "
+            "has USE_TZ = False, so its transactions cannot have runs.",
             hint="Send in transaction.on_commit(...).",
         )
     with _joined(django, own, using):
