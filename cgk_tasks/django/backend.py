@@ -95,14 +95,14 @@ class TasksBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no type
         tenant_id = self._options.tenant_of(task, result.args, result.kwargs)
         content = {
             "tenant_id": tenant_id, "task": task.module_path, "args": result.args, "kwargs": result.kwargs,
-            "backend": self.alias, "queue_name": task.queue_name, "priority": task.priority, "run_after": run_after,
+            "backend": self.alias, "queue_name": task.queue_name, "priority": int(task.priority), "run_after": run_after,
         }  # fmt: skip
         event = parse_event(DJANGO_TASK, content)
         options = SendOptions(
             run_at=run_after,
             max_attempts=self._options.max_attempts,
             queue=None if task.queue_name == _DEFAULT_QUEUE else task.queue_name,
-            priority=priority_of(task.priority),
+            priority=priority_of(int(task.priority)),
         )
         return new_run(
             DJANGO_TASK, tenant_id, event.to_json().decode(), options, Origin(run_id=result.id),
