@@ -95,7 +95,8 @@ class TasksBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no type
         tenant_id = self._options.tenant_of(task, result.args, result.kwargs)
         content = {
             "tenant_id": tenant_id, "task": task.module_path, "args": result.args, "kwargs": result.kwargs,
-            "backend": self.alias, "queue_name": task.queue_name, "priority": int(task.priority), "run_after": run_after,
+            "backend": self.alias, "queue_name": task.queue_name, "priority": int(task.priority),
+            "run_after": run_after,
         }  # fmt: skip
         event = parse_event(DJANGO_TASK, content)
         options = SendOptions(
