@@ -36,6 +36,7 @@ from cgk_tasks.celery_tasks.times import countdown_of, expiry_of, moment_of
 from cgk_tasks.celery_tasks.unhandled import UnhandledTask
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.flower_command import replace_flower_command
+from cgk_tasks.django.project import register_tasks_job
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.registry import all_events, event_name
 from cgk_tasks.extras import require_extra
@@ -278,6 +279,7 @@ def _import_jobs(sender: Any = None, **_arguments: Any) -> None:
         return
     import_job_modules()
     register_builtin_jobs()
+    register_tasks_job()
     register_application_events(sender)
 
 

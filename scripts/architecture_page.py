@@ -18,6 +18,8 @@ ROOMS = {
     "tasks": "the Celery task of each event, by name",
     "gateway": "the HTTP API",
     "dashboard": "the web pages, inside Flower",
+    "django": "the backend for Django's Tasks framework",
+    "api_keys": "the keys of the HTTP API",
     "builtin": "the built-in jobs: email, messages, webhooks, housekeeping",
     "monitoring": "logs, metrics, alerts, and why a run waits",
     "catalog": "the platform's own events, schedules and jobs",

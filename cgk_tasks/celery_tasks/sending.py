@@ -91,7 +91,8 @@ def _send(app: Celery[Any], run: NewRun, task_id: str | None, session: Any) -> t
     may_be_revoked = task_id or (run.canvas is not None and '"stamps"' in run.canvas)
     if may_be_revoked and not groups.are_sent_together() and not revoked_sends.without_revoked(app, [run]):
         return task_id or run.id, True
-    if current_unit() is not None:  # what follows in a canvas
+    unit = current_unit()
+    if unit is not None and not unit.of_application:  # what follows in a canvas
         handle = groups.send(run, session)
     else:
         with counted([run]) as sends:

@@ -122,20 +122,31 @@ class CeleryProvider:
         return settings.database_url is not None and settings.broker_url is not None
 
     def health_check(self) -> Health:
-        begun = time.monotonic()
-        try:
-            with postgres.autocommit() as connection:
-                connection.execute("SELECT 1 FROM cgk.runs LIMIT 1")
-            get_patient_publisher().ping()
-        except psycopg.Error as exc:
-            return Health.of(postgres.explain(exc))
-        except CgkTasksError as exc:
-            return Health.of(exc)
-        return Health(True, latency_seconds=time.monotonic() - begun)
+        return _health(self._ask_record, lambda: get_patient_publisher().ping())
+
+    def can_send(self) -> Health:
+        """Whether PostgreSQL takes runs. The broker is not asked: they wait in PostgreSQL while it is away."""
+        return _health(self._ask_record)
+
+    def _ask_record(self) -> None:
+        with postgres.autocommit() as connection:
+            connection.execute("SELECT 1 FROM cgk.runs LIMIT 1")
 
     def close(self) -> None:
         postgres.close_pools()
         registry.forget_known()
+
+
+def _health(*questions: Callable[[], object]) -> Health:
+    begun = time.monotonic()
+    try:
+        for ask in questions:
+            ask()
+    except psycopg.Error as exc:
+        return Health.of(postgres.explain(exc))
+    except CgkTasksError as exc:
+        return Health.of(exc)
+    return Health(True, latency_seconds=time.monotonic() - begun)
 
 
 def _in_order(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -183,6 +183,19 @@ class JobClient:
 
     def health_check(self) -> Health:
         return self.provider.health_check()
+
+    def can_send(self) -> Health:
+        """Whether a send would be accepted now, for the readiness probe of an application that sends. Never raises.
+
+        A broker that is away fails no send, so it is not asked, as `health_check` does. A provider that keeps no record
+        here is asked for its health.
+
+            health = get_job_client().can_send()
+            if not health.healthy:
+                print(health.error, health.hint)
+        """
+        ask: Callable[[], Health] = getattr(self.provider, "can_send", self.provider.health_check)
+        return ask()
 
     def close(self) -> None:
         self.provider.close()

@@ -13,7 +13,7 @@ from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import InvalidOptionError, PayloadInvalidError, TenantContextError
 from cgk_tasks.events.redaction import REDACTED, Redaction
 from cgk_tasks.events.registry import find_event, parse_event
-from cgk_tasks.flow import queues
+from cgk_tasks.flow import quarantine, queues
 from cgk_tasks.flow.replay import closed_run, replay
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import RunHandle
@@ -150,6 +150,15 @@ def resume_tenant(user: User, tenant_id: str) -> None:
     with recorded(user, "resume tenant", subject=tenant_id, tenant_id=tenant_id) as entry:
         suspending.resume_tenant(tenant_id)
         entry.affected = 1
+
+
+def end_quarantine(user: User, tenant_id: str, reason: str = "") -> bool:
+    """End a tenant's quarantine. Returns whether it was paused. Raises UnknownTenantError."""
+    with recorded(user, "end quarantine", subject=tenant_id, tenant_id=tenant_id) as entry:
+        registry.require(tenant_id)
+        ended = quarantine.end_quarantine(tenant_id, by=user.name, reason=reason)
+        entry.affected, entry.message = int(ended), reason
+        return ended
 
 
 def pause_queue(user: User, name: str, reason: str = "") -> None:

@@ -19,6 +19,7 @@ from cgk_tasks.dashboard.access.oauth_login import oauth_login_handler
 from cgk_tasks.dashboard.display import STATIC, STATIC_PATH
 from cgk_tasks.dashboard.http_server import LimitedBody, listen
 from cgk_tasks.dashboard.pages import (
+    api_keys,
     audit_log,
     dead_letters,
     login,
@@ -45,6 +46,10 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     (f"/tenants/{_NAME}", tenants.TenantPage),
     (f"/tenants/{_NAME}/suspend", tenants.SuspendTenant),
     (f"/tenants/{_NAME}/resume", tenants.ResumeTenant),
+    (f"/tenants/{_NAME}/end-quarantine", tenants.EndQuarantine),
+    (f"/tenants/{_NAME}/keys", api_keys.MakeKey),
+    (f"/tenants/{_NAME}/keys/{_ID}/rotate", api_keys.RotateKey),
+    (f"/tenants/{_NAME}/keys/{_ID}/revoke", api_keys.RevokeKey),
     ("/queues", queues.QueuesPage),
     ("/queues/lanes", queues.QueuePage),
     ("/queues/pause", queues.PauseQueue),

@@ -21,6 +21,9 @@ from pydantic_core import PydanticSerializationError, to_json
 from cgk_tasks.errors import TENANT_ID_RULE, InvalidTenantError, PayloadInvalidError
 from cgk_tasks.events.fields import Searchable, Sensitive
 
+INTERNAL: Final = "internal"
+"""The category of events that cgk_tasks alone sends: no key of the HTTP API may."""
+
 _TENANT_ID: Final = re.compile(TENANT_ID_RULE)
 _EVENT_NAME: Final = re.compile(r"[a-z][A-Za-z0-9_]*(\.[a-z][A-Za-z0-9_]*)+")
 

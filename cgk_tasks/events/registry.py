@@ -66,6 +66,10 @@ def find_event(name: str) -> type[TenantEvent] | None:
     event = EVENTS_BY_NAME.get(name)
     if event is None:
         event = EVENTS_BY_NAME.get(event_name(name)) or on_demand_event(name)  # which have imported the catalog
+    if event is None and name == "django.task":
+        from cgk_tasks.events.django_task import DjangoTask  # few processes have such runs, or show them
+
+        return DjangoTask
     return event
 
 

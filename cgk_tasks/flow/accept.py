@@ -42,12 +42,16 @@ log = structlog.get_logger("cgk_tasks.sender")
 
 @dataclass
 class UnitOfWork:
-    """A transaction that other code opened: runs accepted or woken inside it are published when it has committed."""
+    """A transaction that other code opened: runs accepted or woken inside it are published when it has committed.
+
+    of_application: whether it is the application that sends, and not what the framework does at a run's end.
+    """
 
     connection: postgres.AnyConnection
     woken: list[Dispatch] = field(default_factory=list)
     runtime: Runtime = field(default_factory=current_runtime)
     accepted: list[NewRun] = field(default_factory=list)
+    of_application: bool = False
 
     def publish(self) -> None:
         """To be called after the commit. What fails the dispatcher does later."""
@@ -60,10 +64,10 @@ _unit: ContextVar[UnitOfWork | None] = ContextVar("cgk_unit_of_work", default=No
 
 
 @contextmanager
-def unit_of_work(connection: postgres.AnyConnection) -> Iterator[UnitOfWork]:
+def unit_of_work(connection: postgres.AnyConnection, *, of_application: bool = False) -> Iterator[UnitOfWork]:
     """Sends inside the block join the transaction of `connection`. Call `unit.publish()` after its commit."""
     with woken.gathering() as gathered:
-        unit = UnitOfWork(connection, gathered)
+        unit = UnitOfWork(connection, gathered, of_application=of_application)
         token = _unit.set(unit)
         try:
             yield unit

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cgk_tasks.api_keys.keys import ApiKey, create_key, list_keys, revoke_key, rotate_key
 from cgk_tasks.extras import require_extra
 from cgk_tasks.gateway.browser_tokens import BrowserToken, create_browser_token
-from cgk_tasks.gateway.keys import ApiKey, create_key, list_keys, revoke_key, rotate_key
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from cgk_tasks.api_keys.scopes import OPERATE, READ
 from cgk_tasks.builtin import register_builtin_jobs
 from cgk_tasks.client import get_job_client
 from cgk_tasks.config import get_settings
@@ -30,7 +31,6 @@ from cgk_tasks.gateway import (
 )
 from cgk_tasks.gateway.description import show_description
 from cgk_tasks.gateway.endpoint import Handler, route
-from cgk_tasks.gateway.scopes import OPERATE, READ
 from cgk_tasks.inbound.sources import all_sources
 from cgk_tasks.jobs.registry import import_job_modules
 

@@ -13,11 +13,11 @@ from hashlib import sha256
 from hmac import digest
 from typing import TYPE_CHECKING, Final
 
+from cgk_tasks.api_keys.scopes import WATCH, WATCH_ALL
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.encryption_keys import key_bytes
 from cgk_tasks.errors import ConfigurationError, InvalidOptionError, RequestRefusedError, as_seconds
 from cgk_tasks.extras import require_extra
-from cgk_tasks.gateway.scopes import WATCH, WATCH_ALL
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.tenancy import registry

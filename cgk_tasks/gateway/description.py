@@ -9,13 +9,13 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.api_keys.scopes import SEND
+from cgk_tasks.events.base import INTERNAL, TenantEvent
 from cgk_tasks.events.registry import all_events
 from cgk_tasks.gateway.bodies import JSON
 from cgk_tasks.gateway.description_parts import ANSWERS, PARAMETERS, PATHS, SCHEMAS
 from cgk_tasks.gateway.endpoint import Call
 from cgk_tasks.gateway.json_text import to_text
-from cgk_tasks.gateway.scopes import SEND
 
 _REF: Final = "#/components/schemas/{model}"
 _LONGEST_SUMMARY: Final = 120
@@ -41,7 +41,8 @@ def openapi(events: Sequence[type[TenantEvent]] | None = None) -> dict[str, Any]
     """The document, of all events that are known here or of these."""
     from cgk_tasks import __version__
 
-    described = sorted(all_events() if events is None else events, key=lambda event: event.event_name)
+    known = (event for event in (all_events() if events is None else events) if event.category != INTERNAL)
+    described = sorted(known, key=lambda event: event.event_name)
     refs, definitions = models_json_schema(
         [(event, "validation") for event in described], by_alias=True, ref_template=_REF
     )

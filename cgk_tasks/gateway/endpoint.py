@@ -17,12 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from cgk_tasks.api_keys import scopes
+from cgk_tasks.api_keys.keys import authenticate
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import RequestRefusedError
-from cgk_tasks.gateway import problems, scopes
+from cgk_tasks.gateway import problems
 from cgk_tasks.gateway.bearer import Bearer
 from cgk_tasks.gateway.json_text import to_text
-from cgk_tasks.gateway.keys import authenticate
 from cgk_tasks.gateway.metrics import count_answer
 from cgk_tasks.gateway.request_rate import count_request, take_place_of
 from cgk_tasks.tenancy import registry, tenant_context

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
+from cgk_tasks.api_keys.scopes import require_send
 from cgk_tasks.client import SendItem, get_job_client
 from cgk_tasks.config.nearest import did_you_mean
 from cgk_tasks.errors import CgkTasksError, PayloadInvalidError, RequestRefusedError
@@ -20,7 +21,6 @@ from cgk_tasks.gateway.endpoint import Call, answer, bad_request, moment_of
 from cgk_tasks.gateway.idempotency import Answer
 from cgk_tasks.gateway.json_text import parsed
 from cgk_tasks.gateway.lines import send_lines
-from cgk_tasks.gateway.scopes import require_send
 from cgk_tasks.runs.models import RunHandle
 
 OPTIONS: Final = ("delay", "runAt", "expires", "maxAttempts", "priority")

@@ -20,13 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cgk_tasks.api_keys import scopes
+from cgk_tasks.api_keys.keys import authenticate, require_active
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import RequestRefusedError, UnknownRunError
-from cgk_tasks.gateway import scopes
 from cgk_tasks.gateway.bearer import Bearer
 from cgk_tasks.gateway.browser_tokens import FORM, read_token
 from cgk_tasks.gateway.endpoint import Call, Door, Endpoint, Handler, bad_request, bearer_text, seconds_of, tenant_of
-from cgk_tasks.gateway.keys import authenticate, require_active
 from cgk_tasks.gateway.metrics import open_stream
 from cgk_tasks.gateway.request_rate import take_stream
 from cgk_tasks.gateway.runs import run_id_in_path

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cgk_tasks.gateway.keys import authenticate
+from cgk_tasks.api_keys.keys import authenticate
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from cgk_tasks import cancel_job
+from cgk_tasks.api_keys.keys import authenticate
 from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.flow.queues import resume_queue
 from cgk_tasks.sql.postgres import autocommit
@@ -260,6 +261,33 @@ def test_the_tenants(sample, visit, picture):
     page.goto("/tenants")
     assert page.locator("tbody th").first.inner_text() == "wayne"
     picture(page, "tenants")
+
+
+def test_an_api_key_is_made_shown_once_and_revoked(sample, visit):
+    page = visit("ada")
+    page.goto("/tenants/acme")
+    page.fill("#key-name", "shop")
+    page.fill("#key-scopes", "send:order.* read")
+    page.press("#key-scopes", "Enter")
+    secret = page.inner_text("#key")
+    assert authenticate(secret).name == "shop"
+    page.click("text=I have kept it")
+    row = page.locator("tr", has_text=secret[:16])
+    assert row.locator("td .state").inner_text() == "active"
+    assert secret not in page.content()
+    row.locator("text=Revoke").click()
+    assert "is revoked" in page.inner_text(".flash")
+    assert page.locator("tr", has_text=secret[:16]).locator("td .state").inner_text() == "revoked"
+
+
+def test_an_api_key_is_made_on_a_phone_without_scripts(sample, visit):
+    page = visit("ada", java_script_enabled=False)
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto("/tenants/globex")
+    page.fill("#key-scopes", "read")
+    page.click("#make-key")
+    assert authenticate(page.inner_text("#key")).tenant_id == "globex"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_queue_is_paused_and_its_run_says_so(sample, visit, picture):

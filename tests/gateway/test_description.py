@@ -14,7 +14,8 @@ from schemathesis.specs.openapi.checks import (
 
 from cgk_tasks import cancel_run, send_job
 from cgk_tasks.events import OrderCreated
-from cgk_tasks.events.registry import all_events
+from cgk_tasks.events.base import INTERNAL
+from cgk_tasks.events.registry import all_events, find_event
 from cgk_tasks.gateway.asgi import ENDPOINTS, SIGNED
 from cgk_tasks.gateway.description import openapi
 from tests.support import jobs
@@ -37,7 +38,13 @@ def test_the_document_is_one_of_openapi_3_1(document):
 
 
 def test_every_event_has_a_path(document):
-    assert {f"/v1/events/{event.event_name}" for event in all_events()} <= set(document["paths"])
+    known = (event for event in all_events() if event.category != INTERNAL)
+    assert {f"/v1/events/{event.event_name}" for event in known} <= set(document["paths"])
+
+
+def test_what_cgk_tasks_alone_sends_has_none(document):
+    assert find_event("django.task").category == INTERNAL
+    assert [path for path in document["paths"] if "django" in path] == []
 
 
 def test_every_other_endpoint_has_a_path(document):

@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from cgk_tasks.api_keys.keys import authenticate
+from cgk_tasks.api_keys.scopes import may_send
 from cgk_tasks.errors import (
     InvalidOptionError,
     RequestRefusedError,
@@ -13,8 +15,6 @@ from cgk_tasks.errors import (
     UnknownTenantError,
 )
 from cgk_tasks.gateway import create_key, list_keys, revoke_key, rotate_key
-from cgk_tasks.gateway.keys import authenticate
-from cgk_tasks.gateway.scopes import may_send
 from cgk_tasks.sql.postgres import autocommit, fetch
 from cgk_tasks.tenancy import tenant_context
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT, ensure_platform_tenant

@@ -1,4 +1,4 @@
-"""What one tenant may, what of it waits and where, what is paused, and what it used."""
+"""What one tenant may, what of it waits and where, what is paused, which API keys it has, and what it used."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.api_keys.keys import ApiKey, list_keys
 from cgk_tasks.dashboard.data.gates import Gates, gates_of
 from cgk_tasks.dashboard.data.lanes import Lanes, ShareLine, lanes_of, shares_of
 from cgk_tasks.dashboard.data.queries import if_migrated
@@ -13,6 +14,7 @@ from cgk_tasks.dashboard.data.used_hour import UsedHour, hour_of_tenant, used_pa
 from cgk_tasks.flow.job_limits import JobLimit, LimitChange, limit_history, list_limits
 from cgk_tasks.flow.pauses import Pause, list_pauses
 from cgk_tasks.flow.plans import TenantLimits, get_tenant_limits
+from cgk_tasks.flow.quarantine import Quarantine, list_quarantines
 from cgk_tasks.runs.usage import Usage, get_usage
 
 _CHANGES = 20
@@ -21,7 +23,7 @@ _CHANGES = 20
 @dataclass(frozen=True, slots=True)
 class TenantView:
     """limits: in force now. job_limits: set for the tenant. pauses: of the tenant, or of all. used: this month, if
-    anything.
+    anything. quarantine: if it is in one, or comes back from it.
     """
 
     limits: TenantLimits
@@ -30,6 +32,8 @@ class TenantView:
     used: Usage | None
     changes: Sequence[LimitChange]
     turns: Turns | None
+    keys: Sequence[ApiKey]
+    quarantine: Quarantine | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ def tenant_view(tenant_id: str) -> TenantView:
         used=next(iter(get_usage(tenant_id, by="total")), None),
         changes=limit_history(tenant=tenant_id, limit=_CHANGES),
         turns=_turns(tenant_id) if SWITCH.current().has_lanes else None,
+        keys=list_keys(tenant_id),
+        quarantine=next((one for one in list_quarantines() if one.tenant_id == tenant_id), None),
     )
 
 

@@ -28,7 +28,7 @@ class TenantsPage(Page):
 
 
 class TenantPage(Page):
-    """What one tenant may, what of it waits where, what is paused, and what it used. It changes nothing."""
+    """What one tenant may, what of it waits where, what is paused, its API keys, and what it used."""
 
     async def get(self, tenant_id: str) -> None:
         view = await self.run_blocking(tenant_view, tenant_id)
@@ -53,3 +53,12 @@ class ResumeTenant(Page):
         self.redirect_to(
             "/tenants", f"{tenant_id} is active again: what was held is released within a second or two.", id=tenant_id
         )
+
+
+class EndQuarantine(Page):
+    """Lets the runs of a tenant in quarantine go on."""
+
+    async def post(self, tenant_id: str) -> None:
+        ended = await self.run_blocking(actions.end_quarantine, self.user, tenant_id, self.field("reason"))
+        said = "its runs go on, at a tenth of its weight at first." if ended else "it was over already."
+        self.redirect_to(f"/tenants/{tenant_id}", f"The quarantine of {tenant_id} has ended: {said}")

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import psycopg
 from pydantic import SecretStr
 
+from cgk_tasks.api_keys.scopes import checked_scopes
 from cgk_tasks.errors import (
     LONGEST_WAIT_SECONDS,
     InvalidOptionError,
@@ -29,7 +30,6 @@ from cgk_tasks.errors import (
     as_seconds,
 )
 from cgk_tasks.flow.changes import Change
-from cgk_tasks.gateway.scopes import checked_scopes
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, explain, fetch, statements, transaction

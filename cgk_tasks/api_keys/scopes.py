@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from cgk_tasks.errors import InvalidOptionError, RequestRefusedError
+from cgk_tasks.events.base import INTERNAL
+from cgk_tasks.events.registry import find_event
 
 READ: Final = "read"
 """Runs with their payloads and results, logs, schedules, limits and usage; streams, and tokens for those."""
@@ -57,7 +59,13 @@ def require(scopes: Sequence[str], scope: str) -> None:
 
 
 def require_send(scopes: Sequence[str], event: str) -> None:
-    """Raises RequestRefusedError, 403, for a key that may not send the event."""
+    """Raises RequestRefusedError, 403, for a key that may not send the event, and for an event that no key may send."""
+    model = find_event(event)
+    if model is not None and model.category == INTERNAL:
+        raise RequestRefusedError(
+            f"{event} is an event of cgk_tasks' own, which nobody sends over HTTP.", "FORBIDDEN", 403,
+            hint="Send an event of the catalog or of the application.",
+        )  # fmt: skip
     if not may_send(scopes, event):
         raise _forbidden(f"{SEND}{event}" if _PATTERN.fullmatch(event) else f"{SEND}*")
 
