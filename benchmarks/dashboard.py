@@ -139,7 +139,7 @@ def _pages(folder: Path, workflow: str) -> float:
         )
     try:
         give_up = time.monotonic() + 60
-        while not (said := re.search(r"dashboard: (\S+)/runs ", log.read_text())):
+        while not (said := re.search(r"dashboard: (\S+)/overview ", log.read_text())):
             if time.monotonic() > give_up or process.poll() is not None:
                 raise SystemExit(log.read_text())
             time.sleep(0.05)

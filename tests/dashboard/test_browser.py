@@ -83,7 +83,7 @@ def visit(chromium, dashboard):
             page.fill("#name", name)
             page.fill("#password", PASSWORDS[name])
             page.press("#password", "Enter")
-            page.wait_for_url("**/runs")
+            page.wait_for_url("**/overview")
         return page
 
     yield enter
