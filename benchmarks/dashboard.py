@@ -145,7 +145,7 @@ def _paths(workflow: str) -> dict[str, str]:
         "runs of one tenant": "/runs?tenant=shop-40",
         "runs of an event that failed": "/runs?event=order.created&state=failed",
         "runs with an error code that none has": "/runs?error=NONE",
-        "runs that closed in an hour a week ago": f"/runs?q=state:failed+closed-since:{_ago(168)}+closed-until:{_ago(167)}",
+        "runs that closed in an hour of last week": f"/runs?q=closed-since:{_ago(168)}+closed-until:{_ago(167)}",
         "runs of a tenant by text, not found": "/runs?q=tenant:shop-1+zzzz",
         "runs by text, found": "/runs?text=o-5000",
         "runs by text, not found": "/runs?text=zzzz",
