@@ -58,7 +58,7 @@ def test_without_scripts_everything_is_there(sample, visit):
     page = visit(java_script_enabled=False)
     page.click(".cgk-header >> text=Runs")
     page.fill("#q", "o-9003")
-    page.click("text=Search")
+    page.click("form.search button")
     page.click("tbody td:last-child a")
     assert "is suspended by billing" in page.inner_text(".why")
     page.click("#cancel")

@@ -85,7 +85,7 @@ def test_a_search_that_cannot_be_read_is_pointed_at(sample, visit):
     page = visit(java_script_enabled=False)
     page.goto("/runs")
     page.fill("#q", "tenant:acme stat:failed")
-    page.click("text=Search")
+    page.click("form.search button")
     assert 'there is no term "stat:". Did you mean "state"?' in page.inner_text("#search-problem")
     assert page.inner_text("#search-problem pre").splitlines()[1].index("^") == 12
 

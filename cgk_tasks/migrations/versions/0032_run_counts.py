@@ -44,7 +44,7 @@ SELECT greatest(date_trunc('day', now(), 'UTC') - interval '30 days', date_trunc
            (SELECT min(created_at) FROM cgk.run_history WHERE (get_byte(uuid_send(id), 6) & 240) <> 112),
            now()), 'UTC'));
 
--- The most that waited in a queue in the 60 or 3600 seconds from `begin` on, of looks once a minute, and how long the first of it had
+-- The most that waited in a queue in the 60 or 3600 seconds from `begin` on, of looks twice a minute, and how long the first of it had
 -- waited. No row: nothing waited, or nobody looked.
 CREATE TABLE cgk.queue_depths (
     seconds        integer     NOT NULL,
