@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -84,11 +86,41 @@ def main() -> int:
         migrate()
         fill(options.runs - options.runs // 20, options.runs // 20, options.tenants)
         fill_lanes(options.tenants, options.held)
+        _count()
         worst = _pages(Path(folder), fill_workflow(1000))
         if not options.no_inserts:
             _inserts()
     print(f"worst p50: {worst:.0f} ms, budget {BUDGET_MS:.0f} ms")
     return 0 if worst <= BUDGET_MS else 1
+
+
+def _count() -> None:
+    """What the leader counts, and how long it takes: of the month that is there, and of one look more."""
+    from cgk_tasks.runs.counts import count_runs
+    from cgk_tasks.runs.depths import note_depths
+
+    with autocommit() as connection:
+        execute(connection, "VACUUM ANALYZE cgk.run_history")
+        execute(connection, "VACUUM ANALYZE cgk.runs")
+        execute(connection, "UPDATE cgk.count_progress SET sure_until = date_trunc('day', now()) - interval '30 days'")
+    count_runs()
+    chunks = 0
+    begun = time.perf_counter()
+    while count_runs():
+        chunks += 1
+    whole = time.perf_counter() - begun
+    taken = [_seconds(count_runs) for _ in range(5)]
+    print(
+        f"counting the month on record: {whole:.1f} s, {1000 * whole / max(chunks, 1):.0f} ms for an hour of it; "
+        f"a look at the last minutes: {1000 * statistics.median(taken):.0f} ms; at the queues: "
+        f"{1000 * _seconds(note_depths):.0f} ms"
+    )
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    act()
+    return time.perf_counter() - begun
 
 
 def _paths(workflow: str) -> dict[str, str]:
@@ -104,11 +136,17 @@ def _paths(workflow: str) -> dict[str, str]:
     group = dead_letter_groups()[0].group
     query = urlencode({"event": group.event, "fingerprint": group.fingerprint})
     return {
+        "overview, an hour": "/overview",
+        "overview, a day": "/overview?span=24h",
+        "overview, a week": "/overview?span=7d",
+        "overview of one tenant, a week": "/overview?span=7d&tenant=shop-1",
         "runs, first page": "/runs",
         "runs, page 102": f"/runs?before={deep}",
         "runs of one tenant": "/runs?tenant=shop-40",
         "runs of an event that failed": "/runs?event=order.created&state=failed",
         "runs with an error code that none has": "/runs?error=NONE",
+        "runs that closed in an hour of last week": f"/runs?q=closed-since:{_ago(168)}+closed-until:{_ago(167)}",
+        "runs of a tenant by text, not found": "/runs?q=tenant:shop-1+zzzz",
         "runs by text, found": "/runs?text=o-5000",
         "runs by text, not found": "/runs?text=zzzz",
         "a failed run": f"/runs/{failed}",
@@ -131,6 +169,10 @@ def _paths(workflow: str) -> dict[str, str]:
     }
 
 
+def _ago(hours: int) -> str:
+    return f"{datetime.now(UTC) - timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _pages(folder: Path, workflow: str) -> float:
     log = folder / "log"
     with log.open("wb") as file:
@@ -139,7 +181,7 @@ def _pages(folder: Path, workflow: str) -> float:
         )
     try:
         give_up = time.monotonic() + 60
-        while not (said := re.search(r"dashboard: (\S+)/runs ", log.read_text())):
+        while not (said := re.search(r"dashboard: (\S+)/overview ", log.read_text())):
             if time.monotonic() > give_up or process.poll() is not None:
                 raise SystemExit(log.read_text())
             time.sleep(0.05)

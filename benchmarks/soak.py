@@ -111,7 +111,7 @@ class Life:
         with ExitStack() as stack:
             running = {name: stack.enter_context(Workers(command)) for name, command in COMMANDS.items()}
             urls = [
-                _url_of(running["dashboard"], r"dashboard: (\S+)/runs "),
+                _url_of(running["dashboard"], r"dashboard: (\S+)/overview "),
                 _url_of(running["metrics"], r"(http\S+)/metrics"),
             ]
             day = self._day

@@ -23,6 +23,7 @@ from cgk_tasks.dashboard.pages import (
     audit_log,
     dead_letters,
     login,
+    overview,
     queues,
     run,
     runs,
@@ -35,7 +36,10 @@ _ID: Final = "([0-9a-fA-F-]{32,36})"
 _NAME: Final = "([A-Za-z0-9][A-Za-z0-9._-]*)"
 
 PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
+    ("/overview", overview.OverviewPage),
     ("/runs", runs.RunsPage),
+    (r"/runs\.csv", runs.RunsFile),
+    ("/runs/selected", runs.SelectedRuns),
     (f"/runs/{_ID}", run.RunPage),
     (f"/runs/{_ID}/retry", run.RetryRun),
     (f"/runs/{_ID}/cancel", run.CancelRun),
@@ -83,6 +87,7 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         pages: list[Any] = [(f"{prefix}{path}", page) for path, page in PAGES]
         pages.append((f"{prefix}{STATIC_PATH}/(.*)", StaticFileHandler, {"path": str(STATIC)}))
         pages.append((f"{prefix}/runs/", RedirectHandler, {"url": f"{prefix}/runs"}))
+        pages.append((f"{prefix}/?", RedirectHandler, {"url": f"{prefix}/overview", "permanent": False}))
         if authentication.method in {"users", "open"}:
             pages.append((f"{prefix}/login/?", login.LoginPage))
         pages.append((f"{prefix}/logout", login.LogoutPage))

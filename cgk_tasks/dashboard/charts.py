@@ -37,6 +37,9 @@ _AXIS: Final = 60
 _LEGEND_COLUMNS: Final = 3
 COLOURS: Final = 8
 """So many series have a colour of their own in the style sheet."""
+DASHES: Final = 4
+"""So many kinds of lines it has."""
+_LEGEND_ROOM: Final = (WIDTH - _AXIS) / _LEGEND_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The values of one name, one for each bar. is_rest: they are those of all other names together."""
+    """The values of one name, one for each bar. is_rest: they are those of all other names together. look: the state
+    of runs whose colour it has; else it has one by its place.
+    """
 
     label: str
     values: tuple[float, ...]
     is_rest: bool = False
+    look: str = ""
 
 
 def waterfall(lines: Sequence[Line], begin: datetime, end: datetime, *, name: str, title: str, description: str) -> str:
@@ -117,66 +123,124 @@ def _note(group: Element, note: str, y: float, left: float, right: float) -> Non
 
 
 def stacked(
-    series: Sequence[Series], moments: Sequence[datetime], *, name: str, title: str, description: str, unit: str
-) -> str:
-    """A bar for each moment, in which the values of the series stand on each other, the first one lowest; a legend."""
-    rows = math.ceil(len(series) / _LEGEND_COLUMNS)
-    picture = _picture(name, title, description, _TOP + _PLOT_HEIGHT + 34 + 20 * rows)
+    series: Sequence[Series], moments: Sequence[datetime], *, name: str, title: str, description: str, unit: str = "",
+    bar: timedelta = timedelta(minutes=1),
+) -> str:  # fmt: skip
+    """A bar for each moment, in which the values of the series stand on each other, the first one lowest; a legend.
+
+    bar: the time that each stands for.
+    """
+    picture = _picture(name, title, description, _height_with_legend(series))
     totals = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
-    top, marks = _value_axis(max(totals, default=0.0))
-    floor = _TOP + _PLOT_HEIGHT
-    for mark in marks:
-        y = floor - _PLOT_HEIGHT * mark / top
-        _line(picture, _AXIS, y, WIDTH, y)
-        _text(picture, _AXIS - 6, y + 4, f"{mark:,g}{unit}", "tick end")
-    width = (WIDTH - _AXIS) / max(len(moments), 1)
-    for place, moment in enumerate(moments):
-        left = _AXIS + width * place
-        if place % 10 == 0:
-            _text(picture, left, floor + 16, f"{moment.astimezone(UTC):%H:%M}", "tick")
-        _stack(picture, series, place, moment, _Column(left + 1, width - 2, floor, _PLOT_HEIGHT / top), name, unit)
-    for place, one in enumerate(series):
-        _legend(picture, one, place, floor + 34, name)
+    plot = _plot(picture, max(totals, default=0.0), moments, bar, unit)
+    for place in range(len(moments)):
+        _stack(picture, series, place, plot, name)
+    for nth, one in enumerate(series):
+        _legend(picture, one, nth, name)
+    return _markup(picture)
+
+
+def lined(
+    series: Sequence[Series], moments: Sequence[datetime], *, name: str, title: str, description: str, unit: str = "",
+    bar: timedelta = timedelta(minutes=1),
+) -> str:  # fmt: skip
+    """A line through the values of each series, of which each line has dashes of its own; a legend."""
+    picture = _picture(name, title, description, _height_with_legend(series))
+    plot = _plot(picture, max((max(one.values, default=0.0) for one in series), default=0.0), moments, bar, unit)
+    for nth, one in enumerate(series):
+        points = " ".join(
+            f"{plot.left_of(place) + plot.width / 2:.2f},{plot.floor - value * plot.per_unit:.2f}"
+            for place, value in enumerate(one.values)
+        )
+        group = SubElement(picture, "g")
+        SubElement(group, "title").text = f"{one.label}: at most {_amount(max(one.values, default=0.0), unit)}"
+        SubElement(group, "polyline", points=points, **{"class": f"line {_look(one, nth)} d{nth % DASHES}"})
+        left, top = _legend_place(nth)
+        at = {"x1": f"{left:.1f}", "y1": f"{top + 6:.1f}", "x2": f"{left + 14:.1f}", "y2": f"{top + 6:.1f}"}
+        SubElement(group, "line", at, **{"class": f"line {_look(one, nth)} d{nth % DASHES}"})
+        _text(group, left + 18, top + 10, shortened(one.label, _LEGEND_ROOM - 24), "label")
     return _markup(picture)
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
-    left: float
-    width: float
-    floor: float
+class _Plot:
+    """Where values are drawn. width: of a bar, in units of the picture."""
+
+    moments: Sequence[datetime]
+    bar: timedelta
+    unit: str
     per_unit: float
+    width: float
+    floor: float = _TOP + _PLOT_HEIGHT
+
+    def left_of(self, place: int) -> float:
+        return _AXIS + self.width * place
 
 
-def _stack(
-    picture: Element, series: Sequence[Series], place: int, moment: datetime, column: _Column, name: str, unit: str
-) -> None:
+def _plot(picture: Element, largest: float, moments: Sequence[datetime], bar: timedelta, unit: str) -> _Plot:
+    """Draws the axes."""
+    top, marks = _value_axis(largest)
+    plot = _Plot(moments, bar, unit, _PLOT_HEIGHT / top, (WIDTH - _AXIS) / max(len(moments), 1))
+    for mark in marks:
+        y = plot.floor - mark * plot.per_unit
+        _line(picture, _AXIS, y, WIDTH, y)
+        _text(picture, _AXIS - 6, y + 4, f"{mark:,g}{unit}", "tick end")
+    every = max(len(moments) // _TICKS, 1)
+    for place, moment in enumerate(moments):
+        if place % every == 0:
+            text = _tick_text(moment.astimezone(UTC), (bar * len(moments)).total_seconds())
+            _text(picture, plot.left_of(place), plot.floor + 16, text, "tick")
+    return plot
+
+
+def _stack(picture: Element, series: Sequence[Series], place: int, plot: _Plot, name: str) -> None:
     parts = [(nth, one, one.values[place]) for nth, one in enumerate(series) if one.values[place] > 0]
     if not parts:
         return
     group = SubElement(picture, "g")
-    said = ", ".join(f"{one.label} {value:,.1f}{unit}" for _, one, value in parts)
-    SubElement(group, "title").text = f"{moment.astimezone(UTC):%H:%M} UTC: {said}"
-    y = column.floor
+    moment = plot.moments[place].astimezone(UTC)
+    begin = f"{moment:%H:%M}" if plot.bar * len(plot.moments) < timedelta(days=1) else f"{moment:%m-%d %H:%M}"
+    said = ", ".join(f"{one.label} {_amount(value, plot.unit)}" for _, one, value in parts)
+    SubElement(group, "title").text = f"{begin} UTC: {said}"
+    y = plot.floor
     for nth, one, value in parts:
-        height = value * column.per_unit
+        height = value * plot.per_unit
         y -= height
         box = {
-            "x": f"{column.left:.2f}", "y": f"{y:.2f}", "width": f"{column.width:.2f}", "height": f"{height:.2f}",
+            "x": f"{plot.left_of(place) + 1:.2f}", "y": f"{y:.2f}", "width": f"{plot.width - 2:.2f}",
+            "height": f"{height:.2f}",
         }  # fmt: skip
         _filled(group, box, one, nth, name)
 
 
-def _legend(picture: Element, one: Series, place: int, y: float, name: str) -> None:
-    room = (WIDTH - _AXIS) / _LEGEND_COLUMNS
-    left, top = _AXIS + room * (place % _LEGEND_COLUMNS), y + 20 * (place // _LEGEND_COLUMNS)
-    _filled(picture, {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": "12", "height": "12"}, one, place, name)
-    _text(picture, left + 18, top + 10, shortened(one.label, room - 24), "label")
+def _amount(value: float, unit: str) -> str:
+    return f"{value:,.1f}{unit}" if unit else f"{value:,.0f}"
+
+
+def _height_with_legend(series: Sequence[Series]) -> float:
+    return _TOP + _PLOT_HEIGHT + 34 + 20 * math.ceil(len(series) / _LEGEND_COLUMNS)
+
+
+def _legend(picture: Element, one: Series, nth: int, name: str) -> None:
+    left, top = _legend_place(nth)
+    _filled(picture, {"x": f"{left:.1f}", "y": f"{top:.1f}", "width": "12", "height": "12"}, one, nth, name)
+    _text(picture, left + 18, top + 10, shortened(one.label, _LEGEND_ROOM - 24), "label")
+
+
+def _legend_place(nth: int) -> tuple[float, float]:
+    return (
+        _AXIS + _LEGEND_ROOM * (nth % _LEGEND_COLUMNS),
+        _TOP + _PLOT_HEIGHT + 34 + 20.0 * (nth // _LEGEND_COLUMNS),
+    )
+
+
+def _look(one: Series, nth: int) -> str:
+    return "rest" if one.is_rest else one.look or f"s{nth % COLOURS}"
 
 
 def _filled(group: Element, box: dict[str, str], one: Series, nth: int, name: str) -> None:
-    SubElement(group, "rect", box, **{"class": "series rest" if one.is_rest else f"series s{nth % COLOURS}"})
-    if one.is_rest:
+    SubElement(group, "rect", box, **{"class": f"series {_look(one, nth)}"})
+    if one.is_rest or one.look == "failed":
         SubElement(group, "rect", box, fill=f"url(#{name}-hatch)")
 
 

@@ -17,6 +17,7 @@ STATIC: Final = Path(__file__).parent / "static"
 STATIC_PATH: Final = "/dashboard-static"
 
 PAGES: Final = (
+    ("/overview", "Overview"),
     ("/runs", "Runs"),
     ("/tenants", "Tenants"),
     ("/queues", "Queues"),
@@ -44,7 +45,7 @@ def namespace(handler: RequestHandler) -> dict[str, Any]:
     return {
         "url": url, "asset": _asset(prefix), "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
         "utc": utc, "utc_ms": utc_ms, "duration": duration, "took": took, "ago": ago, "as_json": as_json,
-        "short": short, "number": "{:,}".format,
+        "short": short, "number": "{:,}".format, "iso": iso,
     }  # fmt: skip
 
 
@@ -60,6 +61,11 @@ def _version(name: str) -> str:
 def utc(at: datetime | None) -> str:
     """A time in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else ""
+
+
+def iso(at: datetime) -> str:
+    """A time in UTC as addresses have it, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def utc_ms(at: datetime) -> str:

@@ -109,7 +109,7 @@ def _create_first_user(authentication: Authentication) -> None:
 def _print_address(authentication: Authentication, port: int | None) -> None:
     scheme = "https" if options.certfile else "http"
     prefix = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
-    where = options.unix_socket or f"{scheme}://{options.address}:{port}{prefix}/runs"
+    where = options.unix_socket or f"{scheme}://{options.address}:{port}{prefix}/overview"
     how = {
         "users": "with login", "oauth": "with Flower's OAuth login", "basic": "with Flower's basic auth",
         "open": "open to everybody on this machine",

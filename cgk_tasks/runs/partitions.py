@@ -12,6 +12,7 @@ from psycopg import sql
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs import event_waits
+from cgk_tasks.runs.counts import forget_counts
 from cgk_tasks.runs.models import first_run_id
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, short_transaction, statements
@@ -86,6 +87,8 @@ def run_housekeeping() -> None:
         if _is_there("runs_of_days"):
             execute(connection, LIMITS["forget_days"])
             execute(connection, USAGE["forget_usage"], {"days": settings.usage_days})
+        if _is_there("run_counts"):
+            forget_counts(connection, settings.history_days)
         if _is_there("event_waits"):
             event_waits.forget(connection, settings.mail_days)
         if _is_there("buckets"):

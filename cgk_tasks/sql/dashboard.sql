@@ -43,11 +43,28 @@ SELECT id::text, sent_at, tenant_id, event, job, state, attempt, deaths, run_at,
        sealed_payload, key_id, parent_id, replay_of
   FROM ({branches}) AS found ORDER BY found.sent_at DESC, found.id DESC LIMIT %(limit)s;
 
+-- name: states_of_runs
+-- How many there are of each state, each branch up to its limit.
+SELECT state, count(*) AS runs FROM ({branches}) AS found GROUP BY state;
+
+-- name: looked_at
+-- The last of so many runs that were sent before a time, open or closed; nothing if there are not so many.
+SELECT id::text, to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AS sent_at FROM (
+    SELECT id FROM cgk.runs r
+     WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid
+    UNION ALL
+    SELECT id FROM cgk.run_history r
+     WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid
+) AS every ORDER BY every.id DESC OFFSET %(most)s LIMIT 1;
+
 -- name: where_tenant
 r.tenant_id = %(tenant_id)s
 
 -- name: where_event
 r.event = %(event)s
+
+-- name: where_event_like
+r.event LIKE %(event)s
 
 -- name: where_job
 r.job = %(job)s
@@ -55,11 +72,23 @@ r.job = %(job)s
 -- name: where_state
 r.state = %(state)s
 
+-- name: where_queue
+r.queue = %(queue)s
+
 -- name: where_error_open
 r.last_error_code = %(error_code)s
 
 -- name: where_error_closed
 r.error_code = %(error_code)s
+
+-- name: where_error_open_like
+r.last_error_code LIKE %(error_code)s
+
+-- name: where_error_closed_like
+r.error_code LIKE %(error_code)s
+
+-- name: where_closed
+r.closed_at >= %(closed_since)s::timestamptz AND r.closed_at < %(closed_until)s::timestamptz
 
 -- name: where_text
 -- Quick look at all of them first; then at the fields that the event marks as searchable now, and at no others.
@@ -70,7 +99,8 @@ CASE WHEN coalesce(strpos(r.search_fields, %(text)s), 0) = 0 THEN false
                    WHERE strpos(substr(field.line, length(s.name) + 2), %(text)s) > 0) END
 
 -- name: open_by_state
-SELECT state, count(*) AS runs FROM cgk.runs GROUP BY state;
+SELECT state, count(*) AS runs FROM cgk.runs
+ WHERE %(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s GROUP BY state;
 
 -- name: run
 -- A run with everything that is on record about it: the open one, else the one that closed last.
@@ -122,7 +152,7 @@ UNION ALL
 SELECT id::text, tenant_id, event, sealed_payload, key_id FROM cgk.run_history WHERE id = %(id)s::uuid
 LIMIT 1;
 
--- fragment: counts(in_lane)
+-- fragment: open_of_tenants(in_lane)
 WITH open AS (
     SELECT tenant_id, count(*) AS open,
            count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'running') AS running,
@@ -131,11 +161,16 @@ WITH open AS (
            extract(epoch FROM now() - min(greatest(run_at, created_at))
                    FILTER (WHERE state = 'pending' OR (state = 'held' AND {in_lane})))::float8 AS waiting_seconds
       FROM cgk.runs GROUP BY tenant_id
-), closed AS (
+)
+
+-- fragment: closed_on_record
+closed AS (
     SELECT tenant_id, count(*) AS closed, count(*) FILTER (WHERE state = 'completed') AS completed,
            count(*) FILTER (WHERE state = 'failed') AS failed
       FROM cgk.run_history WHERE closed_at >= now() - make_interval(hours => %(hours)s) GROUP BY tenant_id
 )
+
+-- fragment: tenants_listed
 SELECT t.id, t.status, t.source, t.suspended_at, t.suspended_by,
        coalesce(open, 0) AS open, coalesce(pending, 0) AS pending, coalesce(running, 0) AS running,
        coalesce(retrying, 0) AS retrying, coalesce(held, 0) AS held, coalesce(scheduled, 0) AS scheduled,
@@ -146,38 +181,53 @@ SELECT t.id, t.status, t.source, t.suspended_at, t.suspended_by,
  ORDER BY CASE WHEN %(busiest)s THEN coalesce(open, 0) + coalesce(failed, 0) END DESC NULLS LAST, t.id
  LIMIT %(limit)s
 
+-- name: tenant_ids
+SELECT id FROM cgk.tenants ORDER BY id LIMIT %(limit)s;
+
 -- name: tenant_counts
--- Open runs now, and what was closed in the last hours. Waiting: due, and not begun.
-{{counts(lane_id IS NOT NULL)}};
+-- Open runs now, and what closed since then, as far as the leader has counted. Waiting: due, and not begun.
+{{open_of_tenants(lane_id IS NOT NULL)}}, closed AS (
+    SELECT tenant_id, sum(closed)::bigint AS closed, sum(completed)::bigint AS completed, sum(failed)::bigint AS failed
+      FROM cgk.run_counts WHERE tenant_id <> '' AND {{counted_since}} GROUP BY tenant_id
+)
+{{tenants_listed}};
+
+-- name: tenant_counts_before_counts
+-- The same before cgk-tasks migrate, while nobody counts.
+{{open_of_tenants(lane_id IS NOT NULL)}}, {{closed_on_record}}
+{{tenants_listed}};
 
 -- name: tenant_counts_before_lanes
 -- The same before cgk-tasks migrate --finish, while there are no lanes.
-{{counts(false)}};
+{{open_of_tenants(false)}}, {{closed_on_record}}
+{{tenants_listed}};
+
+-- fragment: dealt_with
+-- Failed runs that somebody has put aside or run again; and parents of which a child failed too, which stands for them. As the
+-- view cgk.dead_letters has it, but found once, by the small indexes of what they are, and not asked for each failed run.
+SELECT run_id AS id FROM cgk.discarded_runs
+UNION ALL SELECT replay_of FROM cgk.runs WHERE replay_of IS NOT NULL
+UNION ALL SELECT replay_of FROM cgk.run_history WHERE replay_of IS NOT NULL
+UNION ALL SELECT parent_id FROM cgk.run_history WHERE state = 'failed' AND parent_id IS NOT NULL
+
+-- name: count_dead_letters
+-- Up to so many.
+WITH dealt_with AS MATERIALIZED ({{dealt_with}})
+SELECT count(*) AS runs FROM (
+    SELECT FROM cgk.run_history h
+     WHERE h.state = 'failed' AND (%(tenant_id)s::text IS NULL OR h.tenant_id = %(tenant_id)s)
+       AND NOT EXISTS (SELECT FROM dealt_with d WHERE d.id = h.id) LIMIT %(most)s) AS found;
 
 -- name: dead_letter_groups
--- Finds the groups by jumping from one to the next in the index, so that the number of failed runs hardly matters;
--- then counts those that nobody has dealt with.
-WITH RECURSIVE groups AS (
-    (SELECT event, error_fingerprint AS fingerprint FROM cgk.run_history
-      WHERE state = 'failed' ORDER BY event, error_fingerprint LIMIT 1)
-    UNION ALL
-    SELECT following.* FROM groups, LATERAL (
-        SELECT event, error_fingerprint FROM cgk.run_history
-         WHERE state = 'failed'
-           AND (event, error_fingerprint) > (groups.event, groups.fingerprint)
-         ORDER BY event, error_fingerprint LIMIT 1) AS following
-), listed AS (
-    SELECT * FROM groups LIMIT %(limit)s
-)
-SELECT g.event, g.fingerprint, n.runs, n.tenants, n.first_at, n.last_at, n.example
-  FROM listed g CROSS JOIN LATERAL (
-    SELECT count(*) AS runs, count(DISTINCT d.tenant_id) AS tenants, min(d.closed_at) AS first_at,
-           max(d.closed_at) AS last_at, (array_agg(d.id ORDER BY d.closed_at DESC))[1]::text AS example
-      FROM cgk.dead_letters d
-     WHERE d.event = g.event AND d.error_fingerprint = g.fingerprint
-       AND (%(tenant_id)s::text IS NULL OR d.tenant_id = %(tenant_id)s)) AS n
- WHERE n.runs > 0
- ORDER BY n.last_at DESC;
+-- One pass over the failed runs, by their index.
+WITH dealt_with AS MATERIALIZED ({{dealt_with}})
+SELECT h.event, h.error_fingerprint AS fingerprint, count(*) AS runs, count(DISTINCT h.tenant_id) AS tenants,
+       min(h.closed_at) AS first_at, max(h.closed_at) AS last_at,
+       (array_agg(h.id ORDER BY h.closed_at DESC))[1]::text AS example
+  FROM cgk.run_history h
+ WHERE h.state = 'failed' AND (%(tenant_id)s::text IS NULL OR h.tenant_id = %(tenant_id)s)
+   AND NOT EXISTS (SELECT FROM dealt_with d WHERE d.id = h.id)
+ GROUP BY 1, 2 ORDER BY last_at DESC LIMIT %(limit)s;
 
 -- name: dead_letter_examples
 SELECT id::text, tenant_id, event, error_code, key_id, sealed_payload,
@@ -195,10 +245,12 @@ SELECT id::text, tenant_id, event, job, error_code, key_id, sealed_payload,
  ORDER BY closed_at DESC, id DESC LIMIT %(limit)s;
 
 -- name: count_group
-SELECT count(*) AS runs, count(DISTINCT tenant_id) AS tenants FROM cgk.dead_letters
- WHERE event = %(event)s AND error_fingerprint = %(fingerprint)s
+WITH dealt_with AS MATERIALIZED ({{dealt_with}})
+SELECT count(*) AS runs, count(DISTINCT tenant_id) AS tenants FROM cgk.run_history h
+ WHERE state = 'failed' AND event = %(event)s AND error_fingerprint = %(fingerprint)s
    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-   AND (%(until)s::timestamptz IS NULL OR closed_at <= %(until)s);
+   AND (%(until)s::timestamptz IS NULL OR closed_at <= %(until)s)
+   AND NOT EXISTS (SELECT FROM dealt_with d WHERE d.id = h.id);
 
 -- name: lock_group
 -- One person works on a group at a time: who comes second sees what the first has done.

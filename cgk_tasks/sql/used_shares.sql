@@ -33,7 +33,8 @@ SELECT queue, tenant_id, date_trunc('minute', now()), seconds
 ON CONFLICT (queue, tenant_id, minute) DO UPDATE SET seconds = known.seconds + EXCLUDED.seconds;
 
 -- name: forget
-WITH half_hours AS (DELETE FROM cgk.used_half_hours WHERE half_hour < now() - interval '2 hours')
+-- Half hours are kept until they are added to the hours of cgk.run_counts, which waits for the transactions that are open.
+WITH half_hours AS (DELETE FROM cgk.used_half_hours WHERE half_hour < now() - interval '6 hours')
 DELETE FROM cgk.used_shares WHERE minute < now() - interval '70 minutes';
 
 -- name: of_queue

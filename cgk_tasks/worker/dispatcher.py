@@ -23,7 +23,7 @@ from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow import awaited_events, quarantine
 from cgk_tasks.flow.accept import dispatch, unit_of_work
 from cgk_tasks.flow.pauses import end_pauses
-from cgk_tasks.runs import ends, partitions
+from cgk_tasks.runs import counts, ends, partitions
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.usage import count_in_background
@@ -38,6 +38,7 @@ LEASE = "dispatcher"
 _HOUSEKEEPING_SECONDS = 3600.0
 _LOOK_FOR_LOST_SECONDS = 1.0
 _COUNT_USAGE_SECONDS = 60.0
+_COUNT_RUNS_SECONDS = 30.0
 _LOOK_AT_FAILURES_SECONDS = 10.0
 _BATCHES_A_LOOK = 10
 
@@ -56,7 +57,7 @@ class Dispatcher:
         self._due_at: float | None = None
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
-        self._count_usage_at = self._look_at_failures_at = 0.0
+        self._count_usage_at = self._count_runs_at = self._look_at_failures_at = 0.0
         self._used_shares = UsedShares()
 
     @property
@@ -125,6 +126,9 @@ class Dispatcher:
         if now >= self._count_usage_at and SWITCH.current().has_lanes:
             self._count_usage_at = now + _COUNT_USAGE_SECONDS
             count_in_background()
+        if now >= self._count_runs_at:
+            self._count_runs_at = now + _COUNT_RUNS_SECONDS
+            counts.count_in_background()
         if now >= self._look_at_failures_at and SWITCH.current().has_guards:
             window = get_settings().quarantine_window_seconds
             self._look_at_failures_at = now + min(_LOOK_AT_FAILURES_SECONDS, window / 4)

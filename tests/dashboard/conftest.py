@@ -12,7 +12,10 @@ from cgk_tasks.dashboard.roles import Account
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.tenancy import resume_tenant, suspend_tenant
+from tests.dashboard.browsing import CHROMIUM, TIMEOUT_MS, pictures
 from tests.dashboard.dashboard_support import PASSWORDS, ROLES, Dashboard
+from tests.dashboard.sample_runs import make_sample_runs
 from tests.support.content import insert
 
 
@@ -96,3 +99,58 @@ def open_run(database):
         return str(values["id"])
 
     return make
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sample(empty_record, closed_run, open_run):
+    suspend_tenant("globex", by="billing")
+    yield make_sample_runs(closed_run, open_run)
+    resume_tenant("globex")
+
+
+@pytest.fixture
+def visit(chromium, dashboard):
+    """Open a browser as somebody. Whatever a page complains of fails the test."""
+    contexts, complaints = [], []
+
+    def enter(name="oscar", **options):
+        context = chromium.new_context(base_url=dashboard.url, viewport={"width": 1180, "height": 680}, **options)
+        context.set_default_timeout(TIMEOUT_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        if name:
+            page.goto("/login")
+            page.fill("#name", name)
+            page.fill("#password", PASSWORDS[name])
+            page.press("#password", "Enter")
+            page.wait_for_url("**/overview")
+        return page
+
+    yield enter
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def picture(tmp_path):
+    folder = pictures(tmp_path)
+
+    def take(page, name, of=None):
+        file = folder / f"{name}.png"
+        (page.locator(of) if of else page).screenshot(path=file)
+        assert file.stat().st_size > 5_000
+
+    return take

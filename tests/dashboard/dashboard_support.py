@@ -40,7 +40,7 @@ class Dashboard:
 
         def address():
             assert self.process.poll() is None, self.log
-            return re.search(r"dashboard: (http://\S+)/runs ", self.log)
+            return re.search(r"dashboard: (http://\S+)/overview ", self.log)
 
         return wait_until(address, 60, "dashboard says its address").group(1)
 

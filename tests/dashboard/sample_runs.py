@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from cgk_tasks.admission.gates import WantedGate, gate_ids
 from cgk_tasks.admission.passes import Passes
+from cgk_tasks.runs.depths import note_depths
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
+from tests.support.counting import count_all, forget_all_counts
 from tests.support.lanes import add_worker, claim, hold, ids_of, make_lane, note_used
 
 EVENTS = (
@@ -205,3 +207,25 @@ def make_sample_lanes(queue="exports"):
         busy = {minute: most * (0.25 if quiet else rng.uniform(0.6, 1.0)) for minute, quiet in enumerate(is_quiet)}
         note_used(queue, tenant, busy)
     return queue
+
+
+def count_sample():
+    """The runs of the sample are counted, and what tenants had of the workers."""
+    forget_all_counts()
+    for tenant, seconds in {"acme": 240.0, "globex": 95.0, "wayne": 900.0, "initech": 31.0}.items():
+        note_used("cgk", tenant, dict.fromkeys(range(60), seconds / 60))
+    note_depths()
+    for minutes in range(60):
+        note_depth("cgk", minutes, 90 - minutes, 600 - 8 * minutes)
+        note_depth("orders", minutes, 6 + minutes % 7, 20 + minutes)
+    count_all()
+
+
+def note_depth(queue, minutes_ago, waiting, oldest):
+    """A queue as it was so many minutes ago."""
+    with autocommit() as connection:
+        connection.execute(
+            "INSERT INTO cgk.queue_depths (seconds, queue, begin, waiting, oldest_seconds)"
+            " VALUES (60, %s, date_trunc('minute', now()) - make_interval(mins => %s), %s, %s) ON CONFLICT DO NOTHING",
+            [queue, minutes_ago, max(waiting, 1), max(oldest, 1.0)],
+        )

@@ -22,6 +22,8 @@ from tests.support.waiting import wait_exit
 NOW = datetime.now(UTC)
 ANY_ID = "01a20143-39c3-702f-a327-7b42b6a69ad6"
 OUR_PAGES = [
+    "/overview",
+    "/runs.csv",
     "/runs",
     "/tenants",
     "/tenants/acme",
@@ -34,6 +36,7 @@ OUR_PAGES = [
 ]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
+    "/runs/selected",
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay",
     f"/runs/{ANY_ID}/signal", f"/runs/{ANY_ID}/replay-from", "/tenants/acme/suspend",
     "/tenants/acme/resume",
@@ -45,6 +48,7 @@ CHANGES = [
     f"/schedules/of-tenants/{ANY_ID}/resume",
 ]  # fmt: skip
 FLOWERS_CHANGES = [
+    "/runs/selected",
     "/api/worker/shutdown/w", "/api/worker/pool/restart/w", "/api/worker/pool/grow/w", "/api/worker/pool/shrink/w",
     "/api/worker/pool/autoscale/w", "/api/worker/queue/add-consumer/w", "/api/worker/queue/cancel-consumer/w",
     "/api/task/apply/x", "/api/task/async-apply/x", "/api/task/send-task/x", "/api/task/abort/x", "/api/task/timeout/x",
@@ -101,9 +105,9 @@ def test_a_wrong_password_is_refused_without_saying_what_was_wrong(start_dashboa
     ("target", "place"),
     [
         ("/tenants", "/tenants"),
-        ("https://evil.example", "/runs"),
-        ("//evil.example", "/runs"),
-        ("/\\evil.example", "/runs"),
+        ("https://evil.example", "/overview"),
+        ("//evil.example", "/overview"),
+        ("/\\evil.example", "/overview"),
     ],
 )
 def test_after_login_one_is_where_one_wanted_to_be_on_this_site_only(dashboard, target, place):

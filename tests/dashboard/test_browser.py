@@ -1,10 +1,7 @@
 """The pages in a headless Chromium: with and without scripts, by keyboard, in the dark. Makes the pictures of the docs.
 
-`SCREENSHOTS=1` writes the pictures into docs/images.
+`SCREENSHOTS=1` writes the pictures into docs/images (`browsing.py`).
 """
-
-import os
-import shutil
 
 import pytest
 
@@ -13,38 +10,11 @@ from cgk_tasks.api_keys.keys import authenticate
 from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.flow.queues import resume_queue
 from cgk_tasks.sql.postgres import autocommit
-from cgk_tasks.tenancy import resume_tenant, suspend_tenant
-from tests.dashboard.dashboard_support import PASSWORDS
-from tests.dashboard.sample_runs import make_sample_lanes, make_sample_runs, make_sample_workflow
+from tests.dashboard.browsing import IN_A_BROWSER
+from tests.dashboard.sample_runs import count_sample, make_sample_lanes, make_sample_workflow
 from tests.support.lanes import hold, make_lane
-from tests.support.workers import ROOT
 
-playwright_api = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH: apt-get install chromium"),
-]
-
-TIMEOUT_MS = 20_000
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def sample(empty_record, closed_run, open_run):
-    suspend_tenant("globex", by="billing")
-    yield make_sample_runs(closed_run, open_run)
-    resume_tenant("globex")
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -67,44 +37,6 @@ def crowded_queue(empty_record, setting):
         connection.execute("DELETE FROM cgk.workers WHERE name = 'w'")
 
 
-@pytest.fixture
-def visit(chromium, dashboard):
-    """Open a browser as somebody. Whatever a page complains of fails the test."""
-    contexts, complaints = [], []
-
-    def enter(name="oscar", **options):
-        context = chromium.new_context(base_url=dashboard.url, viewport={"width": 1180, "height": 680}, **options)
-        context.set_default_timeout(TIMEOUT_MS)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        if name:
-            page.goto("/login")
-            page.fill("#name", name)
-            page.fill("#password", PASSWORDS[name])
-            page.press("#password", "Enter")
-            page.wait_for_url("**/runs")
-        return page
-
-    yield enter
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-@pytest.fixture
-def picture(tmp_path):
-    folder = ROOT / "docs/images" if os.environ.get("SCREENSHOTS") else tmp_path
-
-    def take(page, name, of=None):
-        file = folder / f"{name}.png"
-        (page.locator(of) if of else page).screenshot(path=file)
-        assert file.stat().st_size > 5_000
-
-    return take
-
-
 def test_the_list_of_runs(sample, visit, picture):
     page = visit()
     page.goto("/runs")
@@ -112,11 +44,12 @@ def test_the_list_of_runs(sample, visit, picture):
     picture(page, "runs")
 
 
-def test_filters_work_with_a_form_and_pages_go_on(sample, visit):
+def test_a_search_finds_and_pages_go_on(sample, visit):
     page = visit()
-    page.fill("#event", "product.sync")
-    page.select_option("#state", "pending")
-    page.click("text=Search")
+    page.goto("/runs")
+    page.fill("#q", "event:product.* state:pending")
+    page.press("#q", "Enter")
+    page.wait_for_url("**q=event*")
     assert page.locator("tbody tr").count() == 50
     page.click("text=Older")
     assert page.locator("tbody tr").count() == 40
@@ -124,8 +57,9 @@ def test_filters_work_with_a_form_and_pages_go_on(sample, visit):
 
 def test_without_scripts_everything_is_there(sample, visit):
     page = visit(java_script_enabled=False)
-    page.fill("#text", "o-9003")
-    page.click("text=Search")
+    page.click(".cgk-header >> text=Runs")
+    page.fill("#q", "o-9003")
+    page.click("form.search button")
     page.click("tbody td:last-child a")
     assert "is suspended by billing" in page.inner_text(".why")
     page.click("#cancel")
@@ -382,7 +316,10 @@ def test_it_is_dark_where_the_reader_wants_it_dark(sample, visit, picture):
 def test_on_a_phone_nothing_sticks_out(sample, visit):
     page = visit()
     page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("/runs", f"/runs/{sample['failed']}", "/tenants", "/queues", "/dead-letters", "/schedules"):
+    count_sample()
+    for path in (
+        "/overview", "/runs", f"/runs/{sample['failed']}", "/tenants", "/queues", "/dead-letters", "/schedules",
+    ):  # fmt: skip
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from cgk_tasks.dashboard.charts import COLOURS, WIDTH, Line, Series, Span, shortened, stacked, ticks, waterfall
+from cgk_tasks.dashboard.charts import COLOURS, WIDTH, Line, Series, Span, lined, shortened, stacked, ticks, waterfall
 
 BEGIN = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 NASTY = """<script>alert("1")</script>&amp;'"><g onload="x">"""
@@ -157,3 +157,32 @@ def test_nothing_at_all_can_be_drawn():
 
 def test_texts_that_fit_are_left_as_they_are():
     assert shortened("acme", 200) == "acme"
+
+
+def test_lines_differ_in_their_dashes_and_go_through_their_values():
+    series = [Series("slow", (0.0, 10.0, 5.0)), Series("fast", (1.0, 1.0, 1.0))]
+    moments = [BEGIN + timedelta(minutes=nth) for nth in range(3)]
+    picture = ET.fromstring(lined(series, moments, name="s", title="T", description="D", unit=" s"))
+    lines = list(picture.iter("polyline"))
+    heights = [[float(point.split(",")[1]) for point in line.get("points").split()] for line in lines]
+    assert [line.get("class") for line in lines] == ["line s0 d0", "line s1 d1"]
+    assert heights[0][1] < heights[1][1] < heights[0][0]
+    assert len(set(heights[1])) == 1
+
+
+def test_a_state_has_its_own_look_and_what_failed_is_hatched():
+    series = [Series("completed", (3.0,), look="completed"), Series("failed", (1.0,), look="failed")]
+    picture = ET.fromstring(stacked(series, [BEGIN], name="s", title="T", description="D"))
+    looks = [box.get("class") for box in picture.iter("rect") if (box.get("class") or "").startswith("series")]
+    hatched = [box for box in picture.iter("rect") if box.get("fill") == "url(#s-hatch)"]
+    assert set(looks) == {"series completed", "series failed"}
+    assert len(hatched) == 2  # in the bar and in the legend
+    assert "completed 3, failed 1" in ET.tostring(picture, encoding="unicode")
+
+
+def test_bars_of_days_are_told_with_their_day():
+    moments = [BEGIN + timedelta(hours=3 * nth) for nth in range(56)]
+    markup = stacked([Series("t", (1.0,) * 56)], moments, name="s", title="T", description="D", bar=timedelta(hours=3))
+    ticks_shown = [text.text for text in ET.fromstring(markup).iter("text") if text.get("class") == "tick"]
+    assert 5 <= len(ticks_shown) <= 7
+    assert all(len(text) == len("03-01 09:00") for text in ticks_shown)

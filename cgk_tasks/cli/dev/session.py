@@ -105,7 +105,7 @@ def _programs(plan: Plan, lines: Lines) -> list[Program]:
         # Only errors: at every start it lists all tasks, and asks a worker that is not there yet.
         flower = [*celery, "flower", "--address=127.0.0.1", f"--port={port}", "--logging=error"]
         programs.append(Program("flower", flower, lines))
-        lines.show("flower", f"http://127.0.0.1:{port}/runs")
+        lines.show("flower", f"http://127.0.0.1:{port}/overview")
     return programs
 
 

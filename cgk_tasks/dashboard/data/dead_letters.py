@@ -16,6 +16,7 @@ from cgk_tasks.sql.postgres import Row, fetch
 
 MOST_GROUPS = 500
 PAGE_SIZE = 50
+MOST_COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,13 @@ def _letter(row: Row) -> DeadLetter:
         summary(row["event"], payload),
         row["created_at"], row["closed_at"],
     )  # fmt: skip
+
+
+def count_dead_letters(tenant_id: str = "") -> int:
+    """How many there are, of one tenant or of all: MOST_COUNTED for so many or more."""
+    with read_transaction() as connection:
+        values = {"tenant_id": tenant_id or None, "most": MOST_COUNTED}
+        return int(fetch(connection, SQL["count_dead_letters"], values)[0]["runs"])
 
 
 def count_group(group: Group, until: datetime | None = None) -> tuple[int, int]:

@@ -1,7 +1,12 @@
-"""The list of runs: filters, and pages by key, so that the hundredth page costs what the first does."""
+"""The list of runs: filters, and pages by key, so that the hundredth page costs what the first does.
+
+A filter that no index helps with is looked for among some of the newest runs only, and the page says so: the next one
+goes on from there. So a page costs the same whether there are a hundred thousand runs on record or ten million.
+"""
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,9 +20,13 @@ from cgk_tasks.events.registry import all_events, event_name
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES, State
 from cgk_tasks.runs.sealing import opened
-from cgk_tasks.sql.postgres import Row, fetch
+from cgk_tasks.sql.postgres import Connection, Row, fetch
 
 PAGE_SIZE = 50
+LOOKED_AT = 50_000
+"""So many runs a page looks at, where it has to look at each."""
+MOST_COUNTED = 10_000
+"""So many runs of the open and of the closed ones are counted by state."""
 
 _BEGINNING = datetime(2004, 11, 4, tzinfo=UTC)
 _END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
@@ -46,7 +55,9 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """What to list. `text` is looked for in the payload fields that events mark as searchable."""
+    """What to list. In `event` and `error_code`, * stands for any text. `text` is looked for in the payload fields that
+    events mark as searchable. since, until: of sending; closed_since, closed_until: of the end.
+    """
 
     tenant_id: str = ""
     event: str = ""
@@ -56,6 +67,19 @@ class RunFilter:
     text: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    queue: str = ""
+    closed_since: datetime | None = None
+    closed_until: datetime | None = None
+
+    @property
+    def is_of_closed(self) -> bool:
+        """Whether it asks when runs closed, so that no open one matches."""
+        return self.closed_since is not None or self.closed_until is not None
+
+    @property
+    def needs_look_at_each(self) -> bool:
+        """Whether there is something in it that no index knows."""
+        return bool(self.event or self.job or self.state or self.error_code or self.text or self.queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +106,60 @@ class ListedRun:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Runs, the last sent first. `next`: the key of the following page, None at the end."""
+    """Runs, the last sent first. `next`: the key of the following page, None at the end. looked_until: only runs that
+    were sent since then were looked at, and earlier ones may match; None if all were.
+    """
 
     runs: tuple[ListedRun, ...]
     next: Key | None
+    looked_until: datetime | None = None
 
 
 def find_runs(wanted: RunFilter, before: Key | None = None, limit: int = PAGE_SIZE) -> RunPage:
     """A page of the runs that match, open and closed. Raises QueryTimeoutError."""
     wanted = replace(wanted, event=event_name(wanted.event))
     values = _values(wanted, before) | {"limit": limit + 1}
-    statement = SQL["merged_runs"].replace("{branches}", " UNION ALL ".join(_branches(wanted)))
     with read_transaction() as connection:
-        rows = fetch(connection, statement, values)
+        last = _look_at_some(connection, wanted, values)
+        rows = fetch(connection, _merged("merged_runs", wanted), values)
     runs = tuple(_listed(opened(row)) for row in rows[:limit])
-    return RunPage(runs, Key(runs[-1].sent_at, runs[-1].id) if len(rows) > limit else None)
+    if len(rows) > limit:
+        return RunPage(runs, Key(runs[-1].sent_at, runs[-1].id))
+    return RunPage(runs, last, last and last.sent_at)
 
 
-def count_open() -> dict[State, int]:
-    """Open runs by state."""
+def count_states(wanted: RunFilter) -> dict[State, int]:
+    """How many runs of each state match, whatever state is wanted: of the newest MOST_COUNTED open and closed ones, and
+    of those alone that the list's first page looks at. Raises QueryTimeoutError.
+    """
+    wanted = replace(wanted, event=event_name(wanted.event), state=None)
+    values = _values(wanted, None) | {"limit": MOST_COUNTED}
     with read_transaction() as connection:
-        return {row["state"]: row["runs"] for row in fetch(connection, SQL["open_by_state"])}
+        _look_at_some(connection, wanted, values)
+        rows = fetch(connection, _merged("states_of_runs", wanted), values)
+    return {row["state"]: row["runs"] for row in rows}
+
+
+def _look_at_some(connection: Connection, wanted: RunFilter, values: dict[str, Any]) -> Key | None:
+    """Where each run has to be looked at, takes the last ones alone. Returns the key of the first of those."""
+    if not wanted.needs_look_at_each:
+        return None
+    found = fetch(connection, SQL["looked_at"], values | {"most": LOOKED_AT - 1})
+    if not found:
+        return None
+    values["since"], values["since_v7"] = found[0]["sent_at"], found[0]["id"]
+    return Key(found[0]["sent_at"], found[0]["id"])
+
+
+def _merged(statement: str, wanted: RunFilter) -> str:
+    return SQL[statement].replace("{branches}", " UNION ALL ".join(_branches(wanted)))
+
+
+def count_open(tenant_id: str = "") -> dict[State, int]:
+    """Open runs by state, of one tenant or of all."""
+    with read_transaction() as connection:
+        rows = fetch(connection, SQL["open_by_state"], {"tenant_id": tenant_id or None})
+    return {row["state"]: row["runs"] for row in rows}
 
 
 def as_state(text: str) -> State | None:
@@ -116,24 +173,42 @@ def _branches(wanted: RunFilter) -> list[str]:
         name
         for name, value in (
             ("where_tenant", wanted.tenant_id),
-            ("where_event", wanted.event),
+            (f"where_event{_like(wanted.event)}", wanted.event),
             ("where_job", wanted.job),
+            ("where_queue", wanted.queue),
             ("where_state", wanted.state),
             ("where_text", wanted.text),
         )
         if value
     ]
-    parts = []
-    if wanted.state is None or wanted.state in OPEN_STATES:
-        parts += [(name, "where_error_open") for name in ("open_runs", "open_external_runs")]
+    error = f"where_error_{{}}{_like(wanted.error_code)}"
+    parts: list[tuple[str, list[str]]] = []
+    if (wanted.state is None or wanted.state in OPEN_STATES) and not wanted.is_of_closed:
+        own = [error.format("open")] if wanted.error_code else []
+        parts += [(name, own) for name in ("open_runs", "open_external_runs")]
     if wanted.state is None or wanted.state in CLOSED_STATES:
-        parts += [(name, "where_error_closed") for name in ("closed_runs", "closed_external_runs")]
+        own = [error.format("closed")] if wanted.error_code else []
+        own += ["where_closed"] if wanted.is_of_closed else []
+        parts += [(name, own) for name in ("closed_runs", "closed_external_runs")]
+    if not parts:  # an open state, and a time of the end
+        parts = [("closed_runs", ["where_closed"])]
     branches = []
-    for name, by_error in parts:
-        conditions = [SQL[condition] for condition in (*common, *([by_error] if wanted.error_code else []))]
-        where = "".join(f"\n   AND ({condition})" for condition in conditions)
+    for name, own in parts:
+        where = "".join(f"\n   AND ({SQL[condition]})" for condition in (*common, *own))
         branches.append(f"({SQL[name].replace('{where}', where)})")
     return branches
+
+
+def _like(text: str) -> str:
+    """What the name of the condition ends with where the text is a pattern."""
+    return "_like" if "*" in text else ""
+
+
+def _pattern(text: str) -> str:
+    """A text for =, or where it has a * a pattern for LIKE."""
+    if "*" not in text:
+        return text
+    return re.sub(r"([\\%_])", r"\\\1", text).replace("*", "%")
 
 
 def _values(wanted: RunFilter, before: Key | None) -> dict[str, Any]:
@@ -146,12 +221,13 @@ def _values(wanted: RunFilter, before: Key | None) -> dict[str, Any]:
     searchable = [
         (model.event_name, field)
         for model in all_events()
-        if wanted.text and wanted.event in {"", model.event_name}
+        if wanted.text and ("*" in wanted.event or wanted.event in {"", model.event_name})
         for field in searchable_fields(model, by_alias=True)
     ]
     return {
-        "tenant_id": wanted.tenant_id, "event": wanted.event, "job": wanted.job, "state": wanted.state,
-        "error_code": wanted.error_code, "text": wanted.text,
+        "tenant_id": wanted.tenant_id, "event": _pattern(wanted.event), "job": wanted.job, "state": wanted.state,
+        "error_code": _pattern(wanted.error_code), "text": wanted.text, "queue": wanted.queue,
+        "closed_since": wanted.closed_since or _BEGINNING, "closed_until": wanted.closed_until or _END_OF_TIME,
         "searchable_events": [name for name, _field in searchable],
         "searchable_fields": [field for _name, field in searchable],
         "since": since, "since_v7": _first_id(since), "before_at": before_at, "before_id": before_id,

@@ -41,7 +41,7 @@ class LoginPage(Page):
     def _next(self) -> str:
         """Where the login came from: a path of this site, nothing else."""
         wanted = self.get_argument("next", "")
-        return wanted if is_of_this_site(wanted) else namespace(self)["url"]("/runs")
+        return wanted if is_of_this_site(wanted) else namespace(self)["url"]("/overview")
 
     async def _form(self, problem: str = "") -> None:
         has_users = self.authentication.method != "users" or await self.run_blocking(self.authentication.has_users)

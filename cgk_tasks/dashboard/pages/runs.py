@@ -1,15 +1,21 @@
-"""The list of runs."""
+"""The list of runs: a search, its matches by state, and what is done with those that are chosen."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Final, get_args
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
 
 from tornado.web import HTTPError
 
-from cgk_tasks.dashboard.data.run_search import Key, RunFilter, as_state, count_open, find_runs
+from cgk_tasks.dashboard.data.run_search import MOST_COUNTED, Key, RunFilter, count_states, find_runs
+from cgk_tasks.dashboard.data.tenants import tenant_ids
 from cgk_tasks.dashboard.pages.page import Page
-from cgk_tasks.runs.models import State
+from cgk_tasks.dashboard.run_csv import HEADER, csv_lines
+from cgk_tasks.dashboard.run_query import TERMS, only_id, run_filter, search_text, suggestions, with_state
+from cgk_tasks.dashboard.search_syntax import SearchError
+from cgk_tasks.dashboard.selected_runs import MOST_SELECTED, on_selected
 
 SPANS: Final = {
     "1h": ("last hour", 1),
@@ -17,42 +23,70 @@ SPANS: Final = {
     "7d": ("last 7 days", 168),
     "30d": ("last 30 days", 720),
 }
+_OLDER_FIELDS: Final = ("tenant", "event", "job", "state", "error", "text", "within", "since", "until")
+_ROWS_AT_ONCE: Final = 1_000
 
 
-class RunsPage(Page):
-    """Filters, a page of runs, and how many are open."""
+class _SearchPage(Page):
+    """A page that has a search in its address, `q`. What earlier releases had in fields of their own is part of it."""
+
+    @property
+    def search(self) -> str:
+        older: Mapping[str, str] = {name: self.field(name) for name in _OLDER_FIELDS}
+        return search_text(self.field("q"), older)
+
+
+class RunsPage(_SearchPage):
+    """A page of runs, and how many of each state match."""
 
     async def get(self) -> None:
-        wanted = self._wanted()
-        page = await self.run_blocking(find_runs, wanted, Key.parse(self.field("before")))
-        counts = await self.run_blocking(count_open)
-        query = {
-            name: self.field(name)
-            for name in ("tenant", "event", "job", "state", "error", "text", "within", "since", "until")
-        }
-        self.show(
-            "runs.html", page=page, counts=counts, query=query, states=get_args(State), spans=SPANS,
-            is_first=not self.field("before"), is_live=self.field("live") != "0",
-        )  # fmt: skip
-
-    def _wanted(self) -> RunFilter:
-        state = self.field("state")
-        if state and as_state(state) is None:
-            raise HTTPError(400, f"There is no state {state[:40]!r}. There are: {', '.join(get_args(State))}.")
-        within = self.field("within")
-        since = datetime.now(UTC) - timedelta(hours=SPANS[within][1]) if within in SPANS else self._time("since")
-        return RunFilter(
-            tenant_id=self.field("tenant"), event=self.field("event"), job=self.field("job"), state=as_state(state),
-            error_code=self.field("error"), text=self.field("text"), since=since, until=self._time("until"),
-        )  # fmt: skip
-
-    def _time(self, name: str) -> datetime | None:
-        """A time as browsers write it in a form, in UTC unless it says otherwise."""
-        text = self.field(name)
-        if not text:
-            return None
+        if run_id := only_id(self.search):
+            self.redirect_to(f"/runs/{run_id}")
+            return
+        tenants = await self.run_blocking(tenant_ids)
+        common = {
+            "search": self.search, "terms": TERMS, "suggested": suggestions(tenants), "most_counted": MOST_COUNTED,
+            "with_state": with_state, "is_first": not self.field("before"), "is_live": self.field("live") != "0",
+        }  # fmt: skip
         try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise HTTPError(400, f"{name} must be a time like 2026-03-01T09:00, not {text[:40]!r}") from None
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            wanted = run_filter(self.search, datetime.now(UTC))
+        except SearchError as exc:
+            self.set_status(400)
+            self.show("runs.html", page=None, counts={}, problem=exc, wanted=RunFilter(), **common)
+            return
+        page = await self.run_blocking(find_runs, wanted, Key.parse(self.field("before")))
+        counts = await self.run_blocking(count_states, wanted)
+        self.show("runs.html", page=page, counts=counts, problem=None, wanted=wanted, **common)
+
+
+class RunsFile(_SearchPage):
+    """All runs that match, as CSV, without their payloads. Written as they are read."""
+
+    async def get(self) -> None:
+        wanted = run_filter(self.search, datetime.now(UTC))
+        # What is sent meanwhile is not part of it.
+        wanted = replace(wanted, until=wanted.until or datetime.now(UTC))
+        self.set_header("Content-Type", "text/csv; charset=utf-8")
+        self.set_header("Content-Disposition", 'attachment; filename="runs.csv"')
+        self.write(HEADER)
+        before: Key | None = None
+        while True:
+            page = await self.run_blocking(find_runs, wanted, before, _ROWS_AT_ONCE)
+            self.write(csv_lines(page.runs))
+            await self.flush()
+            if page.next is None:
+                return
+            before = page.next
+
+
+class SelectedRuns(_SearchPage):
+    """Retries or cancels the runs that were chosen in the list."""
+
+    async def post(self) -> None:
+        kind, ids = self.field("do"), self.get_arguments("id")
+        if kind not in {"retry", "cancel"}:
+            raise HTTPError(400, "Chosen runs can be retried or cancelled.")
+        if not 0 < len(ids) <= MOST_SELECTED:
+            raise HTTPError(400, f"Choose 1 to {MOST_SELECTED} runs, not {len(ids)}.")
+        said = await self.run_blocking(on_selected, self.user, kind, ids)
+        self.redirect_to("/runs", said, q=self.search)

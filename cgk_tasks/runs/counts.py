@@ -1,0 +1,94 @@
+"""How many runs each tenant sent and closed, by minutes, hours and days: what the dashboard draws.
+
+Nothing is counted while runs run. The leader counts the last minutes out of the record, again and again, until no
+transaction is open any more that could add to them; then they are added to their hour and day, once. So a page reads
+some hundred rows, however many runs there are. What tenants used, for bills, is in `runs/usage.py`.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import psycopg
+import structlog
+
+from cgk_tasks.runs.depths import note_depths
+from cgk_tasks.runs.models import first_run_id
+from cgk_tasks.runtime import Part
+from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, is_not_migrated, short_transaction, statements
+
+SQL = statements("counts")
+log = structlog.get_logger("cgk_tasks.history")
+
+THREADS: Final[Part[list[threading.Thread]]] = Part(list)
+"""The thread that counts, if one does."""
+
+MINUTES_KEPT: Final = timedelta(hours=48)
+
+_MINUTE: Final = timedelta(minutes=1)
+_AT_ONCE: Final = timedelta(hours=1)
+"""So much is counted in one transaction, where much is to be counted."""
+_RECOUNTED: Final = timedelta(minutes=10)
+"""So much is counted again while a transaction is open that may add to it."""
+_GRACE: Final = timedelta(seconds=30)
+"""Between the time in a run's id and its insertion, and between the time when a run closed and its commit's."""
+
+
+def count_runs() -> bool:
+    """Count what is not sure yet. Returns whether there is more to be done at once. Raises psycopg.Error."""
+    with short_transaction(60) as connection:
+        rows = fetch(connection, SQL["lock_progress"])
+        if not rows:
+            return False  # another process is at it
+        return _count(connection, rows[0])
+
+
+def _count(connection: Connection, progress: Row) -> bool:
+    before, now = progress["sure_until"], progress["now"]
+    final = max(before, _minute_of(progress["seen_at"] - _GRACE)) if progress["is_over"] else before
+    begin = before if final > before else max(before, _minute_of(now) - _RECOUNTED)
+    end = min(_minute_of(now) + _MINUTE, begin + _AT_ONCE)
+    sure = min(final, end)
+    values: dict[str, Any] = {
+        "begin": begin, "end": end, "begin_id": first_run_id(begin), "end_id": first_run_id(end), "sure": sure,
+        "kept": now - MINUTES_KEPT,
+    }  # fmt: skip
+    execute(connection, SQL["count"], values)
+    if sure > before:
+        execute(connection, SQL["add_busy"], {"before": before, "sure": sure})
+    execute(connection, SQL["note_progress"], {"sure": sure, "is_over": progress["is_over"]})
+    return sure < final
+
+
+def _minute_of(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
+
+
+def count_in_background() -> None:
+    """Count runs, and look at the queues, in a thread of its own, unless one is at it. Errors are logged."""
+    threads = THREADS.current()
+    if not any(thread.is_alive() for thread in threads):
+        thread = threading.Thread(target=copy_context().run, args=(_count_and_log,), name="cgk-counts", daemon=True)
+        threads[:] = [thread]
+        thread.start()
+
+
+def _count_and_log() -> None:
+    try:
+        note_depths()
+        while count_runs():
+            pass
+    except psycopg.Error as exc:
+        if not is_not_migrated(exc):
+            log.warning("runs_not_counted", reason=str(exc).strip())
+    except Exception:
+        log.exception("runs_not_counted")
+
+
+def forget_counts(connection: Connection, days: int) -> None:
+    """Forget minutes after two days, and hours and days after so many. Raises psycopg.Error."""
+    execute(connection, SQL["forget_counts"], {"days": days})
+    execute(connection, SQL["forget_depths"], {"days": days})

@@ -1,0 +1,42 @@
+"""axe-core finds nothing on our pages that hinders people with a screen reader, a keyboard or weak sight."""
+
+import pytest
+
+from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
+from tests.dashboard.browsing import IN_A_BROWSER
+from tests.dashboard.sample_runs import count_sample
+
+pytestmark = IN_A_BROWSER
+
+PAGES = (
+    "/overview?span=24h", "/runs", "/runs/{failed}", "/runs/{held}", "/tenants", "/tenants/wayne", "/queues",
+    "/queues/lanes?queue=cgk", "/dead-letters", "/dead-letters/group?event={event}&fingerprint={fingerprint}",
+    "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/audit", "/logout",
+)  # fmt: skip
+
+
+def violations(page):
+    """What axe-core finds, with the elements that it is about."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['help']}: {node['html'][:150]}" for one in found for node in one["nodes"][:3]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_found_on_any_page(sample, visit, scheme):
+    count_sample()
+    group = dead_letter_groups()[0].group
+    page = visit(color_scheme=scheme)
+    page.set_default_timeout(30_000)
+    found = {}
+    for path in PAGES:
+        page.goto(path.format(**sample, event=group.event, fingerprint=group.fingerprint))
+        if problems := violations(page):
+            found[path] = problems
+    assert found == {}
+
+
+def test_nothing_is_found_on_the_login(visit):
+    page = visit(None)
+    page.goto("/login")
+    assert violations(page) == []
