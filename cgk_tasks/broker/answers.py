@@ -93,7 +93,7 @@ class Answers:
     def _listen(self) -> None:
         while not self._is_closed.is_set():
             try:
-                with self._client.pubsub(ignore_subscribe_messages=False) as pubsub:
+                with self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # redis-py has no types here
                     pubsub.subscribe(self._channel)
                     while not self._is_closed.is_set():
                         self._take(pubsub.get_message(timeout=_LISTEN_SECONDS))
