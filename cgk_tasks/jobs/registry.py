@@ -167,10 +167,10 @@ def define_job(
     jobs goes where all of them want to be, else by the default, and then its child runs go each to its own job's.
     redelivery: False for a job that must not run twice: where its worker or process is lost after it has begun, the run
     fails with WORKER_LOST. That costs one more statement a run. transaction: "shared" for many short runs that write
-    rows with `ctx.db`: those of a tenant that come together commit together, several times as fast, and keep their row
-    locks until then. ttl: seconds or timedelta; a run that is due for so long ends as `expired` instead of being
-    attempted. `expires` of a send comes before it. Raises ConfigurationError for a job id that another function has,
-    and for what is no queue, priority or duration, UnknownEventError.
+    rows with `ctx.db`: those of a tenant that come together commit together, and keep their row locks until then. ttl:
+    seconds or timedelta; a run that is due for so long ends as `expired` instead of being attempted. `expires` of a
+    send comes before it. Raises ConfigurationError for a job id that another function has, and for what is no queue,
+    priority or duration, UnknownEventError.
 
     A job of the catalog takes from there what is not given here of event, retry and timeout:
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+import sqlalchemy as sa
 import structlog
 
 from cgk_tasks.errors import StaleAttemptError, TenantContextError
@@ -92,17 +93,13 @@ class SharedSession(TenantSession):
         if not self._is_in_run:
             return
         self._is_in_run = False
-        if self._can_go_back():
-            self._go_back()
-        else:
+        if not self._goes_back():
             self.is_lost = True
             super().close()
 
     def rollback(self) -> None:
         """Roll back what this run has written; all, where nothing else is possible."""
-        if self._can_go_back():
-            self._go_back()
-        else:
+        if not self._goes_back():
             self.is_lost = self.is_lost or self._has_savepoint
             super().rollback()
 
@@ -124,17 +121,23 @@ class SharedSession(TenantSession):
         finally:
             super().close()
 
-    def _can_go_back(self) -> bool:
-        """Whether there is a savepoint yet. What listens to the session is told of rollbacks by SQLAlchemy alone."""
-        transaction = self.get_transaction()
-        is_open = transaction is not None and transaction.is_active and not self._driver.closed
-        return self._has_savepoint and is_open and not self._ends and not self.is_listened_to
+    def _goes_back(self) -> bool:
+        """Roll back to the savepoint. False where there is none yet, or that is not enough, or not possible any more.
 
-    def _go_back(self) -> None:
-        while (nested := self.get_nested_transaction()) is not None:
-            nested.rollback()
-        script(self._driver, _BACK)
+        What listens to the session is told of rollbacks by SQLAlchemy alone.
+        """
+        transaction = self.get_transaction()
+        is_open = transaction is not None and transaction.is_active
+        if not self._has_savepoint or not is_open or self._ends or self.is_listened_to:
+            return False
+        try:
+            while (nested := self.get_nested_transaction()) is not None:
+                nested.rollback()
+            script(self._driver, _BACK)
+        except (psycopg.Error, sa.exc.SQLAlchemyError):
+            return False
         self.expunge_all()
+        return True
 
 
 class SharedTransaction:

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from sqlalchemy import event as sa_event
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cgk_tasks import define_job, get_run, send_job
@@ -53,6 +53,8 @@ def nothing_written(tables, monkeypatch):
     with autocommit() as connection:
         connection.execute("TRUNCATE tenant_acme.customers, tenant_acme.addresses, tenant_acme.orders")
         connection.execute("TRUNCATE tenant_globex.orders")
+    yield
+    end_sessions()  # of a test that failed: its locks would keep the next one waiting
 
 
 class Packet:
@@ -80,6 +82,15 @@ class Packet:
 
     def states(self):
         return [get_run(run.id).state for run in self.runs]
+
+
+def end_sessions():
+    """Of this database, those amid a transaction."""
+    with autocommit() as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' "
+            "AND datname = current_database()"
+        )
 
 
 def note(text_):
@@ -229,11 +240,15 @@ class TestALostTransaction:
     def test_the_connection_was_lost(self):
         packet = Packet("acme", "acme")
         packet.run(0, note("a"))
-        with autocommit() as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' "
-                "AND datname = current_database()"
-            )
+        end_sessions()
+        packet.shared.end()
+        self.lost(packet, 0)
+
+    def test_the_connection_was_lost_while_a_run_used_it(self):
+        packet = Packet("acme", "acme", "acme")
+        packet.run(0, note("a"))
+        with pytest.raises(OperationalError):
+            packet.run(1, note("b"), work=lambda session: (end_sessions(), session.execute(text(note("c")))))
         packet.shared.end()
         self.lost(packet, 0)
 
