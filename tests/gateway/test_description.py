@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import (
 from cgk_tasks import cancel_run, send_job
 from cgk_tasks.events import OrderCreated
 from cgk_tasks.events.registry import all_events
-from cgk_tasks.gateway.asgi import ENDPOINTS
+from cgk_tasks.gateway.asgi import ENDPOINTS, STREAMS
 from cgk_tasks.gateway.description import openapi
 from tests.support import jobs
 from tests.support.waiting import busyness
@@ -100,8 +100,10 @@ def aimed():
             for parameter in operation.get("parameters", []):
                 if parameter.get("name") == "id":
                     parameter["schema"] = {"enum": ids}
-                if parameter.get("name") == "wait":
+                if parameter.get("name") == "wait":  # a stream of an open run goes on for that long
                     parameter |= {"schema": {"enum": [0, 0.01, -1, 4_000]}, "required": True}
+    for path in STREAMS:
+        del made["paths"][path]["get"]["security"]  # or most requests would have a key and a token
     return made
 
 
