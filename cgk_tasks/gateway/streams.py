@@ -132,7 +132,7 @@ class _EventStream(Response):
         heartbeat = get_settings().gateway_heartbeat_seconds
         about = "tenant" if self._stream.run_id is None else "run"
         with open_stream(about), watches().of(self._stream).open(self._stream):
-            body = b"retry: %d\n" % _RETRY_MS + self._time() + b"\n" + _body(self._first)
+            body = b"retry: %d\n\n" % _RETRY_MS + (_body(self._first) or self._heartbeat())
             try:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 while not self._stream.is_done and (left := ends_at - time.monotonic()) > 0:
@@ -145,11 +145,8 @@ class _EventStream(Response):
 
     def _heartbeat(self) -> bytes:
         """It keeps the connection open, and tells a tenant's client nothing but until when it has been told."""
-        return (self._time() or b":\n") + b"\n"
-
-    def _time(self) -> bytes:
         told_until = self._stream.told_until
-        return b"" if told_until is None else b"id: %s\n" % told_until.encode()
+        return b":\n\n" if told_until is None else b"id: %s\n\n" % told_until.encode()
 
 
 def _body(messages: Sequence[Message]) -> bytes:

@@ -32,7 +32,7 @@ MOST_ENDED: Final = 2_000
 """So many ends of a tenant within one look are told. Where there are more, it is told to list its runs anew."""
 
 _AHEAD: Final = timedelta(minutes=1)
-_MOST_REMEMBERED: Final = 10_000
+_MOST_REMEMBERED: Final = 2_000
 
 
 class SeenRun(NamedTuple):

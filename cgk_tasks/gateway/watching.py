@@ -150,12 +150,13 @@ def look_at_tenants(streams: Sequence[Stream], describer: Describer) -> list[tup
     texts = describer.texts(list({run.id: run for _stream, runs in changes for run in runs}.values()))
     found = []
     for stream, runs in changes:
-        cursor = cursor_of(now)
-        messages = [Message(cursor, run.id, texts[run.id]) for run in runs]
+        before = cursor_of(stream.since or now)
+        messages = [Message(before, run.id, texts[run.id]) for run in runs]
         if stream.tenant_id in recent.overrun and runs:
-            messages.append(Message(cursor))
+            messages.append(Message(before))
         _note(stream, runs, seen, now)
-        if messages:
+        if messages:  # whoever has the last of them has all until now
+            messages[-1] = messages[-1]._replace(id=cursor_of(now))
             found.append((stream, messages))
     return found
 

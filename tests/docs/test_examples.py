@@ -1,4 +1,4 @@
-"""The page of examples shows the modules and tests of tests/examples as they are."""
+"""Pages show examples as they are in their files, which are tested: modules, tests, and a page for browsers."""
 
 import pytest
 
@@ -19,3 +19,8 @@ def test_each_example_is_shown_whole():
 def test_a_test_that_is_shown_is_one_of_those_of_the_examples(block):
     files = [file.name for file in EXAMPLES.glob("test_*.py") if block.text in file.read_text(encoding="utf-8")]
     assert len(files) == 1
+
+
+def test_the_page_that_shows_progress_is_shown_whole():
+    (shown,) = blocks(ROOT / "docs/how-to/show-progress-in-a-browser.md", "html")
+    assert shown.text == (ROOT / "docs/examples/progress-bar.html").read_text(encoding="utf-8")

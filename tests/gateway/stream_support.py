@@ -42,7 +42,7 @@ def told(lines):
         else:
             if "data" in fields:
                 yield Told(fields.get("event", "message"), fields["id"], json.loads(fields["data"]))
-            elif "id" in fields and "retry" not in fields:
+            elif "id" in fields:
                 yield Told("comment", fields["id"])
             fields = {}
 

@@ -199,11 +199,6 @@ def test_a_page_of_another_origin_reads_nothing(chromium, shop):
 # The page of the docs
 
 
-def test_the_how_to_shows_the_page_as_it_is():
-    (shown,) = blocks(HOW_TO, "html")
-    assert shown.text == PAGE.read_text()
-
-
 def test_the_server_of_the_how_to_gives_addresses_that_open_streams(worker, gateway, gate, monkeypatch):
     """With its events and address replaced by those of the tests."""
     (shown,) = [block for block in blocks(HOW_TO, "python") if "FastAPI" in block.text]

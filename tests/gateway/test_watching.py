@@ -1,12 +1,13 @@
 """What a stream owes its client: the last of each run, in the order of time, and never more than it can keep."""
 
 import asyncio
+from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cgk_tasks.gateway import watching
-from cgk_tasks.gateway.watched_runs import SeenRun
+from cgk_tasks.gateway.watched_runs import Describer, Recent, SeenRun
 from cgk_tasks.gateway.watching import Message, Stream
 
 
@@ -42,6 +43,19 @@ def test_of_a_run_the_last_that_was_not_sent_yet_is_sent():
     stream.tell([Message("2", "r", b"2")])
     assert [(one.run_id, one.text) for one in due(stream)] == [("s", b"1"), ("r", b"2")]
     assert due(stream) == []
+
+
+def test_only_the_last_message_of_a_look_says_that_all_until_now_was_told(monkeypatch):
+    """Else who loses the connection amid them would never be told the others."""
+    runs = [seen("r", "completed"), seen("s", "failed"), seen("t", "running")]
+    monkeypatch.setattr(watching, "runs_of_tenants", lambda _tenants, _since: Recent(runs, frozenset()))
+    monkeypatch.setattr(watching, "runs_by_id", lambda _ids: [])
+    stream, describer = Stream("acme"), Describer()
+    stream.since = before = watching.database_now() - timedelta(minutes=5)
+    ((_stream, messages),) = watching.look_at_tenants([stream], describer)
+    ids = [one.id for one in messages]
+    assert ids == [watching.cursor_of(before)] * 2 + [watching.cursor_of(stream.since)]
+    assert stream.since > before
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=20))
