@@ -59,7 +59,7 @@ async def receive(request: Request) -> Response:
     except Exception as exc:  # noqa: BLE001 - whatever it is has an answer
         error = problems.as_error(exc)
         outcome, made = _OUTCOMES.get(error.code, "failed"), problems.response(error)
-        made.headers.pop("WWW-Authenticate", None)  # it is no key that is missing
+        del made.headers["WWW-Authenticate"]  # where it is there: it is no key that is missing
     made.headers.update(HEADERS)
     name = None if source is None else source.name
     if name is not None:
