@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, cast, get_args
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.named_secrets import is_variable, named_secrets
@@ -182,7 +182,7 @@ def _check_tenant(name: str, tenant: object) -> None:
 
 def _secret(name: str, secret: object) -> tuple[str, ...] | SecretOf:
     if callable(secret):
-        return secret
+        return cast("SecretOf", secret)
     names = (secret,) if isinstance(secret, str) else tuple(secret) if isinstance(secret, list | tuple) else ()
     if not names or not all(map(is_variable, names)):
         raise ConfigurationError(
