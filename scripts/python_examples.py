@@ -53,6 +53,12 @@ GROUPS = [
         """,
     ),
     (
+        "Webhooks that are received",
+        """
+        define_webhook WebhookDelivery
+        """,
+    ),
+    (
         "Middleware",
         """
         compose_middleware create_job_handler with_error_classification with_idempotency with_logging

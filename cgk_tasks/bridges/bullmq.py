@@ -101,7 +101,7 @@ class BullMQQueue:
             pipe.hgetall(self._key(job_id))
             pipe.exists(*(self._key(f"{job_id}:{part}") for part in ("dependencies", "processed")))
         answers = pipe.execute()
-        found = []
+        found: list[BullMQJob | NotMovable] = []
         for (job_id, score), hashed, children in zip(wanted, answers[::2], answers[1::2], strict=True):
             if hashed.get("data") is not None:
                 found.append(self._job(place, job_id, score, hashed, has_children=bool(children)))

@@ -16,8 +16,8 @@ from cgk_tasks.client import JobClient, SendItem
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, QueueFullError, QuotaExceededError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event, parse_event
-from cgk_tasks.flow.new_run import NO_OPTIONS
 from cgk_tasks.runs.models import RunHandle
+from cgk_tasks.runs.text import where_of
 from cgk_tasks.tenancy import registry
 
 MapJob = Callable[[BullMQJob], TenantEvent | SendItem | None]
@@ -151,7 +151,9 @@ def _checked(job: BullMQJob, queue: BullMQQueue, mapped: MapJob, moved: Moved) -
             raise ConfigurationError(f"{event.event_name} leaves no record, so nobody could know that it was sent.")
         registry.require(event.tenant_id)
     except Exception as exc:  # noqa: BLE001 - an application's function may raise anything
-        moved.leave(job.id, str(exc) if isinstance(exc, CgkTasksError) else f"The function failed: {exc!r}")
+        # Of another's error only its kind and place: the text may quote the job's data.
+        failed = f"The function failed: {type(exc).__name__}, at {where_of(exc)[-1]}"
+        moved.leave(job.id, str(exc) if isinstance(exc, CgkTasksError) else failed)
         return None
     options = item.options
     chosen: dict[str, Any] = {"idempotency_key": _key(queue, job)}
@@ -161,7 +163,7 @@ def _checked(job: BullMQJob, queue: BullMQQueue, mapped: MapJob, moved: Moved) -
         chosen["max_attempts"] = max(1, job.attempts - job.attempts_made)
     if job.priority and options.priority is None:
         chosen["priority"] = max(0, _DEFAULT_PRIORITY - job.priority)
-    return SendItem(event, None, replace(options or NO_OPTIONS, **chosen))
+    return SendItem(event, None, replace(options, **chosen))
 
 
 def _payload(item: SendItem) -> Mapping[str, Any] | TenantEvent:

@@ -23,6 +23,7 @@ commands = typer.Typer(
 )
 
 _EVERY_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 60.0
 _MOST_REASONS: Final = 20
 _REPORT_EVERY: Final = 5_000
 
@@ -146,6 +147,7 @@ def _moved(
                 if not follow:
                     raise
                 say(f"{exc.text} Waiting.")
+                time.sleep(min(exc.retry_after or 0.0, _LONGEST_PAUSE_SECONDS))
             if not follow:
                 return moved
             if moved.sent + moved.sent_before == before:

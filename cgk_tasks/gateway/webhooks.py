@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import structlog
@@ -59,7 +59,7 @@ async def receive(request: Request) -> Response:
     except Exception as exc:  # noqa: BLE001 - whatever it is has an answer
         error = problems.as_error(exc)
         outcome, made = _OUTCOMES.get(error.code, "failed"), problems.response(error)
-        made.headers.pop("WWW-Authenticate", None)  # it is no key that is missing
+        del made.headers["WWW-Authenticate"]  # where it is there: it is no key that is missing
     made.headers.update(HEADERS)
     name = None if source is None else source.name
     if name is not None:
@@ -133,10 +133,9 @@ def _accepted(source: WebhookSource, request: SignedRequest, tenant_id: str | No
 
 def _customer(tenant_id: str) -> Tenant:
     """Raises RequestRefusedError, 403, which names no tenant that there is."""
-    try:
+    tenant: Tenant | None = None
+    with suppress(TenantError):
         tenant = registry.require(tenant_id)
-    except TenantError:
-        tenant = None
     if tenant is None or is_platform(tenant):
         raise RequestRefusedError("The delivery is of no customer that is known here.", "FORBIDDEN", 403)
     return tenant

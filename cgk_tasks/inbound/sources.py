@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, cast, get_args
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.named_secrets import is_variable, named_secrets
-from cgk_tasks.errors import ConfigurationError, as_seconds
-from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.errors import ConfigurationError, InvalidTenantError, as_seconds
+from cgk_tasks.events.base import TenantEvent, validate_tenant_id
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.inbound.schemes import SCHEMES, SchemeName, check_secrets
 
@@ -22,8 +22,8 @@ _LONGEST_TOLERANCE: Final = 86_400.0
 Event = TenantEvent | Mapping[str, Any]
 """What a delivery becomes: a model, or the payload of the source's own event, without the tenant."""
 
-SecretOf = Callable[[str | None], str | Sequence[str]]
-"""Takes the tenant in the path, or None; returns its secrets."""
+SecretOf = Callable[[str | None], str | Sequence[str] | None]
+"""Takes the tenant in the path, or None; returns its secrets, or None if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class WebhookSource:
         """Those that count now. Raises ConfigurationError where there is none, and whatever a function raises."""
         if callable(self.secret):
             given = self.secret(tenant_id)
-            found = (given,) if isinstance(given, str) else tuple(given)
+            found = (given,) if isinstance(given, str) else tuple(given or ())
         else:
             found = tuple(one for variable in self.secret for one in named_secrets(variable))
         if not found or not all(isinstance(one, str) and one for one in found):
@@ -130,10 +130,7 @@ def define_webhook(
     model = None if event is None else get_event(event if isinstance(event, str) else event.event_name)
     if model is not None:
         check_event(name, model)
-    if not (tenant is None or isinstance(tenant, str) or callable(tenant)):
-        raise ConfigurationError(
-            f"Webhook source {name!r}: tenant must be an id, a function of the delivery, or left out, not {tenant!r}."
-        )
+    _check_tenant(name, tenant)
     found_secret = _secret(name, secret)
     seconds = _tolerance(name, tolerance)
 
@@ -172,9 +169,20 @@ def check_event(source: str, model: type[TenantEvent]) -> None:
         )
 
 
+def _check_tenant(name: str, tenant: object) -> None:
+    if tenant is None or callable(tenant):
+        return
+    try:
+        validate_tenant_id(tenant)
+    except InvalidTenantError:
+        raise ConfigurationError(
+            f"Webhook source {name!r}: tenant must be an id, a function of the delivery, or left out, not {tenant!r}."
+        ) from None
+
+
 def _secret(name: str, secret: object) -> tuple[str, ...] | SecretOf:
     if callable(secret):
-        return secret
+        return cast("SecretOf", secret)
     names = (secret,) if isinstance(secret, str) else tuple(secret) if isinstance(secret, list | tuple) else ()
     if not names or not all(map(is_variable, names)):
         raise ConfigurationError(

@@ -7,15 +7,12 @@ a beat beside do no harm.
 from __future__ import annotations
 
 import psycopg
-import structlog
 
 from cgk_tasks.errors import StoreError
 from cgk_tasks.extras import require_extra
 from cgk_tasks.schedules.fan_out import Tick
 from cgk_tasks.schedules.lookup import all_schedules
 from cgk_tasks.sql.postgres import explain
-
-log = structlog.get_logger("cgk_tasks.schedules")
 
 
 def check() -> None:

@@ -1,17 +1,19 @@
 """`cgk-tasks doctor`: what it finds, with real servers that are broken for a moment."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
 
 from cgk_tasks import cancel_job, send_job
+from cgk_tasks.cli.doctor import beat
 from cgk_tasks.cli.doctor.broker import open_to_all, redis_version
 from cgk_tasks.cli.doctor.database import judge_clock, revision, rights, version
 from cgk_tasks.cli.doctor.work import dispatcher, workers
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import redis_server
 from cgk_tasks.flow.queues import pause_queue, resume_queue
+from cgk_tasks.schedules.health import LateSchedule
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_until
@@ -214,3 +216,19 @@ def test_a_misspelt_name_in_an_env_file_is_a_warning(cgk, tmp_path, monkeypatch)
     found = [finding for finding in cgk("doctor", "--json").json if finding["check"] == "settings"]
     assert [finding["level"] for finding in found] == ["OK", "WARN"]
     assert "Did you mean CGK_JOB_MODULES?" in found[1]["message"]
+
+
+def test_where_no_beat_leads_the_schedules_are_a_warning_unless_a_clock_outside_may_call():
+    without = beat.schedules(3, [], None)
+    with_calls = beat.schedules(3, [], None, by_http=True)
+    assert (without.level, with_calls.level) == ("WARN", "OK")
+    assert "/v1/tick" in with_calls.message
+
+
+@pytest.mark.parametrize(
+    ("leader", "by_http", "said"), [("b1", False, "beat's log"), (None, False, "celery -A"), (None, True, "/v1/tick")]
+)
+def test_schedules_that_are_late_fail_and_say_who_should_have_called(leader, by_http, said):
+    late = LateSchedule("nightly", datetime(2026, 1, 1, tzinfo=UTC), 300.0)
+    finding = beat.schedules(3, [late], leader, by_http=by_http)
+    assert (finding.level, said in finding.advice) == ("FAIL", True)

@@ -80,3 +80,48 @@ def test_an_old_secret_can_end_at_once(cgk, tenant_id):
 def test_a_time_that_is_none_is_wrong_usage(cgk, tenant_id):
     added = cgk("webhooks", "add", tenant_id, URL, "--json").json
     assert cgk("webhooks", "rotate-secret", tenant_id, added["id"], "--keep-old", "a while").code == 2
+
+
+# Sources of webhooks that are received
+
+
+@pytest.fixture
+def sources(monkeypatch):
+    """One whose secret is set, and one whose is not."""
+    from cgk_tasks import define_webhook
+    from cgk_tasks.inbound.sources import remove_source
+
+    monkeypatch.setenv("LISTED_SECRET", "hush")
+    for name, secret in [("listed", "LISTED_SECRET"), ("unset", "UNSET_SECRET"), ("looked-up", str)]:
+        define_webhook(name, scheme="github", secret=secret, event="order.created")(_ignored)
+    yield
+    for name in ("listed", "unset", "looked-up"):
+        remove_source(name)
+
+
+def _ignored(_delivery):
+    return None
+
+
+def test_sources_are_listed_with_what_they_need_and_what_came(cgk, sources):
+    from cgk_tasks.inbound.counts import COUNTS
+
+    for outcome in ("accepted", "accepted", "refused"):
+        COUNTS.current().note("listed", outcome)
+    COUNTS.current().write()
+    rows = {row["name"]: row for row in cgk("webhooks", "sources", "--json").json}
+    assert {name: rows[name]["secret"] for name in ("listed", "unset", "looked-up")} == {
+        "listed": "set", "unset": "missing", "looked-up": "function",
+    }  # fmt: skip
+    assert (rows["listed"]["accepted"], rows["listed"]["refused"], rows["listed"]["tenant"]) == (2, 1, "in the path")
+    shown = cgk("webhooks", "sources")
+    assert ("listed" in shown.out, "hush" in shown.out + shown.err) == (True, False)
+
+
+def test_a_source_that_is_defined_no_more_is_listed_with_what_came(cgk):
+    from cgk_tasks.inbound.counts import COUNTS
+
+    COUNTS.current().note("of before", "ignored")
+    COUNTS.current().write()
+    rows = {row["name"]: row for row in cgk("webhooks", "sources", "--json").json}
+    assert (rows["of before"]["ignored"], rows["of before"].get("scheme")) == (1, None)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, assert_type
 
-from cgk_tasks import AtOnce, Batch, JobContext, define_cron_job, define_job
+from cgk_tasks import AtOnce, Batch, JobContext, WebhookDelivery, define_cron_job, define_job, define_webhook
 from cgk_tasks.catalog.payloads import OrderCreatedPayload
 from cgk_tasks.client.api import (
     asend_job,
@@ -162,3 +162,16 @@ assert_type(order.total_amount, Decimal)
 async def in_an_asyncio_application() -> None:
     assert_type(await asend_job("ab.testStarted", {"tenantId": "acme", "testId": "t"}), RunHandle)
     assert_type(await atrigger_and_wait("ab.testStarted", {"tenantId": "acme", "testId": "t"}), WaitResult)
+
+
+# Sources of webhooks
+@define_webhook(
+    "orders", scheme="shopify", secret="SHOPIFY_SECRET", event=OrderCreated, tenant=lambda delivery: delivery.id
+)
+def shopify_order(delivery: WebhookDelivery) -> dict[str, Any] | None:
+    return {"orderId": delivery.payload["id"]} if delivery.payload else None
+
+
+@define_webhook("pushes", scheme="github", secret=lambda tenant_id: [tenant_id or ""])
+def pushed(delivery: WebhookDelivery) -> list[OrderCreated]:
+    return [OrderCreated(tenant_id="acme", order_id=delivery.id, total_amount=Decimal(1))]

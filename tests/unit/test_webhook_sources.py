@@ -44,6 +44,7 @@ def test_a_source_is_known_by_its_name():
         ({"secret": []}, "name of a variable"),
         ({"secret": None}, "name of a variable"),
         ({"tenant": 7}, "tenant must be"),
+        ({"tenant": "Not A Tenant"}, "tenant must be"),
         ({"tolerance": 0}, "tolerance must be"),
         ({"tolerance": float("nan")}, "tolerance must be"),
         ({"tolerance": True}, "tolerance must be"),
@@ -125,7 +126,7 @@ def test_a_function_gets_the_tenant_and_returns_its_secrets(given, expected):
     assert defined(secret=lambda tenant: given if tenant == "acme" else "").secrets("acme") == expected
 
 
-@pytest.mark.parametrize("given", ["", [], [""], [None]])
+@pytest.mark.parametrize("given", ["", [], [""], [None], None])
 def test_a_function_that_returns_no_secret_lets_nobody_in(given):
     with pytest.raises(ConfigurationError, match="has no secret"):
         defined(secret=lambda _tenant: given).secrets("acme")
