@@ -16,13 +16,15 @@ import structlog
 from celery import Celery
 from celery.worker import state
 
+from cgk_tasks.broker.envelope import packet_message
 from cgk_tasks.broker.without import WAKE
-from cgk_tasks.celery_tasks.adapter import UNHANDLED, adapter_of
+from cgk_tasks.celery_tasks.adapter import UNHANDLED
 from cgk_tasks.celery_tasks.supervisors import supervisor_of
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.recurring import RecurringWarning
+from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
-from cgk_tasks.worker.pipeline import NotClaimedError, run_packet
+from cgk_tasks.worker.pipeline import NotClaimedError
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.worker")
@@ -34,8 +36,8 @@ _TRY_AGAIN_SECONDS: Final = 1.0
 class ClaimingConsumer:
     """In the place of Celery's consumer, whose steps are about a connection to a broker."""
 
-    def __init__(self, _on_task_request: Any, *, app: Celery[Any], pool: Any, **_options: Any) -> None:
-        self._app, self._pool = app, pool
+    def __init__(self, _on_task_request: Any, *, app: Celery[Any], pool: Any, hostname: str, **_options: Any) -> None:
+        self._app, self._pool, self._hostname = app, pool, hostname
         self._busy: set[str] = set()
         self._lock = threading.Lock()
         self._rest_until = 0.0
@@ -81,24 +83,22 @@ class ClaimingConsumer:
         with self._lock:
             self._busy.update(row["id"] for row in runs)
         for row in runs:
-            self._pool.apply_async(self._execute, (row["id"], row["event"]), callback=lambda _result: None)
+            self._pool.apply_async(self._execute, (Dispatch.of(row),), callback=lambda _result: None)
         return bool(runs)
+
+    def _execute(self, run: Dispatch) -> None:
+        """In a thread of the pool: as if the run's message had come."""
+        try:
+            task: Any = self._app.tasks.get(run.event) or self._app.tasks[UNHANDLED]
+            request = {**packet_message([run]).headers, "hostname": self._hostname}
+            info = task.__trace__(run.id, [[run.id]], {}, request).info
+            if info is not None and isinstance(info.retval, NotClaimedError | psycopg.DataError):
+                self._unavailable.warn(reason=str(info.retval))
+                self._rest()  # else it would be found again at once
+        finally:
+            with self._lock:
+                self._busy.discard(run.id)
+            WAKE.current().set()
 
     def _rest(self) -> None:
         self._rest_until = time.monotonic() + _TRY_AGAIN_SECONDS
-
-    def _execute(self, run_id: str, event: str) -> None:
-        """In a thread of the pool."""
-        try:
-            task = self._app.tasks.get(event) or self._app.tasks[UNHANDLED]
-            run_packet(adapter_of(task), [run_id])
-        except NotClaimedError as exc:
-            self._unavailable.warn(reason=str(exc))
-            self._rest()
-        except Exception:
-            self._rest()  # else it would be found again at once
-            raise
-        finally:
-            with self._lock:
-                self._busy.discard(run_id)
-            WAKE.current().set()

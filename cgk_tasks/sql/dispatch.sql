@@ -22,9 +22,9 @@ SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timest
 -- name: next_dispatched
 -- Runs of these queues that wait to be claimed, the most urgent and then the oldest first; not those that are `busy`. For
 -- workers without a broker. Each priority of each queue is a look into the index of dispatched runs. Locks nothing.
-SELECT r.id::text, r.event
+SELECT r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.handed_over_at
   FROM generate_series(9, 0, -1) AS urgency, unnest(%(queues)b::text[]) AS of_worker (queue), LATERAL (
-      SELECT id, event, handed_over_at FROM cgk.runs
+      SELECT id, tenant_id, event, queue, priority, deaths, handed_over_at FROM cgk.runs
        WHERE state = 'pending' AND handed_over_at IS NOT NULL AND runs.queue = of_worker.queue
          AND priority = urgency::smallint AND (expires_at IS NULL OR expires_at > now())
          AND id <> ALL(%(busy)s::uuid[])

@@ -62,7 +62,7 @@ def test_applications_that_are_killed_one_after_the_other_lose_nothing(start_app
     assert {wait_closed(run, 60).state for run in runs} == {"completed"}
     with autocommit() as connection:
         schema = registry.require("acme").schema_name
-        rows = connection.execute(f"SELECT run_id FROM \"{schema}\".orders WHERE note = 'many'").fetchall()
+        rows = connection.execute(f'SELECT run_id FROM "{schema}".orders WHERE run_id = ANY(%s)', [runs]).fetchall()
     assert sorted(row["run_id"] for row in rows) == sorted(runs)  # with ctx.db: exactly once
 
 
