@@ -151,6 +151,14 @@ class TestEnqueue:
         shown = redacted("django.task", payload)
         assert (shown["args"], shown["kwargs"]) == ("[redacted]", "[redacted]")
 
+    def test_the_dashboard_finds_it_by_its_path(self, acme, tasks):
+        from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
+
+        result = tasks.answer.enqueue()
+        found = find_runs(RunFilter(text="tests.django_backend.tasks.answer")).runs
+        assert result.id in {run.id for run in found}
+        assert {run.summary["task"] for run in found} == {"tests.django_backend.tasks.answer"}
+
 
 class TestValidation:
     def test_a_queue_that_the_settings_do_not_name_is_refused(self, tasks, invalid_task):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgk_tasks import get_run
+from cgk_tasks import AtOnce, get_run, remove_limit, set_limit
 from tests.support.waiting import wait_closed
 
 
@@ -121,6 +121,14 @@ def test_each_attempt_is_told_when_it_starts_and_the_task_once_when_it_has_ended
         "TasksBackend started fail RUNNING 2 0",
         "TasksBackend finished fail FAILED 2 1",
     ]
+
+
+def test_all_tasks_together_can_be_limited(tasks):
+    set_limit("django-task", AtOnce(1), tenant="acme")
+    try:
+        assert ended(tasks.answer.enqueue()).return_value == 42
+    finally:
+        remove_limit("django-task", tenant="acme")
 
 
 def test_the_worker_logs_it_as_django_does(tasks, worker):

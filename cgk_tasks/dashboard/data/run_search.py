@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
+from cgk_tasks.events import django_task  # noqa: F401 - so that its runs can be searched as those of the catalog
 from cgk_tasks.events.base import searchable_fields
 from cgk_tasks.events.redaction import Redaction, summary
 from cgk_tasks.events.registry import all_events, event_name
