@@ -17,7 +17,8 @@ _DONE: Final = {"retry": "retried", "cancel": "cancelled"}
 def on_selected(user: User, kind: str, ids: Sequence[str]) -> str:
     """Retry or cancel them one after another. Returns how many were, and why the others were not.
 
-    A run that is not in the state for it, or whose tenant may send no more, is left alone. Raises StoreError, and then those before it are done.
+    A run that is not in the state for it, or whose tenant may send no more, is left alone. Raises StoreError, and then
+    those before it are done.
     """
     refused: list[str] = []
     action: Callable[[User, str], object] = actions.retry if kind == "retry" else actions.cancel
