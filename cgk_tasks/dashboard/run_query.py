@@ -80,7 +80,7 @@ def _time(term: Term, now: datetime) -> datetime:
         ) from None  # fmt: skip
 
 
-_READ: Final[Mapping[str, Callable[[Term, datetime], Any]]] = {"state": _state} | dict.fromkeys(_TIMES, _time)
+_READ: Final[Mapping[str, Callable[[Term, datetime], Any]]] = {"state": _state, **dict.fromkeys(_TIMES, _time)}
 
 
 def search_text(query: str, older: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
-"""Indexes of `cgk.runs` that a database in use gets: `CONCURRENTLY`, so that nobody waits while a large table is read.
+"""Indexes that a database in use gets: `CONCURRENTLY`, so that nobody waits while a large table is read.
 
 That cannot be part of a migration, which is a transaction. So a migration adds the columns, and what is missing here is
-made after it; an interrupted one is made anew.
+made after it; an interrupted one is made anew. Without those of `cgk.runs` nothing works; that of the history makes
+pages of the dashboard fast.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
+import psycopg
+import structlog
 from psycopg import sql
 
 from cgk_tasks.sql.postgres import Connection, autocommit, fetch, script, statements, transaction
 
 SQL = statements("indexes")
+log = structlog.get_logger("cgk_tasks.migrations")
 
 SINCE: Final = "0017"
 """The migration that adds the columns of the first of them."""
@@ -51,26 +55,39 @@ INDEXES: Final = {
     ),
 }
 
+OF_HISTORY: Final = "run_history_dead_letters"
+_OF_PARTITION: Final = (
+    "CREATE INDEX CONCURRENTLY {} ON {} (event, error_fingerprint, closed_at) INCLUDE (id, tenant_id)"
+    " WHERE state = 'failed'"
+)
+
 _LOCK: Final = 4_216_201_002
 _PAUSE_SECONDS = 0.2
 
 
 def are_made() -> bool:
-    """Whether all of them are there, and valid."""
+    """Whether all of the open runs' are there, and valid."""
     with autocommit() as connection:
         return not _unmade(connection)
 
 
 def make() -> None:
     """Make those that are missing, in one process at a time. Raises psycopg.Error."""
-    while not are_made():
+    while _is_something_left():
         with transaction() as guard:
             if _is_the_only_one(guard):
                 with autocommit() as connection:
                     for name in _unmade(connection):
                         _make(connection, name)
+                    for partition in _unindexed(connection):
+                        _index(connection, partition)
                 return
         time.sleep(_PAUSE_SECONDS)
+
+
+def _is_something_left() -> bool:
+    with autocommit() as connection:
+        return bool(_unmade(connection) or _unindexed(connection))
 
 
 def _is_the_only_one(guard: Connection) -> bool:
@@ -90,3 +107,21 @@ def _unmade(connection: Connection) -> list[str]:
 def _make(connection: Connection, name: str) -> None:
     connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("cgk", name)))
     connection.execute(sql.SQL(INDEXES[name].statement).format(sql.Identifier(name)))
+
+
+def _unindexed(connection: Connection) -> list[str]:
+    """The partitions of the history that lack its index; none before the migration that has it."""
+    return [row["name"] for row in fetch(connection, SQL["partitions_without"], {"index": f"cgk.{OF_HISTORY}"})]
+
+
+def _index(connection: Connection, partition: str) -> None:
+    name = f"{partition}_dead_letters"
+    table, index = sql.Identifier("cgk", partition), sql.Identifier("cgk", name)
+    try:
+        connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(index))
+        connection.execute(sql.SQL(_OF_PARTITION).format(sql.Identifier(name), table))
+        connection.execute(
+            sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(sql.Identifier("cgk", OF_HISTORY), index)
+        )
+    except psycopg.errors.UndefinedTable:  # its day was dropped meanwhile
+        log.info("partition_gone", partition=partition)

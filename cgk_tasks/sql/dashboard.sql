@@ -219,15 +219,34 @@ SELECT count(*) AS runs FROM (
        AND NOT EXISTS (SELECT FROM dealt_with d WHERE d.id = h.id) LIMIT %(most)s) AS found;
 
 -- name: dead_letter_groups
--- One pass over the failed runs, by their index.
-WITH dealt_with AS MATERIALIZED ({{dealt_with}})
-SELECT h.event, h.error_fingerprint AS fingerprint, count(*) AS runs, count(DISTINCT h.tenant_id) AS tenants,
-       min(h.closed_at) AS first_at, max(h.closed_at) AS last_at,
-       (array_agg(h.id ORDER BY h.closed_at DESC))[1]::text AS example
-  FROM cgk.run_history h
- WHERE h.state = 'failed' AND (%(tenant_id)s::text IS NULL OR h.tenant_id = %(tenant_id)s)
-   AND NOT EXISTS (SELECT FROM dealt_with d WHERE d.id = h.id)
- GROUP BY 1, 2 ORDER BY last_at DESC LIMIT %(limit)s;
+-- Finds the groups by jumping from one to the next in the index; then counts the last of each that nobody has dealt with. Reads
+-- the index alone. has_more: there are more failed runs than those.
+WITH RECURSIVE dealt_with AS MATERIALIZED ({{dealt_with}}), groups AS (
+    (SELECT event, error_fingerprint AS fingerprint FROM cgk.run_history
+      WHERE state = 'failed' ORDER BY event, error_fingerprint LIMIT 1)
+    UNION ALL
+    SELECT following.* FROM groups, LATERAL (
+        SELECT event, error_fingerprint FROM cgk.run_history
+         WHERE state = 'failed' AND (event, error_fingerprint) > (groups.event, groups.fingerprint)
+         ORDER BY event, error_fingerprint LIMIT 1) AS following
+), listed AS (
+    SELECT * FROM groups LIMIT %(limit)s
+), failed AS (
+    SELECT g.event, g.fingerprint, h.*
+      FROM listed g, LATERAL (
+           SELECT id, tenant_id, closed_at FROM cgk.run_history
+            WHERE state = 'failed' AND event = g.event AND error_fingerprint = g.fingerprint
+              AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+            ORDER BY closed_at DESC LIMIT %(most)s + 1) AS h
+), asked AS (
+    SELECT f.*, d.id IS NULL AS is_dead
+      FROM failed f LEFT JOIN (SELECT DISTINCT id FROM dealt_with) AS d ON d.id = f.id
+)
+SELECT event, fingerprint, least(count(*) FILTER (WHERE is_dead), %(most)s) AS runs,
+       count(DISTINCT tenant_id) FILTER (WHERE is_dead) AS tenants, min(closed_at) FILTER (WHERE is_dead) AS first_at,
+       max(closed_at) FILTER (WHERE is_dead) AS last_at, count(*) > %(most)s AS has_more,
+       (array_agg(id ORDER BY is_dead DESC, closed_at DESC))[1]::text AS example
+  FROM asked GROUP BY 1, 2 HAVING bool_or(is_dead) OR count(*) > %(most)s ORDER BY last_at DESC NULLS LAST;
 
 -- name: dead_letter_examples
 SELECT id::text, tenant_id, event, error_code, key_id, sealed_payload,

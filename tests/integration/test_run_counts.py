@@ -119,11 +119,11 @@ def test_hours_and_days_are_the_sums_of_their_minutes_however_often_is_counted(m
     assert all(begin.hour == begin.minute == 0 for begin in counts(seconds=86_400))
 
 
-def test_what_comes_later_into_a_minute_that_is_not_sure_is_counted_too(minute):
+def test_what_comes_later_into_a_minute_that_was_counted_is_counted_too(minute):
     closed(minute)
     count_runs()
     closed(minute)
-    count_runs()
+    count_all()
     assert counts() == {minute: (2, 2, 0)}
 
 

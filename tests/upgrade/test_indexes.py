@@ -65,3 +65,29 @@ def test_sends_go_on_and_who_comes_second_waits_while_one_is_made_behind_a_long_
     for thread in both:
         thread.join(30)
     assert indexes.are_made()
+
+
+INDEXED = """
+SELECT count(*) FILTER (WHERE x.inhrelid IS NULL), bool_and(p.indisvalid) FROM pg_inherits i
+  LEFT JOIN pg_index p ON p.indrelid = i.inhrelid AND p.indexrelid IN
+       (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'cgk.run_history_dead_letters'::regclass)
+  LEFT JOIN pg_inherits x ON x.inhrelid = p.indexrelid
+ WHERE i.inhparent = 'cgk.run_history'::regclass
+"""
+
+
+def test_each_partition_of_the_history_has_the_index_of_dead_letters(connection):
+    assert connection.execute(INDEXED).fetchone() == (0, True)
+
+
+def test_a_partition_without_it_gets_it_by_the_next_migrate_and_all_works_meanwhile(connection):
+    """As an interrupted migrate leaves it."""
+    connection.execute("DROP INDEX cgk.run_history_dead_letters")
+    connection.execute(
+        "CREATE INDEX run_history_dead_letters ON ONLY cgk.run_history (event, error_fingerprint, closed_at)"
+        " INCLUDE (id, tenant_id) WHERE state = 'failed'"
+    )
+    assert apply.is_usable(apply.newest())
+    assert connection.execute(INDEXED).fetchone()[0] > 0
+    migrations.migrate()
+    assert connection.execute(INDEXED).fetchone() == (0, True)

@@ -34,13 +34,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
-    """A group with its size, and its newest error without personal data."""
+    """A group with its size, and its newest error without personal data. has_more: of so many failed runs the last ones
+    alone were counted. first_at, last_at: of those; None if all of them were dealt with.
+    """
 
     group: Group
     runs: int
     tenants: int
-    first_at: datetime
-    last_at: datetime
+    first_at: datetime | None
+    last_at: datetime | None
+    has_more: bool
     error_code: str
     type: str
     message: str
@@ -63,7 +66,8 @@ class DeadLetter:
 def dead_letter_groups(tenant_id: str = "") -> list[GroupCounts]:
     """The groups, that of the newest failure first. Raises QueryTimeoutError."""
     with read_transaction() as connection:
-        groups = fetch(connection, SQL["dead_letter_groups"], {"tenant_id": tenant_id or None, "limit": MOST_GROUPS})
+        values = {"tenant_id": tenant_id or None, "limit": MOST_GROUPS, "most": MOST_COUNTED}
+        groups = fetch(connection, SQL["dead_letter_groups"], values)
         rows = fetch(connection, SQL["dead_letter_examples"], {"ids": [group["example"] for group in groups]})
     examples = {row["id"]: opened(row) for row in rows}
     return [_counts(group, examples[group["example"]], tenant_id) for group in groups if group["example"] in examples]
@@ -73,7 +77,7 @@ def _counts(row: Row, example: Row, tenant_id: str) -> GroupCounts:
     hide = Redaction(example["event"], decode(example["payload"]))
     return GroupCounts(
         Group(row["event"], row["fingerprint"], tenant_id), row["runs"], row["tenants"], row["first_at"],
-        row["last_at"], hide.text(example["error_code"] or ""), _said(example, "type"),
+        row["last_at"], row["has_more"], hide.text(example["error_code"] or ""), _said(example, "type"),
         hide.text(_said(example, "message")),
     )  # fmt: skip
 

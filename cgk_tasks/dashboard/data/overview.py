@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.data.dead_letters import count_dead_letters
@@ -134,8 +134,9 @@ def _counted(connection: Connection, span: Span, tenant_id: str) -> Counted:
 
 
 def _bar(begin: datetime, length: timedelta, row: Row | None, depths: Sequence[Row] | None) -> Bar:
-    counts = {} if row is None else {name: row[name] for name in ("accepted", "started", "retried")}
+    counts: dict[str, Any] = {}
     if row is not None:
+        counts = {name: row[name] for name in ("accepted", "started", "retried")}
         ends = {name: row[name] for name in ("completed", "failed", "cancelled")}
         counts |= ends | {"other": row["closed"] - sum(ends.values())}
     if depths is not None:
