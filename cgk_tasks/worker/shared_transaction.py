@@ -201,7 +201,7 @@ class SharedTransaction:
                 raise StaleAttemptError("One of the runs is not this attempt's any more.")
 
         if session.is_lost:
-            raise StaleAttemptError("A run that failed took back what the others had written.")
+            raise StaleAttemptError("A run that failed undid what the others had written.")
         session.commit_runs(finish)
 
     def _run_again(self, runs: Sequence[Claimed], reason: Exception) -> None:

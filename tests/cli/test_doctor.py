@@ -41,9 +41,9 @@ def examined(cgk):
 
 @pytest.fixture
 def healthy(start_worker, setting):
-    """A worker that leads, with jobs."""
-    setting(CGK_JOB_MODULES="tests.support.jobs")
-    worker = start_worker(["tests.support.jobs"])
+    """A worker that leads, with jobs, and goes on to on a machine that lets it wait for some seconds."""
+    setting(CGK_JOB_MODULES="tests.support.jobs", CGK_WORKER_TIMEOUT_SECONDS="60")
+    worker = start_worker(["tests.support.jobs"], CGK_WORKER_TIMEOUT_SECONDS="60")
     wait_until(lambda: "dispatcher_elected" in worker.log)
     yield worker
     worker.stop()
