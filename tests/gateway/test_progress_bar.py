@@ -199,8 +199,7 @@ def test_a_page_of_another_origin_reads_nothing(chromium, shop):
 # The page of the docs
 
 
-def test_the_server_of_the_how_to_gives_addresses_that_open_streams(worker, gateway, gate, monkeypatch):
-    """With its events and address replaced by those of the tests."""
+def test_the_server_of_the_how_to_gives_addresses_that_open_streams(gateway):
     (shown,) = [block for block in blocks(HOW_TO, "python") if "FastAPI" in block.text]
     source = shown.text.replace("https://jobs.example.com", gateway)
     namespace = {}
@@ -208,6 +207,6 @@ def test_the_server_of_the_how_to_gives_addresses_that_open_streams(worker, gate
     with served(namespace["app"]) as url:
         run_id = httpx.post(f"{url}/imports").json()["id"]
         address = httpx.get(f"{url}/imports/{run_id}/stream").text
-    answer = httpx.get(address, params={"wait": 0})
+    answer = httpx.get(f"{address}&wait=0")
     assert (answer.status_code, run_id in answer.text) == (200, True)
     assert secret_of() not in address
