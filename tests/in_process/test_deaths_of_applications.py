@@ -63,13 +63,13 @@ def test_applications_that_are_killed_one_after_the_other_lose_nothing(start_app
     with autocommit() as connection:
         schema = registry.require("acme").schema_name
         rows = connection.execute(f'SELECT run_id FROM "{schema}".orders WHERE run_id = ANY(%s)', [runs]).fetchall()
-    assert sorted(row["run_id"] for row in rows) == sorted(runs)  # with ctx.db: exactly once
+    assert sorted(run_id for (run_id,) in rows) == sorted(runs)  # with ctx.db: exactly once
 
 
 def closed(runs):
     with autocommit() as connection:
-        statement = "SELECT count(*) AS n FROM cgk.run_history WHERE id = ANY(%s::uuid[])"
-        return connection.execute(statement, [runs]).fetchone()["n"]
+        statement = "SELECT count(*) FROM cgk.run_history WHERE id = ANY(%s::uuid[])"
+        return connection.execute(statement, [runs]).fetchone()[0]
 
 
 def test_a_stop_waits_for_jobs(start_application, tmp_path):
@@ -101,12 +101,12 @@ def test_a_job_that_takes_no_interrupt_does_not_keep_the_application_and_runs_ag
     start_application, start_other
 ):
     application = start_application(stop_seconds=0.2)
-    run = send("sleep", "6")  # one call into C
+    run = send("sleep", "8")  # one call into C
     wait_state(run, "running")
-    start_other(JOBS)
     application.ask_to_end()
     wait_until(lambda: "jobs_go_on_after_stop" in application.log, 20, "it says so")
     assert application.wait_end(5) == 0
+    start_other(JOBS)
     assert wait_closed(run, 40).result == "slept"
     assert get_run(run).deaths == 1
 

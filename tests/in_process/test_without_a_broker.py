@@ -66,9 +66,7 @@ def test_what_has_expired_is_not_run(app):
 
 def expired(run):
     with autocommit() as connection:
-        return connection.execute("SELECT expires_at < now() AS yes FROM cgk.runs WHERE id = %s", [run]).fetchone()[
-            "yes"
-        ]
+        return connection.execute("SELECT expires_at < now() FROM cgk.runs WHERE id = %s", [run]).fetchone()[0]
 
 
 def test_each_run_is_executed_once_however_many_applications_look_for_it(start_application, tmp_path):
@@ -132,7 +130,10 @@ def test_an_event_without_a_record_is_refused_and_nothing_else_of_the_batch_is_s
 
 
 def test_a_task_without_a_record_is_refused(app):
-    task = app.task(name="tests.telemetry_inside", durable=False)(lambda: None)
+    @app.task(name="tests.telemetry_inside", durable=False)
+    def task():
+        pass
+
     with tenant_context("acme"), pytest.raises(ConfigurationError, match="leaves no record"):
         task.delay()
 
