@@ -12,6 +12,7 @@ from cgk_tasks import (
     cancel_run,
     get_run,
     platform_context,
+    reset_job_client,
     send_job,
     send_jobs,
     set_tenant_limits,
@@ -271,7 +272,7 @@ class TestResults:
         assert (found.status, found.backend) == (result.status, "default")
         assert asyncio.run(tasks.nothing.aget_result(result.id)).id == result.id
 
-    @pytest.mark.parametrize("result_id", ["123", str(uuid.uuid4()), ""])
+    @pytest.mark.parametrize("result_id", ["123", "6f1d3f3e-6d2a-4d0c-9a0e-5f3f5a1c7e21", ""])
     def test_an_id_that_is_none_is_said_to_be_none(self, acme, tasks, refusals, result_id):
         with pytest.raises(refusals.TaskResultDoesNotExist):
             tasks.nothing.get_result(result_id)
@@ -528,8 +529,15 @@ class TestSettings:
         (problem,) = framework.task_backends["elsewhere"].check()
         assert "'elsewhere', which is not in DATABASES" in problem.msg
 
-    def test_a_provider_without_workers_is_refused(self, acme, tasks, framework, setting):
+    @pytest.fixture
+    def local_provider(self, setting):
         setting(JOBS_PROVIDER="local")
+        reset_job_client()
+        yield
+        setting(JOBS_PROVIDER="celery")
+        reset_job_client()
+
+    def test_a_provider_without_workers_is_refused(self, acme, tasks, framework, local_provider):
         (problem,) = framework.task_backends["default"].check()
         assert "ImmediateBackend" in problem.hint
         with pytest.raises(ConfigurationError, match="JOBS_PROVIDER is local"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cgk_tasks import AtOnce, get_run, remove_limit, set_limit
+from cgk_tasks import AtOnce, get_run, platform_context, remove_limit, set_limit
 from tests.support.waiting import wait_closed
 
 
@@ -85,8 +85,6 @@ def test_a_task_runs_for_its_tenant_and_what_it_enqueues_is_that_tenants(tasks):
 
 
 def test_the_function_of_the_option_tenant_decides(tasks):
-    from cgk_tasks import platform_context
-
     with platform_context():
         assert ended(tasks.of_resolved_tenant.enqueue(tenant="globex")).return_value == "globex"
 
@@ -124,11 +122,13 @@ def test_each_attempt_is_told_when_it_starts_and_the_task_once_when_it_has_ended
 
 
 def test_all_tasks_together_can_be_limited(tasks):
-    set_limit("django-task", AtOnce(1), tenant="acme")
+    with platform_context():
+        set_limit("django-task", AtOnce(1), tenant="acme")
     try:
         assert ended(tasks.answer.enqueue()).return_value == 42
     finally:
-        remove_limit("django-task", tenant="acme")
+        with platform_context():
+            remove_limit("django-task", tenant="acme")
 
 
 def test_the_worker_logs_it_as_django_does(tasks, worker):
