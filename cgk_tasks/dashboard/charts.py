@@ -154,10 +154,11 @@ def lined(
         )
         group = SubElement(picture, "g")
         SubElement(group, "title").text = f"{one.label}: at most {_amount(max(one.values, default=0.0), unit)}"
-        SubElement(group, "polyline", points=points, **{"class": f"line {_look(one, nth)} d{nth % DASHES}"})
+        look = {"class": f"line {_look(one, nth)} d{nth % DASHES}"}
+        SubElement(group, "polyline", {"points": points, **look})
         left, top = _legend_place(nth)
         at = {"x1": f"{left:.1f}", "y1": f"{top + 6:.1f}", "x2": f"{left + 14:.1f}", "y2": f"{top + 6:.1f}"}
-        SubElement(group, "line", at, **{"class": f"line {_look(one, nth)} d{nth % DASHES}"})
+        SubElement(group, "line", {**at, **look})
         _text(group, left + 18, top + 10, shortened(one.label, _LEGEND_ROOM - 24), "label")
     return _markup(picture)
 

@@ -155,7 +155,7 @@ def _filter(call: Call, given: Mapping[str, str]) -> RunFilter:
     state = as_state(given.get("state", ""))
     if state is None and given.get("state"):
         raise bad_request(f"There is no state {given['state'][:50]!r}.")
-    times = {name: moment_of(name, given[name]) for name in ("since", "until") if name in given}
+    times: dict[str, Any] = {name: moment_of(name, given[name]) for name in ("since", "until") if name in given}
     return RunFilter(
         tenant_id=call.tenant.id, event=given.get("event", ""), job=given.get("job", ""), state=state,
         error_code=given.get("errorCode", ""), text=given.get("text", ""), **times,

@@ -61,7 +61,7 @@ def _count(connection: Connection, progress: Row) -> bool:
     if sure > before:
         execute(connection, SQL["add_busy"], {"before": before, "sure": sure})
     execute(connection, SQL["note_progress"], {"sure": sure, "is_over": progress["is_over"]})
-    return sure < final
+    return bool(sure < final)
 
 
 def _minute_of(moment: datetime) -> datetime:

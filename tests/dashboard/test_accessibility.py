@@ -40,3 +40,10 @@ def test_nothing_is_found_on_the_login(visit):
     page = visit(None)
     page.goto("/login")
     assert violations(page) == []
+
+
+def test_what_hinders_somebody_is_found(visit):
+    page = visit(None)
+    page.goto("/login")
+    page.evaluate("document.querySelector('label[for=name]').remove()")
+    assert [text.partition(":")[0] for text in violations(page)] == ["label"]

@@ -82,7 +82,7 @@ def test_terms_are_suggested_behind_those_that_are_there(sample, visit):
 
 
 def test_a_search_that_cannot_be_read_is_pointed_at(sample, visit):
-    page = visit(java_script_enabled=False)
+    page = visit(java_script_enabled=False, expects="status of 400")
     page.goto("/runs")
     page.fill("#q", "tenant:acme stat:failed")
     page.click("form.search button")

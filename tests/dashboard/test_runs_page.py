@@ -73,14 +73,13 @@ def test_no_more_than_some_are_counted(closed_run, monkeypatch):
     assert count_states(RunFilter()) == {"failed": 3}
 
 
-def test_what_no_index_knows_is_looked_for_among_some_and_pages_go_on(closed_run, open_run, monkeypatch):
-    monkeypatch.setattr(run_search, "LOOKED_AT", 4)
+def test_what_no_index_knows_is_looked_for_among_some_and_pages_go_on(closed_run, open_run):
     first = closed_run(payload={"orderId": "o-7"})
     for number in range(9):
         (closed_run if number % 2 else open_run)(payload={"orderId": "o-1"})
     wanted, key, pages = RunFilter(text="o-7"), None, []
     while True:
-        page = find_runs(wanted, key)
+        page = find_runs(wanted, key, look_at=4)
         pages.append([run.id for run in page.runs])
         if page.next is None:
             break
@@ -89,12 +88,11 @@ def test_what_no_index_knows_is_looked_for_among_some_and_pages_go_on(closed_run
     assert pages == [[], [], [first]]
 
 
-def test_a_page_that_is_full_goes_on_behind_its_last_run(closed_run, monkeypatch):
-    monkeypatch.setattr(run_search, "LOOKED_AT", 5)
+def test_a_page_that_is_full_goes_on_behind_its_last_run(closed_run):
     sent = [closed_run() for _ in range(8)]
-    first = find_runs(RunFilter(state="failed"), limit=3)
-    second = find_runs(RunFilter(state="failed"), first.next, limit=3)
-    third = find_runs(RunFilter(state="failed"), second.next, limit=3)
+    first = find_runs(RunFilter(state="failed"), limit=3, look_at=5)
+    second = find_runs(RunFilter(state="failed"), first.next, limit=3, look_at=5)
+    third = find_runs(RunFilter(state="failed"), second.next, limit=3, look_at=5)
     assert [run.id for page in (first, second, third) for run in page.runs] == sent[::-1]
     assert (first.looked_until, second.looked_until) == (None, None)
 

@@ -116,17 +116,22 @@ class RunPage:
     looked_until: datetime | None = None
 
 
-def find_runs(wanted: RunFilter, before: Key | None = None, limit: int = PAGE_SIZE) -> RunPage:
-    """A page of the runs that match, open and closed. Raises QueryTimeoutError."""
+def find_runs(
+    wanted: RunFilter, before: Key | None = None, limit: int = PAGE_SIZE, *, look_at: int | None = None
+) -> RunPage:
+    """A page of the runs that match, open and closed. Raises QueryTimeoutError.
+
+    look_at: of so many at most, where no index helps with the filter; else of all.
+    """
     wanted = replace(wanted, event=event_name(wanted.event))
     values = _values(wanted, before) | {"limit": limit + 1}
     with read_transaction() as connection:
-        last = _look_at_some(connection, wanted, values)
+        last = _look_at_some(connection, wanted, values, look_at)
         rows = fetch(connection, _merged("merged_runs", wanted), values)
     runs = tuple(_listed(opened(row)) for row in rows[:limit])
     if len(rows) > limit:
         return RunPage(runs, Key(runs[-1].sent_at, runs[-1].id))
-    return RunPage(runs, last, last and last.sent_at)
+    return RunPage(runs, last, last.sent_at if last else None)
 
 
 def count_states(wanted: RunFilter) -> dict[State, int]:
@@ -136,16 +141,16 @@ def count_states(wanted: RunFilter) -> dict[State, int]:
     wanted = replace(wanted, event=event_name(wanted.event), state=None)
     values = _values(wanted, None) | {"limit": MOST_COUNTED}
     with read_transaction() as connection:
-        _look_at_some(connection, wanted, values)
+        _look_at_some(connection, wanted, values, LOOKED_AT)
         rows = fetch(connection, _merged("states_of_runs", wanted), values)
     return {row["state"]: row["runs"] for row in rows}
 
 
-def _look_at_some(connection: Connection, wanted: RunFilter, values: dict[str, Any]) -> Key | None:
+def _look_at_some(connection: Connection, wanted: RunFilter, values: dict[str, Any], look_at: int | None) -> Key | None:
     """Where each run has to be looked at, takes the last ones alone. Returns the key of the first of those."""
-    if not wanted.needs_look_at_each:
+    if look_at is None or not wanted.needs_look_at_each:
         return None
-    found = fetch(connection, SQL["looked_at"], values | {"most": LOOKED_AT - 1})
+    found = fetch(connection, SQL["looked_at"], values | {"most": look_at - 1})
     if not found:
         return None
     values["since"], values["since_v7"] = found[0]["sent_at"], found[0]["id"]

@@ -9,7 +9,7 @@ from typing import Final
 
 from tornado.web import HTTPError
 
-from cgk_tasks.dashboard.data.run_search import MOST_COUNTED, Key, RunFilter, count_states, find_runs
+from cgk_tasks.dashboard.data.run_search import LOOKED_AT, MOST_COUNTED, Key, RunFilter, count_states, find_runs
 from cgk_tasks.dashboard.data.tenants import tenant_ids
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.dashboard.run_csv import HEADER, csv_lines
@@ -54,7 +54,7 @@ class RunsPage(_SearchPage):
             self.set_status(400)
             self.show("runs.html", page=None, counts={}, problem=exc, wanted=RunFilter(), **common)
             return
-        page = await self.run_blocking(find_runs, wanted, Key.parse(self.field("before")))
+        page = await self.run_blocking(find_runs, wanted, Key.parse(self.field("before")), look_at=LOOKED_AT)
         counts = await self.run_blocking(count_states, wanted)
         self.show("runs.html", page=page, counts=counts, problem=None, wanted=wanted, **common)
 
@@ -71,7 +71,7 @@ class RunsFile(_SearchPage):
         self.write(HEADER)
         before: Key | None = None
         while True:
-            page = await self.run_blocking(find_runs, wanted, before, _ROWS_AT_ONCE)
+            page = await self.run_blocking(find_runs, wanted, before, _ROWS_AT_ONCE, look_at=LOOKED_AT)
             self.write(csv_lines(page.runs))
             await self.flush()
             if page.next is None:
