@@ -27,14 +27,14 @@ def named_secrets(variable: str) -> tuple[str, ...]:
     """
     text = _of_environment(variable)
     if text is None:
-        text = next((found for file in reversed(ENV_FILES) if (found := values_of(Path(file)).get(variable))), None)
-    found = tuple(part for one in (text or "").split(",") if (part := one.strip()))
-    if not found:
+        text = next((value for file in reversed(ENV_FILES) if (value := values_of(Path(file)).get(variable))), None)
+    secrets = tuple(part for one in (text or "").split(",") if (part := one.strip()))
+    if not secrets:
         raise ConfigurationError(
             f"There is no secret in {variable}.",
             hint=f"Set {variable}, or {variable}{SUFFIX} to a file that has it; several are separated by commas.",
         )
-    return found
+    return secrets
 
 
 def _of_environment(variable: str) -> str | None:

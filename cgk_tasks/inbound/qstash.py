@@ -42,16 +42,16 @@ def verify(request: SignedRequest, keys: Sequence[str], tolerance: float) -> Non
 
 
 def _check_times(claims: dict[str, Any], now: float, tolerance: float) -> None:
-    not_before, expires, issued = (claims.get(name) for name in ("nbf", "exp", "iat"))
-    if not (_is_number(not_before) and _is_number(expires)) or not not_before <= now + _LEEWAY_SECONDS:
+    not_before, expires, issued = (_number(claims.get(name)) for name in ("nbf", "exp", "iat"))
+    if not_before is None or expires is None or not_before > now + _LEEWAY_SECONDS:
         raise refused("The token does not count yet.")
-    last = min(expires, (issued if _is_number(issued) else not_before) + tolerance)
+    last = min(expires, (not_before if issued is None else issued) + tolerance)
     if now - _LEEWAY_SECONDS > last:
         raise refused("The time of the token is over.")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _object(part: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ const queue = new Queue(name, { connection })
 const data = (argument) => ({ tenantId: 'acme', action: 'echo', argument })
 
 // One that a worker has, with its lock.
-await queue.add('echo', data('active'), { jobId: 'active' })
+await queue.add('echo', data('busy'), { jobId: 'busy' })
 const worker = new Worker(name, null, { connection, autorun: false })
 await worker.getNextJob('a-token')
 

@@ -98,13 +98,11 @@ def test_what_waits_becomes_runs_and_what_cannot_stays_with_a_sentence(queue, br
 
 def test_jobs_that_stay_are_as_they_were(queue, bridge, place):
     _, client = place
-    before = {
-        key: client.dump(key) for job in (*LEFT, "active", "parent") for key in client.keys(f"bull:{NAME}:{job}*")
-    }
+    before = {key: client.dump(key) for job in (*LEFT, "busy", "parent") for key in client.keys(f"bull:{NAME}:{job}*")}
     bridge()
     assert {key: client.dump(key) for key in before} == before
     assert queue.counts()["active"] == 1
-    assert client.get(f"bull:{NAME}:active:lock") == "a-token"
+    assert client.get(f"bull:{NAME}:busy:lock") == "a-token"
 
 
 def test_nothing_of_a_moved_job_stays(queue, bridge, place):
@@ -114,9 +112,8 @@ def test_nothing_of_a_moved_job_stays(queue, bridge, place):
     assert len(moved) == len(MOVABLE)
     bridge()
     assert [key for one in moved for key in client.keys(f"bull:{NAME}:{one}*")] == []
-    assert sum(count for name, count in queue.counts().items() if name in {"wait", "paused", "prioritized"}) == len(
-        LEFT
-    )
+    waiting = {"wait", "paused", "prioritized", "delayed"}
+    assert sum(count for name, count in queue.counts().items() if name in waiting) == len(LEFT) + 1
     assert client.exists(f"bull:{NAME}:de:once") == 0
 
 

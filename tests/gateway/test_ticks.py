@@ -41,6 +41,9 @@ def schedule(switched_on):
     yield NAME
     known_schedules.remove_schedule(NAME)
     remove_job("test-ticked")
+    from django_celery_beat.models import PeriodicTask
+
+    PeriodicTask.objects.filter(name=NAME).delete()
     with autocommit() as connection:
         connection.execute("TRUNCATE cgk.schedules, cgk.schedule_ticks, cgk.runs, cgk.idempotency_keys")
 
@@ -114,7 +117,8 @@ def test_after_a_pause_of_the_caller_the_misfire_policy_decides(nobody, schedule
     behind(600)
     call(nobody)
     minutes = {run["scheduled_for"] for run in runs()}
-    assert max(minutes) - min(minutes) <= timedelta(minutes=1)
+    assert 1 <= len(minutes) <= 2  # the last one, and one that came meanwhile
+    assert datetime.now(UTC) - min(minutes) < timedelta(minutes=2)
 
 
 def test_schedules_that_tenants_made_tick_too(nobody, schedule):
@@ -162,7 +166,7 @@ def test_a_call_that_qstash_did_not_sign_for_this_is_refused(nobody, options):
     assert signed(nobody, **options).status_code == 401
 
 
-@pytest.mark.parametrize("secret", ["", "other", SECRET[:-1], f"{SECRET}0"])
+@pytest.mark.parametrize("secret", ["x", "other", SECRET[:-1], f"{SECRET}0"])
 def test_a_call_with_another_secret_is_refused(nobody, secret):
     answer = call(nobody, secret)
     assert (answer.status_code, answer.json()["code"]) == (401, "BAD_SIGNATURE")
