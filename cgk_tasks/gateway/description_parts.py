@@ -79,7 +79,7 @@ _MESSAGES: Final = (
 )
 
 
-def _message(**data: Part) -> Part:
+def _message(data: Part) -> Part:
     """Of a stream, as a client reads it. The schema is each message's: OpenAPI 3.1 has no other place for it."""
     kinds = {"enum": ["message", "reset"]}
     return _object({}, id=_TEXT, event=kinds, data=_TEXT | {"contentMediaType": JSON, "contentSchema": data})
@@ -197,7 +197,7 @@ PATHS: Final[dict[str, Part]] = {
     "/v1/runs/{id}/stream": {
         "get": _operation(
             "watchRun", "What becomes of a run, as Server-Sent Events, until it has ended.",
-            {"200": _answer(_MESSAGES, _message(**_ref("WatchedRun")), EVENT_STREAM),
+            {"200": _answer(_MESSAGES, _message(_ref("WatchedRun")), EVENT_STREAM),
              "204": {"description": "Its end was told. Do not connect again."}},
             [_IN_PATH, *_OF_STREAMS],
         ) | _STREAM
@@ -207,7 +207,7 @@ PATHS: Final[dict[str, Part]] = {
             "watchRuns", "What becomes of the tenant's runs, as Server-Sent Events.",
             {"200": _answer(
                 f"{_MESSAGES} A message of the type reset says that more has changed: list the runs anew.",
-                _message(anyOf=[_ref("WatchedRun"), _OBJECT | {"maxProperties": 0}]), EVENT_STREAM,
+                _message({"anyOf": [_ref("WatchedRun"), _OBJECT | {"maxProperties": 0}]}), EVENT_STREAM,
             )},
             [
                 _query("queue", _TEXT, "Of this queue."), _query("event", _TEXT, "Of this event."), *_OF_STREAMS,
