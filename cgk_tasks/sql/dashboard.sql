@@ -2,13 +2,18 @@
 -- A page that would take longer than this many milliseconds gives up instead of keeping PostgreSQL busy.
 SELECT set_config('statement_timeout', %(milliseconds)s, true);
 
+-- fragment: tells_time
+-- A CASE, of which the planner takes half to match: of the comparison alone it takes one in two hundred, and reads and sorts the
+-- whole history for some thousand runs.
+CASE WHEN (get_byte(uuid_send(r.id), 6) & 240) = 112 THEN true ELSE false END
+
 -- name: open_runs
 -- Ids in the order of time: the primary key is the order of the list. `where` is made of the conditions below.
 SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AS sent_at,
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, NULL::timestamptz AS closed_at,
        last_error_code AS error_code, sealed_payload, key_id, parent_id::text, replay_of::text
   FROM cgk.runs r
- WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
+ WHERE {{tells_time}} AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
  ORDER BY r.id DESC LIMIT %(limit)s
 
 -- name: closed_runs
@@ -16,7 +21,7 @@ SELECT r.id, to_timestamp(('x' || left(replace(r.id::text, '-', ''), 12))::bit(4
        tenant_id, event, job, state, attempt, deaths, run_at, started_at, closed_at,
        error_code, sealed_payload, key_id, parent_id::text, replay_of::text
   FROM cgk.run_history r
- WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
+ WHERE {{tells_time}} AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid {where}
  ORDER BY r.id DESC LIMIT %(limit)s
 
 -- name: open_external_runs
@@ -47,15 +52,17 @@ SELECT id::text, sent_at, tenant_id, event, job, state, attempt, deaths, run_at,
 -- How many there are of each state, each branch up to its limit.
 SELECT state, count(*) AS runs FROM ({branches}) AS found GROUP BY state;
 
--- name: looked_at
--- The last of so many runs that were sent before a time, open or closed; nothing if there are not so many.
-SELECT id::text, to_timestamp(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / 1000.0) AS sent_at FROM (
-    SELECT id FROM cgk.runs r
-     WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid
-    UNION ALL
-    SELECT id FROM cgk.run_history r
-     WHERE (get_byte(uuid_send(r.id), 6) & 240) = 112 AND r.id < %(before_v7)s::uuid AND r.id >= %(since_v7)s::uuid
-) AS every ORDER BY every.id DESC OFFSET %(most)s LIMIT 1;
+-- name: accepted_before
+-- How many runs were sent in each minute, and of two days ago and earlier in each hour, before a time, the last first: those that
+-- it takes to come to so many, without the first, which may go on. tenant_id: '' for all.
+SELECT begin, seconds, accepted FROM (
+    SELECT begin, seconds, accepted, sum(accepted) OVER by_time - accepted - first_value(accepted) OVER by_time AS later
+      FROM cgk.run_counts
+     WHERE tenant_id = %(tenant_id)s AND begin < %(before)s::timestamptz
+       AND ((seconds = 60 AND begin >= date_bin('1 hour', now() - interval '47 hours', '2000-01-01Z'))
+            OR (seconds = 3600 AND begin < date_bin('1 hour', now() - interval '47 hours', '2000-01-01Z')))
+    WINDOW by_time AS (ORDER BY begin DESC)) AS counted
+ WHERE later < %(most)s ORDER BY begin DESC;
 
 -- name: where_tenant
 r.tenant_id = %(tenant_id)s

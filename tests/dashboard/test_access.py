@@ -48,7 +48,6 @@ CHANGES = [
     f"/schedules/of-tenants/{ANY_ID}/resume",
 ]  # fmt: skip
 FLOWERS_CHANGES = [
-    "/runs/selected",
     "/api/worker/shutdown/w", "/api/worker/pool/restart/w", "/api/worker/pool/grow/w", "/api/worker/pool/shrink/w",
     "/api/worker/pool/autoscale/w", "/api/worker/queue/add-consumer/w", "/api/worker/queue/cancel-consumer/w",
     "/api/task/apply/x", "/api/task/async-apply/x", "/api/task/send-task/x", "/api/task/abort/x", "/api/task/timeout/x",

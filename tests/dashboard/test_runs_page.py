@@ -10,6 +10,8 @@ from cgk_tasks import get_job_status
 from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.data import run_search
 from cgk_tasks.dashboard.data.run_search import RunFilter, count_states, find_runs
+from tests.dashboard.sample_runs import id_at
+from tests.support.counting import count_all, forget_all_counts
 
 pytestmark = pytest.mark.usefixtures("empty_record")
 
@@ -74,10 +76,15 @@ def test_no_more_than_some_are_counted(closed_run, monkeypatch):
 
 
 def test_what_no_index_knows_is_looked_for_among_some_and_pages_go_on(closed_run, open_run):
-    first = closed_run(payload={"orderId": "o-7"})
-    for number in range(9):
-        (closed_run if number % 2 else open_run)(payload={"orderId": "o-1"})
-    wanted, key, pages = RunFilter(text="o-7"), None, []
+    now = datetime.now(UTC)
+    sent = []
+    for minutes in range(20):
+        at = now - timedelta(minutes=minutes)
+        make = closed_run if minutes % 2 else open_run
+        sent.append(make(payload={"orderId": f"o-{minutes % 10}"}, run_id=id_at(at), created_at=at))
+    forget_all_counts()
+    count_all()
+    wanted, key, pages = RunFilter(text="o-9"), None, []
     while True:
         page = find_runs(wanted, key, look_at=4)
         pages.append([run.id for run in page.runs])
@@ -85,14 +92,25 @@ def test_what_no_index_knows_is_looked_for_among_some_and_pages_go_on(closed_run
             break
         assert page.looked_until is not None
         key = page.next
-    assert pages == [[], [], [first]]
+    assert [run_id for page in pages for run_id in page] == [sent[9], sent[19]]
+    assert len(pages) >= 4
+    assert pages[0] == []
+
+
+def test_all_are_looked_at_where_nobody_has_counted(closed_run):
+    forget_all_counts()
+    match = closed_run(payload={"orderId": "o-7"})
+    page = find_runs(RunFilter(text="o-7"), look_at=1)
+    assert ([run.id for run in page.runs], page.next, page.looked_until) == ([match], None, None)
 
 
 def test_a_page_that_is_full_goes_on_behind_its_last_run(closed_run):
     sent = [closed_run() for _ in range(8)]
-    first = find_runs(RunFilter(state="failed"), limit=3, look_at=5)
-    second = find_runs(RunFilter(state="failed"), first.next, limit=3, look_at=5)
-    third = find_runs(RunFilter(state="failed"), second.next, limit=3, look_at=5)
+    forget_all_counts()
+    count_all()
+    first = find_runs(RunFilter(state="failed"), limit=3, look_at=50)
+    second = find_runs(RunFilter(state="failed"), first.next, limit=3, look_at=50)
+    third = find_runs(RunFilter(state="failed"), second.next, limit=3, look_at=50)
     assert [run.id for page in (first, second, third) for run in page.runs] == sent[::-1]
     assert (first.looked_until, second.looked_until) == (None, None)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
+from cgk_tasks.dashboard.data.last_runs import last_of
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.events import django_task  # noqa: F401 - so that its runs can be searched as those of the catalog
 from cgk_tasks.events.base import searchable_fields
@@ -21,11 +22,12 @@ from cgk_tasks.events.registry import all_events, event_name
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES, State
 from cgk_tasks.runs.sealing import opened
+from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.postgres import Connection, Row, fetch
 
 PAGE_SIZE = 50
 LOOKED_AT = 50_000
-"""So many runs a page looks at, where it has to look at each."""
+"""About so many runs a page looks at, where it has to look at each."""
 MOST_COUNTED = 10_000
 """So many runs of the open and of the closed ones are counted by state."""
 
@@ -121,7 +123,7 @@ def find_runs(
 ) -> RunPage:
     """A page of the runs that match, open and closed. Raises QueryTimeoutError.
 
-    look_at: of so many at most, where no index helps with the filter; else of all.
+    look_at: of about so many, where no index helps with the filter; else of all.
     """
     wanted = replace(wanted, event=event_name(wanted.event))
     values = _values(wanted, before) | {"limit": limit + 1}
@@ -147,14 +149,15 @@ def count_states(wanted: RunFilter) -> dict[State, int]:
 
 
 def _look_at_some(connection: Connection, wanted: RunFilter, values: dict[str, Any], look_at: int | None) -> Key | None:
-    """Where each run has to be looked at, takes the last ones alone. Returns the key of the first of those."""
+    """Where each run has to be looked at, takes the last ones alone. Returns the key where those begin."""
     if look_at is None or not wanted.needs_look_at_each:
         return None
-    found = fetch(connection, SQL["looked_at"], values | {"most": look_at - 1})
-    if not found:
+    since = last_of(connection, look_at, min(values["before_at"], known_now()), wanted.tenant_id)
+    if since is None or since <= values["since"]:
         return None
-    values["since"], values["since_v7"] = found[0]["sent_at"], found[0]["id"]
-    return Key(found[0]["sent_at"], found[0]["id"])
+    key = Key(since, _first_id(since).replace("-0000-0000-", "-7000-8000-"))
+    values["since"], values["since_v7"] = key.sent_at, key.run_id
+    return key
 
 
 def _merged(statement: str, wanted: RunFilter) -> str:
