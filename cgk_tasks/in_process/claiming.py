@@ -1,14 +1,16 @@
 """A worker's consumer where there is no broker: it looks in PostgreSQL for runs that nobody has claimed.
 
-It takes as many as it has free threads, each in a packet of its own. They are not locked: of two workers that see the
-same run one claims it, and the other one looks again. While something is done it looks after each end; else it waits
-until something is dispatched in this process, and a fifth of a second at most.
+It takes as many as it has free threads. What a pass has admitted into one slot stays one packet, whose runs are
+executed one after another; other runs are packets of one. They are not locked: of two workers that see the same packet
+one claims it, in one statement, and the other one looks again. While something is done it looks after each end; else it
+waits until something is dispatched in this process, and a fifth of a second at most.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
@@ -39,6 +41,7 @@ class ClaimingConsumer:
     def __init__(self, _on_task_request: Any, *, app: Celery[Any], pool: Any, hostname: str, **_options: Any) -> None:
         self._app, self._pool, self._hostname = app, pool, hostname
         self._busy: set[str] = set()
+        self._packets = 0
         self._lock = threading.Lock()
         self._rest_until = 0.0
         self._unavailable = RecurringWarning(log, "runs_not_looked_for", "runs_looked_for_again")
@@ -57,14 +60,13 @@ class ClaimingConsumer:
     def close(self) -> None: ...
     def shutdown(self) -> None: ...
 
-    def _next(self) -> list[Row]:
-        """Runs for the threads that are free; none while this worker should leave them to others."""
+    def _next(self) -> list[list[Dispatch]]:
+        """Packets for the threads that are free; none while this worker should leave them to others."""
         supervisor = supervisor_of(self._app)
         if time.monotonic() < self._rest_until or (supervisor is not None and supervisor.is_out_of_touch):
             return []
         with self._lock:
-            busy = list(self._busy)
-        free = self._pool.limit - len(busy)
+            busy, free = list(self._busy), self._pool.limit - self._packets
         if free <= 0:
             return []
         values = {"queues": list(self._app.amqp.queues.consume_from), "busy": busy, "limit": free}
@@ -76,29 +78,41 @@ class ClaimingConsumer:
             self._rest()
             return []
         self._unavailable.is_over()
-        return found
+        return packets_of(found)
 
-    def _begin(self, runs: list[Row]) -> bool:
+    def _begin(self, packets: list[list[Dispatch]]) -> bool:
         """Whether there are any."""
-        with self._lock:
-            self._busy.update(row["id"] for row in runs)
-        for row in runs:
-            self._pool.apply_async(self._execute, (Dispatch.of(row),), callback=lambda _result: None)
-        return bool(runs)
+        for packet in packets:
+            with self._lock:
+                self._packets += 1
+                self._busy.update(run.id for run in packet)
+            self._pool.apply_async(self._execute, (packet,), callback=lambda _result: None)
+        return bool(packets)
 
-    def _execute(self, run: Dispatch) -> None:
-        """In a thread of the pool: as if the run's message had come."""
+    def _execute(self, packet: list[Dispatch]) -> None:
+        """In a thread of the pool: as if the packet's message had come."""
+        ids, event = [run.id for run in packet], packet[0].event
         try:
-            task: Any = self._app.tasks.get(run.event) or self._app.tasks[UNHANDLED]
-            request = {**packet_message([run]).headers, "hostname": self._hostname}
-            info = task.__trace__(run.id, [[run.id]], {}, request).info
+            task: Any = self._app.tasks.get(event) or self._app.tasks[UNHANDLED]
+            request = {**packet_message(packet).headers, "hostname": self._hostname}
+            info = task.__trace__(request["id"], [ids], {}, request).info
             if info is not None and isinstance(info.retval, NotClaimedError | psycopg.DataError):
                 self._unavailable.warn(reason=str(info.retval))
                 self._rest()  # else it would be found again at once
         finally:
             with self._lock:
-                self._busy.discard(run.id)
+                self._packets -= 1
+                self._busy.difference_update(ids)
             WAKE.current().set()
 
     def _rest(self) -> None:
         self._rest_until = time.monotonic() + _TRY_AGAIN_SECONDS
+
+
+def packets_of(rows: Sequence[Row]) -> list[list[Dispatch]]:
+    """The packets of what was found, in its order: a slot is one, and each run without a slot."""
+    found: dict[object, list[Dispatch]] = {}
+    for row in rows:
+        key = row["id"] if row["slot"] is None else (row["slot"], row["handed_over_at"], row["event"])
+        found.setdefault(key, []).append(Dispatch.of(row))
+    return list(found.values())

@@ -8,8 +8,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from billiard import pool as billiard_pool
-from celery import Celery
-from celery._state import _set_task_join_will_block, task_join_will_block
+from celery import Celery, _state
 from celery.worker import WorkController, state
 from kombu.asynchronous import get_event_loop, set_event_loop
 
@@ -18,6 +17,7 @@ from cgk_tasks.in_process.claiming import ClaimingConsumer
 from cgk_tasks.in_process.pool import EmbeddedPool
 
 _billiard: Final[Any] = billiard_pool
+_celery: Final[Any] = _state
 
 
 class EmbeddedController(WorkController):
@@ -35,8 +35,8 @@ class EmbeddedController(WorkController):
 
 def make_controller(app: Celery[Any], concurrency: int, queues: Collection[str]) -> EmbeddedController:
     """A worker that `start()` runs in the calling thread until `ask_to_stop()`. Imports the job modules."""
-    clock: Any = app.clock
-    locks, loop, blocks = (_billiard.Lock, clock.mutex), get_event_loop(), task_join_will_block()
+    clock: Any = vars(app)["clock"]
+    locks, loop, blocks = (_billiard.Lock, clock.mutex), get_event_loop(), _celery.task_join_will_block()
     set_event_loop(None)  # one that was used before, and is closed
     own: dict[str, Any] = {} if has_broker() else {"consumer_cls": ClaimingConsumer, "use_eventloop": False}
     try:
@@ -50,7 +50,7 @@ def make_controller(app: Celery[Any], concurrency: int, queues: Collection[str])
         # Celery puts dummies in place of locks, since it knows of no other threads; and forbids to wait for results.
         _billiard.Lock, clock.mutex = locks
         set_event_loop(loop)
-        _set_task_join_will_block(blocks)
+        _celery._set_task_join_will_block(blocks)  # noqa: SLF001 - as Celery's own steps do
     return controller
 
 

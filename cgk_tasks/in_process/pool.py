@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 from celery.concurrency.base import BasePool, apply_target
-from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.concurrency.thread import TaskPool
 
 log = structlog.get_logger("cgk_tasks.worker")
 
@@ -50,14 +50,15 @@ class EmbeddedPool(TaskPool):
         callback: Callable[..., Any] | None = None,
         accept_callback: Callable[..., Any] | None = None,
         **_: Any,
-    ) -> ApplyResult:
+    ) -> Any:
         done: Future[None] = Future()
         call: Any = apply_target
         self._calls.put(partial(_complete, done, partial(call, target, args, kwargs, callback, accept_callback)))
-        return ApplyResult(done)
+        return done
 
     def _get_info(self) -> Any:
-        return {**super(TaskPool, self)._get_info(), "threads": len(self._threads)}
+        base: Any = super(TaskPool, self)
+        return {**base._get_info(), "threads": len(self._threads)}  # noqa: SLF001 - what Celery's pools extend
 
     def _work(self) -> None:
         app: Any = self.app

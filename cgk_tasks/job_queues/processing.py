@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,6 +19,7 @@ from cgk_tasks.job_queues.queue import JobQueue, QueuedJob
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.registry import define_job
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.runs.models import State
 
 log = structlog.get_logger("cgk_tasks.jobs")
 
@@ -24,7 +27,10 @@ Handler = Callable[[JobContext[NamedJob]], Any]
 OnComplete = Callable[[QueuedJob, Any], object]
 OnError = Callable[[QueuedJob, BaseException], object]
 
-_ENDS: Final = (signals.task_success, signals.task_failure, signals.task_retry)
+_ENDS: Final[Mapping[State, Any]] = {
+    "completed": signals.task_success, "failed": signals.task_failure, "retrying": signals.task_retry,
+}  # fmt: skip
+"""What Celery says of the ends of attempts."""
 
 
 class JobProcessor:
@@ -75,8 +81,8 @@ class JobProcessor:
             )
         self._worker.start()
         if self._on_complete is not None or self._on_error is not None:  # else no attempt pays for the signals
-            for one in _ENDS:
-                one.connect(self._ended, weak=False, dispatch_uid=(id(self), id(one)))
+            for state, one in _ENDS.items():
+                one.connect(partial(self._ended, state), weak=False, dispatch_uid=f"cgk-queue-{id(self)}")
         return self
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -84,8 +90,8 @@ class JobProcessor:
         try:
             return self._worker.stop(timeout)
         finally:
-            for one in _ENDS:
-                one.disconnect(dispatch_uid=(id(self), id(one)))
+            for one in _ENDS.values():
+                one.disconnect(dispatch_uid=f"cgk-queue-{id(self)}")
 
     def __enter__(self) -> Self:
         return self.start()
@@ -95,16 +101,16 @@ class JobProcessor:
     ) -> None:
         self.stop()
 
-    def _ended(self, sender: Any = None, signal: Any = None, **told: Any) -> None:
-        """An attempt has ended, and that is on record. Celery logs what a receiver raises."""
-        if sender.name not in self._events:
+    def _ended(self, state: State, sender: Any = None, **told: Any) -> None:
+        """An attempt has ended. Celery logs what is raised here. The record may say so a moment later."""
+        is_wanted = self._on_complete if state == "completed" else self._on_error
+        if is_wanted is None or sender.name not in self._events:
             return
-        if signal is signals.task_success:
-            if self._on_complete is not None:
-                self._on_complete(self._queue.get_job(sender.request.id), told["result"])
+        job = replace(self._queue.get_job(sender.request.id), status=state)
+        if state == "completed" and self._on_complete is not None:
+            self._on_complete(replace(job, result=told["result"]), told["result"])
         elif self._on_error is not None:
-            error = told["exception"] if signal is signals.task_failure else told["reason"]
-            self._on_error(self._queue.get_job(sender.request.id), error)
+            self._on_error(job, told["exception"] if state == "failed" else told["reason"])
 
 
 def process_jobs(
@@ -128,8 +134,8 @@ def process_jobs(
     def`. Handlers are jobs, whose ids are their names, and any worker that imports this executes them. max_concurrency:
     how many run at once. poll_interval: accepted from callers of old, and without effect: the broker wakes the worker.
     on_complete: called with the job and its result. on_error: called with the job and the error after each attempt that
-    failed. Both are called once the end is on record, in the context of the job's tenant, and not where the process
-    dies in between; what they raise is logged. Raises InvalidOptionError.
+    failed. Both are called in the context of the job's tenant, at about the time when the end is put on record, and not
+    where the process dies then; what they raise is logged. Raises InvalidOptionError.
     """
     if poll_interval is not None and not poll_interval > 0:
         raise InvalidOptionError("poll_interval", f"must be more than 0 seconds, not {poll_interval!r}")

@@ -77,7 +77,7 @@ class JobQueue:
     ) -> RunHandle:
         """Put a job into the queue; its handler runs in a worker. Returns once it is on record.
 
-        payload, metadata: objects that JSON can carry, sealed like other payloads. delay: seconds or timedelta, years
+        payload, metadata: objects that JSON can carry, kept like other payloads. delay: seconds or timedelta, years
         are fine. priority: 0 to 9, 9 is urgent. tenant_id: the tenant of the context, if not given. Raises
         TenantMissingError without either, and what `send_job` raises.
         """
@@ -91,7 +91,7 @@ class JobQueue:
                 raise PayloadInvalidError(
                     event.event_name, [f"{what} must be an object with named fields, not {type(given).__name__}"]
                 )
-        fields = {"tenantId": tenant, "data": dict(payload or {}), "metadata": dict(metadata or {})}
+        fields: Any = {"tenantId": tenant, "data": dict(payload or {}), "metadata": dict(metadata or {})}
         return send_job(event.event_name, fields, delay=delay, priority=priority, queue=self.name)
 
     def get_job(self, job_id: str) -> QueuedJob:

@@ -21,15 +21,28 @@ SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timest
 
 -- name: next_dispatched
 -- Runs of these queues that wait to be claimed, the most urgent and then the oldest first; not those that are `busy`. For
--- workers without a broker. Each priority of each queue is a look into the index of dispatched runs. Locks nothing.
-SELECT r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.handed_over_at
-  FROM generate_series(9, 0, -1) AS urgency, unnest(%(queues)b::text[]) AS of_worker (queue), LATERAL (
-      SELECT id, tenant_id, event, queue, priority, deaths, handed_over_at FROM cgk.runs
-       WHERE state = 'pending' AND handed_over_at IS NOT NULL AND runs.queue = of_worker.queue
-         AND priority = urgency::smallint AND (expires_at IS NULL OR expires_at > now())
-         AND id <> ALL(%(busy)s::uuid[])
-       ORDER BY handed_over_at LIMIT %(limit)s) AS r
- ORDER BY urgency DESC, r.handed_over_at LIMIT %(limit)s;
+-- workers without a broker. Each priority of each queue is a look into the index of dispatched runs. What a pass has
+-- admitted into one slot comes whole: it is one packet, whose runs have one place at their gates together. All of it was
+-- admitted at the same moment. slot: NULL for a run that travels alone. Locks nothing.
+WITH first AS MATERIALIZED (
+    SELECT r.*
+      FROM generate_series(9, 0, -1) AS urgency, unnest(%(queues)b::text[]) AS of_worker (queue), LATERAL (
+          SELECT id, queue, priority, handed_over_at, CASE WHEN admitted_at = handed_over_at THEN slot END AS slot
+            FROM cgk.runs
+           WHERE state = 'pending' AND handed_over_at IS NOT NULL AND runs.queue = of_worker.queue
+             AND priority = urgency::smallint AND (expires_at IS NULL OR expires_at > now())
+             AND id <> ALL(%(busy)s::uuid[])
+           ORDER BY handed_over_at LIMIT %(limit)s) AS r
+     ORDER BY urgency DESC, r.handed_over_at LIMIT %(limit)s
+)
+SELECT id::text, tenant_id, event, queue, priority, deaths, handed_over_at, NULL::bigint AS slot
+  FROM cgk.runs WHERE id IN (SELECT id FROM first WHERE slot IS NULL)
+UNION ALL
+SELECT r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.handed_over_at, r.slot
+  FROM (SELECT DISTINCT queue, priority, handed_over_at, slot FROM first WHERE slot IS NOT NULL) AS packet
+  JOIN cgk.runs r USING (queue, priority, handed_over_at, slot)
+ WHERE r.state = 'pending' AND r.admitted_at = r.handed_over_at
+ ORDER BY priority DESC, handed_over_at, slot, id;
 
 -- name: pending_runs
 -- How many runs of each queue wait for a worker to claim them.
