@@ -30,16 +30,29 @@ def python(tmp_path_factory):
     uv = shutil.which("uv")
     if uv is None:
         pytest.skip("uv, which makes the environment, is not installed.")
-    folder = tmp_path_factory.mktemp("django6") / "venv"
-    command = [uv, "venv", "--quiet", "--no-python-downloads", "--python", ">=3.12,<3.15", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
+    newer = next(filter(is_there, newer_pythons()), None)
+    if newer is None:
         pytest.skip("There is no Python from 3.12 on, which Django 6 wants.")
+    folder = tmp_path_factory.mktemp("django6") / "venv"
+    subprocess.run([uv, "venv", "--quiet", "--python", newer, str(folder)], check=True, capture_output=True)
     python = folder / "bin/python"
     command = [uv, "pip", "install", "--quiet", "--python", str(python), *requirements()]
     installed = subprocess.run(command, check=False, capture_output=True, text=True)
     if installed.returncode:
         pytest.skip(f"Django 6 cannot be installed here: {installed.stderr[-500:]}")
     return python
+
+
+def newer_pythons():
+    """On the PATH, and beside the one of pyenv that is in use."""
+    yield from filter(None, (shutil.which(f"python3.{minor}") for minor in (14, 13, 12)))
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    yield from map(str, sorted(pyenv.glob("versions/3.1[2-4].*/bin/python"), reverse=True))
+
+
+def is_there(python):
+    """Pyenv has commands of versions that are not in use, which only say so."""
+    return subprocess.run([python, "--version"], check=False, capture_output=True).returncode == 0
 
 
 def requirements():

@@ -14,7 +14,7 @@ from cgk_tasks.dashboard.data.used_hour import UsedHour, hour_of_tenant, used_pa
 from cgk_tasks.flow.job_limits import JobLimit, LimitChange, limit_history, list_limits
 from cgk_tasks.flow.pauses import Pause, list_pauses
 from cgk_tasks.flow.plans import TenantLimits, get_tenant_limits
-from cgk_tasks.flow.quarantine import Quarantine, list_quarantines
+from cgk_tasks.flow.quarantine import BY, Quarantine, list_quarantines
 from cgk_tasks.runs.usage import Usage, get_usage
 
 _CHANGES = 20
@@ -34,6 +34,13 @@ class TenantView:
     turns: Turns | None
     keys: Sequence[ApiKey]
     quarantine: Quarantine | None
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether the quarantine's pause is in force. Who ends it removes the pause; the leader looks seconds later."""
+        return self.quarantine is not None and any(
+            one.tenant_id == self.quarantine.tenant_id and one.paused_by == BY for one in self.pauses
+        )
 
 
 @dataclass(frozen=True, slots=True)
