@@ -58,7 +58,7 @@ LONG_FILES = (
 SLOW_FILES = (
     "faults/", "acceptance/", "cli/test_dev.py", "docs/test_tutorial", "schedules/test_beat", "schedules/test_year",
     "dashboard/", "typing/", "cli/test_dashboard.py", "cli/test_terminals.py", "docs/test_how_to_test",
-    "integration/test_testing_plugin",
+    "integration/test_testing_plugin", "in_process/", "job_queues/", "bridges/", "django_backend/test_in_workers",
 )  # fmt: skip
 """Marked as slow: they kill servers, follow a whole tutorial, live through a year, or start a process a test."""
 
