@@ -38,9 +38,9 @@ of_a_run = pytest.mark.parametrize(
 )
 
 
-def test_every_path_takes_a_key_but_those(database):
+def test_every_path_takes_a_key_or_a_signature_but_those(database):
     paths = {one.path for one in make_application().routes if isinstance(one, Route)}
-    assert paths - {path for _method, path, *_ in ENDPOINTS} == OPEN
+    assert paths - {path for _method, path, *_ in (*ENDPOINTS, *SIGNED)} == OPEN
 
 
 @every_endpoint
