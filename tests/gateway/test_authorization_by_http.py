@@ -4,7 +4,7 @@ import pytest
 from starlette.routing import Route
 
 from cgk_tasks import cancel_run, create_schedule, get_run, send_job
-from cgk_tasks.gateway.asgi import ENDPOINTS, STREAMS, make_application
+from cgk_tasks.gateway.asgi import ENDPOINTS, SIGNED, STREAMS, make_application
 from tests.support import jobs  # noqa: F401 - defines test.behave
 
 PAYLOAD = {"tenantId": "acme", "action": "echo"}
