@@ -10,9 +10,11 @@ import httpx
 import psycopg
 import pytest
 
+from cgk_tasks import cancel_run, send_job
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.gateway.gateway_support import secret_of
+from tests.gateway.stream_support import stream, until_state
 from tests.support import jobs  # noqa: F401 - defines test.behave
 from tests.support.waiting import wait_until
 from tests.support.workers import ROOT
@@ -111,3 +113,18 @@ def test_a_gateway_that_dies_before_it_has_sent_leaves_nothing_in_the_way(gatewa
     assert runs_of("dying early") == []
     found("UPDATE cgk.api_requests SET locked_until = now() WHERE key = 'dying early' RETURNING 1")
     assert send(gateway, secret, "dying early").status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/v1/runs/{}/stream", "/v1/stream"])
+def test_who_watched_through_a_gateway_that_died_is_told_by_another_what_has_happened_since(gateway, doomed, path):
+    process, url = doomed
+    run_id = send_job("test.behave", PAYLOAD, queue="nobody-listens").id
+    with httpx.Client(headers={"Authorization": f"Bearer {secret_of()}"}, timeout=60) as client:
+        with stream(client, f"{url.removesuffix('/v1')}{path.format(run_id)}") as messages:
+            last = until_state(messages, run_id, "pending")[-1].id
+            process.kill()
+            with pytest.raises(httpx.HTTPError):
+                list(messages)
+        cancel_run(run_id)
+        with stream(client, f"{gateway}{path.format(run_id)}", last_id=last) as messages:
+            assert until_state(messages, run_id, "cancelled")
