@@ -5,8 +5,8 @@
 
 Each stream is about a run of its own, and all are served by one process. While nothing happens its processor time is
 measured, and that of its connections to PostgreSQL. Then the runs are ended one after another: an end is late by the
-time from its commit, as its caller sees it, to the message at the client, on the same machine. With --rate 0 they end as
-fast as that goes. The budget is 300 ms at the 99th percentile.
+time from its commit, as its caller sees it, to the message at the client, on the same machine. With --rate 0 they end
+as fast as that goes. The budget is 300 ms at the 99th percentile.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ import httpx
 import psycopg
 import pytest
 
+from cgk_tasks import cancel_run, send_job
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.gateway.gateway_support import secret_of
+from tests.gateway.stream_support import stream, until_state
 from tests.gateway.webhook_secrets import SECRETS, STANDARD
 from tests.support import (
     jobs,  # noqa: F401 - defines test.behave
@@ -163,3 +165,18 @@ def test_a_webhook_whose_gateway_dies_is_one_run_after_the_sender_has_called_aga
         assert deliver(other, "msg_dying").status_code in {200, 202}
         assert deliver(other, "msg_dying").status_code == 200
     assert len(runs_of("webhook:events:msg_dying")) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/runs/{}/stream", "/v1/stream"])
+def test_who_watched_through_a_gateway_that_died_is_told_by_another_what_has_happened_since(gateway, doomed, path):
+    process, url = doomed
+    run_id = send_job("test.behave", PAYLOAD, queue="nobody-listens").id
+    with httpx.Client(headers={"Authorization": f"Bearer {secret_of()}"}, timeout=60) as client:
+        with stream(client, f"{url.removesuffix('/v1')}{path.format(run_id)}") as messages:
+            last = until_state(messages, run_id, "pending")[-1].id
+            process.kill()
+            with pytest.raises(httpx.HTTPError):
+                list(messages)
+        cancel_run(run_id)
+        with stream(client, f"{gateway}{path.format(run_id)}", last_id=last) as messages:
+            assert until_state(messages, run_id, "cancelled")
