@@ -124,9 +124,6 @@ def process_jobs(
 ) -> JobProcessor:
     """Run the jobs of a queue in this process, each by the handler of its name. Call `start()`, or use `with`.
 
-        def send_receipt(ctx: JobContext[NamedJob]) -> JobResult:
-            return JobResult(True, deliver(ctx.tenant_id, ctx.payload.data["order"]))
-
         with process_jobs(emails, {"send-receipt": send_receipt}, max_concurrency=2):
             serve()
 

@@ -115,7 +115,7 @@ def backoff_seconds(retry: RetryConfig, failures: int, random: Callable[[], floa
 def calculate_retry_delay(attempt: int, retry: RetryConfig | None = None) -> float:
     """Seconds until the next attempt, after so many failed ones: what a worker waits, with jitter.
 
-        calculate_retry_delay(1, RetryConfig(initial_delay=10, jitter=False))    # 10.0
+        calculate_retry_delay(1, RetryConfig(initial_delay=10, jitter=False))  # 10.0
 
     attempt: failed attempts so far, from 1. retry: of a job that names none, if not given. Raises ValueError below 1.
     """
