@@ -152,3 +152,13 @@ def test_a_revoked_key_is_refused_at_its_next_request(connect):
     prefix = api.headers["Authorization"].removeprefix("Bearer ")[:16]
     revoke_key(next(key.id for key in list_keys("acme") if key.prefix == prefix))
     assert api.get("/v1/runs").status_code == 401
+
+
+@pytest.mark.parametrize("scopes", [["send:*"], ["send:django.task"], ["send:django.*"]])
+def test_an_event_that_names_functions_is_sent_by_no_key(connect, scopes):
+    client = connect("acme", scopes)
+    payload = {"tenantId": "acme", "task": "os.abort", "args": [], "kwargs": {}, "backend": "default"}
+    item = {"event": "django.task", "payload": payload}
+    answers = [client.post("/v1/events/django.task", json=payload), client.post("/v1/events", json=[item])]
+    assert [(one.status_code, one.json()["code"]) for one in answers] == [(403, "FORBIDDEN")] * 2
+    assert "which nobody sends over HTTP" in answers[0].json()["detail"]
