@@ -35,7 +35,7 @@ def since_of(rows: Iterable[Row], runs: int, before: datetime) -> datetime | Non
         end = min(row["begin"] + length, before)
         inside = row["accepted"] * ((end - row["begin"]) / length)
         if inside >= left:
-            since = end - (end - row["begin"]) * (left / inside)
+            since: datetime = end - (end - row["begin"]) * (left / inside)
             return since.replace(microsecond=since.microsecond // 1000 * 1000)
         left -= inside
     return None
