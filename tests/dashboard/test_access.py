@@ -36,7 +36,8 @@ FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "
 CHANGES = [
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay",
     f"/runs/{ANY_ID}/signal", f"/runs/{ANY_ID}/replay-from", "/tenants/acme/suspend",
-    "/tenants/acme/resume",
+    "/tenants/acme/resume", "/tenants/acme/end-quarantine", "/tenants/acme/keys",
+    f"/tenants/acme/keys/{ANY_ID}/rotate", f"/tenants/acme/keys/{ANY_ID}/revoke",
     "/queues/pause", "/queues/resume", "/dead-letters/action", "/dead-letters/actions/1/abort",
     "/dead-letters/actions/1/resume",
     "/schedules/ops.dailyCleanup/pause",
