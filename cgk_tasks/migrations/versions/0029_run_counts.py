@@ -4,8 +4,8 @@ letters: for the dashboard.
 
 from alembic import op
 
-revision = "0032"
-down_revision = "0029"
+revision = "0029"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 
