@@ -68,7 +68,7 @@ by_class = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(err
 
 
 def all_classes(base: type[CgkTasksError]) -> set[type[CgkTasksError]]:
-    below = {c for c in base.__subclasses__() if c.__module__ == errors.__name__}
+    below = {c for c in base.__subclasses__() if vars(errors).get(c.__name__) is c}  # a time limit makes its own of one
     return {base}.union(*(all_classes(c) for c in below))
 
 
