@@ -67,7 +67,7 @@ def refused(compiled, name, before, after):
     return done.stdout
 
 
-def test_the_program_sends_waits_and_lists(compiled, gateway, start_worker):
+def test_the_program_sends_watches_waits_and_lists(compiled, gateway, start_worker):
     start_worker(["shop"], PYTHONPATH=f"{ROOT}{os.pathsep}{compiled}")
     env = os.environ | {"GATEWAY": gateway, "KEY": secret_of("acme", ["send:order.created", "read"])}
     shown = next(block.text for block in blocks(PAGE, "text"))
