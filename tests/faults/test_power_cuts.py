@@ -35,7 +35,7 @@ class TestPatientWorkers:
 
     @pytest.mark.parametrize("worker_count", [2])
     def test_a_worker_that_is_killed_alone_is_not_waited_for_either(self, workers, journal):
-        runs = journal.send(4, seconds=2.0)
+        runs = journal.send(4, seconds=6.0)  # so long that all are under way on a slow machine
         journal.wait_at_work(runs, 4)
         workers[0].kill()
         wait_completed(runs, 60)
