@@ -49,10 +49,9 @@ class Answer:
             then()
 
     def wait(self, seconds: float) -> None:
-        """Until it comes, or so long. Once it has come there is none to wait for, and this is a nap."""
-        came = self._came
-        self._came = threading.Event() if came.is_set() else came
-        self._came.wait(seconds)
+        """Until it comes, or so long; not at all if it has come since the last wait."""
+        if self._came.wait(seconds):
+            self._came.clear()
 
 
 class Answers:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -67,6 +68,16 @@ def test_without_a_channel_ends_are_found_by_looking(monkeypatch):
         assert trigger_and_wait(echo("3"), timeout=PATIENCE).unwrap() == "3"
     finally:
         current_runtime().drop(ANSWERS)
+
+
+def test_an_answer_that_came_before_the_wait_ends_it_at_once_and_only_once():
+    answer = Answer()
+    answer.come()
+    begun = time.monotonic()
+    answer.wait(PATIENCE)
+    assert time.monotonic() - begun < PATIENCE / 2
+    answer.wait(0.01)
+    assert not answer._came.is_set()
 
 
 def test_what_nobody_waits_for_names_no_channel():
