@@ -101,6 +101,7 @@ class SharedSession(TenantSession):
         """Roll back what this run has written; all, where nothing else is possible."""
         if not self._goes_back():
             self.is_lost = self.is_lost or self._has_savepoint
+            self._has_savepoint = False
             super().rollback()
 
     def commit(self) -> None:
@@ -120,6 +121,10 @@ class SharedSession(TenantSession):
                 self.commit_with(finish)
         finally:
             super().close()
+
+    def abandon(self) -> None:
+        """Roll back what is open, and give the connection back."""
+        super().close()
 
     def _goes_back(self) -> bool:
         """Roll back to the savepoint. False where there is none yet, or that is not enough, or not possible any more.
@@ -201,6 +206,7 @@ class SharedTransaction:
                 raise StaleAttemptError("One of the runs is not this attempt's any more.")
 
         if session.is_lost:
+            session.abandon()
             raise StaleAttemptError("A run that failed undid what the others had written.")
         session.commit_runs(finish)
 

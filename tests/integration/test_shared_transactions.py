@@ -10,11 +10,11 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from cgk_tasks import define_job, get_run, send_job
-from cgk_tasks.errors import ConfigurationError, TenantContextError
+from cgk_tasks.errors import ConfigurationError, StaleAttemptError, TenantContextError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.runs import store
 from cgk_tasks.runs.ends import Closing
-from cgk_tasks.sql.postgres import autocommit, fetch
+from cgk_tasks.sql.postgres import autocommit, fetch, transaction
 from cgk_tasks.tenancy import tenant_context
 from cgk_tasks.worker import shared_transaction
 from cgk_tasks.worker.identity import worker_id
@@ -251,6 +251,20 @@ class TestALostTransaction:
             packet.run(1, note("b"), work=lambda session: (end_sessions(), session.execute(text(note("c")))))
         packet.shared.end()
         self.lost(packet, 0)
+
+    def test_a_job_rolled_all_back_while_something_listened_to_its_session(self):
+        def roll_back(session):
+            sa_event.listen(session, "after_commit", lambda _session: None)
+            session.rollback()
+            session.execute(text(note("b")))
+
+        packet = Packet("acme", "acme")
+        packet.run(0, note("a"))
+        with pytest.raises(StaleAttemptError):
+            packet.run(1, work=roll_back)
+        self.lost(packet, 0)
+        with transaction() as connection:  # nobody holds a lock any more
+            connection.execute("LOCK TABLE tenant_acme.orders IN ACCESS EXCLUSIVE MODE NOWAIT")
 
     def test_sqlalchemy_rolled_all_back_because_it_could_not_write_an_object(self):
         packet = Packet("acme", "acme", "acme")
