@@ -84,15 +84,9 @@ AT_ONCE = Part(_at_once)
 
 def take_place(holder: str, whose: str = "of this key") -> Callable[[], None]:
     """Count a request that is on. Returns what is to be called when it is over. Raises RequestRefusedError, 429."""
-    limiter = AT_ONCE.current()
-    permit = limiter.acquire(holder)
-    if not permit.granted:
-        most = get_settings().gateway_requests_at_once
-        raise RequestRefusedError(
-            f"{most:,} requests {whose} are on already.", "TOO_MANY_REQUESTS", 429,
-            retry_after=permit.wait_seconds, hint="Send the next one when one of them is answered.",
-        )  # fmt: skip
-    return partial(limiter.release, permit)
+    most = get_settings().gateway_requests_at_once
+    said = f"{most:,} requests {whose} are on already."
+    return _taken(AT_ONCE.current(), holder, said, "Send the next one when one of them is answered.")
 
 
 def take_place_of(key: Bearer) -> Callable[[], None]:
@@ -109,12 +103,13 @@ STREAMS = Part(_streams)
 
 def take_stream(bearer: Bearer) -> Callable[[], None]:
     """Count a stream that is open. Returns what is to be called when it is not. Raises RequestRefusedError, 429."""
-    limiter = STREAMS.current()
-    permit = limiter.acquire(bearer.tenant_id)
+    most = get_settings().gateway_streams_at_once
+    said = f"{most:,} streams of this tenant are open already."
+    return _taken(STREAMS.current(), bearer.tenant_id, said, "Close those that nobody looks at.")
+
+
+def _taken(limiter: RateLimiter, holder: str, said: str, hint: str) -> Callable[[], None]:
+    permit = limiter.acquire(holder)
     if not permit.granted:
-        most = get_settings().gateway_streams_at_once
-        raise RequestRefusedError(
-            f"{most:,} streams of this tenant are open already.", "TOO_MANY_REQUESTS", 429,
-            retry_after=permit.wait_seconds, hint="Close those that nobody looks at.",
-        )  # fmt: skip
+        raise RequestRefusedError(said, "TOO_MANY_REQUESTS", 429, retry_after=permit.wait_seconds, hint=hint)
     return partial(limiter.release, permit)
