@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeVar, cast, overload
 
+from cgk_tasks.admission.rules import Rule
+from cgk_tasks.admission.send_rules import Batch
 from cgk_tasks.errors import ConfigurationError, RetryLater
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.jobs.context import JobContext
@@ -135,6 +137,7 @@ def define_workflow(
     waits_for: Collection[tuple[str | type[TenantEvent], str]] = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
+    limits: Sequence[Rule] = ...,
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -151,6 +154,7 @@ def define_workflow(
     waits_for: Collection[tuple[str | type[TenantEvent], str]] = ...,
     timeout: float | timedelta | None = ...,
     concurrency: int | None = ...,
+    limits: Sequence[Rule] = ...,
     middleware: Sequence[Middleware] = ...,
     queue: str | None = ...,
     priority: int | None = ...,
@@ -166,6 +170,7 @@ def define_workflow(
     waits_for: Collection[tuple[str | type[TenantEvent], str]] = (),
     timeout: float | timedelta | None = None,
     concurrency: int | None = None,
+    limits: Sequence[Rule] = (),
     middleware: Sequence[Middleware] = (),
     queue: str | None = None,
     priority: int | None = None,
@@ -183,9 +188,10 @@ def define_workflow(
     functions may have the id with versions of their own; new runs begin with the newest. accepts: older versions whose
     runs this function goes on with, and reads `wf.version`. retry: of steps that name no policy, and of errors between
     steps; 3 attempts if there is none. waits_for: the events that it waits for, each with the field by which it knows
-    its own: [("order.paid", "orderId")]. timeout: of one leg, and so of what executes, never of a wait. ttl: of a run
-    that has not begun; one that waits does not expire. The others are as in `define_job`. Raises ConfigurationError,
-    UnknownEventError.
+    its own: [("order.paid", "orderId")]. timeout: of one leg, and so of what executes, never of a wait. limits: as in
+    `define_job`, but for Batch. A run that waits is not on and counts in no AtOnce; in a Throttle each time that it
+    goes on is a start. ttl: of a run that has not begun; one that waits does not expire. The others are as in
+    `define_job`. Raises ConfigurationError, UnknownEventError.
     """
     if type(version) is not int or version < 1:
         raise ConfigurationError(f"Workflow {workflow_id!r}: version must be a whole number from 1, not {version!r}.")
@@ -203,18 +209,27 @@ def define_workflow(
                 hint="All versions of a workflow are for the same event: give one of them another id.",
             )
         _check_function(workflow_id, function)
+        _check_limits(workflow_id, limits)
         events = checked_events(workflow_id, waits_for)
         workflow.add(Version(version, function, frozenset(accepts), names_in(function), events))
         add_jobs_for(events)
         if workflow.newest.number == version:
             workflow.retry = policy
             define_job(
-                workflow_id, event=name, retry=policy, timeout=timeout, concurrency=concurrency, middleware=middleware,
-                queue=queue, priority=priority, ttl=ttl,
+                workflow_id, event=name, retry=policy, timeout=timeout, concurrency=concurrency, limits=limits,
+                middleware=middleware, queue=queue, priority=priority, ttl=ttl,
             )(cast("Callable[[JobContext[Any]], Any]", workflow))  # fmt: skip
         return function
 
     return register
+
+
+def _check_limits(workflow_id: str, limits: object) -> None:
+    if isinstance(limits, list | tuple) and any(isinstance(rule, Batch) for rule in limits):
+        raise ConfigurationError(
+            f"Workflow {workflow_id!r} cannot have a Batch: a workflow is about one event.",
+            hint="Give the Batch to a job, and let that send the workflow's event.",
+        )
 
 
 def _check_function(workflow_id: str, function: Callable[..., Any]) -> None:

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from cgk_tasks import SendItem, cancel_job, get_job_status, send_job, send_jobs
+from cgk_tasks import SendItem, cancel_job, get_job_status, send_job, send_jobs, signal_run
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.sql.postgres import autocommit, transaction
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
-from tests.support.limits_jobs import Paced, Single, Two, Work
+from tests.support.limits_jobs import Paced, Single, Steps, Two, Walk, Work
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
 MODULES = ["tests.support.limits_jobs"]
@@ -110,6 +110,22 @@ def test_a_throttle_starts_no_more_than_its_rate_and_its_burst(tmp_path):
     starts = sorted(results([send_job(Paced(tenant_id="acme")).id for _ in range(20)]))
     for count, start in enumerate(starts, 1):
         assert count <= 3 + 10 * (start - begun)
+
+
+def test_a_workflow_that_waits_takes_no_place_and_one_that_is_on_does(tmp_path):
+    runs = [send(tmp_path, Walk, seconds=0.05) for _ in range(4)]
+    for run in runs:
+        wait_state(run, "scheduled")
+    for run in runs:
+        signal_run(run, "go")
+    assert {len(on) for on in results(runs)} == {1}
+
+
+def test_each_time_that_a_workflow_goes_on_is_a_start_for_a_throttle():
+    begun = time.time()
+    legs = sorted(leg for on in results([send_job(Steps(tenant_id="acme")).id for _ in range(5)]) for leg in on)
+    for count, leg in enumerate(legs, 1):
+        assert count <= 3 + 10 * (leg - begun)
 
 
 def test_limited_runs_of_a_paused_queue_go_on_when_it_is_resumed(tmp_path):

@@ -1,8 +1,8 @@
-"""What `define_job(limits=...)` refuses, and what `concurrency=` stands for."""
+"""What `define_job(limits=...)` and `define_workflow` refuse, and what `concurrency=` stands for."""
 
 import pytest
 
-from cgk_tasks import AtOnce, Throttle, define_job
+from cgk_tasks import AtOnce, Batch, Throttle, define_job, define_workflow
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.jobs.registry import are_limits_declared, find_job, remove_job
@@ -26,6 +26,16 @@ def define():
 
     yield make
     remove_job("test-limited-job")
+
+
+@pytest.fixture
+def walk():
+    def make(**options):
+        define_workflow("test-limited-walk", event=Limited, **options)(lambda wf: None)
+        return find_job("test-limited-walk")
+
+    yield make
+    remove_job("test-limited-walk")
 
 
 @pytest.mark.parametrize(
@@ -59,3 +69,13 @@ def test_a_process_knows_whether_any_of_its_jobs_is_limited(define):
     during = are_limits_declared()
     remove_job("test-limited-job")
     assert (during, are_limits_declared()) == (True, before)
+
+
+def test_a_workflow_has_limits_as_a_job_has(walk):
+    assert walk(concurrency=3, limits=[Throttle(5, every=1)]).limits == (AtOnce(3), Throttle(5, every=1))
+
+
+def test_a_batch_for_a_workflow_is_refused_and_nothing_is_defined(walk):
+    with pytest.raises(ConfigurationError, match="'test-limited-walk' cannot have a Batch: a workflow is about one"):
+        walk(limits=[Batch(10, max_wait=1)])
+    assert find_job("test-limited-walk") is None
