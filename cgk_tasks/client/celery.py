@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -14,7 +13,6 @@ import psycopg
 from cgk_tasks.broker.envelope import payload_message
 from cgk_tasks.broker.publisher import get_patient_publisher, get_publisher
 from cgk_tasks.broker.without import refuse_without_record
-from cgk_tasks.celery_tasks.control import cancel_run
 from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
@@ -45,6 +43,8 @@ class CeleryProvider:
 
     @property
     def version(self) -> str:
+        from importlib.metadata import version
+
         return version("celery")
 
     def send(self, event: TenantEvent, options: SendOptions, session: Session | None = None) -> RunHandle:
@@ -96,6 +96,7 @@ class CeleryProvider:
         if run.state in CLOSED_STATES:
             raise RunStateError(run_id, run.state, "cancel")
         import cgk_tasks  # the app, for what follows a cancelled run in Celery's canvas
+        from cgk_tasks.celery_tasks.control import cancel_run  # all of Celery, which a send does without
 
         _talking(lambda: cancel_run(run_id, cgk_tasks.app))
         return self.get_run_status(run_id)

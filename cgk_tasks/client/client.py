@@ -8,8 +8,6 @@ from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from cgk_tasks.client.own_runtime import OwnRuntime, runtime_with, settings_with
 from cgk_tasks.client.provider import (
     Health,
@@ -36,6 +34,7 @@ from cgk_tasks.events.registry import parse_event
 from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.new_run import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.types import Handler
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.models import RunHandle, RunStatus
 from cgk_tasks.runtime import Part, Runtime, current_runtime
 from cgk_tasks.tenancy.visibility import may_see, sees_all
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
     from cgk_tasks.broker.answers import Answer
 
-log = structlog.get_logger("cgk_tasks.client")
+log = get_logger("cgk_tasks.client")
 
 Payload = Mapping[str, Any] | TenantEvent
 

@@ -11,6 +11,7 @@ Subclassing with `event=` registers the event; a subclass without it is a shared
 import re
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Unpack, get_args
 
@@ -31,7 +32,10 @@ TenantId = Annotated[str, StringConstraints(pattern=f"^{TENANT_ID_RULE}$")]
 
 _events_by_name: dict[str, "type[TenantEvent]"] = {}
 EVENTS_BY_NAME: Final[Mapping[str, "type[TenantEvent]"]] = MappingProxyType(_events_by_name)
-"""Every registered event, the catalog's and the application's, by its name."""
+"""The registered events by their names: the application's, and those of the catalog whose modules were imported."""
+
+_homes: dict[str, str] = {}
+"""The catalog's events, each with the module that defines it, which is imported when the event is first asked for."""
 
 
 def validate_tenant_id(value: object) -> str:
@@ -131,11 +135,37 @@ class TenantEvent(WireModel):
             raise PayloadInvalidError(self.event_name, [f"it cannot be written as JSON: {error}"]) from None
 
 
+def expect_events(homes: Mapping[str, str]) -> None:
+    """These events are defined in these modules, which need not be imported before somebody asks for an event.
+
+    Raises TypeError if one of them is defined elsewhere already.
+    """
+    for name in homes.keys() & _events_by_name.keys():
+        import_module(homes[name])
+    _homes.update(homes)
+
+
+def registered(name: str) -> type[TenantEvent] | None:
+    """The event called `name`, imported if it is one that is expected; None if there is none."""
+    event = _events_by_name.get(name)
+    if event is None and (home := _homes.get(name)) is not None:
+        import_module(home)
+        event = _events_by_name.get(name)
+    return event
+
+
+def all_registered() -> list[type[TenantEvent]]:
+    """Every event: those that are expected in their order, then the others in that of their definition."""
+    for home in dict.fromkeys(_homes.values()):
+        import_module(home)
+    return [_events_by_name[name] for name in dict.fromkeys((*_homes, *_events_by_name)) if name in _events_by_name]
+
+
 def _register(cls: type[TenantEvent]) -> None:
     name = cls.event_name
     if not _EVENT_NAME.fullmatch(name):
         raise TypeError(f"{_full_name(cls)}: {name!r} is not an event name; write it like 'order.created'")
-    known = _events_by_name.get(name)
+    known = _events_by_name.get(name) if _homes.get(name) == cls.__module__ else registered(name)
     # The same class again is a reloaded module, not a conflict.
     if known is not None and _full_name(known) != _full_name(cls):
         raise TypeError(

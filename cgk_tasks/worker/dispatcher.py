@@ -16,8 +16,8 @@ import structlog
 from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.admission.used_shares import UsedShares
-from cgk_tasks.broker.envelope import Waiting
-from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
+from cgk_tasks.broker.envelope import NOTHING_WAITS, Waiting
+from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow import awaited_events, quarantine
