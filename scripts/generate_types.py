@@ -103,6 +103,11 @@ def index_module() -> str:
         "EVENT_MODULES: Final = {",
         *(f'    "{event.event_name}": "{event.__module__}",' for event in CATALOG),
         "}",
+        "",
+        "TELEMETRY: Final = (",
+        *(f'    "{event.event_name}",' for event in CATALOG if not event.durable),
+        ")",
+        '"""Those that are not durable."""',
     ]
     return joined(lines)
 

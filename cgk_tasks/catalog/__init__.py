@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cgk_tasks.catalog.index import EVENT_MODULES
+from cgk_tasks.catalog.index import TELEMETRY as TELEMETRY
 from cgk_tasks.events.naming import class_name
 
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
@@ -59,7 +60,7 @@ _HOMES: Final = {
     "JobPayload": "cgk_tasks.catalog.names",
 }
 
-__all__ = sorted(["ALIASES", "CATEGORY_ORDER", "EVENT_MODULES", *_HOMES])  # noqa: PLE0605 - the tables above are the list
+__all__ = sorted(["ALIASES", "CATEGORY_ORDER", "EVENT_MODULES", "TELEMETRY", *_HOMES])  # noqa: PLE0605 - the tables above are the list
 
 
 def __getattr__(name: str) -> Any:

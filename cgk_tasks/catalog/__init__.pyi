@@ -178,11 +178,13 @@ from cgk_tasks.catalog.workflows import (
 ALIASES: Final[Mapping[str, str]]
 CATEGORY_ORDER: Final[tuple[str, ...]]
 EVENT_MODULES: Final[Mapping[str, str]]
+TELEMETRY: Final[tuple[str, ...]]
 
 __all__ = [
     "ALIASES",
     "CATEGORY_ORDER",
     "EVENT_MODULES",
+    "TELEMETRY",
     "AbMetricsAggregate",
     "AbOptimizationSummary",
     "AbOptimize",

@@ -143,3 +143,9 @@ EVENT_MODULES: Final = {
     "analytics.page_view": "cgk_tasks.catalog.analytics",
     "analytics.aggregate": "cgk_tasks.catalog.analytics",
 }
+
+TELEMETRY: Final = (
+    "analytics.track",
+    "analytics.page_view",
+)
+"""Those that are not durable."""

@@ -9,7 +9,7 @@ Subclassing with `event=` registers the event; a subclass without it is a shared
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
@@ -36,6 +36,8 @@ EVENTS_BY_NAME: Final[Mapping[str, "type[TenantEvent]"]] = MappingProxyType(_eve
 
 _homes: dict[str, str] = {}
 """The catalog's events, each with the module that defines it, which is imported when the event is first asked for."""
+_telemetry: set[str] = set()
+"""Those of them that are not durable."""
 
 
 def validate_tenant_id(value: object) -> str:
@@ -135,14 +137,15 @@ class TenantEvent(WireModel):
             raise PayloadInvalidError(self.event_name, [f"it cannot be written as JSON: {error}"]) from None
 
 
-def expect_events(homes: Mapping[str, str]) -> None:
+def expect_events(homes: Mapping[str, str], telemetry: Collection[str]) -> None:
     """These events are defined in these modules, which need not be imported before somebody asks for an event.
 
-    Raises TypeError if one of them is defined elsewhere already.
+    telemetry: those that are not durable. Raises TypeError if one of them is defined elsewhere already.
     """
     for name in homes.keys() & _events_by_name.keys():
         import_module(homes[name])
     _homes.update(homes)
+    _telemetry.update(telemetry)
 
 
 def registered(name: str) -> type[TenantEvent] | None:
@@ -154,11 +157,22 @@ def registered(name: str) -> type[TenantEvent] | None:
     return event
 
 
+def names_of_registered() -> list[str]:
+    """The names of all events: the expected ones in their order, then the others in that of their definition."""
+    return list(dict.fromkeys((*_homes, *_events_by_name)))
+
+
+def is_durable(name: str) -> bool:
+    """Whether the runs of one of these events are kept on record."""
+    event = _events_by_name.get(name)
+    return name not in _telemetry if event is None else event.durable
+
+
 def all_registered() -> list[type[TenantEvent]]:
-    """Every event: those that are expected in their order, then the others in that of their definition."""
+    """Every event, in the same order."""
     for home in dict.fromkeys(_homes.values()):
         import_module(home)
-    return [_events_by_name[name] for name in dict.fromkeys((*_homes, *_events_by_name)) if name in _events_by_name]
+    return [_events_by_name[name] for name in names_of_registered()]
 
 
 def _register(cls: type[TenantEvent]) -> None:

@@ -14,7 +14,8 @@ NONE = "none"
 @cache
 def catalog() -> ModuleType | None:
     """The catalog, imported at first use; None where the application leaves it out. Its events are imported when they
-    are first asked for, if it has EVENT_MODULES, which says where they are.
+    are first asked for, if it has EVENT_MODULES, which says where they are; which
+    of them are not durable is in TELEMETRY then.
 
     Raises ConfigurationError if CGK_CATALOG names no module.
     """
@@ -22,7 +23,7 @@ def catalog() -> ModuleType | None:
     if name == NONE:
         return None
     module = _imported(name)
-    expect_events(getattr(module, "EVENT_MODULES", {}))
+    expect_events(getattr(module, "EVENT_MODULES", {}), getattr(module, "TELEMETRY", ()))
     return module
 
 

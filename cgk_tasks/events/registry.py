@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import PayloadInvalidError, UnknownEventError
-from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent, all_registered, registered
+from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent, all_registered, names_of_registered, registered
 from cgk_tasks.events.catalog import catalog
 from cgk_tasks.events.own_events import on_demand_event
 from cgk_tasks.events.problems import payload_error
@@ -62,8 +62,9 @@ def all_events() -> list[type[TenantEvent]]:
 
 
 def event_names() -> list[str]:
-    """The names of `all_events()`."""
-    return [event.event_name for event in all_events()]
+    """The names of all events, none of which is imported for this."""
+    catalog()
+    return names_of_registered()
 
 
 def find_event(name: str) -> type[TenantEvent] | None:
