@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from harness import FOLDER, OURS, PLAIN, Line, Plan, Worker, environment, repeat, wait_for_marks
-from processes import kilobytes, processor_seconds, with_children
+from processes import kilobytes, processor_seconds, running_seconds, with_children
 from sends import Send, mark_ours, mark_plain
 from shared import IMPORTS, OF_A_PRODUCT
 
@@ -25,9 +25,9 @@ def measure(plan: Plan) -> list[Line]:
             (started,) = wait_for_marks(worker, 1, every_seconds=0.01)
             used = processor_seconds(worker.pid)
             time.sleep(_SETTLE_SECONDS)
-            megabytes, before = memory(worker.pid), processor_seconds(worker.pid)
+            megabytes, before = memory(worker.pid), running_seconds(worker.pid)
             time.sleep(plan.idle_seconds)
-            idle = (processor_seconds(worker.pid) - before) / plan.idle_seconds
+            idle = (running_seconds(worker.pid) - before) / plan.idle_seconds
             return [megabytes, started - worker.started_at, used, idle * 1000]
 
     medians = repeat(

@@ -105,10 +105,10 @@ def with_logging(ctx: JobContext[Any], call_next: CallNext) -> Any:
     begun = time.perf_counter()
     try:
         result = call_next()
-    except (RetryLater, *_of_celery("Retry")):
+    except _and_of_celery(RetryLater, "Retry"):
         logger.info("job_postponed", seconds=_since(begun))
         raise
-    except (RunCancelledError, *_of_celery("Ignore", "Reject")) as exc:
+    except _and_of_celery(RunCancelledError, "Ignore", "Reject") as exc:
         logger.info("job_stopped", seconds=_since(begun), error=type(exc).__qualname__)
         raise
     except BaseException as exc:
@@ -123,11 +123,11 @@ def _since(begun: float) -> float:
     return round(time.perf_counter() - begun, 4)
 
 
-def _of_celery(*names: str) -> tuple[type[BaseException], ...]:
-    """Exceptions of Celery, looked up when a job has raised something: who only defines jobs need not load Celery."""
+def _and_of_celery(ours: type[BaseException], *names: str) -> tuple[type[BaseException], ...]:
+    """An exception and some of Celery's. Asked for when a job has raised something: a sender need not load Celery."""
     from celery import exceptions
 
-    return tuple(getattr(exceptions, name) for name in names)
+    return (ours, *(getattr(exceptions, name) for name in names))
 
 
 def with_timing(*, record: Callable[[JobContext[Any], float], object] | None = None) -> Middleware:
@@ -184,7 +184,7 @@ def with_error_classification(ctx: JobContext[Any], call_next: CallNext) -> Any:
     """
     try:
         return call_next()
-    except (CgkTasksError, *_of_celery("Retry", "Ignore", "Reject")):
+    except _and_of_celery(CgkTasksError, "Retry", "Ignore", "Reject"):
         raise
     except Exception as exc:
         found = classify_error(exc)

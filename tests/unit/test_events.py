@@ -350,11 +350,11 @@ from cgk_tasks.events import TenantEvent, get_event
 class Review(TenantEvent, event="review.submitted"):
     stars: int
 
-get_event("review.submitted")
+get_event("order.created")
 """
 
 
-@pytest.mark.parametrize("first", ["", 'get_event("order.created")'], ids=["no catalog yet", "another category"])
+@pytest.mark.parametrize("first", ["", 'get_event("order.created")'], ids=["catalog after it", "catalog before it"])
 def test_an_event_may_not_have_the_name_of_one_that_the_catalog_has_not_imported_yet(first: str) -> None:
     program = OWN_REVIEW.format(first=first)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
