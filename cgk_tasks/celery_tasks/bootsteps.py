@@ -28,7 +28,7 @@ from cgk_tasks.celery_tasks.supervisors import set_supervisor
 from cgk_tasks.celery_tasks.timed_out import record_timed_out
 from cgk_tasks.config import HOSTED_PROVIDERS, get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.jobs.registry import routes_of_events
+from cgk_tasks.jobs.routes import routes_of_events
 from cgk_tasks.runs import tracing
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.sql import postgres

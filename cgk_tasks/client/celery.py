@@ -20,15 +20,12 @@ from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.new_run import SendOptions, new_run
 from cgk_tasks.flow.quota import counted
-from cgk_tasks.flow.replay import replay
-from cgk_tasks.jobs.registry import Job, add_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
 from cgk_tasks.runs.plain_columns import search_fields_of
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy import registry
-from cgk_tasks.workflows.signals import signal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -39,6 +36,8 @@ T = TypeVar("T")
 
 
 class CeleryProvider:
+    """Imports for its other methods what a send has no use for: most programs only send."""
+
     name = "celery"
 
     @property
@@ -104,18 +103,26 @@ class CeleryProvider:
     def signal(
         self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
     ) -> bool:
+        from cgk_tasks.workflows.signals import signal
+
         _check_id(run_id)
         return _talking(lambda: signal(run_id, name, payload, key, session))
 
     def retry(self, run_id: str) -> RunHandle:
+        from cgk_tasks.flow.replay import replay
+
         _check_id(run_id)
         return _talking(lambda: replay(run_id))
 
     def replay_from(self, run_id: str, step: str) -> RunHandle:
+        from cgk_tasks.flow.replay import replay
+
         _check_id(run_id)
         return _talking(lambda: replay(run_id, from_step=step))
 
     def register_handler(self, event: str, handler: Handler) -> None:
+        from cgk_tasks.jobs.registry import Job, add_job
+
         add_job(Job(id=f"{event}:{getattr(handler, '__qualname__', 'handler')}", event=event, handler=handler))
 
     def is_configured(self) -> bool:

@@ -38,7 +38,6 @@ from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.models import RunHandle, RunStatus
 from cgk_tasks.runtime import Part, Runtime, current_runtime
 from cgk_tasks.tenancy.visibility import may_see, sees_all
-from cgk_tasks.workflows.signals import encoded_signal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -161,6 +160,8 @@ class JobClient:
     def signal(
         self, run_id: str, name: str, payload: Any = None, *, key: str | None = None, session: Session | None = None
     ) -> bool:
+        from cgk_tasks.workflows.signals import encoded_signal
+
         text = encoded_signal(name, payload, key)
         self._require_visible(run_id)
         return self.provider.signal(run_id, name, text, key, session)
