@@ -60,7 +60,7 @@ class Plan:
 
 QUICK = Plan(
     repeats=1, backlog=1_000, deep_backlog=4_000, rows=400, payload_bytes=3_000_000, bulk=2_000, sends=300,
-    lone_jobs=50, due_runs=100, peer_sends=100, peer_lone_jobs=30, workflows=100, sleepers=10_000, idle_seconds=5.0,
+    lone_jobs=50, due_runs=100, peer_sends=100, peer_lone_jobs=30, workflows=100, sleepers=10_000, idle_seconds=3.0,
     open_runs=(100, 10_000), tenants=(1, 1_000), history_per_second=10,
 )  # fmt: skip
 

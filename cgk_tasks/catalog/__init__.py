@@ -5,8 +5,9 @@ An application may leave it out (CGK_CATALOG=none) or bring its own: a module th
 CATEGORY_ORDER, a module `schedules` with SCHEDULES and a module `jobs` with JOBS. Nothing here needs Celery, SQLAlchemy
 or Redis.
 
-A process uses few of the events, so the module of a category is imported when one of its events is first asked for: by
-its name, of which EVENT_MODULES says where it is, or by that of its class. Their types are in `__init__.pyi`.
+A process uses few of the events, so the module of a category is imported when one of its events is first asked for, by
+its name or by that of its class. EVENT_MODULES says where each is, TELEMETRY which are not durable; a catalog without
+them imports all of its events itself. The types are in `__init__.pyi`.
 """
 
 from collections.abc import Mapping
