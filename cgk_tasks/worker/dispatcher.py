@@ -55,6 +55,7 @@ class Dispatcher:
         self._lease_seconds = get_settings().worker_timeout_seconds / 3
         self._leads_until = 0.0
         self._due_at: float | None = None
+        self._are_unpublished = False
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
         self._count_usage_at = self._count_runs_at = self._look_at_failures_at = 0.0
@@ -101,14 +102,18 @@ class Dispatcher:
         return handed
 
     def _next_due(self) -> float | None:
-        """Seconds until the next run is due, by PostgreSQL's clock."""
+        """Seconds until the next run is due, by PostgreSQL's clock; the same look finds runs that are in no message."""
         with autocommit() as connection:
-            seconds: float | None = fetch(connection, SQL["next_due"])[0]["seconds"]
+            found = fetch(connection, SQL["next_due"])[0]
+        self._are_unpublished = found["are_unpublished"]
+        seconds: float | None = found["seconds"]
         return seconds
 
     def tick(self) -> int:
         """Do all that a leader does now and then. Returns how many runs were dispatched."""
-        handed = self.dispatch_due() + self._dispatch("dispatch_unpublished")
+        handed = self.dispatch_due()
+        if self._are_unpublished:
+            handed += self._dispatch("dispatch_unpublished")
         now = time.monotonic()
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
