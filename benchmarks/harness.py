@@ -52,6 +52,7 @@ class Plan:
     peer_lone_jobs: int = 100
     workflows: int = 500
     sleepers: int = 1_000_000
+    idle_seconds: float = 10.0
     open_runs: tuple[int, ...] = (100, 10_000, 1_000_000)
     tenants: tuple[int, ...] = (1, 1_000, 100_000)
     history_per_second: int = 100
@@ -59,7 +60,7 @@ class Plan:
 
 QUICK = Plan(
     repeats=1, backlog=1_000, deep_backlog=4_000, rows=400, payload_bytes=3_000_000, bulk=2_000, sends=300,
-    lone_jobs=50, due_runs=100, peer_sends=100, peer_lone_jobs=30, workflows=100, sleepers=10_000,
+    lone_jobs=50, due_runs=100, peer_sends=100, peer_lone_jobs=30, workflows=100, sleepers=10_000, idle_seconds=3.0,
     open_runs=(100, 10_000), tenants=(1, 1_000), history_per_second=10,
 )  # fmt: skip
 

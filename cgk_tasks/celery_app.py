@@ -38,7 +38,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.flower_command import replace_flower_command
 from cgk_tasks.django.project import register_tasks_job
 from cgk_tasks.errors import InvalidOptionError
-from cgk_tasks.events.registry import all_events, event_name
+from cgk_tasks.events.registry import event_name, event_names
 from cgk_tasks.extras import require_extra
 from cgk_tasks.jobs.registry import import_job_modules
 from cgk_tasks.monitoring.logging import configure_logging
@@ -286,8 +286,8 @@ def _import_jobs(sender: Any = None, **_arguments: Any) -> None:
 def register_application_events(celery: CgkCelery | None = None) -> None:
     """Give every event that was defined since the app was made its task."""
     for one in _apps if celery is None else (celery,):
-        for event in all_events():
-            if event.event_name not in one.tasks:
+        for event in event_names():
+            if event not in one.tasks:
                 one.register_task(event_task(event)())
 
 

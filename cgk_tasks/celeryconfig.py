@@ -6,7 +6,7 @@ them, write `from cgk_tasks.celeryconfig import *` on its first line.
 
 from kombu import Queue
 
-from cgk_tasks.broker.publisher import amqp_queue as _amqp_queue
+from cgk_tasks.broker.amqp_publisher import amqp_queue as _amqp_queue
 from cgk_tasks.config import get_settings as _get_settings
 from cgk_tasks.config.amqp_tls import amqp_tls as _amqp_tls
 from cgk_tasks.config.broker_url import celery_url as _celery_url

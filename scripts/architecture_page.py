@@ -44,6 +44,7 @@ ROOMS = {
     "config": "the settings",
     "extras": "which packages come with which extra",
     "encryption_keys": "the form of an encryption key",
+    "logger": "loggers that import structlog at first use",
     "recurring": "a warning that would be logged again and again",
     "sockets": "a look at idle connections",
     "errors": "the tree of errors",

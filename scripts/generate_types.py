@@ -92,6 +92,26 @@ def names_module() -> str:
     return joined(lines)
 
 
+def index_module() -> str:
+    lines = [
+        '"""Where each event of the catalog is defined, so that its module can be imported when it is first used."""',
+        "",
+        HEADER,
+        "",
+        "from typing import Final",
+        "",
+        "EVENT_MODULES: Final = {",
+        *(f'    "{event.event_name}": "{event.__module__}",' for event in CATALOG),
+        "}",
+        "",
+        "TELEMETRY: Final = (",
+        *(f'    "{event.event_name}",' for event in CATALOG if not event.durable),
+        ")",
+        '"""Those that are not durable."""',
+    ]
+    return joined(lines)
+
+
 def payloads_module() -> str:
     models: list[type[WireModel]] = [*nested_models(), *CATALOG, OnDemand]
     lines = [
@@ -296,6 +316,7 @@ def catalog_stub() -> str:
 def generated_files() -> dict[Path, str]:
     """Every generated file, by its path in the repository, as it should be."""
     return {
+        Path("cgk_tasks/catalog/index.py"): index_module(),
         Path("cgk_tasks/catalog/names.py"): names_module(),
         Path("cgk_tasks/catalog/payloads.py"): payloads_module(),
         Path("cgk_tasks/client/api.pyi"): api_stub(),

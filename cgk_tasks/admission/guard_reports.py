@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from typing import Final
 
 import psycopg
-import structlog
 
 from cgk_tasks.admission.gates import gate_key
 from cgk_tasks.admission.guards import Guard
 from cgk_tasks.admission.rules import rule_name
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.logger import get_logger
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, statements
 
 SQL = statements("guards")
-log = structlog.get_logger("cgk_tasks.guards")
+log = get_logger("cgk_tasks.guards")
 
 TELL_SECONDS: Final = 1.0
 _OWN_WORD_SECONDS: Final = 3 * TELL_SECONDS

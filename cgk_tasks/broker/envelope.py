@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import uuid_utils
 from pydantic_core import to_json
@@ -127,6 +127,9 @@ class Waiting:
 
     dispatched_at: datetime | None
     run_ids: tuple[str, ...]
+
+
+NOTHING_WAITS: Final = Waiting(None, ())
 
 
 def waiting_of(text: str | bytes) -> Waiting:

@@ -12,15 +12,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import psycopg
-import structlog
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.models import Dispatch, NewRun
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, statements
 
 SQL = statements("dispatch")
-log = structlog.get_logger("cgk_tasks.broker")
+log = get_logger("cgk_tasks.broker")
 
 _RUN_ID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 

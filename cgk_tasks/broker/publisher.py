@@ -5,27 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import redis
-import structlog
-from kombu import Connection, Exchange, Producer, Queue
-from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cgk_tasks.broker.envelope import Message, Waiting, redis_key, redis_text, waiting_of
+from cgk_tasks.broker.envelope import NOTHING_WAITS, Message, Waiting, redis_key, redis_text, waiting_of
 from cgk_tasks.broker.without import NoBroker
 from cgk_tasks.config import get_settings
-from cgk_tasks.config.amqp_tls import amqp_tls
-from cgk_tasks.config.broker_url import celery_url, is_postgresql, is_redis, redis_py_url
+from cgk_tasks.config.broker_url import is_postgresql, is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError
+from cgk_tasks.logger import get_logger
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runtime import Part, current_runtime
 from cgk_tasks.sockets import has_input
 
-log = structlog.get_logger("cgk_tasks.sender")
+log = get_logger("cgk_tasks.sender")
 
 _PUSH_AT_ONCE = 500
 _PAUSE_AFTER_FAILURE_SECONDS = 1.0
@@ -34,7 +30,6 @@ _TRY_SECONDS = 10.0
 _SEND_SECONDS = 0.5
 _DISPATCH_SECONDS = 5.0
 _SHORTEST_WAIT_SECONDS = 0.01
-NOTHING_WAITS: Final = Waiting(None, ())
 
 Lengths = Mapping[str, int | None]
 """How many messages wait in the longest list of each queue that was published to; None if the broker does not say."""
@@ -156,127 +151,6 @@ def _wait_until(give_up_at: float, connection: Any) -> None:
     connection._sock.settimeout(max(left, _SHORTEST_WAIT_SECONDS))  # noqa: SLF001 - redis-py has no time-out a command
 
 
-class AmqpPublisher:
-    """A publish that returns is on the disks of the quorum. Confirmations are waited for together, not one by one.
-
-    `seconds`: what connecting, a write and the wait for confirmations may take each.
-    """
-
-    def __init__(self, url: str, seconds: float = _SEND_SECONDS) -> None:
-        self._url, self._seconds = url, seconds
-        self._declared: set[str] = set()
-        self._sent = 0
-        self._unconfirmed: set[int] = set()
-        self._refused = False
-
-    @cached_property
-    def _connection(self) -> Connection:
-        limits = {"read_timeout": self._seconds, "write_timeout": self._seconds, "max_retries": 0}
-        return Connection(
-            celery_url(self._url),
-            ssl=amqp_tls(self._url) or False,
-            connect_timeout=self._seconds,
-            transport_options=limits,
-        )
-
-    @cached_property
-    def _channel(self) -> Any:
-        channel: Any = self._connection.default_channel
-        channel.confirm_select()
-        channel.events["basic_ack"].add(self._on_confirm)
-        channel.events["basic_nack"].add(self._on_refusal)
-        self._sent, self._unconfirmed, self._refused = 0, set(), False
-        return channel
-
-    def _on_confirm(self, tag: int, multiple: bool) -> None:
-        if multiple:
-            self._unconfirmed = {later for later in self._unconfirmed if later > tag}
-        else:
-            self._unconfirmed.discard(tag)
-
-    def _on_refusal(self, tag: int, multiple: bool) -> None:
-        self._refused = True
-        self._on_confirm(tag, multiple)
-
-    @cached_property
-    def _errors(self) -> tuple[type[BaseException], ...]:
-        # OperationalError: what ensure_connection makes of the others.
-        return (*self._connection.connection_errors, *self._connection.channel_errors, OperationalError, OSError)
-
-    def publish(self, messages: Sequence[Message]) -> Lengths:
-        try:
-            producer = Producer(self._channel, auto_declare=False)
-            for at in range(0, len(messages), _PUSH_AT_ONCE):
-                for message in messages[at : at + _PUSH_AT_ONCE]:
-                    self._declare(message.queue)
-                    self._sent += 1
-                    self._unconfirmed.add(self._sent)
-                    producer.publish(
-                        message.body, routing_key=message.queue, exchange="", headers=dict(message.headers),
-                        correlation_id=message.id, delivery_mode=2, content_type="application/json",
-                        content_encoding="utf-8", priority=message.priority, timeout=self._seconds,
-                    )  # fmt: skip
-                give_up_at = time.monotonic() + self._seconds
-                while self._unconfirmed:
-                    left = max(give_up_at - time.monotonic(), _SHORTEST_WAIT_SECONDS)
-                    self._connection.drain_events(timeout=left)
-        except self._errors as exc:
-            self._drop()
-            raise BrokerError(f"RabbitMQ did not take the messages: {exc}") from exc
-        if self._refused:
-            self._drop()
-            raise BrokerError("RabbitMQ refused a message: its queue may be full.")
-        return dict.fromkeys(message.queue for message in messages)
-
-    def _declare(self, name: str) -> None:
-        if name not in self._declared:
-            amqp_queue(name).bind(self._connection.default_channel).declare()
-            self._declared.add(name)
-
-    def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:  # noqa: ARG002 - one list for all priorities
-        try:
-            channel: Any = self._connection.default_channel
-            declared = channel.queue_declare(queue, passive=True)
-        except self._errors as exc:
-            self._drop()
-            if getattr(exc, "code", None) == 404:  # the queue is gone, and its messages with it
-                return NOTHING_WAITS
-            raise BrokerError(f"RabbitMQ does not answer: {exc}") from exc
-        return None if declared.message_count else NOTHING_WAITS
-
-    def call(self, channel: str, text: str) -> None:
-        """Nobody listens: RabbitMQ has queues alone."""
-
-    def ping(self) -> None:
-        try:
-            self._connection.ensure_connection(max_retries=1, timeout=2)
-        except self._errors as exc:
-            self._drop()
-            raise BrokerError(f"RabbitMQ does not answer: {exc}") from exc
-
-    def _drop(self) -> None:
-        """Forget a connection that failed. Closing it in order would wait a minute for a RabbitMQ that hangs."""
-        connection = self._forget()
-        if connection is not None:
-            connection.collect(socket_timeout=1.0)
-
-    def _forget(self) -> Connection | None:
-        self._declared.clear()
-        self.__dict__.pop("_channel", None)
-        connection: Connection | None = self.__dict__.pop("_connection", None)
-        return connection
-
-    def close(self) -> None:
-        connection = self._forget()
-        if connection is not None:
-            connection.release()
-
-
-def amqp_queue(name: str) -> Queue:
-    """A durable quorum queue on RabbitMQ's default exchange, where the routing key is the queue's name."""
-    return Queue(name, Exchange(""), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
-
-
 class SafePublisher:
     """A runtime's publisher. After a failure it pauses, and then one thread tries while the others still fail.
 
@@ -348,7 +222,11 @@ class SafePublisher:
 def connect(url: str, prefix: str = "", seconds: float = _SEND_SECONDS) -> Publisher:
     if is_postgresql(url):
         return NoBroker()
-    return RedisPublisher(url, prefix, seconds) if is_redis(url) else AmqpPublisher(url, seconds)
+    if is_redis(url):
+        return RedisPublisher(url, prefix, seconds)
+    from cgk_tasks.broker.amqp_publisher import AmqpPublisher  # it needs kombu, which the others do not
+
+    return AmqpPublisher(url, seconds)
 
 
 def _made_for(seconds: float) -> Part[SafePublisher]:

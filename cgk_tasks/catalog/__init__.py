@@ -4,185 +4,20 @@
 An application may leave it out (CGK_CATALOG=none) or bring its own: a module that defines events, and may have ALIASES,
 CATEGORY_ORDER, a module `schedules` with SCHEDULES and a module `jobs` with JOBS. Nothing here needs Celery, SQLAlchemy
 or Redis.
+
+A process uses few of the events, so the module of a category is imported when one of its events is first asked for, by
+its name or by that of its class. EVENT_MODULES says where each is, TELEMETRY which are not durable; a catalog without
+them imports all of its events itself. The types are in `__init__.pyi`.
 """
 
 from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
-from cgk_tasks.catalog.ab_testing import (
-    AbMetricsAggregate,
-    AbOptimizationSummary,
-    AbOptimize,
-    AbOrderReconcile,
-    AbScheduleTests,
-    AbSyncCounters,
-    AbTestCreated,
-    AbTestEnded,
-    AbTestStarted,
-)
-from cgk_tasks.catalog.analytics import (
-    AnalyticsAggregate,
-    AnalyticsPageView,
-    AnalyticsTrack,
-)
-from cgk_tasks.catalog.attribution import (
-    AttributionAggregate,
-    AttributionExport,
-    AttributionExportDue,
-    AttributionOrderReconcile,
-    AttributionProcessUnattributed,
-    AttributionProcessWebhooks,
-    AttributionRecalculate,
-    AttributionSync,
-    AttributionTrainModel,
-    AttributionViewThroughSync,
-    ConversionAttributed,
-    TouchpointRecorded,
-)
-from cgk_tasks.catalog.brand_context import (
-    AgentMemoryDecay,
-    BrandContextCleanup,
-    BrandContextProcessDocument,
-    BrandContextRefreshEmbeddings,
-    BrandContextStaleDetection,
-    BriSync,
-)
-from cgk_tasks.catalog.commerce import (
-    CollectionSync,
-    CustomerCreated,
-    CustomerSync,
-    CustomerUpdated,
-    InventorySync,
-    OrderCancelled,
-    OrderCreated,
-    OrderDelivered,
-    OrderFulfilled,
-    OrderReconcile,
-    OrderRefunded,
-    ProductSync,
-)
-from cgk_tasks.catalog.creators import (
-    CreatorApplied,
-    CreatorApprovalReminders,
-    CreatorApproved,
-    CreatorEmailProcessQueue,
-    CreatorEmailQueued,
-    CreatorEmailRetryFailed,
-    CreatorFileUploaded,
-    CreatorMetricsAggregate,
-    CreatorRejected,
-    CreatorReminder,
-    CreatorSendReminders,
-    CreatorSetupComplete,
-    CreatorShipmentSync,
-    CreatorSlackNotification,
-    CreatorWelcomeCallReminders,
-    OnboardingCheck,
-    ProjectCreated,
-    ProjectDeadlineApproaching,
-    ProjectStatusChanged,
-)
-from cgk_tasks.catalog.google_feed import (
-    GoogleFeedImageOptimize,
-    GoogleFeedProductUpdate,
-    GoogleFeedSync,
-    ImageOptions,
-)
-from cgk_tasks.catalog.media import (
-    DamAssetUploaded,
-    DamBulkIngest,
-    DamExport,
-    DamFaceDetection,
-    DamFaceScan,
-    DamGdriveSync,
-    DamRightsExpiry,
-    VideoAiGenerated,
-    VideoTranscriptionCompleted,
-    VideoTranscriptionStarted,
-    VideoUploadCompleted,
-)
-from cgk_tasks.catalog.names import (
-    JobEvent,
-    JobPayload,
-)
-from cgk_tasks.catalog.notifications import (
-    DigestSend,
-    EmailReviewRequest,
-    EmailSend,
-    PushNotification,
-    SlackNotify,
-    SmsSend,
-)
-from cgk_tasks.catalog.payouts import (
-    CommissionCheckMatured,
-    CommissionMatured,
-    ExpenseSync,
-    PaymentAvailable,
-    PayoutCheckAvailable,
-    PayoutCheckPending,
-    PayoutCompleted,
-    PayoutFailed,
-    PayoutMonthlySummary,
-    PayoutProcessing,
-    PayoutProfitSnapshot,
-    PayoutRequested,
-    TreasuryApproval,
-    TreasuryCheckBalance,
-    TreasuryLowBalance,
-    TreasuryTopup,
-)
-from cgk_tasks.catalog.recovery import (
-    RecoveryCheckAbandoned,
-    RecoveryCheckoutUpdated,
-    RecoveryEmailScheduled,
-    RecoveryEmailSent,
-    RecoveryExpireOld,
-    RecoveryProcessQueue,
-)
-from cgk_tasks.catalog.reviews import (
-    ReviewEmailCheckDeliveries,
-    ReviewEmailProcessQueue,
-    ReviewEmailQueued,
-    ReviewEmailRetryFailed,
-    ReviewEmailSent,
-    ReviewModerated,
-    ReviewReminder,
-    ReviewSubmitted,
-    SurveyDigest,
-    SurveyLowNps,
-    SurveyResponse,
-)
-from cgk_tasks.catalog.subscriptions import (
-    SubscriptionAnalytics,
-    SubscriptionBilling,
-    SubscriptionCancelled,
-    SubscriptionCreated,
-    SubscriptionRenewal,
-    SubscriptionRetryFailed,
-    SubscriptionUpcomingReminders,
-)
-from cgk_tasks.catalog.system import (
-    SystemAlert,
-    SystemCleanup,
-    SystemHealthCheck,
-    SystemSyncRecovery,
-)
-from cgk_tasks.catalog.webhooks import (
-    WebhookCleanup,
-    WebhookHealthCheck,
-    WebhookProcess,
-    WebhookReceived,
-    WebhookRetry,
-)
-from cgk_tasks.catalog.workflows import (
-    EscalationCheck,
-    WorkflowAction,
-    WorkflowCleanup,
-    WorkflowScheduledAction,
-    WorkflowTimeElapsed,
-    WorkflowTriggered,
-)
+from cgk_tasks.catalog.index import EVENT_MODULES
+from cgk_tasks.catalog.index import TELEMETRY as TELEMETRY
+from cgk_tasks.events.naming import class_name
 
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -219,146 +54,23 @@ CATEGORY_ORDER: Final = (
 )
 """In which the categories are listed."""
 
-__all__ = [
-    "ALIASES",
-    "CATEGORY_ORDER",
-    "AbMetricsAggregate",
-    "AbOptimizationSummary",
-    "AbOptimize",
-    "AbOrderReconcile",
-    "AbScheduleTests",
-    "AbSyncCounters",
-    "AbTestCreated",
-    "AbTestEnded",
-    "AbTestStarted",
-    "AgentMemoryDecay",
-    "AnalyticsAggregate",
-    "AnalyticsPageView",
-    "AnalyticsTrack",
-    "AttributionAggregate",
-    "AttributionExport",
-    "AttributionExportDue",
-    "AttributionOrderReconcile",
-    "AttributionProcessUnattributed",
-    "AttributionProcessWebhooks",
-    "AttributionRecalculate",
-    "AttributionSync",
-    "AttributionTrainModel",
-    "AttributionViewThroughSync",
-    "BrandContextCleanup",
-    "BrandContextProcessDocument",
-    "BrandContextRefreshEmbeddings",
-    "BrandContextStaleDetection",
-    "BriSync",
-    "CollectionSync",
-    "CommissionCheckMatured",
-    "CommissionMatured",
-    "ConversionAttributed",
-    "CreatorApplied",
-    "CreatorApprovalReminders",
-    "CreatorApproved",
-    "CreatorEmailProcessQueue",
-    "CreatorEmailQueued",
-    "CreatorEmailRetryFailed",
-    "CreatorFileUploaded",
-    "CreatorMetricsAggregate",
-    "CreatorRejected",
-    "CreatorReminder",
-    "CreatorSendReminders",
-    "CreatorSetupComplete",
-    "CreatorShipmentSync",
-    "CreatorSlackNotification",
-    "CreatorWelcomeCallReminders",
-    "CustomerCreated",
-    "CustomerSync",
-    "CustomerUpdated",
-    "DamAssetUploaded",
-    "DamBulkIngest",
-    "DamExport",
-    "DamFaceDetection",
-    "DamFaceScan",
-    "DamGdriveSync",
-    "DamRightsExpiry",
-    "DigestSend",
-    "EmailReviewRequest",
-    "EmailSend",
-    "EscalationCheck",
-    "ExpenseSync",
-    "GoogleFeedImageOptimize",
-    "GoogleFeedProductUpdate",
-    "GoogleFeedSync",
-    "ImageOptions",
-    "InventorySync",
-    "JobEvent",
-    "JobPayload",
-    "OnboardingCheck",
-    "OrderCancelled",
-    "OrderCreated",
-    "OrderDelivered",
-    "OrderFulfilled",
-    "OrderReconcile",
-    "OrderRefunded",
-    "PaymentAvailable",
-    "PayoutCheckAvailable",
-    "PayoutCheckPending",
-    "PayoutCompleted",
-    "PayoutFailed",
-    "PayoutMonthlySummary",
-    "PayoutProcessing",
-    "PayoutProfitSnapshot",
-    "PayoutRequested",
-    "ProductSync",
-    "ProjectCreated",
-    "ProjectDeadlineApproaching",
-    "ProjectStatusChanged",
-    "PushNotification",
-    "RecoveryCheckAbandoned",
-    "RecoveryCheckoutUpdated",
-    "RecoveryEmailScheduled",
-    "RecoveryEmailSent",
-    "RecoveryExpireOld",
-    "RecoveryProcessQueue",
-    "ReviewEmailCheckDeliveries",
-    "ReviewEmailProcessQueue",
-    "ReviewEmailQueued",
-    "ReviewEmailRetryFailed",
-    "ReviewEmailSent",
-    "ReviewModerated",
-    "ReviewReminder",
-    "ReviewSubmitted",
-    "SlackNotify",
-    "SmsSend",
-    "SubscriptionAnalytics",
-    "SubscriptionBilling",
-    "SubscriptionCancelled",
-    "SubscriptionCreated",
-    "SubscriptionRenewal",
-    "SubscriptionRetryFailed",
-    "SubscriptionUpcomingReminders",
-    "SurveyDigest",
-    "SurveyLowNps",
-    "SurveyResponse",
-    "SystemAlert",
-    "SystemCleanup",
-    "SystemHealthCheck",
-    "SystemSyncRecovery",
-    "TouchpointRecorded",
-    "TreasuryApproval",
-    "TreasuryCheckBalance",
-    "TreasuryLowBalance",
-    "TreasuryTopup",
-    "VideoAiGenerated",
-    "VideoTranscriptionCompleted",
-    "VideoTranscriptionStarted",
-    "VideoUploadCompleted",
-    "WebhookCleanup",
-    "WebhookHealthCheck",
-    "WebhookProcess",
-    "WebhookReceived",
-    "WebhookRetry",
-    "WorkflowAction",
-    "WorkflowCleanup",
-    "WorkflowScheduledAction",
-    "WorkflowTimeElapsed",
-    "WorkflowTriggered",
-]
+_HOMES: Final = {
+    **{class_name(event): module for event, module in EVENT_MODULES.items()},
+    "ImageOptions": "cgk_tasks.catalog.google_feed",
+    "JobEvent": "cgk_tasks.catalog.names",
+    "JobPayload": "cgk_tasks.catalog.names",
+}
+
+__all__ = sorted(["ALIASES", "CATEGORY_ORDER", "EVENT_MODULES", "TELEMETRY", *_HOMES])  # noqa: PLE0605 - the tables above are the list
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

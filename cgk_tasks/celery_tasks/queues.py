@@ -9,7 +9,7 @@ from celery.app.amqp import AMQP, Queues
 from kombu import Queue
 from kombu.common import Broadcast
 
-from cgk_tasks.broker.publisher import amqp_queue
+from cgk_tasks.broker.amqp_publisher import amqp_queue
 from cgk_tasks.celery_tasks.priorities import broker_is_redis
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError

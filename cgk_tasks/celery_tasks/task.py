@@ -24,7 +24,8 @@ from cgk_tasks.celery_tasks.adapter import adapter_of
 from cgk_tasks.celery_tasks.exceptions import Replaced
 from cgk_tasks.celery_tasks.task_options import OPTIONS, check_task_options
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, TenantMissingError
-from cgk_tasks.events.base import TenantEvent
+from cgk_tasks.events.base import is_durable
+from cgk_tasks.events.naming import class_name
 from cgk_tasks.events.registry import parse_event
 from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.runs.text import text_of
@@ -203,15 +204,14 @@ class EventTask(TenantTask):
 
     abstract = True
     is_adapted: ClassVar[bool] = False
-    event: ClassVar[type[TenantEvent]]
     typing = False  # the event's model checks the arguments, with better messages
     ignore_result = True
 
     def run(self, **fields: Any) -> Any:
         """Run the event's jobs here and now, without a record: what eager mode and direct calls do."""
-        payload = parse_event(self.event.event_name, fields)
+        payload = parse_event(str(self.name), fields)
         with tenant_context(payload.tenant_id) as tenant:
-            values = [run_inline(job, payload, tenant) for job in jobs_for(self.event.event_name)]
+            values = [run_inline(job, payload, tenant) for job in jobs_for(payload.event_name)]
         return values[0] if len(values) == 1 else values
 
     def apply_async(  # type: ignore[override]  # the rest of Celery's options by keyword
@@ -278,16 +278,8 @@ def _exception_info(error: BaseException) -> ExceptionInfo:
         return ExceptionInfo()
 
 
-def event_task(event: type[TenantEvent]) -> type[EventTask]:
-    """The task class of an event."""
-    return type(
-        event.__name__,
-        (EventTask,),
-        {
-            "name": event.event_name,
-            "event": event,
-            "durable": event.durable,
-            "__module__": __name__,
-            "__doc__": event.__doc__,
-        },
-    )
+def event_task(event: str) -> type[EventTask]:
+    """The task class of the event of this name, whose model is not imported for it."""
+    about = f"The task of the event {event}."
+    values = {"name": event, "durable": is_durable(event), "__module__": __name__, "__doc__": about}
+    return type(class_name(event), (EventTask,), values)

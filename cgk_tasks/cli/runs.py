@@ -73,14 +73,13 @@ def list_runs(
 
 def _unknown(tenant: str | None, event: str | None, job: str | None) -> str:
     """A sentence for each name that was asked for and that nobody knows here."""
-    from cgk_tasks.events.base import EVENTS_BY_NAME
-    from cgk_tasks.events.registry import ALIASES
+    from cgk_tasks.events.registry import ALIASES, event_names
     from cgk_tasks.jobs.registry import all_jobs
     from cgk_tasks.tenancy.registry import all_tenants
 
     application.load_jobs()
     asked: list[tuple[str, str | None, list[str]]] = [
-        ("tenant", tenant, [one.id for one in all_tenants()]), ("event", event, [*EVENTS_BY_NAME, *ALIASES]),
+        ("tenant", tenant, [one.id for one in all_tenants()]), ("event", event, [*event_names(), *ALIASES]),
         ("job", job, [one.id for one in all_jobs()]),
     ]  # fmt: skip
     return "".join(

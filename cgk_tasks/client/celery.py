@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -14,7 +13,6 @@ import psycopg
 from cgk_tasks.broker.envelope import payload_message
 from cgk_tasks.broker.publisher import get_patient_publisher, get_publisher
 from cgk_tasks.broker.without import refuse_without_record
-from cgk_tasks.celery_tasks.control import cancel_run
 from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
@@ -22,15 +20,12 @@ from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.new_run import SendOptions, new_run
 from cgk_tasks.flow.quota import counted
-from cgk_tasks.flow.replay import replay
-from cgk_tasks.jobs.registry import Job, add_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
 from cgk_tasks.runs.plain_columns import search_fields_of
 from cgk_tasks.sql import postgres
 from cgk_tasks.tenancy import registry
-from cgk_tasks.workflows.signals import signal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -41,10 +36,14 @@ T = TypeVar("T")
 
 
 class CeleryProvider:
+    """Imports for its other methods what a send has no use for: most programs only send."""
+
     name = "celery"
 
     @property
     def version(self) -> str:
+        from importlib.metadata import version
+
         return version("celery")
 
     def send(self, event: TenantEvent, options: SendOptions, session: Session | None = None) -> RunHandle:
@@ -96,6 +95,7 @@ class CeleryProvider:
         if run.state in CLOSED_STATES:
             raise RunStateError(run_id, run.state, "cancel")
         import cgk_tasks  # the app, for what follows a cancelled run in Celery's canvas
+        from cgk_tasks.celery_tasks.control import cancel_run  # all of Celery, which a send does without
 
         _talking(lambda: cancel_run(run_id, cgk_tasks.app))
         return self.get_run_status(run_id)
@@ -103,18 +103,26 @@ class CeleryProvider:
     def signal(
         self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
     ) -> bool:
+        from cgk_tasks.workflows.signals import signal
+
         _check_id(run_id)
         return _talking(lambda: signal(run_id, name, payload, key, session))
 
     def retry(self, run_id: str) -> RunHandle:
+        from cgk_tasks.flow.replay import replay
+
         _check_id(run_id)
         return _talking(lambda: replay(run_id))
 
     def replay_from(self, run_id: str, step: str) -> RunHandle:
+        from cgk_tasks.flow.replay import replay
+
         _check_id(run_id)
         return _talking(lambda: replay(run_id, from_step=step))
 
     def register_handler(self, event: str, handler: Handler) -> None:
+        from cgk_tasks.jobs.registry import Job, add_job
+
         add_job(Job(id=f"{event}:{getattr(handler, '__qualname__', 'handler')}", event=event, handler=handler))
 
     def is_configured(self) -> bool:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from cgk_tasks.client.own_runtime import OwnRuntime, runtime_with, settings_with
 from cgk_tasks.client.provider import (
     Health,
@@ -36,17 +34,17 @@ from cgk_tasks.events.registry import parse_event
 from cgk_tasks.extras import require_extra
 from cgk_tasks.flow.new_run import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.types import Handler
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.models import RunHandle, RunStatus
 from cgk_tasks.runtime import Part, Runtime, current_runtime
 from cgk_tasks.tenancy.visibility import may_see, sees_all
-from cgk_tasks.workflows.signals import encoded_signal
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from cgk_tasks.broker.answers import Answer
 
-log = structlog.get_logger("cgk_tasks.client")
+log = get_logger("cgk_tasks.client")
 
 Payload = Mapping[str, Any] | TenantEvent
 
@@ -162,6 +160,8 @@ class JobClient:
     def signal(
         self, run_id: str, name: str, payload: Any = None, *, key: str | None = None, session: Session | None = None
     ) -> bool:
+        from cgk_tasks.workflows.signals import encoded_signal
+
         text = encoded_signal(name, payload, key)
         self._require_visible(run_id)
         return self.provider.signal(run_id, name, text, key, session)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import Names
 
 
-class AdmissionSettings(BaseModel):
+class AdmissionSettings(Concern):
     """Admission."""
 
     admit_interval_seconds: PositiveFloat = Field(

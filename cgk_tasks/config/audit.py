@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from cgk_tasks.config.concern import Concern
 
 
-class AuditSettings(BaseModel):
+class AuditSettings(Concern):
     """Audit."""
 
     actor: str = Field(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import Names
 
 
-class DashboardSettings(BaseModel):
+class DashboardSettings(Concern):
     """Dashboard."""
 
     dashboard_users_file: Path = Field(

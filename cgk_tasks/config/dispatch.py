@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import AliasChoices, BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt
+
+from cgk_tasks.config.concern import Concern
 
 
-class DispatchSettings(BaseModel):
+class DispatchSettings(Concern):
     """Dispatch."""
 
     dispatch_interval_seconds: PositiveFloat = Field(

@@ -7,7 +7,6 @@ from typing import Final
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -16,12 +15,13 @@ from pydantic import (
     field_validator,
 )
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import Keys, Names, SecretTexts
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#@\s*]+")
 
 
-class GatewaySettings(BaseModel):
+class GatewaySettings(Concern):
     """HTTP gateway."""
 
     gateway_max_body_bytes: PositiveInt = Field(

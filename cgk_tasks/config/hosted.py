@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import AliasChoices, BaseModel, Field, PositiveFloat, SecretStr
+from pydantic import AliasChoices, Field, PositiveFloat, SecretStr
+
+from cgk_tasks.config.concern import Concern
 
 
-class HostedSettings(BaseModel):
+class HostedSettings(Concern):
     """Hosted systems."""
 
     inngest_event_key: SecretStr | None = Field(

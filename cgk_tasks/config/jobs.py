@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import MAX_PAYLOAD_BYTES, Names
 
 
-class JobSettings(BaseModel):
+class JobSettings(Concern):
     """Jobs and sends."""
 
     catalog: str = Field(

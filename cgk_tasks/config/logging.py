@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveInt
+from pydantic import Field, PositiveInt
+
+from cgk_tasks.config.concern import Concern
 
 
-class LogSettings(BaseModel):
+class LogSettings(Concern):
     """Logs."""
 
     log_format: Literal["auto", "json", "console"] = Field(

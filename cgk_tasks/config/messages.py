@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import Field, SecretStr
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import AlertChannel
 
 
-class MessageSettings(BaseModel):
+class MessageSettings(Concern):
     """E-mail, messages, housekeeping."""
 
     smtp_url: SecretStr | None = Field(

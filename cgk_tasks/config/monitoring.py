@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import AlertKinds, Names
 
 
-class MonitoringSettings(BaseModel):
+class MonitoringSettings(Concern):
     """Metrics, traces, alerts."""
 
     metrics_address: str = Field(

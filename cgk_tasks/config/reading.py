@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import structlog
 from pydantic import ValidationError
 
 from cgk_tasks.config import misspelt, private_servers
@@ -12,9 +11,10 @@ from cgk_tasks.config.addresses import LOOPBACK
 from cgk_tasks.config.env_files import ENV_FILES, text_of
 from cgk_tasks.config.settings import Settings
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runtime import Part, current_runtime
 
-log = structlog.get_logger("cgk_tasks.config")
+log = get_logger("cgk_tasks.config")
 
 
 def get_settings() -> Settings:

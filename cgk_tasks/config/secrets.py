@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import Keys
 
 
-class SecretSettings(BaseModel):
+class SecretSettings(Concern):
     """Secrets."""
 
     encryption_keys: Keys = Field(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import AliasChoices, BaseModel, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import Names, ProviderName, Threshold
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(Concern):
     """Servers and providers."""
 
     provider: ProviderName | None = Field(

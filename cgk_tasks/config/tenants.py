@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field, PositiveFloat
+from pydantic import Field, PositiveFloat
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import Isolation
 
 
-class TenantSettings(BaseModel):
+class TenantSettings(Concern):
     """Tenants."""
 
     tenant_isolation: Isolation = Field(

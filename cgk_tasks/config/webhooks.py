@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, PositiveFloat
+from pydantic import Field, PositiveFloat
 
+from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import Delays, Names
 
 
-class WebhookSettings(BaseModel):
+class WebhookSettings(Concern):
     """Webhooks."""
 
     webhooks: bool = Field(default=False, description="Switches the jobs of webhook.received and its like on.")

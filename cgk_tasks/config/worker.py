@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from cgk_tasks.config.concern import Concern
 
 
-class WorkerSettings(BaseModel):
+class WorkerSettings(Concern):
     """Workers and recovery."""
 
     heartbeat_seconds: PositiveFloat = Field(default=5.0, description="Interval of a worker's heartbeat.")

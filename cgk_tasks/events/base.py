@@ -9,8 +9,9 @@ Subclassing with `event=` registers the event; a subclass without it is a shared
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
+from importlib import import_module
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Unpack, get_args
 
@@ -31,7 +32,12 @@ TenantId = Annotated[str, StringConstraints(pattern=f"^{TENANT_ID_RULE}$")]
 
 _events_by_name: dict[str, "type[TenantEvent]"] = {}
 EVENTS_BY_NAME: Final[Mapping[str, "type[TenantEvent]"]] = MappingProxyType(_events_by_name)
-"""Every registered event, the catalog's and the application's, by its name."""
+"""The registered events by their names: the application's, and those of the catalog whose modules were imported."""
+
+_homes: dict[str, str] = {}
+"""The catalog's events, each with the module that defines it, which is imported when the event is first asked for."""
+_telemetry: set[str] = set()
+"""Those of them that are not durable."""
 
 
 def validate_tenant_id(value: object) -> str:
@@ -131,11 +137,49 @@ class TenantEvent(WireModel):
             raise PayloadInvalidError(self.event_name, [f"it cannot be written as JSON: {error}"]) from None
 
 
+def expect_events(homes: Mapping[str, str], telemetry: Collection[str]) -> None:
+    """These events are defined in these modules, which need not be imported before somebody asks for an event.
+
+    telemetry: those that are not durable. Raises TypeError if one of them is defined elsewhere already.
+    """
+    for name in homes.keys() & _events_by_name.keys():
+        import_module(homes[name])
+    _homes.update(homes)
+    _telemetry.update(telemetry)
+
+
+def registered(name: str) -> type[TenantEvent] | None:
+    """The event called `name`, imported if it is one that is expected; None if there is none."""
+    event = _events_by_name.get(name)
+    if event is None and (home := _homes.get(name)) is not None:
+        import_module(home)
+        event = _events_by_name.get(name)
+    return event
+
+
+def names_of_registered() -> list[str]:
+    """The names of all events: the expected ones in their order, then the others in that of their definition."""
+    return list(dict.fromkeys((*_homes, *_events_by_name)))
+
+
+def is_durable(name: str) -> bool:
+    """Whether the runs of one of these events are kept on record."""
+    event = _events_by_name.get(name)
+    return name not in _telemetry if event is None else event.durable
+
+
+def all_registered() -> list[type[TenantEvent]]:
+    """Every event, in the same order."""
+    for home in dict.fromkeys(_homes.values()):
+        import_module(home)
+    return [_events_by_name[name] for name in names_of_registered()]
+
+
 def _register(cls: type[TenantEvent]) -> None:
     name = cls.event_name
     if not _EVENT_NAME.fullmatch(name):
         raise TypeError(f"{_full_name(cls)}: {name!r} is not an event name; write it like 'order.created'")
-    known = _events_by_name.get(name)
+    known = _events_by_name.get(name) if _homes.get(name) == cls.__module__ else registered(name)
     # The same class again is a reloaded module, not a conflict.
     if known is not None and _full_name(known) != _full_name(cls):
         raise TypeError(

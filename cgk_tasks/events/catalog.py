@@ -6,18 +6,25 @@ from types import ModuleType
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.events.base import expect_events
 
 NONE = "none"
 
 
 @cache
 def catalog() -> ModuleType | None:
-    """The catalog, imported at first use; None where the application leaves it out.
+    """The catalog, imported at first use; None where the application leaves it out. Its events are imported when they
+    are first asked for, if it has EVENT_MODULES, which says where they are; which
+    of them are not durable is in TELEMETRY then.
 
     Raises ConfigurationError if CGK_CATALOG names no module.
     """
     name = get_settings().catalog
-    return None if name == NONE else _imported(name)
+    if name == NONE:
+        return None
+    module = _imported(name)
+    expect_events(getattr(module, "EVENT_MODULES", {}), getattr(module, "TELEMETRY", ()))
+    return module
 
 
 @cache

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import PayloadInvalidError, UnknownEventError
-from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent
+from cgk_tasks.events.base import EVENTS_BY_NAME, TenantEvent, all_registered, names_of_registered, registered
 from cgk_tasks.events.catalog import catalog
 from cgk_tasks.events.own_events import on_demand_event
 from cgk_tasks.events.problems import payload_error
@@ -43,7 +43,7 @@ def _by_category() -> dict[str, tuple[str, ...]]:
     if module is None:
         return {}
     names: dict[str, list[str]] = {category: [] for category in getattr(module, "CATEGORY_ORDER", ())}
-    for event in EVENTS_BY_NAME.values():
+    for event in all_registered():
         if f"{event.__module__}.".startswith(f"{module.__name__}."):
             names.setdefault(event.category, []).append(event.event_name)
     return {category: tuple(events) for category, events in names.items() if events}
@@ -58,14 +58,20 @@ def event_name(name: str) -> str:
 def all_events() -> list[type[TenantEvent]]:
     """Every registered event: the catalog's, and those that the application has defined so far."""
     catalog()
-    return list(EVENTS_BY_NAME.values())
+    return all_registered()
+
+
+def event_names() -> list[str]:
+    """The names of all events, none of which is imported for this."""
+    catalog()
+    return names_of_registered()
 
 
 def find_event(name: str) -> type[TenantEvent] | None:
     """The model of the event called `name`; None if there is no such event."""
     event = EVENTS_BY_NAME.get(name)
     if event is None:
-        event = EVENTS_BY_NAME.get(event_name(name)) or on_demand_event(name)  # which have imported the catalog
+        event = registered(event_name(name)) or on_demand_event(name)  # event_name has imported the catalog
     if event is None and name == "django.task":
         from cgk_tasks.events.django_task import DjangoTask  # few processes have such runs, or show them
 
@@ -80,7 +86,7 @@ def get_event(name: str) -> type[TenantEvent]:
     """
     event = find_event(name)
     if event is None:
-        raise UnknownEventError(name, nearest(name, [*EVENTS_BY_NAME, *getattr(catalog(), "ALIASES", ())]))
+        raise UnknownEventError(name, nearest(name, [*event_names(), *getattr(catalog(), "ALIASES", ())]))
     return event
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
-import structlog
 
 from cgk_tasks.broker.envelope import packet_message
 from cgk_tasks.broker.packets import packets
@@ -28,6 +27,7 @@ from cgk_tasks.flow.lanes import hold_back, placed, start, tell_lanes
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.outbox import publish_after_commit
 from cgk_tasks.flow.send_rules import Rules, Stored, prepared
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs import insertion, merging, store, woken
 from cgk_tasks.runs.models import Dispatch, NewRun, RunHandle
 from cgk_tasks.runtime import Runtime, current_runtime
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-log = structlog.get_logger("cgk_tasks.sender")
+log = get_logger("cgk_tasks.sender")
 
 
 @dataclass

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cgk_tasks.runs.ends import Closed
+if TYPE_CHECKING:
+    from cgk_tasks.runs.ends import Closed
 
-Follower = Callable[[Sequence[Closed]], None]
+Follower = Callable[[Sequence["Closed"]], None]
 
 _followers: Final[list[Follower]] = []
 

@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import psycopg
-import structlog
 
 from cgk_tasks.errors import ConfigurationError
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs import event_waits, mails
 from cgk_tasks.runs.event_waits import EventKey, EventMail
 from cgk_tasks.runs.models import Dispatch, NewRun
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import AnyConnection, autocommit, short_transaction
 
-log = structlog.get_logger("cgk_tasks.sender")
+log = get_logger("cgk_tasks.sender")
 
 _TRUST_SECONDS = 2.0
 _MOST_MISSED = 1000

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
-import structlog
 
 from cgk_tasks.admission.declared import Declared
 from cgk_tasks.admission.lanes import tell_of
@@ -26,13 +25,14 @@ from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow.crowded import CROWDED, MANY
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.flow.send_rules import key_fields
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.models import Dispatch, NewRun, Place
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.postgres import autocommit, fetch, statements, uuid_array
 
 TRANSITIONS = statements("transitions")
-log = structlog.get_logger("cgk_tasks.sender")
+log = get_logger("cgk_tasks.sender")
 
 _APART: Final = timedelta(microseconds=1)
 """Runs of one send have different ranks, so that a pass begins behind those that are gone."""

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from typing import Final
 
 import psycopg
-import structlog
 
 from cgk_tasks.admission.set_rules import OfTenant, set_rules
 from cgk_tasks.errors import QueueFullError, QuotaExceededError
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.usage import note_rejected
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, explain, fetch, statements
 
 SQL = statements("limits")
-log = structlog.get_logger("cgk_tasks.sender")
+log = get_logger("cgk_tasks.sender")
 
 _TRUST_SECONDS: Final = 1.0
 _LONGEST_RETRY_SECONDS: Final = 60.0

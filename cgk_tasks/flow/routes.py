@@ -13,7 +13,7 @@ import psycopg
 from cgk_tasks.admission.declared import Declared, SendRules, limits_of, send_rules_of
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
-from cgk_tasks.jobs.registry import are_limits_declared, find_route
+from cgk_tasks.jobs.routes import are_limits_declared, find_route
 from cgk_tasks.runs.job_events import Route, noted_routes
 from cgk_tasks.runs.models import DEFAULT_PRIORITY
 from cgk_tasks.runtime import Part

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, TypeVarTuple
 
-import structlog
-
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.extras import require_extra
 from cgk_tasks.jobs.step_scope import is_in_step, session_of_step
 
 if TYPE_CHECKING:
+    import structlog
     from sqlalchemy.orm import Session
 
     from cgk_tasks.jobs.retry import RetryConfig
@@ -102,6 +101,8 @@ class JobContext(Generic[P_co]):
     @property
     def logger(self) -> structlog.stdlib.BoundLogger:
         """A logger whose lines carry tenant, event, run and attempt."""
+        import structlog
+
         logger: structlog.stdlib.BoundLogger = structlog.get_logger("cgk_tasks.jobs").bind(job=self.job_id)
         return logger
 

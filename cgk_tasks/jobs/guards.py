@@ -10,8 +10,6 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-import structlog
-
 from cgk_tasks.admission.guard_moves import GuardState, Report, moved
 from cgk_tasks.admission.guard_reports import GUARD_REPORTS, Place, place_of
 from cgk_tasks.admission.guards import Guard
@@ -22,12 +20,13 @@ from cgk_tasks.errors import ConfigurationError, LimitReached, RetryLater, RunCa
 from cgk_tasks.jobs.classification import asked_wait, classify_error
 from cgk_tasks.jobs.rate_limit import kept_by_admission
 from cgk_tasks.jobs.types import CallNext, Middleware
+from cgk_tasks.logger import get_logger
 
 if TYPE_CHECKING:
     from cgk_tasks.events.base import TenantEvent
     from cgk_tasks.jobs.context import JobContext
 
-log = structlog.get_logger("cgk_tasks.guards")
+log = get_logger("cgk_tasks.guards")
 
 _guards: dict[str, Guard] = {}
 

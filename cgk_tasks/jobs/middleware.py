@@ -26,9 +26,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
-from celery.exceptions import Ignore, Reject, Retry
-
 from cgk_tasks.errors import (
     CgkTasksError,
     ConfigurationError,
@@ -44,6 +41,7 @@ from cgk_tasks.jobs.classification import classify_error
 from cgk_tasks.jobs.idempotency import IdempotencyStorage, idempotency_key
 from cgk_tasks.jobs.time_limit import deadline
 from cgk_tasks.jobs.types import CallNext, Middleware
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.tenancy.cache import tenant_cache
 from cgk_tasks.tenancy.context import tenant_context
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
     from cgk_tasks.jobs.context import JobContext
     from cgk_tasks.jobs.rate_limit import RateLimiter
 
-log = structlog.get_logger("cgk_tasks.jobs")
+log = get_logger("cgk_tasks.jobs")
 
 
 def compose_middleware(*middleware: Middleware) -> Middleware:
@@ -107,10 +105,10 @@ def with_logging(ctx: JobContext[Any], call_next: CallNext) -> Any:
     begun = time.perf_counter()
     try:
         result = call_next()
-    except (RetryLater, Retry):
+    except _and_of_celery(RetryLater, "Retry"):
         logger.info("job_postponed", seconds=_since(begun))
         raise
-    except (RunCancelledError, Ignore, Reject) as exc:
+    except _and_of_celery(RunCancelledError, "Ignore", "Reject") as exc:
         logger.info("job_stopped", seconds=_since(begun), error=type(exc).__qualname__)
         raise
     except BaseException as exc:
@@ -123,6 +121,13 @@ def with_logging(ctx: JobContext[Any], call_next: CallNext) -> Any:
 
 def _since(begun: float) -> float:
     return round(time.perf_counter() - begun, 4)
+
+
+def _and_of_celery(ours: type[BaseException], *names: str) -> tuple[type[BaseException], ...]:
+    """An exception and some of Celery's. Asked for when a job has raised something: a sender need not load Celery."""
+    from celery import exceptions
+
+    return (ours, *(getattr(exceptions, name) for name in names))
 
 
 def with_timing(*, record: Callable[[JobContext[Any], float], object] | None = None) -> Middleware:
@@ -179,7 +184,7 @@ def with_error_classification(ctx: JobContext[Any], call_next: CallNext) -> Any:
     """
     try:
         return call_next()
-    except (CgkTasksError, Retry, Ignore, Reject):
+    except _and_of_celery(CgkTasksError, "Retry", "Ignore", "Reject"):
         raise
     except Exception as exc:
         found = classify_error(exc)

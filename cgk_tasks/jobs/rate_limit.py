@@ -19,16 +19,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
-import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, as_seconds
+from cgk_tasks.logger import get_logger
 from cgk_tasks.tenancy.cache import cache_client, has_tenant_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = structlog.get_logger("cgk_tasks.jobs")
+log = get_logger("cgk_tasks.jobs")
 
 _BUSY_WAIT_SECONDS = 1.0
 _MAX_QUEUE_SECONDS = 300.0

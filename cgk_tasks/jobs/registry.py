@@ -32,6 +32,7 @@ from cgk_tasks.jobs.guards import find_guards, with_guards
 from cgk_tasks.jobs.middleware import compose_middleware, with_rate_limit
 from cgk_tasks.jobs.rate_limit import job_rate_limiter
 from cgk_tasks.jobs.retry import RetryConfig
+from cgk_tasks.jobs.routes import LIMITED_JOBS, ROUTES_OF_EVENTS
 from cgk_tasks.jobs.time_limit import Limits
 from cgk_tasks.jobs.types import Handler, Middleware
 from cgk_tasks.runs.job_events import Route
@@ -94,9 +95,6 @@ class Job:
 
 _jobs: dict[str, Job] = {}
 _by_event: dict[str, tuple[Job, ...]] = {}
-_routes: dict[str, Route] = {}
-_limited: Final[set[str]] = set()
-"""The jobs that have limits."""
 _imported: Final[set[str]] = set()
 
 
@@ -262,9 +260,9 @@ def add_job(job: Job) -> None:
     _check_rules_of_event(job)
     _jobs[job.id] = job
     if job.limits:
-        _limited.add(job.id)
+        LIMITED_JOBS.add(job.id)
     else:
-        _limited.discard(job.id)
+        LIMITED_JOBS.discard(job.id)
     if known is not None and known.event != job.event:
         _index(known.event)
     _index(job.event)
@@ -286,7 +284,7 @@ def _check_rules_of_event(job: Job) -> None:
 def remove_job(job_id: str) -> None:
     """Forget a job; for tests."""
     job = _jobs.pop(job_id, None)
-    _limited.discard(job_id)
+    LIMITED_JOBS.discard(job_id)
     if job is not None:
         _index(job.event)
 
@@ -298,9 +296,9 @@ def _index(event: str) -> None:
     if jobs:
         limits = text_of_limits(jobs[0].id, jobs[0].limits) if len(jobs) == 1 and jobs[0].limits else None
         rules = SendRules(jobs[0].id, _agreed({job.ttl for job in jobs}), jobs[0].send_rules)
-        _routes[event] = Route(_agreed(queues), _agreed(priorities), limits, text_of_send_rules(rules))
+        ROUTES_OF_EVENTS[event] = Route(_agreed(queues), _agreed(priorities), limits, text_of_send_rules(rules))
     else:
-        _routes.pop(event, None)
+        ROUTES_OF_EVENTS.pop(event, None)
 
 
 def _agreed(wishes: set[T | None]) -> T | None:
@@ -315,21 +313,6 @@ def jobs_for(event: str) -> tuple[Job, ...]:
 def events_with_jobs() -> frozenset[str]:
     """The events that this process has a job for: the application's, or a built-in one that is switched on."""
     return frozenset(event for event, jobs in _by_event.items() if jobs)
-
-
-def find_route(event: str) -> Route | None:
-    """Where the event's jobs want its runs to be: what all of them say. None if this process has no job for it."""
-    return _routes.get(event)
-
-
-def routes_of_events() -> dict[str, Route]:
-    """The events that this process has a job for, each with where its jobs want its runs to be."""
-    return dict(_routes)
-
-
-def are_limits_declared() -> bool:
-    """Whether any job of this process is limited."""
-    return bool(_limited)
 
 
 def find_job(job_id: str) -> Job | None:

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-import structlog
 from pydantic_core import PydanticSerializationError, to_json
 
 from cgk_tasks.errors import PermanentError, ResultTooLargeError
 from cgk_tasks.events.typed_values import LEFT_OUT
-from cgk_tasks.runs import typed_json
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.text import text_of
 
-log = structlog.get_logger("cgk_tasks.runs")
+log = get_logger("cgk_tasks.runs")
 
 _DIGITS = re.compile(r"\d{4300}")
 """Python reads no longer integers back (`sys.set_int_max_str_digits`)."""
@@ -32,7 +31,7 @@ def encode(value: Any, what: str = "Return", *, keep_types: bool = False) -> str
     if value is None:
         return "null"
     try:
-        text = to_json(typed_json.with_types(value) if keep_types else value, inf_nan_mode="strings").decode()
+        text = to_json(_with_types(value) if keep_types else value, inf_nan_mode="strings").decode()
         if len(text) >= 4300 and _DIGITS.search(text):
             json.loads(text)
     except (PydanticSerializationError, ValueError, RecursionError) as exc:
@@ -42,6 +41,12 @@ def encode(value: Any, what: str = "Return", *, keep_types: bool = False) -> str
             code="INVALID_RESULT",
         ) from exc
     return text
+
+
+def _with_types(value: Any) -> Any:
+    from cgk_tasks.runs import typed_json  # it needs kombu, which a sender may do without
+
+    return typed_json.with_types(value)
 
 
 def encode_result(value: Any, limit: int, *, keep_types: bool = False) -> tuple[Any, str]:

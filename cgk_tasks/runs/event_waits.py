@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import columns
 from cgk_tasks.runs.models import NewRun
 from cgk_tasks.runs.sealing import key_for, open_sealed, seal
-from cgk_tasks.runs.steps import Fence
 from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, statements
+
+if TYPE_CHECKING:
+    from cgk_tasks.runs.steps import Fence
 
 SQL = statements("mail")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import psycopg
-import structlog
 
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.models import Progress
 from cgk_tasks.runs.report import RunReport
 from cgk_tasks.runs.sealing import key_for, open_sealed, seal
@@ -20,7 +20,7 @@ from cgk_tasks.runs.soon import Soon
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, is_not_migrated, statements
 
 SQL = statements("progress")
-log = structlog.get_logger("cgk_tasks.runs")
+log = get_logger("cgk_tasks.runs")
 
 EVERY_SECONDS: Final = 0.25
 

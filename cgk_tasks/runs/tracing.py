@@ -15,8 +15,6 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.sql.door import observe
@@ -83,6 +81,7 @@ def attempt(run: Claimed) -> AbstractContextManager[None]:
 
 @contextmanager
 def _attempt(run: Claimed) -> Iterator[None]:
+    import structlog
     from opentelemetry import trace
 
     tracer = _worker_tracer()

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, get_args
 
 import psycopg
-import structlog
 
 from cgk_tasks.errors import InvalidOptionError, TenantContextError
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import autocommit, execute, explain, fetch, short_transaction, statements
@@ -24,7 +24,7 @@ from cgk_tasks.tenancy.context import find_current_tenant
 from cgk_tasks.tenancy.visibility import sees_all
 
 SQL = statements("usage")
-log = structlog.get_logger("cgk_tasks.history")
+log = get_logger("cgk_tasks.history")
 
 By = Literal["hour", "day", "month", "total"]
 COUNTING: Final[Part[list[threading.Thread]]] = Part(list)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cgk_tasks.jobs.registry import events_with_jobs, routes_of_events
+from cgk_tasks.jobs.registry import events_with_jobs
+from cgk_tasks.jobs.routes import routes_of_events
 from cgk_tasks.runs.job_events import note_job_events, noted_job_events
 from cgk_tasks.sql.postgres import autocommit
 

@@ -15,8 +15,9 @@ SELECT queue, priority, oldest, now() AS now FROM lists WHERE oldest < now() - m
 
 -- name: next_due
 -- In how many seconds the next run is due; less than 0 if one is, and infinite if it only waits for others. NULL: none is on
--- record.
-SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timestamp())::float8 AS seconds
+-- record. are_unpublished: whether runs that may start are in no message.
+SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timestamp())::float8 AS seconds,
+       EXISTS (SELECT FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NULL) AS are_unpublished
   FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
 
 -- name: next_dispatched

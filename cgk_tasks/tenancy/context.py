@@ -8,8 +8,6 @@ from contextvars import ContextVar, Token
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-import structlog
-
 from cgk_tasks.errors import TenantContextError, TenantMissingError
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.models import Tenant
@@ -51,6 +49,8 @@ def tenant_context(tenant: str | Tenant) -> Iterator[Tenant]:
             f"tenant_context({tenant.id!r}) was opened inside the context of tenant {outer.id!r}.",
             hint="Close that one first, or use platform_context() around code that works for several tenants.",
         )
+    import structlog  # here: see cgk_tasks.logger
+
     token = _tenant.set(tenant)
     bound = structlog.contextvars.bind_contextvars(tenant=tenant.id)
     try:

@@ -8,18 +8,18 @@ from contextvars import copy_context
 from typing import Any
 
 import psycopg
-import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, InvalidTenantError, StoreError
 from cgk_tasks.events.base import validate_tenant_id
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, explain, is_away, short_transaction, statements
 from cgk_tasks.tenancy import names, store
 from cgk_tasks.tenancy.adding import add_tenant
 
 SQL = statements("tenants")
-log = structlog.get_logger("cgk_tasks.tenancy")
+log = get_logger("cgk_tasks.tenancy")
 
 _NEVER = float("-inf")
 

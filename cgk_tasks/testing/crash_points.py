@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from cgk_tasks.broker.envelope import Message, Waiting
-from cgk_tasks.broker.publisher import NOTHING_WAITS, Lengths, SafePublisher
+from cgk_tasks.broker.envelope import NOTHING_WAITS, Message, Waiting
+from cgk_tasks.broker.publisher import Lengths, SafePublisher
 from cgk_tasks.runs.steps import OVER
 from cgk_tasks.runtime import Runtime, current_runtime
 from cgk_tasks.sql import door

@@ -34,7 +34,11 @@ _SWEEPS_APART = 10
 
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.1
-"""How often an idle leader looks whether a lane was told of something."""
+"""How often a leader looks whether a lane was told of something, while some wait at full gates."""
+_NOTHING_WAITS_SECONDS = 0.25
+"""The same while no lane waits, or half of the window if that is less. Who wakes an empty lane makes a pass for it, and
+a crowded queue has a window of work.
+"""
 _FULL_SECONDS = 0.5
 """How often it looks at full gates, if nothing else waits and no place has become free for long."""
 _OF_THE_WAIT = 0.1
@@ -50,6 +54,8 @@ class Admission(threading.Thread):
         self._tables = tables
         self._passes = Passes(run_times().mean_seconds)
         self._interval = get_settings().admit_interval_seconds
+        window = get_settings().window_seconds
+        self._nothing_waits_seconds = max(_IDLE_SECONDS, min(_NOTHING_WAITS_SECONDS, window / 2))
         self._admitted_at = self._look_at = 0.0
         self._stopping = threading.Event()
         self._charge_at = self._sweep_at = self._prune_at = 0.0
@@ -83,7 +89,9 @@ class Admission(threading.Thread):
             guard_decisions.decide()
         if get_patient_publisher().rests:
             return _IDLE_SECONDS
-        if not found["yes"] and not (found["full_gates"] and time.monotonic() >= self._look_at):
+        if not found["yes"] and not found["full_gates"]:
+            return self._pause(self._nothing_waits_seconds)
+        if not found["yes"] and time.monotonic() < self._look_at:
             return self._pause()
         admitted = self._passes.make()
         if admitted.packets:

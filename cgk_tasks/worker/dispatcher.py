@@ -16,8 +16,8 @@ import structlog
 from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.admission.used_shares import UsedShares
-from cgk_tasks.broker.envelope import Waiting
-from cgk_tasks.broker.publisher import NOTHING_WAITS, get_patient_publisher
+from cgk_tasks.broker.envelope import NOTHING_WAITS, Waiting
+from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow import awaited_events, quarantine
@@ -55,6 +55,7 @@ class Dispatcher:
         self._lease_seconds = get_settings().worker_timeout_seconds / 3
         self._leads_until = 0.0
         self._due_at: float | None = None
+        self._are_unpublished = False
         self._look_for_lost_at = 0.0
         self._housekeeping_at = 0.0
         self._count_usage_at = self._count_runs_at = self._look_at_failures_at = 0.0
@@ -101,14 +102,18 @@ class Dispatcher:
         return handed
 
     def _next_due(self) -> float | None:
-        """Seconds until the next run is due, by PostgreSQL's clock."""
+        """Seconds until the next run is due, by PostgreSQL's clock; the same look finds runs that are in no message."""
         with autocommit() as connection:
-            seconds: float | None = fetch(connection, SQL["next_due"])[0]["seconds"]
+            found = fetch(connection, SQL["next_due"])[0]
+        self._are_unpublished = found["are_unpublished"]
+        seconds: float | None = found["seconds"]
         return seconds
 
     def tick(self) -> int:
         """Do all that a leader does now and then. Returns how many runs were dispatched."""
-        handed = self.dispatch_due() + self._dispatch("dispatch_unpublished")
+        handed = self.dispatch_due()
+        if self._are_unpublished:
+            handed += self._dispatch("dispatch_unpublished")
         now = time.monotonic()
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS

@@ -32,7 +32,8 @@ from cgk_tasks.errors import ConfigurationError, RunFailedError, StoreError, Unk
 from cgk_tasks.events.registry import parse_events_json
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.rate_limit import kept_by_admission
-from cgk_tasks.jobs.registry import Job, are_limits_declared
+from cgk_tasks.jobs.registry import Job
+from cgk_tasks.jobs.routes import are_limits_declared
 from cgk_tasks.jobs.time_limit import kept_alarm
 from cgk_tasks.runs import logs, progress, store, tracing
 from cgk_tasks.runs.codec import decode

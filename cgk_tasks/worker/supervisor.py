@@ -47,6 +47,8 @@ _LEAST_PAUSE = 0.2
 """Part of the dispatch interval that passes between two looks for due runs, however close together these are."""
 _FORGOTTEN_LOOKS = 4
 _LOOK_AT_NEIGHBOURS_SECONDS = 2.0
+_LOOK_FOR_THE_DEAD = 1 / 15
+"""Part of a worker's timeout after which the leader looks again whose time is over."""
 
 
 class Holding(Protocol):
@@ -109,7 +111,7 @@ class Supervisor(threading.Thread):
         self._stopping = threading.Event()
         self._timed_out: deque[OverLimit] = deque()
         self._look_at = 0.0
-        self._look_at_neighbours_at = 0.0
+        self._look_at_neighbours_at = self._look_for_the_dead_at = 0.0
         self._tables = MissingTables()
         self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables)
         self._admission = Admission(lambda: self._dispatcher.leads, self._tables)
@@ -184,7 +186,8 @@ class Supervisor(threading.Thread):
             recovery.reclaim_from_gone_neighbours(self._id, self._pool.on_closed)
             self._look_at_neighbours_at = now + _LOOK_AT_NEIGHBOURS_SECONDS
         if self._dispatcher.take_lease():
-            if self._heartbeat.may_judge:
+            if now >= self._look_for_the_dead_at and self._heartbeat.may_judge:
+                self._look_for_the_dead_at = now + self._settings.worker_timeout_seconds * _LOOK_FOR_THE_DEAD
                 recovery.reclaim_from_dead_workers(self._pool.on_closed)
             self._dispatcher.tick()
 

@@ -4,8 +4,7 @@ import pytest
 
 from cgk_tasks.cli.event_fields import example
 from cgk_tasks.events import EVENT_CATEGORIES, TOTAL_EVENT_COUNT
-from cgk_tasks.events.base import EVENTS_BY_NAME
-from cgk_tasks.events.registry import parse_event
+from cgk_tasks.events.registry import get_event, parse_event
 
 CATALOG = [name for names in EVENT_CATEGORIES.values() for name in names]
 
@@ -53,7 +52,7 @@ def test_an_unknown_event_fails_with_the_nearest_name(cgk):
 
 @pytest.mark.parametrize("name", CATALOG)
 def test_the_example_of_an_event_validates(name):
-    payload = example(EVENTS_BY_NAME[name])
+    payload = example(get_event(name))
     assert parse_event(name, payload).event_name == name
 
 

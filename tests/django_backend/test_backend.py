@@ -18,7 +18,8 @@ from cgk_tasks import (
     set_tenant_limits,
     tenant_context,
 )
-from cgk_tasks.broker.publisher import NOTHING_WAITS, get_publisher
+from cgk_tasks.broker.envelope import NOTHING_WAITS
+from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.errors import (
     ConfigurationError,
     PayloadTooLargeError,

@@ -5,7 +5,8 @@ import contextlib
 import pytest
 
 from cgk_tasks import SendItem, create_job_client
-from cgk_tasks.broker.publisher import NOTHING_WAITS, connect
+from cgk_tasks.broker.envelope import NOTHING_WAITS
+from cgk_tasks.broker.publisher import connect
 from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.runs.models import DEFAULT_PRIORITY
 from tests.faults.journal import once, wait_completed

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from cgk_tasks import SendItem, asend_job, get_job_status, send_job, send_jobs
-from cgk_tasks.broker.publisher import NOTHING_WAITS, get_publisher
+from cgk_tasks.broker.envelope import NOTHING_WAITS
+from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError, UnknownRunError
 from cgk_tasks.runs.models import DEFAULT_PRIORITY

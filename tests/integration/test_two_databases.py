@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from cgk_tasks import SendItem, create_job_client, get_job_client
-from cgk_tasks.broker.publisher import NOTHING_WAITS, get_publisher
+from cgk_tasks.broker.envelope import NOTHING_WAITS
+from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ConfigurationError, UnknownRunError, UnknownTenantError
 from cgk_tasks.flow.accept import unit_of_work

@@ -343,6 +343,24 @@ def test_two_classes_for_one_event_are_an_error_that_names_both() -> None:
     assert type(parse_event("order.created", ORDER)) is OrderCreated
 
 
+OWN_REVIEW = """
+from cgk_tasks.events import TenantEvent, get_event
+
+{first}
+class Review(TenantEvent, event="review.submitted"):
+    stars: int
+
+get_event("order.created")
+"""
+
+
+@pytest.mark.parametrize("first", ["", 'get_event("order.created")'], ids=["catalog after it", "catalog before it"])
+def test_an_event_may_not_have_the_name_of_one_that_the_catalog_has_not_imported_yet(first: str) -> None:
+    program = OWN_REVIEW.format(first=first)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "TypeError: event 'review.submitted' is defined twice" in done.stderr
+
+
 def test_extending_an_event_needs_a_new_name() -> None:
     with pytest.raises(TypeError, match=r"extends the event 'order\.created'"):
 

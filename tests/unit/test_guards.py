@@ -17,7 +17,8 @@ from cgk_tasks.admission.guards import Guard
 from cgk_tasks.errors import ConfigurationError, JobTimeoutError, LimitReached
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.jobs.guards import judged, remove_guard
-from cgk_tasks.jobs.registry import are_limits_declared, find_job, remove_job
+from cgk_tasks.jobs.registry import find_job, remove_job
+from cgk_tasks.jobs.routes import are_limits_declared
 
 
 class Guarded(TenantEvent, event="test.guarded"):

@@ -5,7 +5,8 @@ import pytest
 from cgk_tasks import AtOnce, Batch, Throttle, define_job, define_workflow
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events import TenantEvent
-from cgk_tasks.jobs.registry import are_limits_declared, find_job, remove_job
+from cgk_tasks.jobs.registry import find_job, remove_job
+from cgk_tasks.jobs.routes import are_limits_declared
 
 
 class Limited(TenantEvent, event="test.limited"):

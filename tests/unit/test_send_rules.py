@@ -12,7 +12,8 @@ from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.events import Sensitive, TenantEvent
 from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.events.registry import parse_events_json
-from cgk_tasks.jobs.registry import find_job, find_route, remove_job
+from cgk_tasks.jobs.registry import find_job, remove_job
+from cgk_tasks.jobs.routes import find_route
 from cgk_tasks.testing import LocalJobs, run_job
 
 
