@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,8 +20,11 @@ from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.flow.accept import accept
-from cgk_tasks.flow.new_run import SendOptions, new_run
+from cgk_tasks.flow.accept import accept, current_unit
+from cgk_tasks.flow.async_accept import ASYNC_SENDS, are_plain
+from cgk_tasks.flow.crowded import MANY
+from cgk_tasks.flow.known import ASKING, Kind
+from cgk_tasks.flow.new_run import NO_OPTIONS, SendOptions, new_run
 from cgk_tasks.flow.quota import counted
 from cgk_tasks.flow.replay import replay
 from cgk_tasks.jobs.registry import Job, add_job
@@ -53,6 +57,21 @@ class CeleryProvider:
     def send_batch(
         self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
     ) -> list[RunHandle]:
+        return self._accepted(events, *self._prepared(events), session)
+
+    async def asend_batch(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> list[RunHandle]:
+        """The same for an event loop. What takes more than an insert is done in a thread."""
+        if current_unit() is None and len(events) < MANY:
+            kinds = {Kind(event.event_name, event.tenant_id, options is not NO_OPTIONS) for event, options in events}
+            if await ASKING.current().current().know(kinds):
+                runs, telemetry = self._prepared(events)
+                if not telemetry and are_plain(runs):
+                    return await ASYNC_SENDS.current().current().accept(runs)
+                return await asyncio.to_thread(self._accepted, events, runs, telemetry)
+        return await asyncio.to_thread(self.send_batch, events)
+
+    def _prepared(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> tuple[list[NewRun], list[NewRun]]:
+        """The runs of these sends, and the telemetry among them. Raises what is wrong with one of them."""
         registry.learn({event.tenant_id for event, _options in events} if len(events) > 1 else ())
         runs: list[NewRun] = []
         telemetry: list[NewRun] = []
@@ -67,6 +86,15 @@ class CeleryProvider:
                     blame_item(exc, position)
                 raise
             (runs if event.durable else telemetry).append(run)
+        return runs, telemetry
+
+    def _accepted(
+        self,
+        events: Sequence[tuple[TenantEvent, SendOptions]],
+        runs: list[NewRun],
+        telemetry: list[NewRun],
+        session: Session | None = None,
+    ) -> list[RunHandle]:
         with counted(runs) as sends:
             handles = accept(runs, session)
             sends.made(runs, handles)
@@ -90,6 +118,14 @@ class CeleryProvider:
     def get_run_status(self, run_id: str) -> RunStatus:
         _check_id(run_id)
         return _talking(lambda: store.get(run_id))
+
+    async def aget_run_status(self, run_id: str) -> RunStatus:
+        """The same for an event loop."""
+        _check_id(run_id)
+        try:
+            return await store.aget(run_id)
+        except psycopg.Error as exc:
+            raise postgres.explain(exc) from exc
 
     def cancel(self, run_id: str) -> RunStatus:
         run = self.get_run_status(run_id)

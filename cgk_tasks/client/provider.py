@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -151,3 +152,21 @@ class JobProvider(Protocol):
 
     def close(self) -> None:
         """Give back connections and threads."""
+
+
+async def asend_batch(provider: JobProvider, events: Sequence[tuple[TenantEvent, SendOptions]]) -> list[RunHandle]:
+    """`send_batch` for an event loop: the provider's own, if it has one, else in a thread."""
+    own = getattr(provider, "asend_batch", None)
+    if own is None:
+        return await asyncio.to_thread(provider.send_batch, events)
+    handles: list[RunHandle] = await own(events)
+    return handles
+
+
+async def aget_run_status(provider: JobProvider, run_id: str) -> RunStatus:
+    """`get_run_status` for an event loop, likewise."""
+    own = getattr(provider, "aget_run_status", None)
+    if own is None:
+        return await asyncio.to_thread(provider.get_run_status, run_id)
+    status: RunStatus = await own(run_id)
+    return status
