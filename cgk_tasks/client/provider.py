@@ -158,6 +158,8 @@ async def asend_batch(provider: JobProvider, events: Sequence[tuple[TenantEvent,
     """`send_batch` for an event loop: the provider's own, if it has one, else in a thread."""
     own = getattr(provider, "asend_batch", None)
     if own is None:
+        if len(events) == 1:
+            return [await asyncio.to_thread(provider.send, *events[0])]
         return await asyncio.to_thread(provider.send_batch, events)
     handles: list[RunHandle] = await own(events)
     return handles

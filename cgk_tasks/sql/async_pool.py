@@ -48,6 +48,7 @@ class AsyncPool:
         self._connect, self._limit = connect, limit
         self._places = asyncio.Semaphore(limit)
         self._idle: deque[AsyncConnection] = deque()
+        self._used = 0
         self._is_closed = False
         self._ending: AsyncGenerator[None, None] | None = None
 
@@ -64,15 +65,20 @@ class AsyncPool:
                 f"All {self._limit} connections of this event loop have been in use for {_WAIT_SECONDS:g} s."
             ) from None
         try:
-            while self._idle:
-                connection = self._idle.pop()
-                if is_open(connection):
-                    return connection
-                connection.pgconn.finish()
-            return await self._connect()
+            connection = self._idle_connection() or await self._connect()
         except BaseException:
             self._places.release()
             raise
+        self._used += 1
+        return connection
+
+    def _idle_connection(self) -> AsyncConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if is_open(connection):
+                return connection
+            connection.pgconn.finish()
+        return None
 
     def give_back(self, connection: AsyncConnection, *, broken: bool) -> None:
         is_clean = not broken and connection.pgconn.transaction_status == TransactionStatus.IDLE
@@ -80,7 +86,13 @@ class AsyncPool:
             self._idle.append(connection)
         else:
             connection.pgconn.finish()
+        self._used -= 1
         self._places.release()
+
+    @property
+    def size(self) -> int:
+        """Connections that are open, in use or idle."""
+        return self._used + len(self._idle)
 
     def close(self) -> None:
         """Close the idle ones now, and the others after their use. May be called from any thread."""

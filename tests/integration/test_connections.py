@@ -1,5 +1,6 @@
 """Connections to PostgreSQL: how they are made, given back, and what their errors mean."""
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -11,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 from psycopg import errors as pg_errors
 
-from cgk_tasks import get_job_status, send_job
+from cgk_tasks import aget_run, asend_job, get_job_status, send_job
 from cgk_tasks.cli.doctor.pooler import check as doctor_pooler
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.sql import pool as pool_module
 from cgk_tasks.sql import postgres
+from cgk_tasks.sql.async_pool import async_autocommit
 from cgk_tasks.sql.connecting import OF_THE_RECORD, Preparing, connect
 from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.postgres import POOL, autocommit, close_pools, is_away, transaction
@@ -323,6 +325,32 @@ def test_the_doctor_finds_a_pooler_that_loses_prepared_statements_and_says_what_
     pooler(CGK_PREPARE_THRESHOLD="5")
     (found,) = doctor_pooler()
     assert (found.level, "CGK_PREPARE_THRESHOLD=0" in found.advice) == ("FAIL", True)
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"CGK_PREPARE_THRESHOLD": "none"}, {"CGK_PREPARE_THRESHOLD": "0"}], ids=["noticed", "none", "0"]
+)
+def test_an_event_loop_sends_and_reads_through_a_pooler(pooler, told):
+    pooler(**told)
+
+    async def run():
+        for _ in range(12):  # more often than it takes to have a statement prepared
+            handles = await asyncio.gather(*(asend_job("order.created", ORDER, queue="pooled") for _ in range(8)))
+        async with async_autocommit() as connection:
+            zone = await (await connection.execute("SHOW TimeZone")).fetchone()
+        return await aget_run(handles[0].id), zone
+
+    status, zone = asyncio.run(run())
+    assert (status.state, zone) == ("pending", ("UTC",))
+
+
+def test_an_event_loop_reads_what_it_is_told_in_such_a_database(odd_database):
+    async def run():
+        handle = await asend_job("order.created", ORDER, delay=60)
+        return await aget_run(handle.id)
+
+    status = asyncio.run(run())
+    assert 50 < (status.run_at - status.created_at).total_seconds() < 70
 
 
 def test_times_are_utc_behind_a_pooler(pooler):
