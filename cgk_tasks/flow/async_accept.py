@@ -96,6 +96,10 @@ class AsyncSends:
             try:
                 while sends := self._take():
                     await self._insert(sends)
+            except asyncio.CancelledError:  # the loop ends
+                for send in self._waiting:
+                    send.accepted.cancel()
+                raise
             finally:
                 self._takers -= 1  # before anybody else can send, and rely on this one
 

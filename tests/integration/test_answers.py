@@ -11,7 +11,6 @@ from cgk_tasks import atrigger_and_wait, get_run, send_job, trigger_and_wait
 from cgk_tasks.broker import answers
 from cgk_tasks.broker.answers import ANSWERS, Answer, call_back
 from cgk_tasks.broker.envelope import ANSWER_HEADER, answer_to
-from cgk_tasks.celery_app import register_application_events
 from cgk_tasks.celery_tasks import waiting as celery_waiting
 from cgk_tasks.client import waiting
 from cgk_tasks.runtime import current_runtime
@@ -23,6 +22,8 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(start_worker):
+    from cgk_tasks.celery_app import register_application_events
+
     register_application_events()
     return start_worker(["tests.support.jobs"], concurrency=2)
 

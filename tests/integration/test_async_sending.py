@@ -311,7 +311,9 @@ def test_a_sender_cancelled_amid_its_insert_leaves_a_whole_run_and_a_clean_conne
             await sending
         locked_runs()
         await until(lambda: len(of_queue("cancelled-amid", "hand_overs > 0")) == 1)
-        return await send(), ASYNC_POOLS.current().current().size
+        pool = ASYNC_POOLS.current().current()
+        await until(lambda: pool._used == 0)
+        return await send(), pool.size
 
     handle, connections = asyncio.run(run())
     assert on_record([handle.id]) == {handle.id}
