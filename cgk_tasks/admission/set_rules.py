@@ -71,11 +71,6 @@ class SetRules:
         """Whether anything is set that says when a run may start."""
         return bool(self._tenants or self._jobs or self.pauses)
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether `set_rules` knows without asking."""
-        return time.monotonic() < self.look_at
-
     def is_paused(self, queue: str, tenant_id: str, event: str) -> bool:
         """Whether runs of these do not start. Of queues that are paused as a whole the claim knows."""
         return any(

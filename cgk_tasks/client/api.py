@@ -234,7 +234,7 @@ async def asend_jobs_in_chunks(
 
 async def aget_run(run_id: str) -> RunStatus:
     """`get_run` for asyncio."""
-    return await (await _client()).aget_run_status(run_id)
+    return await asyncio.to_thread(get_run, run_id)
 
 
 async def acancel_run(run_id: str) -> RunStatus:

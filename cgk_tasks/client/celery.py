@@ -20,13 +20,12 @@ from cgk_tasks.client.provider import Health, blame_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
-from cgk_tasks.flow.accept import accept, current_unit
-from cgk_tasks.flow.async_accept import ASYNC_SENDS, are_plain
+from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.crowded import MANY
-from cgk_tasks.flow.known import ASKING, Kind
-from cgk_tasks.flow.new_run import NO_OPTIONS, SendOptions, new_run
+from cgk_tasks.flow.new_run import SendOptions, new_run
 from cgk_tasks.flow.quota import counted
 from cgk_tasks.flow.replay import replay
+from cgk_tasks.flow.together import Alone, loop_sends, may_go_together
 from cgk_tasks.jobs.registry import Job, add_job
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import store
@@ -60,15 +59,13 @@ class CeleryProvider:
         return self._accepted(events, *self._prepared(events), session)
 
     async def asend_batch(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> list[RunHandle]:
-        """The same for an event loop. What takes more than an insert is done in a thread."""
-        if current_unit() is None and len(events) < MANY:
-            kinds = {Kind(event.event_name, event.tenant_id, options is not NO_OPTIONS) for event, options in events}
-            if await ASKING.current().current().know(kinds):
-                runs, telemetry = self._prepared(events)
-                if not telemetry and are_plain(runs):
-                    return await ASYNC_SENDS.current().current().accept(runs)
-                return await asyncio.to_thread(self._accepted, events, runs, telemetry)
-        return await asyncio.to_thread(self.send_batch, events)
+        """The same for an event loop: in a thread, together with what is sent at the same time."""
+        if len(events) >= MANY or not may_go_together() or not all(event.durable for event, _options in events):
+            return await asyncio.to_thread(self.send_batch, events)
+        outcome = await loop_sends().accept(lambda: self._prepared(events)[0])
+        if isinstance(outcome, Alone):
+            return await asyncio.to_thread(self._accepted, events, list(outcome.runs), [])
+        return outcome
 
     def _prepared(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> tuple[list[NewRun], list[NewRun]]:
         """The runs of these sends, and the telemetry among them. Raises what is wrong with one of them."""
@@ -118,14 +115,6 @@ class CeleryProvider:
     def get_run_status(self, run_id: str) -> RunStatus:
         _check_id(run_id)
         return _talking(lambda: store.get(run_id))
-
-    async def aget_run_status(self, run_id: str) -> RunStatus:
-        """The same for an event loop."""
-        _check_id(run_id)
-        try:
-            return await store.aget(run_id)
-        except psycopg.Error as exc:
-            raise postgres.explain(exc) from exc
 
     def cancel(self, run_id: str) -> RunStatus:
         run = self.get_run_status(run_id)

@@ -18,7 +18,6 @@ from cgk_tasks.client.provider import (
     SendItem,
     SentItem,
     WaitResult,
-    aget_run_status,
     asend_batch,
     blame_item,
     slowest_look_seconds,
@@ -164,7 +163,7 @@ class JobClient:
         with answer_expected(self.provider) as answer:
             answered = answered_event(answer)
             wait = self._wait(await self.asend(event, payload, **options), timeout, answer)
-            while (result := await wait.aresult(self.aget_run_status)) is None:
+            while (result := await asyncio.to_thread(wait.result)) is None:
                 await wait.apause(answered)
         return result
 
@@ -172,10 +171,10 @@ class JobClient:
         return Wait(handle, timeout, self.get_run_status, answer, slowest_look_seconds(self.provider))
 
     def get_run_status(self, run_id: str) -> RunStatus:
-        return _if_visible(self.provider.get_run_status(run_id))
-
-    async def aget_run_status(self, run_id: str) -> RunStatus:
-        return _if_visible(await aget_run_status(self.provider, run_id))
+        status = self.provider.get_run_status(run_id)
+        if not may_see(status.tenant_id):
+            raise UnknownRunError(run_id)
+        return status
 
     def cancel(self, run_id: str) -> RunStatus:
         self._require_visible(run_id)
@@ -245,12 +244,6 @@ class JobClient:
         elif given.get("delay") is not None and "run_at" not in given:
             merged = replace(merged, run_at=None)
         return merged
-
-
-def _if_visible(status: RunStatus) -> RunStatus:
-    if not may_see(status.tenant_id):
-        raise UnknownRunError(status.id)
-    return status
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from cgk_tasks.client.provider import Health, JobProvider, aget_run_status, asend_batch, slowest_look_seconds
+from cgk_tasks.client.provider import Health, JobProvider, asend_batch, slowest_look_seconds
 from cgk_tasks.client.waiting import answer_expected
 from cgk_tasks.config import SETTINGS, Settings, get_settings
 from cgk_tasks.errors import ConfigurationError
@@ -72,10 +72,6 @@ class OwnRuntime:
     async def asend_batch(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> list[RunHandle]:
         with self.runtime.active():
             return await asend_batch(self._provider, events)
-
-    async def aget_run_status(self, run_id: str) -> RunStatus:
-        with self.runtime.active():
-            return await aget_run_status(self._provider, run_id)
 
     @contextmanager
     def answer_expected(self) -> Iterator[Answer | None]:

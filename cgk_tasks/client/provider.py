@@ -163,12 +163,3 @@ async def asend_batch(provider: JobProvider, events: Sequence[tuple[TenantEvent,
         return await asyncio.to_thread(provider.send_batch, events)
     handles: list[RunHandle] = await own(events)
     return handles
-
-
-async def aget_run_status(provider: JobProvider, run_id: str) -> RunStatus:
-    """`get_run_status` for an event loop, likewise."""
-    own = getattr(provider, "aget_run_status", None)
-    if own is None:
-        return await asyncio.to_thread(provider.get_run_status, run_id)
-    status: RunStatus = await own(run_id)
-    return status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,21 +57,13 @@ class Wait:
         if self._handle.outcome == "skipped" and not self._is_on_record():
             message = "A RateLimit of the event's job did not accept the send."
             return WaitResult(run_id, False, None, "SKIPPED", message)
-        return self._judged(self._look(run_id))
-
-    async def aresult(self, look: Callable[[str], Awaitable[RunStatus]]) -> WaitResult | None:
-        """The same for asyncio. look: as `look`, on the event loop."""
-        if self._handle.outcome == "skipped":
-            return await asyncio.to_thread(self.result)
-        return self._judged(await look(self._handle.id))
-
-    def _judged(self, status: RunStatus) -> WaitResult | None:
+        status = self._look(run_id)
         if status.is_closed:
             return _result_of(status)
         if time.monotonic() < self._give_up:
             return None
         message = f"The run is still {status.state} after {self._timeout:g} s."
-        return WaitResult(status.id, False, None, "TIMEOUT", message, self._timeout, timed_out=True)
+        return WaitResult(run_id, False, None, "TIMEOUT", message, self._timeout, timed_out=True)
 
     def _is_on_record(self) -> bool:
         try:

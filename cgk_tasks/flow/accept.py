@@ -162,18 +162,13 @@ def _accept_one(run: NewRun) -> RunHandle:
     with postgres.autocommit() as connection:
         lane_status = insertion.insert_unflushed(connection, run)
         with postgres.flushing(connection):
-            publish_one(run, lane_status)
+            if run.place is None:
+                publish([run], are_placed=True)
+            else:
+                if lane_status == "new":
+                    start(run)
+                awaited_events.deliver([run], dispatch)
     return RunHandle(run.id)
-
-
-def publish_one(run: NewRun, lane_status: str | None) -> None:
-    """Dispatch a run that was inserted alone, or have a pass begin for it if its lane was empty."""
-    if run.place is None:
-        publish([run], are_placed=True)
-        return
-    if lane_status == "new":
-        start(run)
-    awaited_events.deliver([run], dispatch)
 
 
 def _accepted(runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> list[NewRun]:

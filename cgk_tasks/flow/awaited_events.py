@@ -41,11 +41,6 @@ class Awaited:
         self._fields: dict[str, tuple[str, ...]] = {}
         self._ask_at = 0.0
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether `current` knows without asking."""
-        return time.monotonic() < self._ask_at
-
     def among(self, runs: Sequence[NewRun]) -> bool:
         """Whether one of the runs is of an event that is waited for. Asked before there is a connection in hand."""
         fields = self.current()

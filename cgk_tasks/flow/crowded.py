@@ -61,11 +61,6 @@ class CrowdedQueues:
                 elif is_fair(queue):
                     self._queues[queue] = _Queue()
 
-    @property
-    def is_any_known(self) -> bool:
-        """Whether others waited in a queue, at some time."""
-        return bool(self._queues)
-
     def among(self, runs: Sequence[NewRun | Dispatch]) -> Collection[str]:
         """The queues that have no room for these runs. Those for which there is room take it."""
         if not self._queues and len(runs) < MANY:

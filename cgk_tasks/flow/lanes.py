@@ -63,11 +63,6 @@ def placed(runs: Sequence[NewRun]) -> Sequence[NewRun]:
     ]
 
 
-def may_wait(runs: Sequence[NewRun]) -> bool:
-    """Whether `placed` has anything to look at. Asks nothing, if `set_rules` needs not."""
-    return len(runs) >= MANY or CROWDED.current().is_any_known or ROUTES.current().know_limits or bool(set_rules())
-
-
 def tell_lanes(runs: Sequence[NewRun]) -> None:
     """Say that runs have come into their lanes, once they are committed. What fails here is found by the sweep."""
     held = [run for run in runs if run.place is not None]

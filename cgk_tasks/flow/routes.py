@@ -41,10 +41,6 @@ class Routes:
             self._ask()
         return self._noted.get(event)
 
-    def are_fresh(self, event: str) -> bool:
-        """Whether `of` knows what the event's jobs want without asking."""
-        return time.monotonic() < self._ask_at or find_route(event) is not None
-
     def of_send(self, event: str) -> tuple[str, int, SendRules | None]:
         """The queue and priority, with the defaults where nothing is said, and what decides about the event's runs."""
         queue, priority, _limits, rules = self.of(event) or _ANYWHERE

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
@@ -16,8 +15,6 @@ from cgk_tasks.runs.ends import columns
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.plain_columns import search_fields
 from cgk_tasks.runs.sealing import key_for, seal
-from cgk_tasks.sql.connecting import AsyncConnection
-from cgk_tasks.sql.door import aexecute, afetch
 from cgk_tasks.sql.postgres import AnyConnection, Connection, copy, execute, fetch, statements
 
 SQL, TRANSITIONS = statements("runs"), statements("transitions")
@@ -95,21 +92,9 @@ def insert_unflushed(connection: Connection, run: NewRun) -> str | None:
     if run.place is None:
         execute(connection, TRANSITIONS["insert_run"], values_of(run, "off"))
         return None
-    told = fetch(connection, TRANSITIONS["insert_and_tell"], _values_to_tell(run))
+    values = values_of(run, "off") | {"step": get_settings().priority_step_seconds}
+    told = fetch(connection, TRANSITIONS["insert_and_tell"], values)
     return str(told[0]["status"]) if told else None
-
-
-async def ainsert_unflushed(connection: AsyncConnection, run: NewRun) -> str | None:
-    """The same for an event loop."""
-    if run.place is None:
-        await aexecute(connection, TRANSITIONS["insert_run"], values_of(run, "off"))
-        return None
-    told = await afetch(connection, TRANSITIONS["insert_and_tell"], _values_to_tell(run))
-    return str(told[0]["status"]) if told else None
-
-
-def _values_to_tell(run: NewRun) -> dict[str, Any]:
-    return values_of(run, "off") | {"step": get_settings().priority_step_seconds}
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:
@@ -134,28 +119,14 @@ def insert_fresh(connection: AnyConnection, fresh: Sequence[NewRun]) -> None:
 
 def insert_many(connection: AnyConnection, runs: Sequence[NewRun]) -> None:
     """In the caller's transaction, with a statement for those that have a place in a lane and one for the others."""
-    for name, values in statements_of_many(runs):
-        execute(connection, TRANSITIONS[name], values)
-
-
-async def ainsert_many(connection: AsyncConnection, runs: Sequence[NewRun]) -> None:
-    """The same for an event loop; in a transaction of its own, if it takes two statements."""
-    inserts = list(statements_of_many(runs))
-    async with connection.transaction() if len(inserts) > 1 else nullcontext():
-        for name, values in inserts:
-            await aexecute(connection, TRANSITIONS[name], values)
-
-
-def statements_of_many(runs: Sequence[NewRun]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The names of the statements that insert these runs, with their values."""
     in_lanes = [run for run in runs if run.place is not None]
     if in_lanes:
         lanes, ranks = zip(*(run.place for run in in_lanes if run.place is not None), strict=True)
         values = columns(_NEW_RUN_COLUMNS, map(_new_row, in_lanes)) | {"lane_id": list(lanes), "rank": list(ranks)}
-        yield "insert_in_lanes", values
+        execute(connection, TRANSITIONS["insert_in_lanes"], values)
     if len(in_lanes) < len(runs):
         others = (run for run in runs if run.place is None)
-        yield "insert_runs", columns(_NEW_RUN_COLUMNS, map(_new_row, others))
+        execute(connection, TRANSITIONS["insert_runs"], columns(_NEW_RUN_COLUMNS, map(_new_row, others)))
 
 
 def reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:

@@ -19,7 +19,6 @@ from cgk_tasks.runs.insertion import insert_many, insert_one
 from cgk_tasks.runs.models import NewRun, RunStatus, State
 from cgk_tasks.runs.progress import told_in
 from cgk_tasks.runs.sealing import key_for, open_sealed, opened, seal
-from cgk_tasks.sql.async_pool import afetch_or_before, async_autocommit
 from cgk_tasks.sql.postgres import (
     AnyConnection,
     Connection,
@@ -206,17 +205,6 @@ def get(run_id: str) -> RunStatus:
     """The run as it stands. Raises UnknownRunError."""
     with autocommit() as connection:
         rows = fetch_or_before(connection, SQL["get_run_as_told"], SQL["get_run"], {"id": run_id})
-    return _as_told(run_id, rows)
-
-
-async def aget(run_id: str) -> RunStatus:
-    """`get` for an event loop."""
-    async with async_autocommit() as connection:
-        rows = await afetch_or_before(connection, SQL["get_run_as_told"], SQL["get_run"], {"id": run_id})
-    return _as_told(run_id, rows)
-
-
-def _as_told(run_id: str, rows: Sequence[Row]) -> RunStatus:
     if not rows or not may_see(rows[0]["tenant_id"]):
         raise UnknownRunError(run_id)
     told = told_in(rows[0])

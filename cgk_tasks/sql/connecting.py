@@ -9,7 +9,6 @@ from typing import Any, Final
 import psycopg
 
 Connection = psycopg.Connection[Any]
-AsyncConnection = psycopg.AsyncConnection[Any]
 
 CONNECT_WITH: Final[dict[str, Any]] = {"connect_timeout": 5, "application_name": "cgk_tasks", "client_encoding": "UTF8"}
 """Unless the URL says otherwise."""
@@ -70,7 +69,7 @@ def _with_options(
             **{**values, "options": options}, autocommit=autocommit, prepare_threshold=preparing.directly
         )
     except psycopg.OperationalError as exc:
-        if not _is_of_a_pooler(exc, values):
+        if REFUSED_BY_A_POOLER not in str(exc) or "options" in values:
             raise
     connection = psycopg.connect(**values, autocommit=autocommit, prepare_threshold=preparing.behind_a_pooler)
     if "TimeZone" in settings:
@@ -78,53 +77,14 @@ def _with_options(
     return connection
 
 
-def _is_of_a_pooler(exc: psycopg.OperationalError, values: Mapping[str, Any]) -> bool:
-    """Whether it was our settings that were refused, so that it is worth a try without them."""
-    return REFUSED_BY_A_POOLER in str(exc) and "options" not in values
-
-
-async def connect_async(
-    values: Mapping[str, Any], settings: Mapping[str, str] = _READABLE, *, preparing: Preparing
-) -> AsyncConnection:
-    """The same for an event loop, in autocommit. Raises psycopg.Error."""
-    options = startup_options(settings, str(values.get("options", "")))
-    lost: dict[str, str] = {}
-    try:
-        connection = await psycopg.AsyncConnection.connect(
-            **{**values, "options": options}, autocommit=True, prepare_threshold=preparing.directly
-        )
-    except psycopg.OperationalError as exc:
-        if not _is_of_a_pooler(exc, values):
-            raise
-        connection = await psycopg.AsyncConnection.connect(
-            **values, autocommit=True, prepare_threshold=preparing.behind_a_pooler
-        )
-        lost = {name: value for name, value in settings.items() if name == "TimeZone"}
-    try:
-        for name, value in {**lost, **_unreadable(connection)}.items():
-            await connection.execute(f"SET {name} TO '{value}'".encode())
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
-
-
 def make_readable(connection: Connection) -> None:
     """PostgreSQL tells its formats at the login. The order of day and month in what an application writes stays as it
     is.
     """
-    for name, value in _unreadable(connection).items():
-        _set(connection, name, value)
-
-
-def _unreadable(connection: Connection | AsyncConnection) -> dict[str, str]:
-    """The formats that have to be set, with what they have to be."""
-    told = {name: connection.info.parameter_status(name) for name in FORMATS}
-    return {
-        name: wanted
-        for name, wanted in FORMATS.items()
-        if (found := told[name]) is not None and found.partition(",")[0] != wanted
-    }
+    for name, value in FORMATS.items():
+        told = connection.info.parameter_status(name)
+        if told is not None and told.partition(",")[0] != value:
+            _set(connection, name, value)
 
 
 def _set(connection: Connection, name: str, value: str) -> None:

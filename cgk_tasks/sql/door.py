@@ -6,14 +6,13 @@ Whoever wants to know how long statements take adds an observer. While there is 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, Union
 
 import psycopg
 from psycopg.rows import tuple_row
 
 from cgk_tasks.sql import far_times
-from cgk_tasks.sql.connecting import AsyncConnection
 from cgk_tasks.sql.statements import Statement
 
 if TYPE_CHECKING:
@@ -84,20 +83,6 @@ def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any]
     return _execute(connection, statement, values)
 
 
-async def afetch(connection: AsyncConnection, statement: str, values: Mapping[str, Any] | None = None) -> list[Row]:
-    """`fetch` on the connection of an event loop."""
-    if _observers:
-        return await _aobserved(_afetch, connection, statement, values)
-    return await _afetch(connection, statement, values)
-
-
-async def aexecute(connection: AsyncConnection, statement: str, values: Mapping[str, Any] | None = None) -> int:
-    """`execute` on the connection of an event loop."""
-    if _observers:
-        return await _aobserved(_aexecute, connection, statement, values)
-    return await _aexecute(connection, statement, values)
-
-
 def copy(connection: Connection, statement: str, types: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
     """Write rows by a statement COPY … FROM STDIN (FORMAT BINARY). types: of the columns, by PostgreSQL's names."""
     _observed(_copy, connection, statement, types, rows)
@@ -107,7 +92,9 @@ def _observed(
     run: Callable[Concatenate[Any, str, P], T], connection: Any, statement: str, *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """A function and not a context manager, which would cost as much again as the observers do."""
-    _ask_guards(statement, args[0] if args else None)
+    if _guards and isinstance(statement, Statement):
+        for guard in list(_guards.values()):
+            guard(statement, args[0] if args else None)
     error: BaseException | None = None
     begun = time.perf_counter()
     try:
@@ -116,34 +103,10 @@ def _observed(
         error = exc
         raise
     finally:
-        _tell_observers(statement, time.perf_counter() - begun, error)
-
-
-async def _aobserved(
-    run: Callable[[AsyncConnection, str, Any], Awaitable[T]], connection: AsyncConnection, statement: str, values: Any
-) -> T:
-    _ask_guards(statement, values)
-    error: BaseException | None = None
-    begun = time.perf_counter()
-    try:
-        return await run(connection, statement, values)
-    except BaseException as exc:
-        error = exc
-        raise
-    finally:
-        _tell_observers(statement, time.perf_counter() - begun, error)
-
-
-def _ask_guards(statement: str, values: Any) -> None:
-    if _guards and isinstance(statement, Statement):
-        for guard in list(_guards.values()):
-            guard(statement, values)
-
-
-def _tell_observers(statement: str, seconds: float, error: BaseException | None) -> None:
-    if isinstance(statement, Statement):
-        for observer in _observers:
-            observer(statement, seconds, error)
+        seconds = time.perf_counter() - begun
+        if isinstance(statement, Statement):
+            for observer in _observers:
+                observer(statement, seconds, error)
 
 
 def _copy(connection: Connection, statement: str, types: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
@@ -162,25 +125,6 @@ def _execute(connection: AnyConnection, statement: str, values: Mapping[str, Any
     if not isinstance(connection, psycopg.Connection):
         return connection.exec_driver_sql(statement, dict(values or {})).rowcount
     return connection.execute(statement, values).rowcount
-
-
-async def _afetch(connection: AsyncConnection, statement: str, values: Mapping[str, Any] | None) -> list[Row]:
-    async with connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute(statement, values)
-        if not cursor.description:
-            return []
-        columns = [column.name for column in cursor.description]
-        try:
-            rows = await cursor.fetchall()
-        except psycopg.DataError:
-            if cursor.pgresult is None:
-                raise
-            rows = far_times.rows(cursor.pgresult, connection)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-async def _aexecute(connection: AsyncConnection, statement: str, values: Mapping[str, Any] | None) -> int:
-    return (await connection.execute(statement, values)).rowcount
 
 
 def _fetch_as(

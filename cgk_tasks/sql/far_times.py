@@ -11,7 +11,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from psycopg import AsyncConnection, Connection, DataError
+from psycopg import Connection, DataError
 from psycopg.adapt import AdaptersMap, Buffer, Transformer
 from psycopg.pq.abc import PGresult
 from psycopg.types.datetime import TimestamptzBinaryLoader, TimestamptzLoader
@@ -48,14 +48,14 @@ class _NearestBinaryTime(TimestamptzBinaryLoader):
 class _Context:
     """Where psycopg looks for loaders: ours before the usual ones."""
 
-    def __init__(self, connection: Connection[Any] | AsyncConnection[Any]) -> None:
+    def __init__(self, connection: Connection[Any]) -> None:
         self.connection = connection
         self.adapters = AdaptersMap(connection.adapters)
         self.adapters.register_loader("timestamptz", _NearestTime)
         self.adapters.register_loader("timestamptz", _NearestBinaryTime)
 
 
-def rows(result: PGresult, connection: Connection[Any] | AsyncConnection[Any]) -> list[tuple[Any, ...]]:
+def rows(result: PGresult, connection: Connection[Any]) -> list[tuple[Any, ...]]:
     """The rows of an answer that psycopg has refused to read. Raises psycopg.DataError for any other reason."""
     transformer = Transformer(_Context(connection))
     transformer.set_pgresult(result)

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from cgk_tasks.sockets import has_input
-from cgk_tasks.sql.connecting import AsyncConnection, Connection
+from cgk_tasks.sql.connecting import Connection
 
 CONNECTIONS_LIMIT = 45
 """So many connections one process may have; those above the first few are closed after use."""
@@ -116,6 +116,6 @@ class Pool:
             self._forget(self._idle.pop())
 
 
-def is_open(connection: Connection | AsyncConnection) -> bool:
+def is_open(connection: Connection) -> bool:
     """An idle connection with something to read was closed by PostgreSQL."""
     return not connection.closed and not has_input(connection.fileno())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -116,16 +116,13 @@ def short_transaction(idle_seconds: int = 5) -> Iterator[Connection]:
         yield connection
 
 
-FLUSH = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
+_FLUSH = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
 """The shortest transaction that waits for the disk, and so for all that was committed before it."""
-
-CONFLICTS = pg_errors.SerializationFailure, pg_errors.DeadlockDetected
-"""PostgreSQL rolled a transaction back in favour of another one: it can be made again."""
 
 
 def flush(connection: Connection) -> None:
     """Wait until all that was committed before is on disk. Raises psycopg.Error."""
-    script(connection, FLUSH)
+    script(connection, _FLUSH)
 
 
 def script(connection: Connection, text: bytes) -> list[PGresult]:
@@ -136,15 +133,10 @@ def script(connection: Connection, text: bytes) -> list[PGresult]:
 
 def _results(connection: Connection) -> list[PGresult]:
     results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
-    raise_refused(results)
-    return results
-
-
-def raise_refused(results: Sequence[PGresult]) -> None:
-    """Raises the psycopg.Error of the first statement that PostgreSQL refused."""
     for result in results:
         if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
             raise pg_errors.error_from_result(result)
+    return results
 
 
 @contextmanager
@@ -153,7 +145,7 @@ def flushing(connection: Connection) -> Iterator[None]:
 
     All of it is there when the block ends. Raises psycopg.Error.
     """
-    connection.pgconn.send_query(FLUSH)
+    connection.pgconn.send_query(_FLUSH)
     try:
         yield
     finally:
@@ -191,14 +183,9 @@ def retry_conflicts(action: Callable[[], T], tries: int = 5) -> T:
     for _ in range(tries - 1):
         try:
             return action()
-        except CONFLICTS:
-            time.sleep(short_pause())
+        except (pg_errors.SerializationFailure, pg_errors.DeadlockDetected):
+            time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - no secret
     return action()
-
-
-def short_pause() -> float:
-    """Seconds, of another length for each of those who were in each other's way."""
-    return random.uniform(0.001, 0.02)  # noqa: S311 - no secret
 
 
 def is_not_migrated(exc: BaseException) -> bool:

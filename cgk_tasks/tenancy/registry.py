@@ -26,7 +26,6 @@ __all__ = [
     "all_tenants",
     "forget_known",
     "get_all_tenants",
-    "is_known",
     "learn",
     "require",
 ]
@@ -51,12 +50,6 @@ def require(tenant_id: object) -> Tenant:
         raise explain(exc) from exc
     KNOWN.current()[wanted] = (time.monotonic() + get_settings().tenants_refresh_seconds, tenant)
     return tenant
-
-
-def is_known(tenant_id: str) -> bool:
-    """Whether `require` knows the tenant without asking."""
-    known = KNOWN.current().get(tenant_id)
-    return known is not None and known[0] > time.monotonic()
 
 
 def learn(tenant_ids: Collection[str]) -> None:

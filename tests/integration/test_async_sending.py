@@ -1,11 +1,13 @@
 """Sends of asyncio applications: what goes together, and what becomes of it when something is cancelled or lost."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import psycopg
 import pytest
@@ -22,6 +24,7 @@ from cgk_tasks import (
     send_job,
     tenant_context,
 )
+from cgk_tasks.admission.set_rules import SET_RULES
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import (
     PayloadInvalidError,
@@ -30,10 +33,12 @@ from cgk_tasks.errors import (
     UnknownRunError,
     UnknownTenantError,
 )
-from cgk_tasks.flow import async_accept, known
-from cgk_tasks.sql import async_pool, door
-from cgk_tasks.sql.async_pool import ASYNC_POOLS, async_autocommit
-from cgk_tasks.sql.postgres import autocommit, close_pools
+from cgk_tasks.flow import together
+from cgk_tasks.flow.awaited_events import AWAITED
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.sql import door
+from cgk_tasks.sql.pool import Pool
+from cgk_tasks.sql.postgres import POOL, autocommit, close_pools, open_connections
 from cgk_tasks.tenancy import registry
 from tests.conftest import copied_database
 from tests.support.waiting import Patience, wait_until
@@ -135,13 +140,14 @@ def test_a_send_alone_is_one_insert_and_is_dispatched(statements):
 
 def test_a_thousand_sends_at_once_take_few_statements_and_at_most_four_connections(statements):
     async def run():
-        return await send_many(1_000), ASYNC_POOLS.current().current().size
+        return await send_many(1_000)
 
-    handles, connections = asyncio.run(run())
+    close_pools()
+    handles = asyncio.run(run())
     ids = {handle.id for handle in handles}
     assert (len(ids), on_record(ids)) == (1_000, ids)
     assert len([name for name in statements if name in INSERTS]) < 100
-    assert connections <= async_pool.CONNECTIONS_LIMIT == 4
+    assert open_connections() <= 4
 
 
 def test_each_send_gets_the_handle_of_its_own_run():
@@ -258,9 +264,9 @@ def test_aget_run_of_another_tenants_run_or_of_none_is_unknown():
 
 
 def test_the_loop_asks_postgresql_nothing_itself(monkeypatch):
-    """What is asked now and then is asked in a thread; the loop's own thread takes no connection of threads."""
+    """Nor is it asked there what tenants and jobs there are."""
     loops, taken = [], []
-    take = postgres_pool_take()
+    take = Pool.take
 
     def noting(self):
         taken.append(threading.get_ident())
@@ -272,20 +278,14 @@ def test_the_loop_asks_postgresql_nothing_itself(monkeypatch):
         loops.append(threading.get_ident())
         for round_ in range(3):
             registry.forget_known()
-            known.SET_RULES.current().look_at = 0.0
-            known.AWAITED.current()._ask_at = 0.0
-            known.ROUTES.current()._ask_at = 0.0
+            SET_RULES.current().look_at = 0.0
+            AWAITED.current()._ask_at = 0.0
+            ROUTES.current()._ask_at = 0.0
             await asyncio.gather(*(send(number, delay=60 if round_ else None) for number in range(40)))
 
     asyncio.run(run())
     assert taken
     assert loops[0] not in taken
-
-
-def postgres_pool_take():
-    from cgk_tasks.sql.pool import Pool
-
-    return Pool.take
 
 
 def test_the_loop_goes_on_while_postgresql_does_not_answer(locked_runs, administrator):
@@ -311,13 +311,10 @@ def test_a_sender_cancelled_amid_its_insert_leaves_a_whole_run_and_a_clean_conne
             await sending
         locked_runs()
         await until(lambda: len(of_queue("cancelled-amid", "hand_overs > 0")) == 1)
-        pool = ASYNC_POOLS.current().current()
-        await until(lambda: pool._used == 0)
-        return await send(), pool.size
+        return await send()
 
-    handle, connections = asyncio.run(run())
+    handle = asyncio.run(run())
     assert on_record([handle.id]) == {handle.id}
-    assert connections == 1
 
 
 def of_queue(queue, condition="true"):
@@ -329,7 +326,7 @@ def of_queue(queue, condition="true"):
 def test_a_sender_cancelled_before_its_turn_has_sent_nothing(locked_runs, administrator):
     async def run():
         others = []
-        for busy in range(1, async_accept._AT_ONCE + 1):
+        for busy in range(1, together._AT_ONCE + 1):
             others.append(asyncio.create_task(send()))
             await until(lambda busy=busy: waiting_inserts(administrator) == busy)
         late = asyncio.create_task(send(queue="cancelled-before"))
@@ -344,7 +341,7 @@ def test_a_sender_cancelled_before_its_turn_has_sent_nothing(locked_runs, admini
 
 
 def waiting_sends():
-    return async_accept.ASYNC_SENDS.current().current()._waiting
+    return together.loop_sends()._waiting
 
 
 def test_cancelled_at_any_moment_runs_are_whole_and_the_others_get_theirs():
@@ -370,28 +367,21 @@ def test_cancelled_at_any_moment_runs_are_whole_and_the_others_get_theirs():
 # ---- several loops --------------------------------------------------------------------------------------------------
 
 
-async def backends():
-    """The process of PostgreSQL behind a connection of this loop."""
-    async with async_autocommit() as connection:
-        return connection.info.backend_pid
+def test_one_loop_after_another_sends():
+    handles = [asyncio.run(send(number)) for number in range(3)]
+    ids = {handle.id for handle in handles}
+    assert on_record(ids) == ids
 
 
-def is_alive(administrator, backend):
-    return administrator.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone() is not None
-
-
-def test_the_connections_of_a_loop_are_closed_with_it(administrator):
-    first, second = asyncio.run(backends()), asyncio.run(backends())
-    wait_until(lambda: not is_alive(administrator, first) and not is_alive(administrator, second))
-
-
-def test_a_loop_that_ends_without_a_word_is_closed_by_the_next_one(administrator):
+def test_a_loop_that_is_gone_keeps_nothing():
     loop = asyncio.new_event_loop()
-    backend = loop.run_until_complete(backends())
+    loop.run_until_complete(send())
+    loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-    assert is_alive(administrator, backend)
-    asyncio.run(send())
-    wait_until(lambda: not is_alive(administrator, backend))
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert gone() is None
 
 
 def test_loops_in_several_threads_send_at_the_same_time():
@@ -416,11 +406,11 @@ def test_a_client_with_servers_of_its_own_sends_to_its_own_database(services, te
 
     async def run():
         here = get_job_client()
-        handles = await asyncio.gather(*(client.asend("order.created", order()) for client in (here, there) * 10))
-        return handles, await there.aget_run_status(handles[1].id)
+        return await asyncio.gather(*(client.asend("order.created", order()) for client in (here, there) * 10))
 
     try:
-        handles, status = asyncio.run(run())
+        handles = asyncio.run(run())
+        status = there.get_run_status(handles[1].id)
     finally:
         there.close()
     ours, theirs = {one.id for one in handles[::2]}, {one.id for one in handles[1::2]}
@@ -433,9 +423,8 @@ def test_a_client_with_servers_of_its_own_sends_to_its_own_database(services, te
 def test_sends_work_again_after_postgresql_has_closed_the_connections(administrator):
     async def run():
         await send_many(10)
-        backend = await backends()
-        administrator.execute("SELECT pg_terminate_backend(%s)", [backend])
-        await until(lambda: not is_alive(administrator, backend))
+        for backend in POOL.current().backends:
+            administrator.execute("SELECT pg_terminate_backend(%s, 10000)", [backend])
         return await send()
 
     handle = asyncio.run(run())

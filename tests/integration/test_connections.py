@@ -18,7 +18,6 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.sql import pool as pool_module
 from cgk_tasks.sql import postgres
-from cgk_tasks.sql.async_pool import async_autocommit
 from cgk_tasks.sql.connecting import OF_THE_RECORD, Preparing, connect
 from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.postgres import POOL, autocommit, close_pools, is_away, transaction
@@ -336,21 +335,9 @@ def test_an_event_loop_sends_and_reads_through_a_pooler(pooler, told):
     async def run():
         for _ in range(12):  # more often than it takes to have a statement prepared
             handles = await asyncio.gather(*(asend_job("order.created", ORDER, queue="pooled") for _ in range(8)))
-        async with async_autocommit() as connection:
-            zone = await (await connection.execute("SHOW TimeZone")).fetchone()
-        return await aget_run(handles[0].id), zone
+        return await aget_run(handles[0].id)
 
-    status, zone = asyncio.run(run())
-    assert (status.state, zone) == ("pending", ("UTC",))
-
-
-def test_an_event_loop_reads_what_it_is_told_in_such_a_database(odd_database):
-    async def run():
-        handle = await asend_job("order.created", ORDER, delay=60)
-        return await aget_run(handle.id)
-
-    status = asyncio.run(run())
-    assert 50 < (status.run_at - status.created_at).total_seconds() < 70
+    assert asyncio.run(run()).state == "pending"
 
 
 def test_times_are_utc_behind_a_pooler(pooler):
