@@ -1,17 +1,21 @@
 """How a sender that waits for its run learns of the end at once: the worker calls, through a channel in Redis.
 
 The message of a run that somebody waits for names the channel of the process that waits; for runs that nobody waits for
-nothing is done. A call is a hint alone: PostgreSQL has the end, and whoever waits looks there now and then anyway. So a
-call may be lost, and there is none on other brokers, nor for a run that comes by another message than its sender's: one
-that waited in a lane, or is tried again.
+nothing is done. Whoever sends by Celery's API may wait later, in `AsyncResult.get()`: a process that has just waited
+for a task expects to wait for its next ones, and has their messages name the channel.
+
+A call is a hint alone: PostgreSQL has the end, and whoever waits looks there now and then anyway. So a call may be
+lost, and there is none on other brokers, nor for a run that comes by another message than its sender's: one that waited
+in a lane, or is tried again.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 from uuid import uuid4
 
@@ -28,6 +32,11 @@ _CHANNEL: Final = "cgk:answers:"
 _CONNECT_SECONDS: Final = 1.0
 _LISTEN_SECONDS: Final = 5.0
 _TRY_AGAIN_SECONDS: Final = 5.0
+_WAITS_AGAIN_SECONDS: Final = 60.0
+_MOST_FORESEEN: Final = 1_000
+"""Those whose results nobody asks for are forgotten, the oldest first."""
+
+_NOTHING: Final[AbstractContextManager[None]] = nullcontext()
 
 
 class Answer:
@@ -64,6 +73,8 @@ class Answers:
         self._channel = f"{prefix}{_CHANNEL}{uuid4()}"
         self._numbers = itertools.count()
         self._expected: dict[bytes, Answer] = {}
+        self._foreseen: dict[bytes, Answer] = {}
+        """By the ids of their runs."""
         self._is_listening, self._is_closed = threading.Event(), threading.Event()
         threading.Thread(target=self._listen, name="cgk-answers", daemon=True).start()
 
@@ -81,6 +92,32 @@ class Answers:
         finally:
             answer_to.reset(token)
             self._expected.pop(number.encode(), None)
+
+    @contextmanager
+    def foreseen(self, run_id: str) -> Iterator[None]:
+        """What is sent within the block, which is this run, is answered; `find_foreseen` gives the answer. Waits for
+        nothing.
+        """
+        if not self._is_listening.is_set():
+            yield
+            return
+        foreseen = self._foreseen
+        foreseen[run_id.encode()] = Answer()
+        while len(foreseen) > _MOST_FORESEEN:
+            foreseen.pop(next(iter(foreseen), b""), None)
+        token = answer_to.set(f"{self._channel} {run_id}")
+        try:
+            yield
+        finally:
+            answer_to.reset(token)
+
+    def find_foreseen(self, run_id: str) -> Answer | None:
+        """The answer of a run that was sent so; None of another."""
+        return self._foreseen.get(run_id.encode())
+
+    def forget_foreseen(self, run_id: str) -> None:
+        """Nobody waits for the run any more."""
+        self._foreseen.pop(run_id.encode(), None)
 
     def close(self) -> None:
         self._is_closed.set()
@@ -103,7 +140,7 @@ class Answers:
             return
         if message["type"] == "subscribe":
             self._is_listening.set()
-        elif (answer := self._expected.get(message["data"])) is not None:
+        elif (answer := self._expected.get(message["data"]) or self._foreseen.get(message["data"])) is not None:
             answer.come()
 
 
@@ -129,6 +166,37 @@ def expected() -> Iterator[Answer]:
         return
     with answers.expected() as answer:
         yield answer
+
+
+WAITED_FOR: Final[Part[dict[str, float]]] = Part(dict)
+"""The tasks for whose results this process waits, by name, each with the time until which that is expected."""
+
+
+def waits_for(name: str) -> None:
+    """Say that this process waits for a result of the task, and so may wait for the next one, too."""
+    WAITED_FOR.current()[name] = time.monotonic() + _WAITS_AGAIN_SECONDS
+    ANSWERS.current()  # it listens by then
+
+
+def foreseen(name: str, run_id: str) -> AbstractContextManager[None]:
+    """An answer to the run that is sent within the block, if this process waits for runs of its name."""
+    waited_for = WAITED_FOR.current()
+    if not waited_for or waited_for.get(name, 0.0) < time.monotonic() or (answers := ANSWERS.current()) is None:
+        return _NOTHING
+    return answers.foreseen(run_id)
+
+
+@contextmanager
+def of_run(run_id: str) -> Iterator[Answer | None]:
+    """The answer of a run for which somebody waits within the block; None, if it was sent without expecting that."""
+    answers = ANSWERS.current() if WAITED_FOR.current() else None
+    if answers is None:
+        yield None
+        return
+    try:
+        yield answers.find_foreseen(run_id)
+    finally:
+        answers.forget_foreseen(run_id)
 
 
 def call_back(headers: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cgk_tasks.broker import answers
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.celery_tasks import canvas, groups, publish_signals, revoked_sends
 from cgk_tasks.celery_tasks.adapter import ignores_result
@@ -95,7 +96,7 @@ def _send(app: Celery[Any], run: NewRun, task_id: str | None, session: Any) -> t
     if unit is not None and not unit.of_application:  # what follows in a canvas
         handle = groups.send(run, session)
     else:
-        with counted([run]) as sends:
+        with counted([run]) as sends, answers.foreseen(run.event, run.id):
             handle = groups.send(run, session)
             sends.made([run], [handle])
     if handle.id != run.id:

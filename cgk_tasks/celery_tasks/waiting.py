@@ -1,4 +1,5 @@
-"""How `AsyncResult.get()` and its like wait for runs: they look again and again, at first quickly.
+"""How `AsyncResult.get()` and its like wait for runs: they look again and again, at first quickly, and at once when a
+worker calls.
 
 `on_message` is called with each state that a task comes to, and once more with its end, as Celery's Redis backend does.
 """
@@ -13,11 +14,15 @@ from celery import states
 from celery.backends.base import BaseBackend
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
+from cgk_tasks.broker import answers
+from cgk_tasks.broker.answers import Answer
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.postgres import autocommit
 
-_FIRST_NAP_SECONDS: Final = 0.01
+_FIRST_NAP_SECONDS: Final = 0.005
+_FIRST_NAP_BESIDE_SECONDS: Final = 0.02
+"""While a worker is to call."""
 _NAPS_GROW_BY: Final = 1.5
 
 Callback = Callable[..., object] | None
@@ -42,15 +47,18 @@ class Waiting(BaseBackend):
         """What `get()` gives. A parent that failed (the header of a chord) is reported before the result itself."""
         self._ensure_not_eager()  # type: ignore[attr-defined]  # celery-types does not know it
         seen: dict[str, Any] = {}
-        for _ in _naps(timeout, interval):
-            meta = self.get_task_meta(result.id)
-            _tell(on_message, seen, meta)
-            is_ready = meta["status"] in states.READY_STATES
-            if on_interval is not None and (not is_ready or meta["status"] in states.PROPAGATE_STATES):
-                on_interval()
-            if is_ready:
-                result._maybe_set_cache(meta)  # noqa: SLF001 - Celery's backends do so
-                return result.maybe_throw(propagate=propagate, callback=callback)
+        with answers.of_run(run_id_of(result.id)) as answer:
+            for _ in _naps(timeout, interval, answer):
+                meta = self.get_task_meta(result.id)
+                _tell(on_message, seen, meta)
+                is_ready = meta["status"] in states.READY_STATES
+                if on_interval is not None and (not is_ready or meta["status"] in states.PROPAGATE_STATES):
+                    on_interval()
+                if is_ready:
+                    result._maybe_set_cache(meta)  # noqa: SLF001 - Celery's backends do so
+                    return result.maybe_throw(propagate=propagate, callback=callback)
+                if "name" in meta:
+                    answers.waits_for(meta["name"])
         raise CeleryTimeoutError("The operation timed out.")
 
     def get_many(
@@ -93,15 +101,19 @@ def _tell(on_message: Callback, seen: dict[str, Any], meta: Any) -> None:
         on_message(meta)
 
 
-def _naps(timeout: float | None, interval: float | None) -> Iterator[None]:
-    """Once at first, then again after each nap, until the time is over; the last look is at its very end."""
+def _naps(timeout: float | None, interval: float | None, answer: Answer | None = None) -> Iterator[None]:
+    """Once at first, then again after each nap, until the time is over; the last look is at its very end.
+
+    answer: ends a nap when it comes.
+    """
     longest = 0.5 if interval is None else interval
     end = None if timeout is None else time.monotonic() + timeout
-    nap = _FIRST_NAP_SECONDS
+    nap = _FIRST_NAP_SECONDS if answer is None else _FIRST_NAP_BESIDE_SECONDS
+    rest = time.sleep if answer is None else answer.wait
     while True:
         yield
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return
-        time.sleep(min(nap, longest) if left is None else min(nap, longest, left))
+        rest(min(nap, longest) if left is None else min(nap, longest, left))
         nap *= _NAPS_GROW_BY

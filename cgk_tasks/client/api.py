@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cgk_tasks.client.client import Payload, get_job_client
+from cgk_tasks.client.client import CLIENT, JobClient, Payload, get_job_client
 from cgk_tasks.client.provider import SendItem, SentItem, WaitResult
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.runtime import current_runtime
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -49,9 +50,13 @@ def schedule_job(
 
     One of the two must be given. The other options are those of `send_job`, and so are the errors.
     """
+    _require_time(delay, run_at)
+    return send_job(event, payload, delay=delay, run_at=run_at, **options)
+
+
+def _require_time(delay: float | timedelta | None, run_at: datetime | None) -> None:
     if delay is None and run_at is None:
         raise InvalidOptionError("delay", "or run_at must be given to schedule_job; use send_job to run at once")
-    return send_job(event, payload, delay=delay, run_at=run_at, **options)
 
 
 def trigger_and_wait(
@@ -166,16 +171,34 @@ async def _in_thread(function: Any, *args: Any, session: AsyncSession | Session 
     return await asyncio.to_thread(function, *args, **options)
 
 
-async def asend_job(event: str | TenantEvent, payload: Payload | None = None, **options: Any) -> RunHandle:
-    """`send_job` for asyncio; `session` may be an AsyncSession on the psycopg driver."""
-    handle: RunHandle = await _in_thread(send_job, event, payload, **options)
-    return handle
+async def _client() -> JobClient:
+    """That of this process; a thread makes it, for that reads files and imports modules."""
+    made: JobClient | None = current_runtime().kept.get(CLIENT)
+    return await asyncio.to_thread(get_job_client) if made is None else made
+
+
+async def asend_job(
+    event: str | TenantEvent,
+    payload: Payload | None = None,
+    *,
+    session: AsyncSession | Session | None = None,
+    **options: Any,
+) -> RunHandle:
+    """`send_job` for asyncio; `session` may be an AsyncSession on the psycopg driver.
+
+    What is sent at the same time goes to PostgreSQL and to the broker together. When the task is cancelled that waits,
+    the run is accepted as a whole or not at all.
+    """
+    if session is not None:
+        handle: RunHandle = await _in_thread(send_job, event, payload, session=session, **options)
+        return handle
+    return await (await _client()).asend(event, payload, **options)
 
 
 async def aschedule_job(event: str | TenantEvent, payload: Payload | None = None, **options: Any) -> RunHandle:
     """`schedule_job` for asyncio."""
-    handle: RunHandle = await _in_thread(schedule_job, event, payload, **options)
-    return handle
+    _require_time(options.get("delay"), options.get("run_at"))
+    return await asend_job(event, payload, **options)
 
 
 async def atrigger_and_wait(
@@ -186,15 +209,17 @@ async def atrigger_and_wait(
     **options: Any,
 ) -> WaitResult:
     """`trigger_and_wait` for asyncio."""
-    return await get_job_client().atrigger_and_wait(event, payload, timeout=timeout, **options)
+    return await (await _client()).atrigger_and_wait(event, payload, timeout=timeout, **options)
 
 
 async def asend_jobs(
     items: Iterable[SendItem | TenantEvent], *, session: AsyncSession | Session | None = None
 ) -> list[RunHandle]:
     """`send_jobs` for asyncio."""
-    handles: list[RunHandle] = await _in_thread(send_jobs, items, session=session)
-    return handles
+    if session is not None:
+        handles: list[RunHandle] = await _in_thread(send_jobs, items, session=session)
+        return handles
+    return await (await _client()).asend_batch(items)
 
 
 async def asend_jobs_in_chunks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -18,8 +19,10 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.accept import accept
+from cgk_tasks.flow.crowded import MANY
 from cgk_tasks.flow.new_run import SendOptions, new_run
 from cgk_tasks.flow.quota import counted
+from cgk_tasks.flow.together import Alone, loop_sends, may_go_together
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle, RunStatus
@@ -52,6 +55,19 @@ class CeleryProvider:
     def send_batch(
         self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
     ) -> list[RunHandle]:
+        return self._accepted(events, *self._prepared(events), session)
+
+    async def asend_batch(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> list[RunHandle]:
+        """The same for an event loop: in a thread, together with what is sent at the same time."""
+        if len(events) >= MANY or not may_go_together() or not all(event.durable for event, _options in events):
+            return await asyncio.to_thread(self.send_batch, events)
+        outcome = await loop_sends().accept(lambda: self._prepared(events)[0])
+        if isinstance(outcome, Alone):
+            return await asyncio.to_thread(self._accepted, events, list(outcome.runs), [])
+        return outcome
+
+    def _prepared(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> tuple[list[NewRun], list[NewRun]]:
+        """The runs of these sends, and the telemetry among them. Raises what is wrong with one of them."""
         registry.learn({event.tenant_id for event, _options in events} if len(events) > 1 else ())
         runs: list[NewRun] = []
         telemetry: list[NewRun] = []
@@ -66,6 +82,15 @@ class CeleryProvider:
                     blame_item(exc, position)
                 raise
             (runs if event.durable else telemetry).append(run)
+        return runs, telemetry
+
+    def _accepted(
+        self,
+        events: Sequence[tuple[TenantEvent, SendOptions]],
+        runs: list[NewRun],
+        telemetry: list[NewRun],
+        session: Session | None = None,
+    ) -> list[RunHandle]:
         with counted(runs) as sends:
             handles = accept(runs, session)
             sends.made(runs, handles)

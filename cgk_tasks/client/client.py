@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final
 
 from cgk_tasks.client.own_runtime import OwnRuntime, runtime_with, settings_with
 from cgk_tasks.client.provider import (
@@ -15,6 +16,7 @@ from cgk_tasks.client.provider import (
     SendItem,
     SentItem,
     WaitResult,
+    asend_batch,
     blame_item,
     slowest_look_seconds,
 )
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from cgk_tasks.broker.answers import Answer
+
+_MANY: Final = 32
+"""So many are checked in a thread: an event loop would stand still for a millisecond."""
 
 log = get_logger("cgk_tasks.client")
 
@@ -78,6 +83,30 @@ class JobClient:
 
     def send_batch(self, items: Iterable[SendItem | TenantEvent], *, session: Session | None = None) -> list[RunHandle]:
         """Send all or nothing; see `send_jobs`."""
+        checked = self._checked(items)
+        if not checked:
+            return []
+        with _blaming_item(checked):
+            return self.provider.send_batch(checked, session)
+
+    async def asend(self, event: str | TenantEvent, payload: Payload | None = None, **options: Any) -> RunHandle:
+        """Send one event from an event loop; see `asend_job`."""
+        sent = [(_event(event, payload), self._options(options))]
+        return (await asend_batch(self.provider, sent))[0]
+
+    async def asend_batch(self, items: Iterable[SendItem | TenantEvent]) -> list[RunHandle]:
+        """Send all or nothing from an event loop; see `asend_jobs`. Many are checked in a thread."""
+        rest = iter(items)
+        few = list(islice(rest, _MANY))
+        if len(few) == _MANY:
+            return await asyncio.to_thread(self.send_batch, chain(few, rest))
+        checked = self._checked(few)
+        if not checked:
+            return []
+        with _blaming_item(checked):
+            return await asend_batch(self.provider, checked)
+
+    def _checked(self, items: Iterable[SendItem | TenantEvent]) -> list[tuple[TenantEvent, SendOptions]]:
         checked = []
         for position, item in enumerate(items):
             one = SendItem(item) if isinstance(item, TenantEvent) else item
@@ -86,14 +115,7 @@ class JobClient:
             except CgkTasksError as exc:
                 blame_item(exc, position)
                 raise
-        if not checked:
-            return []
-        try:
-            return self.provider.send_batch(checked, session)
-        except IdempotencyConflictError as exc:
-            mine = [position for position, (_, options) in enumerate(checked) if options.idempotency_key == exc.key]
-            blame_item(exc, mine[-1])
-            raise
+        return checked
 
     def send_in_chunks(self, items: Iterable[SendItem | TenantEvent], chunk_size: int = 1_000) -> Iterator[SentItem]:
         """Send any number of events; see `send_jobs_in_chunks`."""
@@ -138,8 +160,7 @@ class JobClient:
         check_timeout(timeout)
         with answer_expected(self.provider) as answer:
             answered = answered_event(answer)
-            handle = await asyncio.to_thread(self.send, event, payload, **options)
-            wait = self._wait(handle, timeout, answer)
+            wait = self._wait(await self.asend(event, payload, **options), timeout, answer)
             while (result := await asyncio.to_thread(wait.result)) is None:
                 await wait.apause(answered)
         return result
@@ -223,6 +244,17 @@ class JobClient:
         elif given.get("delay") is not None and "run_at" not in given:
             merged = replace(merged, run_at=None)
         return merged
+
+
+@contextmanager
+def _blaming_item(checked: Sequence[tuple[TenantEvent, SendOptions]]) -> Iterator[None]:
+    """A conflict of keys says which item of the batch it is about."""
+    try:
+        yield
+    except IdempotencyConflictError as exc:
+        mine = [position for position, (_, options) in enumerate(checked) if options.idempotency_key == exc.key]
+        blame_item(exc, mine[-1])
+        raise
 
 
 def _refused(exc: CgkTasksError, first: int, count: int) -> Iterator[SentItem]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from cgk_tasks.client.provider import Health, JobProvider, slowest_look_seconds
+from cgk_tasks.client.provider import Health, JobProvider, asend_batch, slowest_look_seconds
 from cgk_tasks.client.waiting import answer_expected
 from cgk_tasks.config import SETTINGS, Settings, get_settings
 from cgk_tasks.errors import ConfigurationError
@@ -68,6 +68,10 @@ class OwnRuntime:
     ) -> list[RunHandle]:
         with self.runtime.active():
             return self._provider.send_batch(events, session)
+
+    async def asend_batch(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> list[RunHandle]:
+        with self.runtime.active():
+            return await asend_batch(self._provider, events)
 
     @contextmanager
     def answer_expected(self) -> Iterator[Answer | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -151,3 +152,14 @@ class JobProvider(Protocol):
 
     def close(self) -> None:
         """Give back connections and threads."""
+
+
+async def asend_batch(provider: JobProvider, events: Sequence[tuple[TenantEvent, SendOptions]]) -> list[RunHandle]:
+    """`send_batch` for an event loop: the provider's own, if it has one, else in a thread."""
+    own = getattr(provider, "asend_batch", None)
+    if own is None:
+        if len(events) == 1:
+            return [await asyncio.to_thread(provider.send, *events[0])]
+        return await asyncio.to_thread(provider.send_batch, events)
+    handles: list[RunHandle] = await own(events)
+    return handles

@@ -85,21 +85,29 @@ class Counted:
         self.waiting &= again
 
 
+def are_limited(runs: Sequence[NewRun]) -> bool:
+    """Whether one of them is of a tenant whose sends are counted."""
+    return bool(_limits_of(runs))
+
+
+def _limits_of(runs: Sequence[NewRun]) -> dict[str, OfTenant]:
+    known = set_rules()
+    if not known:
+        return {}
+    return {
+        tenant: may
+        for tenant in {run.tenant_id for run in runs}
+        if (may := known.of_tenant(tenant)).daily_runs is not None or may.max_waiting is not None
+    }
+
+
 @contextmanager
 def counted(runs: Sequence[NewRun]) -> Iterator[Counted]:
     """Count sends of tenants that may not send any number. The block accepts them, and says so; what it does not accept
     does not count. Raises QueueFullError, QuotaExceededError, StoreError: then none of them is sent.
     """
     sends = Counted()
-    known = set_rules()
-    if not known:
-        yield sends
-        return
-    limited = {
-        tenant: may
-        for tenant in {run.tenant_id for run in runs}
-        if (may := known.of_tenant(tenant)).daily_runs is not None or may.max_waiting is not None
-    }
+    limited = _limits_of(runs)
     if not limited:
         yield sends
         return

@@ -6,10 +6,12 @@ import time
 
 import pytest
 
+import cgk_tasks
 from cgk_tasks import atrigger_and_wait, get_run, send_job, trigger_and_wait
 from cgk_tasks.broker import answers
 from cgk_tasks.broker.answers import ANSWERS, Answer, call_back
 from cgk_tasks.broker.envelope import ANSWER_HEADER, answer_to
+from cgk_tasks.celery_tasks import waiting as celery_waiting
 from cgk_tasks.client import waiting
 from cgk_tasks.runtime import current_runtime
 from tests.support.jobs import Behave
@@ -20,6 +22,9 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(start_worker):
+    from cgk_tasks.celery_app import register_application_events
+
+    register_application_events()
     return start_worker(["tests.support.jobs"], concurrency=2)
 
 
@@ -111,3 +116,90 @@ def called():
         run = send_job(echo("5"))
         wait_until(lambda: get_run(run.id).is_closed)
         return came.wait(1.0)
+
+
+# ---- AsyncResult.get() ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waits_for_nothing():
+    """As a process that has never asked for a result."""
+    current_runtime().drop(answers.WAITED_FOR)
+    current_runtime().drop(ANSWERS)
+
+
+@pytest.fixture
+def get_looks_late(monkeypatch):
+    monkeypatch.setattr(celery_waiting, "_FIRST_NAP_BESIDE_SECONDS", PATIENCE)
+
+
+def sent(text):
+    return cgk_tasks.app.tasks["test.behave"].delay(tenant_id="acme", action="echo", argument=text)
+
+
+def waited_for_once():
+    """A first result has been waited for, and the process listens."""
+    assert sent("first").get(timeout=PATIENCE) == "first"
+    answers.waits_for("test.behave")  # also if the first one was there at once
+    wait_until(ANSWERS.current()._is_listening.is_set)
+
+
+def test_whoever_has_waited_for_a_task_is_called_for_its_next_runs(waits_for_nothing, get_looks_late):
+    waited_for_once()
+    for text in ("second", "third"):
+        assert sent(text).get(timeout=PATIENCE / 2, interval=PATIENCE) == text
+
+
+def test_a_result_that_is_there_before_it_is_asked_for_is_given_at_once(waits_for_nothing, get_looks_late):
+    waited_for_once()
+    result = sent("early")
+    wait_until(lambda: get_run(result.id).is_closed)
+    assert result.get(timeout=PATIENCE / 2, interval=PATIENCE) == "early"
+
+
+def test_a_call_to_get_that_is_lost_costs_time_alone(waits_for_nothing, monkeypatch):
+    waited_for_once()
+    monkeypatch.setattr(Answer, "come", lambda _self: None)
+    assert sent("lost").get(timeout=PATIENCE) == "lost"
+
+
+def test_a_retry_is_waited_for_beyond_the_first_call(waits_for_nothing):
+    waited_for_once()
+    result = cgk_tasks.app.tasks["test.behave"].delay(tenant_id="acme", action="fail_then_succeed", argument="1")
+    assert result.get(timeout=PATIENCE) == 2
+
+
+def test_a_process_that_never_waits_names_no_channel_and_does_not_listen(waits_for_nothing):
+    with answers.foreseen("test.behave", "a-run"):
+        asked = answer_to.get()
+    assert (asked, current_runtime().take(ANSWERS)) == (None, None)
+
+
+def test_a_task_that_nobody_waits_for_names_no_channel(waits_for_nothing):
+    waited_for_once()
+    with answers.foreseen("another.task", "a-run"):
+        assert answer_to.get() is None
+
+
+def test_who_has_not_waited_for_a_while_names_no_channel(waits_for_nothing, monkeypatch):
+    monkeypatch.setattr(answers, "_WAITS_AGAIN_SECONDS", 0.0)
+    waited_for_once()
+    with answers.foreseen("test.behave", "a-run"):
+        assert answer_to.get() is None
+
+
+def test_results_that_nobody_asks_for_are_forgotten(waits_for_nothing, monkeypatch):
+    monkeypatch.setattr(answers, "_MOST_FORESEEN", 3)
+    waited_for_once()
+    for number in range(10):
+        with answers.foreseen("test.behave", f"run-{number}"):
+            pass
+    assert list(ANSWERS.current()._foreseen) == [b"run-7", b"run-8", b"run-9"]
+
+
+def test_a_result_that_was_asked_for_is_not_kept(waits_for_nothing):
+    waited_for_once()
+    result = sent("asked")
+    assert result.id.encode() in ANSWERS.current()._foreseen
+    result.get(timeout=PATIENCE)
+    assert result.id.encode() not in ANSWERS.current()._foreseen

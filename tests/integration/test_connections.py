@@ -1,5 +1,6 @@
 """Connections to PostgreSQL: how they are made, given back, and what their errors mean."""
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -11,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg import errors as pg_errors
 
-from cgk_tasks import get_job_status, send_job
+from cgk_tasks import aget_run, asend_job, get_job_status, send_job
 from cgk_tasks.cli.doctor.pooler import check as doctor_pooler
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
@@ -323,6 +324,20 @@ def test_the_doctor_finds_a_pooler_that_loses_prepared_statements_and_says_what_
     pooler(CGK_PREPARE_THRESHOLD="5")
     (found,) = doctor_pooler()
     assert (found.level, "CGK_PREPARE_THRESHOLD=0" in found.advice) == ("FAIL", True)
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"CGK_PREPARE_THRESHOLD": "none"}, {"CGK_PREPARE_THRESHOLD": "0"}], ids=["noticed", "none", "0"]
+)
+def test_an_event_loop_sends_and_reads_through_a_pooler(pooler, told):
+    pooler(**told)
+
+    async def run():
+        for _ in range(12):  # more often than it takes to have a statement prepared
+            handles = await asyncio.gather(*(asend_job("order.created", ORDER, queue="pooled") for _ in range(8)))
+        return await aget_run(handles[0].id)
+
+    assert asyncio.run(run()).state == "pending"
 
 
 def test_times_are_utc_behind_a_pooler(pooler):

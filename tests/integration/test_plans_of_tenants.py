@@ -2,6 +2,7 @@
 worker lives here; passes are made by the test.
 """
 
+import asyncio
 import threading
 import uuid
 
@@ -9,6 +10,7 @@ import pytest
 
 from cgk_tasks import (
     SendItem,
+    asend_job,
     get_job_status,
     get_tenant_limits,
     limit_history,
@@ -406,6 +408,19 @@ def test_a_send_beyond_what_may_wait_is_refused_and_says_when_to_come_back():
         send()
     assert (refused.value.limit, refused.value.tenant_id, refused.value.retry_after) == (3, "acme", 1.0)
     assert get_job_status(send(tenant="globex")).state == "pending"
+
+
+def test_it_is_refused_on_an_event_loop_likewise():
+    set_tenant_limits("acme", at_once=1, max_waiting=3)
+    send(tenant="globex")
+
+    async def run():
+        for _ in range(3):
+            await asend_job(Free(tenant_id="acme"))
+        with pytest.raises(QueueFullError, match="'acme' may have 3 runs wait"):
+            await asend_job(Free(tenant_id="acme"))
+
+    asyncio.run(run())
 
 
 def test_sends_are_taken_again_once_fewer_wait():
