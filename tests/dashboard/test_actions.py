@@ -208,7 +208,7 @@ def test_a_group_action_that_fails_leaves_no_payload_in_the_log(
     )
     progress = oscar.submit(page, "/dead-letters/action", pace="1000")
     wait_until(lambda: "It failed." in oscar.get(progress.url, timeout=30).text, 20)
-    wait_until(lambda: "group_action_failed" in dashboard.log, 20)
+    wait_until(lambda: "long_action_failed" in dashboard.log, 20)
     assert "Traceback" in dashboard.log
     assert SECRET not in dashboard.log
 
