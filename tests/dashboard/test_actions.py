@@ -69,12 +69,12 @@ def test_an_action_that_another_dashboard_left_unfinished_resumes_by_a_button(os
             " ('ada', 'admin', 'retry dead letters', %s, 3, %s, now() - interval '2 minutes') RETURNING id",
             (group.event, json.dumps({"fingerprint": group.fingerprint, "pace": 1000})),
         ).fetchone()[0]
-    action = f"/dead-letters/actions/{number}/resume"
-    assert action not in dashboard.browser("viola").open(f"/dead-letters/actions/{number}").text
-    oscar.submit(oscar.open(f"/dead-letters/actions/{number}"), action)
+    action = f"/actions/{number}/resume"
+    assert action not in dashboard.browser("viola").open(f"/actions/{number}").text
+    oscar.submit(oscar.open(f"/actions/{number}"), action)
     line = wait_until(lambda: last_line() if last_line().outcome == "done" else None, 20, "the rest is done")
     assert (line.who, line.affected, line.details["resumes"]) == ("oscar", 1, number)
-    assert "Resume" not in oscar.open(f"/dead-letters/actions/{number}").text
+    assert "Resume" not in oscar.open(f"/actions/{number}").text
 
 
 def test_replay_with_another_payload_is_checked_and_keeps_what_is_hidden(oscar, closed_run):
