@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cgk_tasks.dashboard.roles import Role, User
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.sql.postgres import AnyConnection, Row, autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import AnyConnection, autocommit, execute, fetch, statements
 from cgk_tasks.tenancy.audit import Via, recorded_elsewhere
 
 SQL = statements("dashboard")
@@ -131,10 +131,10 @@ def request_abort(action_id: int) -> bool:
         return bool(fetch(connection, SQL["request_abort"], {"id": action_id}))
 
 
-def take_over_lost(user: User, action_id: int) -> Row | None:
-    """Take over a long action whose process is gone: what it was. None if it is not so, or somebody else was first."""
+def take_over_lost(user: User, action_id: int) -> bool:
+    """Take over a long action whose process is gone. False if it is not so, or somebody else was first."""
     with autocommit() as connection:
-        return next(iter(fetch(connection, SQL["take_lost_action"], {"id": action_id, "who": user.name})), None)
+        return bool(fetch(connection, SQL["take_lost_action"], {"id": action_id, "who": user.name}))
 
 
 def lines(

@@ -34,21 +34,21 @@ def begin_group_action(user: User, group: Group, kind: Kind, pace: int = DEFAULT
     return begin(user, _action(group, kind, checked_pace(pace)))
 
 
-def _restored(kind: Kind) -> Callable[[Row], LongAction]:
+def _restored(kind: Kind) -> Callable[[audit.Line], LongAction]:
     """Makes the rest of an action. What has failed since the first one began is not taken up."""
 
-    def restore(lost: Row) -> LongAction:
-        details = lost["details"]
-        group = Group(lost["subject"], details["fingerprint"], lost["tenant_id"] or "")
+    def restore(lost: audit.Line) -> LongAction:
+        details = lost.details
+        group = Group(lost.subject, details["fingerprint"], lost.tenant_id or "")
         # Of one that was resumed already: from when the first one began.
-        until = datetime.fromisoformat(details["until"]) if "until" in details else lost["at"]
+        until = datetime.fromisoformat(details["until"]) if "until" in details else lost.at
         kept = {name: details[name] for name in ("position",) if name in details}
-        return _action(group, kind, details["pace"], until, {**kept, "resumes": lost["id"]})
+        return _action(group, kind, details["pace"], until, {**kept, "resumes": lost.id})
 
     return restore
 
 
-RESTORE: Final[Mapping[str, Callable[[Row], LongAction]]] = {
+RESTORE: Final[Mapping[str, Callable[[audit.Line], LongAction]]] = {
     "retry dead letters": _restored("retry"),
     "discard dead letters": _restored("discard"),
 }

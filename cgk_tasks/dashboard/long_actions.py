@@ -19,7 +19,7 @@ from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.accept import UnitOfWork, unit_of_work
-from cgk_tasks.sql.postgres import Connection, Row, is_away, retry_conflicts, transaction
+from cgk_tasks.sql.postgres import Connection, is_away, retry_conflicts, transaction
 from cgk_tasks.tenancy.audit import Via
 
 log = structlog.get_logger("cgk_tasks.dashboard")
@@ -82,16 +82,17 @@ def begin(user: User, action: LongAction) -> int:
     return entry.id
 
 
-def resume(user: User, action_id: int, restore: Mapping[str, Callable[[Row], LongAction]]) -> int | None:
+def resume(user: User, action_id: int, restore: Mapping[str, Callable[[audit.Line], LongAction]]) -> int | None:
     """Do the rest of an action whose process ended in the middle, as an action of its own. Returns its number.
 
     restore: by the name of an action, what makes the rest of it out of its line in the audit. None if there is nothing
     to resume: the action has ended, is under way, or somebody else has just resumed it.
     """
-    lost = audit.take_over_lost(user, action_id)
-    if lost is None or lost["action"] not in restore:
+    lost = next(iter(audit.lines(action_id=action_id, limit=1)), None)
+    if lost is None or not lost.is_lost or lost.action not in restore:
         return None
-    return begin(user, restore[lost["action"]](lost))
+    rest = restore[lost.action](lost)  # first, since it may fail; if the process lives after all, nothing is taken over
+    return begin(user, rest) if audit.take_over_lost(user, action_id) else None
 
 
 def perform(entry: audit.Entry, action: LongAction, told: Callable[[int], None] = lambda _done: None) -> audit.Outcome:

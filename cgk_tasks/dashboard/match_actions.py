@@ -28,7 +28,7 @@ from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.replay import lock_free
 from cgk_tasks.runs import store
-from cgk_tasks.sql.postgres import Connection, Row, fetch, statements
+from cgk_tasks.sql.postgres import Connection, fetch, statements
 
 TRANSITIONS = statements("transitions")
 
@@ -36,6 +36,7 @@ EVERY_RUN: Final = "every run"
 """What has to be typed to act on a search without any term."""
 
 _OLDEST_PLAN: Final = timedelta(hours=12)
+_CLOCKS_DIFFER: Final = timedelta(minutes=1)
 
 
 def needs_confirmation(search: str) -> bool:
@@ -46,7 +47,7 @@ def needs_confirmation(search: str) -> bool:
 def plan_of(kind: Kind, search: str, *, of_all: bool = False) -> tuple[Plan, datetime]:
     """What the action would do now, and when that is. Nothing is done. Raises SearchError, QueryTimeoutError."""
     now = store.database_time()
-    return matches.plan(kind, run_filter(fix_times(search, now), now), now, of_all=of_all), now
+    return matches.plan(kind, run_filter(search, now), now, of_all=of_all), now
 
 
 def begin_match_action(
@@ -84,19 +85,19 @@ def _tenant(search: str, now: datetime) -> str | None:
     return run_filter(search, now).tenant_id or None
 
 
-def _restored(kind: Kind) -> Callable[[Row], LongAction]:
+def _restored(kind: Kind) -> Callable[[audit.Line], LongAction]:
     """Makes the rest of an action: what matched when the first one began, behind the last batch of it."""
 
-    def restore(lost: Row) -> LongAction:
-        kept = {name: value for name, value in lost["details"].items() if name not in {"pace", "left", "resumes"}}
-        left = max(0, lost["expected"] - lost["affected"] - sum(lost["details"].get("left", {}).values()))
-        details = {**kept, "resumes": lost["id"]}
-        return _action(kind, lost["subject"], lost["tenant_id"], left, lost["details"]["pace"], details)
+    def restore(lost: audit.Line) -> LongAction:
+        kept = {name: value for name, value in lost.details.items() if name not in {"pace", "left", "resumes"}}
+        rest = max(0, (lost.expected or 0) - lost.affected)
+        details = {**kept, "resumes": lost.id}
+        return _action(kind, lost.subject, lost.tenant_id, rest, lost.details["pace"], details)
 
     return restore
 
 
-RESTORE: Final[Mapping[str, Callable[[Row], LongAction]]] = {
+RESTORE: Final[Mapping[str, Callable[[audit.Line], LongAction]]] = {
     "retry matches": _restored("retry"),
     "cancel matches": _restored("cancel"),
     "replay matches": _restored("replay"),
@@ -108,6 +109,9 @@ def _action(
 ) -> LongAction:
     until = datetime.fromisoformat(details["until"])
     wanted = run_filter(details["search"], until).among(STATES[kind])
+    # Ids are made by the clocks of the senders. What was sent later is told by PostgreSQL's, one by one.
+    latest = until + _CLOCKS_DIFFER
+    wanted = replace(wanted, until=min(wanted.until or latest, latest))
     if kind != "cancel":
         wanted = replace(wanted, closed_until=min(wanted.closed_until or until, until))
     planned = datetime.fromisoformat(details["planned"]) if "planned" in details else None

@@ -59,13 +59,10 @@ def run_filter(text: str, now: datetime) -> RunFilter:
 
 
 def fix_times(text: str, now: datetime) -> str:
-    """The search with times that stay the same, of runs that were sent before `now`. Raises SearchError."""
+    """The search with times that stay the same: `since:1h` becomes the moment that it is now. Raises SearchError."""
     run_filter(text, now)
-    terms = [
-        term._replace(value=_written(_time(term, now))) if term.name in _TIMES else term for term in parse(text, TERMS)
-    ]
-    until = min((_time(term, now) for term in terms if term.name == "until"), default=now)
-    return write([*(term for term in terms if term.name != "until"), Term("until", _written(min(until, now)))])
+    terms = parse(text, TERMS)
+    return write([t._replace(value=_written(_time(t, now))) if t.name in _TIMES else t for t in terms])
 
 
 def _written(moment: datetime) -> str:

@@ -345,7 +345,7 @@ UPDATE cgk.audit
        abort_requested_at = coalesce(abort_requested_at, clock_timestamp())
  WHERE id = %(id)s AND outcome = 'begun' AND expected IS NOT NULL
    AND seen_at < clock_timestamp() - interval '60 seconds'
-RETURNING id, at, action, subject, tenant_id, details;
+RETURNING id;
 
 -- name: audit
 -- is_lost: begun, and nobody has said anything about it for a while, so its process is gone.

@@ -13,10 +13,12 @@ from cgk_tasks import get_job_status, retry_job
 from cgk_tasks.dashboard import audit, match_actions
 from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.dashboard.group_actions import begin_group_action
+from cgk_tasks.dashboard.long_actions import perform, record
 from cgk_tasks.dashboard.match_actions import begin_match_action, plan_of
 from cgk_tasks.dashboard.resumed_actions import resume_action
 from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import InvalidOptionError
+from cgk_tasks.flow.accept import unit_of_work
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, transaction
 from tests.dashboard.sample_runs import id_at
 from tests.support.counting import count_all, forget_all_counts
@@ -186,7 +188,7 @@ class TestActions:
         busy = open_run(state="running", worker_id="01a20143-39c3-702f-a327-7b42b6a69ad6", attempt=1)
         other = open_run(tenant="globex")
         line = act("cancel", "tenant:acme")
-        assert (line.outcome, line.affected) == ("done", 4)
+        assert (line.outcome, line.affected, line.message) == ("done", 4, "")
         assert states(waiting) == {"cancelled"}
         assert get_job_status(busy).cancel_requested_at is not None
         assert states([other]) == {"pending"}
@@ -217,6 +219,20 @@ class TestActions:
         closed_run(age=-60)
         line = act("retry", "event:order.created")
         assert (line.affected, replays()) == (0, {})
+
+    def test_what_is_sent_between_the_beginning_and_the_first_batch_is_left_alone(self, open_run):
+        before = open_run()
+        action = match_actions.new_action("cancel", "tenant:acme", 1000)
+        later = open_run()
+        entry = record(OSCAR, action)
+        assert perform(entry, action) == "done"
+        assert (states([before]), states([later])) == ({"cancelled"}, {"pending"})
+        assert audit.lines(action_id=entry.id)[0].details["left"] == {"later": 1}
+
+    def test_a_run_whose_senders_clock_was_ahead_is_taken_all_the_same(self, open_run):
+        ahead = open_run(run_id=id_at(datetime.now(UTC) + timedelta(seconds=20)))
+        assert act("cancel", "tenant:acme").affected == 1
+        assert states([ahead]) == {"cancelled"}
 
     def test_it_is_done_at_its_pace(self, closed_run):
         for _ in range(30):
@@ -277,8 +293,6 @@ class TestRaces:
         begun, end = threading.Event(), threading.Event()
 
         def retry_slowly():
-            from cgk_tasks.flow.accept import unit_of_work
-
             with transaction() as connection, unit_of_work(connection) as unit:
                 retry_job(held)
                 begun.set()
@@ -364,8 +378,6 @@ class TestResuming:
     def test_what_was_taken_over_stops_at_its_next_batch_and_that_does_not_count(self, closed_run):
         runs = [closed_run() for _ in range(20)]
         action = match_actions.new_action("retry", "state:failed", 1000)
-        from cgk_tasks.dashboard.long_actions import perform, record
-
         entry = record(OSCAR, action)
         as_if_its_process_died(entry.id)
         rest = ended(resume_fast(entry.id))

@@ -151,7 +151,8 @@ class TestViews:
         assert re.search(r'aria-current="true">Running now</a>', text)
 
     def test_a_view_is_saved_for_oneself_shown_and_deleted(self, oscar, viola):
-        page = oscar.submit(oscar.open("/runs?q=tenant:globex+state:failed"), "/runs/views", name="Globex fails")
+        listed = oscar.open("/runs?q=tenant:globex+state:failed")
+        page = oscar.submit(listed, "/runs/views", name="Globex fails", shared="")
         assert "The view Globex fails is saved." in page.text
         assert 'href="/runs?q=tenant%3Aglobex+state%3Afailed" aria-current="true">Globex fails</a>' in page.text
         assert "Globex fails" not in viola.open("/runs").text

@@ -83,12 +83,11 @@ def test_the_state_of_a_search_is_replaced_and_all_else_stays():
 @pytest.mark.parametrize(
     ("text", "fixed"),
     [
-        ("", "until:2026-03-01T12:00:00"),
-        ("since:1h state:failed", "since:2026-03-01T11:00:00 state:failed until:2026-03-01T12:00:00"),
-        ("until:30m o-1", "o-1 until:2026-03-01T11:30:00"),
-        ("until:2027-01-01", "until:2026-03-01T12:00:00"),
-        ("closed-since:2026-03-01T02:00+01:00", "closed-since:2026-03-01T01:00:00 until:2026-03-01T12:00:00"),
-        ('error:"NO MAILBOX"', 'error:"NO MAILBOX" until:2026-03-01T12:00:00'),
+        ("", ""),
+        ("since:1h state:failed", "since:2026-03-01T11:00:00 state:failed"),
+        ("until:30m o-1", "until:2026-03-01T11:30:00 o-1"),
+        ("closed-since:2026-03-01T02:00+01:00", "closed-since:2026-03-01T01:00:00"),
+        ('closed-until:1d error:"NO MAILBOX"', 'closed-until:2026-02-28T12:00:00 error:"NO MAILBOX"'),
     ],
 )
 def test_a_search_with_its_times_fixed_means_the_same_whenever_it_is_read(text, fixed):
