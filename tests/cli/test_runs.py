@@ -199,7 +199,7 @@ def test_logs_says_when_there_is_nothing(cgk):
 
 
 def failed(tenant):
-    return wait_closed(send_job(Behave(tenant_id=tenant, action="permanent", argument="x")).id).id
+    return closed("fail_permanently", tenant)
 
 
 def test_a_dry_run_of_what_matches_says_how_many_and_does_nothing(cgk):

@@ -8,6 +8,7 @@ import pytest
 from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
 from cgk_tasks.dashboard.roles import User
 from cgk_tasks.dashboard.saved_views import saved_views
+from cgk_tasks.runs.models import OPEN_STATES
 from cgk_tasks.sql.postgres import autocommit
 from tests.dashboard.browsing import IN_A_BROWSER
 from tests.dashboard.dashboard_support import ROLES
@@ -36,7 +37,7 @@ def test_what_matches_is_retried_from_the_search_to_the_end(sample, visit, pictu
     )
     picture(page, "matches-progress")
     page.wait_for_selector("text=12 of 12 runs. Done.")
-    assert len(find_runs(RunFilter(event="payout.completed", state="pending")).runs) == 12
+    assert len(find_runs(RunFilter(event="payout.completed", states=OPEN_STATES)).runs) == 12
 
 
 def test_it_is_stopped_by_its_button_without_scripts_on_a_phone(sample, visit):
