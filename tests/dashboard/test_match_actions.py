@@ -411,3 +411,22 @@ class TestResuming:
         assert (rest.outcome, rest.affected) == ("done", 60 - done)
         assert audit.lines(action_id=number)[0].affected == done
         assert replays() == dict.fromkeys(runs, 1)
+
+
+def test_ctrl_c_at_a_terminal_stops_it_and_the_audit_says_so(closed_run):
+    for _ in range(60):
+        closed_run()
+    command = [sys.executable, "-m", "cgk_tasks.cli", "runs", "retry", "--matching", "state:failed", "--rate", "5"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - before anything else runs
+    )  # fmt: skip
+    try:
+        wait_until(lambda: any(line.affected >= 5 for line in audit.lines()), 60, "some are done")
+        process.send_signal(signal.SIGINT)
+        assert wait_exit(process, 60) == 1
+    finally:
+        process.kill()
+    (line,) = audit.lines()
+    assert (line.via, line.outcome, line.message) == ("cli", "aborted", "interrupted at the terminal")
+    assert line.affected == len(replays())

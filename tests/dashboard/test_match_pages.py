@@ -17,6 +17,14 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("empty_record")
 
+MANY_MORE = """
+INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, created_at, handed_over_at,
+                      hand_overs)
+SELECT (left(id::text, 24) || lpad(to_hex(n), 12, '0'))::uuid, tenant_id, event, state, queue, priority, sealed_payload,
+       run_at, created_at, handed_over_at, hand_overs
+  FROM cgk.runs, generate_series(1, 10005) AS n
+"""
+
 OSCAR, ADA = User("oscar", "operator"), User("ada", "admin")
 
 
@@ -82,6 +90,18 @@ class TestPlan:
         page = planned(oscar, "retry", "tenant:acme")
         assert "Left alone: 1 completed." in page.text
         assert "/runs/matching" not in actions(page.text)
+
+    def test_of_very_many_it_says_that_there_may_be_more_and_counts_all_where_it_is_asked(self, oscar, open_run):
+        open_run(tenant="globex")
+        with autocommit() as connection:
+            connection.execute(MANY_MORE)
+        page = planned(oscar, "cancel", "tenant:globex")
+        assert "10,000+ runs of 1 tenant would be cancelled." in page.text
+        assert "There may be more: only the newest were counted." in page.text
+        assert 'href="/runs/matching?do=cancel&amp;q=tenant%3Aglobex&amp;count=all"' in page.text
+        whole = planned(oscar, "cancel", "tenant:globex", count="all").text
+        assert "10,006 runs of 1 tenant would be cancelled." in whole
+        assert "There may be more" not in whole
 
     def test_a_search_without_a_term_is_confirmed_by_typing(self, oscar, closed_run):
         closed_run()
