@@ -97,6 +97,7 @@ class TestPlan:
             connection.execute(MANY_MORE)
         page = planned(oscar, "cancel", "tenant:globex")
         assert "10,000+ runs of 1 tenant would be cancelled." in page.text
+        assert "Runs a second: at 20 it takes at least 8 min</label>" in page.text
         assert "There may be more: only the newest were counted." in page.text
         assert 'href="/runs/matching?do=cancel&amp;q=tenant%3Aglobex&amp;count=all"' in page.text
         whole = planned(oscar, "cancel", "tenant:globex", count="all").text
