@@ -10,6 +10,7 @@ import typer
 
 from cgk_tasks.cli import application, exits, failures, values
 from cgk_tasks.cli.follow import follow
+from cgk_tasks.cli.matching_runs import DEFAULT_RATE, Matching, Rate, act_on_matches, on_ids_or_matches
 from cgk_tasks.cli.output import AsJson, DryRun, age, examples, print_json, print_table, say
 from cgk_tasks.cli.run_details import log_line, print_run, run_details
 from cgk_tasks.config.nearest import did_you_mean
@@ -25,7 +26,7 @@ commands = typer.Typer(
 _COLUMNS = ("id", "age", "tenant_id", "event", "state", "error_code", "job", "attempt")
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id.")]
-RunIds = Annotated[list[str], typer.Argument(metavar="ID...", help="One or several runs.")]
+RunIds = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="One or several runs.")]
 
 
 @commands.command(
@@ -130,11 +131,28 @@ def show_logs(run_id: RunId, as_json: AsJson = False) -> None:
 commands.command("follow", epilog=examples("cgk-tasks runs follow ID", "cgk-tasks runs follow ID --timeout 60"))(follow)
 
 
-@commands.command("cancel", epilog=examples("cgk-tasks runs cancel ID", "cgk-tasks runs cancel ID ID --dry-run"))
-def cancel(run_ids: RunIds, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+@commands.command(
+    "cancel",
+    epilog=examples(
+        "cgk-tasks runs cancel ID",
+        "cgk-tasks runs cancel ID ID --dry-run",
+        "cgk-tasks runs cancel --matching 'tenant:acme state:waiting' --rate 100",
+    ),
+)
+def cancel(
+    run_ids: RunIds = None,
+    matching: Matching = None,
+    rate: Rate = DEFAULT_RATE,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Cancel open runs: waiting ones at once, running ones within a second."""
     from cgk_tasks.errors import RunStateError
 
+    ids = on_ids_or_matches(run_ids, matching)
+    if matching is not None:
+        act_on_matches("cancel", matching, rate, dry_run=dry_run, as_json=as_json)
+        return
     client = application.client()
 
     def act(run_id: str) -> dict[str, Any]:
@@ -147,14 +165,34 @@ def cancel(run_ids: RunIds, dry_run: DryRun = False, as_json: AsJson = False) ->
             raise RunStateError(run_id, status.state, "cancel")
         return {"id": status.id, "state": status.state, "outcome": "would be cancelled"}
 
-    _for_each(run_ids, act, as_json=as_json)
+    _for_each(ids, act, as_json=as_json)
 
 
-@commands.command("retry", epilog=examples("cgk-tasks runs retry ID", "cgk-tasks runs retry ID ID --dry-run"))
-def retry(run_ids: RunIds, dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Run closed runs again, each as a new run that names the old one."""
+@commands.command(
+    "retry",
+    epilog=examples(
+        "cgk-tasks runs retry ID",
+        "cgk-tasks runs retry ID ID --dry-run",
+        "cgk-tasks runs retry --matching 'state:failed event:order.* since:2h' --dry-run",
+    ),
+)
+def retry(
+    run_ids: RunIds = None,
+    matching: Matching = None,
+    rate: Rate = DEFAULT_RATE,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run closed runs again, each as a new run that names the old one.
+
+    With --matching only those that did not complete, and that nobody has run again yet.
+    """
     from cgk_tasks.errors import RunStateError
 
+    ids = on_ids_or_matches(run_ids, matching)
+    if matching is not None:
+        act_on_matches("retry", matching, rate, dry_run=dry_run, as_json=as_json)
+        return
     client = application.client()
 
     def act(run_id: str) -> dict[str, Any]:
@@ -165,7 +203,7 @@ def retry(run_ids: RunIds, dry_run: DryRun = False, as_json: AsJson = False) -> 
             raise RunStateError(run_id, status.state, "retry")
         return {"id": run_id, "state": status.state, "outcome": "would be retried"}
 
-    _for_each(run_ids, act, as_json=as_json)
+    _for_each(ids, act, as_json=as_json)
 
 
 def _for_each(run_ids: Sequence[str], act: Callable[[str], dict[str, Any]], *, as_json: bool) -> None:

@@ -19,27 +19,34 @@ from cgk_tasks.dashboard.access.oauth_login import oauth_login_handler
 from cgk_tasks.dashboard.display import STATIC, STATIC_PATH
 from cgk_tasks.dashboard.http_server import LimitedBody, listen
 from cgk_tasks.dashboard.pages import (
+    actions,
     api_keys,
     audit_log,
     dead_letters,
     login,
+    matches,
     overview,
     queues,
     run,
     runs,
     schedules,
     tenants,
+    views,
 )
 from cgk_tasks.dashboard.template_loader import TemplateLoader
 
 _ID: Final = "([0-9a-fA-F-]{32,36})"
 _NAME: Final = "([A-Za-z0-9][A-Za-z0-9._-]*)"
+_NUMBER: Final = "([0-9]{1,18})"
 
 PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/overview", overview.OverviewPage),
     ("/runs", runs.RunsPage),
     (r"/runs\.csv", runs.RunsFile),
     ("/runs/selected", runs.SelectedRuns),
+    ("/runs/matching", matches.MatchActionPage),
+    ("/runs/views", views.SaveView),
+    (f"/runs/views/{_NUMBER}/delete", views.DeleteView),
     (f"/runs/{_ID}", run.RunPage),
     (f"/runs/{_ID}/retry", run.RetryRun),
     (f"/runs/{_ID}/cancel", run.CancelRun),
@@ -61,9 +68,12 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/dead-letters", dead_letters.DeadLettersPage),
     ("/dead-letters/group", dead_letters.GroupPage),
     ("/dead-letters/action", dead_letters.GroupActionPage),
-    ("/dead-letters/actions/([0-9]{1,18})", dead_letters.ActionPage),
-    ("/dead-letters/actions/([0-9]{1,18})/abort", dead_letters.AbortAction),
-    ("/dead-letters/actions/([0-9]{1,18})/resume", dead_letters.ResumeAction),
+    (f"/actions/{_NUMBER}", actions.ActionPage),
+    (f"/actions/{_NUMBER}/abort", actions.AbortAction),
+    (f"/actions/{_NUMBER}/resume", actions.ResumeAction),
+    # As earlier releases called them: forms of pages that are open yet lead there.
+    (f"/dead-letters/actions/{_NUMBER}/abort", actions.AbortAction),
+    (f"/dead-letters/actions/{_NUMBER}/resume", actions.ResumeAction),
     ("/schedules", schedules.SchedulesPage),
     ("/schedules/of-tenants", schedules.TenantSchedulesPage),
     (f"/schedules/of-tenants/{_ID}/pause", schedules.PauseTenantSchedule),
@@ -87,6 +97,8 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
         pages: list[Any] = [(f"{prefix}{path}", page) for path, page in PAGES]
         pages.append((f"{prefix}{STATIC_PATH}/(.*)", StaticFileHandler, {"path": str(STATIC)}))
         pages.append((f"{prefix}/runs/", RedirectHandler, {"url": f"{prefix}/runs"}))
+        moved = {"url": f"{prefix}/actions/{{0}}"}
+        pages.append((f"{prefix}/dead-letters/actions/{_NUMBER}", RedirectHandler, moved))
         pages.append((f"{prefix}/?", RedirectHandler, {"url": f"{prefix}/overview", "permanent": False}))
         if authentication.method in {"users", "open"}:
             pages.append((f"{prefix}/login/?", login.LoginPage))

@@ -11,13 +11,23 @@ from typing import Any, Literal
 
 from cgk_tasks.dashboard.roles import Role, User
 from cgk_tasks.errors import CgkTasksError
-from cgk_tasks.sql.postgres import AnyConnection, Row, autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import AnyConnection, autocommit, execute, fetch, statements
 from cgk_tasks.tenancy.audit import Via, recorded_elsewhere
 
 SQL = statements("dashboard")
 
 Outcome = Literal["begun", "done", "refused", "failed", "aborted"]
 PAGE_SIZE = 100
+_OF_PROGRESS = frozenset({"position", "left", "planned"})
+
+
+class TakenOverError(CgkTasksError):
+    """A long action goes on in another process, which took this one for gone."""
+
+    code = "ACTION_TAKEN_OVER"
+
+    def __init__(self, action_id: int) -> None:
+        super().__init__(f"Action {action_id} was resumed elsewhere.")
 
 
 @dataclass
@@ -53,6 +63,11 @@ class Line:
     abort_requested_at: datetime | None
     is_lost: bool
 
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """The details that tell a reader something: not how far it has come."""
+        return {name: value for name, value in self.details.items() if name not in _OF_PROGRESS}
+
 
 def begin(
     user: User,
@@ -62,11 +77,12 @@ def begin(
     tenant_id: str | None = None,
     expected: int | None = None,
     details: Mapping[str, Any] | None = None,
+    via: Via = "dashboard",
 ) -> Entry:
     """Write that an action begins. Raises the driver's errors: what cannot be recorded must not happen."""
     values = {
-        "who": user.name, "role": user.role, "action": action, "subject": subject, "tenant_id": tenant_id,
-        "expected": expected, "details": json.dumps(details or {}),
+        "who": user.name, "role": user.role if via == "dashboard" else "", "via": via, "action": action,
+        "subject": subject, "tenant_id": tenant_id, "expected": expected, "details": json.dumps(details or {}),
     }  # fmt: skip
     with autocommit() as connection:
         row = fetch(connection, SQL["begin_action"], values)[0]
@@ -96,9 +112,17 @@ def recorded(user: User, action: str, **about: Any) -> Iterator[Entry]:
     end(entry, "done", entry.message)
 
 
-def progress(connection: AnyConnection, entry: Entry) -> bool:
-    """Write how far a long action has come, in its own transaction. Returns whether somebody wants it to stop."""
-    return bool(fetch(connection, SQL["progress"], {"id": entry.id, "affected": entry.affected})[0]["abort"])
+def progress(connection: AnyConnection, entry: Entry, affected: int, details: Mapping[str, Any]) -> bool:
+    """Write how far a long action has come, in the transaction of what it did. Returns whether somebody wants it to
+    stop. details: what takes the place of those of the same names.
+
+    Raises TakenOverError if it has been resumed elsewhere: then the transaction must not commit.
+    """
+    values = {"id": entry.id, "affected": affected, "details": json.dumps(details)}
+    rows = fetch(connection, SQL["progress"], values)
+    if not rows:
+        raise TakenOverError(entry.id)
+    return bool(rows[0]["abort"])
 
 
 def request_abort(action_id: int) -> bool:
@@ -107,10 +131,10 @@ def request_abort(action_id: int) -> bool:
         return bool(fetch(connection, SQL["request_abort"], {"id": action_id}))
 
 
-def take_over_lost(user: User, action_id: int) -> Row | None:
-    """Take over a long action whose process is gone: what it was. None if it is not so, or somebody else was first."""
+def take_over_lost(user: User, action_id: int) -> bool:
+    """Take over a long action whose process is gone. False if it is not so, or somebody else was first."""
     with autocommit() as connection:
-        return next(iter(fetch(connection, SQL["take_lost_action"], {"id": action_id, "who": user.name})), None)
+        return bool(fetch(connection, SQL["take_lost_action"], {"id": action_id, "who": user.name}))
 
 
 def lines(

@@ -11,13 +11,13 @@ from typing import Any, Final, get_args
 from cgk_tasks.dashboard.data.run_search import RunFilter, as_state
 from cgk_tasks.dashboard.search_syntax import SearchError, Term, parse, write
 from cgk_tasks.events.registry import all_events
-from cgk_tasks.runs.models import State
+from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES, State
 
 TERMS: Final[Mapping[str, str]] = {
     "tenant": "the tenant's id",
     "event": "the event; order.* is all that begin with order.",
     "job": "the job",
-    "state": "one of the states of a run",
+    "state": "one of the states of a run; waiting is pending or held, open and closed are all of those",
     "error": "the error code; HTTP_* is all that begin with HTTP_",
     "queue": "the queue",
     "since": "sent since then: 1h, 30m, 7d ago, or a time of UTC such as 2026-03-01T09:00",
@@ -27,6 +27,9 @@ TERMS: Final[Mapping[str, str]] = {
 }
 """The names of terms, and what each is. What has no name is looked for in the searchable fields of payloads."""
 
+STATE_GROUPS: Final[Mapping[str, frozenset[State]]] = {
+    "waiting": frozenset({"pending", "held"}), "open": OPEN_STATES, "closed": CLOSED_STATES,
+}  # fmt: skip
 _FIELDS: Final = {
     "tenant": "tenant_id", "error": "error_code", "closed-since": "closed_since", "closed-until": "closed_until",
 }  # fmt: skip
@@ -50,19 +53,31 @@ def run_filter(text: str, now: datetime) -> RunFilter:
         if field in values:
             raise SearchError(term.position, f"{term.name}: is there twice", hint="Leave one of them out.")
         values[field] = _READ.get(term.name, _as_it_is)(term, now)
+    if isinstance(states := values.get("state"), frozenset):
+        values |= {"state": None, "states": states}
     return RunFilter(**values, text=" ".join(words))
+
+
+def fix_times(text: str, now: datetime) -> str:
+    """The search with times that stay the same: `since:1h` becomes the moment that it is now. Raises SearchError."""
+    run_filter(text, now)
+    terms = parse(text, TERMS)
+    return write([t._replace(value=_written(_time(t, now))) if t.name in _TIMES else t for t in terms])
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 def _as_it_is(term: Term, now: datetime) -> str:  # noqa: ARG001 - as the others
     return term.value
 
 
-def _state(term: Term, now: datetime) -> State:  # noqa: ARG001 - as the others
-    state = as_state(term.value.lower())
+def _state(term: Term, now: datetime) -> State | frozenset[State]:  # noqa: ARG001 - as the others
+    state = as_state(term.value.lower()) or STATE_GROUPS.get(term.value.lower())
     if state is None:
-        raise SearchError(
-            term.position, f"there is no state {term.value[:40]!r}", hint=f"There are: {', '.join(get_args(State))}."
-        )
+        there_are = ", ".join((*get_args(State), *STATE_GROUPS))
+        raise SearchError(term.position, f"there is no state {term.value[:40]!r}", hint=f"There are: {there_are}.")
     return state
 
 
@@ -111,7 +126,7 @@ def suggestions(tenants: Iterable[str]) -> list[str]:
     """Terms that may be meant, for the search box."""
     events = sorted(model.event_name for model in all_events())
     return [
-        *(f"state:{state}" for state in get_args(State)),
+        *(f"state:{state}" for state in (*get_args(State), *STATE_GROUPS)),
         *(f"since:{span}" for span in _SPANS),
         *(f"closed-since:{span}" for span in _SPANS),
         *(write([Term("tenant", tenant)]) for tenant in tenants),

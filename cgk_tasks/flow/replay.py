@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psycopg
 
 from cgk_tasks.errors import RunStateError, UnknownRunError
@@ -9,8 +11,10 @@ from cgk_tasks.flow.accept import UnitOfWork, accept, current_unit, unit_of_work
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.runs import steps, store
 from cgk_tasks.runs.models import CLOSED_STATES, NewRun, RunHandle
-from cgk_tasks.sql.postgres import Row, explain, transaction
+from cgk_tasks.sql.postgres import AnyConnection, Row, explain, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import note
+
+SQL = statements("runs")
 
 
 def closed_run(run_id: str, action: str = "retry") -> Row:
@@ -54,7 +58,15 @@ def replay(run_id: str, payload: str | None = None, from_step: str | None = None
     return handle
 
 
+def lock_free(connection: AnyConnection, ids: Sequence[str]) -> set[str]:
+    """Keep others from running these closed runs again until the transaction ends. Returns those of them that nobody
+    else is running again at this moment; what became of those that somebody did before is for the caller to look up.
+    """
+    return {row["id"] for row in fetch(connection, SQL["try_lock_replays"], {"ids": list(ids)})}
+
+
 def _noted(run_id: str, again: NewRun, unit: UnitOfWork, from_step: str | None) -> RunHandle:
+    fetch(unit.connection, SQL["lock_replay"], {"id": again.replay_of})
     handle = accept([again])[0]
     if from_step is not None:
         steps.copy_before(unit.connection, run_id, from_step, handle.id)

@@ -82,6 +82,12 @@ r.job = %(job)s
 -- name: where_state
 r.state = %(state)s
 
+-- name: where_states
+r.state = ANY(%(states)s::text[])
+
+-- name: where_ids
+r.id = ANY(%(ids)s::uuid[])
+
 -- name: where_queue
 r.queue = %(queue)s
 
@@ -295,14 +301,18 @@ SELECT id::text, tenant_id, event, job, queue, priority, sealed_payload, max_att
    AND closed_at <= %(until)s AND (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
  ORDER BY id LIMIT %(limit)s;
 
+-- name: still_dead_letters
+-- Asked once nobody else can run them again.
+SELECT id::text FROM cgk.dead_letters WHERE id = ANY(%(ids)s::uuid[]);
+
 -- name: discard
 INSERT INTO cgk.discarded_runs (run_id, closed_at, audit_id)
 SELECT run_id, closed_at, %(audit_id)s FROM unnest(%(ids)s::uuid[], %(closed_at)b::timestamptz[]) AS d (run_id, closed_at)
 ON CONFLICT (run_id) DO NOTHING;
 
 -- name: begin_action
-INSERT INTO cgk.audit (who, role, action, subject, tenant_id, expected, details)
-VALUES (%(who)s, %(role)s, %(action)s, %(subject)s, %(tenant_id)s, %(expected)s, %(details)s::jsonb)
+INSERT INTO cgk.audit (who, role, via, action, subject, tenant_id, expected, details)
+VALUES (%(who)s, %(role)s, %(via)s, %(action)s, %(subject)s, %(tenant_id)s, %(expected)s, %(details)s::jsonb)
 RETURNING id, at;
 
 -- name: note_action
@@ -314,11 +324,13 @@ VALUES (%(who)s, '', %(via)s, %(action)s, %(subject)s, %(tenant_id)s, %(affected
 DELETE FROM cgk.audit WHERE via IN ('python', 'api') AND at < now() - make_interval(days => %(days)s);
 
 -- name: end_action
+-- Not of one that somebody has taken over.
 UPDATE cgk.audit SET outcome = %(outcome)s, message = %(message)s, affected = %(affected)s, seen_at = clock_timestamp()
- WHERE id = %(id)s;
+ WHERE id = %(id)s AND outcome = 'begun';
 
 -- name: progress
-UPDATE cgk.audit SET affected = %(affected)s, seen_at = clock_timestamp() WHERE id = %(id)s
+UPDATE cgk.audit SET affected = %(affected)s, details = details || %(details)s::jsonb, seen_at = clock_timestamp()
+ WHERE id = %(id)s AND outcome = 'begun'
 RETURNING abort_requested_at IS NOT NULL AS abort;
 
 -- name: request_abort
@@ -333,7 +345,7 @@ UPDATE cgk.audit
        abort_requested_at = coalesce(abort_requested_at, clock_timestamp())
  WHERE id = %(id)s AND outcome = 'begun' AND expected IS NOT NULL
    AND seen_at < clock_timestamp() - interval '60 seconds'
-RETURNING at, action, subject, tenant_id, details;
+RETURNING id;
 
 -- name: audit
 -- is_lost: begun, and nobody has said anything about it for a while, so its process is gone.

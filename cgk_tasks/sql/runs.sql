@@ -66,6 +66,15 @@ SELECT * FROM (
  ORDER BY created_at DESC, id DESC
  LIMIT %(limit)s;
 
+-- name: lock_replay
+-- Whoever runs a closed run again holds this until the commit, so that an action on many runs sees it, or waits for no answer.
+SELECT pg_advisory_xact_lock(hashtextextended('cgk.replay|' || %(id)s::text, 0));
+
+-- name: try_lock_replays
+-- Those of these runs that nobody is running again at this moment.
+SELECT id FROM unnest(%(ids)s::text[]) AS given (id)
+ WHERE pg_try_advisory_xact_lock(hashtextextended('cgk.replay|' || id, 0));
+
 -- name: open_children
 SELECT id::text FROM cgk.runs WHERE parent_id = ANY(%(ids)s::uuid[]) ORDER BY id;
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from cgk_tasks import get_job_status, send_job
+from cgk_tasks.dashboard import audit
 from cgk_tasks.events import CustomerCreated
-from cgk_tasks.runs import log_writing, logs
+from cgk_tasks.runs import log_writing, logs, store
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
 from tests.support.content import insert
@@ -195,3 +196,51 @@ def test_logs_shows_what_a_run_has_logged(cgk):
 
 def test_logs_says_when_there_is_nothing(cgk):
     assert "has logged nothing" in cgk("runs", "logs", waiting()).err
+
+
+def failed(tenant):
+    return closed("fail_permanently", tenant)
+
+
+def test_a_dry_run_of_what_matches_says_how_many_and_does_nothing(cgk):
+    runs = [failed("initech") for _ in range(2)]
+    outcome = cgk("runs", "retry", "--matching", "tenant:initech state:failed since:1h", "--dry-run", "--json").json
+    assert outcome["runs"] >= 2
+    assert set(runs) <= {row["id"] for row in outcome["sample"]}
+    assert outcome["by_state"] == {"failed": outcome["runs"]}
+    assert not [one for one in runs if cgk("runs", "retry", one, "--dry-run", "--json").code]
+    assert "Nothing was done." in cgk("runs", "retry", "--matching", "tenant:initech", "--dry-run").err
+
+
+def test_what_matches_is_retried_once_and_in_the_audit_as_done_on_a_terminal(cgk):
+    run_id = failed("globex")
+    search = "tenant:globex state:failed"
+    first = cgk("runs", "retry", "--matching", search, "--rate", "500", "--json").json
+    assert (first["outcome"], first["runs"] >= 1) == ("done", True)
+    line = audit.lines(action_id=first["action"])[0]
+    assert (line.via, line.role, line.action, line.subject, line.tenant_id) == (
+        "cli", "", "retry matches", search, "globex",
+    )  # fmt: skip
+    assert run_id in {run.replay_of for run in store.listing(tenant_id="globex", limit=100)}
+
+
+def test_what_matches_is_cancelled(cgk):
+    runs = [waiting("globex") for _ in range(3)]
+    outcome = cgk("runs", "cancel", "--matching", "tenant:globex state:scheduled", "--rate", "500")
+    assert outcome.code == 0
+    assert {get_job_status(one).state for one in runs} == {"cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["retry"], 2, "--matching"),
+        (["retry", "x", "--matching", "state:failed"], 2, "--matching"),
+        (["cancel", "--matching", ""], 1, "every run of every tenant"),
+        (["cancel", "--matching", "stat:failed"], 1, 'Did you mean "state"?'),
+    ],
+    ids=str,
+)
+def test_what_names_no_runs_is_refused(cgk, arguments, code, said):
+    outcome = cgk("runs", *arguments)
+    assert (outcome.code, said in outcome.err) == (code, True)

@@ -36,13 +36,13 @@ OUR_PAGES = [
 ]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
-    "/runs/selected",
+    "/runs/selected", "/runs/matching", "/runs/views", "/runs/views/1/delete",
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay",
     f"/runs/{ANY_ID}/signal", f"/runs/{ANY_ID}/replay-from", "/tenants/acme/suspend",
     "/tenants/acme/resume", "/tenants/acme/end-quarantine", "/tenants/acme/keys",
     f"/tenants/acme/keys/{ANY_ID}/rotate", f"/tenants/acme/keys/{ANY_ID}/revoke",
     "/queues/pause", "/queues/resume", "/dead-letters/action", "/dead-letters/actions/1/abort",
-    "/dead-letters/actions/1/resume",
+    "/dead-letters/actions/1/resume", "/actions/1/abort", "/actions/1/resume",
     "/schedules/ops.dailyCleanup/pause",
     "/schedules/ops.dailyCleanup/resume", "/schedules/ops.dailyCleanup/trigger",
     f"/schedules/of-tenants/{ANY_ID}/pause",
@@ -79,7 +79,9 @@ def test_every_page_that_changes_something_is_in_the_lists_above():
     assert all(any(re.fullmatch(path, one) for one in CHANGES) for path in changing)
 
 
-@pytest.mark.parametrize("path", [*OUR_PAGES, *FLOWERS, f"/runs/{ANY_ID}", "/dead-letters/actions/1"])
+@pytest.mark.parametrize(
+    "path", [*OUR_PAGES, *FLOWERS, f"/runs/{ANY_ID}", "/dead-letters/actions/1", "/actions/1", "/runs/matching"]
+)
 def test_nobody_sees_a_page_without_login(dashboard, path):
     answer = dashboard.browser().open(path, allow_redirects=False)
     assert (answer.status_code, answer.headers.get("Location", "").partition("?")[0]) == (302, "/login")

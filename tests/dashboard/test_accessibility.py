@@ -3,14 +3,20 @@
 import pytest
 
 from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
+from cgk_tasks.dashboard.match_actions import begin_match_action
+from cgk_tasks.dashboard.roles import User
+from cgk_tasks.dashboard.saved_views import save_view
 from tests.dashboard.browsing import IN_A_BROWSER
 from tests.dashboard.sample_runs import count_sample
 
 pytestmark = IN_A_BROWSER
 
+OSCAR = User("oscar", "operator")
+
 PAGES = (
     "/overview?span=24h", "/runs", "/runs/{failed}", "/runs/{held}", "/tenants", "/tenants/wayne", "/queues",
     "/queues/lanes?queue=cgk", "/dead-letters", "/dead-letters/group?event={event}&fingerprint={fingerprint}",
+    "/runs?q=state:failed", "/runs/matching?do=retry&q=state:failed", "/runs/matching?do=cancel", "/actions/{action}",
     "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/audit", "/logout",
 )  # fmt: skip
 
@@ -26,11 +32,14 @@ def violations(page):
 def test_nothing_is_found_on_any_page(sample, visit, scheme):
     count_sample()
     group = dead_letter_groups()[0].group
+    save_view(OSCAR, "Globex fails", "tenant:globex state:failed")
+    save_view(OSCAR, "All that fail", "state:failed", shared=True)
+    action = begin_match_action(OSCAR, "retry", "error:SMTP_*", 1000)
     page = visit(color_scheme=scheme)
     page.set_default_timeout(30_000)
     found = {}
     for path in PAGES:
-        page.goto(path.format(**sample, event=group.event, fingerprint=group.fingerprint))
+        page.goto(path.format(**sample, event=group.event, fingerprint=group.fingerprint, action=action))
         if problems := violations(page):
             found[path] = problems
     assert found == {}

@@ -69,12 +69,12 @@ def test_an_action_that_another_dashboard_left_unfinished_resumes_by_a_button(os
             " ('ada', 'admin', 'retry dead letters', %s, 3, %s, now() - interval '2 minutes') RETURNING id",
             (group.event, json.dumps({"fingerprint": group.fingerprint, "pace": 1000})),
         ).fetchone()[0]
-    action = f"/dead-letters/actions/{number}/resume"
-    assert action not in dashboard.browser("viola").open(f"/dead-letters/actions/{number}").text
-    oscar.submit(oscar.open(f"/dead-letters/actions/{number}"), action)
+    action = f"/actions/{number}/resume"
+    assert action not in dashboard.browser("viola").open(f"/actions/{number}").text
+    oscar.submit(oscar.open(f"/actions/{number}"), action)
     line = wait_until(lambda: last_line() if last_line().outcome == "done" else None, 20, "the rest is done")
     assert (line.who, line.affected, line.details["resumes"]) == ("oscar", 1, number)
-    assert "Resume" not in oscar.open(f"/dead-letters/actions/{number}").text
+    assert "Resume" not in oscar.open(f"/actions/{number}").text
 
 
 def test_replay_with_another_payload_is_checked_and_keeps_what_is_hidden(oscar, closed_run):
@@ -208,7 +208,7 @@ def test_a_group_action_that_fails_leaves_no_payload_in_the_log(
     )
     progress = oscar.submit(page, "/dead-letters/action", pace="1000")
     wait_until(lambda: "It failed." in oscar.get(progress.url, timeout=30).text, 20)
-    wait_until(lambda: "group_action_failed" in dashboard.log, 20)
+    wait_until(lambda: "long_action_failed" in dashboard.log, 20)
     assert "Traceback" in dashboard.log
     assert SECRET not in dashboard.log
 

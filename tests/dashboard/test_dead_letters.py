@@ -11,6 +11,7 @@ from cgk_tasks.dashboard.data.dead_letters import (
     dead_letters,
 )
 from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
+from cgk_tasks.dashboard.resumed_actions import resume_action
 from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.sql.postgres import autocommit, fetch
@@ -180,24 +181,24 @@ def lost(closed_run):
 def test_an_action_whose_dashboard_is_gone_resumes_with_the_rest_once(lost, closed_run):
     assert lost.is_lost
     later = closed_run(message="order 99", age=-1)
-    number = group_actions.resume_action(OSCAR, lost.id)
+    number = resume_action(OSCAR, lost.id)
     line = ended(number)
     assert (line.action, line.outcome, line.affected) == ("discard dead letters", "done", 30 - lost.affected)
     assert [letter.id for letter in dead_letters(only_group())[0]] == [later]
     assert (line.expected, line.details["pace"], line.details["resumes"]) == (30 - lost.affected, 2, lost.id)
     first = audit.lines(action_id=lost.id)[0]
     assert (first.outcome, "oscar resumed it" in first.message, first.affected) == ("failed", True, lost.affected)
-    assert group_actions.resume_action(OSCAR, lost.id) is None
+    assert resume_action(OSCAR, lost.id) is None
 
 
 def test_what_is_under_way_or_over_cannot_go_on(closed_run):
     for number in range(10):
         closed_run(message=f"order {number}")
     number = group_actions.begin_group_action(OSCAR, only_group(), "discard", 2)
-    assert group_actions.resume_action(OSCAR, number) is None
+    assert resume_action(OSCAR, number) is None
     audit.request_abort(number)
     ended(number)
-    assert group_actions.resume_action(OSCAR, number) is None
+    assert resume_action(OSCAR, number) is None
 
 
 def test_runs_of_a_tenant_that_is_gone_stay_and_are_counted(closed_run):

@@ -5,8 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cgk_tasks.dashboard.data.run_search import RunFilter
-from cgk_tasks.dashboard.run_query import only_id, run_filter, search_text, suggestions, with_state
+from cgk_tasks.dashboard.run_query import fix_times, only_id, run_filter, search_text, suggestions, with_state
+from cgk_tasks.dashboard.saved_views import built_in
 from cgk_tasks.dashboard.search_syntax import SearchError
+from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -76,6 +78,50 @@ def test_addresses_of_earlier_releases_mean_what_they_meant(older, wanted):
 def test_the_state_of_a_search_is_replaced_and_all_else_stays():
     assert with_state('tenant:acme state:failed "a b"', "held") == 'tenant:acme "a b" state:held'
     assert with_state("state:failed o-1", "") == "o-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "fixed"),
+    [
+        ("", ""),
+        ("since:1h state:failed", "since:2026-03-01T11:00:00 state:failed"),
+        ("until:30m o-1", "until:2026-03-01T11:30:00 o-1"),
+        ("closed-since:2026-03-01T02:00+01:00", "closed-since:2026-03-01T01:00:00"),
+        ('closed-until:1d error:"NO MAILBOX"', 'closed-until:2026-02-28T12:00:00 error:"NO MAILBOX"'),
+    ],
+)
+def test_a_search_with_its_times_fixed_means_the_same_whenever_it_is_read(text, fixed):
+    assert fix_times(text, NOW) == fixed
+    assert run_filter(fixed, NOW + timedelta(days=1)) == run_filter(fixed, NOW)
+    assert fix_times(fixed, NOW + timedelta(days=1)) == fixed
+
+
+def test_a_search_that_cannot_be_read_is_not_fixed_either():
+    with pytest.raises(SearchError):
+        fix_times("state:faild", NOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "states"), [("waiting", {"pending", "held"}), ("open", OPEN_STATES), ("CLOSED", CLOSED_STATES)]
+)
+def test_some_states_have_a_name_together(name, states):
+    assert run_filter(f"state:{name}", NOW) == RunFilter(states=frozenset(states))
+    assert with_state(f"state:{name} o-1", "failed") == "o-1 state:failed"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_open", "is_closed"),
+    [("", True, True), ("state:failed", False, True), ("state:waiting", True, False), ("state:closed", False, True)],
+)
+def test_a_filter_knows_which_states_can_match(text, is_open, is_closed):
+    wanted = run_filter(text, NOW)
+    assert (wanted.may_be(OPEN_STATES), wanted.may_be(CLOSED_STATES)) == (is_open, is_closed)
+    assert not wanted.among(frozenset()).may_be(OPEN_STATES | CLOSED_STATES)
+
+
+@pytest.mark.parametrize("view", built_in(NOW), ids=lambda view: view.name)
+def test_the_views_that_come_with_the_dashboard_can_be_read(view):
+    assert run_filter(view.search, NOW) != RunFilter()
 
 
 def test_an_id_alone_is_a_runs():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
@@ -59,7 +59,8 @@ class Key:
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """What to list. In `event` and `error_code`, * stands for any text. `text` is looked for in the payload fields that
-    events mark as searchable. since, until: of sending; closed_since, closed_until: of the end.
+    events mark as searchable. since, until: of sending; closed_since, closed_until: of the end. states: one of these,
+    beside `state`; None for any.
     """
 
     tenant_id: str = ""
@@ -73,6 +74,7 @@ class RunFilter:
     queue: str = ""
     closed_since: datetime | None = None
     closed_until: datetime | None = None
+    states: frozenset[State] | None = None
 
     @property
     def is_of_closed(self) -> bool:
@@ -82,7 +84,17 @@ class RunFilter:
     @property
     def needs_look_at_each(self) -> bool:
         """Whether there is something in it that no index knows."""
-        return bool(self.event or self.job or self.state or self.error_code or self.text or self.queue)
+        is_of_states = bool(self.state) or self.states is not None
+        return is_of_states or bool(self.event or self.job or self.error_code or self.text or self.queue)
+
+    def may_be(self, states: frozenset[State]) -> bool:
+        """Whether a run in one of these states can match."""
+        wanted = {self.state} & states if self.state else states
+        return bool(wanted if self.states is None else wanted & self.states)
+
+    def among(self, states: frozenset[State]) -> RunFilter:
+        """The filter, of runs in these states alone."""
+        return replace(self, states=states if self.states is None else self.states & states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +137,53 @@ def find_runs(
 
     look_at: of about so many, or a fifth of one tenant's, where no index helps with the filter; else of all.
     """
+    with read_transaction() as connection:
+        rows, following, looked_until = search_rows(connection, wanted, before, limit, look_at=look_at)
+    return RunPage(tuple(_listed(opened(row)) for row in rows), following, looked_until)
+
+
+def search_rows(
+    connection: Connection, wanted: RunFilter, before: Key | None, limit: int, *, look_at: int | None
+) -> tuple[list[Row], Key | None, datetime | None]:
+    """The rows of a page, with their content as it is stored, and what `RunPage` says of the others."""
     wanted = replace(wanted, event=event_name(wanted.event))
     values = _values(wanted, before) | {"limit": limit + 1}
-    with read_transaction() as connection:
-        last = _look_at_some(connection, wanted, values, look_at)
-        rows = fetch(connection, _merged("merged_runs", wanted), values)
-    runs = tuple(_listed(opened(row)) for row in rows[:limit])
+    last = _look_at_some(connection, wanted, values, look_at)
+    rows = fetch(connection, merged(SQL["merged_runs"], wanted), values)
     if len(rows) > limit:
-        return RunPage(runs, Key(runs[-1].sent_at, runs[-1].id))
-    return RunPage(runs, last, last.sent_at if last else None)
+        return rows[:limit], Key(rows[limit - 1]["sent_at"], rows[limit - 1]["id"]), None
+    return rows, last, last.sent_at if last else None
+
+
+def question(
+    connection: Connection, statement: str, wanted: RunFilter, limit: int, *, look_at: int | None
+) -> tuple[str, dict[str, Any], datetime | None]:
+    """A statement about the newest runs that match, with its values; and since when they were sent, if earlier ones are
+    not looked at.
+    """
+    wanted = replace(wanted, event=event_name(wanted.event))
+    values = _values(wanted, None) | {"limit": limit}
+    last = _look_at_some(connection, wanted, values, look_at)
+    return merged(statement, wanted), values, last.sent_at if last else None
+
+
+def still_matching(connection: Connection, wanted: RunFilter, ids: Collection[str]) -> set[str]:
+    """Those of some runs that match now."""
+    if not ids:
+        return set()
+    wanted = replace(wanted, event=event_name(wanted.event))
+    values = _values(wanted, None) | {"limit": len(ids), "ids": list(ids)}
+    return {row["id"] for row in fetch(connection, merged(SQL["merged_runs"], wanted, "where_ids"), values)}
 
 
 def count_states(wanted: RunFilter) -> dict[State, int]:
     """How many runs of each state match, whatever state is wanted: of the newest MOST_COUNTED open and closed ones, and
     of those alone that the list's first page looks at. Raises QueryTimeoutError.
     """
-    wanted = replace(wanted, event=event_name(wanted.event), state=None)
-    values = _values(wanted, None) | {"limit": MOST_COUNTED}
+    wanted = replace(wanted, state=None, states=None)
     with read_transaction() as connection:
-        _look_at_some(connection, wanted, values, LOOKED_AT)
-        rows = fetch(connection, _merged("states_of_runs", wanted), values)
+        statement, values, _since = question(connection, SQL["states_of_runs"], wanted, MOST_COUNTED, look_at=LOOKED_AT)
+        rows = fetch(connection, statement, values)
     return {row["state"]: row["runs"] for row in rows}
 
 
@@ -161,8 +200,9 @@ def _look_at_some(connection: Connection, wanted: RunFilter, values: dict[str, A
     return key
 
 
-def _merged(statement: str, wanted: RunFilter) -> str:
-    return SQL[statement].replace("{branches}", " UNION ALL ".join(_branches(wanted)))
+def merged(statement: str, wanted: RunFilter, *more: str) -> str:
+    """The statement on what matches. more: names of further conditions."""
+    return statement.replace("{branches}", " UNION ALL ".join(_branches(wanted, more)))
 
 
 def count_open(tenant_id: str = "") -> dict[State, int]:
@@ -177,7 +217,7 @@ def as_state(text: str) -> State | None:
     return cast("State", text) if text in get_args(State) else None
 
 
-def _branches(wanted: RunFilter) -> list[str]:
+def _branches(wanted: RunFilter, more: Sequence[str]) -> list[str]:
     """The parts of the record to look at, each with the conditions that this filter needs: planned for just them."""
     common = [
         name
@@ -187,20 +227,21 @@ def _branches(wanted: RunFilter) -> list[str]:
             ("where_job", wanted.job),
             ("where_queue", wanted.queue),
             ("where_state", wanted.state),
+            ("where_states", wanted.states is not None),
             ("where_text", wanted.text),
         )
         if value
-    ]
+    ] + list(more)
     error = f"where_error_{{}}{_like(wanted.error_code)}"
     parts: list[tuple[str, list[str]]] = []
-    if (wanted.state is None or wanted.state in OPEN_STATES) and not wanted.is_of_closed:
+    if wanted.may_be(OPEN_STATES) and not wanted.is_of_closed:
         own = [error.format("open")] if wanted.error_code else []
         parts += [(name, own) for name in ("open_runs", "open_external_runs")]
-    if wanted.state is None or wanted.state in CLOSED_STATES:
+    if wanted.may_be(CLOSED_STATES):
         own = [error.format("closed")] if wanted.error_code else []
         own += ["where_closed"] if wanted.is_of_closed else []
         parts += [(name, own) for name in ("closed_runs", "closed_external_runs")]
-    if not parts:  # an open state, and a time of the end
+    if not parts:  # none can match: an open state, and a time of the end
         parts = [("closed_runs", ["where_closed"])]
     branches = []
     for name, own in parts:
@@ -236,6 +277,7 @@ def _values(wanted: RunFilter, before: Key | None) -> dict[str, Any]:
     ]
     return {
         "tenant_id": wanted.tenant_id, "event": _pattern(wanted.event), "job": wanted.job, "state": wanted.state,
+        "states": sorted(wanted.states or ()),
         "error_code": _pattern(wanted.error_code), "text": wanted.text, "queue": wanted.queue,
         "closed_since": wanted.closed_since or _BEGINNING, "closed_until": wanted.closed_until or _END_OF_TIME,
         "searchable_events": [name for name, _field in searchable],

@@ -6,7 +6,6 @@ from typing import cast
 
 from tornado.web import HTTPError
 
-from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.data.dead_letters import (
     Group,
     count_group,
@@ -14,13 +13,8 @@ from cgk_tasks.dashboard.data.dead_letters import (
     dead_letters,
 )
 from cgk_tasks.dashboard.data.run_search import Key
-from cgk_tasks.dashboard.group_actions import (
-    DEFAULT_PACE,
-    FASTEST_PACE,
-    Kind,
-    begin_group_action,
-    resume_action,
-)
+from cgk_tasks.dashboard.group_actions import Kind, begin_group_action
+from cgk_tasks.dashboard.long_actions import DEFAULT_PACE, FASTEST_PACE
 from cgk_tasks.dashboard.pages.page import Page
 
 
@@ -71,34 +65,4 @@ class GroupActionPage(_GroupPage):
     async def post(self) -> None:
         pace = self.whole_number("pace", DEFAULT_PACE)
         number = await self.run_blocking(begin_group_action, self.user, self.group, self.kind, pace)
-        self.redirect_to(f"/dead-letters/actions/{number}")
-
-
-class ActionPage(Page):
-    """How far an action on a group has come."""
-
-    async def get(self, number: str) -> None:
-        lines = await self.run_blocking(audit.lines, action_id=int(number), limit=1)
-        if not lines:
-            raise HTTPError(404, f"There is no action {number}.")
-        self.show("action.html", line=lines[0])
-
-
-class ResumeAction(Page):
-    """Does the rest of an action whose dashboard is gone."""
-
-    async def post(self, number: str) -> None:
-        following = await self.run_blocking(resume_action, self.user, int(number))
-        if following is None:
-            self.redirect_to(f"/dead-letters/actions/{number}", "There is nothing to resume.")
-        else:
-            self.redirect_to(f"/dead-letters/actions/{following}")
-
-
-class AbortAction(Page):
-    """Stops it."""
-
-    async def post(self, number: str) -> None:
-        with_effect = await self.run_blocking(audit.request_abort, int(number))
-        flash = "It stops after the runs it is at." if with_effect else "It had ended before."
-        self.redirect_to(f"/dead-letters/actions/{number}", flash)
+        self.redirect_to(f"/actions/{number}")

@@ -14,6 +14,7 @@ from cgk_tasks.dashboard.data.tenants import tenant_ids
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.dashboard.run_csv import HEADER, csv_lines
 from cgk_tasks.dashboard.run_query import TERMS, only_id, run_filter, search_text, suggestions, with_state
+from cgk_tasks.dashboard.saved_views import LONGEST_NAME, built_in, saved_views
 from cgk_tasks.dashboard.search_syntax import SearchError
 from cgk_tasks.dashboard.selected_runs import MOST_SELECTED, on_selected
 
@@ -44,12 +45,14 @@ class RunsPage(_SearchPage):
             self.redirect_to(f"/runs/{run_id}")
             return
         tenants = await self.run_blocking(tenant_ids)
+        now, saved = datetime.now(UTC), await self.run_blocking(saved_views, self.user)
         common = {
+            "views": [*built_in(now), *(saved or ())], "can_save": saved is not None, "longest_name": LONGEST_NAME,
             "search": self.search, "terms": TERMS, "suggested": suggestions(tenants), "most_counted": MOST_COUNTED,
             "with_state": with_state, "is_first": not self.field("before"), "is_live": self.field("live") != "0",
         }  # fmt: skip
         try:
-            wanted = run_filter(self.search, datetime.now(UTC))
+            wanted = run_filter(self.search, now)
         except SearchError as exc:
             self.set_status(400)
             self.show("runs.html", page=None, counts={}, problem=exc, wanted=RunFilter(), **common)
