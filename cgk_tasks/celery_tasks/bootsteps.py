@@ -80,7 +80,7 @@ class SupervisorStep(bootsteps.StartStopStep):
         if _is_embedded(worker):
             return
         # What is there now stays for good: the children share it with their parent instead of copying it piece by
-        # piece. Of the oldest objects next to none are garbage, and to look at all of them is a tenth of the start.
+        # piece. Of the oldest objects next to none are garbage, and to look at all of them takes long.
         _make_what_each_child_would()
         gc.collect(1)
         gc.freeze()
