@@ -1,10 +1,11 @@
 """What pages show that are open now, in short: by its mark the dashboard notices that a page is to be shown anew.
 
-Marks are compared here and told to nobody: a browser hears only that something has changed, and asks for the page.
+A browser brings the mark of the page that it has, and hears only that something has changed; then it asks for the page.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Final, Literal
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.data.queries import QueryTimeoutError
-from cgk_tasks.dashboard.data.run_search import LOOKED_AT, RunFilter, find_runs
+from cgk_tasks.dashboard.data.run_search import LOOKED_AT, ListedRun, RunFilter, find_runs
 from cgk_tasks.dashboard.run_query import run_filter
 from cgk_tasks.dashboard.search_syntax import SearchError
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch_or_before, statements, uuid_array
@@ -72,12 +73,27 @@ def marks(topics: Collection[Topic]) -> dict[Topic, str]:
     return found
 
 
+def mark_of(topic: Topic) -> str:
+    """The mark of one, for its page, which says what it shows; '' where there is nothing. Raises psycopg.Error."""
+    return marks({topic}).get(topic, "")
+
+
+def mark_of_list(runs: Iterable[ListedRun]) -> str:
+    """That of a list of runs, of its first page."""
+    return _digest(repr([(run.id, run.state, run.attempt, run.run_at, run.error_code) for run in runs]))
+
+
 def _named(topics: Iterable[Topic], kind: Kind) -> list[str]:
     return [topic.of for topic in topics if topic.kind == kind]
 
 
 def _mark(row: Row) -> str:
-    return repr(tuple(row.values()))
+    return _digest(repr(tuple(row.values())))
+
+
+def _digest(text: str) -> str:
+    """Short, since a page's address has it; nobody reads anything in it."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _overview(connection: Connection) -> str:
@@ -88,10 +104,9 @@ def _overview(connection: Connection) -> str:
 def _list(text: str) -> str | None:
     """Of the first page of a search, as the page itself finds it."""
     try:
-        page = find_runs(_filter(text), None, look_at=LOOKED_AT)
+        return mark_of_list(find_runs(_filter(text), None, look_at=LOOKED_AT).runs)
     except QueryTimeoutError:
         return None
-    return repr([(run.id, run.state, run.attempt, run.run_at, run.error_code) for run in page.runs])
 
 
 def _filter(text: str) -> RunFilter:

@@ -31,23 +31,24 @@ T = TypeVar("T")
 
 
 class Watcher:
-    """One open page. Its browser is told that something has changed, and nothing of what."""
+    """One open page. Its browser is told that something has changed, and nothing of what.
 
-    def __init__(self, topic: Topic) -> None:
+    seen: the mark of the page that it has. Where that is not known, the first look tells it: the page was made a while
+    before.
+    """
+
+    def __init__(self, topic: Topic, seen: str = "", now: float = -math.inf) -> None:
         self.topic = topic
         self.is_over = False
-        self._mark: str | None = None
-        self._told_at = -math.inf
+        self._mark = seen
+        self._told_at = now if seen else -math.inf
         self._some = asyncio.Event()
 
     def may_be_told(self, now: float) -> bool:
         return now - self._told_at >= self.topic.pace.least
 
     def found(self, mark: str | None, now: float) -> None:
-        """What a look has found; None where it did not look, or there is nothing.
-
-        The first look tells it in any case: the page was made a while before.
-        """
+        """What a look has found; None where it did not look, or there is nothing."""
         if not self.may_be_told(now):
             return
         if (mark is not None and mark != self._mark) or now - self._told_at >= self.topic.pace.stale:
@@ -60,10 +61,11 @@ class Watcher:
 
     async def changed(self, seconds: float) -> bool:
         """Whether something has, as soon as it has; no if that takes longer."""
-        try:
-            await asyncio.wait_for(self._some.wait(), max(seconds, 0.0))
-        except TimeoutError:
-            return False
+        if not self._some.is_set():
+            try:
+                await asyncio.wait_for(self._some.wait(), max(seconds, 0.0))
+            except TimeoutError:
+                return False
         self._some.clear()
         return not self.is_over
 

@@ -20,7 +20,7 @@ from cgk_tasks.runs.models import is_queue_name
 
 HEARTBEAT_SECONDS: Final = 15.0
 """Less than any proxy waits for more."""
-CHECK_SECONDS: Final = 30.0
+CHECK_SECONDS: Final = 15.0
 """How often it is looked whether the user is logged in still, and has the role of before."""
 _SLOW_SECONDS: Final = 30.0
 _COME_BACK_MS: Final = 3_000
@@ -28,13 +28,15 @@ _TRY_AGAIN_SECONDS: Final = 60.0
 
 
 class LiveStream(Page):
-    """`/live?about=run&of=ID`, `about=runs&of=SEARCH`, `about=queue&of=NAME`, `about=overview`."""
+    """`/live?about=run&of=ID`, `about=runs&of=SEARCH`, `about=queue&of=NAME`, `about=overview`. `seen`: the mark of the
+    page that the browser has.
+    """
 
     _watcher: Watcher | None = None
 
     async def get(self) -> None:
         topic = self._topic()
-        watcher = self._watcher = Watcher(topic)
+        watcher = self._watcher = Watcher(topic, self.field("seen"), time.monotonic())
         pages = cast("LivePages", self.application.live)  # type: ignore[attr-defined]
         try:
             with pages.open(watcher, self.user.name):

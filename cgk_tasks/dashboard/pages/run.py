@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -14,6 +15,7 @@ from cgk_tasks.dashboard.data.run_record import RunRecord, run_record
 from cgk_tasks.dashboard.data.told import told_by
 from cgk_tasks.dashboard.display import as_json, namespace
 from cgk_tasks.dashboard.links import schedule_path, trace_link, trace_of
+from cgk_tasks.dashboard.live_marks import Topic, mark_of
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.dashboard.tracebacks import Traceback, traceback_of
 from cgk_tasks.dashboard.value_tree import tree
@@ -57,6 +59,7 @@ class RunPage(Page):
         if show_sensitive:
             await self.run_blocking(actions.record_view_of_personal_data, self.user, run_id)
         shows_all = self.field("steps") == "all"
+        seen = await self.run_blocking(_mark, run_id)
         record = await self.run_blocking(run_record, run_id, show_sensitive=show_sensitive, all_steps=shows_all)
         held = None if record.is_closed else await self.run_blocking(_why, record)
         told = await self.run_blocking(told_by, record.id, record.hide)
@@ -67,7 +70,7 @@ class RunPage(Page):
         self.show(
             "run.html", run=record, facts=record.facts, why=held, told=told, history=history, kept=kept,
             may_see=self._may_see_personal_data, shows_personal=show_sensitive, shows_all=shows_all,
-            is_live=not (record.is_closed or show_sensitive or shows_all or problem or self.field("all")),
+            is_live=not (record.is_closed or show_sensitive or shows_all or problem or self.field("all")), seen=seen,
             payload=self._value(record.id, "payload", shown(record.facts["event"], record.payload), kept),
             result=self._value(record.id, "result", record.result, kept), errors=tuple(_errors(record)),
             log=log, log_filter=log_filter, levels=LEVELS, as_text=as_text, **_links(record),
@@ -89,6 +92,14 @@ class RunPage(Page):
     @property
     def _may_see_personal_data(self) -> bool:
         return get_settings().dashboard_show_sensitive and self.user.may("admin")
+
+
+def _mark(run_id: str) -> str:
+    """Before the run is read: what changes in between is told."""
+    try:
+        return mark_of(Topic("run", str(uuid.UUID(run_id))))
+    except ValueError:
+        return ""
 
 
 def _errors(record: RunRecord) -> Iterator[ShownError]:

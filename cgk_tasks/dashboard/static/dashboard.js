@@ -192,16 +192,17 @@
     if (part) htmx.trigger(part, "live");
   }
 
+  // With the mark of what the page shows, so that it is told what has changed since it was made.
   function listen() {
     triedAt = Date.now();
-    source = new EventSource(followed);
+    source = new EventSource(`${followed}&seen=${livePart().dataset.seen}`);
     source.onmessage = refresh;
   }
 
   function askNowAndThen() {
     if (source.readyState === EventSource.OPEN) return;
     refresh();
-    if (source.readyState === EventSource.CLOSED && Date.now() - triedAt > TRY_AGAIN_MS) listen();
+    if (livePart() && source.readyState === EventSource.CLOSED && Date.now() - triedAt > TRY_AGAIN_MS) listen();
   }
 
   function follow() {
