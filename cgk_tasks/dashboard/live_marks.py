@@ -58,12 +58,10 @@ def marks(topics: Collection[Topic]) -> dict[Topic, str]:
     found: dict[Topic, str] = {}
     with autocommit() as connection:
         if runs := _named(topics, "run"):
-            values = {"ids": uuid_array(runs)}
-            rows = fetch_or_before(connection, SQL["runs"], SQL["runs_before_workflows"], values)
+            rows = fetch_or_before(connection, SQL["runs"], SQL["runs_before_workflows"], {"ids": uuid_array(runs)})
             found |= {Topic("run", row["id"]): _mark(row) for row in rows}
         if queues := _named(topics, "queue"):
-            values = {"queues": queues}
-            rows = fetch_or_before(connection, SQL["queues"], SQL["queues_before_lanes"], values)
+            rows = fetch_or_before(connection, SQL["queues"], SQL["queues_before_lanes"], {"queues": queues})
             found |= {Topic("queue", row["queue"]): _mark(row) for row in rows}
         if Topic("overview") in topics:
             found[Topic("overview")] = _overview(connection)

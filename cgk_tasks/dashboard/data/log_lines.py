@@ -39,7 +39,10 @@ class ShownLine:
     def severity(self) -> Level:
         """The nearest of the usual levels that is not more severe."""
         number = severity(self.level)
-        return next((level for level in reversed(LEVELS) if LEVELS[level] <= number), "debug")
+        found: Level = "debug"
+        for level, least in LEVELS.items():
+            found = level if number >= least else found
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError
 
-from cgk_tasks.dashboard.live_marks import PACES, Kind, Topic, can_be_read
+from cgk_tasks.dashboard.live_marks import PACES, Topic, can_be_read
 from cgk_tasks.dashboard.live_pages import MOST, MOST_OF_A_USER, LivePages, TooManyOpenError, Watcher
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.errors import CgkTasksError
@@ -58,7 +58,7 @@ class LiveStream(Page):
                 raise HTTPError(400, "of must be the id of a run.") from None
         if (about == "queue" and not is_queue_name(of)) or (about == "runs" and not can_be_read(of)):
             raise HTTPError(400, "of must be the name of a queue." if about == "queue" else "of must be a search.")
-        return Topic(cast("Kind", about), "" if about == "overview" else of)
+        return Topic(about, "" if about == "overview" else of)
 
     async def _tell(self, watcher: Watcher) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
