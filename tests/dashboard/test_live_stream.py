@@ -77,6 +77,7 @@ def test_whoever_comes_is_told_and_then_each_change_of_the_run(viola, open_run):
         assert time.monotonic() - began < PACES["run"].stale * busyness()
 
 
+@pytest.mark.slow
 def test_who_has_a_page_that_shows_all_of_it_is_told_of_changes_alone(viola, open_run):
     run_id = open_run()
     with stream(viola, about="run", of=run_id, seen=mark_of(Topic("run", run_id))) as found:
