@@ -87,7 +87,9 @@ def main() -> int:
         fill(options.runs - options.runs // 20, options.runs // 20, options.tenants)
         fill_lanes(options.tenants, options.held)
         _count()
-        worst = _pages(Path(folder), fill_workflow(1000))
+        workflow = fill_workflow(1000)
+        worst = _pages(Path(folder), workflow)
+        _looks(workflow)
         if not options.no_inserts:
             _inserts()
     print(f"worst p50: {worst:.0f} ms, budget {BUDGET_MS:.0f} ms")
@@ -207,6 +209,23 @@ def _page(name: str, url: str) -> float:
     median = statistics.median(times)
     print(f"| {name} | {median:.0f} ms | {max(times):.0f} ms |", flush=True)
     return median
+
+
+def _looks(workflow: str) -> None:
+    """What it costs to notice that pages are to be shown anew, for which the dashboard looks once a second."""
+    from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
+    from cgk_tasks.dashboard.live_marks import Topic, marks
+
+    topics = {
+        "100 runs": {Topic("run", run.id) for run in find_runs(RunFilter(), limit=100).runs},
+        "a workflow of 1,000 steps": {Topic("run", workflow)},
+        "the queue with a lane of each tenant": {Topic("queue", "exports")},
+        "the overview": {Topic("overview")},
+        "the list of all runs": {Topic("runs")},
+    }
+    for name, wanted in topics.items():
+        taken = [_seconds(lambda here=wanted: marks(here)) for _ in range(REPEATS)]  # type: ignore[misc]
+        print(f"a look at {name}: {1000 * statistics.median(taken):.1f} ms, at worst {1000 * max(taken):.1f} ms")
 
 
 def _inserts() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
 
 from cgk_tasks.config.concern import Concern
 from cgk_tasks.config.kinds import AlertKinds, Names
+from cgk_tasks.config.trace_url import checked_trace_url
 
 
 class MonitoringSettings(Concern):
@@ -26,6 +27,11 @@ class MonitoringSettings(Concern):
         default=20, description="So many tenants, those with the most open runs, have metrics of their own."
     )
     tracing: bool = Field(default=False, description="Trace runs with OpenTelemetry; needs the extra `otel`.")
+    trace_url: str | None = Field(
+        default=None,
+        description="Where the dashboard's page of a run leads for its trace, like "
+        "`https://jaeger.example/trace/{trace_id}`; also `{span_id}`, `{run_id}` and `{tenant_id}`.",
+    )
     alerts: AlertKinds = Field(
         default=(),
         description="What is told with the event system.alert; separated by commas.",
@@ -44,3 +50,8 @@ class MonitoringSettings(Concern):
     alert_tenant: str = Field(
         default="platform", description="The tenant that alerts are sent for; platform is no customer."
     )
+
+    @field_validator("trace_url")
+    @classmethod
+    def _is_trace_url(cls, value: str | None) -> str | None:
+        return checked_trace_url(value) if value else None

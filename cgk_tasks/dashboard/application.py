@@ -18,11 +18,13 @@ from cgk_tasks.dashboard.access.client_address import TrustedProxies
 from cgk_tasks.dashboard.access.oauth_login import oauth_login_handler
 from cgk_tasks.dashboard.display import STATIC, STATIC_PATH
 from cgk_tasks.dashboard.http_server import LimitedBody, listen
+from cgk_tasks.dashboard.live_pages import LivePages
 from cgk_tasks.dashboard.pages import (
     actions,
     api_keys,
     audit_log,
     dead_letters,
+    live,
     login,
     matches,
     overview,
@@ -83,6 +85,7 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     (f"/schedules/{_NAME}/resume", schedules.ResumeSchedule),
     (f"/schedules/{_NAME}/trigger", schedules.TriggerSchedule),
     ("/audit", audit_log.AuditPage),
+    ("/live", live.LiveStream),
 )
 
 
@@ -91,6 +94,7 @@ class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
 
     def __init__(self, authentication: Authentication, proxies: TrustedProxies, **options: Any) -> None:
         self.authentication = authentication
+        self.live = LivePages()
         self._proxies = proxies
         super().__init__(**options, template_loader=TemplateLoader(), xsrf_cookie_kwargs={"samesite": "Lax"})
         prefix = f"/{self.options.url_prefix.strip('/')}" if self.options.url_prefix else ""

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from cgk_tasks.dashboard.display import exact, in_form
+
 Look = Literal["wait", "work", "failed"]
 
 WIDTH: Final = 1000
@@ -82,10 +84,10 @@ def waterfall(lines: Sequence[Line], begin: datetime, end: datetime, *, name: st
     height = _TOP + _ROW * len(lines) + 4
     picture = _picture(name, title, description, height)
     scale = _Scale(begin, end, _LABELS, WIDTH)
-    for moment, text in ticks(begin, end):
+    for moment, form in ticks(begin, end):
         x = scale.at(moment)
         _line(picture, x, _TOP - 6, x, height)
-        _text(picture, x + 3, 12, text, "tick")
+        _tick(picture, x + 3, 12, moment, form)
     for place, line in enumerate(lines):
         _waterfall_line(picture, line, _TOP + _ROW * place, scale, name)
     return _markup(picture)
@@ -189,8 +191,8 @@ def _plot(picture: Element, largest: float, moments: Sequence[datetime], bar: ti
     every = max(len(moments) // _TICKS, 1)
     for place, moment in enumerate(moments):
         if place % every == 0:
-            text = _tick_text(moment.astimezone(UTC), (bar * len(moments)).total_seconds())
-            _text(picture, plot.left_of(place), plot.floor + 16, text, "tick")
+            form = _tick_form((bar * len(moments)).total_seconds())
+            _tick(picture, plot.left_of(place), plot.floor + 16, moment.astimezone(UTC), form)
     return plot
 
 
@@ -246,21 +248,20 @@ def _filled(group: Element, box: dict[str, str], one: Series, nth: int, name: st
 
 
 def ticks(begin: datetime, end: datetime) -> list[tuple[datetime, str]]:
-    """Round times between two, with their texts: about half a dozen."""
+    """Round times between two, with the form in which they are written: about half a dozen."""
     seconds = max((end - begin).total_seconds(), 0.001)
     step = next((one for one in _STEPS_SECONDS if seconds / one <= _TICKS), _STEPS_SECONDS[-1])
     first = math.ceil(begin.timestamp() / step)
     many = min(math.floor(end.timestamp() / step) - first + 1, 4 * _TICKS)
     moments = [datetime.fromtimestamp(round((first + nth) * step, 3), UTC) for nth in range(many)]
-    return [(moment, _tick_text(moment, seconds)) for moment in moments]
+    return [(moment, _tick_form(seconds)) for moment in moments]
 
 
-def _tick_text(moment: datetime, seconds: float) -> str:
-    if seconds < 10:
-        return f"{moment:%H:%M:%S}.{round(moment.microsecond / 1000):03d}"
+def _tick_form(seconds: float) -> str:
+    """How the times of an axis are written that is so long."""
     if seconds < 3600:
-        return f"{moment:%H:%M:%S}"
-    return f"{moment:%H:%M}" if seconds < 86_400 else f"{moment:%m-%d %H:%M}" if seconds < 6e6 else f"{moment:%Y-%m-%d}"
+        return "h:m:s.f" if seconds < 10 else "h:m:s"
+    return "h:m" if seconds < 86_400 else "M-D h:m" if seconds < 6e6 else "Y-M-D"
 
 
 def _value_axis(largest: float) -> tuple[float, list[float]]:
@@ -310,6 +311,12 @@ def _picture(name: str, title: str, description: str, height: float) -> Element:
 def _line(picture: Element, x1: float, y1: float, x2: float, y2: float) -> None:
     at = {"x1": f"{x1:.2f}", "y1": f"{y1:.2f}", "x2": f"{x2:.2f}", "y2": f"{y2:.2f}"}
     SubElement(picture, "line", at, **{"class": "grid"})
+
+
+def _tick(picture: Element, x: float, y: float, moment: datetime, form: str) -> None:
+    """A time of the axis, of which dashboard.js makes one of the reader's zone."""
+    at = {"x": f"{x:.2f}", "y": f"{y:.2f}", "class": "tick", "data-time": exact(moment), "data-form": form}
+    SubElement(picture, "text", at).text = in_form(moment, form)
 
 
 def _text(parent: Element, x: float, y: float, text: str, look: str) -> None:

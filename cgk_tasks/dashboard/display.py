@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlencode
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
 
+from tornado.escape import xhtml_escape
 from tornado.web import RequestHandler
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -33,6 +35,14 @@ PAGES: Final = (
 
 _SHORT: Final = 200
 
+Form = Literal["milliseconds", "seconds", "minutes", "clock"]
+_FORMS: Final[Mapping[Form, str]] = {
+    "milliseconds": "Y-M-D h:m:s.f", "seconds": "Y-M-D h:m:s", "minutes": "Y-M-D h:m", "clock": "h:m",
+}  # fmt: skip
+"""As dashboard.js reads them: a letter for each part of a time."""
+_PARTS: Final = {"Y": "%Y", "M": "%m", "D": "%d", "h": "%H", "m": "%M", "s": "%S"}
+_TIME_IN_TEXT: Final = re.compile(r"\b([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}) UTC\b")
+
 
 def namespace(handler: RequestHandler) -> dict[str, Any]:
     """What the templates have at hand."""
@@ -45,7 +55,7 @@ def namespace(handler: RequestHandler) -> dict[str, Any]:
     return {
         "url": url, "asset": _asset(prefix), "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
         "utc": utc, "utc_ms": utc_ms, "duration": duration, "took": took, "ago": ago, "as_json": as_json,
-        "short": short, "number": "{:,}".format, "iso": iso,
+        "short": short, "number": "{:,}".format, "iso": iso, "when": when, "timed": timed, "segment": segment,
     }  # fmt: skip
 
 
@@ -72,6 +82,47 @@ def utc_ms(at: datetime) -> str:
     """A time in UTC, to the millisecond."""
     at = at.astimezone(UTC)
     return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+def when(at: datetime | None, form: Form = "seconds", *, zone: bool = False) -> str:
+    """A time as an element of HTML, of which dashboard.js makes one of the reader's zone. It is UTC without scripts.
+
+    zone: say which zone it is, where no heading does.
+    """
+    if at is None:
+        return ""
+    at, pattern = at.astimezone(UTC), _FORMS[form]
+    named, text = (" data-zone", f"{in_form(at, pattern)} UTC") if zone else ("", in_form(at, pattern))
+    return f'<time datetime="{exact(at)}" data-form="{pattern}"{named}>{text}</time>'
+
+
+def in_form(at: datetime, pattern: str) -> str:
+    """A time of UTC in such a form."""
+    parts = {letter: f"{at:{part}}" for letter, part in _PARTS.items()} | {"f": f"{at.microsecond // 1000:03d}"}
+    return "".join(parts.get(letter, letter) for letter in pattern)
+
+
+def exact(at: datetime) -> str:
+    """A time of UTC as browsers read it, to the millisecond."""
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+
+
+def timed(text: str) -> str:
+    """A text of ours as HTML. The times of UTC in it are such elements."""
+    return _TIME_IN_TEXT.sub(_as_element, xhtml_escape(text))
+
+
+def _as_element(found: re.Match[str]) -> str:
+    try:
+        at = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:  # of an application's text, 2026-02-31
+        return found[0]
+    return when(at, zone=True)
+
+
+def segment(name: str) -> str:
+    """A name as a part of an address's path."""
+    return quote(name, safe="")
 
 
 def duration(seconds: float | None) -> str:

@@ -33,7 +33,7 @@ to replace them would hide nothing and spoil the text. Up to five, a value is of
 Canada); from six on that is rare, and an address that is glued to something else must not slip through.
 """
 
-_OF_EVERY_ERROR: Final = frozenset({"attempt", "at", "began_at", "kind", "code", "type", "module"})
+_OF_EVERY_ERROR: Final = frozenset({"attempt", "at", "began_at", "kind", "code", "type", "module", "trace"})
 """Of an attempt's error, what the framework or the source code says. The rest may quote the payload."""
 
 

@@ -1,17 +1,15 @@
-"""Who watches runs, and the tasks that look for them: one query for all streams of the process, while there are any.
-
-PostgreSQL is asked what has changed, some times a second. So nothing that sends or executes runs has to know who
-watches, a look that failed is made up for by the next one, and no connection is kept.
+"""Who watches runs, and what is looked for: one query for all streams of the process, some times a second, while there
+are any.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, NamedTuple
 
 import anyio
@@ -24,6 +22,7 @@ from cgk_tasks.gateway.watched_runs import Describer, Mark, SeenRun, runs_by_id,
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs.models import CLOSED_STATES
 from cgk_tasks.sql.clock import database_now
+from cgk_tasks.sql.looking import Looks
 
 log = structlog.get_logger("cgk_tasks.gateway")
 
@@ -33,9 +32,6 @@ MARGIN: Final = timedelta(seconds=2)
 MOST_OPEN: Final = 2_000
 """Of so many open runs a tenant's stream knows how they were told last, those that were told last."""
 
-_REST: Final = 3.0
-"""A look that takes long is followed by a pause so many times as long."""
-_SLOWEST_SECONDS: Final = 2.0
 _MOST_DUE: Final = 5_000
 
 
@@ -202,51 +198,32 @@ class Watch:
     """The streams of one kind in this event loop. A task looks for them, from the first to the last."""
 
     def __init__(self, look: Look) -> None:
-        self._look, self._describer = look, Describer()
-        self._streams: set[Stream] = set()
-        self._task: asyncio.Task[None] | None = None
         # Not of those of requests: the looks do not wait until one of forty slow requests is answered.
-        self._thread = anyio.CapacityLimiter(1)
-        self._away = RecurringWarning(log, "streams_not_fed", "streams_fed_again")
+        thread, describer = anyio.CapacityLimiter(1), Describer()
+        self._looks: Looks[Stream, list[tuple[Stream, list[Message]]]] = Looks(
+            lambda streams: look(streams, describer), _tell, every_seconds=EVERY_SECONDS,
+            in_thread=partial(anyio.to_thread.run_sync, limiter=thread),
+            away=RecurringWarning(log, "streams_not_fed", "streams_fed_again"), reason=lambda exc: str(as_error(exc)),
+        )  # fmt: skip
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self._looks)
 
-    @contextmanager
-    def open(self, stream: Stream) -> Iterator[None]:
+    def open(self, stream: Stream) -> AbstractContextManager[None]:
         """Tell the stream what changes, for the length of a block."""
-        self._streams.add(stream)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look_now_and_then(), name="cgk-streams")
-        try:
-            yield
-        finally:
-            self._streams.discard(stream)
+        return self._looks.open(stream)
 
     def end_all(self) -> None:
         """End every stream: the server is about to stop."""
-        for stream in self._streams:
+        for stream in self._looks:
             stream.end()
 
-    async def _look_now_and_then(self) -> None:
-        failures = 0
-        while self._streams:
-            begun, streams = time.monotonic(), tuple(self._streams)
-            try:
-                found = await anyio.to_thread.run_sync(self._look, streams, self._describer, limiter=self._thread)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the next look may find what has changed
-                failures += 1
-                self._away.warn(streams=len(streams), reason=str(as_error(exc)))
-            else:
-                failures = 0
-                self._away.is_over()
-                for stream, messages in found:
-                    stream.tell(messages)
-                for stream in streams:
-                    stream.told_until = None if stream.since is None else cursor_of(stream.since)
-            took = time.monotonic() - begun
-            patience = min(EVERY_SECONDS * 2**failures, _SLOWEST_SECONDS)
-            await anyio.sleep(max(patience - took, _REST * took))
+
+def _tell(streams: Sequence[Stream], found: Sequence[tuple[Stream, list[Message]]]) -> None:
+    for stream, messages in found:
+        stream.tell(messages)
+    for stream in streams:
+        stream.told_until = None if stream.since is None else cursor_of(stream.since)
 
 
 class Watches(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from cgk_tasks.errors import CgkTasksError, wait_seconds
 from cgk_tasks.jobs.classification import UNKNOWN_CODE, Classification, classify_error
+from cgk_tasks.runs import tracing
 from cgk_tasks.runs.text import storable_json, text_of, traceback_of
 from cgk_tasks.sql.clock import known_now
 
@@ -31,8 +32,10 @@ def error_record(
 ) -> str:
     """The entry of an attempt's error in the record: what Celery's AsyncResult and people need. Never raises.
 
-    began_at: when the attempt began, where that is known. The record of a run has that of its last attempt alone.
+    began_at: when the attempt began, where that is known. The record of a run has that of its last attempt alone. Where
+    runs are traced, the entry has the trace context of the attempt: that of a run is not kept once it has closed.
     """
+    trace = tracing.here()
     return storable_json(
         {
             "attempt": attempt,
@@ -45,6 +48,7 @@ def error_record(
             "traceback": traceback_of(exc)[-_MAX_TRACEBACK:],
             "at": known_now().isoformat(),
             **({} if began_at is None else {"began_at": began_at.isoformat()}),
+            **({} if trace is None else {tracing.TRACE: trace}),
         }
     )
 

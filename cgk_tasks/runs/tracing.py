@@ -7,6 +7,7 @@ and nothing of OpenTelemetry imported, unless CGK_TRACING is on.
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from cgk_tasks.runs.store import Claimed
 
 TRACEPARENT: Final = "traceparent"
+TRACE: Final = "trace"
+"""Where the entry of an attempt's error has the attempt's trace context."""
+
 _NAME: Final = "cgk_tasks"
 _NOTHING: Final[AbstractContextManager[None]] = nullcontext()
 
@@ -66,6 +70,16 @@ def sent(event: str, tenant_id: str, run_id: str) -> str | None:
     with tracer.start_as_current_span(f"send {event}", kind=trace.SpanKind.PRODUCER, attributes=attributes) as span:
         made = span.get_span_context()
     return _text(made) if made.is_valid else None
+
+
+def here() -> str | None:
+    """The trace context of the span that is open here. None while tracing is off, and where none is. Never raises."""
+    if "opentelemetry.trace" not in sys.modules or not get_settings().tracing:
+        return None
+    from opentelemetry import trace
+
+    found = trace.get_current_span().get_span_context()
+    return _text(found) if found.is_valid else None
 
 
 def received(headers: Mapping[str, Any] | None) -> str | None:

@@ -113,8 +113,8 @@ def test_log_lines_that_quote_what_is_not_known_here_are_hidden(closed_run):
     )
     write([logged])
     (line,) = log_lines(run_id, run_record(run_id).hide)
-    assert (line["message"], line["fields"], line["level"]) == ("for [redacted]", {"to": "[redacted]"}, "info")
-    assert log_lines(run_id)[0]["message"] == f"for {SECRET}"
+    assert (line.message, line.fields, line.level) == ("for [redacted]", {"to": "[redacted]"}, "info")
+    assert log_lines(run_id)[0].message == f"for {SECRET}"
 
 
 def test_a_hidden_value_in_the_time_of_an_error_does_no_harm(closed_run):

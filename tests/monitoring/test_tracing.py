@@ -9,7 +9,7 @@ from celery import Celery
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from cgk_tasks import send_job, send_jobs, trigger_and_wait
+from cgk_tasks import get_job_status, send_job, send_jobs, trigger_and_wait
 from cgk_tasks.config import get_settings, use_settings
 from cgk_tasks.runs import tracing
 from cgk_tasks.sql.postgres import autocommit, fetch
@@ -82,6 +82,13 @@ def test_all_attempts_are_in_the_senders_trace(receiver):
     assert {first.parent_id, second.parent_id} == {span_id}
     assert (first.attributes["cgk.outcome"], first.is_error) == ("retry", True)
     assert (second.attributes["cgk.outcome"], second.is_error) == ("completed", False)
+
+
+def test_a_failed_attempt_keeps_its_trace_with_its_error(receiver):
+    """The dashboard leads there from the page of the run, which has no other trace once it has closed."""
+    *_ids, (first, _second) = sent(receiver, attempts=2, how="fail once")
+    (error,) = get_job_status(first.attributes["cgk.run"]).errors
+    assert error["trace"] == f"00-{first.trace_id}-{first.span_id}-01"
 
 
 def test_a_failed_attempt_names_its_error_and_quotes_nothing(receiver):

@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from cgk_tasks.dashboard.charts import COLOURS, WIDTH, Line, Series, Span, lined, shortened, stacked, ticks, waterfall
+from cgk_tasks.dashboard.display import in_form
 
 BEGIN = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 NASTY = """<script>alert("1")</script>&amp;'"><g onload="x">"""
@@ -118,7 +119,7 @@ def test_long_labels_are_shortened_and_whole_in_the_tooltip():
     ],
 )  # fmt: skip
 def test_ticks_are_round_times(seconds, first, last):
-    found = [text for _, text in ticks(BEGIN, at(seconds))]
+    found = [in_form(moment, form) for moment, form in ticks(BEGIN, at(seconds))]
     assert (found[0], found[-1]) == (first, last)
     assert len(found) <= 8
 

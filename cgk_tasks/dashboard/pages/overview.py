@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cgk_tasks.dashboard.data.dead_letters import MOST_COUNTED
 from cgk_tasks.dashboard.data.overview import SPANS, overview
+from cgk_tasks.dashboard.live_marks import Topic, mark_of
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.tenancy import registry
 
@@ -16,8 +17,9 @@ class OverviewPage(Page):
         tenant = self.field("tenant")
         if tenant:
             await self.run_blocking(registry.require, tenant)
+        seen = await self.run_blocking(mark_of, Topic("overview"))
         view = await self.run_blocking(overview, SPANS[chosen], tenant)
         self.show(
             "overview.html", view=view, spans=SPANS, chosen=chosen, tenant=tenant, most_counted=MOST_COUNTED,
-            is_live=self.field("live") != "0",
+            is_live=self.field("live") != "0", seen=seen,
         )  # fmt: skip

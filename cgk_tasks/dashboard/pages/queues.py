@@ -8,6 +8,7 @@ from cgk_tasks.dashboard import actions
 from cgk_tasks.dashboard.data.lanes import COUNT_TO
 from cgk_tasks.dashboard.data.queries import read_transaction
 from cgk_tasks.dashboard.data.queue_view import queue_view
+from cgk_tasks.dashboard.live_marks import Topic, mark_of
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.flow.queues import Queue, list_queues
 from cgk_tasks.runs.models import is_queue_name
@@ -32,8 +33,9 @@ class QueuePage(Page):
         queue, tenant = self.get_argument("queue", "", strip=False), self.field("tenant")
         if not is_queue_name(queue):
             raise HTTPError(400, "Choose a queue on the page of queues.")
+        seen = await self.run_blocking(mark_of, Topic("queue", queue))
         view = await self.run_blocking(queue_view, queue, tenant or None)
-        self.show("queue.html", view=view, tenant=tenant, count_to=COUNT_TO)
+        self.show("queue.html", view=view, seen=seen, tenant=tenant, count_to=COUNT_TO)
 
 
 class PauseQueue(Page):

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard import actions, audit
-from cgk_tasks.dashboard.data.log_lines import log_lines
+from cgk_tasks.dashboard.data.log_lines import LEVELS, Level, LogFilter, as_text, log_of
 from cgk_tasks.dashboard.data.run_record import RunRecord, run_record
 from cgk_tasks.dashboard.data.told import told_by
-from cgk_tasks.dashboard.display import as_json
+from cgk_tasks.dashboard.display import as_json, namespace
+from cgk_tasks.dashboard.links import schedule_path, trace_link, trace_of
+from cgk_tasks.dashboard.live_marks import Topic, mark_of
 from cgk_tasks.dashboard.pages.page import Page
+from cgk_tasks.dashboard.tracebacks import Traceback, traceback_of
+from cgk_tasks.dashboard.value_tree import tree
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, SendError
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.monitoring.why import Why, why
+from cgk_tasks.runs.tracing import TRACE
+
+_LONGEST_SEARCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ShownError:
+    """An attempt's error. number: its place among those on record. address: of its trace, if that is on record."""
+
+    number: int
+    error: Mapping[str, Any]
+    trace: Traceback | None
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownValue:
+    """A payload or a result, as a tree in HTML and as JSON."""
+
+    tree: str
+    json: str
 
 
 class RunPage(Page):
@@ -30,21 +59,69 @@ class RunPage(Page):
         if show_sensitive:
             await self.run_blocking(actions.record_view_of_personal_data, self.user, run_id)
         shows_all = self.field("steps") == "all"
+        seen = await self.run_blocking(_mark, run_id)
         record = await self.run_blocking(run_record, run_id, show_sensitive=show_sensitive, all_steps=shows_all)
         held = None if record.is_closed else await self.run_blocking(_why, record)
         told = await self.run_blocking(told_by, record.id, record.hide)
-        lines = await self.run_blocking(log_lines, record.id, record.hide)
+        log_filter = self._log_filter()
+        log = await self.run_blocking(log_of, record.id, record.hide, log_filter)
         history = await self.run_blocking(audit.lines, subject=record.id, limit=20)
+        kept = {"steps": "all" if shows_all else "", "show": "personal" if show_sensitive else ""}
         self.show(
-            "run.html", run=record, facts=record.facts, why=held, told=told, log_lines=lines, history=history,
+            "run.html", run=record, facts=record.facts, why=held, told=told, history=history, kept=kept,
             may_see=self._may_see_personal_data, shows_personal=show_sensitive, shows_all=shows_all,
-            shown_payload=shown(record.facts["event"], record.payload),
+            is_live=not (record.is_closed or show_sensitive or shows_all or problem or self.field("all")), seen=seen,
+            payload=self._value(record.id, "payload", shown(record.facts["event"], record.payload), kept),
+            result=self._value(record.id, "result", record.result, kept), errors=tuple(_errors(record)),
+            log=log, log_filter=log_filter, levels=LEVELS, as_text=as_text, **_links(record),
             problem=problem, signalled=signalled, edited=edited or as_json(record.payload),
+        )  # fmt: skip
+
+    def _value(self, run_id: str, name: str, data: Any, kept: Mapping[str, str]) -> ShownValue:
+        is_whole = self.field("all") == name
+        address = "" if is_whole else namespace(self)["url"](f"/runs/{run_id}", all=name, **kept)
+        return ShownValue(tree(data, name=name, all_address=f"{address}#{name}" if address else ""), as_json(data))
+
+    def _log_filter(self) -> LogFilter:
+        level, until = self.field("level"), self.whole_number("until", -1)
+        return LogFilter(
+            cast("Level", level) if level in LEVELS else "", self.field("find")[:_LONGEST_SEARCH],
+            until if until >= 0 else None,
         )  # fmt: skip
 
     @property
     def _may_see_personal_data(self) -> bool:
         return get_settings().dashboard_show_sensitive and self.user.may("admin")
+
+
+def _mark(run_id: str) -> str:
+    """Before the run is read: what changes in between is told."""
+    try:
+        return mark_of(Topic("run", str(uuid.UUID(run_id))))
+    except ValueError:
+        return ""
+
+
+def _errors(record: RunRecord) -> Iterator[ShownError]:
+    for number, error in enumerate(record.errors, 1):
+        text, traced = error.get("traceback"), error.get(TRACE)
+        address = _trace_address(record, traced) if traced else None
+        yield ShownError(number, error, traceback_of(str(text)) if text else None, address)
+
+
+def _trace_address(record: RunRecord, traceparent: Any) -> str | None:
+    found = None if traceparent is None else str(traceparent)
+    return trace_link(get_settings().trace_url, found, run_id=record.id, tenant_id=record.facts["tenant_id"])
+
+
+def _links(record: RunRecord) -> dict[str, Any]:
+    """Where the facts lead."""
+    path, query = schedule_path(record.facts["schedule"] or "", record.facts["tenant_id"])
+    address = _trace_address(record, trace_of(record.facts, record.errors))
+    return {
+        "schedule_path": path, "schedule_query": query, "trace_address": address,
+        "trace_host": urlsplit(address).hostname if address else None,
+    }  # fmt: skip
 
 
 def _why(record: RunRecord) -> Why | None:

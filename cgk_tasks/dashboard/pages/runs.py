@@ -11,6 +11,7 @@ from tornado.web import HTTPError
 
 from cgk_tasks.dashboard.data.run_search import LOOKED_AT, MOST_COUNTED, Key, RunFilter, count_states, find_runs
 from cgk_tasks.dashboard.data.tenants import tenant_ids
+from cgk_tasks.dashboard.live_marks import mark_of_list
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.dashboard.run_csv import HEADER, csv_lines
 from cgk_tasks.dashboard.run_query import TERMS, only_id, run_filter, search_text, suggestions, with_state
@@ -59,7 +60,9 @@ class RunsPage(_SearchPage):
             return
         page = await self.run_blocking(find_runs, wanted, Key.parse(self.field("before")), look_at=LOOKED_AT)
         counts = await self.run_blocking(count_states, wanted)
-        self.show("runs.html", page=page, counts=counts, problem=None, wanted=wanted, **common)
+        self.show(
+            "runs.html", page=page, counts=counts, problem=None, wanted=wanted, seen=mark_of_list(page.runs), **common
+        )
 
 
 class RunsFile(_SearchPage):

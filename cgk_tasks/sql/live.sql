@@ -1,0 +1,62 @@
+-- By what the dashboard notices that something has changed that a page shows: once a second, while somebody looks at such a
+-- page. cgk_tasks/dashboard/live_marks.py calls these. Nothing here has a payload, or an error's text.
+
+-- fragment: watched_runs
+-- The open run, else the one that closed last.
+open AS MATERIALIZED (
+    SELECT r.id, concat_ws(' ', r.state, r.attempt, r.deaths, r.run_at, r.handed_over_at, r.started_at, r.worker_id,
+                           r.cancel_requested_at, r.children_open) AS mark
+      FROM cgk.runs r WHERE r.id = ANY(%(ids)s::uuid[])
+), closed AS MATERIALIZED (
+    SELECT DISTINCT ON (h.id) h.id, concat_ws(' ', h.state, h.attempt, h.closed_at) AS mark
+      FROM cgk.run_history h
+     WHERE h.id = ANY(ARRAY(SELECT unnest(%(ids)s::uuid[]) EXCEPT SELECT id FROM open))
+     ORDER BY h.id, h.closed_at DESC
+), watched AS (
+    SELECT id, mark FROM open UNION ALL SELECT id, mark FROM closed
+)
+
+-- name: runs
+-- With what it tells of itself, what it has logged, its steps, and the runs that it has made.
+WITH {{watched_runs}}
+SELECT w.id::text, w.mark,
+       (SELECT p.changed_at FROM cgk.run_progress p WHERE p.run_id = w.id)::text AS told,
+       (SELECT concat_ws(' ', count(*), max(l.logged_at)) FROM cgk.run_logs l WHERE l.run_id = w.id) AS logged,
+       (SELECT concat_ws(' ', count(*), max(s.begun_at), max(s.ended_at), sum(s.attempts)) FROM cgk.steps s
+         WHERE s.run_id = w.id) AS steps,
+       (SELECT sum(hashtext(concat_ws(' ', c.id, c.state, c.attempt))::bigint)::text FROM cgk.runs c
+         WHERE c.parent_id = w.id) AS children
+  FROM watched w;
+
+-- name: runs_before_workflows
+-- The same before cgk-tasks migrate --finish, while there are neither steps nor progress.
+WITH {{watched_runs}}
+SELECT w.id::text, w.mark,
+       (SELECT concat_ws(' ', count(*), max(l.logged_at)) FROM cgk.run_logs l WHERE l.run_id = w.id) AS logged
+  FROM watched w;
+
+-- name: queues
+-- Pauses, and the lanes in which runs wait.
+SELECT q.queue,
+       (SELECT p::text FROM cgk.paused_queues p WHERE p.queue = q.queue) AS pause,
+       (SELECT concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', l.id, l.status, l.front, l.arrivals, l.taken,
+                                                               l.waits_at))::bigint))
+          FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id
+         WHERE s.queue = q.queue AND l.status <> 'empty') AS lanes
+  FROM unnest(%(queues)s::text[]) AS q (queue);
+
+-- name: queues_before_lanes
+-- The same before cgk-tasks migrate --finish.
+SELECT q.queue, (SELECT p::text FROM cgk.paused_queues p WHERE p.queue = q.queue) AS pause
+  FROM unnest(%(queues)s::text[]) AS q (queue);
+
+-- name: overview
+-- The transaction that has counted last, and who works.
+SELECT (SELECT xmin::text FROM cgk.count_progress) AS counted,
+       (SELECT concat_ws(' ', count(*), sum(coalesce(processes, 1))) FROM cgk.workers
+         WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s)) AS workers;
+
+-- name: overview_before_counts
+-- The same before cgk-tasks migrate.
+SELECT (SELECT count(*) FROM cgk.workers
+         WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s))::text AS workers;
