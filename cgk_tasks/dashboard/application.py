@@ -66,11 +66,13 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/dead-letters/actions/([0-9]{1,18})/resume", dead_letters.ResumeAction),
     ("/schedules", schedules.SchedulesPage),
     ("/schedules/of-tenants", schedules.TenantSchedulesPage),
+    ("/schedules/coming-day", schedules.ComingDayPage),
     (f"/schedules/of-tenants/{_ID}/pause", schedules.PauseTenantSchedule),
     (f"/schedules/of-tenants/{_ID}/resume", schedules.ResumeTenantSchedule),
     (f"/schedules/{_NAME}", schedules.SchedulePage),
     (f"/schedules/{_NAME}/pause", schedules.PauseSchedule),
     (f"/schedules/{_NAME}/resume", schedules.ResumeSchedule),
+    (f"/schedules/{_NAME}/run-now", schedules.RunScheduleNow),
     (f"/schedules/{_NAME}/trigger", schedules.TriggerSchedule),
     ("/audit", audit_log.AuditPage),
 )

@@ -180,3 +180,13 @@ SELECT to_regclass('cgk.failing_entries') IS NOT NULL AS yes;
 
 -- name: failing_entries
 SELECT name, task, failing_since, failed_at, reason FROM cgk.failing_entries ORDER BY name;
+
+-- name: reached
+-- How many tenants are active, and for how many of them each schedule is switched off.
+WITH active AS MATERIALIZED (
+    SELECT id FROM cgk.tenants WHERE status = 'active' AND source <> 'platform'
+)
+SELECT (SELECT count(*) FROM active)::int AS active,
+       (SELECT jsonb_object_agg(schedule, tenants)
+          FROM (SELECT o.schedule, count(*)::int AS tenants FROM cgk.schedule_overrides o JOIN active ON active.id = o.tenant_id
+                 WHERE o.is_off GROUP BY o.schedule) AS counted) AS off;
