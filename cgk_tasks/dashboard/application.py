@@ -29,6 +29,7 @@ from cgk_tasks.dashboard.pages import (
     runs,
     schedules,
     tenants,
+    workers,
 )
 from cgk_tasks.dashboard.template_loader import TemplateLoader
 
@@ -58,6 +59,9 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/queues/lanes", queues.QueuePage),
     ("/queues/pause", queues.PauseQueue),
     ("/queues/resume", queues.ResumeQueue),
+    ("/workers-now", workers.WorkersPage),
+    (f"/workers-now/{_ID}/drain", workers.DrainWorker),
+    (f"/workers-now/{_ID}/resume", workers.ResumeWorker),
     ("/dead-letters", dead_letters.DeadLettersPage),
     ("/dead-letters/group", dead_letters.GroupPage),
     ("/dead-letters/action", dead_letters.GroupActionPage),

@@ -63,8 +63,9 @@ class Day:
     def picture(self, link: Callable[[str], str]) -> str:
         """SVG. link: the address of an entry, by its name."""
         described = (
-            f"{len(self.entries)} entries, {self.ticks:,} ticks that make up to {self.runs:,} runs from {self.now:%H:%M}"
-            f" to {self.end:%H:%M} UTC. Each line is a link to its entry. The tables below have the same."
+            f"{len(self.entries)} entries, {self.ticks:,} ticks that make up to {self.runs:,} runs from"
+            f" {self.now:%H:%M} to {self.end:%H:%M} UTC. Each line is a link to its entry."
+            " The tables below have the same."
         )
         lines = [_line(entry, link(entry.name)) for entry in self.entries]
         return day(self.hours, lines, title="The coming day", description=described)

@@ -44,6 +44,6 @@
   }
 
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.target.id === "live" && event.target.querySelector("input:checked")) event.preventDefault();
+    if (event.target.id === "live" && event.target.querySelector("input:checked, input:focus")) event.preventDefault();
   });
 })();
