@@ -11,7 +11,8 @@ pytestmark = IN_A_BROWSER
 PAGES = (
     "/overview?span=24h", "/runs", "/runs/{failed}", "/runs/{held}", "/tenants", "/tenants/wayne", "/queues",
     "/queues/lanes?queue=cgk", "/dead-letters", "/dead-letters/group?event={event}&fingerprint={fingerprint}",
-    "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/audit", "/logout",
+    "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/schedules/coming-day",
+    "/schedules/ops.dailyCleanup/run-now", "/workers-now", "/audit", "/logout",
 )  # fmt: skip
 
 
