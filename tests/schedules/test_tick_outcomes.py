@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-
 from cgk_tasks.runs import tick_outcomes
 from cgk_tasks.runs.tick_outcomes import count_outcomes, last_outcomes
 from cgk_tasks.schedules.fan_out import fire

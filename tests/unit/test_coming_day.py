@@ -123,7 +123,7 @@ def test_all_that_is_drawn_is_inside_of_the_picture():
     _day, picture = the_picture(entry("late", "59 6 * * *"), entry("many", "* * * * *"))
     width, height = (float(number) for number in picture.get("viewBox").split()[2:])
     for box in picture.iter("rect"):
-        assert 0 <= float(box.get("x"))
+        assert float(box.get("x")) >= 0
         assert float(box.get("x")) + float(box.get("width")) <= width + 0.01
         assert float(box.get("y")) + float(box.get("height")) <= height
 
