@@ -17,8 +17,9 @@ def worker():
     with autocommit() as connection:
         connection.execute("TRUNCATE cgk.workers")
         connection.execute(
-            "INSERT INTO cgk.workers (id, name, pid, queues, revision, pool_size, memory) VALUES"
-            """ (%(id)s, %(name)s, 7, '{emails}', '0031', 2, '{"7": 104857600, "8": 52428800}')""",
+            "INSERT INTO cgk.workers (id, name, pid, queues, revision, pool_size, memory, heartbeat_at) VALUES"
+            """ (%(id)s, %(name)s, 7, '{emails}', '0031', 2, '{"7": 104857600, "8": 52428800}',"""
+            " now() + interval '1 hour')",
             values,
         )
     yield values["id"]

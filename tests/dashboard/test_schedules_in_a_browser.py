@@ -23,11 +23,11 @@ def table(sample):
     """Every entry has a job, some of them have ticked, and a worker is on record."""
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.schedule_ticks, cgk.workers")
+        connection.execute("TRUNCATE cgk.schedule_ticks, cgk.idempotency_keys, cgk.workers")
         note_job_events(connection, {one.event: Route() for one in list(all_schedules().values())[:-5]})
         connection.execute(
-            "INSERT INTO cgk.workers (id, name, pid, queues, revision, pool_size) VALUES"
-            " (%s, 'celery@worker-3', 7, '{cgk}', '0031', 4)",
+            "INSERT INTO cgk.workers (id, name, pid, queues, revision, pool_size, heartbeat_at) VALUES"
+            " (%s, 'celery@worker-3', 7, '{cgk}', '0031', 4, now() + interval '1 hour')",
             [uuid.uuid4()],
         )
     for hour in range(12):
