@@ -14,6 +14,7 @@ from cgk_tasks.flow.queues import list_queues
 from cgk_tasks.flow.workers import drain_workers, list_workers, resume_workers
 from cgk_tasks.sql.postgres import autocommit
 from tests.in_process.applications import Application
+from tests.support.jobs import Behave
 from tests.support.waiting import wait_closed, wait_state, wait_until
 from tests.support.workers import Worker
 
@@ -44,7 +45,7 @@ def viola(dashboard):
 
 
 def send(action="echo", argument="", tenant="acme"):
-    return send_job("test.behave", {"tenantId": tenant, "action": action, "argument": str(argument)}).id
+    return send_job(Behave(tenant_id=tenant, action=action, argument=str(argument))).id
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_a_drained_worker_still_dispatches_what_is_due(worker):
     """It may be the only one that leads."""
     drain_workers(worker.name)
     wait_for(worker.name, "drained")
-    run = send_job("test.behave", {"tenantId": "acme", "action": "echo"}, delay=0.2).id
+    run = send_job(Behave(tenant_id="acme", action="echo"), delay=0.2).id
     wait_until(lambda: get_job_status(run).state == "pending", 30, "the run is due")
 
 
