@@ -40,6 +40,7 @@ DELETE FROM cgk.schedule_ticks WHERE fired_at < now() - make_interval(days => %(
 
 -- name: coverage
 -- Every tenant of a tick: its run, or why it has none. A reason that was not recorded is inferred from how things are.
+-- Its runs close after it, but for what clocks differ: days before are left out.
 SELECT t.id AS tenant_id, coalesce(r.id, h.id)::text AS run_id, coalesce(r.state, h.state) AS state,
        CASE WHEN r.id IS NOT NULL OR h.id IS NOT NULL THEN NULL
             WHEN k.skipped->'overlapping' ? t.id THEN 'overlapping'
@@ -52,6 +53,7 @@ SELECT t.id AS tenant_id, coalesce(r.id, h.id)::text AS run_id, coalesce(r.state
   LEFT JOIN cgk.schedule_overrides o ON o.schedule = k.schedule AND o.tenant_id = t.id
   LEFT JOIN cgk.runs r ON r.id = cgk.tick_run_id(k.schedule, t.id, k.scheduled_for)
   LEFT JOIN cgk.run_history h ON h.id = cgk.tick_run_id(k.schedule, t.id, k.scheduled_for)
+                             AND h.closed_at >= k.scheduled_for - interval '1 hour'
  WHERE k.schedule = %(schedule)s AND k.scheduled_for = %(scheduled_for)s
  ORDER BY t.id;
 

@@ -317,6 +317,16 @@ def test_workers_are_found_by_name_and_queue(viola):
         assert found == [name]
 
 
+def test_of_very_many_workers_some_are_shown_and_the_others_are_found(viola):
+    for number in range(101):
+        row(f"w{number:03}@here")
+    text = text_of(viola.open("/workers-now"))
+    assert "The first 100 of 101" in text
+    assert "1 more workers: look for them by name or queue." in text
+    assert "w100@here" not in text
+    assert "w100@here" in text_of(viola.open("/workers-now?text=w100"))
+
+
 def test_before_the_migration_the_page_shows_what_there_is(viola):
     row()
     names = ("drain_wanted_at", "drain_wanted_by", "drain_reason", "drains_since", "drained_at", "pool_size", "memory")

@@ -17,15 +17,19 @@ def _mib(size: int | None) -> str:
     return "" if size is None else f"{size / (1 << 20):,.0f} MiB"
 
 
+_MOST_SHOWN = 100
+"""With so many at once the page is long enough; the others are found by their names and queues."""
+
+
 class WorkersPage(Page):
     """Every worker that has a row: of Celery, inside applications, and of gateways."""
 
     async def get(self) -> None:
         workers = await self.run_blocking(_workers)
-        states = [one.state for one in workers]
+        states, found = [one.state for one in workers], [one for one in workers if self._is_asked_for(one)]
         self.show(
             "workers_now.html", workers=workers, states={state: states.count(state) for state in dict.fromkeys(states)},
-            text=self.field("text"), shown=[one for one in workers if self._is_asked_for(one)],
+            text=self.field("text"), shown=found[:_MOST_SHOWN], found=len(found),
             is_cut_off=len(workers) == MOST_WORKERS, is_live=self.field("live") != "0", mib=_mib,
         )  # fmt: skip
 
