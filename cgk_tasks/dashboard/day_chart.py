@@ -136,7 +136,7 @@ def _line(picture: Element, line: Line, y: float, scale: _Scale) -> None:
             "class": f"{'tick-mark' if span.is_mark else 'band'} {look}",
         })  # fmt: skip
         if span.note and wide > _BAND_TEXT:
-            _text(link, left + 6, y + 17, span.note, "note")
+            _text(link, left + 6, y + 17, span.note, "label")
 
 
 def compact(number: int) -> str:
