@@ -20,6 +20,10 @@ SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
     SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
  WHERE l.status = 'open' AND cardinality(l.gates) = 0
 
+-- fragment: id_from(milliseconds)
+-- The least id of a run of that moment: the ids of a tick's runs begin with its nominal time (cgk.tick_run_id).
+(lpad(to_hex({milliseconds}), 12, '0') || repeat('0', 20))::uuid
+
 -- fragment: takes_runs(w)
 -- Whether nobody wants this worker to take no more runs. As JSON the row is read also before there is such a column.
 (to_jsonb({w}) ->> 'drain_wanted_at') IS NULL

@@ -1,9 +1,5 @@
 -- What became of the runs of schedules' ticks. cgk_tasks/runs/tick_outcomes.py counts, the pages of schedules read.
 
--- fragment: id_from(milliseconds)
--- The least id of a run of that moment: the ids of a tick's runs begin with its nominal time (cgk.tick_run_id).
-(lpad(to_hex({milliseconds}), 12, '0') || repeat('0', 20))::uuid
-
 -- name: count
 -- Of the ticks that are due to be counted, the oldest ones with about `most` runs together. Runs are found by their ids, those of all ticks
 -- of a moment in one look. One statement sees a run that closes meanwhile once, open or closed. A tick's row is committed
