@@ -1,6 +1,7 @@
-"""A worker that is out of touch with PostgreSQL takes no messages, and gives back what it has not begun.
+"""A worker that is drained, or out of touch with PostgreSQL, takes no messages, and gives back what it has not begun.
 
-It could not claim them, so each would be lost until the dispatcher misses its runs. Others take them at once.
+Out of touch it could not claim them, so each would be lost until the dispatcher misses its runs. Others take them at
+once.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class ConsumptionStep(bootsteps.StartStopStep):
 
     def start(self, consumer: Consumer) -> None:  # noqa: ARG002 - Celery's signature
         _steps[id(self._consumer.app)] = self
+        self._soon(self._look)  # a worker that is drained already when it connects again takes nothing
         self._timer = self._consumer.timer.call_repeatedly(_LOOK_SECONDS, self._soon, (self._look,))
 
     def stop(self, consumer: Consumer) -> None:  # noqa: ARG002 - Celery's signature
@@ -97,18 +99,27 @@ class ConsumptionStep(bootsteps.StartStopStep):
         if consumer is None:
             return
         supervisor = supervisor_of(self._consumer.app)
+        is_drained = supervisor is not None and supervisor.draining.is_wanted
         is_out_of_touch = supervisor is not None and supervisor.is_out_of_touch
-        should_rest = is_out_of_touch or time.monotonic() < self._rest_until
+        should_rest = is_drained or is_out_of_touch or time.monotonic() < self._rest_until
         if should_rest and self._stopped is not consumer:
             consumer.cancel()
             self._stopped, self._given_back = consumer, 0
             self._give_back(_unclaimed())
-            reason = "its heartbeats do not get through" if is_out_of_touch else "runs could not be claimed"
+            reason = (
+                "it is drained"
+                if is_drained
+                else "its heartbeats do not get through"
+                if is_out_of_touch
+                else "runs could not be claimed"
+            )
             log.warning("consumption_stopped", reason=reason, given_back=self._given_back)
         elif not should_rest and self._stopped is consumer:
             self._stopped = None
             consumer.consume()
             log.warning("consumption_resumed", given_back=self._given_back)
+        if supervisor is not None:
+            supervisor.draining.has_stopped = should_rest
 
     def _give_back(self, requests: Iterable[Packet]) -> None:
         # Each goes to the front of its list, so the oldest one last.

@@ -45,6 +45,7 @@ from cgk_tasks.cli import (
     tenants,
     webhooks,
     why,
+    workers,
     workflows,
 )
 from cgk_tasks.cli.output import examples, log_to_stderr, write_in_any_locale
@@ -83,6 +84,7 @@ program.command("pause", epilog=pauses.PAUSE_EXAMPLES)(pauses.pause)
 program.command("resume", epilog=pauses.RESUME_EXAMPLES)(pauses.resume)
 program.command("pauses", epilog=pauses.PAUSES_EXAMPLES)(pauses.list_pauses)
 program.add_typer(queues.commands, name="queues")
+program.add_typer(workers.commands, name="workers")
 program.add_typer(broker.commands, name="broker")
 program.add_typer(bridge.commands, name="bridge")
 program.add_typer(events.commands, name="events")

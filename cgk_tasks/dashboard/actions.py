@@ -13,7 +13,7 @@ from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import InvalidOptionError, PayloadInvalidError, TenantContextError
 from cgk_tasks.events.redaction import REDACTED, Redaction
 from cgk_tasks.events.registry import find_event, parse_event
-from cgk_tasks.flow import quarantine, queues
+from cgk_tasks.flow import quarantine, queues, workers
 from cgk_tasks.flow.replay import closed_run, replay
 from cgk_tasks.runs.codec import decode, encode
 from cgk_tasks.runs.models import RunHandle
@@ -172,6 +172,23 @@ def resume_queue(user: User, name: str) -> None:
     """Let a queue's runs go on. A queue that is not paused stays as it is."""
     with recorded(user, "resume queue", subject=name) as entry:
         entry.affected = int(queues.resume_queue(name))
+
+
+def drain_worker(user: User, worker_id: str, reason: str = "") -> str:
+    """Let a worker take no more runs. Returns its name. Raises InvalidOptionError where it is gone or cannot."""
+    with recorded(user, "drain worker", subject=worker_id) as entry:
+        found = workers.drain_workers(worker_id, by=user.name, reason=reason)
+        entry.affected, entry.message = len(found), f"{found[0].name}{f': {reason}' if reason else ''}"
+        return found[0].name
+
+
+def resume_worker(user: User, worker_id: str) -> str:
+    """Let a drained worker take runs again. Returns its name. Raises InvalidOptionError where it is gone."""
+    with recorded(user, "let worker take runs", subject=worker_id) as entry:
+        found = workers.list_workers(worker_id)
+        entry.affected = workers.resume_workers(worker_id)
+        entry.message = found[0].name if found else ""
+        return entry.message or worker_id
 
 
 def enable_schedule(user: User, name: str, *, enabled: bool) -> None:

@@ -34,6 +34,7 @@ from cgk_tasks.dashboard.pages import (
     schedules,
     tenants,
     views,
+    workers,
 )
 from cgk_tasks.dashboard.template_loader import TemplateLoader
 
@@ -67,6 +68,9 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/queues/lanes", queues.QueuePage),
     ("/queues/pause", queues.PauseQueue),
     ("/queues/resume", queues.ResumeQueue),
+    ("/workers-now", workers.WorkersPage),
+    (f"/workers-now/{_ID}/drain", workers.DrainWorker),
+    (f"/workers-now/{_ID}/resume", workers.ResumeWorker),
     ("/dead-letters", dead_letters.DeadLettersPage),
     ("/dead-letters/group", dead_letters.GroupPage),
     ("/dead-letters/action", dead_letters.GroupActionPage),
@@ -78,11 +82,13 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     (f"/dead-letters/actions/{_NUMBER}/resume", actions.ResumeAction),
     ("/schedules", schedules.SchedulesPage),
     ("/schedules/of-tenants", schedules.TenantSchedulesPage),
+    ("/schedules/coming-day", schedules.ComingDayPage),
     (f"/schedules/of-tenants/{_ID}/pause", schedules.PauseTenantSchedule),
     (f"/schedules/of-tenants/{_ID}/resume", schedules.ResumeTenantSchedule),
     (f"/schedules/{_NAME}", schedules.SchedulePage),
     (f"/schedules/{_NAME}/pause", schedules.PauseSchedule),
     (f"/schedules/{_NAME}/resume", schedules.ResumeSchedule),
+    (f"/schedules/{_NAME}/run-now", schedules.RunScheduleNow),
     (f"/schedules/{_NAME}/trigger", schedules.TriggerSchedule),
     ("/audit", audit_log.AuditPage),
     ("/live", live.LiveStream),

@@ -23,6 +23,7 @@ PAGES: Final = (
     ("/runs", "Runs"),
     ("/tenants", "Tenants"),
     ("/queues", "Queues"),
+    ("/workers-now", "Workers now"),
     ("/dead-letters", "Dead letters"),
     ("/schedules", "Schedules"),
     ("/audit", "Audit"),

@@ -27,6 +27,7 @@ from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.worker.pipeline import NotClaimedError
+from cgk_tasks.worker.supervisor import Supervisor
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.worker")
@@ -63,7 +64,9 @@ class ClaimingConsumer:
     def _next(self) -> list[list[Dispatch]]:
         """Packets for the threads that are free; none while this worker should leave them to others."""
         supervisor = supervisor_of(self._app)
-        if time.monotonic() < self._rest_until or (supervisor is not None and supervisor.is_out_of_touch):
+        if supervisor is not None:
+            supervisor.draining.has_stopped = supervisor.draining.is_wanted
+        if self._is_to_rest(supervisor):
             return []
         with self._lock:
             busy, free = list(self._busy), self._pool.limit - self._packets
@@ -79,6 +82,10 @@ class ClaimingConsumer:
             return []
         self._unavailable.is_over()
         return packets_of(found)
+
+    def _is_to_rest(self, supervisor: Supervisor | None) -> bool:
+        is_away = supervisor is not None and (supervisor.draining.is_wanted or supervisor.is_out_of_touch)
+        return is_away or time.monotonic() < self._rest_until
 
     def _begin(self, packets: list[list[Dispatch]]) -> bool:
         """Whether there are any."""

@@ -66,6 +66,7 @@ class ExporterCollector(Collector):
         yield _family("cgk_dispatcher_lag_seconds", [((), row["dispatcher_lag"] or 0.0)])
         yield _family("cgk_dispatcher_leads", [((), row["dispatcher_leads"])])
         yield _family("cgk_workers", [((state,), row[state]) for state in ("alive", "silent")])
+        yield _family("cgk_workers_draining", [((), row["draining"])])
         yield _family("cgk_worker_clock_offset_seconds", [((one["name"],), one["seconds"]) for one in clocks])
         yield _family("cgk_tenants", [((status,), row[status]) for status in ("active", "suspended")])
 

@@ -67,6 +67,8 @@ EXPORTER: Final = (
                "Since when the oldest due run has not been dispatched; 0 if there is none."),
     MetricSpec("cgk_dispatcher_leads", "gauge", (), "1 if a worker leads as the dispatcher."),
     MetricSpec("cgk_workers", "gauge", ("state",), "Workers on record. state: alive or silent."),
+    MetricSpec("cgk_workers_draining", "gauge", (),
+               "Workers that are alive and take no more runs, because an operator drains them."),
     MetricSpec("cgk_worker_clock_offset_seconds", "gauge", ("worker",),
                "How far the clock of a worker that is alive is ahead of PostgreSQL's, or behind it (negative)."),
     MetricSpec("cgk_tenants", "gauge", ("status",), "Tenants. status: active or suspended."),

@@ -288,6 +288,13 @@ def _no_worker(facts: Row) -> Iterator[Gate]:
     start = f"Start one: celery -A cgk_tasks worker -Q {queue}"
     if not facts["workers"]:
         yield Gate("no_worker", "No worker is running.", start)
+    elif not facts["listening"] and facts["drained"]:
+        number = facts["drained"]
+        who = f"{number} {'worker listens' if number == 1 else 'workers listen'} to its queue {queue!r}"
+        yield Gate(
+            "workers_drained", f"{who}, and {'is' if number == 1 else 'all of them are'} drained: no run of it starts.",
+            "Let one take runs again: cgk-tasks workers list, then cgk-tasks workers resume WORKER",
+        )  # fmt: skip
     elif not facts["listening"]:
         number = facts["workers"]
         others = f"{number} running {'worker listens' if number == 1 else 'workers listen'} to others"

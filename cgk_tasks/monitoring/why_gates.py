@@ -8,8 +8,8 @@ from typing import Final, Literal
 
 GateCode = Literal[
     "not_due", "waits_for_retry", "limit", "tenant_suspended", "queue_paused", "paused", "unknown_tenant", "no_worker",
-    "no_listener", "no_job", "waits_for_worker", "broker_down", "after_a_crash", "not_dispatched", "in_queue",
-    "running", "worker_silent", "waits_for_children", "workflow_waits", "being_cancelled", "being_released",
+    "no_listener", "workers_drained", "no_job", "waits_for_worker", "broker_down", "after_a_crash", "not_dispatched",
+    "in_queue", "running", "worker_silent", "waits_for_children", "workflow_waits", "being_cancelled", "being_released",
     "in_lane", "guard", "closed",
 ]  # fmt: skip
 

@@ -18,6 +18,7 @@ import structlog
 
 from cgk_tasks.runs.depths import note_depths
 from cgk_tasks.runs.models import first_run_id
+from cgk_tasks.runs.tick_outcomes import count_outcomes
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, is_not_migrated, short_transaction, statements
 
@@ -82,6 +83,10 @@ def _count_and_log() -> None:
         note_depths()
         begun = time.monotonic()
         while count_runs():  # much is to be counted: others get two thirds of the time
+            time.sleep(2 * (time.monotonic() - begun))
+            begun = time.monotonic()
+        begun = time.monotonic()
+        while count_outcomes():
             time.sleep(2 * (time.monotonic() - begun))
             begun = time.monotonic()
     except psycopg.Error as exc:

@@ -172,19 +172,23 @@ class Every:
                 f"is every {seconds:g} s.",
                 hint="An interval must be more than 0 seconds, and at most a hundred years",
             )
-        self._period = timedelta(seconds=seconds)
+        self.period = timedelta(seconds=seconds)
+
+    def count(self, after: datetime, until: datetime) -> int:
+        """How many ticks are in (after, until]: there may be too many to go through."""
+        return max(0, (until - _EPOCH) // self.period - (after - _EPOCH) // self.period)
 
     def ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:
         tick = self.next(after)
         while tick <= until:
             yield tick
-            tick += self._period
+            tick += self.period
 
     def next(self, after: datetime) -> datetime:
-        return _EPOCH + ((after - _EPOCH) // self._period + 1) * self._period
+        return _EPOCH + ((after - _EPOCH) // self.period + 1) * self.period
 
     def previous(self, until: datetime) -> datetime:
-        return _EPOCH + ((until - _EPOCH) // self._period) * self._period
+        return _EPOCH + ((until - _EPOCH) // self.period) * self.period
 
 
 @lru_cache(maxsize=10_000)

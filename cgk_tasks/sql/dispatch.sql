@@ -72,17 +72,34 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 -- now: what PostgreSQL's clock says. waited_for: workers that bar all claims, because they have not yet said what they run
 -- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes: it may be long.
 -- revision: the newest migration that this code knows; who knows none of them is of an earlier release.
+-- drain_wanted_at: since when an operator wants it to take no more runs. As JSON the row is read also before there are such columns, of
+-- which can_drain tells.
 INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes,
                                    revision)
 VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(pid_namespace)s, %(process_started)s, %(clock_offset)s, %(executes)s,
-        '0030')
+        '0031')
 ON CONFLICT (id) DO UPDATE
    SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds,
        executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END
-RETURNING clock_timestamp() AS now,
+RETURNING clock_timestamp() AS now, to_jsonb(known) ? 'drain_wanted_at' AS can_drain,
+          (to_jsonb(known) ->> 'drain_wanted_at')::timestamptz AS drain_wanted_at,
           ARRAY(SELECT w.name || ', silent for ' || round(extract(epoch FROM now() - w.heartbeat_at)) || ' s'
                   FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id
                  WHERE p.worker_id IS NULL AND w.id <> %(id)s::uuid ORDER BY w.name) AS waited_for;
+
+-- name: note_worker
+-- What a worker says of its processes, and how far it is drained. Written when it changes.
+UPDATE cgk.workers w
+   SET pool_size = %(pool_size)s, memory = %(memory)s::jsonb,
+       drains_since = CASE WHEN %(drains)s THEN coalesce(w.drains_since, now()) END,
+       drained_at = CASE WHEN %(is_drained)s THEN coalesce(w.drained_at, now()) END
+ WHERE id = %(id)s::uuid
+   AND (w.pool_size, w.memory, w.drains_since IS NOT NULL, w.drained_at IS NOT NULL)
+       IS DISTINCT FROM (%(pool_size)s, %(memory)s::jsonb, %(drains)s, %(is_drained)s);
+
+-- name: drain_again
+-- The worker's row was removed while it could not be heard: what was wanted of it is still wanted.
+UPDATE cgk.workers SET drain_wanted_at = %(wanted_at)s WHERE id = %(id)s::uuid AND drain_wanted_at IS NULL;
 
 -- name: other_executors
 -- Whether another living worker of the queue executes runs of this name. One of an older release does not say what it does.

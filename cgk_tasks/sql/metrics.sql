@@ -43,15 +43,17 @@ SELECT CASE WHEN is_top THEN tenant_id ELSE '' END, NULL, NULL, NULL, NULL, sum(
 {{counted((SELECT r.*, false AS is_free, false AS is_paused FROM cgk.runs r))}};
 
 -- name: served_queues
--- Queues that a live worker listens to.
-SELECT DISTINCT unnest(queues) AS queue FROM cgk.workers
- WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s);
+-- Queues that a live worker listens to which is not drained.
+SELECT DISTINCT unnest(queues) AS queue FROM cgk.workers w
+ WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s) AND {{takes_runs(w)}};
 
 -- name: totals
 -- By indexes and small tables only: the same with one open run and with a million. dispatcher_lag: due runs first, then
 -- those that no broker has taken, the oldest of each priority.
 SELECT (SELECT count(*) FROM cgk.workers WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s)) AS alive,
        (SELECT count(*) FROM cgk.workers WHERE heartbeat_at < now() - make_interval(secs => %(timeout)s)) AS silent,
+       (SELECT count(*) FROM cgk.workers w
+         WHERE heartbeat_at >= now() - make_interval(secs => %(timeout)s) AND NOT {{takes_runs(w)}}) AS draining,
        (SELECT count(*) FROM cgk.tenants WHERE status = 'active') AS active,
        (SELECT count(*) FROM cgk.tenants WHERE status = 'suspended') AS suspended,
        EXISTS (SELECT FROM cgk.leases WHERE name = %(lease)s AND expires_at > now()) AS dispatcher_leads,

@@ -17,6 +17,7 @@ SELECT DISTINCT unnest(queues) AS queue FROM cgk.workers
 
 -- name: list_queues
 -- Every queue that has an open run, a living worker or a pause, or is named by the settings. One pass over the open runs.
+-- workers: without those that are drained.
 -- timeout: seconds of silence after which a worker counts as dead.
 WITH open AS (
     SELECT queue, count(*) FILTER (WHERE state = 'pending') AS waiting,
@@ -27,8 +28,8 @@ WITH open AS (
                    FILTER (WHERE state IN ('pending', 'held') AND run_at <= now()))::float8 AS oldest_seconds
       FROM cgk.runs GROUP BY queue
 ), listening AS (
-    SELECT queue, count(*) AS workers FROM cgk.workers, unnest(queues) AS queue
-     WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s) GROUP BY queue
+    SELECT queue, count(*) AS workers FROM cgk.workers w, unnest(queues) AS queue
+     WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s) AND {{takes_runs(w)}} GROUP BY queue
 ), known AS (
     SELECT queue FROM open UNION SELECT queue FROM listening UNION SELECT queue FROM cgk.paused_queues
     UNION SELECT unnest(%(named)b::text[])

@@ -20,6 +20,14 @@ SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
     SELECT rank FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
  WHERE l.status = 'open' AND cardinality(l.gates) = 0
 
+-- fragment: id_from(milliseconds)
+-- The least id of a run of that moment: the ids of a tick's runs begin with its nominal time (cgk.tick_run_id).
+(lpad(to_hex({milliseconds}), 12, '0') || repeat('0', 20))::uuid
+
+-- fragment: takes_runs(w)
+-- Whether nobody wants this worker to take no more runs. As JSON the row is read also before there is such a column.
+(to_jsonb({w}) ->> 'drain_wanted_at') IS NULL
+
 -- fragment: is_slot
 -- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
 slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')

@@ -12,9 +12,14 @@ SELECT r.id::text, r.tenant_id, r.event, r.job, r.state, r.queue, r.priority, r.
        (SELECT count(*) FROM cgk.workers a
          WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s)) AS workers,
        (SELECT count(*) FROM cgk.workers a
-         WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND r.queue = ANY(a.queues)) AS listening,
+         WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND r.queue = ANY(a.queues)
+           AND {{takes_runs(a)}}) AS listening,
        (SELECT count(*) FROM cgk.workers a
          WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND r.queue = ANY(a.queues)
+           AND NOT {{takes_runs(a)}}) AS drained,
+       (SELECT count(*) FROM cgk.workers a
+         WHERE a.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND r.queue = ANY(a.queues)
+           AND {{takes_runs(a)}}
            AND (a.executes IS NULL OR concat_ws(':', r.event, r.job) = ANY(a.executes))) AS executing,
        -- As JSON the row is read also before there are such columns.
        to_jsonb(r) ->> 'merge_key' AS merge_key, (to_jsonb(r) ->> 'merged')::int AS merged,

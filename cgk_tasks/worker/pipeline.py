@@ -104,7 +104,7 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
     state = process_state.shared()
     if state.lease.is_over:
         raise NotClaimedError("This worker is out of touch with PostgreSQL.")
-    if state.stopping:
+    if not state.takes_runs:
         store.forget_dispatch(ids)  # they are dispatched again at once
         return None
     state.begin()

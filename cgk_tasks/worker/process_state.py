@@ -28,6 +28,8 @@ _LIMIT = struct.Struct("=dd16s")  # when the hard limit of the run that is on pa
 _UNTIL = struct.Struct("=d")
 _STOPPING, _GRACE_OVER = 1, 2
 _STAGE_AT = _LIMIT_AT = _HEAD.size
+_DRAINS_AT = _STAGE_AT + 1
+_TAKES_RUNS = bytes(2)
 _RUNS_AT = _LIMIT_AT + _LIMIT.size
 _SLOT_BYTES = _RUNS_AT + MAX_LENGTH * _RUN.size  # pages that nobody writes to take no memory
 
@@ -63,7 +65,8 @@ class ProcessState:
     """Made by the main process before it forks; children write their slot, the main process reads all of them."""
 
     def __init__(self) -> None:
-        # The first slot is the main process's: the byte behind its numbers says how far the worker has stopped.
+        # The first slot is the main process's: the byte behind its numbers says how far the worker has stopped, and the
+        # next one whether it is drained.
         self._memory = mmap.mmap(-1, _SLOTS * _SLOT_BYTES)
         self._slot: int | None = None
         self.lease = Lease()
@@ -192,6 +195,26 @@ class ProcessState:
     def stop(self, *, grace_is_over: bool = False) -> None:
         """Called by the main process: the worker stops, for good."""
         self._memory[_STAGE_AT] = _GRACE_OVER if grace_is_over else _STOPPING
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether the worker neither stops nor is drained: else nothing is claimed."""
+        return self._memory[_STAGE_AT : _DRAINS_AT + 1] == _TAKES_RUNS
+
+    def drain(self, *, is_drained: bool) -> None:
+        """Called by the main process: nothing is claimed any more, or it is again."""
+        self._memory[_DRAINS_AT] = is_drained
+
+    def children(self) -> list[int]:
+        """The pids of the children that live; none in a pool of threads."""
+        found = []
+        for slot in range(1, _SLOTS):
+            pid, _since, _count = _HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)
+            if pid == 0:
+                break  # slots are taken in order, when a child starts
+            if is_alive(pid):
+                found.append(pid)
+        return found
 
     def busy_pids(self) -> list[int]:
         """The processes that live and work on a message; this one, where a thread of it does."""

@@ -30,6 +30,7 @@ from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, 
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.admission import Admission
 from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
+from cgk_tasks.worker.draining import Draining
 from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
@@ -115,6 +116,7 @@ class Supervisor(threading.Thread):
         self._tables = MissingTables()
         self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables)
         self._admission = Admission(lambda: self._dispatcher.leads, self._tables)
+        self.draining = Draining(worker_id, pool.processes)
         self._was_present = False
         self._clock_offset: float | None = None
         self._waiting = WaitingForWorkers()
@@ -217,9 +219,11 @@ class Supervisor(threading.Thread):
                 note_rules(connection, self._pool.events())
             elif switch.has_limits:
                 note_limits(connection, self._pool.events())
+            self.draining.heard(connection, told, is_back=is_new and self._was_present)
             if switch.has_lanes:
-                values = {"id": self._id, "processes": self._pool.processes()}
-                execute(connection, ADMISSION["note_processes"], values)
+                # What a drained worker could execute is no room for runs.
+                processes = 0 if self.draining.is_wanted else self._pool.processes()
+                execute(connection, ADMISSION["note_processes"], {"id": self._id, "processes": processes})
         note_awaited_events()
         if switch.has_guards and (guards := all_guards()):
             with autocommit() as connection:

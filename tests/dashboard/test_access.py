@@ -32,6 +32,8 @@ OUR_PAGES = [
     "/schedules",
     "/schedules/of-tenants",
     "/schedules/ops.dailyCleanup",
+    "/schedules/coming-day",
+    "/workers-now",
     "/audit",
 ]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
@@ -47,6 +49,7 @@ CHANGES = [
     "/schedules/ops.dailyCleanup/resume", "/schedules/ops.dailyCleanup/trigger",
     f"/schedules/of-tenants/{ANY_ID}/pause",
     f"/schedules/of-tenants/{ANY_ID}/resume",
+    f"/workers-now/{ANY_ID}/drain", f"/workers-now/{ANY_ID}/resume",
 ]  # fmt: skip
 FLOWERS_CHANGES = [
     "/api/worker/shutdown/w", "/api/worker/pool/restart/w", "/api/worker/pool/grow/w", "/api/worker/pool/shrink/w",

@@ -17,7 +17,8 @@ PAGES = (
     "/overview?span=24h", "/runs", "/runs/{failed}", "/runs/{held}", "/tenants", "/tenants/wayne", "/queues",
     "/queues/lanes?queue=cgk", "/dead-letters", "/dead-letters/group?event={event}&fingerprint={fingerprint}",
     "/runs?q=state:failed", "/runs/matching?do=retry&q=state:failed", "/runs/matching?do=cancel", "/actions/{action}",
-    "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/audit", "/logout",
+    "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/schedules/coming-day",
+    "/schedules/ops.dailyCleanup/run-now", "/workers-now", "/audit", "/logout",
 )  # fmt: skip
 
 

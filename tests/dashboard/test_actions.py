@@ -225,12 +225,12 @@ def django_tables(database):
 def test_a_schedule_is_paused_resumed_and_triggered(oscar, django_tables):
     path = "/schedules/ab.hourlyMetrics"
     page = oscar.submit(oscar.open(path), f"{path}/pause")
-    assert "It is paused." in page.text
+    assert "ab.hourlyMetrics is paused." in page.text
     # Beat takes it over at its next look; until then its own table has the pause.
     assert last_line().action == "pause schedule"
     token = {"_xsrf": oscar.cookies["_xsrf"]}
-    assert "It ticks again" in oscar.post(f"{oscar.base}{path}/resume", data=token, timeout=30).text
-    page = oscar.submit(oscar.open(path), f"{path}/trigger", tenant="acme")
+    assert "ab.hourlyMetrics ticks again" in oscar.post(f"{oscar.base}{path}/resume", data=token, timeout=30).text
+    page = oscar.submit(oscar.open(f"{path}/run-now?tenant=acme"), f"{path}/trigger")
     assert "Ticked now: 1 run." in page.text
     assert (last_line().action, last_line().tenant_id, last_line().affected) == ("trigger schedule", "acme", 1)
 

@@ -262,6 +262,14 @@ def test_what_a_missing_listener_needs_is_in_the_hint(run, listening):
     assert gate.hint == "Start one: celery -A cgk_tasks worker -Q emails, or add it to CGK_QUEUES of the workers"
 
 
+def test_a_run_whose_workers_are_all_drained_says_so_and_how_to_let_them_work(run, listening):
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.workers SET drain_wanted_at = now() WHERE id = %s", [listening])
+    gate = why(run).gates[0]
+    assert (gate.code, "and is drained: no run of it starts" in gate.text) == ("workers_drained", True)
+    assert "cgk-tasks workers resume" in gate.hint
+
+
 def executes(worker, names):
     with autocommit() as connection:
         connection.execute("UPDATE cgk.workers SET executes = %s WHERE id = %s", [names, worker])

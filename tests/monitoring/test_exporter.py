@@ -16,7 +16,7 @@ from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.monitoring import exporter, open_runs
 from cgk_tasks.monitoring.metric_names import EXPORTER
 from cgk_tasks.runs.job_events import Route, note_job_events
-from cgk_tasks.sql.postgres import execute, fetch, transaction
+from cgk_tasks.sql.postgres import execute, fetch, statements, transaction
 from cgk_tasks.tenancy import add_tenant, resume_tenant, suspend_tenant
 from tests.monitoring.exposition import free_port, names, samples
 from tests.support.waiting import wait_exit, wait_until
@@ -192,6 +192,17 @@ def test_a_silent_worker_is_shown(database, served):
             {"name": served},
         )  # fmt: skip
     assert read()["cgk_workers", ("state", "silent")] >= 1
+
+
+def test_drained_workers_are_counted_and_their_queues_are_not_served(database, served):
+    before = read()["cgk_workers_draining",]
+    with transaction() as connection:
+        drained = "UPDATE cgk.workers SET heartbeat_at = now(), drain_wanted_at = now() WHERE name = %(name)s"
+        execute(connection, drained, {"name": served})
+    assert read()["cgk_workers_draining",] == before + 1
+    with transaction() as connection:
+        queues = fetch(connection, statements("metrics")["served_queues"], {"timeout": 30})
+    assert served not in [row["queue"] for row in queues]
 
 
 def test_a_schedule_that_did_not_tick_in_time_is_shown(database):

@@ -1,58 +1,35 @@
-"""Schedules: next ticks, coverage, pause, trigger."""
+"""Schedules: next ticks, the coming day, outcomes, coverage, pause, run now."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from cgk_tasks.dashboard import actions
+from cgk_tasks.dashboard.data.coming_day import coming_day
+from cgk_tasks.dashboard.data.listed_schedules import ListedSchedule, listed_schedules, strips, tick_in_words
+from cgk_tasks.dashboard.display import namespace
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.schedules.failing_entries import failing_entries
 from cgk_tasks.schedules.fan_out import with_timing
-from cgk_tasks.schedules.health import late_schedules, leading_beat
-from cgk_tasks.schedules.history import known_schedules, last_coverage, last_ticks
+from cgk_tasks.schedules.health import leading_beat
+from cgk_tasks.schedules.history import known_schedules, last_coverage
 from cgk_tasks.schedules.job_events import handled_events
-from cgk_tasks.schedules.lookup import all_schedules, find_schedule
+from cgk_tasks.schedules.lookup import find_schedule
 from cgk_tasks.schedules.overrides import list_overrides
-from cgk_tasks.schedules.schedule import Schedule
+from cgk_tasks.schedules.reach import reach_of_tick
 from cgk_tasks.schedules.tenant_schedules import TenantSchedule, list_schedules
-from cgk_tasks.sql.postgres import Row
+from cgk_tasks.tenancy import registry
 
 _MOST_OF_TENANTS = 500
+_MARKS = {"completed": "✓", "failed": "✕", "open": "…", "otherwise": "~", "missed": "!", "nobody": "·"}
+"""How the states of ticks look, where there is room for a sign."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedSchedule:
-    """An entry of SCHEDULES as it is in force: an operator may have changed its times."""
-
-    schedule: Schedule
-    is_enabled: bool
-    is_overridden: bool
-    has_job: bool
-    late_seconds: float | None
-    last: Row | None
-    next_tick: datetime | None
-
-
-def listed_schedules() -> list[ListedSchedule]:
-    """Every entry; its next tick is None while it is paused or has no job."""
-    known, handled = known_schedules(), handled_events()
-    late = {one.name: one.seconds_late for one in late_schedules()}
-    return [
-        _listed(one, known.get(one.name), late.get(one.name), has_job=one.event in handled)
-        for one in all_schedules().values()
-    ]
-
-
-def _listed(schedule: Schedule, known: Row | None, late_seconds: float | None, *, has_job: bool) -> ListedSchedule:
-    in_force = with_timing(schedule, known["cron"], known["timezone"]) if known else schedule
-    is_enabled = known is None or known["is_enabled"]
-    is_overridden = known is not None and known["is_overridden"]
-    last = known if known and known["last_tick"] else None
-    following = in_force.timing.next(datetime.now(UTC)) if is_enabled and has_job else None
-    return ListedSchedule(in_force, is_enabled, is_overridden, has_job, late_seconds, last, following)
+def _matching(schedules: list[ListedSchedule], text: str) -> list[ListedSchedule]:
+    return [one for one in schedules if text.lower() in f"{one.schedule.name} {one.schedule.event}".lower()]
 
 
 class SchedulesPage(Page):
@@ -60,11 +37,25 @@ class SchedulesPage(Page):
 
     async def get(self) -> None:
         schedules = await self.run_blocking(listed_schedules)
-        text = self.field("text").lower()
-        shown = [one for one in schedules if text in f"{one.schedule.name} {one.schedule.event}".lower()]
+        shown = _matching(schedules, self.field("text"))
         self.show(
-            "schedules.html", schedules=shown, total=len(schedules), text=self.field("text"),
+            "schedules.html", schedules=shown, total=len(schedules), text=self.field("text"), marks=_MARKS,
+            strips=await self.run_blocking(strips, [one.schedule.name for one in shown]), tick_in_words=tick_in_words,
             failing=await self.run_blocking(failing_entries),
+            has_beat=await self.run_blocking(leading_beat) is not None,
+        )  # fmt: skip
+
+
+class ComingDayPage(Page):
+    """Which ticks come when in the next 24 hours, and how many runs they make."""
+
+    async def get(self) -> None:
+        shown = _matching(await self.run_blocking(listed_schedules), self.field("text"))
+        day = await self.run_blocking(coming_day, shown)
+        url = namespace(self)["url"]
+        self.show(
+            "coming_day.html", day=day, text=self.field("text"),
+            picture=day.picture(lambda name: url(f"/schedules/{name}")),
             has_beat=await self.run_blocking(leading_beat) is not None,
         )  # fmt: skip
 
@@ -73,7 +64,9 @@ class SchedulePage(Page):
     """One entry: what is to come, what was, and which tenants the last tick reached."""
 
     async def get(self, name: str) -> None:
-        self.show("schedule.html", **await self.run_blocking(_everything, name))
+        self.show(
+            "schedule.html", marks=_MARKS, tick_in_words=tick_in_words, **await self.run_blocking(_everything, name)
+        )
 
 
 def _everything(name: str) -> dict[str, Any]:
@@ -88,9 +81,11 @@ def _everything(name: str) -> dict[str, Any]:
         moment = in_force.timing.next(moment)
         coming.append(moment)
     covered_at, coverage = last_coverage(schedule)
+    strip = strips([name]).get(name)
     return {
         "schedule": in_force, "payload": redacted(schedule.event, dict(schedule.payload)), "is_enabled": is_enabled,
-        "has_job": has_job, "known": known, "coming": coming, "ticks": last_ticks(name, 20),
+        "has_job": has_job, "known": known, "coming": coming, "strip": strip,
+        "ticks": tuple(reversed(strip.ticks)) if strip else (),
         "covered_at": covered_at, "reached": sum(row["run_id"] is not None for row in coverage),
         "tenants": len(coverage),
         "missed": [row for row in coverage if row["run_id"] is None][:200], "overrides": list_overrides(name)[:200],
@@ -104,15 +99,34 @@ class PauseSchedule(Page):
 
     async def post(self, name: str) -> None:
         await self.run_blocking(actions.enable_schedule, self.user, name, enabled=self.enabled)
-        self.redirect_to(
-            f"/schedules/{name}", "It ticks again, from its next tick on." if self.enabled else "It is paused."
-        )
+        said = f"{name} {'ticks again, from its next tick on' if self.enabled else 'is paused'}."
+        if self.field("from") == "list":
+            self.redirect_to("/schedules", said, text=self.field("text"))
+        else:
+            self.redirect_to(f"/schedules/{name}", said)
 
 
 class ResumeSchedule(PauseSchedule):
     """Lets a paused entry tick again."""
 
     enabled = True
+
+
+class RunScheduleNow(Page):
+    """Asks whether a tick is to be made now, and says how many tenants it would reach."""
+
+    role_to_look = "operator"
+
+    async def get(self, name: str) -> None:
+        tenant = self.field("tenant")
+        schedule = find_schedule(name)
+        if tenant:
+            await self.run_blocking(registry.require, tenant)
+        self.show(
+            "run_schedule_now.html", schedule=schedule, tenant=tenant,
+            reach=await self.run_blocking(reach_of_tick, schedule, tenant or None),
+            has_job=schedule.event in await self.run_blocking(handled_events),
+        )  # fmt: skip
 
 
 class TriggerSchedule(Page):

@@ -235,7 +235,7 @@
     field === document.activeElement || ("defaultValue" in field && field.value !== field.defaultValue));
 
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.target.id === "live" && event.target.querySelector("input:checked")) event.preventDefault();
+    if (event.target.id === "live" && event.target.querySelector("input:checked, input:focus")) event.preventDefault();
   });
   document.addEventListener("htmx:responseError", (event) => {
     if (event.detail.xhr.status === 401) end("You are logged out. What is shown here does not change any more.");
