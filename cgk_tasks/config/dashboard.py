@@ -12,6 +12,11 @@ from cgk_tasks.config.kinds import Names
 class DashboardSettings(BaseModel):
     """Dashboard."""
 
+    environment: str = Field(
+        default="",
+        description="The name of this installation, such as staging, in the bar of every page of the dashboard. With "
+        "`production` it stands out, and whoever sends a job from the dashboard confirms it.",
+    )
     dashboard_users_file: Path = Field(
         default=Path(".cgk/dashboard-users.json"),
         description="Deprecated: users of the dashboard are in PostgreSQL. A file of before still counts, until "
@@ -34,3 +39,7 @@ class DashboardSettings(BaseModel):
     dashboard_show_sensitive: bool = Field(
         default=False, description="Admins may see personal data in payloads; each look is in the audit."
     )
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment.strip().lower() == "production"

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from tornado.web import RequestHandler
+
+from cgk_tasks.config import get_settings
 
 STATIC: Final = Path(__file__).parent / "static"
 STATIC_PATH: Final = "/dashboard-static"
@@ -19,6 +21,8 @@ STATIC_PATH: Final = "/dashboard-static"
 PAGES: Final = (
     ("/overview", "Overview"),
     ("/runs", "Runs"),
+    ("/events", "Events"),
+    ("/jobs", "Jobs"),
     ("/tenants", "Tenants"),
     ("/queues", "Queues"),
     ("/dead-letters", "Dead letters"),
@@ -42,11 +46,18 @@ def namespace(handler: RequestHandler) -> dict[str, Any]:
         given = {name: value for name, value in query.items() if value not in {None, ""}}
         return f"{prefix}{path}{'?' + urlencode(given) if given else ''}"
 
+    settings = get_settings()
     return {
+        "environment": settings.environment.strip(), "is_production": settings.is_production, "segment": segment,
         "url": url, "asset": _asset(prefix), "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
         "utc": utc, "utc_ms": utc_ms, "duration": duration, "took": took, "ago": ago, "as_json": as_json,
         "short": short, "number": "{:,}".format, "iso": iso,
     }  # fmt: skip
+
+
+def segment(name: str) -> str:
+    """A name as a part of an address."""
+    return quote(name, safe="")
 
 
 def _asset(prefix: str) -> Callable[[str], str]:
