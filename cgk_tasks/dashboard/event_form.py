@@ -1,7 +1,7 @@
 """A form for an event's payload: from values to the texts of its controls, and from what was typed back to a payload.
 
-An empty control leaves its field out. A control that is missing, or says what it said at first, keeps the value that was
-there, to the last digit; so does one that says `[redacted]`, whose value was never shown.
+An empty control leaves its field out. A control that is missing, or says what it said at first, keeps the value that
+was there, to the last digit; so does one that says `[redacted]`, whose value was never shown.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ _WHOLE: Final = re.compile(r"[+-]?\d{1,4000}")
 _NUMBER: Final = re.compile(r"[+-]?(\d{1,4000}(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?")
 _LOCAL_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?")
 _UTC_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d)?)(?:Z|\+00:00)")
-_PICKED_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")
-_PICKED: Final = {"date": re.compile(r"\d{4}-\d\d-\d\d"), "time": re.compile(r"\d\d:\d\d(:\d\d)?")}
+_PICKERS: Final = {
+    "datetime": ("datetime-local", re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d)?")),
+    "date": ("date", re.compile(r"\d{4}-\d\d-\d\d")), "time": ("time", re.compile(r"\d\d:\d\d(:\d\d)?")),
+}  # fmt: skip
+"""The kinds of input that pick a value, each with the texts that it can show."""
+_HINTS: Final = {"json": "as JSON", "object": "as JSON", "list": "one a line, or a list as JSON", "datetime": "of UTC"}
 _LONG: Final = 80
 
 
@@ -84,13 +88,13 @@ class FormError(PayloadInvalidError):
 def fits(event: type[TenantEvent], payload: Any) -> bool:
     """Whether a form can show this payload: it is one event, whose fields are those of today."""
     fields = fields_of(event)
-    return fields is not None and isinstance(payload, Mapping) and payload.keys() <= {one.path[0] for one in fields} | {
-        *LEFT_OUT
-    }
+    if fields is None or not isinstance(payload, Mapping):
+        return False
+    return payload.keys() - LEFT_OUT <= {one.path[0] for one in fields}
 
 
 def texts_of(fields: tuple[Field, ...], payload: Mapping[str, Any]) -> dict[str, str]:
-    """What the controls say of a payload. An object that has no fieldset for its value has a control of its own name."""
+    """What the controls say of a payload. An object that no fieldset can show has a control of its own name."""
     texts: dict[str, str] = {}
     for one in fields:
         value = payload.get(one.path[-1], _ABSENT)
@@ -108,21 +112,23 @@ def _has_fieldset(one: Field, value: Any) -> bool:
 
 
 def _text(one: Field, value: Any) -> str:
-    if value is _ABSENT or value is None:
-        return ""
-    if value == REDACTED:
-        return REDACTED
+    if value is _ABSENT or value is None or value == REDACTED:
+        return "" if value is _ABSENT or value is None else REDACTED
     if one.kind == "choice":
         return json.dumps(value, ensure_ascii=False)
     if one.kind == "list" and one.item is not None and isinstance(value, list):
-        lines = [_text(one.item, item) for item in value]
-        is_plain = all(line.strip() == line != "" and "\n" not in line for line in lines)
-        return "\n".join(lines) if is_plain and not "".join(lines).startswith("[") else _json(value)
+        return _lines_of(one.item, value) or _json(value)
     if isinstance(value, str) and one.kind not in {"json", "list", "object"}:
-        if one.kind == "datetime" and (utc := _UTC_TIME.fullmatch(value)):
-            return utc[1]
-        return _same_newlines(value)
+        utc = _UTC_TIME.fullmatch(value) if one.kind == "datetime" else None
+        return utc[1] if utc is not None else _same_newlines(value)
     return _json(value)
+
+
+def _lines_of(item: Field, values: list[Any]) -> str:
+    """One a line; empty where they cannot be told apart so, or would be taken for JSON."""
+    lines = [_text(item, value) for value in values]
+    is_plain = all(line.strip() == line != "" and "\n" not in line for line in lines)
+    return "\n".join(lines) if is_plain and not "".join(lines).startswith("[") else ""
 
 
 def _json(value: Any) -> str:
@@ -134,8 +140,9 @@ def _same_newlines(text: str) -> str:
 
 
 def read(fields: tuple[Field, ...], texts: Texts, before: Mapping[str, Any] | None = None) -> Read:
-    """The payload that the controls make, without the tenant. before: the values that they said at first, of which those
-    that were left alone are kept.
+    """The payload that the controls make, without the tenant.
+
+    before: the payload that they said at first, of which what was left alone is kept.
     """
     problems: dict[str, tuple[str, ...]] = {}
     return Read(_object(fields, texts, before or {}, problems), problems)
@@ -282,19 +289,13 @@ def controls_of(
 def _control(one: Field, text: str, problems: tuple[str, ...]) -> Control:
     if one.kind == "choice":
         return Control(one, "select", text=text, options=tuple(_options(one, text)), problems=problems)
-    if one.kind in {"json", "object"} and text != REDACTED:
-        return Control(one, "area", text=text, problems=problems, hint="as JSON")
-    if one.kind == "list" and text != REDACTED:
-        return Control(one, "area", text=text, problems=problems, hint="one a line, or a list as JSON")
-    if "\n" in text or len(text) > _LONG:
-        return Control(one, "area", text=text, problems=problems)
-    if one.kind == "datetime":
-        is_picked = not text or bool(_PICKED_TIME.fullmatch(text))
-        return Control(one, "input", "datetime-local" if is_picked else "text", text, (), problems, "UTC")
-    if one.kind in {"date", "time"}:
-        is_picked = not text or bool(_PICKED[one.kind].fullmatch(text))
-        return Control(one, "input", one.kind if is_picked else "text", text, (), problems)
-    return Control(one, "input", "text", text, (), problems)
+    hint = _HINTS.get(one.kind, "")
+    is_long = "\n" in text or len(text) > _LONG or (one.kind in {"json", "object", "list"} and text != REDACTED)
+    if is_long:
+        return Control(one, "area", text=text, problems=problems, hint=hint)
+    picker, looks = _PICKERS.get(one.kind, ("text", None))
+    is_picked = not text or (looks is not None and looks.fullmatch(text) is not None)
+    return Control(one, "input", picker if is_picked else "text", text, (), problems, hint)
 
 
 def _options(one: Field, text: str) -> Iterator[Option]:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from cgk_tasks.events.base import marked_fields, sensitive_fields
 from cgk_tasks.events.problems import nested_model
@@ -87,13 +88,19 @@ def flat(fields: tuple[Field, ...]) -> Iterator[Field]:
 def fields_of(event: type[BaseModel]) -> tuple[Field, ...] | None:
     """The event's fields in their order, without the tenant. None for a model that no JSON schema can describe."""
     try:
-        schema = event.model_json_schema()
+        schema = event.model_json_schema(schema_generator=_Schema)
     except PydanticUserError:
         return None
     reader = _Reader(schema.get("$defs", {}))
     fields = reader.fields(reader.resolved(schema), event, ())
     names = [field.name for field in flat(fields)]
     return fields if len(set(names)) == len(names) else None
+
+
+class _Schema(GenerateJsonSchema):
+    """A default that JSON cannot say is no reason to warn: the form shows none."""
+
+    ignored_warning_kinds: ClassVar[set[JsonSchemaWarningKind]] = {"skipped-choice", "non-serializable-default"}  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

@@ -212,14 +212,6 @@ SELECT id FROM cgk.tenants ORDER BY id LIMIT %(limit)s;
 {{open_of_tenants(false)}}, {{closed_on_record}}
 {{tenants_listed}};
 
--- fragment: dealt_with
--- Failed runs that somebody has put aside or run again; and parents of which a child failed too, which stands for them. As the
--- view cgk.dead_letters has it, but found once, by the small indexes of what they are, and not asked for each failed run.
-SELECT run_id AS id FROM cgk.discarded_runs
-UNION ALL SELECT replay_of FROM cgk.runs WHERE replay_of IS NOT NULL
-UNION ALL SELECT replay_of FROM cgk.run_history WHERE replay_of IS NOT NULL
-UNION ALL SELECT parent_id FROM cgk.run_history WHERE state = 'failed' AND parent_id IS NOT NULL
-
 -- name: count_dead_letters
 -- Up to so many.
 WITH dealt_with AS MATERIALIZED ({{dealt_with}})
