@@ -32,11 +32,15 @@ OUR_PAGES = [
     "/schedules",
     "/schedules/of-tenants",
     "/schedules/ops.dailyCleanup",
+    "/events",
+    "/events/order.created",
+    "/jobs",
     "/audit",
 ]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
     "/runs/selected",
+    "/events/order.created/send",
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay",
     f"/runs/{ANY_ID}/signal", f"/runs/{ANY_ID}/replay-from", "/tenants/acme/suspend",
     "/tenants/acme/resume", "/tenants/acme/end-quarantine", "/tenants/acme/keys",

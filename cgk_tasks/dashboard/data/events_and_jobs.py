@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from cgk_tasks.dashboard.data.job_words import Fact, facts_of_job, facts_of_route, job_of_route
@@ -62,7 +61,7 @@ def jobs_of_event(event: str, route: Route | None) -> tuple[str, ...]:
 
 def description_of(model: type[TenantEvent]) -> str:
     """What its author says about the event."""
-    return inspect.cleandoc(model.__doc__) if model.__doc__ else ""
+    return inspect.cleandoc(model.__doc__ or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ def job_description(job: Job) -> str:
     """What its author says about the job: the docstring of its function."""
     versions = getattr(job.handler, "versions", None)
     function = versions[max(versions)].function if versions else job.handler
-    return inspect.cleandoc(function.__doc__) if getattr(function, "__doc__", None) else ""
+    return inspect.cleandoc(getattr(function, "__doc__", None) or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +157,6 @@ class JobView:
     events: tuple[str, ...]
     facts: tuple[Fact, ...]
     schedules: tuple[str, ...]
-    last_seen: datetime | None = None
 
 
 def job_view(job_id: str) -> JobView | None:

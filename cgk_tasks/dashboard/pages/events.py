@@ -119,15 +119,16 @@ class SendEvent(Confirmed):
         controls = None if is_json or fields is None else tuple(controls_of(fields, given, at))
         option = error.option if isinstance(error, InvalidOptionError) else ""
         of_tenant = isinstance(error, _OF_TENANT)
+        tenant_problem = str(error) if given.get("tenant", "").strip() else "is missing"
         problem = " ".join(at.get("", ())) or "Nothing was sent: some fields below are not valid."
         if error is not None and not (at or option or of_tenant):
             problem = str(error)
         self.show(
             "send.html", event=model, given=given, controls=controls, has_form=fields is not None,
             tenants=await self.run_blocking(tenant_ids), json=given.get("payload", "{\n}"),
-            problem=problem if error is not None else "", option=option,
+            problem=problem if error is not None else "", wrong_option=option,
             option_problem=error.problem if isinstance(error, InvalidOptionError) else "",
-            tenant_problem=str(error) if of_tenant else "", unconfirmed=isinstance(error, NotConfirmedError),
+            tenant_problem=tenant_problem if of_tenant else "", unconfirmed=isinstance(error, NotConfirmedError),
         )  # fmt: skip
 
     @property
