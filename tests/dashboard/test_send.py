@@ -125,7 +125,7 @@ def test_a_suspended_tenants_run_is_held(oscar):
         run = new_run(send(oscar, **{**ORDER, "tenant": "globex"}))
     finally:
         resume_tenant("globex")
-    assert run.tenant_id == "globex"
+    assert (run.tenant_id, run.state) == ("globex", "held")
     assert last_line().outcome == "done"
 
 
