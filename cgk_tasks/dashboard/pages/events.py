@@ -11,6 +11,7 @@ from cgk_tasks.dashboard.data.events_and_jobs import event_view, listed_events
 from cgk_tasks.dashboard.data.tenants import tenant_ids
 from cgk_tasks.dashboard.data.work import SPANS, work_of_event
 from cgk_tasks.dashboard.data.work_charts import charts_of_work
+from cgk_tasks.dashboard.display import segment
 from cgk_tasks.dashboard.event_actions import Sent
 from cgk_tasks.dashboard.event_form import FormError, controls_of
 from cgk_tasks.dashboard.form_fields import fields_of
@@ -62,7 +63,7 @@ class EventPage(Page):
         chosen = self.field("span") if self.field("span") in SPANS else "24h"
         view = await self.run_blocking(event_view, name)
         if view.name != name:  # another spelling of it
-            self.redirect_to(f"/events/{view.name}", span=self.field("span"))
+            self.redirect_to(f"/events/{segment(view.name)}", span=self.field("span"))
             return
         work = await self.run_blocking(work_of_event, name, SPANS[chosen])
         if view.model is None and not view.is_handled and (work is None or not work.whole.counts.accepted):
@@ -70,7 +71,7 @@ class EventPage(Page):
         charts = list(charts_of_work(work.bars, work.whole, SPANS[chosen].bar, is_job=False)) if work else []
         self.show(
             "event.html", event=view, work=work, charts=charts, spans=SPANS, chosen=chosen, search_for=search_for,
-            found=search_for(event=name), path=f"/events/{name}", is_job=False,
+            found=search_for(event=name), own_path=f"/events/{segment(name)}", is_job=False,
         )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ class SendEvent(Confirmed):
         if sent.has_run:
             self.redirect_to(f"/runs/{sent.handle.id}", _SAID[outcome])
         else:
-            self.redirect_to(f"/events/{name}", _NO_RUN.get(outcome, _SAID[outcome]))
+            self.redirect_to(f"/events/{segment(name)}", _NO_RUN.get(outcome, _SAID[outcome]))
 
     async def show_form(self, name: str, given: Mapping[str, str], error: CgkTasksError | None = None) -> None:
         """The form with what was typed into it, and what was wrong with that."""

@@ -34,5 +34,5 @@ class JobPage(Page):
         charts = list(charts_of_work(work.bars, work.whole, SPANS[chosen].bar, is_job=True)) if work else []
         self.show(
             "job.html", job=view, work=work, charts=charts, spans=SPANS, chosen=chosen, search_for=search_for,
-            found=search_for(job=job_id), path=f"/jobs/{segment(job_id)}", is_job=True,
+            found=search_for(job=job_id), own_path=f"/jobs/{segment(job_id)}", is_job=True,
         )  # fmt: skip
