@@ -52,7 +52,8 @@ SELECT id, tenant_id, event, 'job-of-' || event,
            'type', 'ValueError', 'message', (ARRAY['order ', 'stock of ', 'payment '])[1 + n / 12 %% 3] || n
            || ' cannot be done',
            'at', at, 'traceback', repeat('  File "shop/jobs.py", line 17, in job' || E'\\n', 30))::text, 'UTF8')] END,
-       at + interval '2 seconds' + interval '100 seconds' * power(random(), 4), '{"ok": true}', CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'TIMEOUT' END,
+       at + interval '2 seconds' + interval '100 seconds' * power(random(), 4), '{"ok": true}',
+       CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'TIMEOUT' END,
        CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'fingerprint-' || n %% 3 || n / 12 %% 3 END,
        '01a20143-39c3-702f-a327-7b42b6a69ad6'
   FROM made
