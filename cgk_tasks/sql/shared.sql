@@ -29,11 +29,3 @@ slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'runn
 ((seconds = %(seconds)s AND begin >= %(since)s::timestamptz)
  OR (%(seconds)s <> 60 AND seconds = 60
      AND begin >= greatest(%(since)s::timestamptz, (SELECT sure_until FROM cgk.count_progress))))
-
--- fragment: dealt_with
--- Failed runs that somebody has put aside or run again; and parents of which a child failed too, which stands for them. As the
--- view cgk.dead_letters has it, but found once, by the small indexes of what they are, and not asked for each failed run.
-SELECT run_id AS id FROM cgk.discarded_runs
-UNION ALL SELECT replay_of FROM cgk.runs WHERE replay_of IS NOT NULL
-UNION ALL SELECT replay_of FROM cgk.run_history WHERE replay_of IS NOT NULL
-UNION ALL SELECT parent_id FROM cgk.run_history WHERE state = 'failed' AND parent_id IS NOT NULL

@@ -37,13 +37,3 @@ SELECT job, bucket, sum(ran)::bigint AS ran FROM cgk.work_times WHERE job <> '' 
 -- name: tenant_schedules
 -- How many schedules that tenants made send an event.
 SELECT count(*) AS schedules FROM cgk.tenant_schedules WHERE event = %(event)s;
-
--- name: dead_letters
--- The kinds of errors of an event that nobody has dealt with, up to so many runs. Reads the index alone.
-WITH dealt_with AS MATERIALIZED ({{dealt_with}}), found AS (
-    SELECT error_fingerprint, closed_at FROM cgk.run_history h
-     WHERE state = 'failed' AND event = %(event)s AND NOT EXISTS (SELECT FROM dealt_with d WHERE d.id = h.id)
-     LIMIT %(most)s
-)
-SELECT error_fingerprint AS fingerprint, count(*) AS runs, max(closed_at) AS last_at FROM found
- GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20;

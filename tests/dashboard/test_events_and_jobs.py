@@ -197,6 +197,7 @@ def test_its_dead_letters_and_schedules_are_on_its_page(viola, closed_run):
     text = viola.open("/events/order.created").text
     groups = re.findall(r'href="/dead-letters/group\?([^"]*)"', text)
     assert [parse_qs(one.replace("&amp;", "&"))["event"] for one in groups] == [["order.created"]]
+    assert ">OTHER</a>" in text
     assert "/schedules/ops.dailyCleanup" in viola.open(f"/events/{scheduled_event()}").text
 
 

@@ -61,6 +61,7 @@ def test_an_events_page(sample, visit, picture):
     page.click("#span-7d")
     page.wait_for_url("**span=7d")
     assert page.locator("#span-7d").get_attribute("aria-current") == "true"
+    page.locator("#totals").evaluate("element => element.scrollIntoView()")
     picture(page, "event")
 
 

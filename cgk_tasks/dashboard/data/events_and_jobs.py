@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
 
+from cgk_tasks.dashboard.data.dead_letters import GroupCounts, groups_of_event
 from cgk_tasks.dashboard.data.job_words import Fact, facts_of_job, facts_of_route, job_of_route
 from cgk_tasks.dashboard.data.queries import if_migrated
 from cgk_tasks.dashboard.data.work import SQL, Ended, day_of_events, day_of_jobs
@@ -16,9 +16,7 @@ from cgk_tasks.events.registry import all_events, find_event
 from cgk_tasks.jobs.registry import Job, all_jobs, find_job, jobs_for
 from cgk_tasks.runs.job_events import Route, noted_job_events, noted_routes
 from cgk_tasks.schedules.lookup import all_schedules
-from cgk_tasks.sql.postgres import Row, autocommit, fetch
-
-MOST_DEAD_LETTERS: Final = 10_000
+from cgk_tasks.sql.postgres import autocommit, fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +78,11 @@ class EventView:
     facts: tuple[Fact, ...]
     schedules: tuple[str, ...]
     tenant_schedules: int
-    dead_letters: Sequence[Row]
+    dead_letters: Sequence[GroupCounts]
 
     @property
     def dead_runs(self) -> int:
-        return sum(row["runs"] for row in self.dead_letters)
+        return sum(group.runs for group in self.dead_letters)
 
 
 def event_view(name: str) -> EventView:
@@ -93,9 +91,7 @@ def event_view(name: str) -> EventView:
     own_name = model.event_name if model is not None else name
     with autocommit() as connection:
         noted, route = noted_job_events(connection), noted_routes(connection).get(own_name)
-    values: dict[str, Any] = {"event": own_name, "most": MOST_DEAD_LETTERS}
-    dead = if_migrated(lambda connection: fetch(connection, SQL["dead_letters"], values)) or []
-    of_tenants = if_migrated(lambda connection: fetch(connection, SQL["tenant_schedules"], values)) or []
+    of_tenants = if_migrated(lambda connection: fetch(connection, SQL["tenant_schedules"], {"event": own_name})) or []
     fields = fields_of(model) if model is not None else None
     jobs = jobs_of_event(own_name, route)
     return EventView(
@@ -103,7 +99,7 @@ def event_view(name: str) -> EventView:
         None if fields is None else tuple(flat(fields)), model is not None and model.category != INTERNAL, jobs,
         bool(jobs) or own_name in noted, tuple(facts_of_route(route)) if route is not None else (),
         tuple(one.name for one in all_schedules().values() if one.event == own_name),
-        of_tenants[0]["schedules"] if of_tenants else 0, dead,
+        of_tenants[0]["schedules"] if of_tenants else 0, groups_of_event(own_name),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from cgk_tasks.dashboard import event_actions
 from cgk_tasks.dashboard.access.authorization import SAFE_METHODS
+from cgk_tasks.dashboard.data.dead_letters import MOST_COUNTED
 from cgk_tasks.dashboard.data.events_and_jobs import event_view, listed_events
 from cgk_tasks.dashboard.data.tenants import tenant_ids
 from cgk_tasks.dashboard.data.work import SPANS, work_of_event
@@ -71,7 +72,7 @@ class EventPage(Page):
         charts = list(charts_of_work(work.bars, work.whole, SPANS[chosen].bar, is_job=False)) if work else []
         self.show(
             "event.html", event=view, work=work, charts=charts, spans=SPANS, chosen=chosen, search_for=search_for,
-            found=search_for(event=name), own_path=f"/events/{segment(name)}", is_job=False,
+            found=search_for(event=name), own_path=f"/events/{segment(name)}", is_job=False, most_counted=MOST_COUNTED,
         )  # fmt: skip
 
 
