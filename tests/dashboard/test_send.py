@@ -258,6 +258,14 @@ def test_a_replay_by_form_keeps_what_is_hidden_and_what_is_left_alone(oscar, clo
     assert last_line().message == f"new run {run.id}, changed: customerId"
 
 
+def test_a_replay_as_json_reads_what_a_send_reads(oscar, closed_run):
+    run_id = closed_run("parcel.packed", payload={"parcelId": "p-1", "weight": 1.5})
+    payload = {"tenantId": "acme", "parcelId": "p-1", "weight": 1.5, "due": "2026-03-01"}
+    page = oscar.open(f"/runs/{run_id}?replay=json")
+    run = new_run(oscar.submit(page, f"/runs/{run_id}/replay", payload=json.dumps(payload)))
+    assert run.payload["due"] == "2026-03-01"
+
+
 def test_a_form_that_is_left_alone_repeats_every_field(oscar, closed_run):
     payload = {
         "parcelId": "p\r\n1", "weight": 1.25, "carrier": "courier", "isFragile": False, "labels": ["a", "b c"],

@@ -1,6 +1,6 @@
 """Jobs and an event of the tests of the dashboard's pages of events and jobs."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -25,6 +25,7 @@ class ParcelPacked(TenantEvent, event="parcel.packed"):
     carrier: Literal["post", "courier"] = "post"
     is_fragile: bool = False
     ready_at: Timestamp | None = None
+    due: date | None = None
     labels: list[str] = []
     address: Address | None = None
     phone: Annotated[str, Sensitive()] | None = None
