@@ -3,6 +3,7 @@
 import pytest
 
 from cgk_tasks import get_job_status
+from cgk_tasks.sql.postgres import autocommit
 from tests.dashboard.browsing import IN_A_BROWSER
 from tests.dashboard.sample_runs import count_sample
 
@@ -53,16 +54,19 @@ def test_the_form_of_an_event(empty_record, visit, picture):
 
 
 def test_an_events_page(sample, visit, picture):
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.run_history SET worker_id = gen_random_uuid()")
     count_sample()
     page = visit()
     page.goto("/events/payout.completed")
     drawn = page.get_by_role("img", name="Runs closed")
     assert drawn.locator(".series.failed").count() > 1
+    assert page.locator("#lengths tr", has_text="took").locator("td").nth(1).inner_text().endswith("s")
+    page.locator("#totals").evaluate("element => element.scrollIntoView()")
+    picture(page, "event")
     page.click("#span-7d")
     page.wait_for_url("**span=7d")
     assert page.locator("#span-7d").get_attribute("aria-current") == "true"
-    page.locator("#totals").evaluate("element => element.scrollIntoView()")
-    picture(page, "event")
 
 
 @pytest.mark.parametrize(
