@@ -31,6 +31,8 @@ THREADS: Final[Part[list[threading.Thread]]] = Part(list)
 MINUTES_KEPT: Final = timedelta(hours=48)
 MINUTES_OF_WORK_KEPT: Final = timedelta(hours=3)
 """Of each event and job: their hours are enough for a day."""
+HOURS_OF_WORK_KEPT: Final = timedelta(days=9)
+"""What is longer ago is not counted by event and job: the pages show a week."""
 
 _MINUTE: Final = timedelta(minutes=1)
 _AT_ONCE: Final = timedelta(hours=1)
@@ -60,8 +62,9 @@ def _count(connection: Connection, progress: Row) -> bool:
         "begin": begin, "end": end, "begin_id": first_run_id(begin), "end_id": first_run_id(end), "sure": sure,
         "kept": now - MINUTES_KEPT, "kept_by_work": now - MINUTES_OF_WORK_KEPT,
     }  # fmt: skip
-    execute(connection, SQL["count" if progress["by_work"] else "count_by_tenant"], values)
-    if progress["by_work"] and sure.replace(minute=0) > before:
+    by_work = progress["by_work"] and end > now - HOURS_OF_WORK_KEPT
+    execute(connection, SQL["count" if by_work else "count_by_tenant"], values)
+    if by_work and sure.replace(minute=0) > before:
         execute(connection, SQL["forget_work"], {"sure": sure})  # with each new hour
     if sure > before:
         execute(connection, SQL["add_busy"], {"before": before, "sure": sure})

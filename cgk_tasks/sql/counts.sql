@@ -1,5 +1,5 @@
--- How many runs each tenant sent and closed, by minutes, hours and days; the same of each event and job; and how long queues are. The leader counts now and then
--- out of the record; the dashboard reads it. cgk_tasks/runs/counts.py and cgk_tasks/runs/depths.py call these.
+-- How many runs each tenant sent and closed, by minutes, hours and days; the same of each event and job; and how long queues are. The
+-- leader counts now and then out of the record; the dashboard reads it. cgk_tasks/runs/counts.py and cgk_tasks/runs/depths.py call these.
 
 -- name: lock_progress
 -- is_over: whether nobody can add a run any more that was sent or closed before seen_at. by_work: whether there are tables for what is
@@ -94,7 +94,8 @@ ON CONFLICT (seconds, tenant_id, begin) DO UPDATE
 
 -- name: count_by_tenant
 -- Counts the minutes of a time anew, by tenant. sure: minutes before it are added to the hours and days, which happens once. kept:
--- minutes before it are counted for these alone. For a database that has no tables for what is counted by event and job yet.
+-- minutes before it are counted for these alone. For what is longer ago than is counted by event and
+-- job, and for a database that has no tables for that yet.
 WITH {{each}}, counted AS MATERIALIZED (
     SELECT 'tenant' AS what, coalesce(tenant_id, '') AS tenant_id, minute, {{sums}}
       FROM each, (SELECT set_config('synchronous_commit', 'off', true)) AS unflushed

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.runs import counts as run_counts
 from cgk_tasks.runs.counts import count_runs
 from cgk_tasks.runs.models import first_run_id, new_run_id
 from cgk_tasks.runs.work_times import bucket_seconds
@@ -146,6 +147,15 @@ def test_minutes_are_forgotten_after_some_hours_once_they_are_in_their_hour(minu
     assert work(60, "closed")["old", ""] == (1,)
     assert work(3600, "closed")["old", ""] == (5,)
     assert [times("ran", seconds) for seconds in (60, 3600)] == [[(0.0, 1)], [(0.0, 5)]]
+
+
+def test_what_is_longer_ago_than_the_pages_show_is_counted_by_tenant_alone(minute, monkeypatch):
+    monkeypatch.setattr(run_counts, "HOURS_OF_WORK_KEPT", timedelta(hours=3))
+    closed(minute - timedelta(hours=6), event="old")
+    closed(minute - timedelta(hours=1))
+    count_all()
+    assert {event for event, _ in work(3600)} == {"order.created"}
+    assert sum(closed_runs for _, closed_runs, _ in counts(seconds=3600).values()) == 2
 
 
 def test_a_database_that_has_no_such_tables_yet_counts_its_tenants(minute):
