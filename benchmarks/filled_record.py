@@ -43,17 +43,19 @@ CLOSED = (
     + """
 INSERT INTO cgk.run_history (id, tenant_id, event, job, state, queue, priority, sealed_payload, search_fields, attempt,
                              run_at, created_at, handed_over_at, hand_overs, started_at, sealed_errors, closed_at,
-                             sealed_result, error_code, error_fingerprint)
+                             sealed_result, error_code, error_fingerprint, worker_id)
 SELECT id, tenant_id, event, 'job-of-' || event,
    CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN 'completed' ELSE 'failed' END, 'cgk', 5,
-       payload, search_fields, 1, at, at, at, 1, at,
+       payload, search_fields, 1, at, at, at, 1, at + interval '2 seconds' * random(),
        CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE ARRAY[convert_to(json_build_object(
            'attempt', 1, 'kind', 'permanent', 'code', (ARRAY['TIMEOUT', 'HTTP_502', 'INVALID_STATE'])[1 + n %% 3],
            'type', 'ValueError', 'message', (ARRAY['order ', 'stock of ', 'payment '])[1 + n / 12 %% 3] || n
            || ' cannot be done',
            'at', at, 'traceback', repeat('  File "shop/jobs.py", line 17, in job' || E'\\n', 30))::text, 'UTF8')] END,
-       at + interval '1 second', '{"ok": true}', CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'TIMEOUT' END,
-       CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'fingerprint-' || n %% 3 || n / 12 %% 3 END
+       at + interval '2 seconds' + interval '100 seconds' * power(random(), 4), '{"ok": true}',
+       CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'TIMEOUT' END,
+       CASE WHEN n %% 12 < 11 OR n %% 5 < 1 THEN NULL ELSE 'fingerprint-' || n %% 3 || n / 12 %% 3 END,
+       '01a20143-39c3-702f-a327-7b42b6a69ad6'
   FROM made
 """
 )

@@ -13,6 +13,11 @@ from cgk_tasks.config.kinds import Names
 class DashboardSettings(Concern):
     """Dashboard."""
 
+    environment: str = Field(
+        default="",
+        description="The name of this installation, such as staging, in the bar of every page of the dashboard. With "
+        "`production` it stands out, and whoever sends a job from the dashboard confirms it.",
+    )
     dashboard_users_file: Path = Field(
         default=Path(".cgk/dashboard-users.json"),
         description="Deprecated: users of the dashboard are in PostgreSQL. A file of before still counts, until "
@@ -35,3 +40,7 @@ class DashboardSettings(Concern):
     dashboard_show_sensitive: bool = Field(
         default=False, description="Admins may see personal data in payloads; each look is in the audit."
     )
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment.strip().lower() == "production"

@@ -12,7 +12,7 @@ from cgk_tasks.dashboard.audit import recorded
 from cgk_tasks.dashboard.roles import User
 from cgk_tasks.errors import InvalidOptionError, PayloadInvalidError, TenantContextError
 from cgk_tasks.events.redaction import REDACTED, Redaction
-from cgk_tasks.events.registry import find_event, parse_event
+from cgk_tasks.events.registry import find_event, parse_event_json
 from cgk_tasks.flow import quarantine, queues, workers
 from cgk_tasks.flow.replay import closed_run, replay
 from cgk_tasks.runs.codec import decode, encode
@@ -90,7 +90,7 @@ def _checked(event: str, tenant_id: str, before: Mapping[str, Any], merged: Mapp
         ):
             raise PayloadInvalidError(event, ['it must be {"args": [...], "kwargs": {...}}'])
         return encode(merged), changed
-    model = parse_event(event, merged)
+    model = parse_event_json(event, json.dumps(merged))
     if model.tenant_id != tenant_id:
         raise TenantContextError(
             f"The payload names tenant {model.tenant_id!r}, but the run is one of {tenant_id!r}. "

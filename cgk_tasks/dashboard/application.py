@@ -24,6 +24,8 @@ from cgk_tasks.dashboard.pages import (
     api_keys,
     audit_log,
     dead_letters,
+    events,
+    jobs,
     live,
     login,
     matches,
@@ -39,6 +41,7 @@ from cgk_tasks.dashboard.pages import (
 from cgk_tasks.dashboard.template_loader import TemplateLoader
 
 _ID: Final = "([0-9a-fA-F-]{32,36})"
+_SEGMENT: Final = "([^/]+)"
 _NAME: Final = "([A-Za-z0-9][A-Za-z0-9._-]*)"
 _NUMBER: Final = "([0-9]{1,18})"
 
@@ -56,6 +59,11 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     (f"/runs/{_ID}/replay", run.ReplayRun),
     (f"/runs/{_ID}/signal", run.SignalRun),
     (f"/runs/{_ID}/replay-from", run.ReplayFromStep),
+    ("/events", events.EventsPage),
+    (f"/events/{_SEGMENT}", events.EventPage),
+    (f"/events/{_SEGMENT}/send", events.SendEvent),
+    ("/jobs", jobs.JobsPage),
+    (f"/jobs/{_SEGMENT}", jobs.JobPage),
     ("/tenants", tenants.TenantsPage),
     (f"/tenants/{_NAME}", tenants.TenantPage),
     (f"/tenants/{_NAME}/suspend", tenants.SuspendTenant),

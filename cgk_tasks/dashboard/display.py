@@ -15,12 +15,16 @@ from urllib.parse import quote, urlencode
 from tornado.escape import xhtml_escape
 from tornado.web import RequestHandler
 
+from cgk_tasks.config import get_settings
+
 STATIC: Final = Path(__file__).parent / "static"
 STATIC_PATH: Final = "/dashboard-static"
 
 PAGES: Final = (
     ("/overview", "Overview"),
     ("/runs", "Runs"),
+    ("/events", "Events"),
+    ("/jobs", "Jobs"),
     ("/tenants", "Tenants"),
     ("/queues", "Queues"),
     ("/workers-now", "Workers now"),
@@ -53,11 +57,18 @@ def namespace(handler: RequestHandler) -> dict[str, Any]:
         given = {name: value for name, value in query.items() if value not in {None, ""}}
         return f"{prefix}{path}{'?' + urlencode(given) if given else ''}"
 
+    settings = get_settings()
     return {
+        "environment": settings.environment.strip(), "is_production": settings.is_production, "segment": segment,
         "url": url, "asset": _asset(prefix), "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
         "utc": utc, "utc_ms": utc_ms, "duration": duration, "took": took, "ago": ago, "as_json": as_json,
-        "short": short, "number": "{:,}".format, "iso": iso, "when": when, "timed": timed, "segment": segment,
+        "short": short, "number": "{:,}".format, "iso": iso, "when": when, "timed": timed,
     }  # fmt: skip
+
+
+def segment(name: str) -> str:
+    """A name as a part of an address."""
+    return quote(name, safe="")
 
 
 def _asset(prefix: str) -> Callable[[str], str]:
@@ -119,11 +130,6 @@ def _as_element(found: re.Match[str]) -> str:
     except ValueError:  # of an application's text, 2026-02-31
         return found[0]
     return when(at, zone=True)
-
-
-def segment(name: str) -> str:
-    """A name as a part of an address's path."""
-    return quote(name, safe="")
 
 
 def duration(seconds: float | None) -> str:

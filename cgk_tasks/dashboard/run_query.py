@@ -108,6 +108,11 @@ def search_text(query: str, older: Mapping[str, str]) -> str:
     return " ".join(filter(None, (query, write(terms))))
 
 
+def search_for(**terms: str) -> str:
+    """A search of these terms: `search_for(event="order.created", closed_since="24h")`."""
+    return write([Term(name.replace("_", "-"), value) for name, value in terms.items()])
+
+
 def with_state(text: str, state: str) -> str:
     """The search with this state, or (empty) with none, in place of its own. Raises SearchError."""
     terms = [term for term in parse(text, TERMS) if term.name != "state"]

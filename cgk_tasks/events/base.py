@@ -239,10 +239,16 @@ def _holds_sensitive(annotation: Any) -> bool:
     return isinstance(annotation, Sensitive) or any(_holds_sensitive(part) for part in _parts(annotation))
 
 
-def _nests_sensitive(annotation: Any) -> bool:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return bool(sensitive_fields(annotation))
-    return any(_nests_sensitive(part) for part in _parts(annotation))
+def _nests_sensitive(annotation: Any, seen: frozenset[Any] = frozenset()) -> bool:
+    """seen: the models that it is in, since a model may have itself in it."""
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return any(_nests_sensitive(part, seen) for part in _parts(annotation))
+    if annotation in seen:
+        return False
+    around = seen | {annotation}
+    return bool(marked_fields(annotation)) or any(
+        _nests_sensitive(field.annotation, around) for field in annotation.model_fields.values()
+    )
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:

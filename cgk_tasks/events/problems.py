@@ -38,25 +38,35 @@ def payload_error(event: "type[TenantEvent]", error: ValidationError) -> TenantE
     return PayloadInvalidError(event.event_name, [_line(event, detail) for detail in details])
 
 
+def problems_by_place(error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
+    """Each problem with its place in the payload, in words that go on after the name of the field: `is missing`."""
+    return [
+        (detail["loc"], "is no field of it" if detail["type"] == "extra_forbidden" else _fault(detail))
+        for detail in error.errors(include_url=False)
+    ]
+
+
 def _line(event: type[BaseModel], detail: ErrorDetails) -> str:
     path = _path(detail["loc"])
-    subject = f"field {path!r}" if path else "it"
+    if detail["type"] == "extra_forbidden":
+        return _unknown_field(event, detail["loc"], path)
+    return f"field {path!r} {_fault(detail)}" if path else f"it {_fault(detail)}"
+
+
+def _fault(detail: ErrorDetails) -> str:
     match detail["type"]:
         case "missing":
-            return f"{subject} is missing"
-        case "extra_forbidden":
-            return _unknown_field(event, detail["loc"], path)
+            return "is missing"
         case "json_invalid":
-            text = f"is not JSON: {detail['ctx']['error']}"
+            return f"is not JSON: {detail['ctx']['error']}"
         case "timezone_aware":
-            text = f"must have a time zone, like {_EXAMPLE_TIME}"
+            return f"must have a time zone, like {_EXAMPLE_TIME}"
         case "literal_error":
-            text = f"must be {detail['ctx']['expected']}, not {_short(detail['input'])}"
+            return f"must be {detail['ctx']['expected']}, not {_short(detail['input'])}"
         case kind if kind.startswith(("datetime_", "timestamp_")):
-            text = f"must be a datetime, or ISO 8601 text like {_EXAMPLE_TIME}"
+            return f"must be a datetime, or ISO 8601 text like {_EXAMPLE_TIME}"
         case _:
-            text = _reworded(detail)
-    return f"{subject} {text}"
+            return _reworded(detail)
 
 
 def _reworded(detail: ErrorDetails) -> str:
@@ -94,14 +104,15 @@ def _model_at(model: type[BaseModel], loc: Iterable[int | str]) -> type[BaseMode
     for step in loc:
         for name, field in model.model_fields.items():
             if step in {name, field.alias}:
-                model = _nested_model(field.annotation) or model
+                model = nested_model(field.annotation) or model
     return model
 
 
-def _nested_model(annotation: Any) -> type[BaseModel] | None:
+def nested_model(annotation: Any) -> type[BaseModel] | None:
+    """The first model that an annotation has in it: `Address` of `list[Address] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _nested_model(part))), None)
+    return next((found for part in get_args(annotation) if (found := nested_model(part))), None)
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

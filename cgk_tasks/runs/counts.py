@@ -1,4 +1,5 @@
-"""How many runs each tenant sent and closed, by minutes, hours and days: what the dashboard draws.
+"""How many runs each tenant sent and closed, by minutes, hours and days, and how those of each event and job went: what
+the dashboard draws.
 
 Nothing is counted while runs run. The leader counts the last minutes out of the record, again and again, until no
 transaction is open any more that could add to them; then they are added to their hour and day, once. So a page reads
@@ -29,6 +30,10 @@ THREADS: Final[Part[list[threading.Thread]]] = Part(list)
 """The thread that counts, if one does."""
 
 MINUTES_KEPT: Final = timedelta(hours=48)
+MINUTES_OF_WORK_KEPT: Final = timedelta(hours=3)
+"""Of each event and job: their hours are enough for a day."""
+HOURS_OF_WORK_KEPT: Final = timedelta(days=9)
+"""What is longer ago is not counted by event and job: the pages show a week."""
 
 _MINUTE: Final = timedelta(minutes=1)
 _AT_ONCE: Final = timedelta(hours=1)
@@ -56,9 +61,12 @@ def _count(connection: Connection, progress: Row) -> bool:
     sure = min(final, end)
     values: dict[str, Any] = {
         "begin": begin, "end": end, "begin_id": first_run_id(begin), "end_id": first_run_id(end), "sure": sure,
-        "kept": now - MINUTES_KEPT,
+        "kept": now - MINUTES_KEPT, "kept_by_work": now - MINUTES_OF_WORK_KEPT,
     }  # fmt: skip
-    execute(connection, SQL["count"], values)
+    by_work = progress["by_work"] and end > now - HOURS_OF_WORK_KEPT
+    execute(connection, SQL["count" if by_work else "count_by_tenant"], values)
+    if by_work and sure.replace(minute=0) > before:
+        execute(connection, SQL["forget_work"], {"sure": sure})  # with each new hour
     if sure > before:
         execute(connection, SQL["add_busy"], {"before": before, "sure": sure})
     execute(connection, SQL["note_progress"], {"sure": sure, "is_over": progress["is_over"]})

@@ -264,6 +264,17 @@ SELECT event, fingerprint, least(count(*) FILTER (WHERE is_dead), %(most)s) AS r
        (array_agg(id ORDER BY is_dead DESC, closed_at DESC))[1]::text AS example
   FROM asked GROUP BY 1, 2 HAVING bool_or(is_dead) OR count(*) > %(most)s ORDER BY last_at DESC NULLS LAST;
 
+-- name: groups_of_event
+-- The largest groups of one event, of so many dead letters at most. Reads the index alone.
+WITH dealt_with AS MATERIALIZED ({{dealt_with}}), found AS (
+    SELECT event, error_fingerprint AS fingerprint, tenant_id, closed_at, id FROM cgk.run_history h
+     WHERE state = 'failed' AND event = %(event)s AND NOT EXISTS (SELECT FROM dealt_with d WHERE d.id = h.id)
+     LIMIT %(most)s
+)
+SELECT event, fingerprint, count(*) AS runs, count(DISTINCT tenant_id) AS tenants, min(closed_at) AS first_at,
+       max(closed_at) AS last_at, false AS has_more, (array_agg(id ORDER BY closed_at DESC))[1]::text AS example
+  FROM found GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT %(limit)s;
+
 -- name: dead_letter_examples
 SELECT id::text, tenant_id, event, error_code, key_id, sealed_payload,
        sealed_errors[cardinality(sealed_errors)] AS sealed_error

@@ -33,7 +33,7 @@ SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
 slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')
 
 -- fragment: counted_since
--- The rows of cgk.run_counts that cover the time from then on: of one length, and the minutes that are not added to longer ones yet.
+-- The rows of a table of counts (cgk.run_counts and its like) that cover the time from then on: of one length, and the minutes that are not added to longer ones yet.
 ((seconds = %(seconds)s AND begin >= %(since)s::timestamptz)
  OR (%(seconds)s <> 60 AND seconds = 60
      AND begin >= greatest(%(since)s::timestamptz, (SELECT sure_until FROM cgk.count_progress))))

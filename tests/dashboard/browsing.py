@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from tests.dashboard.dashboard_support import PASSWORDS
 from tests.support.workers import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -17,6 +18,15 @@ IN_A_BROWSER = [
     pytest.mark.skipif(not HAS_PLAYWRIGHT, reason="playwright is not installed: pip install playwright"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH: apt-get install chromium"),
 ]
+
+
+def log_in(page, name):
+    """As somebody with a password, on the page's own dashboard."""
+    page.goto("/login")
+    page.fill("#name", name)
+    page.fill("#password", PASSWORDS[name])
+    page.press("#password", "Enter")
+    page.wait_for_url("**/overview")
 
 
 def pictures(otherwise):

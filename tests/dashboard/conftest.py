@@ -13,7 +13,7 @@ from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
-from tests.dashboard.browsing import CHROMIUM, TIMEOUT_MS, pictures
+from tests.dashboard.browsing import CHROMIUM, TIMEOUT_MS, log_in, pictures
 from tests.dashboard.dashboard_support import PASSWORDS, ROLES, Dashboard
 from tests.dashboard.sample_runs import make_sample_runs
 from tests.support.content import insert
@@ -125,18 +125,15 @@ def visit(chromium, dashboard):
 
     def enter(name="oscar", expects="", **options):
         expected.append(expects)
-        context = chromium.new_context(base_url=dashboard.url, viewport={"width": 1180, "height": 680}, **options)
+        options = {"base_url": dashboard.url, "viewport": {"width": 1180, "height": 680}, **options}
+        context = chromium.new_context(**options)
         context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         if name:
-            page.goto("/login")
-            page.fill("#name", name)
-            page.fill("#password", PASSWORDS[name])
-            page.press("#password", "Enter")
-            page.wait_for_url("**/overview")
+            log_in(page, name)
         return page
 
     yield enter

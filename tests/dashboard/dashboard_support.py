@@ -81,16 +81,42 @@ class Browser(requests.Session):
 
 
 class _Forms(HTMLParser):
+    """The forms of a page, with what their controls say."""
+
     def __init__(self):
         super().__init__()
         self.forms = []
+        self.area = self.select = None
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         if tag == "form":
             self.forms.append({"action": given.get("action", ""), "fields": {}})
-        elif tag in {"input", "textarea"} and self.forms and given.get("name"):
-            self.forms[-1]["fields"][given["name"]] = given.get("value", "")
+        elif tag == "option" and self.select and ("selected" in given or self.select not in self.fields):
+            self.fields[self.select] = given.get("value", "")
+        elif self.forms and given.get("name") and tag == "input":
+            if given.get("type") != "checkbox" or "checked" in given:
+                self.fields[given["name"]] = given.get("value", "")
+        elif self.forms and given.get("name") and tag == "textarea":
+            self.area = given["name"]
+            self.fields[self.area] = ""
+        elif self.forms and given.get("name") and tag == "select":
+            self.select = given["name"]
+
+    def handle_endtag(self, tag):
+        if tag == "textarea":
+            self.area = None
+        elif tag == "select":
+            self.select = None
+
+    def handle_data(self, data):
+        if self.area:
+            # As browsers do, without a line feed right behind the tag.
+            self.fields[self.area] += data if self.fields[self.area] else data.removeprefix("\n")
+
+    @property
+    def fields(self):
+        return self.forms[-1]["fields"]
 
 
 def forms(text):

@@ -34,11 +34,14 @@ OUR_PAGES = [
     "/schedules/ops.dailyCleanup",
     "/schedules/coming-day",
     "/workers-now",
+    "/events",
+    "/events/order.created",
+    "/jobs",
     "/audit",
 ]
 FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
 CHANGES = [
-    "/runs/selected", "/runs/matching", "/runs/views", "/runs/views/1/delete",
+    "/runs/selected", "/runs/matching", "/runs/views", "/runs/views/1/delete", "/events/order.created/send",
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay",
     f"/runs/{ANY_ID}/signal", f"/runs/{ANY_ID}/replay-from", "/tenants/acme/suspend",
     "/tenants/acme/resume", "/tenants/acme/end-quarantine", "/tenants/acme/keys",

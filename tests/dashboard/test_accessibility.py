@@ -6,7 +6,7 @@ from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.dashboard.match_actions import begin_match_action
 from cgk_tasks.dashboard.roles import User
 from cgk_tasks.dashboard.saved_views import save_view
-from tests.dashboard.browsing import IN_A_BROWSER
+from tests.dashboard.browsing import IN_A_BROWSER, log_in
 from tests.dashboard.sample_runs import count_sample
 
 pytestmark = IN_A_BROWSER
@@ -17,6 +17,8 @@ PAGES = (
     "/overview?span=24h", "/runs", "/runs/{failed}", "/runs/{held}", "/tenants", "/tenants/wayne", "/queues",
     "/queues/lanes?queue=cgk", "/dead-letters", "/dead-letters/group?event={event}&fingerprint={fingerprint}",
     "/runs?q=state:failed", "/runs/matching?do=retry&q=state:failed", "/runs/matching?do=cancel", "/actions/{action}",
+    "/events", "/events/order.created?span=24h", "/events/order.created/send", "/events/order.created/send?as=json",
+    "/jobs", "/jobs/send-receipt", "/runs/{failed}?replay=json",
     "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/schedules/coming-day",
     "/schedules/ops.dailyCleanup/run-now", "/workers-now", "/audit", "/logout",
 )  # fmt: skip
@@ -44,6 +46,22 @@ def test_nothing_is_found_on_any_page(sample, visit, scheme):
         if problems := violations(page):
             found[path] = problems
     assert found == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_found_on_a_form_with_problems_in_production(start_dashboard, visit, scheme, closed_run):
+    url = start_dashboard(CGK_ENVIRONMENT="production", CGK_JOB_MODULES="tests.support.form_jobs").url
+    page = visit(None, expects="400", color_scheme=scheme, base_url=url)
+    log_in(page, "oscar")
+    run_id = closed_run("parcel.packed", payload={"parcelId": "p-1", "weight": 1.5})
+    for path, name in (("/events/parcel.packed/send", "Send"), (f"/runs/{run_id}", "Replay")):
+        page.goto(path)
+        page.fill('[name="f.weight"]', "heavy")
+        page.fill('[name="f.readyAt"]', "2026-03-01T09:00")
+        page.get_by_label("This is production").check()
+        page.get_by_role("button", name=name, exact=True).click()
+        page.wait_for_selector(".field-problem")
+        assert violations(page) == []
 
 
 def test_nothing_is_found_on_the_login(visit):

@@ -7,7 +7,7 @@ from cgk_tasks.sql.postgres import autocommit
 def forget_all_counts(hours=26):
     """Nothing is counted; what is on record of the last hours will be."""
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.run_counts, cgk.queue_depths")
+        connection.execute("TRUNCATE cgk.run_counts, cgk.work_counts, cgk.work_times, cgk.queue_depths")
         connection.execute(
             "UPDATE cgk.count_progress SET seen_at = NULL, seen_xid = NULL,"
             " sure_until = date_trunc('hour', now()) - make_interval(hours => %s)",

@@ -60,6 +60,20 @@ class Booked(TenantEvent, event="test.booked"):
     pin: Annotated[int, Sensitive()] | None = None
 
 
+class Part(WireModel):
+    """Has parts of its own kind."""
+
+    name: str
+    parts: "list[Part]" = []
+    owner: PersonName | None = None
+
+
+class Assembled(TenantEvent, event="test.assembled"):
+    """Of parts of parts."""
+
+    part: Part
+
+
 @pytest.fixture(params=FORMS)
 def hide(request):
     """`hide(Booked(...))`: the redaction of an event as a worker has it, or as it is stored."""
@@ -90,6 +104,10 @@ class TestPayload:
 
     def test_sensitive_fields_are_left_out(self):
         assert redacted("customer.created", CUSTOMER) == {**CUSTOMER, "email": "[redacted]"}
+
+    def test_what_has_itself_in_it_is_left_out_where_it_has_personal_data(self):
+        payload = {"tenantId": "acme", "part": {"name": "p", "parts": [{"name": "q", "owner": "Ada"}]}}
+        assert redacted("test.assembled", payload) == {"tenantId": "acme", "part": "[redacted]"}
 
     def test_of_an_unknown_event_nothing_is_shown_but_the_tenant(self):
         assert redacted("shop.unknown", {"tenantId": "acme", "x": 1}) == {"tenantId": "acme", "x": "[redacted]"}

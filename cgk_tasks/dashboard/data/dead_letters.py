@@ -15,6 +15,7 @@ from cgk_tasks.runs.sealing import opened
 from cgk_tasks.sql.postgres import Row, fetch
 
 MOST_GROUPS = 500
+GROUPS_OF_EVENT = 20
 PAGE_SIZE = 50
 MOST_COUNTED = 10_000
 
@@ -65,9 +66,18 @@ class DeadLetter:
 
 def dead_letter_groups(tenant_id: str = "") -> list[GroupCounts]:
     """The groups, that of the newest failure first. Raises QueryTimeoutError."""
+    values = {"tenant_id": tenant_id or None, "limit": MOST_GROUPS, "most": MOST_COUNTED}
+    return _groups("dead_letter_groups", values, tenant_id)
+
+
+def groups_of_event(event: str) -> list[GroupCounts]:
+    """The largest groups of an event, of 10,000 dead letters of it at most. Raises QueryTimeoutError."""
+    return _groups("groups_of_event", {"event": event, "limit": GROUPS_OF_EVENT, "most": MOST_COUNTED})
+
+
+def _groups(statement: str, values: Mapping[str, Any], tenant_id: str = "") -> list[GroupCounts]:
     with read_transaction() as connection:
-        values = {"tenant_id": tenant_id or None, "limit": MOST_GROUPS, "most": MOST_COUNTED}
-        groups = fetch(connection, SQL["dead_letter_groups"], values)
+        groups = fetch(connection, SQL[statement], values)
         rows = fetch(connection, SQL["dead_letter_examples"], {"ids": [group["example"] for group in groups]})
     examples = {row["id"]: opened(row) for row in rows}
     return [_counts(group, examples[group["example"]], tenant_id) for group in groups if group["example"] in examples]

@@ -117,8 +117,8 @@ def _counted(connection: Connection, span: Span, tenant_id: str) -> Counted:
     rows = {row["begin"]: row for row in fetch(connection, SQL["counts"], values)}
     depths = [] if tenant_id else fetch(connection, SQL["depths"], values)
     moments = [since + span.bar * nth for nth in range(span.bars)]
-    bars = tuple(_bar(moment, span.bar, rows.get(moment), None if tenant_id else depths) for moment in moments)
-    whole = _whole(bars)
+    bars = tuple(bar_of(moment, span.bar, rows.get(moment), None if tenant_id else depths) for moment in moments)
+    whole = whole_of(bars)
     charts = list(charts_of_runs(bars, span.bar, tenant_id))
     if not tenant_id:
         charts += [chart_of_depths(depths, moments, span.bar), chart_of_ages(depths, moments, span.bar)]
@@ -133,7 +133,8 @@ def _counted(connection: Connection, span: Span, tenant_id: str) -> Counted:
     )  # fmt: skip
 
 
-def _bar(begin: datetime, length: timedelta, row: Row | None, depths: Sequence[Row] | None) -> Bar:
+def bar_of(begin: datetime, length: timedelta, row: Row | None, depths: Sequence[Row] | None) -> Bar:
+    """A row of counts as a bar. depths: of queues; None where they are not shown."""
     counts: dict[str, Any] = {}
     if row is not None:
         counts = {name: row[name] for name in ("accepted", "started", "retried")}
@@ -146,7 +147,8 @@ def _bar(begin: datetime, length: timedelta, row: Row | None, depths: Sequence[R
     return Bar(begin, begin + length, **counts)
 
 
-def _whole(bars: Sequence[Bar]) -> Bar:
+def whole_of(bars: Sequence[Bar]) -> Bar:
+    """All of them together."""
     names = ("accepted", "started", "retried", "completed", "failed", "cancelled", "other")
     return Bar(bars[0].begin, bars[-1].end, *(sum(getattr(bar, name) for bar in bars) for name in names))
 

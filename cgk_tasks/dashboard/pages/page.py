@@ -19,6 +19,7 @@ from cgk_tasks.errors import (
     InvalidTenantError,
     RunStateError,
     StoreError,
+    UnknownEventError,
     UnknownKeyError,
     UnknownRunError,
     UnknownScheduleError,
@@ -84,7 +85,7 @@ class Page(AuthorizedHandler):
 
 
 _STATUS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] = (
-    ((UnknownRunError, UnknownTenantError, UnknownScheduleError, UnknownKeyError), 404),
+    ((UnknownRunError, UnknownTenantError, UnknownScheduleError, UnknownKeyError, UnknownEventError), 404),
     (RunStateError, 409),
     (StoreError, 503),
     (InvalidTenantError, 400),

@@ -9,14 +9,16 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.dashboard import actions, audit
+from cgk_tasks.dashboard import actions, audit, event_actions
 from cgk_tasks.dashboard.data.log_lines import LEVELS, Level, LogFilter, as_text, log_of
 from cgk_tasks.dashboard.data.run_record import RunRecord, run_record
 from cgk_tasks.dashboard.data.told import told_by
 from cgk_tasks.dashboard.display import as_json, namespace
 from cgk_tasks.dashboard.links import schedule_path, trace_link, trace_of
 from cgk_tasks.dashboard.live_marks import Topic, mark_of
+from cgk_tasks.dashboard.pages.confirmed import Confirmed, NotConfirmedError
 from cgk_tasks.dashboard.pages.page import Page
+from cgk_tasks.dashboard.replay_view import ReplayView, Tried, replay_view
 from cgk_tasks.dashboard.tracebacks import Traceback, traceback_of
 from cgk_tasks.dashboard.value_tree import tree
 from cgk_tasks.errors import CgkTasksError, ConfigurationError, SendError
@@ -52,9 +54,10 @@ class RunPage(Page):
         await self.show_run(run_id)
 
     async def show_run(
-        self, run_id: str, *, problem: str = "", edited: str = "", signalled: tuple[str, str] = ("", "")
-    ) -> None:
-        """The page; with what was wrong with an edited payload, or with a signal's name and payload, if it was so."""
+        self, run_id: str, *, problem: str = "", signalled: tuple[str, str] = ("", ""), tried: Tried | None = None,
+        unconfirmed: bool = False,
+    ) -> None:  # fmt: skip
+        """The page; with what was wrong with a signal's name and payload, or with a replay, if it was so."""
         show_sensitive = self._may_see_personal_data and self.field("show") == "personal"
         if show_sensitive:
             await self.run_blocking(actions.record_view_of_personal_data, self.user, run_id)
@@ -74,7 +77,7 @@ class RunPage(Page):
             payload=self._value(record.id, "payload", shown(record.facts["event"], record.payload), kept),
             result=self._value(record.id, "result", record.result, kept), errors=tuple(_errors(record)),
             log=log, log_filter=log_filter, levels=LEVELS, as_text=as_text, **_links(record),
-            problem=problem, signalled=signalled, edited=edited or as_json(record.payload),
+            problem=problem, signalled=signalled, replay=self._replay(record, tried), unconfirmed=unconfirmed,
         )  # fmt: skip
 
     def _value(self, run_id: str, name: str, data: Any, kept: Mapping[str, str]) -> ShownValue:
@@ -88,6 +91,11 @@ class RunPage(Page):
             cast("Level", level) if level in LEVELS else "", self.field("find")[:_LONGEST_SEARCH],
             until if until >= 0 else None,
         )  # fmt: skip
+
+    def _replay(self, record: RunRecord, tried: Tried | None) -> ReplayView | None:
+        if not (record.is_closed and self.user.may("operator")):
+            return None
+        return replay_view(record.facts["event"], record.payload, tried, as_text=self.field("replay") == "json")
 
     @property
     def _may_see_personal_data(self) -> bool:
@@ -150,16 +158,23 @@ class CancelRun(Page):
         self.redirect_to(f"/runs/{run_id}", "Cancelled. A job that is running is interrupted within a second or two.")
 
 
-class ReplayRun(RunPage):
-    """Runs a closed run again with another payload. A payload that does not fit comes back with what is wrong."""
+class ReplayRun(Confirmed, RunPage):
+    """Runs a closed run again with another payload, of a form or as JSON. One that does not fit comes back with what is
+    wrong.
+    """
 
     async def post(self, run_id: str) -> None:
-        text = self.get_argument("payload", "")
+        texts, text = self.texts("f."), self.texts("").get("payload")
         try:
-            handle = await self.run_blocking(actions.replay_edited, self.user, run_id, text)
+            self.require_confirmed()
+            if text is None:
+                handle = await self.run_blocking(event_actions.replay_from_form, self.user, run_id, texts)
+            else:
+                handle = await self.run_blocking(actions.replay_edited, self.user, run_id, text)
         except CgkTasksError as exc:
             self.set_status(400)
-            await self.show_run(run_id, problem=str(exc), edited=text)
+            tried = Tried(exc, texts if text is None else None, text or "")
+            await self.show_run(run_id, tried=tried, unconfirmed=isinstance(exc, NotConfirmedError))
             return
         self.redirect_to(f"/runs/{handle.id}", f"This is the new run. It repeats run {run_id} with another payload.")
 
