@@ -327,15 +327,24 @@ def test_of_very_many_workers_some_are_shown_and_the_others_are_found(viola):
     assert "w100@here" in text_of(viola.open("/workers-now?text=w100"))
 
 
-def test_before_the_migration_the_page_shows_what_there_is(viola):
-    row()
+@pytest.fixture
+def before_the_migration(database):
+    """A database without the columns that draining needs."""
     names = ("drain_wanted_at", "drain_wanted_by", "drain_reason", "drains_since", "drained_at", "pool_size", "memory")
     with autocommit() as connection:
         for name in names:
             connection.execute(f"ALTER TABLE cgk.workers RENAME COLUMN {name} TO {name}_away")
-    try:
-        assert "old@here" in text_of(viola.open("/workers-now"))
-    finally:
-        with autocommit() as connection:
-            for name in names:
-                connection.execute(f"ALTER TABLE cgk.workers RENAME COLUMN {name}_away TO {name}")
+    yield
+    with autocommit() as connection:
+        for name in names:
+            connection.execute(f"ALTER TABLE cgk.workers RENAME COLUMN {name}_away TO {name}")
+
+
+def test_before_the_migration_the_page_shows_what_there_is(viola, before_the_migration):
+    row()
+    assert "old@here" in text_of(viola.open("/workers-now"))
+
+
+def test_before_the_migration_a_worker_works(before_the_migration, worker):
+    assert wait_closed(send(), 30).state == "completed"
+    assert the(worker.name).state == "active"
