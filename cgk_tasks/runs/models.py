@@ -168,8 +168,8 @@ class Progress:
 class RunStatus:
     """A run as it stands in the record. Times are aware datetimes in UTC.
 
-    `errors` has one entry per failed attempt, with when it ended (`at`) and began (`began_at`, where that is known):
-    the first and the last 20; `errors_left_out` counts those between.
+    `errors` has one entry per failed attempt, with when it ended (`at`) and began (`began_at`, where that is known),
+    and its `trace` where runs are traced: the first and the last 20; `errors_left_out` counts those between.
     `progress` and `metadata` are what the job told last; lists of runs are without them.
     """
 

@@ -55,6 +55,10 @@ def test_the_names_are_replaced():
     assert link("https://x/{span_id}?run={run_id}&tenant={tenant_id}") == f"https://x/{SPAN}?run=r-1&tenant=acme"
 
 
+def test_a_trace_whose_id_is_random_was_sampled_all_the_same():
+    assert link(JAEGER, f"00-{TRACE}-{SPAN}-03") == f"https://jaeger.example/trace/{TRACE}"
+
+
 def test_what_is_put_in_stays_in_its_place():
     found = trace_link("https://x/{run_id}", None, run_id="a/../b?c#d", tenant_id="acme")
     assert found == "https://x/a%2F..%2Fb%3Fc%23d"
