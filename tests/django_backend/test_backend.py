@@ -381,13 +381,17 @@ class TestTransactions:
         assert not is_on_record(result)
 
     def test_without_time_zones_it_is_sent_after_the_commit(self, acme, tasks):
-        from django.db import transaction
+        from django.db import connection, transaction
         from django.test import override_settings
 
-        with override_settings(USE_TZ=False), transaction.atomic():
-            result = tasks.nothing.enqueue()
-            assert not is_on_record(result)
-            assert result.enqueued_at is None
+        connection.close()  # a connection reads times as the settings are when it is made
+        try:
+            with override_settings(USE_TZ=False), transaction.atomic():
+                result = tasks.nothing.enqueue()
+                assert not is_on_record(result)
+                assert result.enqueued_at is None
+        finally:
+            connection.close()
         assert is_on_record(result)
 
     def test_enqueued_from_on_commit_it_is_sent_at_once(self, acme, tasks):

@@ -34,7 +34,7 @@ from cgk_tasks.events import TenantEvent
 from cgk_tasks.runs import store
 from tests.support.jobs import Behave, TwoJobs
 from tests.support.tenancy_jobs import ProbeTelemetry
-from tests.support.waiting import wait_closed, wait_until
+from tests.support.waiting import accepted, wait_closed, wait_until
 
 ORDER = {"tenant_id": "acme", "order_id": "o-1", "total_amount": 59.97}
 
@@ -177,7 +177,7 @@ def test_a_task_takes_its_fields_by_keyword_only():
 
 
 def test_telemetry_arrives_and_leaves_no_run():
-    handle = send_job(ProbeTelemetry(tenant_id="acme", key="arrived"))
+    handle = accepted(lambda: send_job(ProbeTelemetry(tenant_id="acme", key="arrived")))
     with tenant_context("acme"):
         assert wait_until(lambda: tenant_cache().get("arrived")) == b"acme"
     with pytest.raises(UnknownRunError):
@@ -187,7 +187,7 @@ def test_telemetry_arrives_and_leaves_no_run():
 
 def test_a_batch_may_mix_runs_and_telemetry():
     events: list[TenantEvent] = [ProbeTelemetry(tenant_id="globex", key="mixed"), behave("echo", "mixed")]
-    handles = cgk_tasks.send_jobs(events)
+    handles = accepted(lambda: cgk_tasks.send_jobs(events))
     assert wait_closed(handles[1].id).result == "mixed"
     with tenant_context("globex"):
         assert wait_until(lambda: tenant_cache().get("mixed"))

@@ -6,7 +6,7 @@ from cgk_tasks import send_job, tenant_cache, tenant_context
 from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import add_tenant, protect_table
 from tests.support.tenancy_jobs import AsyncProbe, Probe, ProbeTelemetry
-from tests.support.waiting import wait_closed, wait_until
+from tests.support.waiting import accepted, wait_closed, wait_until
 
 ISOLATIONS = ("search_path", "role", "rls")
 DENIED = "InsufficientPrivilege"
@@ -213,7 +213,7 @@ def test_tenants_do_not_share_cache_entries_or_files():
 def test_telemetry_runs_for_its_tenant_too():
     one, two = tenants_of("role")
     for tenant in (one, two):
-        send_job(ProbeTelemetry(tenant_id=tenant, key="telemetry"))
+        accepted(lambda tenant=tenant: send_job(ProbeTelemetry(tenant_id=tenant, key="telemetry")))
     for tenant in (one, two):
         with tenant_context(tenant):
             assert wait_until(lambda: tenant_cache().get("telemetry")) == tenant.encode()

@@ -5,9 +5,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cgk_tasks import get_job_status
+from cgk_tasks.errors import BrokerError
 from cgk_tasks.runs.models import RunStatus
 
 T = TypeVar("T")
@@ -48,6 +49,18 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, what: str = ""
 def get(result: Any, **options: Any) -> Any:
     """What a result of Celery's gives. It is waited for up to 20 seconds, as a quiet machine has them."""
     return result.get(**{"timeout": 20 * busyness(), "interval": 0.02, **options})
+
+
+def accepted(send: Callable[[], T]) -> T:
+    """What `send` gives once the broker takes it. On a busy machine a push may take longer than a sender waits."""
+
+    def attempt() -> T | None:
+        try:
+            return send()
+        except BrokerError:
+            return None
+
+    return cast("T", wait_until(attempt, what="the broker takes it"))
 
 
 def wait_exit(process: subprocess.Popen[bytes], timeout: float = 20.0) -> int:
