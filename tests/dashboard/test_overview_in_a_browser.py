@@ -93,8 +93,8 @@ def test_a_search_that_cannot_be_read_is_pointed_at(sample, visit):
 def test_chosen_runs_are_retried_and_updates_wait_for_the_choice(sample, visit):
     page = visit()
     page.goto("/runs?q=state:failed")
-    page.locator("input[type=checkbox]").first.check()
-    page.locator("input[type=checkbox]").nth(1).check()
+    page.locator("input[name=id]").first.check()
+    page.locator("input[name=id]").nth(1).check()
     ask = "new CustomEvent('htmx:beforeRequest', {bubbles: true, cancelable: true})"
     assert page.evaluate(f"document.getElementById('live').dispatchEvent({ask})") is False
     page.click("text=Retry chosen")

@@ -181,7 +181,7 @@ def test_the_end_of_a_run_is_shown_and_then_nothing_is_asked_any_more(visit, ope
     page.wait_for_selector("h1 .state.cancelled")
     assert page.locator("[data-live]").count() == 0
     assert page.inner_text("#live-result p") == "None."
-    assert page.locator("#edited").count() == 1
+    assert page.locator("h2#replay").count() == 1
 
 
 def test_a_form_that_somebody_fills_in_stays(visit, open_run):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cgk_tasks.dashboard.charts import Line, Look, Span, waterfall
@@ -24,7 +26,8 @@ _WAITS: Final = frozenset({
 })  # fmt: skip
 """Kinds of entries in which no worker does anything."""
 
-_MOMENT: Final = timedelta(milliseconds=20)
+_A_TRANSACTION: Final = timedelta(seconds=1)
+"""One that notes a step takes no longer, even on a busy machine."""
 _DELAY_DRAWN: Final = 3
 """A delay that a run was sent with is drawn unless it is so many times as long as everything after it."""
 
@@ -87,19 +90,24 @@ def waterfall_of(
         *map(_step, steps),
         *(_child(one) for one in relatives if one.relation == "child"),
     ]
-    found.sort(key=_order)
+    invoked = sorted(one.began_at for one in steps if one.kind == "invoke")
+    found.sort(key=partial(_order, invoked))
     some, missing = _some(found), steps_in_all - len(steps)
     entries = found if shows_all else some
     picture = _drawn(some, facts, now, len(found) - len(some) + missing)
     return Waterfall(tuple(entries), len(found) - len(entries) + missing, picture)
 
 
-def _order(entry: Entry) -> tuple[datetime, int]:
-    """By when they began. A child is made in the transaction that notes the step which invokes it, so it comes after
-    steps of the same moment.
+def _order(invoked: Sequence[datetime], entry: Entry) -> tuple[datetime, bool, int]:
+    """By when they began. A child is made in the transaction that notes the step which invokes it, and may be the older
+    one by some milliseconds: it comes after that step all the same. invoked: when such steps began.
     """
-    is_child = entry.child is not None
-    return entry.begins + is_child * _MOMENT, entry.step.number if entry.step else 0
+    begins = entry.begins
+    if entry.child is not None:
+        place = bisect_left(invoked, begins)
+        if place < len(invoked) and invoked[place] - begins < _A_TRANSACTION:
+            begins = invoked[place]
+    return begins, entry.child is not None, entry.step.number if entry.step else 0
 
 
 def _started(facts: Mapping[str, Any]) -> datetime | None:
