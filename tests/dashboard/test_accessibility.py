@@ -23,6 +23,12 @@ PAGES = (
     "/schedules/ops.dailyCleanup/run-now", "/workers-now", "/audit", "/logout",
 )  # fmt: skip
 
+ASTRAY = """() => [...document.querySelectorAll("tbody td.number")].flatMap(cell => {
+  const heading = cell.closest("table").tHead?.rows[0].cells[cell.cellIndex];
+  return heading && getComputedStyle(heading).textAlign !== "right" ? [heading.textContent] : [];
+})"""
+"""Headings of columns of figures that are not at the right."""
+
 
 def violations(page):
     """What axe-core finds, with the elements that it is about."""
@@ -31,20 +37,37 @@ def violations(page):
     return [f"{one['id']}: {one['help']}: {node['html'][:150]}" for one in found for node in one["nodes"][:3]]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_found_on_any_page(sample, visit, scheme):
+@pytest.fixture
+def addresses(sample):
+    """Of all pages, each with something to show."""
     count_sample()
     group = dead_letter_groups()[0].group
     save_view(OSCAR, "Globex fails", "tenant:globex state:failed")
     save_view(OSCAR, "All that fail", "state:failed", shared=True)
     action = begin_match_action(OSCAR, "retry", "error:SMTP_*", 1000)
+    return [path.format(**sample, event=group.event, fingerprint=group.fingerprint, action=action) for path in PAGES]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_found_on_any_page(addresses, visit, scheme):
     page = visit(color_scheme=scheme)
     page.set_default_timeout(30_000)
     found = {}
-    for path in PAGES:
-        page.goto(path.format(**sample, event=group.event, fingerprint=group.fingerprint, action=action))
+    for address in addresses:
+        page.goto(address)
         if problems := violations(page):
-            found[path] = problems
+            found[address] = problems
+    assert found == {}
+
+
+def test_a_heading_of_figures_stands_above_them_at_the_right(addresses, visit):
+    page = visit()
+    page.set_default_timeout(30_000)
+    found = {}
+    for address in addresses:
+        page.goto(address)
+        if names := page.evaluate(ASTRAY):
+            found[address] = names
     assert found == {}
 
 
