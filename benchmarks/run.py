@@ -17,9 +17,9 @@ from dataclasses import replace
 from harness import FOLDER, QUICK, Measured, Plan, servers
 
 BENCHMARKS = (
-    "throughput", "one_by_one", "database_job", "payloads", "bulk_send", "single_send", "latency", "round_trip",
-    "lateness", "schedules", "footprint", "rabbitmq", "others", "durable_steps", "waiting_workflows", "scale",
-    "admission",
+    "throughput", "unmet", "one_by_one", "database_job", "payloads", "bulk_send", "single_send", "latency",
+    "round_trip", "lateness", "schedules", "footprint", "rabbitmq", "others", "durable_steps", "waiting_workflows",
+    "scale", "admission",
 )  # fmt: skip
 
 
