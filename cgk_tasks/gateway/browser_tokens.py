@@ -6,17 +6,15 @@ the key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from hmac import digest
 from typing import TYPE_CHECKING, Final
 
 from cgk_tasks.api_keys.scopes import WATCH, WATCH_ALL
 from cgk_tasks.config import get_settings
-from cgk_tasks.config.encryption_keys import key_bytes
-from cgk_tasks.errors import ConfigurationError, InvalidOptionError, RequestRefusedError, as_seconds
+from cgk_tasks.config.encryption_keys import signing_keys
+from cgk_tasks.errors import InvalidOptionError, RequestRefusedError, as_seconds
 from cgk_tasks.extras import require_extra
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.sql.clock import database_now
@@ -120,24 +118,21 @@ def read_token(text: str) -> BrowserToken:
 def _signer() -> URLSafeSerializer:
     from itsdangerous import URLSafeSerializer
 
-    newest_last = list(_keys())[::-1]
+    newest_last = _keys()[::-1]
     return URLSafeSerializer(
         newest_last, salt=_PURPOSE, signer_kwargs={"key_derivation": "hmac", "digest_method": sha256}
     )
 
 
-def _keys() -> Iterator[bytes]:
-    """The keys that tokens may be signed with, the newest first; derived, so that they open nothing else."""
+def _keys() -> list[bytes]:
+    """The keys that tokens may be signed with, the newest first."""
     settings = get_settings()
-    keys = settings.browser_token_keys or settings.encryption_keys
-    if not keys:
-        raise ConfigurationError(
-            "There is no key to sign the token of a browser with.",
-            hint="Make one with `cgk-tasks secrets key`, and set it as CGK_ENCRYPTION_KEYS, or as "
-            "CGK_BROWSER_TOKEN_KEYS, wherever tokens are made and gateways run.",
-        )
-    for key in keys:
-        yield digest(key_bytes(key.get_secret_value()), _PURPOSE, "sha256")
+    return signing_keys(
+        settings.browser_token_keys or settings.encryption_keys,
+        _PURPOSE,
+        of_what="the token of a browser",
+        named="CGK_BROWSER_TOKEN_KEYS, wherever tokens are made and gateways run",
+    )
 
 
 def _refused(text: str) -> RequestRefusedError:

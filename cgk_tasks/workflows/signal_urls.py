@@ -11,12 +11,11 @@ import base64
 import hmac
 import json
 import secrets
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final, NamedTuple
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.config.encryption_keys import key_bytes
+from cgk_tasks.config.encryption_keys import signing_keys
 from cgk_tasks.errors import (
     LONGEST_WAIT_SECONDS,
     ConfigurationError,
@@ -68,7 +67,7 @@ def check_settings() -> None:
             "There is no address for signals.",
             hint="Set CGK_SIGNAL_URL to where the gateway serves them, like https://jobs.example.com/signals.",
         )
-    next(_keys())
+    _keys()
 
 
 def valid_seconds(valid: object, payload: object) -> float:
@@ -84,7 +83,7 @@ def signal_url(run_id: str, tenant_id: str, name: str, issue: Issue, payload: ob
     """The address. Raises ConfigurationError, InvalidOptionError."""
     nonce, expires = issue
     said = json.dumps([run_id, tenant_id, name, _payload_text(payload), nonce, expires], separators=(",", ":")).encode()
-    token = f"{_encoded(said)}.{_encoded(_signature(next(_keys()), said))}"
+    token = f"{_encoded(said)}.{_encoded(_signature(_keys()[0], said))}"
     return f"{(get_settings().signal_url or '').rstrip('/')}/{token}"
 
 
@@ -117,18 +116,15 @@ def _payload_text(payload: object) -> str:
     return text
 
 
-def _keys() -> Iterator[bytes]:
-    """The keys that addresses may be signed with, the newest first; derived, so that they open nothing else."""
+def _keys() -> list[bytes]:
+    """The keys that addresses may be signed with, the newest first."""
     settings = get_settings()
-    keys = settings.signal_url_keys or settings.encryption_keys
-    if not keys:
-        raise ConfigurationError(
-            "There is no key to sign the address of a signal with.",
-            hint="Make one with `cgk-tasks secrets key`, and set it as CGK_ENCRYPTION_KEYS, or as CGK_SIGNAL_URL_KEYS, "
-            "wherever workers and the gateway run.",
-        )
-    for key in keys:
-        yield hmac.digest(key_bytes(key.get_secret_value()), _PURPOSE, "sha256")
+    return signing_keys(
+        settings.signal_url_keys or settings.encryption_keys,
+        _PURPOSE,
+        of_what="the address of a signal",
+        named="CGK_SIGNAL_URL_KEYS, wherever workers and the gateway run",
+    )
 
 
 def _signature(key: bytes, said: bytes) -> bytes:
