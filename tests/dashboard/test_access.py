@@ -33,32 +33,34 @@ OUR_PAGES = [
     "/schedules/of-tenants",
     "/schedules/ops.dailyCleanup",
     "/schedules/coming-day",
-    "/workers-now",
+    "/workers",
     "/events",
     "/events/order.created",
     "/jobs",
     "/audit",
 ]
-FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
+FLOWERS = [
+    "/flower/", "/flower/workers", "/flower/tasks", "/flower/broker", "/flower/api/workers", "/flower/api/tasks",
+    "/flower/metrics", "/flower/nothing-here", "/metrics",
+]  # fmt: skip
 CHANGES = [
     "/runs/selected", "/runs/matching", "/runs/views", "/runs/views/1/delete", "/events/order.created/send",
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay",
     f"/runs/{ANY_ID}/signal", f"/runs/{ANY_ID}/replay-from", "/tenants/acme/suspend",
     "/tenants/acme/resume", "/tenants/acme/end-quarantine", "/tenants/acme/keys",
     f"/tenants/acme/keys/{ANY_ID}/rotate", f"/tenants/acme/keys/{ANY_ID}/revoke",
-    "/queues/pause", "/queues/resume", "/dead-letters/action", "/dead-letters/actions/1/abort",
-    "/dead-letters/actions/1/resume", "/actions/1/abort", "/actions/1/resume",
+    "/queues/pause", "/queues/resume", "/dead-letters/action", "/actions/1/abort", "/actions/1/resume",
     "/schedules/ops.dailyCleanup/pause",
     "/schedules/ops.dailyCleanup/resume", "/schedules/ops.dailyCleanup/trigger",
     f"/schedules/of-tenants/{ANY_ID}/pause",
     f"/schedules/of-tenants/{ANY_ID}/resume",
-    f"/workers-now/{ANY_ID}/drain", f"/workers-now/{ANY_ID}/resume",
+    f"/workers/{ANY_ID}/drain", f"/workers/{ANY_ID}/resume",
 ]  # fmt: skip
 FLOWERS_CHANGES = [
-    "/api/worker/shutdown/w", "/api/worker/pool/restart/w", "/api/worker/pool/grow/w", "/api/worker/pool/shrink/w",
-    "/api/worker/pool/autoscale/w", "/api/worker/queue/add-consumer/w", "/api/worker/queue/cancel-consumer/w",
-    "/api/task/apply/x", "/api/task/async-apply/x", "/api/task/send-task/x", "/api/task/abort/x", "/api/task/timeout/x",
-    "/api/task/rate-limit/x", "/api/task/revoke/x",
+    "/flower/api/worker/shutdown/w", "/flower/api/worker/pool/restart/w", "/flower/api/worker/pool/grow/w", "/flower/api/worker/pool/shrink/w",
+    "/flower/api/worker/pool/autoscale/w", "/flower/api/worker/queue/add-consumer/w", "/flower/api/worker/queue/cancel-consumer/w",
+    "/flower/api/task/apply/x", "/flower/api/task/async-apply/x", "/flower/api/task/send-task/x", "/flower/api/task/abort/x", "/flower/api/task/timeout/x",
+    "/flower/api/task/rate-limit/x", "/flower/api/task/revoke/x",
 ]  # fmt: skip
 
 
@@ -86,7 +88,7 @@ def test_every_page_that_changes_something_is_in_the_lists_above():
 
 
 @pytest.mark.parametrize(
-    "path", [*OUR_PAGES, *FLOWERS, f"/runs/{ANY_ID}", "/dead-letters/actions/1", "/actions/1", "/runs/matching"]
+    "path", [*OUR_PAGES, *FLOWERS, "/", "/nothing-here", f"/runs/{ANY_ID}", "/actions/1", "/runs/matching"]
 )
 def test_nobody_sees_a_page_without_login(dashboard, path):
     answer = dashboard.browser().open(path, allow_redirects=False)
@@ -136,7 +138,7 @@ def test_the_session_is_out_of_reach_of_scripts_and_other_sites(dashboard):
     assert "SameSite=Lax" in cookie
 
 
-@pytest.mark.parametrize("path", [*OUR_PAGES, "/", "/tasks", "/api/workers", "/metrics"])
+@pytest.mark.parametrize("path", [*OUR_PAGES, "/", "/flower/tasks", "/flower/api/workers", "/flower/metrics", "/metrics"])
 def test_a_viewer_may_look(browsers, path):
     assert browsers["viola"].open(path).status_code == 200
 
@@ -225,10 +227,10 @@ def test_results_come_through_no_back_door(browsers, closed_run):
     run_id = closed_run(state="completed", result={"mail": "ada.secret@example.com"})
     assert get_job_status(run_id).result
     for browser in browsers.values():
-        assert browser.open(f"/api/task/result/{run_id}").status_code == 403
+        assert browser.open(f"/flower/api/task/result/{run_id}").status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/runs", "/login", "/nothing-here", "/tasks"])
+@pytest.mark.parametrize("path", ["/runs", "/login", "/nothing-here", "/flower/tasks"])
 def test_pages_come_with_a_policy_that_lets_no_foreign_script_run(browsers, path):
     headers = browsers["viola"].open(path).headers
     policy = headers["Content-Security-Policy"]

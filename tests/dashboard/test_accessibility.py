@@ -20,7 +20,7 @@ PAGES = (
     "/events", "/events/order.created?span=24h", "/events/order.created/send", "/events/order.created/send?as=json",
     "/jobs", "/jobs/send-receipt", "/runs/{failed}?replay=json",
     "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/schedules/coming-day",
-    "/schedules/ops.dailyCleanup/run-now", "/workers-now", "/audit", "/logout",
+    "/schedules/ops.dailyCleanup/run-now", "/workers", "/audit", "/logout",
 )  # fmt: skip
 
 

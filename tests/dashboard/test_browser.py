@@ -319,7 +319,7 @@ def test_on_a_phone_nothing_sticks_out(sample, visit):
     count_sample()
     for path in (
         "/overview", "/runs", f"/runs/{sample['failed']}", "/tenants", "/queues", "/dead-letters", "/schedules",
-        "/schedules/coming-day", "/schedules/ops.dailyCleanup/run-now", "/workers-now",
+        "/schedules/coming-day", "/schedules/ops.dailyCleanup/run-now", "/workers",
     ):  # fmt: skip
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
