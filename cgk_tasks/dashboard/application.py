@@ -31,7 +31,8 @@ from cgk_tasks.dashboard.pages import (
     workers,
 )
 
-_FOLDER: Final = Path(__file__).parent
+TEMPLATES: Final = Path(__file__).parent / "templates"
+STATIC: Final = Path(__file__).parent / "static"
 _ID: Final = "([0-9a-fA-F-]{32,36})"
 _SEGMENT: Final = "([^/]+)"
 _NAME: Final = "([A-Za-z0-9][A-Za-z0-9._-]*)"
@@ -124,8 +125,8 @@ class Dashboard(Application):
                   for old, new in MOVED),
             ],
             prefix=prefix,
-            template_path=str(_FOLDER / "templates"),
-            static_path=str(_FOLDER / "static"),
+            template_path=str(TEMPLATES),
+            static_path=str(STATIC),
             static_url_prefix=f"{prefix}/static/",
             static_handler_class=addresses.StaticFile,
             default_handler_class=addresses.Unknown,

@@ -86,7 +86,9 @@ def traffic(start_dashboard, services, tmp_path_factory):
             wait_closed(handle.id)
         wait_until(lambda: listener.listen() and good in ada.open("/flower/api/tasks").text, 60, "Flower has the tasks")
         wait_until(
-            lambda: listener.listen() and '"FAILURE"' in ada.open("/flower/api/tasks").text, 60, "Flower has the failure"
+            lambda: listener.listen() and '"FAILURE"' in ada.open("/flower/api/tasks").text,
+            60,
+            "Flower has the failure",
         )
         yield {
             "ada": ada, "good": good, "bad": bad, "worker": worker, "heard": listener.listen(), "dashboard": dashboard,
@@ -123,8 +125,9 @@ def test_flower_shows_the_queues_of_our_broker(traffic):
 
 
 @pytest.mark.parametrize("path", [
-    "/flower/api/tasks", "/flower/api/task/info/{good}", "/flower/api/task/info/{bad}", "/flower/task/{good}", "/flower/task/{bad}", "/flower/tasks",
-    "/metrics", "/flower/metrics",    "/runs", "/runs/{good}", "/runs/{bad}", "/dead-letters", "/runs?text=planted", "/audit",
+    "/flower/api/tasks", "/flower/api/task/info/{good}", "/flower/api/task/info/{bad}", "/flower/task/{good}",
+    "/flower/task/{bad}", "/flower/tasks", "/metrics", "/flower/metrics", "/runs", "/runs/{good}", "/runs/{bad}",
+    "/dead-letters", "/runs?text=planted", "/audit",
 ])  # fmt: skip
 def test_no_page_has_personal_data(traffic, path):
     answer = traffic["ada"].open(path.format(**traffic))

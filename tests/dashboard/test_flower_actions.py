@@ -36,7 +36,8 @@ def test_every_handler_of_flower_that_changes_something_has_a_name_in_the_audit(
 
 
 @pytest.mark.parametrize(("path", "fields", "action", "subject", "details"), [
-    ("/flower/api/worker/queue/cancel-consumer/w@h", {"queue": "orders"}, "cancel consumer", "w@h", {"queue": "orders"}),
+    ("/flower/api/worker/queue/cancel-consumer/w@h", {"queue": "orders"}, "cancel consumer", "w@h",
+     {"queue": "orders"}),
     ("/flower/api/worker/pool/shrink/w@h?n=3", {}, "shrink worker pool", "w@h", {"n": "3"}),
     ("/flower/api/worker/pool/grow/w@h", {}, "grow worker pool", "w@h", {"n": "1"}),
     ("/flower/api/worker/pool/autoscale/w@h", {"min": "1", "max": "9"}, "autoscale worker pool", "w@h",
@@ -45,7 +46,8 @@ def test_every_handler_of_flower_that_changes_something_has_a_name_in_the_audit(
      {"workername": "w@h", "ratelimit": "1/s"}),
     ("/flower/api/task/timeout/x.y", {"workername": "w@h", "soft": "5"}, "set time limits of task", "x.y",
      {"workername": "w@h", "soft": "5"}),
-    ("/flower/api/task/revoke/t-1", {"terminate": "true"}, "revoke task", "t-1", {"terminate": "true", "signal": "SIGTERM"}),
+    ("/flower/api/task/revoke/t-1", {"terminate": "true"}, "revoke task", "t-1",
+     {"terminate": "true", "signal": "SIGTERM"}),
     ("/flower/api/worker/shutdown/w@h", {}, "shut down worker", "w@h", {}),
 ])  # fmt: skip
 def test_an_action_is_in_the_audit_with_its_details(ada, path, fields, action, subject, details):
@@ -60,8 +62,8 @@ def test_an_action_is_in_the_audit_with_its_details(ada, path, fields, action, s
 def test_a_task_that_is_sent_leaves_no_payload_in_the_audit(ada):
     body = {"args": ["planted-secret"], "kwargs": {"email": "planted-secret"}, "queue": "orders"}
     ada.post(
-        f"{ada.base}/flower/api/task/apply/no.such", data=json.dumps(body), headers={"X-Xsrftoken": ada.cookies["_xsrf"]},
-        timeout=30,
+        f"{ada.base}/flower/api/task/apply/no.such", data=json.dumps(body),
+        headers={"X-Xsrftoken": ada.cookies["_xsrf"]}, timeout=30,
     )  # fmt: skip
     line = audit.lines(limit=1)[0]
     assert (line.action, line.subject) == ("apply task", "no.such")
