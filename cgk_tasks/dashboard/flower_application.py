@@ -29,12 +29,13 @@ class FlowerApplication(Flower):  # type: ignore[misc]  # Flower has no types
     def __init__(self, prefix: str, **options: Any) -> None:
         templates = _Templates(str(Path(flower.__file__).parent / "templates"))
         super().__init__(**options, template_loader=templates)
+        start = re.escape(prefix)
         self.add_handlers(".*", [
-            (f"{prefix}{PATH}", RedirectHandler, {"url": f"{prefix}{PATH}/"}),
-            (f"{prefix}{PATH}/login/?", RedirectHandler, {"url": f"{prefix}/login"}),
-            (f"{prefix}{PATH}/logout", RedirectHandler, {"url": f"{prefix}/logout"}),
+            (f"{start}{PATH}", RedirectHandler, {"url": f"{prefix}{PATH}/"}),
+            (f"{start}{PATH}/login/?", RedirectHandler, {"url": f"{prefix}/login", "permanent": False}),
+            (f"{start}{PATH}/logout", RedirectHandler, {"url": f"{prefix}/logout", "permanent": False}),
             # Where Prometheus has found it since the first release.
-            (f"{prefix}/metrics", monitor.Metrics),
+            (f"{start}/metrics", monitor.Metrics),
         ])  # fmt: skip
 
     @cached_property

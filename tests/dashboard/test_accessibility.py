@@ -64,6 +64,13 @@ def test_nothing_is_found_on_a_form_with_problems_in_production(start_dashboard,
         assert violations(page) == []
 
 
+def test_nothing_is_found_on_a_page_that_says_what_went_wrong(visit):
+    page = visit("viola", expects="404")
+    page.goto("/nothing-here")
+    assert page.locator("h1").inner_text() == "Not found"
+    assert violations(page) == []
+
+
 def test_nothing_is_found_on_the_login(visit):
     page = visit(None)
     page.goto("/login")

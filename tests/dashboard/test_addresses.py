@@ -106,6 +106,7 @@ def test_a_fault_of_the_server_is_told_on_a_page_of_ours_without_its_details(vio
 def test_an_address_of_earlier_releases_leads_to_the_one_of_today(viola, old, new):
     answer = viola.open(old, allow_redirects=False)
     assert (answer.status_code, answer.headers["Location"]) == (308, new)
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize(("old", "new"), [

@@ -93,7 +93,7 @@ def test_a_worker_is_drained_and_takes_work_again(table, visit, picture):
     page.click("[aria-label='Drain celery@worker-3']")
     page.wait_for_selector("text=to be drained")
     assert "by oscar: new kernel" in page.inner_text(".worker")
-    picture(page, "workers-now")
+    picture(page, "workers")
     assert violations(page) == []
     page.click("[aria-label='Let celery@worker-3 take runs again']")
     page.wait_for_selector(".worker .state.active")

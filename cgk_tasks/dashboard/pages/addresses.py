@@ -36,6 +36,7 @@ class Moved(RequestHandler):
         """Nothing is changed here."""
 
     def prepare(self) -> None:
+        self.set_header("Cache-Control", "no-store")  # whoever goes back to an earlier release finds the page there
         path = re.sub(self._old, self._new, self.request.path)
         self.redirect(f"{path}?{self.request.query}" if self.request.query else path, status=308)
 
