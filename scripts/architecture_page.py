@@ -19,7 +19,7 @@ ROOMS = {
     "bridges": "moving what waits in other systems",
     "gateway": "the HTTP API",
     "inbound": "webhooks of other systems: sources, signatures, what they become",
-    "dashboard": "the web pages, inside Flower",
+    "dashboard": "the web pages, and Flower beside them",
     "django": "the backend for Django's Tasks framework",
     "api_keys": "the keys of the HTTP API",
     "builtin": "the built-in jobs: email, messages, webhooks, housekeeping",

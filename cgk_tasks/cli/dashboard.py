@@ -26,7 +26,7 @@ class _Group(typer.core.TyperGroup):
 
 commands = typer.Typer(
     cls=_Group,
-    help="Serve the dashboard: Flower, with pages on runs, tenants, dead letters and schedules.",
+    help="Serve the dashboard: pages on runs, tenants, dead letters and schedules, with Flower beside them.",
     epilog=examples(
         "cgk-tasks dashboard user add ada --role admin",
         "cgk-tasks dashboard",
@@ -54,7 +54,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port.")] = 5555,
     address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
 ) -> None:
-    """Serve the dashboard until Ctrl-C: Flower, with pages on runs, tenants, dead letters and schedules.
+    """Serve the dashboard until Ctrl-C: pages on runs, tenants, dead letters and schedules, and Flower at /flower/.
 
     People log in as users that `cgk-tasks dashboard user add` made; the first one, admin, is made at the first start in
     a terminal, and its password shown once.

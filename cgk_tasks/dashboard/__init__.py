@@ -1,1 +1,1 @@
-"""The dashboard: pages on the record of runs, served by Flower beside its own pages of the workers."""
+"""The dashboard: pages on the record of runs. Flower is served beside it, at `/flower/`, with the same logins."""

@@ -1,26 +1,17 @@
-"""Flower with our pages in it. Every handler is authorized first."""
+"""The dashboard: an application of our own, of our pages alone. Flower is another one (`flower_application`)."""
 
 from __future__ import annotations
 
-from functools import cached_property
+import re
+from pathlib import Path
 from typing import Any, Final
 
-from flower.app import Flower
-from flower.views.auth import LoginHandler
-from tornado.httputil import HTTPConnection, HTTPServerRequest
-from tornado.web import RedirectHandler, RequestHandler, StaticFileHandler
+from tornado.web import Application, RequestHandler
 
-from cgk_tasks.broker.without import has_broker
-from cgk_tasks.config import get_settings
-from cgk_tasks.dashboard.access.authentication import Authentication
-from cgk_tasks.dashboard.access.authorization import authorized
-from cgk_tasks.dashboard.access.client_address import TrustedProxies
-from cgk_tasks.dashboard.access.oauth_login import oauth_login_handler
-from cgk_tasks.dashboard.display import STATIC, STATIC_PATH
-from cgk_tasks.dashboard.http_server import LimitedBody, listen
 from cgk_tasks.dashboard.live_pages import LivePages
 from cgk_tasks.dashboard.pages import (
     actions,
+    addresses,
     api_keys,
     audit_log,
     dead_letters,
@@ -29,6 +20,7 @@ from cgk_tasks.dashboard.pages import (
     live,
     login,
     matches,
+    oauth_login,
     overview,
     queues,
     run,
@@ -38,8 +30,9 @@ from cgk_tasks.dashboard.pages import (
     views,
     workers,
 )
-from cgk_tasks.dashboard.template_loader import TemplateLoader
 
+TEMPLATES: Final = Path(__file__).parent / "templates"
+STATIC: Final = Path(__file__).parent / "static"
 _ID: Final = "([0-9a-fA-F-]{32,36})"
 _SEGMENT: Final = "([^/]+)"
 _NAME: Final = "([A-Za-z0-9][A-Za-z0-9._-]*)"
@@ -76,18 +69,15 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/queues/lanes", queues.QueuePage),
     ("/queues/pause", queues.PauseQueue),
     ("/queues/resume", queues.ResumeQueue),
-    ("/workers-now", workers.WorkersPage),
-    (f"/workers-now/{_ID}/drain", workers.DrainWorker),
-    (f"/workers-now/{_ID}/resume", workers.ResumeWorker),
+    ("/workers", workers.WorkersPage),
+    (f"/workers/{_ID}/drain", workers.DrainWorker),
+    (f"/workers/{_ID}/resume", workers.ResumeWorker),
     ("/dead-letters", dead_letters.DeadLettersPage),
     ("/dead-letters/group", dead_letters.GroupPage),
     ("/dead-letters/action", dead_letters.GroupActionPage),
     (f"/actions/{_NUMBER}", actions.ActionPage),
     (f"/actions/{_NUMBER}/abort", actions.AbortAction),
     (f"/actions/{_NUMBER}/resume", actions.ResumeAction),
-    # As earlier releases called them: forms of pages that are open yet lead there.
-    (f"/dead-letters/actions/{_NUMBER}/abort", actions.AbortAction),
-    (f"/dead-letters/actions/{_NUMBER}/resume", actions.ResumeAction),
     ("/schedules", schedules.SchedulesPage),
     ("/schedules/of-tenants", schedules.TenantSchedulesPage),
     ("/schedules/coming-day", schedules.ComingDayPage),
@@ -102,51 +92,43 @@ PAGES: Final[tuple[tuple[str, type[RequestHandler]], ...]] = (
     ("/live", live.LiveStream),
 )
 
+MOVED: Final = (
+    ("/runs/", "/runs"),
+    (r"/workers-now(/.+)?", r"/workers\1"),
+    (r"/dead-letters/actions/(.+)", r"/actions/\1"),
+    (r"/(tasks|broker|(?:task|worker|api)/.+)", r"/flower/\1"),
+)
+"""Addresses of earlier releases, where Flower's pages stood among ours, and what they are now."""
 
-class Dashboard(Flower):  # type: ignore[misc]  # Flower has no types
-    """Flower, with the pages on the record of runs. Everything else of it is as it is."""
 
-    def __init__(self, authentication: Authentication, proxies: TrustedProxies, **options: Any) -> None:
-        self.authentication = authentication
+class Dashboard(Application):
+    """Our pages. `options`: Flower's, for its OAuth logins. `settings`: Tornado's, with `prefix`, the beginning of all
+    addresses, and `authentication`.
+    """
+
+    def __init__(self, options: Any, *, prefix: str, **settings: Any) -> None:
+        self.options = options
         self.live = LivePages()
-        self._proxies = proxies
-        super().__init__(**options, template_loader=TemplateLoader(), xsrf_cookie_kwargs={"samesite": "Lax"})
-        prefix = f"/{self.options.url_prefix.strip('/')}" if self.options.url_prefix else ""
-        pages: list[Any] = [(f"{prefix}{path}", page) for path, page in PAGES]
-        pages.append((f"{prefix}{STATIC_PATH}/(.*)", StaticFileHandler, {"path": str(STATIC)}))
-        pages.append((f"{prefix}/runs/", RedirectHandler, {"url": f"{prefix}/runs"}))
-        moved = {"url": f"{prefix}/actions/{{0}}"}
-        pages.append((f"{prefix}/dead-letters/actions/{_NUMBER}", RedirectHandler, moved))
-        pages.append((f"{prefix}/?", RedirectHandler, {"url": f"{prefix}/overview", "permanent": False}))
-        if authentication.method in {"users", "open"}:
-            pages.append((f"{prefix}/login/?", login.LoginPage))
-        pages.append((f"{prefix}/logout", login.LogoutPage))
-        self.add_handlers(".*", pages)
-
-    def start_http_server(self) -> int | None:
-        """Listen. Returns the port. Raises ConfigurationError."""
-        return listen(self, self.options, self.ssl_options)
-
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> LimitedBody:
-        """Every request, from its first byte."""
-        return LimitedBody(super().start_request(server_conn, request_conn), request_conn)
-
-    def find_handler(self, request: HTTPServerRequest, **options: Any) -> Any:
-        """Every request, once its headers are there."""
-        self._proxies.apply(request)
-        return super().find_handler(request, **options)
-
-    @cached_property
-    def broker_uri_with_password(self) -> str:
-        """For Flower's page of the broker, which does not know our transport by its name."""
-        settings = get_settings()
-        is_named = settings.broker_url is not None and has_broker()
-        return settings.broker if is_named else str(super().broker_uri_with_password)
-
-    def get_handler_delegate(self, request: Any, target_class: type[RequestHandler], *args: Any, **options: Any) -> Any:
-        """Every handler, Flower's too, is authorized first; Flower's OAuth logins begin sessions of ours."""
-        if issubclass(target_class, LoginHandler) and self.authentication.method == "oauth":
-            target_class = oauth_login_handler()
-        else:
-            target_class = authorized(target_class)
-        return super().get_handler_delegate(request, target_class, *args, **options)
+        method = settings["authentication"].method
+        pages: list[tuple[str, type[RequestHandler]]] = [
+            *PAGES, ("/?", addresses.FirstPage), ("/healthcheck", addresses.Health), ("/logout", login.LogoutPage),
+        ]  # fmt: skip
+        if method in {"users", "open"}:
+            pages.append(("/login/?", login.LoginPage))
+        if method == "oauth":
+            pages.append(("/login/?", oauth_login.oauth_login_handler()))
+        start = re.escape(prefix)
+        super().__init__(
+            [
+                *((f"{start}{path}", page) for path, page in pages),
+                *((f"{start}{old}", addresses.Moved, {"old": f"{start}{old}", "new": f"{prefix}{new}"})
+                  for old, new in MOVED),
+            ],
+            prefix=prefix,
+            template_path=str(TEMPLATES),
+            static_path=str(STATIC),
+            static_url_prefix=f"{prefix}/static/",
+            static_handler_class=addresses.StaticFile,
+            default_handler_class=addresses.Unknown,
+            **settings,
+        )  # fmt: skip

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
@@ -17,9 +14,6 @@ from tornado.web import RequestHandler
 
 from cgk_tasks.config import get_settings
 
-STATIC: Final = Path(__file__).parent / "static"
-STATIC_PATH: Final = "/dashboard-static"
-
 PAGES: Final = (
     ("/overview", "Overview"),
     ("/runs", "Runs"),
@@ -27,16 +21,13 @@ PAGES: Final = (
     ("/jobs", "Jobs"),
     ("/tenants", "Tenants"),
     ("/queues", "Queues"),
-    ("/workers-now", "Workers now"),
+    ("/workers", "Workers"),
     ("/dead-letters", "Dead letters"),
     ("/schedules", "Schedules"),
     ("/audit", "Audit"),
-    ("/workers", "Workers"),
-    ("/tasks", "Tasks"),
-    ("/broker", "Broker"),
+    ("/flower/", "Flower"),
 )
-"""The links on top of every page; from the workers on they are Flower's own."""
-
+"""The links on top of every page; the last one leaves them."""
 
 _SHORT: Final = 200
 
@@ -51,7 +42,7 @@ _TIME_IN_TEXT: Final = re.compile(r"\b([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]
 
 def namespace(handler: RequestHandler) -> dict[str, Any]:
     """What the templates have at hand."""
-    prefix = f"/{handler.application.options.url_prefix.strip('/')}" if handler.application.options.url_prefix else ""  # type: ignore[attr-defined]
+    prefix = handler.settings["prefix"]
 
     def url(path: str, **query: object) -> str:
         given = {name: value for name, value in query.items() if value not in {None, ""}}
@@ -60,7 +51,7 @@ def namespace(handler: RequestHandler) -> dict[str, Any]:
     settings = get_settings()
     return {
         "environment": settings.environment.strip(), "is_production": settings.is_production, "segment": segment,
-        "url": url, "asset": _asset(prefix), "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
+        "url": url, "pages": PAGES, "current_path": handler.request.path.removeprefix(prefix),
         "utc": utc, "utc_ms": utc_ms, "duration": duration, "took": took, "ago": ago, "as_json": as_json,
         "short": short, "number": "{:,}".format, "iso": iso, "when": when, "timed": timed,
     }  # fmt: skip
@@ -69,15 +60,6 @@ def namespace(handler: RequestHandler) -> dict[str, Any]:
 def segment(name: str) -> str:
     """A name as a part of an address."""
     return quote(name, safe="")
-
-
-def _asset(prefix: str) -> Callable[[str], str]:
-    return lambda name: f"{prefix}{STATIC_PATH}/{name}?v={_version(name)}"
-
-
-@cache
-def _version(name: str) -> str:
-    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
 
 
 def utc(at: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""`celery -A cgk_tasks flower` serves our dashboard: Flower with our pages in it."""
+"""`celery -A cgk_tasks flower` serves our dashboard, with Flower beside it."""
 
 from __future__ import annotations
 

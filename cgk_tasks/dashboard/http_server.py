@@ -1,16 +1,30 @@
-"""The HTTP server: sockets, and a limit to the bodies of requests that holds before anybody is authenticated."""
+"""The HTTP server of the dashboard and of Flower: sockets, which of both a request is for, and a limit to bodies that
+holds before anybody is authenticated.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Awaitable
 from typing import Any, Final
 
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerRequest,
+    RequestStartLine,
+    ResponseStartLine,
+)
 from tornado.netutil import bind_sockets, bind_unix_socket
+from tornado.routing import AnyMatches, PathMatches, Rule, RuleRouter
+from tornado.web import Application
 
+from cgk_tasks.dashboard.access.client_address import TrustedProxies
+from cgk_tasks.dashboard.flower_application import PATH
 from cgk_tasks.errors import ConfigurationError
 
 MOST_BODY_BYTES: Final = 1024 * 1024
@@ -18,12 +32,30 @@ _MOST_DISCARDED_BYTES = 16 * 1024 * 1024
 """So much of a body that is refused is read and thrown away, so that the client gets to read the answer."""
 
 
-def listen(application: Any, options: Any, ssl_options: Any = None) -> int | None:
+class Router(RuleRouter):
+    """Sends requests of Flower's addresses to Flower, all others to the dashboard."""
+
+    def __init__(self, dashboard: Application, flower: Application, prefix: str, proxies: TrustedProxies) -> None:
+        flowers = PathMatches(rf"{re.escape(prefix)}(?:{PATH}(?:/.*)?|/metrics)$")
+        super().__init__([Rule(flowers, flower), Rule(AnyMatches(), dashboard)])
+        self._proxies = proxies
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> LimitedBody:
+        """Every request, from its first byte."""
+        return LimitedBody(super().start_request(server_conn, request_conn), request_conn)
+
+    def find_handler(self, request: HTTPServerRequest, **options: Any) -> HTTPMessageDelegate | None:
+        """Every request, once its headers are there."""
+        self._proxies.apply(request)
+        return super().find_handler(request, **options)
+
+
+def listen(router: Router, options: Any, ssl_options: Any = None) -> int | None:
     """Listen as Flower's options say. Returns the port, None for a UNIX socket.
 
     Flower's `--xheaders` is not passed on: it would believe whoever writes the header. Raises ConfigurationError.
     """
-    server = HTTPServer(application, ssl_options=ssl_options, max_body_size=_MOST_DISCARDED_BYTES)
+    server = HTTPServer(router, ssl_options=ssl_options, max_body_size=_MOST_DISCARDED_BYTES)
     try:
         if options.unix_socket:
             server.add_socket(bind_unix_socket(options.unix_socket, mode=0o777))

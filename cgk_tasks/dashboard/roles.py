@@ -19,6 +19,10 @@ class User:
     name: str
     role: Role
 
+    def __str__(self) -> str:
+        """As Flower's pages call them."""
+        return self.name
+
     def may(self, role: Role) -> bool:
         """Whether this user may do what needs `role`."""
         return ROLES.index(self.role) >= ROLES.index(role)

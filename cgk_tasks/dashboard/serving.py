@@ -1,4 +1,4 @@
-"""Starting the dashboard: Flower's options, our defaults for some of them, and the server until it is stopped."""
+"""Starting the dashboard and Flower: its options, our defaults for some of them, and the server until it is stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from cgk_tasks.dashboard.access.client_address import TrustedProxies
 from cgk_tasks.dashboard.access.deprecated_settings import warn_about_deprecated_settings
 from cgk_tasks.dashboard.access.users import save_user
 from cgk_tasks.dashboard.application import Dashboard
+from cgk_tasks.dashboard.flower_application import PATH, FlowerApplication
 from cgk_tasks.dashboard.flower_tasks import COLUMNS, format_task
+from cgk_tasks.dashboard.http_server import Router, listen
 from cgk_tasks.monitoring.logging import configure_logging
 from cgk_tasks.sql.postgres import explain
 
@@ -37,7 +39,7 @@ are on record.
 
 
 def serve(app: Celery[Any], arguments: Sequence[str] = (), *, quiet: bool = False) -> None:
-    """Serve Flower with our pages until SIGINT or SIGTERM. `arguments` are Flower's (`--port=5555`).
+    """Serve the dashboard, with Flower beside it, until SIGINT or SIGTERM. `arguments` are Flower's (`--port=5555`).
 
     Unlike Flower's own command it listens on 127.0.0.1 unless told otherwise. Raises ConfigurationError.
     """
@@ -51,24 +53,38 @@ def serve(app: Celery[Any], arguments: Sequence[str] = (), *, quiet: bool = Fals
         # Flower closes its API, and takes requests without a CSRF token, where it knows of no login. Ours comes before
         # it.
         options.auth = "cgk_tasks"
+    prefix = _prefix(options.url_prefix)
+    options.url_prefix = f"{prefix}{PATH}".lstrip("/")
     command.extract_settings()
     command.setup_logging()
     _configure_logging()
     warn_about_deprecated_settings(settings)
     if options.xheaders and not settings.dashboard_trusted_proxies:
         log.warning("xheaders_ignored", hint="Name your proxies: CGK_DASHBOARD_TRUSTED_PROXIES=10.0.0.0/8")
-    dashboard = Dashboard(authentication, proxies, capp=app, options=options, **urls.settings)
-    port = dashboard.start_http_server()
+    shared = {
+        "authentication": authentication, "login_url": f"{prefix}/login", "xsrf_cookies": True,
+        "xsrf_cookie_kwargs": {"samesite": "Lax"},
+    }  # fmt: skip
+    flower = FlowerApplication(prefix, capp=app, options=options, **{**urls.settings, **shared})
+    ours = {name: urls.settings[name] for name in ("cookie_secret", "debug", "oauth") if name in urls.settings}
+    dashboard = Dashboard(options, prefix=prefix, **ours, **shared)
+    port = listen(Router(dashboard, flower, prefix, proxies), options, flower.ssl_options)
     _create_first_user(authentication)
 
-    atexit.register(dashboard.stop)
+    atexit.register(flower.stop)
     signal.signal(signal.SIGTERM, command.sigterm_handler)
     if not quiet:
-        _print_address(authentication, port)
+        _print_address(authentication, port, prefix)
     try:
-        dashboard.start()
+        flower.start()
     except (KeyboardInterrupt, SystemExit):
-        dashboard.stop()
+        flower.stop()
+
+
+def _prefix(text: str | None) -> str:
+    """What all addresses begin with, by `--url_prefix`: empty, or with a slash before it and none behind."""
+    name = (text or "").strip("/")
+    return f"/{name}" if name else ""
 
 
 def _set_defaults() -> None:
@@ -106,13 +122,14 @@ def _create_first_user(authentication: Authentication) -> None:
     )
 
 
-def _print_address(authentication: Authentication, port: int | None) -> None:
+def _print_address(authentication: Authentication, port: int | None, prefix: str) -> None:
     scheme = "https" if options.certfile else "http"
-    prefix = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
-    where = options.unix_socket or f"{scheme}://{options.address}:{port}{prefix}/overview"
+    site = options.unix_socket or f"{scheme}://{options.address}:{port}"
+    where = options.unix_socket or f"{site}{prefix}/overview"
     how = {
         "users": "with login", "oauth": "with Flower's OAuth login", "basic": "with Flower's basic auth",
         "open": "open to everybody on this machine",
     }  # fmt: skip
     sys.stderr.write(f"dashboard: {where} ({how[authentication.method]}), until Ctrl-C\n")
+    sys.stderr.write(f"flower: {site}{':' if options.unix_socket else ''}{prefix}{PATH}/\n")
     sys.stderr.flush()

@@ -28,7 +28,7 @@ _STANDSTILL_SECONDS = 60.0
 
 WHAT_NEXT = """\
 [bold]What to try next[/bold]
-  cgk-tasks dev            PostgreSQL, Redis, a worker and Flower for your own jobs, in this folder
+  cgk-tasks dev            PostgreSQL, Redis, a worker and the dashboard for your own jobs, in this folder
   cgk-tasks events list    every event that you can send
   cgk-tasks demo --keep    the same with its data kept; then look around: cgk-tasks dev, cgk-tasks runs list"""
 

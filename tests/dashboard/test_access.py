@@ -33,32 +33,36 @@ OUR_PAGES = [
     "/schedules/of-tenants",
     "/schedules/ops.dailyCleanup",
     "/schedules/coming-day",
-    "/workers-now",
+    "/workers",
     "/events",
     "/events/order.created",
     "/jobs",
     "/audit",
 ]
-FLOWERS = ["/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/metrics", "/nothing-here"]
+FLOWERS = [
+    "/flower/", "/flower/workers", "/flower/tasks", "/flower/broker", "/flower/api/workers", "/flower/api/tasks",
+    "/flower/metrics", "/flower/nothing-here", "/metrics",
+]  # fmt: skip
 CHANGES = [
     "/runs/selected", "/runs/matching", "/runs/views", "/runs/views/1/delete", "/events/order.created/send",
     f"/runs/{ANY_ID}/retry", f"/runs/{ANY_ID}/cancel", f"/runs/{ANY_ID}/replay",
     f"/runs/{ANY_ID}/signal", f"/runs/{ANY_ID}/replay-from", "/tenants/acme/suspend",
     "/tenants/acme/resume", "/tenants/acme/end-quarantine", "/tenants/acme/keys",
     f"/tenants/acme/keys/{ANY_ID}/rotate", f"/tenants/acme/keys/{ANY_ID}/revoke",
-    "/queues/pause", "/queues/resume", "/dead-letters/action", "/dead-letters/actions/1/abort",
-    "/dead-letters/actions/1/resume", "/actions/1/abort", "/actions/1/resume",
+    "/queues/pause", "/queues/resume", "/dead-letters/action", "/actions/1/abort", "/actions/1/resume",
     "/schedules/ops.dailyCleanup/pause",
     "/schedules/ops.dailyCleanup/resume", "/schedules/ops.dailyCleanup/trigger",
     f"/schedules/of-tenants/{ANY_ID}/pause",
     f"/schedules/of-tenants/{ANY_ID}/resume",
-    f"/workers-now/{ANY_ID}/drain", f"/workers-now/{ANY_ID}/resume",
+    f"/workers/{ANY_ID}/drain", f"/workers/{ANY_ID}/resume",
 ]  # fmt: skip
 FLOWERS_CHANGES = [
-    "/api/worker/shutdown/w", "/api/worker/pool/restart/w", "/api/worker/pool/grow/w", "/api/worker/pool/shrink/w",
-    "/api/worker/pool/autoscale/w", "/api/worker/queue/add-consumer/w", "/api/worker/queue/cancel-consumer/w",
-    "/api/task/apply/x", "/api/task/async-apply/x", "/api/task/send-task/x", "/api/task/abort/x", "/api/task/timeout/x",
-    "/api/task/rate-limit/x", "/api/task/revoke/x",
+    "/flower/api/worker/shutdown/w", "/flower/api/worker/pool/restart/w", "/flower/api/worker/pool/grow/w",
+    "/flower/api/worker/pool/shrink/w", "/flower/api/worker/pool/autoscale/w",
+    "/flower/api/worker/queue/add-consumer/w", "/flower/api/worker/queue/cancel-consumer/w",
+    "/flower/api/task/apply/x", "/flower/api/task/async-apply/x", "/flower/api/task/send-task/x",
+    "/flower/api/task/abort/x", "/flower/api/task/timeout/x", "/flower/api/task/rate-limit/x",
+    "/flower/api/task/revoke/x",
 ]  # fmt: skip
 
 
@@ -86,7 +90,7 @@ def test_every_page_that_changes_something_is_in_the_lists_above():
 
 
 @pytest.mark.parametrize(
-    "path", [*OUR_PAGES, *FLOWERS, f"/runs/{ANY_ID}", "/dead-letters/actions/1", "/actions/1", "/runs/matching"]
+    "path", [*OUR_PAGES, *FLOWERS, "/", "/nothing-here", f"/runs/{ANY_ID}", "/actions/1", "/runs/matching"]
 )
 def test_nobody_sees_a_page_without_login(dashboard, path):
     answer = dashboard.browser().open(path, allow_redirects=False)
@@ -136,7 +140,9 @@ def test_the_session_is_out_of_reach_of_scripts_and_other_sites(dashboard):
     assert "SameSite=Lax" in cookie
 
 
-@pytest.mark.parametrize("path", [*OUR_PAGES, "/", "/tasks", "/api/workers", "/metrics"])
+@pytest.mark.parametrize(
+    "path", [*OUR_PAGES, "/", "/flower/tasks", "/flower/api/workers", "/flower/metrics", "/metrics"]
+)
 def test_a_viewer_may_look(browsers, path):
     assert browsers["viola"].open(path).status_code == 200
 
@@ -225,10 +231,10 @@ def test_results_come_through_no_back_door(browsers, closed_run):
     run_id = closed_run(state="completed", result={"mail": "ada.secret@example.com"})
     assert get_job_status(run_id).result
     for browser in browsers.values():
-        assert browser.open(f"/api/task/result/{run_id}").status_code == 403
+        assert browser.open(f"/flower/api/task/result/{run_id}").status_code == 403
 
 
-@pytest.mark.parametrize("path", ["/runs", "/login", "/nothing-here", "/tasks"])
+@pytest.mark.parametrize("path", ["/runs", "/login", "/nothing-here", "/flower/tasks"])
 def test_pages_come_with_a_policy_that_lets_no_foreign_script_run(browsers, path):
     headers = browsers["viola"].open(path).headers
     policy = headers["Content-Security-Policy"]
@@ -255,7 +261,9 @@ def test_where_the_operator_said_so_the_machines_own_user_needs_no_login(start_d
     browser = start_dashboard(CGK_DASHBOARD_OPEN_ON_LOOPBACK="true").browser()
     assert "loopback" in browser.open("/runs").text
     # Another site whose name points to this machine is not this machine's user.
-    assert browser.open("/runs", headers={"Host": "evil.example"}).status_code == 403
+    for path in ("/runs", "/flower/tasks", "/nothing-here"):
+        assert browser.open(path).status_code == (404 if path == "/nothing-here" else 200)
+        assert browser.open(path, headers={"Host": "evil.example"}).status_code == 403
     assert browser.post(f"{browser.base}/tenants/acme/suspend", timeout=30).status_code == 403
 
 
@@ -313,10 +321,26 @@ class TestOAuth:
         assert (page.status_code, page.url) == (200, f"{browser.base}/tenants")
         assert re.search(r">(\S+) <small>\((\w+)\)", page.text).groups() == (email, role)
 
+    def test_the_same_login_is_good_at_flower(self, provider, browser):
+        provider.person = ("bo@example.com", True)
+        page = browser.open("/flower/tasks")
+        assert (page.status_code, page.url) == (200, f"{browser.base}/flower/tasks")
+        assert "Log out bo@example.com" in page.text
+        assert browser.open("/runs").url == f"{browser.base}/runs"
+        token = {"_xsrf": browser.cookies["_xsrf"]}
+        assert browser.post(f"{browser.base}/flower/api/worker/shutdown/w", data=token, timeout=30).status_code == 403
+
+    def test_who_begins_at_the_login_comes_to_the_overview(self, provider, browser):
+        provider.person = ("bo@example.com", True)
+        assert browser.open("/login").url == f"{browser.base}/overview"
+
     @pytest.mark.parametrize("account", [("eve@elsewhere.com", True), ("ada@example.com", False)])
     def test_a_stranger_and_an_address_that_nobody_confirmed_stay_outside(self, provider, browser, account):
         provider.person = account
-        assert browser.open("/tenants").status_code == 403
+        answer = browser.open("/tenants")
+        assert answer.status_code == 403
+        assert "Access denied" in answer.text
+        assert 'class="cgk-header"' in answer.text
         assert browser.open("/tenants", allow_redirects=False).status_code == 302
 
     def test_after_the_logout_the_cookie_is_worth_nothing(self, provider, browser):
@@ -339,6 +363,7 @@ class TestOAuth:
         narrower = start_dashboard(options=("--port=0", "--auth=ada@example.com"))
         answer = requests.get(f"{narrower.url}/tenants", cookies=dict(browser.cookies), timeout=30)
         assert answer.status_code == 401
+        assert "--auth_provider" in requests.get(f"{narrower.url}/login", timeout=30).text
 
     def test_flowers_own_cookie_is_no_login(self, provider, browser):
         """It holds the address alone, for thirty days, and no logout ends it."""
@@ -351,7 +376,9 @@ class TestOAuth:
         forged = provider.authorize({
             "client_id": CLIENT, "response_type": "code", "redirect_uri": f"{browser.base}/login", "state": "forged",
         })  # fmt: skip
-        assert browser.open(forged.removeprefix(browser.base)).status_code in {400, 403}
+        answer = browser.open(forged.removeprefix(browser.base))
+        assert answer.status_code == 403
+        assert "Log in again" in answer.text
 
     def test_an_operator_acts_after_such_a_login_and_the_audit_has_the_address(self, provider, browser):
         provider.person = ("bo@example.com", True)

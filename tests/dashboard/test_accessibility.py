@@ -20,7 +20,7 @@ PAGES = (
     "/events", "/events/order.created?span=24h", "/events/order.created/send", "/events/order.created/send?as=json",
     "/jobs", "/jobs/send-receipt", "/runs/{failed}?replay=json",
     "/schedules", "/schedules/of-tenants", "/schedules/ops.dailyCleanup", "/schedules/coming-day",
-    "/schedules/ops.dailyCleanup/run-now", "/workers-now", "/audit", "/logout",
+    "/schedules/ops.dailyCleanup/run-now", "/workers", "/audit", "/logout",
 )  # fmt: skip
 
 ASTRAY = """() => [...document.querySelectorAll("tbody td.number")].flatMap(cell => {
@@ -85,6 +85,13 @@ def test_nothing_is_found_on_a_form_with_problems_in_production(start_dashboard,
         page.get_by_role("button", name=name, exact=True).click()
         page.wait_for_selector(".field-problem")
         assert violations(page) == []
+
+
+def test_nothing_is_found_on_a_page_that_says_what_went_wrong(visit):
+    page = visit("viola", expects="404")
+    page.goto("/nothing-here")
+    assert page.locator("h1").inner_text() == "Not found"
+    assert violations(page) == []
 
 
 def test_nothing_is_found_on_the_login(visit):

@@ -36,17 +36,19 @@ def test_every_handler_of_flower_that_changes_something_has_a_name_in_the_audit(
 
 
 @pytest.mark.parametrize(("path", "fields", "action", "subject", "details"), [
-    ("/api/worker/queue/cancel-consumer/w@h", {"queue": "orders"}, "cancel consumer", "w@h", {"queue": "orders"}),
-    ("/api/worker/pool/shrink/w@h?n=3", {}, "shrink worker pool", "w@h", {"n": "3"}),
-    ("/api/worker/pool/grow/w@h", {}, "grow worker pool", "w@h", {"n": "1"}),
-    ("/api/worker/pool/autoscale/w@h", {"min": "1", "max": "9"}, "autoscale worker pool", "w@h",
+    ("/flower/api/worker/queue/cancel-consumer/w@h", {"queue": "orders"}, "cancel consumer", "w@h",
+     {"queue": "orders"}),
+    ("/flower/api/worker/pool/shrink/w@h?n=3", {}, "shrink worker pool", "w@h", {"n": "3"}),
+    ("/flower/api/worker/pool/grow/w@h", {}, "grow worker pool", "w@h", {"n": "1"}),
+    ("/flower/api/worker/pool/autoscale/w@h", {"min": "1", "max": "9"}, "autoscale worker pool", "w@h",
      {"min": "1", "max": "9"}),
-    ("/api/task/rate-limit/x.y", {"workername": "w@h", "ratelimit": "1/s"}, "set rate limit of task", "x.y",
+    ("/flower/api/task/rate-limit/x.y", {"workername": "w@h", "ratelimit": "1/s"}, "set rate limit of task", "x.y",
      {"workername": "w@h", "ratelimit": "1/s"}),
-    ("/api/task/timeout/x.y", {"workername": "w@h", "soft": "5"}, "set time limits of task", "x.y",
+    ("/flower/api/task/timeout/x.y", {"workername": "w@h", "soft": "5"}, "set time limits of task", "x.y",
      {"workername": "w@h", "soft": "5"}),
-    ("/api/task/revoke/t-1", {"terminate": "true"}, "revoke task", "t-1", {"terminate": "true", "signal": "SIGTERM"}),
-    ("/api/worker/shutdown/w@h", {}, "shut down worker", "w@h", {}),
+    ("/flower/api/task/revoke/t-1", {"terminate": "true"}, "revoke task", "t-1",
+     {"terminate": "true", "signal": "SIGTERM"}),
+    ("/flower/api/worker/shutdown/w@h", {}, "shut down worker", "w@h", {}),
 ])  # fmt: skip
 def test_an_action_is_in_the_audit_with_its_details(ada, path, fields, action, subject, details):
     answer = post(ada, path, **fields)
@@ -60,8 +62,8 @@ def test_an_action_is_in_the_audit_with_its_details(ada, path, fields, action, s
 def test_a_task_that_is_sent_leaves_no_payload_in_the_audit(ada):
     body = {"args": ["planted-secret"], "kwargs": {"email": "planted-secret"}, "queue": "orders"}
     ada.post(
-        f"{ada.base}/api/task/apply/no.such", data=json.dumps(body), headers={"X-Xsrftoken": ada.cookies["_xsrf"]},
-        timeout=30,
+        f"{ada.base}/flower/api/task/apply/no.such", data=json.dumps(body),
+        headers={"X-Xsrftoken": ada.cookies["_xsrf"]}, timeout=30,
     )  # fmt: skip
     line = audit.lines(limit=1)[0]
     assert (line.action, line.subject) == ("apply task", "no.such")
@@ -72,15 +74,15 @@ def test_a_task_that_is_sent_leaves_no_payload_in_the_audit(ada):
 def test_a_worker_changes_for_an_admin_alone(start_worker, dashboard, ada):
     worker = start_worker(["tests.support.jobs"], concurrency=2)
     name = wait_until(
-        lambda: next(iter(ada.open("/api/workers?refresh=True").json()), None), 30, "Flower sees the worker"
+        lambda: next(iter(ada.open("/flower/api/workers?refresh=True").json()), None), 30, "Flower sees the worker"
     )
     oscar = dashboard.browser("oscar")
-    page = oscar.open(f"/worker/{name}")
+    page = oscar.open(f"/flower/worker/{name}")
     assert page.ok
     assert "Shut Down" not in page.text
-    assert "Shut Down" in ada.open(f"/worker/{name}").text
-    assert post(oscar, f"/api/worker/pool/grow/{name}", n="1").status_code == 403
-    assert post(ada, f"/api/worker/pool/grow/{name}", n="1").status_code == 200
+    assert "Shut Down" in ada.open(f"/flower/worker/{name}").text
+    assert post(oscar, f"/flower/api/worker/pool/grow/{name}", n="1").status_code == 403
+    assert post(ada, f"/flower/api/worker/pool/grow/{name}", n="1").status_code == 200
     line = wait_until(lambda: next((one for one in audit.lines(limit=1) if one.outcome == "done"), None), 10)
     assert (line.action, line.subject, line.details) == ("grow worker pool", name, {"n": "1"})
     assert worker.process.poll() is None

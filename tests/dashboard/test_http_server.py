@@ -32,7 +32,9 @@ def test_a_taken_port_is_said_in_a_line_with_what_to_do(database, taken_port, tm
     assert "Traceback" not in dashboard.log
 
 
-@pytest.mark.parametrize("path", ["/login", "/api/task/send-task/x", "/runs", "/tasks/datatable"])
+@pytest.mark.parametrize(
+    "path", ["/login", "/flower/api/task/send-task/x", "/runs", "/flower/tasks/datatable", "/nothing"]
+)
 def test_a_body_of_more_than_a_megabyte_is_refused_before_the_login(dashboard, path):
     answer = requests.post(f"{dashboard.url}{path}", data=b"x" * (MEGABYTE + 1), timeout=30)
     assert answer.status_code == 413

@@ -175,6 +175,6 @@ def test_flowers_own_passwords_are_limited_too(start_dashboard):
 
     answer = ask("/runs", "wrong")
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="cgk_tasks"')
-    codes = [ask(path, "wrong").status_code for path in ("/", "/api/workers", "/tasks", "/metrics")]
+    codes = [ask(path, "wrong").status_code for path in ("/", "/flower/api/workers", "/flower/tasks", "/metrics")]
     assert codes == [401] * 4
-    assert [ask(path, "right-one").status_code for path in ("/runs", "/api/workers")] == [429, 429]
+    assert [ask(path, "right-one").status_code for path in ("/runs", "/flower/api/workers")] == [429, 429]

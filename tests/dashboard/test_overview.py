@@ -148,7 +148,7 @@ def test_it_is_the_first_page(dashboard):
     assert viola.open("/").url == f"{viola.base}/overview"
     page = viola.open("/overview").text
     assert 'aria-current="page">Overview' in page
-    assert 'href="/workers"' in page
+    assert 'href="/flower/"' in page
 
 
 def test_a_tenant_that_is_not_there_is_said(dashboard):

@@ -87,13 +87,13 @@ def test_the_strip_is_an_image_with_words(table, visit):
 
 def test_a_worker_is_drained_and_takes_work_again(table, visit, picture):
     page = visit()
-    page.goto("/workers-now?live=0")
+    page.goto("/workers?live=0")
     assert violations(page) == []
     page.fill("[aria-label='Why celery@worker-3 is drained']", "new kernel")
     page.click("[aria-label='Drain celery@worker-3']")
     page.wait_for_selector("text=to be drained")
     assert "by oscar: new kernel" in page.inner_text(".worker")
-    picture(page, "workers-now")
+    picture(page, "workers")
     assert violations(page) == []
     page.click("[aria-label='Let celery@worker-3 take runs again']")
     page.wait_for_selector(".worker .state.active")
@@ -101,7 +101,7 @@ def test_a_worker_is_drained_and_takes_work_again(table, visit, picture):
 
 def test_what_is_typed_is_not_taken_away_by_an_update(table, visit):
     page = visit()
-    page.goto("/workers-now")
+    page.goto("/workers")
     box = page.locator("[aria-label='Why celery@worker-3 is drained']")
     box.fill("new ke")  # and the cursor stays in it
     is_kept_back = """() => {

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from cgk_tasks.dashboard.application import TEMPLATES
 from cgk_tasks.dashboard.display import timed, when
-from cgk_tasks.dashboard.template_loader import OURS
 
 AT = datetime(2026, 3, 1, 9, 5, 7, 42_900, tzinfo=UTC)
 
@@ -46,13 +46,13 @@ def test_what_is_no_time_of_utc_stays_as_it_is(text):
     assert timed(text) == text
 
 
-@pytest.mark.parametrize("template", sorted(OURS.glob("*.html")), ids=lambda file: file.name)
+@pytest.mark.parametrize("template", sorted(TEMPLATES.glob("*.html")), ids=lambda file: file.name)
 def test_every_time_on_a_page_is_such_an_element(template):
     """`title="{{ utc(...) }} UTC"` and attributes like it may have texts."""
     bare = re.findall(r'(?<!title=")\{\{ *utc(?:_ms)?\(.*?\}\}', template.read_text())
     assert bare == [], "write {% raw when(...) %}"
 
 
-@pytest.mark.parametrize("template", sorted(OURS.glob("*.html")), ids=lambda file: file.name)
+@pytest.mark.parametrize("template", sorted(TEMPLATES.glob("*.html")), ids=lambda file: file.name)
 def test_every_heading_that_names_the_zone_says_the_one_that_is_shown(template):
     assert "(UTC)" not in template.read_text(), 'write (<span class="zone">UTC</span>)'

@@ -15,9 +15,11 @@ EXAMPLES = examples("cgk-tasks dev", "cgk-tasks dev --concurrency 4 --no-flower"
 
 def dev(
     beat: Annotated[bool, typer.Option("--beat/--no-beat", help="Run Celery Beat, for schedules.")] = True,
-    flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Run Flower, on 127.0.0.1.")] = True,
+    flower: Annotated[
+        bool, typer.Option("--flower/--no-flower", help="Run the dashboard, with Flower, on 127.0.0.1.")
+    ] = True,
     concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Jobs at the same time.")] = 2,
-    flower_port: Annotated[int, typer.Option(help="Flower's port; another one where it is taken.")] = 5555,
+    flower_port: Annotated[int, typer.Option(help="The dashboard's port; another one where it is taken.")] = 5555,
 ) -> None:
     """Start a private PostgreSQL and Redis, migrate, and run a worker that reloads when code that your jobs import
     changes.

@@ -166,7 +166,7 @@ def _broken(exit_code: int, finding: Finding) -> SetupFailure:
 
 
 _PRIVATE = """
-It works. The private servers have stopped; this starts them again, with a worker, Beat and Flower:
+It works. The private servers have stopped; this starts them again, with a worker, Beat and the dashboard:
   cgk-tasks dev
 and in a second terminal:
   cgk-tasks tenants add acme

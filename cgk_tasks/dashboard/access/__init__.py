@@ -1,1 +1,1 @@
-"""Authentication and authorization of the dashboard's users, on Flower's own pages too."""
+"""Authentication and authorization of the dashboard's users, at Flower too."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from http.client import responses
+from typing import Any, Final, ParamSpec, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 import structlog
-from tornado.web import HTTPError
+from tornado.web import HTTPError, RequestHandler
 
-from cgk_tasks.dashboard.access.authorization import STRICT_POLICY, AuthorizedHandler
+from cgk_tasks.dashboard.access.authorization import AuthorizedHandler
 from cgk_tasks.dashboard.display import fields, namespace
 from cgk_tasks.errors import (
     CgkTasksError,
@@ -36,10 +38,19 @@ _FLASH_COOKIE = "cgk_flash"
 
 
 class Page(AuthorizedHandler):
-    """A page of ours: strict content policy, errors in words."""
+    """A page of ours. Errors are told in words."""
 
-    policy = STRICT_POLICY
-    records_itself = True
+    def get_template_namespace(self) -> dict[str, Any]:
+        return super().get_template_namespace() | namespace(self)
+
+    def check_xsrf_cookie(self) -> None:
+        try:
+            super().check_xsrf_cookie()
+        except HTTPError as exc:
+            text = (
+                "The form has no token, or not that of this browser. Open its page again, and press the button there."
+            )
+            raise HTTPError(403, text) from exc
 
     async def run_blocking(self, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Call a function that talks to PostgreSQL, in a thread."""
@@ -77,7 +88,18 @@ class Page(AuthorizedHandler):
         if status == 503 and self.current_user is None and not isinstance(error, HTTPError):
             text = "PostgreSQL cannot be reached, or has none of our tables. The dashboard's log has the reason."
         self.set_status(status)
-        self.render("problem.html", flash="", fields=fields, status=status, text=text)
+        if status == 405:
+            taken = [name for name in self.SUPPORTED_METHODS if getattr(type(self), name.lower()) is not _NOT_TAKEN]
+            self.set_header("Allow", ", ".join(taken))
+        accepted = self.request.headers.get("Accept", "")
+        if "text/html" in accepted or "HX-Request" in self.request.headers:
+            self.render("problem.html", flash="", fields=fields, status=status, text=text)
+        elif "json" in accepted:
+            self.set_header("Content-Type", "application/problem+json")
+            self.finish(json.dumps({"title": responses.get(status, "Error"), "status": status, "detail": text}))
+        else:
+            self.set_header("Content-Type", "text/plain; charset=UTF-8")
+            self.finish(f"{text}\n")
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         if not isinstance(value, CgkTasksError):
@@ -92,6 +114,14 @@ _STATUS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...] =
     (CgkTasksError, 400),
 )
 
+_NOT_TAKEN: Final = RequestHandler.head
+"""What Tornado has for each method that a handler does not."""
+
+_SAID: Final = {
+    404: "There is no page at this address.",
+    405: "This address does not take such requests. If a button leads here, open the page that has it.",
+}
+
 
 def _explained(status_code: int, error: BaseException | None) -> tuple[int, str]:
     """A status and words for an error. What is not known to be harmless to show is not shown."""
@@ -102,5 +132,5 @@ def _explained(status_code: int, error: BaseException | None) -> tuple[int, str]
     if isinstance(error, CgkTasksError):
         return next(status for kinds, status in _STATUS if isinstance(error, kinds)), str(error)
     if isinstance(error, HTTPError):
-        return status_code, error.log_message or error.reason or ""
+        return status_code, error.get_message() or error.reason or _SAID.get(status_code, "")
     return status_code, "Something went wrong. The dashboard's log has the details."

@@ -1,4 +1,4 @@
-"""Workers: what each does now; drain, and take runs again. Flower's own page of workers is another one."""
+"""Workers: what each does now; drain, and take runs again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WorkersPage(Page):
         workers = await self.run_blocking(_workers)
         states, found = [one.state for one in workers], [one for one in workers if self._is_asked_for(one)]
         self.show(
-            "workers_now.html", workers=workers, states={state: states.count(state) for state in dict.fromkeys(states)},
+            "workers.html", workers=workers, states={state: states.count(state) for state in dict.fromkeys(states)},
             text=self.field("text"), shown=found[:_MOST_SHOWN], found=len(found),
             is_cut_off=len(workers) == MOST_WORKERS, is_live=self.field("live") != "0", mib=_mib,
         )  # fmt: skip
@@ -42,7 +42,7 @@ class DrainWorker(Page):
 
     async def post(self, worker_id: str) -> None:
         name = await self.run_blocking(actions.drain_worker, self.user, worker_id, self.field("reason"))
-        self.redirect_to("/workers-now", f"{name} takes no more runs, and finishes those that it has.")
+        self.redirect_to("/workers", f"{name} takes no more runs, and finishes those that it has.")
 
 
 class ResumeWorker(Page):
@@ -50,4 +50,4 @@ class ResumeWorker(Page):
 
     async def post(self, worker_id: str) -> None:
         name = await self.run_blocking(actions.resume_worker, self.user, worker_id)
-        self.redirect_to("/workers-now", f"{name} takes runs again.")
+        self.redirect_to("/workers", f"{name} takes runs again.")

@@ -96,7 +96,7 @@ def row(name="old@here", **columns):
 
 
 def test_without_a_worker_the_page_says_how_to_start_one(viola):
-    text = text_of(viola.open("/workers-now"))
+    text = text_of(viola.open("/workers"))
     assert "No worker is on record, so no run starts." in text
     assert "celery -A cgk_tasks worker" in text
     assert "embedded_worker()" in text
@@ -112,7 +112,7 @@ def test_a_worker_has_its_processes_with_their_runs_and_memory(viola, worker, ga
     assert all(one.memory > 10 << 20 for one in found.processes)
     (busy,) = [one for one in found.processes if one.runs]
     assert [(one.id, one.tenant_id, one.event, one.attempt) for one in busy.shown] == [(run, "acme", "test.behave", 1)]
-    text = text_of(viola.open("/workers-now"))
+    text = text_of(viola.open("/workers"))
     assert f'href="/runs/{run}"' in text
     assert f">{busy.pid}<" in text
     assert text.count('<span class="quiet">idle</span>') == 1
@@ -122,8 +122,8 @@ def test_a_worker_has_its_processes_with_their_runs_and_memory(viola, worker, ga
 def test_a_drained_worker_finishes_what_it_has_and_takes_no_more(worker, gate, oscar):
     first = gate.send()
     wait_state(first, "running")
-    page = oscar.open("/workers-now")
-    answer = oscar.submit(page, f"/workers-now/{the(worker.name).id}/drain", reason="new kernel")
+    page = oscar.open("/workers")
+    answer = oscar.submit(page, f"/workers/{the(worker.name).id}/drain", reason="new kernel")
     assert f"{worker.name} takes no more runs" in answer.text
     wait_for(worker.name, "draining")
     others = [send() for _ in range(5)]  # there is a child that has nothing to do
@@ -131,7 +131,7 @@ def test_a_drained_worker_finishes_what_it_has_and_takes_no_more(worker, gate, o
     assert wait_closed(first).state == "completed"
     wait_for(worker.name, "drained")
     assert {get_job_status(run).state for run in others} == {"pending"}
-    assert "new kernel" in text_of(oscar.open("/workers-now"))
+    assert "new kernel" in text_of(oscar.open("/workers"))
     line = audit.lines(limit=1)[0]
     assert (line.who, line.action, line.message) == ("oscar", "drain worker", f"{worker.name}: new kernel")
 
@@ -161,8 +161,8 @@ def test_it_takes_work_again(worker, oscar):
     drain_workers(worker.name)
     wait_for(worker.name, "drained")
     run = send()
-    page = oscar.open("/workers-now")
-    answer = oscar.submit(page, f"/workers-now/{the(worker.name).id}/resume")
+    page = oscar.open("/workers")
+    answer = oscar.submit(page, f"/workers/{the(worker.name).id}/resume")
     assert f"{worker.name} takes runs again." in answer.text
     assert wait_closed(run, 30).state == "completed"
     wait_for(worker.name, "active")
@@ -226,7 +226,7 @@ def test_a_worker_inside_an_application_is_there_and_is_drained(gate, broker, se
         name = next(one.name for one in list_workers())
         assert the(name).is_inside_an_application
         assert [one.runs for one in the(name).processes] == [1]
-        assert "inside an application" in text_of(viola.open("/workers-now"))
+        assert "inside an application" in text_of(viola.open("/workers"))
         drain_workers(name)
         wait_for(name, "draining")
         later = send()
@@ -268,13 +268,13 @@ def test_a_worker_of_an_earlier_release_is_shown_and_not_drained(viola, oscar):
     row(revision="0029")
     with pytest.raises(InvalidOptionError, match="of an earlier release"):
         drain_workers("old@here")
-    assert "Of an earlier release, which cannot be drained." in oscar.open("/workers-now").text
+    assert "Of an earlier release, which cannot be drained." in oscar.open("/workers").text
     assert the("old@here").drain_wanted_at is None
 
 
 def test_a_worker_that_is_gone_cannot_be_drained(oscar):
     token = {"_xsrf": oscar.cookies["_xsrf"]} if oscar.open("/audit").ok else {}
-    answer = oscar.post(f"{oscar.base}/workers-now/{uuid.uuid4()}/drain", data=token, timeout=30)
+    answer = oscar.post(f"{oscar.base}/workers/{uuid.uuid4()}/drain", data=token, timeout=30)
     assert answer.status_code == 400
     assert "no worker on record" in answer.text
     assert audit.lines(limit=1)[0].outcome == "refused"
@@ -293,38 +293,38 @@ def test_runs_claimed_together_are_counted_and_some_of_them_shown(viola, open_ru
         open_run(state="running", worker_id=worker, worker_pid=77, attempt=1, started_at="now()")
     (process,) = [one for one in the("old@here").processes if one.pid == 77]
     assert (process.runs, len(process.shown)) == (60, 50)
-    assert "and 10 more that it has claimed" in text_of(viola.open("/workers-now"))
+    assert "and 10 more that it has claimed" in text_of(viola.open("/workers"))
 
 
 def test_names_do_not_break_out_of_the_page(viola):
     row("<script>alert(1)</script>@here", drain_wanted_at="now()", drain_reason="<b>why</b>")
-    text = text_of(viola.open("/workers-now"))
+    text = text_of(viola.open("/workers"))
     assert "<script>alert" not in text
     assert "<b>why" not in text
 
 
 def test_a_viewer_sees_no_buttons_and_an_operator_does(viola, oscar):
     worker = row()
-    assert f"/workers-now/{worker}/drain" in oscar.open("/workers-now").text
-    assert "/drain" not in viola.open("/workers-now").text
+    assert f"/workers/{worker}/drain" in oscar.open("/workers").text
+    assert "/drain" not in viola.open("/workers").text
 
 
 def test_workers_are_found_by_name_and_queue(viola):
     row("one@here", queues=["emails"])
     row("two@here", queues=["reports"])
     for text, name in (("one@", "one@here"), ("report", "two@here")):
-        found = re.findall(r"<h2 id=\"w-[^\"]+\">(\S+) ", viola.open("/workers-now", params={"text": text}).text)
+        found = re.findall(r"<h2 id=\"w-[^\"]+\">(\S+) ", viola.open("/workers", params={"text": text}).text)
         assert found == [name]
 
 
 def test_of_very_many_workers_some_are_shown_and_the_others_are_found(viola):
     for number in range(101):
         row(f"w{number:03}@here")
-    text = text_of(viola.open("/workers-now"))
+    text = text_of(viola.open("/workers"))
     assert "The first 100 of 101" in text
     assert "1 more workers: look for them by name or queue." in text
     assert "w100@here" not in text
-    assert "w100@here" in text_of(viola.open("/workers-now?text=w100"))
+    assert "w100@here" in text_of(viola.open("/workers?text=w100"))
 
 
 @pytest.fixture
@@ -342,7 +342,7 @@ def before_the_migration(database):
 
 def test_before_the_migration_the_page_shows_what_there_is(viola, before_the_migration):
     row()
-    assert "old@here" in text_of(viola.open("/workers-now"))
+    assert "old@here" in text_of(viola.open("/workers"))
 
 
 def test_before_the_migration_a_worker_works(before_the_migration, worker):
