@@ -125,14 +125,14 @@ SELECT id::text, tenant_id, event, job, state, queue, priority, sealed_payload, 
        parent_id::text, children_open, replay_of::text, idempotency_key,
        nullif(cancel_requested_at, 'infinity') AS cancel_requested_at,
        sealed_canvas IS NOT NULL AS has_canvas, sealed_cursor, sealed_errors, errors_left_out, schedule, scheduled_for, trace,
-       NULL::timestamptz AS closed_at, NULL::bytea AS sealed_result, NULL::text AS error_code
+       search_fields, NULL::timestamptz AS closed_at, NULL::bytea AS sealed_result, NULL::text AS error_code
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
 (SELECT id::text, tenant_id, event, job, state, queue, priority, sealed_payload, key_id, max_attempts, attempt, deaths,
         run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id::text, worker_pid,
         parent_id::text, children_open, replay_of::text, idempotency_key, cancel_requested_at,
-        sealed_canvas IS NOT NULL, sealed_cursor, sealed_errors, errors_left_out, schedule, scheduled_for, NULL, closed_at,
-        sealed_result, error_code
+        sealed_canvas IS NOT NULL, sealed_cursor, sealed_errors, errors_left_out, schedule, scheduled_for, NULL, search_fields,
+        closed_at, sealed_result, error_code
    FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1;
 

@@ -105,6 +105,12 @@ def test_text_is_not_found_in_other_fields(closed_run):
     assert ids(text="ada@example.com") == []
 
 
+def test_the_trace_beside_the_searchable_fields_is_none_of_them(closed_run, open_run):
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    runs = [open_run(payload={"orderId": "o-4bf92"}, trace=trace), closed_run(payload={"orderId": "o-1"}, trace=trace)]
+    assert (ids(text="4bf92"), ids(text="traceparent")) == (runs[:1], [])
+
+
 @pytest.mark.parametrize("text", ['o-"1"', "o-\\1", "o-ß%_", "o-'1"])
 def test_text_with_odd_characters_is_taken_as_it_is(closed_run, text):
     closed_run()
