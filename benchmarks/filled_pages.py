@@ -1,5 +1,5 @@
-"""What stands beside the runs on a dashboard that is in use: schedules with their ticks, schedules of tenants, workers at
-work, an audit.
+"""What stands beside the runs on a dashboard that is in use: schedules with their ticks, schedules of tenants, workers
+at work, an audit.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 from cgk_tasks.dashboard.data.queries import QueryTimeoutError, read_transaction
 from cgk_tasks.dashboard.data.run_search import Key, RunFilter, find_runs
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.sql.postgres import autocommit, fetch
 
 pytestmark = pytest.mark.usefixtures("empty_record")
 
@@ -130,6 +131,14 @@ def test_a_question_that_takes_too_long_says_what_to_do(database):
 
 
 ODD = "5f3c1f7e-0d3a-4c86-9d8e-2d4c2f1f6a10"
+
+
+def test_each_question_is_planned_for_what_it_asks(database):
+    plan_cache_mode = "SELECT current_setting('plan_cache_mode') AS mode"
+    with read_transaction() as connection:
+        assert fetch(connection, plan_cache_mode)[0]["mode"] == "force_custom_plan"
+    with autocommit() as connection:
+        assert fetch(connection, plan_cache_mode)[0]["mode"] == "auto"
 
 
 @pytest.mark.parametrize("text", ["", "x", "1_2", "nan_x", f"9e99_{ODD}", f"inf_{ODD}"])
