@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-deploy celery-suite lint bench bench-quick soak types lock clean
+.PHONY: demo test test-slow test-deploy celery-suite pictures lint bench bench-quick soak types lock clean
 
 demo: .venv/.demo
 	$(BIN)/cgk-tasks demo
@@ -27,6 +27,12 @@ test-deploy: .venv/.test .venv/.deploy
 # Celery's own tests, taken from the package index, on plain Celery and on us; prints the table of both.
 celery-suite: .venv/.test
 	$(BIN)/python -m tests.celery_suite
+
+# The pictures of the dashboard in docs/images, light and dark, taken by its tests in a Chromium; some minutes. Needs chromium
+# on the PATH. They differ from those before in times and ids: look at them before you commit them.
+pictures: .venv/.test
+	SCREENSHOTS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:randomly tests/dashboard \
+	  tests/gateway/test_progress_bar.py::test_the_page_of_the_docs_shows_how_far_a_run_is_until_it_has_ended
 
 lint: .venv/.test .venv/.lint
 	$(BIN)/ruff format --check

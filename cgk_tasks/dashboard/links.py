@@ -37,5 +37,7 @@ def trace_link(template: str | None, traceparent: str | None, *, run_id: str, te
 
 
 def trace_of(facts: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> str | None:
-    """The trace context of a run: that of its sender while it is open, else that of the last attempt that failed."""
+    """The trace context of a run: that of its sender, else that of the last attempt that failed. Of runs that closed
+    before releases kept it, only the latter is on record.
+    """
     return facts["trace"] or next((str(error[TRACE]) for error in reversed(errors) if error.get(TRACE)), None)

@@ -16,11 +16,11 @@ from cgk_tasks.dashboard.data.queries import QueryTimeoutError
 from cgk_tasks.dashboard.data.run_search import LOOKED_AT, ListedRun, RunFilter, find_runs
 from cgk_tasks.dashboard.run_query import run_filter
 from cgk_tasks.dashboard.search_syntax import SearchError
-from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch_or_before, statements, uuid_array
+from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch, fetch_or_before, statements, uuid_array
 
 SQL = statements("live")
 
-Kind = Literal["run", "runs", "queue", "overview"]
+Kind = Literal["run", "runs", "queue", "overview", "action", "workers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,14 @@ PACES: Final[dict[Kind, Pace]] = {
     "runs": Pace(2.0, 15.0),
     "queue": Pace(4.0, 10.0),
     "overview": Pace(10.0, 30.0),
+    "action": Pace(1.0, 15.0),
+    "workers": Pace(5.0, 15.0),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a page shows. of: the id of a run, a search, the name of a queue, or nothing."""
+    """What a page shows. of: the id of a run, a search, the name of a queue, the number of an action, or nothing."""
 
     kind: Kind
     of: str = ""
@@ -63,6 +65,12 @@ def marks(topics: Collection[Topic]) -> dict[Topic, str]:
         if queues := _named(topics, "queue"):
             rows = fetch_or_before(connection, SQL["queues"], SQL["queues_before_lanes"], {"queues": queues})
             found |= {Topic("queue", row["queue"]): _mark(row) for row in rows}
+        if actions := _named(topics, "action"):
+            rows = fetch(connection, SQL["actions"], {"ids": [int(number) for number in actions]})
+            found |= {Topic("action", row["id"]): _mark(row) for row in rows}
+        if Topic("workers") in topics:
+            values = {"timeout": get_settings().worker_timeout_seconds}
+            found[Topic("workers")] = _mark(fetch(connection, SQL["workers"], values)[0])
         if Topic("overview") in topics:
             found[Topic("overview")] = _overview(connection)
     for text in _named(topics, "runs"):

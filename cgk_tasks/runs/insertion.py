@@ -13,7 +13,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError
 from cgk_tasks.runs.ends import columns
 from cgk_tasks.runs.models import NewRun, RunHandle
-from cgk_tasks.runs.plain_columns import search_fields
+from cgk_tasks.runs.plain_columns import search_fields, with_trace
 from cgk_tasks.runs.sealing import key_for, seal
 from cgk_tasks.sql.postgres import AnyConnection, Connection, copy, execute, fetch, statements
 
@@ -31,12 +31,12 @@ def _new_row(run: NewRun) -> tuple[Any, ...]:
     """The columns of a new run, its content sealed."""
     tenant_id = run.tenant_id
     key_id = key_for(tenant_id)
+    fields = search_fields(run.event, run.payload) if run.search_fields is None else run.search_fields
     return (
         run.id, tenant_id, run.event, run.job, run.state, run.queue, run.priority,
         seal(tenant_id, "payload", run.payload, key_id), run.max_attempts, run.run_at, run.expires_at, run.parent_id,
         run.replay_of, run.idempotency_key, seal(tenant_id, "canvas", run.canvas, key_id), run.scheduled_for,
-        run.trace, key_id,
-        search_fields(run.event, run.payload) if run.search_fields is None else run.search_fields,
+        run.trace, key_id, fields if run.trace is None else with_trace(fields, run.trace),
     )  # fmt: skip
 
 

@@ -20,6 +20,9 @@ from cgk_tasks.events.registry import all_events, find_event
 _LONGEST: Final = 200
 """Characters of a field that can be searched."""
 
+_TRACE: Final = ":traceparent="
+"""Begins the line of the trace: no name of a field begins with a colon, so no search of fields finds it."""
+
 _VARIABLE: Final = re.compile(r"""'[^']*'|"[^"]*"|[\w.:@-]*\d[\w.:@-]*""")
 """Names in quotes and words with digits in them: what differs between errors that are the same."""
 
@@ -63,6 +66,19 @@ def _plan(model: type[TenantEvent]) -> tuple[tuple[str, str], ...]:
     """The searchable fields: how the line of each begins, and its name in Python."""
     names = zip(searchable_fields(model, by_alias=True), searchable_fields(model), strict=True)
     return tuple((f"{alias}=", name) for alias, name in names)
+
+
+def with_trace(fields: str | None, trace: str) -> str:
+    """The lines of a run's searchable fields, and one with the trace context of its sender. The history has no column
+    for that: so it costs those runs something that are traced, and nothing the statement that closes all of them.
+    """
+    return f"{fields}\n{_TRACE}{trace}" if fields else f"{_TRACE}{trace}"
+
+
+def trace_in(fields: str | None) -> str | None:
+    """The trace context in the lines of `with_trace`, if there is one."""
+    *_, last = (fields or "").rsplit("\n", 1)
+    return last.removeprefix(_TRACE) if last.startswith(_TRACE) else None
 
 
 def _line(value: Any) -> str:

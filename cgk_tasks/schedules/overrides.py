@@ -63,8 +63,11 @@ def reset_schedule(name: str, tenant_id: str) -> bool:
         return had
 
 
-def list_overrides(name: str | None = None, tenant_id: str | None = None) -> list[ScheduleOverride]:
-    """What tenants changed, of one schedule or all, of one tenant or all."""
+def list_overrides(
+    name: str | None = None, tenant_id: str | None = None, *, limit: int | None = None
+) -> list[ScheduleOverride]:
+    """What tenants changed, of one schedule or all, of one tenant or all. limit: so many of it, or all."""
     with autocommit() as connection:
-        found = fetch(connection, SQL["list_overrides"], {"schedule": name, "tenant_id": tenant_id})
+        values = {"schedule": name, "tenant_id": tenant_id, "limit": limit}
+        found = fetch(connection, SQL["list_overrides"], values)
     return [ScheduleOverride(**row) for row in found]

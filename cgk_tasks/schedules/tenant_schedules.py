@@ -29,6 +29,7 @@ from cgk_tasks.tenancy.context import find_current_tenant
 SQL = statements("schedules")
 
 _MAX_KEY = 500
+_FIRST_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,23 @@ def list_schedules(tenant_id: str | None = None) -> list[TenantSchedule]:
         return [
             _schedule(row) for row in fetch(connection, SQL["tenant_schedules"], {"tenant_id": tenant_id, "id": None})
         ]
+
+
+def page_of_schedules(tenant_id: str | None, after: tuple[str, str] | None, limit: int) -> list[TenantSchedule]:
+    """So many of the schedules of one tenant or of all, by tenant. after: tenant and id of the last one of the page
+    before.
+    """
+    tenant, schedule_id = after or ("", _FIRST_ID)
+    values = {"tenant_id": tenant_id, "after_tenant": tenant, "after_id": _uuid(schedule_id), "limit": limit}
+    with autocommit() as connection:
+        return [_schedule(row) for row in fetch(connection, SQL["page_of_tenant_schedules"], values)]
+
+
+def count_schedules(tenant_id: str | None, most: int) -> int:
+    """How many there are, of one tenant or of all: `most` for so many or more."""
+    with autocommit() as connection:
+        found = fetch(connection, SQL["count_tenant_schedules"], {"tenant_id": tenant_id, "most": most})
+    return int(found[0]["schedules"])
 
 
 def get_schedule(schedule_id: str) -> TenantSchedule:

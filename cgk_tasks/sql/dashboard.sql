@@ -1,6 +1,7 @@
 -- name: statement_timeout
--- A page that would take longer than this many milliseconds gives up instead of keeping PostgreSQL busy.
-SELECT set_config('statement_timeout', %(milliseconds)s, true);
+-- A page that would take longer than this many milliseconds gives up instead of keeping PostgreSQL busy. And each question is
+-- planned for what it asks: the plan for any tenant reads the whole record of a tenant that has little.
+SELECT set_config('statement_timeout', %(milliseconds)s, true), set_config('plan_cache_mode', 'force_custom_plan', true);
 
 -- fragment: tells_time
 -- A CASE, of which the planner takes half to match: of the comparison alone it takes one in two hundred, and reads and sorts the
@@ -125,14 +126,14 @@ SELECT id::text, tenant_id, event, job, state, queue, priority, sealed_payload, 
        parent_id::text, children_open, replay_of::text, idempotency_key,
        nullif(cancel_requested_at, 'infinity') AS cancel_requested_at,
        sealed_canvas IS NOT NULL AS has_canvas, sealed_cursor, sealed_errors, errors_left_out, schedule, scheduled_for, trace,
-       NULL::timestamptz AS closed_at, NULL::bytea AS sealed_result, NULL::text AS error_code
+       search_fields, NULL::timestamptz AS closed_at, NULL::bytea AS sealed_result, NULL::text AS error_code
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
 (SELECT id::text, tenant_id, event, job, state, queue, priority, sealed_payload, key_id, max_attempts, attempt, deaths,
         run_at, expires_at, created_at, handed_over_at, hand_overs, started_at, worker_id::text, worker_pid,
         parent_id::text, children_open, replay_of::text, idempotency_key, cancel_requested_at,
-        sealed_canvas IS NOT NULL, sealed_cursor, sealed_errors, errors_left_out, schedule, scheduled_for, NULL, closed_at,
-        sealed_result, error_code
+        sealed_canvas IS NOT NULL, sealed_cursor, sealed_errors, errors_left_out, schedule, scheduled_for, NULL, search_fields,
+        closed_at, sealed_result, error_code
    FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1;
 
@@ -201,12 +202,20 @@ SELECT t.id, t.status, t.source, t.suspended_at, t.suspended_by,
 SELECT id FROM cgk.tenants ORDER BY id LIMIT %(limit)s;
 
 -- name: tenant_counts
--- Open runs now, and what closed since then, as far as the leader has counted. Waiting: due, and not begun.
-{{open_of_tenants(lane_id IS NOT NULL)}}, closed AS (
-    SELECT tenant_id, sum(closed)::bigint AS closed, sum(completed)::bigint AS completed, sum(failed)::bigint AS failed
-      FROM cgk.run_counts WHERE tenant_id <> '' AND {{counted_since}} GROUP BY tenant_id
-)
-{{tenants_listed}};
+-- Open runs now, and what closed since then, as far as the leader has counted. Waiting: due, and not begun. What decides the
+-- order is counted of all tenants, failures by the index of rows that have some; the rest of those alone that are listed.
+{{open_of_tenants(lane_id IS NOT NULL)}}, failing AS (
+    SELECT tenant_id, sum(failed)::bigint AS failed FROM cgk.run_counts
+     WHERE failed > 0 AND tenant_id <> '' AND {{counted_since}} GROUP BY tenant_id
+), closed AS (
+    SELECT tenant_id, 0 AS closed, 0 AS completed, failed FROM failing
+), listed AS MATERIALIZED ({{tenants_listed}})
+SELECT l.id, l.status, l.source, l.suspended_at, l.suspended_by, l.open, l.pending, l.running, l.retrying, l.held, l.scheduled,
+       l.waiting_seconds, coalesce(c.closed, 0) AS closed, coalesce(c.completed, 0) AS completed, l.failed
+  FROM listed l LEFT JOIN LATERAL (
+       SELECT sum(closed)::bigint AS closed, sum(completed)::bigint AS completed FROM cgk.run_counts
+        WHERE tenant_id = l.id AND {{counted_since}}) AS c ON true
+ ORDER BY CASE WHEN %(busiest)s THEN l.open + l.failed END DESC NULLS LAST, l.id;
 
 -- name: tenant_counts_before_counts
 -- The same before cgk-tasks migrate, while nobody counts.

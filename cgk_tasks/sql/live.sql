@@ -60,3 +60,20 @@ SELECT (SELECT xmin::text FROM cgk.count_progress) AS counted,
 -- The same before cgk-tasks migrate.
 SELECT (SELECT count(*) FROM cgk.workers
          WHERE heartbeat_at > now() - make_interval(secs => %(timeout)s))::text AS workers;
+
+-- name: actions
+-- How far actions on many runs have come. is_lost: as the audit says it.
+SELECT a.id::text, concat_ws(' ', a.affected, a.outcome, a.abort_requested_at, a.details -> 'left') AS mark,
+       a.outcome = 'begun' AND a.seen_at < clock_timestamp() - interval '60 seconds' AS is_lost
+  FROM cgk.audit a WHERE a.id = ANY(%(ids)s::bigint[]);
+
+-- name: workers
+-- Who works, who is to be drained, who dispatches, and which process has which runs. Heartbeats apart, which come all the time.
+SELECT (SELECT concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', w.id, w.queues,
+                                                               w.heartbeat_at > now() - make_interval(secs => %(timeout)s),
+                                                               more ->> 'pool_size', more ->> 'drain_wanted_at',
+                                                               more ->> 'drains_since', more ->> 'drained_at'))::bigint))
+          FROM cgk.workers w, LATERAL (SELECT to_jsonb(w) - 'executes' AS more) AS m) AS workers,
+       (SELECT holder::text FROM cgk.leases WHERE name = 'dispatcher' AND expires_at > now()) AS dispatcher,
+       (SELECT sum(hashtext(concat_ws(' ', r.id, r.attempt, r.worker_pid))::bigint)::text FROM cgk.runs r
+         WHERE r.state = 'running' AND r.worker_id IS NOT NULL) AS runs;

@@ -38,33 +38,47 @@ SELECT * FROM cgk.schedule_ticks WHERE schedule = %(schedule)s ORDER BY schedule
 -- name: forget_ticks
 DELETE FROM cgk.schedule_ticks WHERE fired_at < now() - make_interval(days => %(days)s);
 
--- name: coverage
+-- fragment: covered_by_tick(match)
 -- Every tenant of a tick: its run, or why it has none. A reason that was not recorded is inferred from how things are. Runs of
 -- its moment are found by their ids, so that the history is not read; they close after it, but for what clocks differ.
 WITH tick AS MATERIALIZED (
     SELECT *, floor(extract(epoch FROM scheduled_for) * 1000)::bigint AS ms FROM cgk.schedule_ticks
      WHERE schedule = %(schedule)s AND scheduled_for = %(scheduled_for)s
 ), of_moment AS MATERIALIZED (
-    SELECT r.id, r.state
+    SELECT r.id, r.state, r.tenant_id, r.schedule
       FROM tick k, LATERAL (
-           SELECT id, state FROM cgk.runs WHERE id >= {{id_from(k.ms)}} AND id < {{id_from(k.ms + 1)}}
+           SELECT id, state, tenant_id, schedule FROM cgk.runs
+            WHERE id >= {{id_from(k.ms)}} AND id < {{id_from(k.ms + 1)}}
            UNION ALL
-           SELECT id, state FROM cgk.run_history
+           SELECT id, state, tenant_id, schedule FROM cgk.run_history
             WHERE id >= {{id_from(k.ms)}} AND id < {{id_from(k.ms + 1)}}
               AND closed_at >= k.scheduled_for - interval '1 hour') AS r
+), covered AS (
+    SELECT t.id AS tenant_id, r.id::text AS run_id, r.state,
+           CASE WHEN r.id IS NOT NULL THEN NULL
+                WHEN k.skipped->'overlapping' ? t.id THEN 'overlapping'
+                WHEN o.is_off THEN 'switched off'
+                WHEN t.status <> 'active' THEN 'suspended'
+                WHEN t.created_at > k.fired_at THEN 'registered later'
+                ELSE 'unknown' END AS reason
+      FROM tick k
+      JOIN cgk.tenants t ON (t.source = 'platform') = %(for_platform)s
+      LEFT JOIN cgk.schedule_overrides o ON o.schedule = k.schedule AND o.tenant_id = t.id
+      LEFT JOIN of_moment r ON {match}
 )
-SELECT t.id AS tenant_id, r.id::text AS run_id, r.state,
-       CASE WHEN r.id IS NOT NULL THEN NULL
-            WHEN k.skipped->'overlapping' ? t.id THEN 'overlapping'
-            WHEN o.is_off THEN 'switched off'
-            WHEN t.status <> 'active' THEN 'suspended'
-            WHEN t.created_at > k.fired_at THEN 'registered later'
-            ELSE 'unknown' END AS reason
-  FROM tick k
-  JOIN cgk.tenants t ON (t.source = 'platform') = %(for_platform)s
-  LEFT JOIN cgk.schedule_overrides o ON o.schedule = k.schedule AND o.tenant_id = t.id
-  LEFT JOIN of_moment r ON r.id = cgk.tick_run_id(k.schedule, t.id, k.scheduled_for)
- ORDER BY t.id;
+
+-- name: coverage
+{{covered_by_tick(r.id = cgk.tick_run_id(k.schedule, t.id, k.scheduled_for))}}
+SELECT tenant_id, run_id, state, reason FROM covered ORDER BY tenant_id;
+
+-- name: coverage_in_short
+-- How many tenants there are, how many were reached, and the first of the others. Runs are known by their columns: to compute
+-- the id of each tenant's run takes three times as long.
+{{covered_by_tick(r.tenant_id = t.id AND r.schedule = k.schedule)}}
+SELECT count(*) AS tenants, count(*) FILTER (WHERE reason IS NULL) AS reached,
+       (SELECT coalesce(json_agg(missed ORDER BY tenant_id), '[]')
+          FROM (SELECT tenant_id, reason FROM covered WHERE reason IS NOT NULL ORDER BY tenant_id LIMIT %(most)s) AS missed) AS missed
+  FROM covered;
 
 -- name: note_job_events
 -- Many workers say the same: what one has said in the last ten minutes costs the others a look.
@@ -118,7 +132,7 @@ DELETE FROM cgk.schedule_overrides WHERE schedule = %(schedule)s AND tenant_id =
 SELECT schedule, tenant_id, is_off, shift_seconds FROM cgk.schedule_overrides
  WHERE (%(schedule)s::text IS NULL OR schedule = %(schedule)s)
    AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
- ORDER BY schedule, tenant_id;
+ ORDER BY schedule, tenant_id LIMIT %(limit)s;
 
 -- name: put_tenant_schedule
 -- A second one with the same key replaces the first, and keeps its id and its pause.
@@ -142,6 +156,20 @@ SELECT id::text, tenant_id, event, sealed_payload, key_id, cron, timezone, misfi
   FROM cgk.tenant_schedules
  WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) AND (%(id)s::uuid IS NULL OR id = %(id)s::uuid)
  ORDER BY tenant_id, created_at, id;
+
+-- name: page_of_tenant_schedules
+-- By tenant, and those of a tenant in the order in which they were made. after_tenant, after_id: those of the last one of the page before.
+SELECT id::text, tenant_id, event, sealed_payload, key_id, cron, timezone, misfire, overlap, max_age, dedup_key,
+       is_paused, next_at, created_at
+  FROM cgk.tenant_schedules
+ WHERE (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+   AND tenant_id >= %(after_tenant)s AND (tenant_id, id) > (%(after_tenant)s, %(after_id)s::uuid)
+ ORDER BY tenant_id, id LIMIT %(limit)s;
+
+-- name: count_tenant_schedules
+-- Up to so many.
+SELECT count(*) AS schedules FROM (
+    SELECT FROM cgk.tenant_schedules WHERE %(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s LIMIT %(most)s) AS counted;
 
 -- name: change_tenant_schedule
 UPDATE cgk.tenant_schedules

@@ -1,4 +1,4 @@
-"""A Chromium without a window, for tests of the pages. `SCREENSHOTS=1` writes their pictures into docs/images."""
+"""A Chromium without a window, for tests of the pages. `make pictures` has them take the pictures of the docs."""
 
 import importlib.util
 import os
@@ -29,6 +29,28 @@ def log_in(page, name):
     page.wait_for_url("**/overview")
 
 
-def pictures(otherwise):
-    """The folder for pictures: that of the docs, if they are wanted."""
-    return ROOT / "docs/images" if os.environ.get("SCREENSHOTS") else otherwise
+def are_wanted():
+    """Whether pictures are taken for the docs."""
+    return bool(os.environ.get("SCREENSHOTS"))
+
+
+class Pictures:
+    """`picture(page, "runs")` takes a picture of what is seen, or of one element. For the docs into docs/images, once
+    light and once dark; else into a folder of the test, as it is.
+    """
+
+    def __init__(self, otherwise):
+        self.folder = ROOT / "docs/images" if are_wanted() else otherwise
+
+    def __call__(self, page, name, of=None):
+        if not are_wanted():
+            self._take(page, name, of)
+            return
+        for scheme, suffix in (("dark", "-dark"), ("light", "")):
+            page.emulate_media(color_scheme=scheme)
+            self._take(page, name + suffix, of)
+
+    def _take(self, page, name, of):
+        file = self.folder / f"{name}.png"
+        (page.locator(of) if of else page).screenshot(path=file)
+        assert file.stat().st_size > 5_000

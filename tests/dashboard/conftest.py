@@ -3,6 +3,7 @@
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,9 @@ from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
-from tests.dashboard.browsing import CHROMIUM, TIMEOUT_MS, log_in, pictures
+from tests.dashboard.browsing import CHROMIUM, TIMEOUT_MS, Pictures, are_wanted, log_in
 from tests.dashboard.dashboard_support import PASSWORDS, ROLES, Dashboard
-from tests.dashboard.sample_runs import make_sample_runs
+from tests.dashboard.sample_runs import make_sample_lanes, make_sample_runs
 from tests.support.content import insert
 
 
@@ -144,11 +145,27 @@ def visit(chromium, dashboard):
 
 @pytest.fixture
 def picture(tmp_path):
-    folder = pictures(tmp_path)
+    return Pictures(tmp_path)
 
-    def take(page, name, of=None):
-        file = folder / f"{name}.png"
-        (page.locator(of) if of else page).screenshot(path=file)
-        assert file.stat().st_size > 5_000
 
-    return take
+def pytest_collection_modifyitems(config, items):
+    """Where pictures are taken for the docs, of the dashboard's tests those alone that take some."""
+    if are_wanted():
+        here = [one for one in items if one.path.is_relative_to(Path(__file__).parent)]
+        others = [one for one in here if "picture" not in one.fixturenames]
+        items[:] = [one for one in items if one not in others]
+        config.hook.pytest_deselected(items=others)
+
+
+@pytest.fixture
+def crowded_queue(empty_record, setting):
+    """The name of a queue in which tenants wait."""
+    setting(CGK_WINDOW_SECONDS=None)
+    with autocommit() as connection:
+        connection.execute(
+            "TRUNCATE cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.used_shares, cgk.used_half_hours CASCADE"
+        )
+        connection.execute("UPDATE cgk.passes SET known = '{}', clocks = '{}'")
+    yield make_sample_lanes()
+    with autocommit() as connection:
+        connection.execute("DELETE FROM cgk.workers WHERE name = 'w'")

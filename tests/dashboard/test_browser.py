@@ -1,7 +1,4 @@
-"""The pages in a headless Chromium: with and without scripts, by keyboard, in the dark. Makes the pictures of the docs.
-
-`SCREENSHOTS=1` writes the pictures into docs/images (`browsing.py`).
-"""
+"""The pages in a headless Chromium: with and without scripts, by keyboard, in the dark."""
 
 import pytest
 
@@ -11,7 +8,7 @@ from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.flow.queues import resume_queue
 from cgk_tasks.sql.postgres import autocommit
 from tests.dashboard.browsing import IN_A_BROWSER
-from tests.dashboard.sample_runs import count_sample, make_sample_lanes, make_sample_workflow
+from tests.dashboard.sample_runs import count_sample, make_sample_workflow
 from tests.support.lanes import hold, make_lane
 
 pytestmark = IN_A_BROWSER
@@ -21,20 +18,6 @@ pytestmark = IN_A_BROWSER
 def dashboard(start_dashboard):
     """With the window that is usual, which the pages show."""
     return start_dashboard(CGK_WINDOW_SECONDS="0.5")
-
-
-@pytest.fixture
-def crowded_queue(empty_record, setting):
-    """The name of a queue in which tenants wait."""
-    setting(CGK_WINDOW_SECONDS=None)
-    with autocommit() as connection:
-        connection.execute(
-            "TRUNCATE cgk.lanes, cgk.shares, cgk.gates, cgk.rules, cgk.used_shares, cgk.used_half_hours CASCADE"
-        )
-        connection.execute("UPDATE cgk.passes SET known = '{}', clocks = '{}'")
-    yield make_sample_lanes()
-    with autocommit() as connection:
-        connection.execute("DELETE FROM cgk.workers WHERE name = 'w'")
 
 
 def test_the_list_of_runs(sample, visit, picture):
@@ -303,13 +286,12 @@ def test_updates_leave_the_focus_where_it_is(sample, visit):
     page.wait_for_function("id => document.activeElement.id === id", arg=focused)
 
 
-def test_it_is_dark_where_the_reader_wants_it_dark(sample, visit, picture):
+def test_it_is_dark_where_the_reader_wants_it_dark(sample, visit):
     grounds = {}
     for scheme in ("light", "dark"):
         page = visit(color_scheme=scheme)
         page.goto("/runs?within=24h")
         grounds[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    picture(page, "runs-dark")
     assert grounds == {"light": "rgb(245, 246, 248)", "dark": "rgb(18, 23, 29)"}
 
 

@@ -3,20 +3,25 @@
 import html
 import re
 import time
+import uuid
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import requests
 
 from cgk_tasks import cancel_job
+from cgk_tasks import dashboard as dashboard_package
+from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.access.users import save_user, set_role
 from cgk_tasks.dashboard.live_marks import PACES, Topic, mark_of, marks
 from cgk_tasks.dashboard.live_pages import MOST_OF_A_USER
 from cgk_tasks.dashboard.pages.live import CHECK_SECONDS
+from cgk_tasks.dashboard.roles import User
 from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.sql import door
-from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit, transaction
 from tests.support.counting import count_all
 from tests.support.lanes import hold, make_lane
 from tests.support.waiting import busyness, wait_until
@@ -86,7 +91,7 @@ def test_who_has_a_page_that_shows_all_of_it_is_told_of_changes_alone(viola, ope
         assert time.monotonic() - began > PACES["run"].stale / 2  # its page is old by then
 
 
-@pytest.mark.parametrize("address", ["/runs/{run}", "/runs", "/queues/lanes?queue=cgk", "/overview"])
+@pytest.mark.parametrize("address", ["/runs/{run}", "/runs", "/queues/lanes?queue=cgk", "/overview", "/workers-now"])
 def test_pages_say_what_they_show(viola, open_run, address):
     run_id = open_run()
     page = viola.open(address.format(run=run_id)).text
@@ -111,6 +116,40 @@ def test_a_queue_is_told_of_a_pause(viola):
             found.told()
         finally:
             resume_queue("exports-live")
+
+
+@pytest.fixture
+def action(database):
+    """A long action of Ada's that has just begun."""
+    return audit.begin(User("ada", "admin"), "retry matches", expected=9, details={"search": "state:failed"})
+
+
+def test_whoever_watches_an_action_is_told_how_far_it_has_come_and_its_end(viola, action):
+    page = viola.open(f"/actions/{action.id}").text
+    (path,) = re.findall(r'data-live="([^"]+)"', page)
+    (seen,) = re.findall(r'data-seen="([^"]+)"', page)
+    with stream(viola, seen=seen, **dict(parse_qsl(urlsplit(html.unescape(path)).query))) as found:
+        with transaction() as connection:
+            audit.progress(connection, action, 4, {"left": {}})
+        found.told()
+        assert "4 of 9 runs" in viola.open(f"/actions/{action.id}").text
+        audit.end(action, "done")
+        found.told()
+    assert "data-live" not in viola.open(f"/actions/{action.id}").text
+
+
+def test_without_scripts_the_page_of_an_action_says_how_to_see_more(viola, action):
+    page = viola.open(f"/actions/{action.id}").text
+    (said,) = re.findall(r"<noscript>(.*?)</noscript>", page)
+    assert f'<a href="/actions/{action.id}">' in said
+    audit.end(action, "done")
+    assert "<noscript>" not in viola.open(f"/actions/{action.id}").text
+
+
+def test_no_page_asks_again_and_again_by_itself():
+    templates = Path(dashboard_package.__file__).with_name("templates").glob("*.html")
+    asking = [one.name for one in templates if re.search(r'hx-trigger="[^"]*(every|load)', one.read_text())]
+    assert asking == []
 
 
 def test_nothing_of_a_run_is_in_its_stream(viola, open_run):
@@ -139,7 +178,7 @@ def test_without_a_session_there_is_no_stream(dashboard, open_run):
     "about",
     [
         {}, {"about": "tenants"}, {"about": "run", "of": "x"}, {"about": "queue", "of": ""},
-        {"about": "runs", "of": "stat:failed"},
+        {"about": "runs", "of": "stat:failed"}, {"about": "action", "of": "0"}, {"about": "action", "of": "1e3"},
     ],
 )  # fmt: skip
 def test_what_no_page_shows_is_refused(viola, about):
@@ -274,3 +313,68 @@ def test_what_another_list_shows_does_not_change_a_lists_mark(open_run, empty_re
     assert mark_of(topic) == before
     open_run(tenant="globex")
     assert mark_of(topic) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "abort_requested_at = now()",
+        "affected = 5",
+        "details = jsonb_set(details, '{left}', '{\"again\": 1}')",
+        "outcome = 'aborted'",
+        "seen_at = now() - interval '61 seconds'",
+    ],
+    ids=["to stop", "further", "left alone", "stopped", "its process is gone"],
+)
+def test_whatever_its_page_shows_of_an_action_changes_its_mark(action, change):
+    topic = Topic("action", str(action.id))
+    before = mark_of(topic)
+    assert mark_of(topic) == before != ""
+    with autocommit() as connection:
+        connection.execute(f"UPDATE cgk.audit SET {change} WHERE id = %s", [action.id])
+    assert mark_of(topic) != before
+
+
+def test_of_an_action_its_position_and_its_message_are_in_no_mark(action):
+    topic = Topic("action", str(action.id))
+    before = mark_of(topic)
+    with autocommit() as connection:
+        connection.execute(
+            "UPDATE cgk.audit SET message = 'x', details = jsonb_set(details, '{position}', '\"1.0_x\"') WHERE id = %s",
+            [action.id],
+        )
+    assert mark_of(topic) == before
+
+
+@pytest.fixture
+def worker_row(database):
+    worker_id = str(uuid.uuid4())
+    with autocommit() as connection:
+        connection.execute("INSERT INTO cgk.workers (id, name, pid, queues) VALUES (%s, 'w', 1, '{cgk}')", [worker_id])
+    yield worker_id
+    with autocommit() as connection:
+        connection.execute("DELETE FROM cgk.workers WHERE id = %s", [worker_id])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE cgk.workers SET drain_wanted_at = now() WHERE id = %(worker)s",
+        "UPDATE cgk.workers SET heartbeat_at = now() - interval '1 hour' WHERE id = %(worker)s",
+        "UPDATE cgk.runs SET state = 'running', attempt = 1, worker_id = %(worker)s WHERE id = %(run)s",
+    ],
+    ids=["to be drained", "silent", "a run"],
+)
+def test_whatever_the_page_of_workers_shows_changes_its_mark(worker_row, open_run, change):
+    run_id, before = open_run(), mark_of(Topic("workers"))
+    assert mark_of(Topic("workers")) == before
+    with autocommit() as connection:
+        connection.execute(change, {"worker": worker_row, "run": run_id})
+    assert mark_of(Topic("workers")) != before
+
+
+def test_heartbeats_alone_do_not_change_the_mark_of_the_workers(worker_row):
+    before = mark_of(Topic("workers"))
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.workers SET heartbeat_at = clock_timestamp() WHERE id = %s", [worker_row])
+    assert mark_of(Topic("workers")) == before

@@ -1,7 +1,4 @@
-"""Actions on what matches a search, and saved views, in a headless Chromium.
-
-`SCREENSHOTS=1` makes the pictures of the docs.
-"""
+"""Actions on what matches a search, and saved views, in a headless Chromium."""
 
 import pytest
 

@@ -217,6 +217,13 @@ def test_an_open_run_leads_to_the_trace_of_its_sender(traced, open_run):
     assert found == f"https://jaeger.example/trace/4bf92f3577b34da6a3ce929d0e0e4736?run={run_id}"
 
 
+@pytest.mark.parametrize("event", ["order.created", "tenant.created"])  # with searchable fields, and without
+def test_a_run_that_ended_well_leads_to_the_trace_of_its_sender(traced, closed_run, event):
+    run_id = closed_run(event, state="completed", trace=TRACEPARENT)
+    found = links(traced.open(f"/runs/{run_id}").text)["trace"]
+    assert found == f"https://jaeger.example/trace/4bf92f3577b34da6a3ce929d0e0e4736?run={run_id}"
+
+
 def test_a_failed_run_leads_to_the_trace_of_its_attempts(traced, closed_run):
     run_id = closed_run(errors=json.dumps([error(trace=TRACEPARENT)]))
     page = traced.open(f"/runs/{run_id}").text

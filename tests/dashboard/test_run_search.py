@@ -8,6 +8,7 @@ import pytest
 from cgk_tasks.dashboard.data.queries import QueryTimeoutError, read_transaction
 from cgk_tasks.dashboard.data.run_search import Key, RunFilter, find_runs
 from cgk_tasks.runs.models import new_run_id
+from cgk_tasks.sql.postgres import autocommit, fetch
 
 pytestmark = pytest.mark.usefixtures("empty_record")
 
@@ -105,6 +106,12 @@ def test_text_is_not_found_in_other_fields(closed_run):
     assert ids(text="ada@example.com") == []
 
 
+def test_the_trace_beside_the_searchable_fields_is_none_of_them(closed_run, open_run):
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    runs = [open_run(payload={"orderId": "o-4bf92"}, trace=trace), closed_run(payload={"orderId": "o-1"}, trace=trace)]
+    assert (ids(text="4bf92"), ids(text="traceparent")) == (runs[:1], [])
+
+
 @pytest.mark.parametrize("text", ['o-"1"', "o-\\1", "o-ß%_", "o-'1"])
 def test_text_with_odd_characters_is_taken_as_it_is(closed_run, text):
     closed_run()
@@ -124,6 +131,14 @@ def test_a_question_that_takes_too_long_says_what_to_do(database):
 
 
 ODD = "5f3c1f7e-0d3a-4c86-9d8e-2d4c2f1f6a10"
+
+
+def test_each_question_is_planned_for_what_it_asks(database):
+    plan_cache_mode = "SELECT current_setting('plan_cache_mode') AS mode"
+    with read_transaction() as connection:
+        assert fetch(connection, plan_cache_mode)[0]["mode"] == "force_custom_plan"
+    with autocommit() as connection:
+        assert fetch(connection, plan_cache_mode)[0]["mode"] == "auto"
 
 
 @pytest.mark.parametrize("text", ["", "x", "1_2", "nan_x", f"9e99_{ODD}", f"inf_{ODD}"])

@@ -49,7 +49,7 @@ def test_the_coming_day(table, visit, picture, scheme):
     assert min(link.bounding_box()["height"] for link in links.all()[:3]) >= 24
     assert violations(page) == []
     page.set_viewport_size({"width": 1300, "height": 1100})
-    picture(page, "coming-day" if scheme == "light" else "coming-day-dark")
+    picture(page, "coming-day")
     page.locator(f"svg.day a[href$='/{NAME}']").click()
     page.wait_for_url(f"**/schedules/{NAME}")
 

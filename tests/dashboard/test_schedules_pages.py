@@ -1,5 +1,6 @@
 """The pages of schedules: the coming day, what became of the last ticks, and actions in each row."""
 
+import html
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -7,8 +8,10 @@ import pytest
 
 from cgk_tasks.dashboard import audit
 from cgk_tasks.runs.job_events import Route, note_job_events
+from cgk_tasks.runs.sealing import seal
 from cgk_tasks.runs.tick_outcomes import count_outcomes
 from cgk_tasks.schedules.fan_out import fire
+from cgk_tasks.schedules.history import coverage_in_short, last_coverage
 from cgk_tasks.schedules.lookup import all_schedules, find_schedule
 from cgk_tasks.schedules.overrides import override_schedule, reset_schedule
 from cgk_tasks.schedules.reach import reach_of_tick, tenants_reached
@@ -204,3 +207,72 @@ def django_tables(database):
     import sys
 
     subprocess.run([sys.executable, "-m", "cgk_tasks.cli", "migrate"], check=True)
+
+
+@pytest.fixture
+def ticked(with_jobs, suspended):
+    """A tick for all of three tenants but one that is suspended and one that has switched the schedule off."""
+    override_schedule(NAME, "initech", enabled=False)
+    fire(find_schedule(NAME), datetime.now(UTC).replace(minute=0, second=0, microsecond=0))
+    yield
+    reset_schedule(NAME, "initech")
+
+
+def test_the_page_says_which_tenants_the_last_tick_did_not_reach(viola, ticked):
+    text = text_of(viola.open(f"/schedules/{NAME}"))
+    assert "<strong>1 of 3</strong> tenants" in text
+    assert "<td>globex</td><td>suspended</td>" in text
+    assert "<td>initech</td><td>switched off</td>" in text
+
+
+@pytest.mark.parametrize("run", ["open", "closed"])
+def test_the_page_and_the_command_say_the_same_of_a_tick(ticked, run):
+    if run == "closed":
+        with autocommit() as connection:
+            connection.execute(
+                "WITH gone AS (DELETE FROM cgk.runs RETURNING *) INSERT INTO cgk.run_history (id, tenant_id, event,"
+                " state, queue, priority, sealed_payload, run_at, schedule, scheduled_for) SELECT id, tenant_id, event,"
+                " 'completed', queue, priority, sealed_payload, run_at, schedule, scheduled_for FROM gone"
+            )
+    at, rows = last_coverage(find_schedule(NAME))
+    found = coverage_in_short(find_schedule(NAME), most=1)
+    missed = [{"tenant_id": row["tenant_id"], "reason": row["reason"]} for row in rows if row["run_id"] is None]
+    assert (found.scheduled_for, found.tenants, found.reached) == (at, len(rows), len(rows) - len(missed))
+    assert found.missed == missed[:1]
+
+
+def test_a_schedule_that_has_not_ticked_has_no_coverage(viola):
+    assert coverage_in_short(find_schedule(NAME), most=1) is None
+    assert "It has not ticked yet." in text_of(viola.open(f"/schedules/{NAME}"))
+
+
+@pytest.fixture
+def many_of_tenants(database):
+    """101 schedules that acme made, and one of globex."""
+    made = (
+        "INSERT INTO cgk.tenant_schedules (id, tenant_id, event, sealed_payload, cron, timezone, misfire, overlap,"
+        " max_age, done_until, next_at) SELECT gen_random_uuid(), tenant, 'email.send', %s, '0 7 * * *', 'UTC',"
+        " 'latest', 'skip', 60, now(), now() + interval '1 day' FROM (SELECT CASE WHEN n = 1 THEN 'globex' ELSE 'acme'"
+        " END AS tenant FROM generate_series(1, 102) AS n) AS tenants"
+    )
+    with autocommit() as connection:
+        connection.execute("TRUNCATE cgk.tenant_schedules")
+        connection.execute(made, [seal("acme", "payload", "{}")])
+    yield
+    with autocommit() as connection:
+        connection.execute("TRUNCATE cgk.tenant_schedules")
+
+
+def test_schedules_of_tenants_come_page_by_page(viola, many_of_tenants):
+    first = viola.open("/schedules/of-tenants")
+    assert "The first 100 of 102, by tenant." in text_of(first)
+    (following,) = re.findall(r'rel="next" href="([^"]+)"', first.text)
+    second = text_of(viola.open(html.unescape(following)))
+    assert (second.count('<th scope="row">acme</th>'), second.count('<th scope="row">globex</th>')) == (1, 1)
+    assert 'rel="next"' not in second
+
+
+def test_schedules_of_one_tenant_are_its_own(viola, many_of_tenants):
+    text = text_of(viola.open("/schedules/of-tenants?tenant=globex"))
+    assert "The first 1 of 1, by tenant." in text
+    assert "acme" not in text[text.index("<main") :]

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from cgk_tasks import get_job_status, send_job, send_jobs, trigger_and_wait
 from cgk_tasks.config import get_settings, use_settings
+from cgk_tasks.dashboard.data.run_record import run_record
 from cgk_tasks.runs import tracing
 from cgk_tasks.sql.postgres import autocommit, fetch
 from tests.monitoring.otlp import Receiver
@@ -159,6 +160,13 @@ def test_each_run_of_a_bulk_send_is_in_the_senders_trace(receiver):
         wait_closed(run)
     spans = wait_until(lambda: found if len(found := [s for run in runs for s in receiver.of_run(run)]) == 30 else None)
     assert {one.trace_id for one in spans} == {f"{span.get_span_context().trace_id:032x}"}
+    assert {run_record(run).facts["trace"].split("-")[1] for run in runs} == {spans[0].trace_id}
+
+
+def test_the_trace_of_a_run_that_never_failed_stays_on_record(receiver):
+    trace_id, span_id, (attempt,) = sent(receiver, how="nothing")
+    found = run_record(attempt.attributes["cgk.run"]).facts["trace"]
+    assert found.startswith(f"00-{trace_id}-{span_id}-")
 
 
 def test_the_attempts_of_a_run_that_nobody_traced_share_a_trace(receiver):
@@ -210,7 +218,8 @@ def test_nothing_is_kept_with_a_run_while_tracing_is_off(monkeypatch):
     with TRACER.start_as_current_span("POST /checkout"):
         run = send_job(Traced(tenant_id="acme", how="nothing"), delay=3600).id
     with autocommit() as connection:
-        assert fetch(connection, "SELECT trace FROM cgk.runs WHERE id = %(run)s", {"run": run}) == [{"trace": None}]
+        rows = fetch(connection, "SELECT trace, search_fields FROM cgk.runs WHERE id = %(run)s", {"run": run})
+    assert rows == [{"trace": None, "search_fields": ""}]
 
 
 OFF = """

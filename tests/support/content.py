@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 
-from cgk_tasks.runs.plain_columns import error_fingerprint, search_fields
+from cgk_tasks.runs.plain_columns import error_fingerprint, search_fields, with_trace
 from cgk_tasks.runs.sealing import seal
 
 KINDS = {"payload": "payload", "result": "result", "cursor": "cursor", "canvas": "canvas", "deferral": "deferral"}
@@ -17,7 +17,9 @@ def stored(values, *, is_open):
         if name in values:
             found[f"sealed_{name}"] = seal(tenant, kind, values[name])
     if "payload" in values and "event" in values:
-        found["search_fields"] = search_fields(values["event"], values["payload"])
+        fields = search_fields(values["event"], values["payload"])
+        trace = values.get("trace")
+        found["search_fields"] = fields if trace is None else with_trace(fields, trace)
     if "errors" in values:
         errors = json.loads(values["errors"])
         found["sealed_errors"] = [seal(tenant, "error", json.dumps(error)) for error in errors]
@@ -33,6 +35,8 @@ def stored(values, *, is_open):
 def insert(connection, table, values):
     """Insert a row of `runs` or `run_history` whose content is given as JSON text."""
     columns = stored(values, is_open=table == "runs")
+    if table == "run_history":
+        columns.pop("trace", None)
     names = ", ".join(columns)
     places = ", ".join(f"%({name})s" for name in columns)
     connection.execute(f"INSERT INTO cgk.{table} ({names}) VALUES ({places})", columns)

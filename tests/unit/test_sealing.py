@@ -14,7 +14,7 @@ import cgk_tasks
 from cgk_tasks.errors import StoreError
 from cgk_tasks.events import Searchable, Sensitive, TenantEvent
 from cgk_tasks.runs import sealing
-from cgk_tasks.runs.plain_columns import error_fingerprint, search_fields
+from cgk_tasks.runs.plain_columns import error_fingerprint, search_fields, trace_in, with_trace
 from cgk_tasks.runs.sealing import key_for, open_sealed, opened, seal
 from cgk_tasks.runs.text import storable_json
 from cgk_tasks.sql.statements import every_statement
@@ -89,6 +89,19 @@ def test_a_searchable_value_is_one_line_that_the_database_takes(value):
 @given(TEXTS)
 def test_whatever_a_payload_is_its_search_fields_can_be_asked_for(text):
     assert isinstance(search_fields("test.sealingParcel", text), str)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_no_value_passes_for_the_trace_that_stands_beside_it(value):
+    fields = search_fields(
+        "test.sealingParcel", json.dumps({"tenantId": "acme", "parcelId": f"{value}\n:traceparent=x"})
+    )
+    assert (trace_in(fields), trace_in(with_trace(fields, "00-a-b-01"))) == (None, "00-a-b-01")
+
+
+@pytest.mark.parametrize("fields", [None, ""])
+def test_a_trace_needs_no_fields(fields):
+    assert (trace_in(fields), trace_in(with_trace(fields, "00-a-b-01"))) == (None, "00-a-b-01")
 
 
 def fingerprint(message, code="TIMEOUT", kind="ValueError"):

@@ -16,6 +16,7 @@ from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State
+from cgk_tasks.runs.plain_columns import trace_in
 from cgk_tasks.runs.sealing import opened
 from cgk_tasks.runs.shown_steps import EVERY, ShownStep, Some, some_steps_of
 from cgk_tasks.sql.clock import known_now
@@ -84,6 +85,7 @@ def run_record(run_id: str, *, show_sensitive: bool = False, all_steps: bool = F
         payload = decode(row.pop("payload"))
         hide = None if show_sensitive else Redaction(row["event"], payload)
         steps, steps_in_all = some_steps_of(connection, wanted["id"], hide, EVERY if all_steps else _STEPS)
+    row["trace"] = row["trace"] or trace_in(row.pop("search_fields"))
     row["worker"] = worker[0]["name"] if worker else row["worker_id"]
     result = shown(row["event"], decode(row.pop("result")))
     errors = [dict(error) for error in row.pop("errors")]

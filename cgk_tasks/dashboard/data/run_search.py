@@ -27,7 +27,7 @@ from cgk_tasks.sql.postgres import Connection, Row, fetch
 
 PAGE_SIZE = 50
 LOOKED_AT = 50_000
-"""About so many runs a page looks at, where it has to look at each. Of one tenant a fifth: those lie scattered."""
+"""About so many runs a page looks at, where it has to look at each. Of one tenant a tenth: those lie scattered."""
 MOST_COUNTED = 10_000
 """So many runs of the open and of the closed ones are counted by state."""
 
@@ -135,7 +135,7 @@ def find_runs(
 ) -> RunPage:
     """A page of the runs that match, open and closed. Raises QueryTimeoutError.
 
-    look_at: of about so many, or a fifth of one tenant's, where no index helps with the filter; else of all.
+    look_at: of about so many, or a tenth of one tenant's, where no index helps with the filter; else of all.
     """
     with read_transaction() as connection:
         rows, following, looked_until = search_rows(connection, wanted, before, limit, look_at=look_at)
@@ -191,7 +191,7 @@ def _look_at_some(connection: Connection, wanted: RunFilter, values: dict[str, A
     """Where each run has to be looked at, takes the last ones alone. Returns the key where those begin."""
     if look_at is None or not wanted.needs_look_at_each:
         return None
-    runs = look_at // 5 if wanted.tenant_id else look_at
+    runs = look_at // 10 if wanted.tenant_id else look_at
     since = last_of(connection, runs, min(values["before_at"], known_now()), wanted.tenant_id)
     if since is None or since <= values["since"]:
         return None

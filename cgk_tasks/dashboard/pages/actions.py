@@ -5,6 +5,7 @@ from __future__ import annotations
 from tornado.web import HTTPError
 
 from cgk_tasks.dashboard import audit
+from cgk_tasks.dashboard.live_marks import Topic, mark_of
 from cgk_tasks.dashboard.long_actions import LEFT_ALONE
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.dashboard.resumed_actions import resume_action
@@ -14,10 +15,12 @@ class ActionPage(Page):
     """How far an action has come."""
 
     async def get(self, number: str) -> None:
+        topic = Topic("action", str(int(number)))
+        seen = await self.run_blocking(mark_of, topic)
         lines = await self.run_blocking(audit.lines, action_id=int(number), limit=1)
         if not lines or lines[0].expected is None:
             raise HTTPError(404, f"There is no action {number} on many runs.")
-        self.show("action.html", line=lines[0], reasons=LEFT_ALONE)
+        self.show("action.html", line=lines[0], reasons=LEFT_ALONE, seen=seen)
 
 
 class ResumeAction(Page):

@@ -12,4 +12,4 @@ class AuditPage(Page):
     async def get(self) -> None:
         lines = await self.run_blocking(audit.lines, before=self.whole_number("before", 0) or None)
         following = lines[-1].id if len(lines) == audit.PAGE_SIZE else None
-        self.show("audit.html", lines=lines, next=following)
+        self.show("audit.html", lines=lines, next=following, is_first=not self.field("before"))

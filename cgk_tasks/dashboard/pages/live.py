@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from typing import Final, cast
@@ -22,14 +23,16 @@ HEARTBEAT_SECONDS: Final = 15.0
 """Less than any proxy waits for more."""
 CHECK_SECONDS: Final = 15.0
 """How often it is looked whether the user is logged in still, and has the role of before."""
+_NUMBER: Final = re.compile("[1-9][0-9]{0,17}")
+_WITHOUT_NAMES: Final = ("overview", "workers")
 _SLOW_SECONDS: Final = 30.0
 _COME_BACK_MS: Final = 3_000
 _TRY_AGAIN_SECONDS: Final = 60.0
 
 
 class LiveStream(Page):
-    """`/live?about=run&of=ID`, `about=runs&of=SEARCH`, `about=queue&of=NAME`, `about=overview`. `seen`: the mark of the
-    page that the browser has.
+    """`/live?about=run&of=ID`, `about=runs&of=SEARCH`, `about=queue&of=NAME`, `about=action&of=NUMBER`,
+    `about=overview`, `about=workers`. `seen`: the mark of the page that the browser has.
     """
 
     _watcher: Watcher | None = None
@@ -56,9 +59,11 @@ class LiveStream(Page):
                 of = str(uuid.UUID(of))
             except ValueError:
                 raise HTTPError(400, "of must be the id of a run.") from None
+        if about == "action" and not _NUMBER.fullmatch(of):
+            raise HTTPError(400, "of must be the number of an action.")
         if (about == "queue" and not is_queue_name(of)) or (about == "runs" and not can_be_read(of)):
             raise HTTPError(400, "of must be the name of a queue." if about == "queue" else "of must be a search.")
-        return Topic(about, "" if about == "overview" else of)
+        return Topic(about, "" if about in _WITHOUT_NAMES else of)
 
     async def _tell(self, watcher: Watcher) -> None:
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")

@@ -15,15 +15,17 @@ from cgk_tasks.events.redaction import Redaction, redacted
 from cgk_tasks.schedules.failing_entries import failing_entries
 from cgk_tasks.schedules.fan_out import with_timing
 from cgk_tasks.schedules.health import leading_beat
-from cgk_tasks.schedules.history import known_schedules, last_coverage
+from cgk_tasks.schedules.history import coverage_in_short, known_schedules
 from cgk_tasks.schedules.job_events import handled_events
 from cgk_tasks.schedules.lookup import find_schedule
 from cgk_tasks.schedules.overrides import list_overrides
 from cgk_tasks.schedules.reach import reach_of_tick
-from cgk_tasks.schedules.tenant_schedules import TenantSchedule, list_schedules
+from cgk_tasks.schedules.tenant_schedules import TenantSchedule, count_schedules, page_of_schedules
 from cgk_tasks.tenancy import registry
 
-_MOST_OF_TENANTS = 500
+_OF_TENANTS_ON_A_PAGE = 100
+_MOST_COUNTED = 10_000
+_MOST_SHOWN = 200
 _MARKS = {"completed": "✓", "failed": "✕", "open": "…", "otherwise": "~", "missed": "!", "nobody": "·"}
 """How the states of ticks look, where there is room for a sign."""
 
@@ -80,15 +82,13 @@ def _everything(name: str) -> dict[str, Any]:
     while is_enabled and has_job and len(coming) < 5:
         moment = in_force.timing.next(moment)
         coming.append(moment)
-    covered_at, coverage = last_coverage(schedule)
     strip = strips([name]).get(name)
     return {
         "schedule": in_force, "payload": redacted(schedule.event, dict(schedule.payload)), "is_enabled": is_enabled,
         "has_job": has_job, "known": known, "coming": coming, "strip": strip,
         "ticks": tuple(reversed(strip.ticks)) if strip else (),
-        "covered_at": covered_at, "reached": sum(row["run_id"] is not None for row in coverage),
-        "tenants": len(coverage),
-        "missed": [row for row in coverage if row["run_id"] is None][:200], "overrides": list_overrides(name)[:200],
+        "coverage": coverage_in_short(schedule, _MOST_SHOWN), "overrides": list_overrides(name, limit=_MOST_SHOWN + 1),
+        "most_shown": _MOST_SHOWN,
     }  # fmt: skip
 
 
@@ -148,12 +148,15 @@ class TenantSchedulesPage(Page):
     """Schedules that tenants made."""
 
     async def get(self) -> None:
-        tenant = self.field("tenant")
-        schedules = await self.run_blocking(list_schedules, tenant or None)
+        tenant, after = self.field("tenant"), self.field("after").partition("/")
+        schedules = await self.run_blocking(
+            page_of_schedules, tenant or None, (after[0], after[2]) if after[2] else None, _OF_TENANTS_ON_A_PAGE
+        )
+        last = schedules[-1] if len(schedules) == _OF_TENANTS_ON_A_PAGE else None
         self.show(
-            "tenant_schedules.html",
-            schedules=[_without_personal_data(one) for one in schedules[:_MOST_OF_TENANTS]],
-            total=len(schedules), tenant=tenant,
+            "tenant_schedules.html", schedules=[_without_personal_data(one) for one in schedules], tenant=tenant,
+            total=await self.run_blocking(count_schedules, tenant or None, _MOST_COUNTED), most_counted=_MOST_COUNTED,
+            following=f"{last.tenant_id}/{last.id}" if last else "", is_first=not after[2],
             handled=await self.run_blocking(handled_events),
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cgk_tasks.dashboard import actions
 from cgk_tasks.dashboard.data.queries import read_transaction
+from cgk_tasks.dashboard.live_marks import Topic, mark_of
 from cgk_tasks.dashboard.pages.page import Page
 from cgk_tasks.flow.workers import MOST_WORKERS, Worker, list_workers
 
@@ -25,12 +26,13 @@ class WorkersPage(Page):
     """Every worker that has a row: of Celery, inside applications, and of gateways."""
 
     async def get(self) -> None:
+        seen = await self.run_blocking(mark_of, Topic("workers"))
         workers = await self.run_blocking(_workers)
         states, found = [one.state for one in workers], [one for one in workers if self._is_asked_for(one)]
         self.show(
             "workers.html", workers=workers, states={state: states.count(state) for state in dict.fromkeys(states)},
             text=self.field("text"), shown=found[:_MOST_SHOWN], found=len(found),
-            is_cut_off=len(workers) == MOST_WORKERS, is_live=self.field("live") != "0", mib=_mib,
+            is_cut_off=len(workers) == MOST_WORKERS, is_live=self.field("live") != "0", mib=_mib, seen=seen,
         )  # fmt: skip
 
     def _is_asked_for(self, worker: Worker) -> bool:
