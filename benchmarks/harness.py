@@ -171,7 +171,7 @@ def clear() -> None:
     with client() as broker:
         broker.flushdb()
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.runs, cgk.run_history")
+        connection.execute("TRUNCATE cgk.runs, cgk.run_history, cgk.run_bodies")
         connection.execute("CHECKPOINT")
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
 from shared import MARKS, client, import_what_jobs_need
 
 from cgk_tasks import AtOnce, JobContext, WorkflowContext, define_job, define_workflow
@@ -47,6 +48,10 @@ class Weighty(TenantEvent, event="bench.weighty"):
     text: str
 
 
+class Basket(TenantEvent, event="bench.basket"):
+    order: dict[str, JsonValue]
+
+
 class Limited(TenantEvent, event="bench.limited"):
     number: int
 
@@ -80,6 +85,11 @@ def do_nothing(_ctx: JobContext[OrderCreated]) -> None:
 @define_job("echo-text", event=Weighty)
 def echo_text(ctx: JobContext[Weighty]) -> str:
     return ctx.payload.text
+
+
+@define_job("echo-order", event=Basket)
+def echo_order(ctx: JobContext[Basket]) -> dict[str, JsonValue]:
+    return ctx.payload.order
 
 
 @define_job("write-row", event=WriteRow)

@@ -14,6 +14,7 @@ from cgk_tasks.events.base import sensitive_fields
 from cgk_tasks.events.redaction import Redaction
 from cgk_tasks.events.registry import find_event
 from cgk_tasks.gateway.json_text import to_text
+from cgk_tasks.runs import bodies
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State, first_run_id
 from cgk_tasks.runs.progress import NOTHING, Told, told_in
@@ -122,7 +123,7 @@ class Describer:
             run_id: Redaction(event, None) for run_id, event in unknown.items() if run_id not in quoting
         }
         if quoting:
-            for row in fetch(connection, SQL["payloads"], {"ids": uuid_array(quoting)}):
+            for row in bodies.brought(connection, fetch(connection, SQL["payloads"], {"ids": uuid_array(quoting)})):
                 payload = decode(opened(row)["payload"])
                 self._redactions[row["id"]] = Redaction(unknown[row["id"]], payload)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError
+from cgk_tasks.runs import bodies
 from cgk_tasks.runs.ends import columns
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.plain_columns import search_fields, with_trace
@@ -27,28 +28,46 @@ _NEW_RUN_COLUMNS = (
 _COPY_FROM = 20
 
 
-def _new_row(run: NewRun) -> tuple[Any, ...]:
+_NOTHING: Final[Mapping[str, bytes]] = {}
+
+
+def _kept_apart(connection: AnyConnection, runs: Sequence[NewRun]) -> Mapping[str, bytes]:
+    """Writes the large payloads among these where they stay. Returns what stands for them in the rows, by run id."""
+    large = [run for run in runs if len(run.payload) >= bodies.FROM_CHARACTERS]
+    if not large or not bodies.are_kept(connection):
+        return _NOTHING
+    return bodies.keep(
+        connection,
+        (
+            bodies.Body(run.id, run.tenant_id, seal(run.tenant_id, "payload", run.payload, key_for(run.tenant_id)))
+            for run in large
+        ),
+    )
+
+
+def _new_row(run: NewRun, kept_apart: Mapping[str, bytes] = _NOTHING) -> tuple[Any, ...]:
     """The columns of a new run, its content sealed."""
     tenant_id = run.tenant_id
     key_id = key_for(tenant_id)
     fields = search_fields(run.event, run.payload) if run.search_fields is None else run.search_fields
     return (
         run.id, tenant_id, run.event, run.job, run.state, run.queue, run.priority,
-        seal(tenant_id, "payload", run.payload, key_id), run.max_attempts, run.run_at, run.expires_at, run.parent_id,
-        run.replay_of, run.idempotency_key, seal(tenant_id, "canvas", run.canvas, key_id), run.scheduled_for,
-        run.trace, key_id, fields if run.trace is None else with_trace(fields, run.trace),
+        kept_apart.get(run.id) or seal(tenant_id, "payload", run.payload, key_id), run.max_attempts, run.run_at,
+        run.expires_at, run.parent_id, run.replay_of, run.idempotency_key,
+        seal(tenant_id, "canvas", run.canvas, key_id), run.scheduled_for, run.trace, key_id,
+        fields if run.trace is None else with_trace(fields, run.trace),
     )  # fmt: skip
 
 
 def insert_one(connection: AnyConnection, run: NewRun) -> int:
     """In the caller's transaction. Returns 0 if a run of this id is there, else 1."""
     name = "insert_run" if run.place is None else "insert_in_lane"
-    return execute(connection, TRANSITIONS[name], values_of(run))
+    return execute(connection, TRANSITIONS[name], values_of(run, kept_apart=_kept_apart(connection, (run,))))
 
 
-def values_of(run: NewRun, durability: str = "on") -> dict[str, Any]:
+def values_of(run: NewRun, durability: str = "on", kept_apart: Mapping[str, bytes] = _NOTHING) -> dict[str, Any]:
     """The columns of a new run by their names, for a statement that inserts one."""
-    values = dict(zip(_NEW_RUN_COLUMNS, _new_row(run), strict=True))
+    values = dict(zip(_NEW_RUN_COLUMNS, _new_row(run, kept_apart), strict=True))
     values["durability"] = durability
     if run.place is not None:
         values["lane_id"], values["rank"] = run.place
@@ -58,19 +77,20 @@ def values_of(run: NewRun, durability: str = "on") -> dict[str, Any]:
 def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
     """Many runs by COPY: a third of the cost of an INSERT from arrays."""
     now = fetch(connection, SQL["clock"])[0]["now"]
-    in_lanes = [(*_copied(run, now, False), *run.place) for run in runs if run.place is not None]
+    apart = _kept_apart(connection, runs)
+    in_lanes = [(*_copied(run, now, False, apart), *run.place) for run in runs if run.place is not None]
     if len(in_lanes) < len(runs):
-        rows = (_copied(run, now, run.state == "pending") for run in runs if run.place is None)
+        rows = (_copied(run, now, run.state == "pending", apart) for run in runs if run.place is None)
         copy(connection, TRANSITIONS["copy_runs"], _COPIED_TYPES, rows)
     if in_lanes:
         copy(connection, TRANSITIONS["copy_in_lanes"], (*_COPIED_TYPES, "int8", "timestamptz"), iter(in_lanes))
 
 
-def _copied(run: NewRun, now: datetime, due: bool) -> tuple[Any, ...]:
+def _copied(run: NewRun, now: datetime, due: bool, kept_apart: Mapping[str, bytes]) -> tuple[Any, ...]:
     (
         run_id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at, parent_id,
         replay_of, key, canvas, scheduled_for, trace, key_id, search,
-    ) = _new_row(run)  # fmt: skip
+    ) = _new_row(run, kept_apart)  # fmt: skip
     return (
         UUID(run_id), tenant_id, event, job, state, queue, priority, payload, max_attempts, expires_at,
         parent_id and UUID(parent_id), replay_of and UUID(replay_of), key, canvas, scheduled_for, trace, key_id, search,
@@ -89,10 +109,11 @@ def insert_unflushed(connection: Connection, run: NewRun) -> str | None:
 
     If it has a place its lane is told; returns the lane's status then.
     """
+    apart = _kept_apart(connection, (run,))
     if run.place is None:
-        execute(connection, TRANSITIONS["insert_run"], values_of(run, "off"))
+        execute(connection, TRANSITIONS["insert_run"], values_of(run, "off", apart))
         return None
-    values = values_of(run, "off") | {"step": get_settings().priority_step_seconds}
+    values = values_of(run, "off", apart) | {"step": get_settings().priority_step_seconds}
     told = fetch(connection, TRANSITIONS["insert_and_tell"], values)
     return str(told[0]["status"]) if told else None
 
@@ -119,14 +140,19 @@ def insert_fresh(connection: AnyConnection, fresh: Sequence[NewRun]) -> None:
 
 def insert_many(connection: AnyConnection, runs: Sequence[NewRun]) -> None:
     """In the caller's transaction, with a statement for those that have a place in a lane and one for the others."""
+    apart = _kept_apart(connection, runs)
     in_lanes = [run for run in runs if run.place is not None]
     if in_lanes:
         lanes, ranks = zip(*(run.place for run in in_lanes if run.place is not None), strict=True)
-        values = columns(_NEW_RUN_COLUMNS, map(_new_row, in_lanes)) | {"lane_id": list(lanes), "rank": list(ranks)}
+        values = _columns_of(in_lanes, apart) | {"lane_id": list(lanes), "rank": list(ranks)}
         execute(connection, TRANSITIONS["insert_in_lanes"], values)
     if len(in_lanes) < len(runs):
-        others = (run for run in runs if run.place is None)
-        execute(connection, TRANSITIONS["insert_runs"], columns(_NEW_RUN_COLUMNS, map(_new_row, others)))
+        others = [run for run in runs if run.place is None]
+        execute(connection, TRANSITIONS["insert_runs"], _columns_of(others, apart))
+
+
+def _columns_of(runs: Sequence[NewRun], kept_apart: Mapping[str, bytes]) -> dict[str, list[Any]]:
+    return columns(_NEW_RUN_COLUMNS, (_new_row(run, kept_apart) for run in runs))
 
 
 def reserve_keys(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> dict[str, str]:

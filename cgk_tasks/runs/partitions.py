@@ -63,6 +63,7 @@ DAILY_TABLES = (
     DailyTable("steps", "run_id", _id_of, at="begun_at"),
     DailyTable("mail", "run_id", _id_of, at="sent_at"),
     DailyTable("run_progress", "run_id", _id_of, at="changed_at"),
+    DailyTable("run_bodies", "run_id", _id_of, at="made_at"),
 )
 
 

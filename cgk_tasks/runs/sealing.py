@@ -7,6 +7,9 @@ columns: SQL moves the bytes and never looks into them. What the database must k
 list, to group) has a plain column of its own.
 
 A row keeps its key for as long as it is there: what is added to it later is sealed with the same one.
+
+A large payload is not in the row of its run, which has a reference to it (`runs.bodies`). Opening one reads the other.
+What is sealed with a key must not begin as a reference does.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, overload
 
 from cgk_tasks.errors import StoreError
+from cgk_tasks.runs import bodies
+from cgk_tasks.runs.bodies import is_reference
 
 Kind = Literal[
     "payload", "result", "error", "cursor", "canvas", "deferral", "log_lines", "group_result", "group_error",
@@ -54,9 +59,14 @@ def open_sealed(tenant_id: str, kind: Kind, data: None, key_id: str | None = Non
 @overload
 def open_sealed(tenant_id: str, kind: Kind, data: bytes | None, key_id: str | None = None) -> str | None: ...
 def open_sealed(tenant_id: str, kind: Kind, data: bytes | None, key_id: str | None = None) -> str | None:
-    """The text that was sealed; None for none. Raises StoreError for a key that this process does not have."""
+    """The text that was sealed; None for none. A large payload is looked up where it is.
+
+    Raises StoreError for a key that this process does not have, and for a payload that is not there any more.
+    """
     if data is None:
         return None
+    if kind == "payload" and is_reference(data):
+        data = _body(tenant_id, data)
     if key_id is not None:
         raise _unknown_key(tenant_id, kind, key_id)
     return str(data, "utf-8")
@@ -91,6 +101,16 @@ def opened(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _errors(tenant_id: str, sealed: Sequence[bytes] | None, key_id: str | None) -> list[Mapping[str, Any]]:
     return [json.loads(open_sealed(tenant_id, "error", one, key_id)) for one in sealed or ()]
+
+
+def _body(tenant_id: str, reference: bytes) -> bytes:
+    found = bodies.find(tenant_id, reference)
+    if found is None:
+        raise StoreError(
+            f"A large payload of tenant {tenant_id!r}, which cgk.run_bodies had, is not there any more.",
+            hint="It goes when its run is on record no longer. Was one table restored without the other?",
+        )
+    return found
 
 
 def _unknown_key(tenant_id: str, kind: Kind, key_id: str) -> StoreError:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.typed_values import shown
-from cgk_tasks.runs import undo
+from cgk_tasks.runs import bodies, undo
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.ends import Closed, close_parents, close_waiting, closed_of, fingerprint_of
 from cgk_tasks.runs.insertion import insert_many, insert_one
@@ -104,8 +104,18 @@ def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
             runs = fetch_as(connection, TRANSITIONS["claim_one"], values | {"id": ids[0]}, _claimed_or_held)
         else:
             runs = fetch_as(connection, TRANSITIONS["claim"], values | {"ids": uuid_array(ids)}, _claimed_or_held)
-    claimed = {run.id: run for run in runs if run is not None}
-    return [claimed[run_id] for run_id in ids if run_id in claimed]
+        claimed = {run.id: run for run in runs if run is not None}
+        found = [claimed[run_id] for run_id in ids if run_id in claimed]
+        if any(bodies.is_reference(run.sealed_payload) for run in found):
+            return _with_bodies(connection, found)
+    return found
+
+
+def _with_bodies(connection: Connection, runs: Sequence[Claimed]) -> list[Claimed]:
+    """The runs of a packet with their large payloads, read at once. What is not found is missed when it is opened."""
+    references = [(run.tenant_id, run.sealed_payload) for run in runs if bodies.is_reference(run.sealed_payload)]
+    found = bodies.find_all(connection, references)
+    return [run._replace(sealed_payload=found.get(run.sealed_payload, run.sealed_payload)) for run in runs]
 
 
 def claims_barred() -> bool:
@@ -193,11 +203,8 @@ def record_of(run_id: str, connection: AnyConnection | None = None) -> Row | Non
     """The record of a run, whosever it is, with its content opened: for the framework itself, never for what a caller
     asks for.
     """
-    if connection is not None:
-        rows = fetch(connection, SQL["get_run"], {"id": run_id})
-    else:
-        with autocommit() as own:
-            rows = fetch(own, SQL["get_run"], {"id": run_id})
+    with autocommit() if connection is None else nullcontext(connection) as used:
+        rows = bodies.brought(used, fetch(used, SQL["get_run"], {"id": run_id}))
     return opened(rows[0]) if rows else None
 
 

@@ -77,7 +77,7 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes,
                                    revision)
 VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(pid_namespace)s, %(process_started)s, %(clock_offset)s, %(executes)s,
-        '0032')
+        '0033')
 ON CONFLICT (id) DO UPDATE
    SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds,
        executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END

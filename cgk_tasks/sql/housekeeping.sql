@@ -1,11 +1,12 @@
 -- name: forget_closed_runs
 -- Those that went well, so many days after they closed. Failed and unhandled ones stay for as long as the history does:
--- they can be replayed. tenant_id: NULL for all.
+-- they can be replayed. tenant_id: NULL for all. Returns of each what is as long as a reference to a large payload.
 DELETE FROM cgk.run_history WHERE (tableoid, ctid) IN (
     SELECT tableoid, ctid FROM cgk.run_history
      WHERE closed_at < now() - make_interval(days => %(days)s) AND state IN ('completed', 'cancelled', 'expired')
        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-     LIMIT %(limit)s);
+     LIMIT %(limit)s)
+RETURNING CASE length(sealed_payload) WHEN 33 THEN sealed_payload END AS reference;
 
 -- name: forget_run_logs
 -- What attempts logged so many days ago, however their runs ended. tenant_id: NULL for all.

@@ -11,7 +11,7 @@ from tests.support.content import insert
 
 TODAY = datetime.now(UTC).date()
 OLD = TODAY - timedelta(days=400)
-STEPS, MAIL, _PROGRESS = (table for table in partitions.DAILY_TABLES if table.goes_with_runs)
+STEPS, MAIL, _PROGRESS, BODIES = (table for table in partitions.DAILY_TABLES if table.goes_with_runs)
 
 
 def run_of(day, number):

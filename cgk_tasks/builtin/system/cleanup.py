@@ -20,7 +20,8 @@ from cgk_tasks.config.broker_url import redis_py_url
 from cgk_tasks.errors import PermanentError
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.retry import RetryConfig
-from cgk_tasks.sql.postgres import autocommit, execute, statements
+from cgk_tasks.runs import bodies
+from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, statements
 from cgk_tasks.tenancy.platform import is_platform
 
 SQL = statements("housekeeping")
@@ -46,20 +47,31 @@ def clean_up(ctx: JobContext[SystemCleanup]) -> dict[str, int]:
 def _logs(tenant_id: str | None, days: int) -> int:
     """Runs that went well, and what any run logged; dead letters stay until CGK_HISTORY_DAYS have passed."""
     values = {"tenant_id": tenant_id, "days": days}
-    return _delete_in_batches("forget_closed_runs", values) + _delete_in_batches("forget_run_logs", values)
+    return _delete_in_batches(_forget_closed_runs, values) + _delete_in_batches(_deleting("forget_run_logs"), values)
+
+
+def _forget_closed_runs(connection: Connection, values: Mapping[str, Any]) -> int:
+    with connection.transaction():
+        rows = fetch(connection, SQL["forget_closed_runs"], values)
+        bodies.forget(connection, [row["reference"] for row in rows if row["reference"] is not None])
+    return len(rows)
 
 
 def _expired_keys(tenant_id: str | None, days: int) -> int:  # noqa: ARG001 - keys say themselves when they expire
     """Idempotency keys whose time is over: what is left of senders' sessions."""
-    return _delete_in_batches("forget_keys", {"tenant_id": tenant_id})
+    return _delete_in_batches(_deleting("forget_keys"), {"tenant_id": tenant_id})
 
 
-def _delete_in_batches(statement: str, values: Mapping[str, Any]) -> int:
+def _deleting(statement: str) -> Callable[[Connection, Mapping[str, Any]], int]:
+    return lambda connection, values: execute(connection, SQL[statement], values)
+
+
+def _delete_in_batches(delete: Callable[[Connection, Mapping[str, Any]], int], values: Mapping[str, Any]) -> int:
     """A short transaction for each batch, so that no other waits long."""
     total = 0
     while True:
         with autocommit() as connection:
-            deleted = execute(connection, SQL[statement], {**values, "limit": _AT_ONCE})
+            deleted = delete(connection, {**values, "limit": _AT_ONCE})
         total += deleted
         if deleted < _AT_ONCE:
             return total

@@ -10,6 +10,7 @@ from typing import Any
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.dashboard.data.run_search import Key
 from cgk_tasks.events.redaction import Redaction, summary
+from cgk_tasks.runs import bodies
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.sealing import opened
 from cgk_tasks.sql.postgres import Row, fetch
@@ -79,6 +80,7 @@ def _groups(statement: str, values: Mapping[str, Any], tenant_id: str = "") -> l
     with read_transaction() as connection:
         groups = fetch(connection, SQL[statement], values)
         rows = fetch(connection, SQL["dead_letter_examples"], {"ids": [group["example"] for group in groups]})
+        bodies.brought(connection, rows)
     examples = {row["id"]: opened(row) for row in rows}
     return [_counts(group, examples[group["example"]], tenant_id) for group in groups if group["example"] in examples]
 
@@ -108,6 +110,7 @@ def dead_letters(
     }  # fmt: skip
     with read_transaction() as connection:
         rows = fetch(connection, SQL["dead_letters"], values)
+        bodies.brought(connection, rows)
     letters = [_letter(opened(row)) for row in rows[:limit]]
     return letters, Key(letters[-1].closed_at, letters[-1].id) if len(rows) > limit else None
 

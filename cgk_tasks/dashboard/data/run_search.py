@@ -19,6 +19,7 @@ from cgk_tasks.events import django_task  # noqa: F401 - so that its runs can be
 from cgk_tasks.events.base import searchable_fields
 from cgk_tasks.events.redaction import Redaction, summary
 from cgk_tasks.events.registry import all_events, event_name
+from cgk_tasks.runs import bodies
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES, State
 from cgk_tasks.runs.sealing import opened
@@ -139,6 +140,7 @@ def find_runs(
     """
     with read_transaction() as connection:
         rows, following, looked_until = search_rows(connection, wanted, before, limit, look_at=look_at)
+        bodies.brought(connection, rows)
     return RunPage(tuple(_listed(opened(row)) for row in rows), following, looked_until)
 
 
