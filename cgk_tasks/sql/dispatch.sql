@@ -93,7 +93,7 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 -- now: what PostgreSQL's clock says. waited_for: workers that bar all claims, because they have not yet said what they run
 -- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes: it may be long.
 -- revision: the newest migration that this code knows; who knows none of them is of an earlier release.
--- drain_wanted_at: since when an operator wants it to take no more runs. As JSON the row is read also before there are such columns, of
+-- has_neighbours: whether there are other workers on this machine. drain_wanted_at: since when an operator wants it to take no more runs. As JSON the row is read also before there are such columns, of
 -- which can_drain tells.
 INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes,
                                    revision)
@@ -104,6 +104,8 @@ ON CONFLICT (id) DO UPDATE
        executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END
 RETURNING clock_timestamp() AS now, to_jsonb(known) ? 'drain_wanted_at' AS can_drain,
           (to_jsonb(known) ->> 'drain_wanted_at')::timestamptz AS drain_wanted_at,
+          EXISTS (SELECT FROM cgk.workers w WHERE w.pid_namespace = %(pid_namespace)s AND w.id <> %(id)s::uuid)
+              AS has_neighbours,
           ARRAY(SELECT w.name || ', silent for ' || round(extract(epoch FROM now() - w.heartbeat_at)) || ' s'
                   FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id
                  WHERE p.worker_id IS NULL AND w.id <> %(id)s::uuid ORDER BY w.name) AS waited_for;

@@ -44,7 +44,7 @@ _QUIET_SECONDS = 2.5
 """How often this thread looks up while the leader's own looks find nothing for it: they tell it when they do, unless
 the supervisor is busy with something else.
 """
-_TURN_SECONDS = 10.0
+_TURN_SECONDS = 30.0
 """How often it then makes a turn all the same, for what those looks do not see, as lanes that no process knows."""
 _LOOK_IS_OLD_SECONDS = 1.5
 _FULL_SECONDS = 0.5

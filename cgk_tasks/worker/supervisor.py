@@ -120,10 +120,13 @@ class Supervisor(threading.Thread):
         self._has_held = True
         self._look_at_neighbours_at = self._look_for_the_dead_at = 0.0
         self._tables = MissingTables()
-        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables)
+        self.on_consumption_changed: Callable[[], object] | None = None
+        """Called when `is_out_of_touch` or `draining.is_wanted` has changed, in a thread that must not wait."""
+        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables, self._consumption_changed)
         self._admission = Admission(lambda: self._dispatcher.leads, self._tables, lambda: self._dispatcher.found)
-        self.draining = Draining(worker_id, pool.processes)
+        self.draining = Draining(worker_id, pool.processes, self._consumption_changed)
         self._was_present = False
+        self._has_neighbours = True
         self._clock_offset: float | None = None
         self._waiting = WaitingForWorkers()
         self._not_active: dict[str, int] = {}
@@ -163,6 +166,10 @@ class Supervisor(threading.Thread):
         except Exception:
             log.exception("supervisor_failed")
 
+    def _consumption_changed(self) -> None:
+        if self.on_consumption_changed is not None:
+            self.on_consumption_changed()
+
     def _tell_admission(self) -> None:
         found = self._dispatcher.found
         if found is not None and found.needs_passes:
@@ -192,13 +199,15 @@ class Supervisor(threading.Thread):
 
     def _turn(self) -> None:
         now = time.monotonic()
-        self._enforce_hard_limits()
+        at_work = self._pool.at_work()
+        if at_work.busy or self._timed_out:
+            self._enforce_hard_limits()
         if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
-            if self._may_hold_runs(now):
+            if self._may_hold_runs(at_work, now):
                 self._look_after_runs()
                 self._look_for_all_at = now + _LOOK_FOR_ALL_SECONDS
-        if now >= self._look_at_neighbours_at:
+        if now >= self._look_at_neighbours_at and self._has_neighbours:
             recovery.reclaim_from_gone_neighbours(self._id, self._pool.on_closed)
             self._look_at_neighbours_at = now + _LOOK_AT_NEIGHBOURS_SECONDS
         if self._dispatcher.take_lease():
@@ -244,6 +253,7 @@ class Supervisor(threading.Thread):
             with autocommit() as connection:
                 LANES.current().note(connection, guard_rules(guards))
         self._was_present = True
+        self._has_neighbours = told["has_neighbours"]
         self._waiting.heard_of(told["waited_for"])
 
     def _assert_claims(self, connection: Connection) -> None:
@@ -278,9 +288,8 @@ class Supervisor(threading.Thread):
                 self._timed_out.appendleft(run)
                 raise
 
-    def _may_hold_runs(self, now: float) -> bool:
+    def _may_hold_runs(self, at_work: AtWork, now: float) -> bool:
         """Whether runs may be on record as running here: those of a child that died stay so until somebody looks."""
-        at_work = self._pool.at_work()
         has_changed, self._at_work = at_work != self._at_work, at_work
         return has_changed or at_work.busy or self._has_held or now >= self._look_for_all_at
 
