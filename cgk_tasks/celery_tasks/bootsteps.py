@@ -190,6 +190,7 @@ def _pool(worker: WorkController) -> Pool:
         processes=lambda: getattr(worker.pool, "num_processes", None) or 1,
         events=routes_of_events,
         executes=lambda: executed_names(worker.app),
+        at_work=process_state.shared().at_work,
         is_at_work=is_at_work,
         lease=process_state.shared().lease,
         held=lambda: process_state.shared().held(),

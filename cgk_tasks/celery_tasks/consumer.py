@@ -19,6 +19,9 @@ from cgk_tasks.celery_tasks.adapter import UNHANDLED
 _CARRIES_ITS_PAYLOAD = "another producer made it: it carries its payload itself and names no run of the record"
 _UNKNOWN = "it carries its payload itself, and this worker knows no task of this name"
 
+_HEARTBEAT_EVENT_SECONDS = 5.0
+"""Celery's is 2. The event tells how often it comes, so that who listens, as Flower does, knows what silence means."""
+
 _OF_CONTENT = (LookupError, TypeError, ValueError, AttributeError)
 
 
@@ -59,6 +62,9 @@ class RunConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         bound_unpacking()
+        options = kwargs.get("worker_options") or {}
+        if options.get("heartbeat_interval") is None:
+            kwargs["worker_options"] = {**options, "heartbeat_interval": _HEARTBEAT_EVENT_SECONDS}
         super().__init__(*args, **kwargs)
 
     def stop(self) -> None:

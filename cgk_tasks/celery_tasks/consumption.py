@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("cgk_tasks.worker")
 
-_LOOK_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 5.0
+"""The supervisor tells at once when something has changed. This is for one that cannot."""
 _REST_SECONDS: Final = 5.0
 """How long the worker leaves messages to others after one that it could not claim."""
 
@@ -67,6 +69,8 @@ class ConsumptionStep(bootsteps.StartStopStep):
         _steps[id(self._consumer.app)] = self
         self._soon(self._look)  # a worker that is drained already when it connects again takes nothing
         self._timer = self._consumer.timer.call_repeatedly(_LOOK_SECONDS, self._soon, (self._look,))
+        if (supervisor := supervisor_of(self._consumer.app)) is not None:
+            supervisor.on_consumption_changed = partial(self._soon, self._look)
 
     def stop(self, consumer: Consumer) -> None:  # noqa: ARG002 - Celery's signature
         _steps.pop(id(self._consumer.app), None)
@@ -91,6 +95,7 @@ class ConsumptionStep(bootsteps.StartStopStep):
 
     def _take_back(self, request: Packet) -> None:
         self._rest_until = time.monotonic() + _REST_SECONDS
+        self._consumer.timer.call_after(_REST_SECONDS, self._soon, (self._look,))
         self._look()
         self._give_back([request])
 

@@ -46,6 +46,7 @@ def listen(worker: object, stop: Stop) -> None:
         exit_code = EX_OK if number == signal.SIGTERM else EX_FAILURE
         if vars(state)["should_stop"] is None:
             vars(state)["should_stop"] = exit_code  # the main loop looks at it
+        _wake(vars(worker).get("hub"))
         how = "Cold" if is_cold else "Warm"
         with suppress(OSError):
             os.write(1, f"\nworker: {how} shutdown (MainProcess)\n".encode())  # print() may be under way
@@ -53,6 +54,15 @@ def listen(worker: object, stop: Stop) -> None:
 
     for number in _ALL:
         signal.signal(number, on_signal)
+
+
+def _wake(hub: Any) -> None:
+    """Have Celery's loop look up, which may sleep for seconds. Kombu's own way takes a lock, which the code that the
+    signal has interrupted may hold.
+    """
+    waker = getattr(hub, "_waker", None)
+    if waker is not None:
+        waker.wake()
 
 
 def leave_to_main_process() -> None:

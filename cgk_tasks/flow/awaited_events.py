@@ -14,7 +14,7 @@ import psycopg
 
 from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.logger import get_logger
-from cgk_tasks.runs import event_waits, mails
+from cgk_tasks.runs import event_waits
 from cgk_tasks.runs.event_waits import EventKey, EventMail
 from cgk_tasks.runs.models import Dispatch, NewRun
 from cgk_tasks.runtime import Part
@@ -112,6 +112,8 @@ def deliver(runs: Sequence[NewRun], send: Send) -> None:
 
 def deliver_to(run_id: str, name: str, mail: EventMail, send: Send) -> None:
     """Bring an event to a run, once. A run that has ended takes none."""
+    from cgk_tasks.runs import mails  # few events are waited for
+
     woken = None
     with short_transaction() as connection:
         run = mails.lock_run(connection, run_id)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from cgk_tasks.admission.declared import Declared
 from cgk_tasks.admission.lanes import tell_of
 from cgk_tasks.admission.limits import LANES, ForLane
-from cgk_tasks.admission.passes import Passes
 from cgk_tasks.admission.rules import GateRule
 from cgk_tasks.admission.set_rules import SetRules, set_rules
 from cgk_tasks.admission.switch import SWITCH
@@ -31,6 +30,9 @@ from cgk_tasks.runtime import Part
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.postgres import autocommit, fetch, statements, uuid_array
 
+if TYPE_CHECKING:
+    from cgk_tasks.admission.passes import Passes
+
 TRANSITIONS = statements("transitions")
 log = get_logger("cgk_tasks.sender")
 
@@ -40,7 +42,14 @@ _APART: Final = timedelta(microseconds=1)
 _RUNS_A_PASS: Final = 100
 """Of a sender, who has other things to do."""
 
-PASSES = Part(lambda: Passes(run_times().mean_seconds))
+
+def _make_passes() -> Passes:
+    from cgk_tasks.admission.passes import Passes  # few sends make one
+
+    return Passes(run_times().mean_seconds)
+
+
+PASSES = Part(_make_passes)
 
 
 def placed(runs: Sequence[NewRun]) -> Sequence[NewRun]:

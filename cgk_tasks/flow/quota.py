@@ -18,7 +18,6 @@ from cgk_tasks.admission.set_rules import OfTenant, set_rules
 from cgk_tasks.errors import QueueFullError, QuotaExceededError
 from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.models import NewRun, RunHandle
-from cgk_tasks.runs.usage import note_rejected
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, explain, fetch, statements
 
@@ -167,6 +166,8 @@ def _sent_before(runs: Sequence[NewRun]) -> int:
 
 def _note_rejected(exc: QueueFullError | QuotaExceededError, runs: Sequence[NewRun]) -> None:
     """For the usage of the tenant, which counts what was refused."""
+    from cgk_tasks.runs.usage import note_rejected  # few sends are refused
+
     tenant = exc.tenant_id or ""
     number = sum(run.tenant_id == tenant for run in runs)
     try:

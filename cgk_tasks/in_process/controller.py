@@ -54,9 +54,12 @@ def make_controller(app: Celery[Any], concurrency: int, queues: Collection[str])
     return controller
 
 
-def ask_to_stop() -> None:
-    """The worker of this process looks at it twice a second."""
+def ask_to_stop(controller: EmbeddedController) -> None:
+    """The worker of this process looks at it twice a second, or when its loop is woken."""
     vars(state)["should_stop"] = os.EX_OK
+    hub: Any = vars(controller).get("hub")
+    if hub is not None:
+        hub.call_soon(lambda: None)
 
 
 def forget_stop(app: Celery[Any]) -> None:

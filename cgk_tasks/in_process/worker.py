@@ -112,7 +112,7 @@ class EmbeddedWorker:
         self._stopping.set()
         state = process_state.shared()
         state.stop()
-        ask_to_stop()
+        ask_to_stop(self._controller)
         seconds = self._grace_seconds if timeout is None else timeout
         thread.join(seconds)
         if thread.is_alive() and state.busy_pids():

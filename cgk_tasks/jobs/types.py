@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cgk_tasks.jobs.context import JobContext
+if TYPE_CHECKING:
+    from cgk_tasks.jobs.context import JobContext  # senders name a handler's type, and need no context
 
-Handler = Callable[[JobContext[Any]], Any]
+Handler = Callable[["JobContext[Any]"], Any]
 CallNext = Callable[[], Any]
-Middleware = Callable[[JobContext[Any], CallNext], Any]
+Middleware = Callable[["JobContext[Any]", CallNext], Any]

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.typed_values import shown
-from cgk_tasks.runs import bodies, undo
+from cgk_tasks.runs import bodies
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.ends import Closed, close_parents, close_waiting, closed_of, fingerprint_of
 from cgk_tasks.runs.insertion import insert_many, insert_one
 from cgk_tasks.runs.models import NewRun, RunStatus, State
-from cgk_tasks.runs.progress import told_in
 from cgk_tasks.runs.sealing import key_for, open_sealed, opened, seal
 from cgk_tasks.sql.postgres import (
     AnyConnection,
@@ -210,6 +209,8 @@ def record_of(run_id: str, connection: AnyConnection | None = None) -> Row | Non
 
 def get(run_id: str) -> RunStatus:
     """The run as it stands. Raises UnknownRunError."""
+    from cgk_tasks.runs.progress import told_in  # a send reads no run
+
     with autocommit() as connection:
         rows = fetch_or_before(connection, SQL["get_run_as_told"], SQL["get_run"], {"id": run_id})
     if not rows or not may_see(rows[0]["tenant_id"]):
@@ -271,6 +272,8 @@ def cancel(run_id: str, connection: AnyConnection | None = None, *, interrupt: b
 
 def cancel_with_children(connection: AnyConnection, ids: Sequence[str], *, interrupt: bool = True) -> list[Closed]:
     """Cancel runs, their children, and theirs, as `cancel` does. Those that have something to undo do that first."""
+    from cgk_tasks.runs import undo  # nor does it cancel one
+
     fetch(connection, TRANSITIONS["lock_to_cancel"], {"ids": list(ids)})
     values = {"ids": list(ids), "undone": undo.begin_waiting(connection, ids)}
     closed = closed_of(fetch(connection, TRANSITIONS["cancel"], values))

@@ -20,6 +20,27 @@ SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timest
        EXISTS (SELECT FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NULL) AS are_unpublished
   FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
 
+-- name: glance
+-- The same, and what else a leader has to look after: each column is whether there may be something to do, and found in an
+-- index. Without tables of later migrations the statement fails. lanes_wait: as the statement of this name in admission.sql, full
+-- gates included.
+SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timestamp())::float8 AS seconds,
+       EXISTS (SELECT FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NULL) AS are_unpublished,
+       EXISTS (SELECT FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NOT NULL) AS are_dispatched,
+       EXISTS (SELECT FROM cgk.runs WHERE state = 'running') AS are_running,
+       EXISTS (SELECT FROM cgk.runs WHERE state = 'held') AS are_held,
+       EXISTS (SELECT FROM cgk.runs WHERE expires_at <= now()) AS are_expired,
+       EXISTS (SELECT FROM cgk.lanes WHERE status IN ('new', 'full')) OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
+           OR EXISTS (SELECT FROM cgk.gates WHERE opens_at <= clock_timestamp()) AS lanes_wait,
+       EXISTS (SELECT FROM cgk.pauses) OR EXISTS (SELECT FROM cgk.paused_queues) AS are_pauses,
+       EXISTS (SELECT FROM cgk.awaited) AS is_awaited,
+       EXISTS (SELECT FROM cgk.guards) AS are_guards
+  FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
+
+-- name: lease_is_free
+-- Whether nobody leads the workers.
+SELECT NOT EXISTS (SELECT FROM cgk.leases WHERE name = 'dispatcher' AND expires_at >= now()) AS yes;
+
 -- name: next_dispatched
 -- Runs of these queues that wait to be claimed, the most urgent and then the oldest first; not those that are `busy`. For
 -- workers without a broker. Each priority of each queue is a look into the index of dispatched runs. What a pass has
@@ -72,7 +93,7 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 -- now: what PostgreSQL's clock says. waited_for: workers that bar all claims, because they have not yet said what they run
 -- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes: it may be long.
 -- revision: the newest migration that this code knows; who knows none of them is of an earlier release.
--- drain_wanted_at: since when an operator wants it to take no more runs. As JSON the row is read also before there are such columns, of
+-- has_neighbours: whether there are other workers on this machine. drain_wanted_at: since when an operator wants it to take no more runs. As JSON the row is read also before there are such columns, of
 -- which can_drain tells.
 INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes,
                                    revision)
@@ -83,6 +104,8 @@ ON CONFLICT (id) DO UPDATE
        executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END
 RETURNING clock_timestamp() AS now, to_jsonb(known) ? 'drain_wanted_at' AS can_drain,
           (to_jsonb(known) ->> 'drain_wanted_at')::timestamptz AS drain_wanted_at,
+          EXISTS (SELECT FROM cgk.workers w WHERE w.pid_namespace = %(pid_namespace)s AND w.id <> %(id)s::uuid)
+              AS has_neighbours,
           ARRAY(SELECT w.name || ', silent for ' || round(extract(epoch FROM now() - w.heartbeat_at)) || ' s'
                   FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id
                  WHERE p.worker_id IS NULL AND w.id <> %(id)s::uuid ORDER BY w.name) AS waited_for;

@@ -8,8 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, Union
+from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg import errors
+from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.rows import tuple_row
 
 from cgk_tasks.sql import far_times
@@ -17,6 +20,7 @@ from cgk_tasks.sql.statements import Statement
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from psycopg.pq.abc import PGresult
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Any]
@@ -36,6 +40,8 @@ Reading = Callable[[Sequence[str]], Callable[[tuple[Any, ...]], T]]
 _observers: list[Observer] = []
 _guards: Final[dict[Observer, Guard]] = {}
 _readers: Final[dict[tuple[str, Reading[Any]], Callable[[tuple[Any, ...]], Any]]] = {}
+_prepared: Final[WeakKeyDictionary[Connection, dict[str, bytes]]] = WeakKeyDictionary()
+_NOT_PREPARED: Final = b"26000"
 
 
 def observe(observer: Observer, before: Guard | None = None) -> None:
@@ -81,6 +87,16 @@ def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any]
     if _observers:
         return _observed(_execute, connection, statement, values)
     return _execute(connection, statement, values)
+
+
+def glance(connection: Connection, statement: str) -> tuple[str | None, ...]:
+    """Run a statement without parameters that gives one row, and return what PostgreSQL writes its columns as: 't' and
+    'f', or a number's digits. For who looks several times a second while nothing happens: it takes a third of the
+    processor time of `fetch`. Raises psycopg.Error.
+    """
+    if _observers:
+        return _observed(_glance, connection, statement, None)
+    return _glance(connection, statement, None)
 
 
 def copy(connection: Connection, statement: str, types: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
@@ -140,6 +156,35 @@ def _fetch_as(
         if read is None:
             read = _readers[statement, reading] = reading(_columns(cursor))
         return list(map(read, _rows(cursor)))
+
+
+def _glance(connection: Connection, statement: str, _no_values: None) -> tuple[str | None, ...]:
+    result = _executed(connection, statement)
+    if result.status != ExecStatus.TUPLES_OK:
+        raise errors.error_from_result(result)
+    values = (result.get_value(0, column) for column in range(result.nfields))
+    return tuple(None if value is None else value.decode() for value in values)
+
+
+def _executed(connection: Connection, statement: str) -> PGresult:
+    """By libpq itself, which neither looks at the text nor at the types of the columns."""
+    pgconn = connection.pgconn
+    if connection.prepare_threshold is None:
+        return pgconn.exec_(statement.encode())
+    names = _prepared.setdefault(connection, {})
+    for _ in range(2):
+        name = names.get(statement)
+        if name is None:
+            name = names[statement] = f"cgk_glance_{len(names)}".encode()
+            made = pgconn.prepare(name, statement.encode())
+            if made.status != ExecStatus.COMMAND_OK:
+                del names[statement]
+                return made
+        result = pgconn.exec_prepared(name, None)
+        if result.error_field(DiagnosticField.SQLSTATE) != _NOT_PREPARED:
+            break
+        names.clear()  # the driver had PostgreSQL forget all that was prepared
+    return result
 
 
 def _run(

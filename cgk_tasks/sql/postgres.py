@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -21,7 +21,7 @@ from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.runtime import Part, current_runtime
 from cgk_tasks.sql.connecting import CONNECT_WITH, OF_THE_RECORD, Preparing, connect
-from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as
+from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as, glance
 from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.statements import statements
 from cgk_tasks.sql.urls import parameters
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyConnection", "Connection", "Row", "autocommit", "close_pools", "close_with_pools", "copy",
-    "execute", "explain", "fetch", "fetch_as", "fetch_or_before", "flush", "flushing", "is_away", "open_connections",
-    "parameters", "retry_while_unavailable", "script", "statements", "transaction", "uuid_array",
+    "execute", "explain", "fetch", "fetch_as", "fetch_or_before", "flush", "flushing", "glance", "is_away",
+    "open_connections", "parameters", "retry_while_unavailable", "script", "statements", "transaction", "uuid_array",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -111,9 +111,16 @@ def short_transaction(idle_seconds: int = 5) -> Iterator[Connection]:
     PostgreSQL ends it after so many seconds: more of them where work of its own or an application's hooks lie between
     two statements.
     """
-    with transaction() as connection:
-        connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds:d}s'")
-        yield connection
+    with autocommit() as connection:
+        # In one round trip, as these are many. Blocks of the driver inside of it are savepoints, as in its own.
+        script(connection, f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds:d}s'".encode())
+        try:
+            yield connection
+        except BaseException:
+            with suppress(psycopg.Error):  # the error that there was says more
+                connection.rollback()
+            raise
+        connection.commit()
 
 
 _FLUSH = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"

@@ -14,15 +14,12 @@ from cgk_tasks.config.nearest import nearest
 from cgk_tasks.errors import UnknownTenantError
 from cgk_tasks.events.base import validate_tenant_id
 from cgk_tasks.sql.postgres import autocommit, explain, fetch
-from cgk_tasks.tenancy import sync
-from cgk_tasks.tenancy.adding import add_tenant
 from cgk_tasks.tenancy.models import Tenant
 from cgk_tasks.tenancy.platform import PLATFORM_TENANT
 from cgk_tasks.tenancy.store import KNOWN, SQL, all_tenants, find, forget_known, tenant_of
 
 __all__ = [
     "active_tenants",
-    "add_tenant",
     "all_tenants",
     "forget_known",
     "get_all_tenants",
@@ -42,7 +39,7 @@ def require(tenant_id: object) -> Tenant:
     try:
         tenant = find(wanted)
         if tenant is None and get_settings().tenants_query:
-            sync.sync()
+            _sync()
             tenant = find(wanted)
         if tenant is None:
             raise UnknownTenantError(wanted, nearest(wanted, [known.id for known in all_tenants()]))
@@ -83,4 +80,10 @@ def get_all_tenants() -> list[Tenant]:
 
 def _sync_if_old() -> None:
     if get_settings().tenants_query:
-        sync.sync(max_age_seconds=get_settings().tenants_refresh_seconds)
+        _sync(max_age_seconds=get_settings().tenants_refresh_seconds)
+
+
+def _sync(max_age_seconds: float = 0.0) -> None:
+    from cgk_tasks.tenancy import sync  # not for a send to tenants that are known
+
+    sync.sync(max_age_seconds=max_age_seconds)

@@ -22,6 +22,7 @@ from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.flow.lanes import publish_admitted
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.worker.glance import Found
 from cgk_tasks.worker.missing_tables import MissingTables
 
 SQL = statements("admission")
@@ -39,6 +40,13 @@ _NOTHING_WAITS_SECONDS = 0.25
 """The same while no lane waits, or half of the window if that is less. Who wakes an empty lane makes a pass for it, and
 a crowded queue has a window of work.
 """
+_QUIET_SECONDS = 2.5
+"""How often this thread looks up while the leader's own looks find nothing for it: they tell it when they do, unless
+the supervisor is busy with something else.
+"""
+_TURN_SECONDS = 30.0
+"""How often it then makes a turn all the same, for what those looks do not see, as lanes that no process knows."""
+_LOOK_IS_OLD_SECONDS = 1.5
 _FULL_SECONDS = 0.5
 """How often it looks at full gates, if nothing else waits and no place has become free for long."""
 _OF_THE_WAIT = 0.1
@@ -46,11 +54,17 @@ _OF_THE_WAIT = 0.1
 
 
 class Admission(threading.Thread):
-    """Makes passes as long as this worker leads. Survives anything that PostgreSQL or the broker does."""
+    """Makes passes as long as this worker leads. Survives anything that PostgreSQL or the broker does.
 
-    def __init__(self, leads: Callable[[], bool], tables: MissingTables) -> None:
+    found: what the supervisor's last look found; after one that found something it calls `look`.
+    """
+
+    def __init__(
+        self, leads: Callable[[], bool], tables: MissingTables, found: Callable[[], Found | None] = lambda: None
+    ) -> None:
         super().__init__(name="cgk-admission", daemon=True)
         self._leads = leads
+        self._found = found
         self._tables = tables
         self._passes = Passes(run_times().mean_seconds)
         self._interval = get_settings().admit_interval_seconds
@@ -58,26 +72,46 @@ class Admission(threading.Thread):
         self._nothing_waits_seconds = max(_IDLE_SECONDS, min(_NOTHING_WAITS_SECONDS, window / 2))
         self._admitted_at = self._look_at = 0.0
         self._stopping = threading.Event()
+        self._told = threading.Event()
         self._charge_at = self._sweep_at = self._prune_at = 0.0
         self._has_guards = False
         self._unavailable = RecurringWarning(log, "admission_unavailable", "admission_available")
 
     def run(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
+        turn_at = 0.0
+        while not self._stopping.is_set():
+            self._told.clear()
+            is_quiet = self._is_quiet()
             pause = _IDLE_SECONDS
             try:
-                if self._leads() and SWITCH.current().is_on:
+                if self._leads() and not (is_quiet and time.monotonic() < turn_at) and SWITCH.current().is_on:
                     pause = self.turn()
+                    turn_at = time.monotonic() + _TURN_SECONDS
                 self._unavailable.is_over()
             except (psycopg.Error, CgkTasksError) as exc:
                 if not self._tables.explains(exc):
                     self._unavailable.warn(reason=str(exc).strip())
             except Exception:
                 log.exception("admission_failed")
+            if is_quiet:
+                self._told.wait(_QUIET_SECONDS)
+            else:
+                self._stopping.wait(pause)
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing waits for this thread, by a look that is not old."""
+        found = self._found()
+        if found is None:
+            return not self._leads()
+        return not found.needs_passes and time.monotonic() - found.at < _LOOK_IS_OLD_SECONDS
+
+    def look(self) -> None:
+        """Something may wait, or this worker leads now."""
+        self._told.set()
 
     def stop(self) -> None:
         self._stopping.set()
+        self._told.set()
         self.join(timeout=10)
 
     def turn(self) -> float:

@@ -27,9 +27,19 @@ from cgk_tasks.runs import counts, ends, partitions
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.usage import count_in_background
-from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, short_transaction, statements
+from cgk_tasks.sql.postgres import (
+    Connection,
+    Row,
+    autocommit,
+    execute,
+    fetch,
+    glance,
+    short_transaction,
+    statements,
+)
 from cgk_tasks.tenancy.sync import sync_in_background
 from cgk_tasks.worker import counters
+from cgk_tasks.worker.glance import Found, look
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.dispatcher")
@@ -37,6 +47,9 @@ log = structlog.get_logger("cgk_tasks.dispatcher")
 LEASE = "dispatcher"
 _HOUSEKEEPING_SECONDS = 3600.0
 _LOOK_FOR_LOST_SECONDS = 1.0
+_LOOK_FOR_ALL_SECONDS = 30.0
+"""Whatever the looks find, everything is gone through after such a time."""
+_ANYTHING = Found(at=0.0, seconds=None, are_unpublished=True)
 _COUNT_USAGE_SECONDS = 60.0
 _COUNT_RUNS_SECONDS = 30.0
 _LOOK_AT_FAILURES_SECONDS = 10.0
@@ -55,8 +68,9 @@ class Dispatcher:
         self._lease_seconds = get_settings().worker_timeout_seconds / 3
         self._leads_until = 0.0
         self._due_at: float | None = None
-        self._are_unpublished = False
-        self._look_for_lost_at = 0.0
+        self.found: Found | None = None
+        """What the last look found, while this worker leads."""
+        self._look_for_lost_at = self._look_for_all_at = 0.0
         self._housekeeping_at = 0.0
         self._count_usage_at = self._count_runs_at = self._look_at_failures_at = 0.0
         self._used_shares = UsedShares()
@@ -72,6 +86,8 @@ class Dispatcher:
         if self._leads_until - time.monotonic() > self._lease_seconds / 2:
             return True
         asked_at = time.monotonic()
+        if not self.leads and not self._is_free():
+            return False
         values = {"name": LEASE, "holder": self._holder, "seconds": self._lease_seconds}
         with autocommit() as connection:
             taken = bool(fetch(connection, SQL["take_lease"], values))
@@ -79,6 +95,11 @@ class Dispatcher:
             log.info("dispatcher_elected")
         self._leads_until = asked_at + self._lease_seconds if taken else 0.0
         return taken
+
+    def _is_free(self) -> bool:
+        self.found = None
+        with autocommit() as connection:
+            return glance(connection, SQL["lease_is_free"]) == ("t",)
 
     def drop_lease(self) -> None:
         self._leads_until = 0.0
@@ -102,32 +123,26 @@ class Dispatcher:
         return handed
 
     def _next_due(self) -> float | None:
-        """Seconds until the next run is due, by PostgreSQL's clock; the same look finds runs that are in no message."""
-        with autocommit() as connection:
-            found = fetch(connection, SQL["next_due"])[0]
-        self._are_unpublished = found["are_unpublished"]
-        seconds: float | None = found["seconds"]
-        return seconds
+        """Seconds until the next run is due, by PostgreSQL's clock."""
+        self.found = look()
+        return self.found.seconds
 
     def tick(self) -> int:
         """Do all that a leader does now and then. Returns how many runs were dispatched."""
         handed = self.dispatch_due()
-        if self._are_unpublished:
+        found = self.found
+        if found is None or found.are_unpublished:
             handed += self._dispatch("dispatch_unpublished")
         now = time.monotonic()
+        if found is None or now >= self._look_for_all_at:
+            found = _ANYTHING
+            self._look_for_all_at = now + _LOOK_FOR_ALL_SECONDS
+            self._look_for_lost_at = 0.0
         if now >= self._look_for_lost_at:
             self._look_for_lost_at = now + _LOOK_FOR_LOST_SECONDS
-            self._expire()  # a claim refuses what has expired, so this may be late
-            self._look_at_pauses()
-            # While nobody makes passes, nobody else would let the runs of lanes go on.
-            release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
-            with autocommit() as connection:
-                execute(connection, release)
-            handed += self._dispatch_lost()
-            awaited_events.sweep(dispatch)
-            if get_settings().tenants_query:
-                sync_in_background(get_settings().tenants_refresh_seconds)
-        self._used_shares.note_now_and_then()
+            handed += self._look_after(found)
+        if found.are_running:
+            self._used_shares.note_now_and_then()
         if now >= self._count_usage_at and SWITCH.current().has_lanes:
             self._count_usage_at = now + _COUNT_USAGE_SECONDS
             count_in_background()
@@ -142,6 +157,26 @@ class Dispatcher:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
             partitions.run_housekeeping()
             awaited_events.sweep(dispatch, minutes=get_settings().mail_days * 24 * 60)
+        return handed
+
+    def _look_after(self, found: Found) -> int:
+        """What is looked at once a second. Returns how many runs were dispatched again."""
+        handed = 0
+        if found.are_expired:
+            self._expire()  # a claim refuses what has expired, so this may be late
+        if found.are_pauses:
+            self._look_at_pauses()
+        if found.are_held:
+            # While nobody makes passes, nobody else would let the runs of lanes go on.
+            release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
+            with autocommit() as connection:
+                execute(connection, release)
+        if found.are_dispatched:
+            handed = self._dispatch_lost()
+        if found.is_awaited:
+            awaited_events.sweep(dispatch)
+        if get_settings().tenants_query:
+            sync_in_background(get_settings().tenants_refresh_seconds)
         return handed
 
     def _dispatch(self, statement: str, values: dict[str, Any] | None = None) -> int:

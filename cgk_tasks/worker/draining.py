@@ -28,8 +28,9 @@ _MEMORY_STEP = 1 << 20
 class Draining:
     """Whether this worker is to be drained, and how far it is."""
 
-    def __init__(self, worker_id: str, pool_size: Callable[[], int]) -> None:
+    def __init__(self, worker_id: str, pool_size: Callable[[], int], on_change: Callable[[], object]) -> None:
         self._id = worker_id
+        self._on_change = on_change
         self._pool_size = pool_size
         self._wanted_at: datetime | None = None
         self.has_stopped = False
@@ -61,6 +62,7 @@ class Draining:
         if self.is_wanted != was_wanted:
             process_state.shared().drain(is_drained=self.is_wanted)
             log.warning("worker_drains" if self.is_wanted else "worker_takes_runs_again")
+            self._on_change()
 
 
 def _memory(state: process_state.ProcessState) -> str:

@@ -18,12 +18,14 @@ from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.sql.clock import steady
 from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
+from cgk_tasks.worker.sleeping import sleep_until
 
 log = structlog.get_logger("cgk_tasks.heartbeat")
 
 _OUT_OF_TOUCH_AT = 0.4
 """Part of the timeout after which the worker takes no more messages; at least two heartbeats."""
 _TRY_AGAIN_SECONDS = 1.0
+_MOMENT_SECONDS = 0.01
 _GRACE = 1 / 3
 """Part of the timeout in which every worker that lives has been heard after an outage; at least two heartbeats."""
 
@@ -32,9 +34,17 @@ class Heartbeat:
     """Two threads: one waits for PostgreSQL (which may neither answer nor refuse), the other one waits for nobody."""
 
     def __init__(
-        self, beat: Callable[[], None], fence: Callable[[], None], lease: Lease, tables: MissingTables
+        self,
+        beat: Callable[[], None],
+        fence: Callable[[], None],
+        lease: Lease,
+        tables: MissingTables,
+        on_touch_changed: Callable[[], object],
     ) -> None:
+        """on_touch_changed: called when `is_out_of_touch` has changed."""
         settings = get_settings()
+        self._on_touch_changed = on_touch_changed
+        self._was_out_of_touch = False
         self._tables = tables
         self._failing = RecurringWarning(log, "heartbeat_failed", "heartbeat_back")
         self._beat, self._fence, self._lease = beat, fence, lease
@@ -57,14 +67,16 @@ class Heartbeat:
 
     def stop(self, timeout: float) -> None:
         self._stopping.set()
-        for thread in self._threads:
-            thread.join(timeout)
+        self._threads[0].join(timeout)  # the other one may sleep until the lease is over
 
     @property
     def is_out_of_touch(self) -> bool:
         """Whether heartbeats have not got through for so long that this worker should leave messages to others."""
-        patience = max(self._timeout * _OUT_OF_TOUCH_AT, 2 * self._interval)
-        return self._fenced or self._lease.silent_seconds > min(patience, self._lease.limit)
+        return self._fenced or self._lease.silent_seconds > self._patience
+
+    @property
+    def _patience(self) -> float:
+        return min(max(self._timeout * _OUT_OF_TOUCH_AT, 2 * self._interval), self._lease.limit)
 
     @property
     def may_judge(self) -> bool:
@@ -104,10 +116,23 @@ class Heartbeat:
             if self._fenced and not self._lease.is_over:
                 self._fenced = False
                 log.warning("worker_unfenced")
+        self._tell_if_touch_changed()
 
     def _watch(self) -> None:
-        while not self._stopping.wait(self._lease.look_seconds):
-            self._fence_if_over()
+        """Sleeps until the worker would be out of touch, or its lease over, if no heartbeat came meanwhile."""
+        while not self._stopping.is_set():
+            silent = self._lease.silent_seconds
+            moments = [at for at in (self._patience, self._lease.limit) if at >= silent]
+            sleep_until(steady() + (min(moments) - silent + _MOMENT_SECONDS if moments else self._lease.look_seconds))
+            if not self._stopping.is_set():
+                self._fence_if_over()
+                self._tell_if_touch_changed()
+
+    def _tell_if_touch_changed(self) -> None:
+        is_out_of_touch = self.is_out_of_touch
+        if is_out_of_touch != self._was_out_of_touch:
+            self._was_out_of_touch = is_out_of_touch
+            self._on_touch_changed()
 
     def _fence_if_over(self) -> None:
         with self._lock:

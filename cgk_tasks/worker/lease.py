@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 
 from cgk_tasks.sql.clock import steady
+from cgk_tasks.worker.sleeping import sleep_until
 
 log = structlog.get_logger("cgk_tasks.worker")
 
@@ -25,6 +26,7 @@ _OVER_AT: Final = 0.8
 """Part of the timeout after which the runs are ended; the rest is time for the ending."""
 _LOOKS: Final = 20
 _LOG_SECONDS: Final = 0.5
+_MOMENT_SECONDS: Final = 0.01
 
 
 class Lease:
@@ -59,8 +61,14 @@ class Lease:
 
     @property
     def look_seconds(self) -> float:
-        """How often to look whether it is over."""
+        """How often to look where nobody knows when it would be over."""
         return self._numbers[1] / _LOOKS or 1.0
+
+    @property
+    def over_at(self) -> float:
+        """When it is over if no heartbeat comes, by `steady()`."""
+        limit = self._numbers[1]
+        return self._numbers[0] + limit if limit else steady() + self.look_seconds
 
 
 class LeaseWatch(threading.Thread):
@@ -73,16 +81,20 @@ class LeaseWatch(threading.Thread):
         super().__init__(name="cgk-lease", daemon=True)
         self._lease = lease
         self._is_at_work = is_at_work
-        self._never = threading.Event()
 
     def start(self) -> None:
         signal.signal(signal.SIGCONT, self._on_continue)
         super().start()
 
     def run(self) -> None:
-        while not self._never.wait(self._lease.look_seconds):
+        while True:
+            # Once it is over, a process that is not at work yet may begin with something.
+            sleep_until(max(self._lease.over_at + _MOMENT_SECONDS, steady() + self._least_pause()))
             if self._has_to_end():
                 self._end()
+
+    def _least_pause(self) -> float:
+        return self._lease.look_seconds if self._lease.is_over else 0.0
 
     def _has_to_end(self) -> bool:
         return self._lease.is_over and self._is_at_work()

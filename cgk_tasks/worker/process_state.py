@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from billiard.process import current_process
 
@@ -53,6 +54,15 @@ class OverLimit:
     slot: int
     until: float
     """Of its process, and when the limit passed (monotonic)."""
+
+
+class AtWork(NamedTuple):
+    """What a worker's processes do. digest: another one where there are other children, or these work on other
+    messages.
+    """
+
+    digest: int
+    busy: bool
 
 
 def _slot_in_pool() -> int | None:
@@ -204,6 +214,16 @@ class ProcessState:
     def drain(self, *, is_drained: bool) -> None:
         """Called by the main process: nothing is claimed any more, or it is again."""
         self._memory[_DRAINS_AT] = is_drained
+
+    def at_work(self) -> AtWork:
+        """Asks no process, so that it can be called often."""
+        heads = []
+        for slot in range(1, _SLOTS):
+            pid, since, _count = _HEAD.unpack_from(self._memory, slot * _SLOT_BYTES)
+            if pid == 0:
+                break  # slots are taken in order, when a child starts
+            heads.append((pid, since))
+        return AtWork(hash(tuple(heads)), bool(self._threads) or any(since for _pid, since in heads))
 
     def children(self) -> list[int]:
         """The pids of the children that live; none in a pool of threads."""

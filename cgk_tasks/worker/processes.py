@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 _PROC = Path("/proc")
+_MOST_BYTES = 4096
 
 
 def is_alive(pid: int) -> bool:
@@ -73,7 +74,7 @@ def pid_namespace() -> str | None:
 def memory_of(pid: int) -> int | None:
     """How many bytes of a process are in memory, what it shares with its parent included. None if nobody tells."""
     try:
-        pages = (_PROC / str(pid) / "statm").read_text(encoding="ascii").split()[1]
+        pages = _read(pid, "statm").split()[1]
     except (OSError, IndexError):
         return None
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -82,8 +83,17 @@ def memory_of(pid: int) -> int | None:
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/…/stat after the name, which may have spaces and brackets in it."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
+        text = _read(pid, "stat")
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
     return fields if len(fields) > 19 else None
+
+
+def _read(pid: int, name: str) -> str:
+    """Each heartbeat reads some of these: as a file of text one would take four times as many calls."""
+    file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, _MOST_BYTES).decode("ascii", "replace")
+    finally:
+        os.close(file)

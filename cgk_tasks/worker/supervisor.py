@@ -34,7 +34,7 @@ from cgk_tasks.worker.draining import Draining
 from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
-from cgk_tasks.worker.process_state import OverLimit
+from cgk_tasks.worker.process_state import AtWork, OverLimit
 from cgk_tasks.worker.processes import is_alive, paused, pid_namespace, started_at
 from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
 from cgk_tasks.workflows.awaiting import note_awaited_events
@@ -47,6 +47,8 @@ _LOOK_SECONDS = 0.5
 _LEAST_PAUSE = 0.2
 """Part of the dispatch interval that passes between two looks for due runs, however close together these are."""
 _FORGOTTEN_LOOKS = 4
+_LOOK_FOR_ALL_SECONDS = 5.0
+"""How often a worker that does nothing looks which runs are on record as its own, all the same."""
 _LOOK_AT_NEIGHBOURS_SECONDS = 2.0
 _LOOK_FOR_THE_DEAD = 1 / 15
 """Part of a worker's timeout after which the leader looks again whose time is over."""
@@ -75,6 +77,8 @@ class Pool:
     """The events that the worker has jobs for, and where those want their runs."""
     executes: Callable[[], Collection[str]]
     """What the worker can execute: names as `executed_name` makes them."""
+    at_work: Callable[[], AtWork]
+    """What its processes do now."""
     is_at_work: Callable[[Row], bool]
     """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
     lease: Lease
@@ -111,13 +115,18 @@ class Supervisor(threading.Thread):
         self._dispatcher = Dispatcher(worker_id, pool.on_closed)
         self._stopping = threading.Event()
         self._timed_out: deque[OverLimit] = deque()
-        self._look_at = 0.0
+        self._look_at = self._look_for_all_at = 0.0
+        self._at_work = AtWork(0, busy=False)
+        self._has_held = True
         self._look_at_neighbours_at = self._look_for_the_dead_at = 0.0
         self._tables = MissingTables()
-        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables)
-        self._admission = Admission(lambda: self._dispatcher.leads, self._tables)
-        self.draining = Draining(worker_id, pool.processes)
+        self.on_consumption_changed: Callable[[], object] | None = None
+        """Called when `is_out_of_touch` or `draining.is_wanted` has changed, in a thread that must not wait."""
+        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables, self._consumption_changed)
+        self._admission = Admission(lambda: self._dispatcher.leads, self._tables, lambda: self._dispatcher.found)
+        self.draining = Draining(worker_id, pool.processes, self._consumption_changed)
         self._was_present = False
+        self._has_neighbours = True
         self._clock_offset: float | None = None
         self._waiting = WaitingForWorkers()
         self._not_active: dict[str, int] = {}
@@ -142,6 +151,7 @@ class Supervisor(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             self._survive(self._turn)
+            self._tell_admission()
             until = time.monotonic() + self._settings.dispatch_interval_seconds
             while not self._stopping.wait(self._pause(until)) and time.monotonic() < until:
                 self._survive(self._dispatcher.dispatch_due)
@@ -155,6 +165,15 @@ class Supervisor(threading.Thread):
                 self._unavailable.warn(reason=str(exc).strip())
         except Exception:
             log.exception("supervisor_failed")
+
+    def _consumption_changed(self) -> None:
+        if self.on_consumption_changed is not None:
+            self.on_consumption_changed()
+
+    def _tell_admission(self) -> None:
+        found = self._dispatcher.found
+        if found is not None and found.needs_passes:
+            self._admission.look()
 
     def _pause(self, until: float) -> float:
         to_due = self._dispatcher.seconds_to_due if self.leads else None
@@ -180,11 +199,15 @@ class Supervisor(threading.Thread):
 
     def _turn(self) -> None:
         now = time.monotonic()
-        self._enforce_hard_limits()
+        at_work = self._pool.at_work()
+        if at_work.busy or self._timed_out:
+            self._enforce_hard_limits()
         if now >= self._look_at:
-            self._look_after_runs()
             self._look_at = now + _LOOK_SECONDS
-        if now >= self._look_at_neighbours_at:
+            if self._may_hold_runs(at_work, now):
+                self._look_after_runs()
+                self._look_for_all_at = now + _LOOK_FOR_ALL_SECONDS
+        if now >= self._look_at_neighbours_at and self._has_neighbours:
             recovery.reclaim_from_gone_neighbours(self._id, self._pool.on_closed)
             self._look_at_neighbours_at = now + _LOOK_AT_NEIGHBOURS_SECONDS
         if self._dispatcher.take_lease():
@@ -211,6 +234,7 @@ class Supervisor(threading.Thread):
             is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))
             if is_new and self._was_present:
                 self._assert_claims(connection)
+                self._look_for_all_at = 0.0
             asked_at = time.time()
             told = fetch(connection, SQL["heartbeat"], values)[0]
             self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
@@ -229,6 +253,7 @@ class Supervisor(threading.Thread):
             with autocommit() as connection:
                 LANES.current().note(connection, guard_rules(guards))
         self._was_present = True
+        self._has_neighbours = told["has_neighbours"]
         self._waiting.heard_of(told["waited_for"])
 
     def _assert_claims(self, connection: Connection) -> None:
@@ -263,9 +288,16 @@ class Supervisor(threading.Thread):
                 self._timed_out.appendleft(run)
                 raise
 
+    def _may_hold_runs(self, at_work: AtWork, now: float) -> bool:
+        """Whether runs may be on record as running here: those of a child that died stay so until somebody looks."""
+        has_changed, self._at_work = at_work != self._at_work, at_work
+        return has_changed or at_work.busy or self._has_held or now >= self._look_for_all_at
+
     def _look_after_runs(self) -> None:
+        self._has_held = True  # until a look says otherwise
         with autocommit() as connection:
             held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
+        self._has_held = bool(held)
         dead = [row for row in held if not is_alive(row["worker_pid"])]
         if dead:
             self._reclaim_dead(dead)

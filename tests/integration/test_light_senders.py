@@ -18,6 +18,10 @@ NOT_FOR_A_SEND = [
     "cgk_tasks.schedules", "cgk_tasks.builtin", "cgk_tasks.monitoring", "cgk_tasks.dashboard", "cgk_tasks.embedded",
     "cgk_tasks.workflows.define", "cgk_tasks.client.local", "cgk_tasks.client.hosted",
     "cgk_tasks.broker.amqp_publisher",
+    "cgk_tasks.admission.passes", "cgk_tasks.jobs.context", "cgk_tasks.runs.mails", "cgk_tasks.runs.progress",
+    "cgk_tasks.runs.steps", "cgk_tasks.runs.undo", "cgk_tasks.runs.usage", "cgk_tasks.tenancy.adding",
+    "cgk_tasks.tenancy.cache", "cgk_tasks.tenancy.rls", "cgk_tasks.tenancy.setup", "cgk_tasks.tenancy.storage",
+    "cgk_tasks.tenancy.suspending", "cgk_tasks.tenancy.sync",
     "cgk_tasks.catalog.names", "cgk_tasks.catalog.payloads", "cgk_tasks.catalog.jobs", "cgk_tasks.catalog.creators",
 ]  # fmt: skip
 SEND = """

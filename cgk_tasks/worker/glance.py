@@ -1,0 +1,45 @@
+"""One look of the leader at all that it may have to do: a single cheap statement, so that it can look often."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.sql.postgres import autocommit, fetch, glance, statements
+
+SQL = statements("dispatch")
+
+
+class Found(NamedTuple):
+    """What there is. at: when that was asked (monotonic). seconds: until the next run is due, by PostgreSQL's clock;
+    None if there is none.
+    """
+
+    at: float
+    seconds: float | None
+    are_unpublished: bool
+    are_dispatched: bool = True
+    are_running: bool = True
+    are_held: bool = True
+    are_expired: bool = True
+    lanes_wait: bool = True
+    are_pauses: bool = True
+    is_awaited: bool = True
+    are_guards: bool = True
+
+    @property
+    def needs_passes(self) -> bool:
+        """Whether lanes are to be looked at: some wait, or runs are held, or on for longer than was expected."""
+        return self.lanes_wait or self.are_held or self.are_running or self.are_guards
+
+
+def look() -> Found:
+    """Raises psycopg.Error. In a database that lacks the tables of a later migration there may be anything."""
+    at = time.monotonic()
+    with autocommit() as connection:
+        if SWITCH.current().has_guards:  # the latest of these tables
+            seconds, *others = glance(connection, SQL["glance"])
+            return Found(at, None if seconds is None else float(seconds), *(value == "t" for value in others))
+        found = fetch(connection, SQL["next_due"])[0]
+    return Found(at, found["seconds"], found["are_unpublished"])

@@ -1,0 +1,141 @@
+"""What a leader looks at while nothing happens: one statement, and more only where it says that there is more."""
+
+import uuid
+
+import pytest
+from psycopg import errors
+
+from cgk_tasks import send_job
+from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.events import TenantEvent
+from cgk_tasks.sql import door
+from cgk_tasks.sql.postgres import autocommit, glance, statements
+from cgk_tasks.worker.dispatcher import Dispatcher
+from cgk_tasks.worker.glance import look
+
+SQL = statements("dispatch")
+
+
+class Looked(TenantEvent, event="test.looked"):
+    """Of which nobody has a job."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_open(database):
+    with autocommit() as connection:
+        connection.execute("TRUNCATE cgk.runs, cgk.lanes, cgk.shares, cgk.gates, cgk.workers, cgk.leases, cgk.pauses")
+    assert SWITCH.current().is_on
+
+
+@pytest.fixture
+def leader():
+    one = Dispatcher(str(uuid.uuid4()))
+    assert one.take_lease()
+    one.tick()
+    one._look_for_lost_at = 0.0
+    return one
+
+
+@pytest.fixture
+def heard():
+    """The statements that run in a test."""
+    found = []
+
+    def observer(statement, _seconds, _error):
+        found.append(statement.label)
+
+    door.observe(observer)
+    yield found
+    door.forget_observer(observer)
+
+
+def send(**options):
+    return send_job(Looked(tenant_id="acme"), queue="nobody-listens", **options).id
+
+
+def change(statement, *values):
+    with autocommit() as connection:
+        connection.execute(statement, values)
+
+
+def test_a_tick_with_nothing_to_do_is_one_statement(leader, heard):
+    leader.tick()
+    assert heard == ["dispatch.glance"]
+
+
+def test_after_half_a_minute_all_is_gone_through(leader, heard):
+    leader._look_for_all_at = 0.0
+    leader.tick()
+    assert {"transitions.expire", "transitions.release_unlaned", "dispatch.unclaimed_lists"} <= set(heard)
+
+
+def test_what_has_expired_is_closed(leader, heard):
+    run = send(delay=60)
+    change("UPDATE cgk.runs SET expires_at = now() - interval '1 second' WHERE id = %s", run)
+    leader.tick()
+    assert "transitions.expire" in heard
+
+
+def test_what_is_held_in_no_lane_is_looked_at(leader, heard):
+    change("UPDATE cgk.runs SET state = 'held' WHERE id = %s", send(delay=60))
+    leader.tick()
+    assert "transitions.release_unlaned" in heard
+
+
+def test_what_was_dispatched_is_looked_for_in_the_broker(leader, heard):
+    send()
+    leader.tick()
+    assert "dispatch.unclaimed_lists" in heard
+
+
+def test_what_is_in_no_message_is_dispatched(leader):
+    change("UPDATE cgk.runs SET handed_over_at = NULL WHERE id = %s", send())
+    assert leader.tick() == 1
+
+
+def test_a_look_tells_when_the_next_run_is_due():
+    send(delay=60)
+    assert 50 < look().seconds <= 60
+
+
+def test_a_look_without_runs_finds_nothing():
+    found = look()
+    assert (found.seconds, found.needs_passes, any(found[2:])) == (None, False, False)
+
+
+def test_a_lane_that_waits_is_found():
+    change("INSERT INTO cgk.shares (queue, tenant_id, open_lanes) VALUES ('q-looks', 'acme', 1)")
+    assert (look().lanes_wait, look().needs_passes) == (True, True)
+
+
+def test_who_does_not_lead_asks_only_whether_somebody_does(leader, heard):
+    other = Dispatcher(str(uuid.uuid4()))
+    assert not other.take_lease()
+    assert heard == ["dispatch.lease_is_free"]
+
+
+def test_another_one_leads_once_the_lease_was_dropped(leader):
+    leader.drop_lease()
+    assert Dispatcher(str(uuid.uuid4())).take_lease()
+
+
+@pytest.mark.parametrize("threshold", [5, None], ids=["prepared", "not prepared"])
+def test_a_glance_is_answered_whatever_was_forgotten_meanwhile(threshold):
+    with autocommit() as connection:
+        before, connection.prepare_threshold = connection.prepare_threshold, threshold
+        try:
+            answers = [glance(connection, SQL["lease_is_free"])]
+            names = connection.execute(
+                "SELECT name FROM pg_prepared_statements WHERE name LIKE 'cgk_glance%'"
+            ).fetchall()
+            for (name,) in names:
+                connection.execute(f"DEALLOCATE {name}", prepare=False)
+            answers.append(glance(connection, SQL["lease_is_free"]))
+        finally:
+            connection.prepare_threshold = before
+    assert answers == [("t",), ("t",)]
+
+
+def test_a_glance_that_fails_raises_what_the_driver_raises():
+    with autocommit() as connection, pytest.raises(errors.UndefinedTable):
+        glance(connection, "SELECT FROM cgk.no_such_table")
