@@ -162,8 +162,9 @@ class TenantTask(Task[Any, Any]):
         try:
             try:
                 ids = run_ids(args[0]) if PACKET_HEADER in (request or {}) else _adopt(self, context)
-                error = pipeline.run_packet(adapter_of(self), ids)
-                if request is not None and ANSWER_HEADER in request:
+                is_awaited = request is not None and ANSWER_HEADER in request
+                error = pipeline.run_packet(adapter_of(self), ids, is_awaited=is_awaited)
+                if is_awaited:
                     call_back(request)
             except Exception as exc:  # noqa: BLE001 - Celery reports it as the message's failure
                 error = exc

@@ -104,14 +104,18 @@ def _tell(on_message: Callback, seen: dict[str, Any], meta: Any) -> None:
 def _naps(timeout: float | None, interval: float | None, answer: Answer | None = None) -> Iterator[None]:
     """Once at first, then again after each nap, until the time is over; the last look is at its very end.
 
-    answer: ends a nap when it comes.
+    answer: ends a nap when it comes. Where there is one, a nap is the first thing: it has come already, or the run is
+    on its way.
     """
     longest = 0.5 if interval is None else interval
     end = None if timeout is None else time.monotonic() + timeout
     nap = _FIRST_NAP_SECONDS if answer is None else _FIRST_NAP_BESIDE_SECONDS
     rest = time.sleep if answer is None else answer.wait
+    is_expected = answer is not None
     while True:
-        yield
+        if not is_expected:
+            yield
+        is_expected = False
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return

@@ -95,10 +95,11 @@ class Task(Protocol):
     def hooks(self, run: Claimed) -> Hooks: ...
 
 
-def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
+def run_packet(task: Task, ids: Sequence[str], *, is_awaited: bool = False) -> BaseException | None:
     """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it;
     RunsAgain, if it will be tried again.
 
+    is_awaited: whether somebody is told when this returns: what is on record by then is on disk, too.
     Raises NotClaimedError for a packet whose message has to go back to the broker.
     """
     state = process_state.shared()
@@ -111,7 +112,7 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
     try:
         with kept_alarm():
             runs = claim(ids)
-            recorder = Recorder(worker_id(), task.follow, share_flush=len(runs) > 1)
+            recorder = Recorder(worker_id(), task.follow, share_flush=len(runs) > 1, is_awaited=is_awaited)
             try:
                 error = run_admitted(task, ids, runs, recorder)
             finally:

@@ -62,7 +62,7 @@ def test_a_run_that_is_tried_again_is_found_by_looking():
 
 
 def test_a_call_that_is_lost_costs_time_alone(monkeypatch):
-    monkeypatch.setattr(Answer, "come", lambda _self: None)
+    monkeypatch.setattr(Answer, "come", lambda _self, _end: None)
     assert trigger_and_wait(echo("2"), timeout=PATIENCE).unwrap() == "2"
 
 
@@ -159,7 +159,7 @@ def test_a_result_that_is_there_before_it_is_asked_for_is_given_at_once(waits_fo
 
 def test_a_call_to_get_that_is_lost_costs_time_alone(waits_for_nothing, monkeypatch):
     waited_for_once()
-    monkeypatch.setattr(Answer, "come", lambda _self: None)
+    monkeypatch.setattr(Answer, "come", lambda _self, _end: None)
     assert sent("lost").get(timeout=PATIENCE) == "lost"
 
 
