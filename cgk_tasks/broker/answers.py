@@ -54,11 +54,12 @@ class Answer:
         self.run_id: str | None = None
         self.is_expected = is_expected
         self.end: Ended | None = None
+        self.has_come = False
         self._came = threading.Event()
         self._then: Callable[[], object] | None = None
 
     def come(self, end: Ended | None = None) -> None:
-        self.end = end
+        self.end, self.has_come = end, True
         self._came.set()
         if (then := self._then) is not None:
             then()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -27,14 +27,20 @@ class Ended(NamedTuple):
     event: str
     state: State
     key_id: str | None
+    closed_at: datetime
     error_code: str | None
     sealed_result: bytes | None
     sealed_error: bytes | None
 
     @property
+    def result_text(self) -> str | None:
+        """What its job returned, as JSON text."""
+        return open_sealed(self.tenant_id, "result", self.sealed_result, self.key_id)
+
+    @property
     def result(self) -> Any:
         """What its job returned."""
-        return shown(self.event, decode(open_sealed(self.tenant_id, "result", self.sealed_result, self.key_id)))
+        return shown(self.event, decode(self.result_text))
 
     @property
     def error(self) -> Mapping[str, Any] | None:

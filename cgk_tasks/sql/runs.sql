@@ -55,7 +55,7 @@ SELECT run.*, {{told_by_job}}
 
 -- fragment: just_ended(which)
 -- Little of it, for those who wait.
-SELECT id::text, tenant_id, event, state, key_id, error_code, sealed_result,
+SELECT id::text, tenant_id, event, state, key_id, closed_at, error_code, sealed_result,
        sealed_errors[cardinality(sealed_errors)] AS sealed_error
   FROM cgk.run_history WHERE {which} AND {{in_closing_days}}
 

@@ -259,6 +259,29 @@ def test_who_has_not_waited_for_a_while_names_no_channel(waits_for_nothing, monk
         assert answer_to.get() is None
 
 
+def test_a_result_that_is_waited_for_is_read_once(waits_for_nothing, get_looks_late, looks):
+    waited_for_once()
+    del looks[:]
+    assert sent("once").get(timeout=PATIENCE / 2, interval=PATIENCE) == "once"
+    assert looks == ["runs.one_just_ended"]
+
+
+def test_who_goes_on_to_wait_for_results_goes_on_to_be_called(waits_for_nothing, monkeypatch):
+    waited_for_once()
+    known = answers.WAITED_FOR.current()
+    known["test.behave"] = foreseen_until = time.monotonic() + PATIENCE / 2
+    assert sent("again").get(timeout=PATIENCE) == "again"
+    assert known["test.behave"] > foreseen_until
+
+
+def test_the_failure_of_a_task_that_is_waited_for_is_raised_with_its_traceback(waits_for_nothing, get_looks_late):
+    waited_for_once()
+    failed = cgk_tasks.app.tasks["test.behave"].delay(tenant_id="acme", action="fail_permanently", argument="")
+    with pytest.raises(Exception, match="no such account"):
+        failed.get(timeout=PATIENCE / 2, interval=PATIENCE)
+    assert "no such account" in failed.traceback
+
+
 def test_what_nobody_asks_for_is_not_read(waits_for_nothing, looks, monkeypatch):
     waited_for_once()
     come, called = Answer.come, threading.Event()
