@@ -7,6 +7,8 @@ for a task expects to wait for its next ones, and has their messages name the ch
 A call is a hint alone: PostgreSQL has the end, and whoever waits looks there now and then anyway. So a call may be
 lost, and there is none on other brokers, nor for a run that comes by another message than its sender's: one that waited
 in a lane, or is tried again.
+
+Who listens for the process reads the ends as well: those that are called at the same time with one statement.
 """
 
 from __future__ import annotations
@@ -14,19 +16,21 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 from uuid import uuid4
 
+import psycopg
 import redis
 
 from cgk_tasks.broker.envelope import ANSWER_HEADER, answer_to
 from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import is_redis, redis_py_url
-from cgk_tasks.errors import BrokerError
-from cgk_tasks.runtime import Part
+from cgk_tasks.errors import BrokerError, CgkTasksError
+from cgk_tasks.runs.ended import Ended, just_ended
+from cgk_tasks.runtime import Part, current_runtime
 
 _CHANNEL: Final = "cgk:answers:"
 _CONNECT_SECONDS: Final = 1.0
@@ -40,13 +44,22 @@ _NOTHING: Final[AbstractContextManager[None]] = nullcontext()
 
 
 class Answer:
-    """Of one send. Set when the worker has called."""
+    """Of one send. Set when the worker has called.
 
-    def __init__(self) -> None:
+    run_id: set by whoever wants to have its end read at the call; then that is in `end`, if the run has ended and
+    PostgreSQL said so. is_expected: whether a call can come.
+    """
+
+    def __init__(self, *, is_expected: bool = True) -> None:
+        self.run_id: str | None = None
+        self.is_expected = is_expected
+        self.end: Ended | None = None
+        self.has_come = False
         self._came = threading.Event()
         self._then: Callable[[], object] | None = None
 
-    def come(self) -> None:
+    def come(self, end: Ended | None = None) -> None:
+        self.end, self.has_come = end, True
         self._came.set()
         if (then := self._then) is not None:
             then()
@@ -76,15 +89,16 @@ class Answers:
         self._foreseen: dict[bytes, Answer] = {}
         """By the ids of their runs."""
         self._is_listening, self._is_closed = threading.Event(), threading.Event()
+        self._runtime = current_runtime()
         threading.Thread(target=self._listen, name="cgk-answers", daemon=True).start()
 
     @contextmanager
     def expected(self) -> Iterator[Answer]:
         """What is sent within the block is answered, unless nobody listens here yet: then it is looked for."""
-        answer, number = Answer(), str(next(self._numbers))
         if not self._is_listening.wait(_CONNECT_SECONDS):
-            yield answer
+            yield Answer(is_expected=False)
             return
+        answer, number = Answer(), str(next(self._numbers))
         self._expected[number.encode()] = answer
         token = answer_to.set(f"{self._channel} {number}")
         try:
@@ -129,19 +143,42 @@ class Answers:
                 with self._client.pubsub() as pubsub:  # type: ignore[no-untyped-call]  # redis-py has no types here
                     pubsub.subscribe(self._channel)
                     while not self._is_closed.is_set():
-                        self._take(pubsub.get_message(timeout=_LISTEN_SECONDS))
+                        self._take(self._messages(pubsub))
             except (redis.RedisError, OSError, ValueError):  # ValueError: it was closed amid a read
                 pass  # until it listens again, whoever waits looks
             self._is_listening.clear()
             self._is_closed.wait(_TRY_AGAIN_SECONDS)
 
-    def _take(self, message: Mapping[str, Any] | None) -> None:
-        if message is None:
-            return
-        if message["type"] == "subscribe":
-            self._is_listening.set()
-        elif (answer := self._expected.get(message["data"]) or self._foreseen.get(message["data"])) is not None:
-            answer.come()
+    def _messages(self, pubsub: Any) -> Iterator[Mapping[str, Any]]:
+        """The next one, and those that are there already. None if there is none for some time."""
+        message = pubsub.get_message(timeout=_LISTEN_SECONDS)
+        while message is not None:
+            yield message
+            if len(self._expected) <= 1:
+                return  # nobody else waits
+            message = pubsub.get_message(timeout=0)
+
+    def _take(self, messages: Iterable[Mapping[str, Any]]) -> None:
+        called = []
+        for message in messages:
+            if message["type"] == "subscribe":
+                self._is_listening.set()
+            elif (answer := self._expected.get(message["data"]) or self._foreseen.get(message["data"])) is not None:
+                called.append(answer)
+        if called:
+            with self._runtime.active():
+                ends = _ends_of(called)
+            for answer in called:
+                answer.come(ends.get(answer.run_id or ""))
+
+
+def _ends_of(called: Iterable[Answer]) -> Mapping[str, Ended]:
+    """Of those whose runs are known. Nothing if PostgreSQL does not say: whoever waits asks it again."""
+    ids = [answer.run_id for answer in called if answer.run_id is not None]
+    try:
+        return just_ended(ids) if ids else {}
+    except (psycopg.Error, CgkTasksError):
+        return {}
 
 
 def _new_answers() -> Answers | None:
@@ -162,7 +199,7 @@ def expected() -> Iterator[Answer]:
     """An answer to what is sent within the block. It may never come."""
     answers = ANSWERS.current()
     if answers is None:
-        yield Answer()
+        yield Answer(is_expected=False)
         return
     with answers.expected() as answer:
         yield answer

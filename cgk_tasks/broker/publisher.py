@@ -79,17 +79,23 @@ class RedisPublisher:
             for at in range(0, len(texts), _PUSH_AT_ONCE)
         ]
         lengths: dict[str, int | None] = {}
+        answers = self._answers([("LPUSH", key, *texts) for _, key, texts in pushes])
+        for (queue, _, _), length in zip(pushes, answers, strict=True):
+            lengths[queue] = max(length, lengths.get(queue) or 0)
+        return lengths
+
+    def _answers(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Those to commands that are sent together."""
         give_up_at = time.monotonic() + self._seconds
         connection: Any = None
         try:
             connection = self._connected()
             _wait_until(give_up_at, connection)
-            connection.send_packed_command(
-                connection.pack_commands([("LPUSH", key, *texts) for _, key, texts in pushes])
-            )
-            for queue, _, _ in pushes:
+            connection.send_packed_command(connection.pack_commands(commands))
+            answers = []
+            for _ in commands:
                 _wait_until(give_up_at, connection)
-                lengths[queue] = max(connection.read_response(), lengths.get(queue) or 0)
+                answers.append(connection.read_response())
         except BaseException as exc:
             if connection is not None:
                 connection.disconnect()  # there may be answers left in it
@@ -97,7 +103,7 @@ class RedisPublisher:
                 reason = "Redis cannot be reached" if connection is None else "Redis did not take the messages"
                 raise BrokerError(f"{reason}: {exc}") from exc
             raise
-        return lengths
+        return answers
 
     def _connected(self) -> Any:
         """The connection, which is kept: redis-py's pool examines and counts it whenever it is taken or given back."""
@@ -117,10 +123,7 @@ class RedisPublisher:
         return NOTHING_WAITS if text is None else waiting_of(text)
 
     def call(self, channel: str, text: str) -> None:
-        try:
-            self._client.publish(channel, text)
-        except (redis.RedisError, OSError) as exc:
-            raise BrokerError(f"Redis does not answer: {exc}") from exc
+        self._answers([("PUBLISH", channel, text)])
 
     def ping(self) -> None:
         try:

@@ -25,6 +25,7 @@ from cgk_tasks.errors import CgkTasksError, ResultTooLargeError, RunFailedError,
 from cgk_tasks.flow.accept import current_unit
 from cgk_tasks.runs import store, typed_json
 from cgk_tasks.runs.codec import encode
+from cgk_tasks.runs.ended import just_ended
 from cgk_tasks.runs.models import State, run_id_of
 from cgk_tasks.sql.postgres import Row, autocommit
 from cgk_tasks.tenancy.context import find_current_tenant, tenant_context
@@ -67,9 +68,29 @@ class RunResultBackend(Waiting, Following):
                 "status": notes.state if known else states.PENDING, "result": notes.meta if known else None,
                 "task_id": task_id, "children": [],
             }  # fmt: skip
+        meta = self._meta(task_id, row, notes)
+        if self.app.conf.result_extended:
+            meta |= extended(row)
+        return meta
+
+    def end_told(self, task_id: str) -> dict[str, Any] | None:
+        """As `_get_task_meta_for`, of what little has to be read of a run that has just ended."""
+        if self.app.conf.result_extended or current_unit() is not None:
+            return None
+        run_id = run_id_of(task_id)
+        end = just_ended([run_id]).get(run_id)
+        if end is None or not may_see(end.tenant_id):
+            return None
+        with autocommit() as connection:
+            notes = task_notes.find(task_id, connection)
+        errors = [] if end.error is None else [end.error]
+        row = {**end._asdict(), "result": end.result_text, "errors": errors}
+        return None if notes.is_forgotten else self._meta(task_id, row, notes)
+
+    def _meta(self, task_id: str, row: Row, notes: Notes) -> dict[str, Any]:
         status, result = self._state_of(row, notes)
         errors = row["errors"]
-        meta = {
+        return {
             "status": status,
             "result": result,
             "traceback": errors[-1].get("traceback") if errors else None,
@@ -78,9 +99,6 @@ class RunResultBackend(Waiting, Following):
             "date_done": row["closed_at"],
             "children": notes.children,
         }
-        if self.app.conf.result_extended:
-            meta |= extended(row)
-        return meta
 
     def _state_of(self, row: Row, notes: Notes) -> tuple[str, Any]:
         """Celery's state of a run, and its result, error or information."""

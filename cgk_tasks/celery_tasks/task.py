@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from billiard.einfo import ExceptionInfo
@@ -162,9 +163,8 @@ class TenantTask(Task[Any, Any]):
         try:
             try:
                 ids = run_ids(args[0]) if PACKET_HEADER in (request or {}) else _adopt(self, context)
-                error = pipeline.run_packet(adapter_of(self), ids)
-                if request is not None and ANSWER_HEADER in request:
-                    call_back(request)
+                call = partial(call_back, request) if request is not None and ANSWER_HEADER in request else None
+                error = pipeline.run_packet(adapter_of(self), ids, call)
             except Exception as exc:  # noqa: BLE001 - Celery reports it as the message's failure
                 error = exc
             reported = _reported(error)

@@ -49,17 +49,22 @@ class Waiting(BaseBackend):
         seen: dict[str, Any] = {}
         with answers.of_run(run_id_of(result.id)) as answer:
             for _ in _naps(timeout, interval, answer):
-                meta = self.get_task_meta(result.id)
+                told = self.end_told(result.id) if answer is not None and answer.has_come else None
+                meta = told or self.get_task_meta(result.id)
                 _tell(on_message, seen, meta)
                 is_ready = meta["status"] in states.READY_STATES
                 if on_interval is not None and (not is_ready or meta["status"] in states.PROPAGATE_STATES):
                     on_interval()
+                if "name" in meta and (answer is not None or not is_ready):
+                    answers.waits_for(meta["name"])
                 if is_ready:
                     result._maybe_set_cache(meta)  # noqa: SLF001 - Celery's backends do so
                     return result.maybe_throw(propagate=propagate, callback=callback)
-                if "name" in meta:
-                    answers.waits_for(meta["name"])
         raise CeleryTimeoutError("The operation timed out.")
+
+    def end_told(self, task_id: str) -> dict[str, Any] | None:
+        """The meta of a task whose worker has just called; None if it has not ended, or there is more to know of it."""
+        raise NotImplementedError
 
     def get_many(
         self,
@@ -104,14 +109,18 @@ def _tell(on_message: Callback, seen: dict[str, Any], meta: Any) -> None:
 def _naps(timeout: float | None, interval: float | None, answer: Answer | None = None) -> Iterator[None]:
     """Once at first, then again after each nap, until the time is over; the last look is at its very end.
 
-    answer: ends a nap when it comes.
+    answer: ends a nap when it comes. Where there is one, a nap is the first thing: it has come already, or the run is
+    on its way.
     """
     longest = 0.5 if interval is None else interval
     end = None if timeout is None else time.monotonic() + timeout
     nap = _FIRST_NAP_SECONDS if answer is None else _FIRST_NAP_BESIDE_SECONDS
     rest = time.sleep if answer is None else answer.wait
+    is_expected = answer is not None
     while True:
-        yield
+        if not is_expected:
+            yield
+        is_expected = False
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return

@@ -161,7 +161,7 @@ class JobClient:
         with answer_expected(self.provider) as answer:
             answered = answered_event(answer)
             wait = self._wait(await self.asend(event, payload, **options), timeout, answer)
-            while (result := await asyncio.to_thread(wait.result)) is None:
+            while (result := await wait.aresult()) is None:
                 await wait.apause(answered)
         return result
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from cgk_tasks.client.provider import JobProvider, WaitResult
 from cgk_tasks.errors import InvalidOptionError, UnknownRunError
 from cgk_tasks.runs.models import RunHandle, RunStatus
+from cgk_tasks.tenancy.visibility import may_see
 
 if TYPE_CHECKING:
     from cgk_tasks.broker.answers import Answer
+    from cgk_tasks.runs.ended import Ended
 
 _FIRST_LOOK_SECONDS: Final = 0.005
 _APART: Final = 1.5
@@ -47,12 +49,32 @@ class Wait:
         self, handle: RunHandle, timeout: float, look: Look, answer: Answer | None, slowest_look_seconds: float
     ) -> None:
         self._handle, self._timeout, self._look, self._answer = handle, timeout, look, answer
+        if answer is not None:
+            answer.run_id = handle.id
+        self._is_just_sent = answer is not None and answer.is_expected and handle.outcome == "accepted"
         self._give_up = time.monotonic() + timeout
         self._pause = _FIRST_LOOK_SECONDS if answer is None else _FIRST_LOOK_BESIDE_SECONDS
         self._slowest = slowest_look_seconds if answer is None else _SLOWEST_LOOK_BESIDE_SECONDS
 
     def result(self) -> WaitResult | None:
         """How the run ended, or that the time is over; None before."""
+        return None if self._waits_first() else self._told() or self._seen()
+
+    async def aresult(self) -> WaitResult | None:
+        """The same for asyncio."""
+        return None if self._waits_first() else self._told() or await asyncio.to_thread(self._seen)
+
+    def _waits_first(self) -> bool:
+        """Whether a first look would find what has just been sent: a worker is to call."""
+        is_first, self._is_just_sent = self._is_just_sent, False
+        return is_first
+
+    def _told(self) -> WaitResult | None:
+        """How the run ended, if that came with the answer."""
+        end = None if self._answer is None else self._answer.end
+        return _result_of(end) if end is not None and may_see(end.tenant_id) else None
+
+    def _seen(self) -> WaitResult | None:
         run_id = self._handle.id
         if self._handle.outcome == "skipped" and not self._is_on_record():
             message = "A RateLimit of the event's job did not accept the send."
@@ -106,7 +128,7 @@ def _in_loop(loop: asyncio.AbstractEventLoop, act: Callable[[], Any]) -> None:
         loop.call_soon_threadsafe(act)
 
 
-def _result_of(status: RunStatus) -> WaitResult:
+def _result_of(status: RunStatus | Ended) -> WaitResult:
     if status.state == "completed":
         return WaitResult(status.id, True, status.result)
     error = status.error or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import lru_cache
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs import bodies
+from cgk_tasks.runs.closing_days import ANY_DAY, closing_days
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.ends import Closed, close_parents, close_waiting, closed_of, fingerprint_of
 from cgk_tasks.runs.insertion import insert_many, insert_one
@@ -203,7 +204,7 @@ def record_of(run_id: str, connection: AnyConnection | None = None) -> Row | Non
     asks for.
     """
     with autocommit() if connection is None else nullcontext(connection) as used:
-        rows = bodies.brought(used, fetch(used, SQL["get_run"], {"id": run_id}))
+        rows = bodies.brought(used, _looked_for(run_id, lambda values: fetch(used, SQL["get_run"], values)))
     return opened(rows[0]) if rows else None
 
 
@@ -212,11 +213,18 @@ def get(run_id: str) -> RunStatus:
     from cgk_tasks.runs.progress import told_in  # a send reads no run
 
     with autocommit() as connection:
-        rows = fetch_or_before(connection, SQL["get_run_as_told"], SQL["get_run"], {"id": run_id})
+        rows = _looked_for(
+            run_id, lambda values: fetch_or_before(connection, SQL["get_run_as_told"], SQL["get_run"], values)
+        )
     if not rows or not may_see(rows[0]["tenant_id"]):
         raise UnknownRunError(run_id)
     told = told_in(rows[0])
     return dataclasses.replace(status_of(opened(rows[0])), progress=told.progress, metadata=told.metadata)
+
+
+def _looked_for(run_id: str, look: Callable[[Mapping[str, str]], list[Row]]) -> list[Row]:
+    """What a look finds in the days in which the run can have closed; else in all of them."""
+    return look({"id": run_id, **closing_days(run_id)}) or look({"id": run_id, **ANY_DAY})
 
 
 def open_canvas(row: Row) -> str | None:

@@ -31,6 +31,10 @@ SELECT k.tenant_id, k.event, k.key, k.run_id::text, k.payload_hash
   JOIN unnest(%(tenant_id)b::text[], %(event)b::text[], %(key)b::text[]) AS wanted (tenant_id, event, key)
  USING (tenant_id, event, key);
 
+-- fragment: in_closing_days
+-- When it can have closed: PostgreSQL plans for the partitions of these days alone.
+closed_at BETWEEN %(since)s::timestamptz AND %(until)s::timestamptz
+
 -- fragment: one_run
 -- The open run, else the one that closed last: a chain that is replayed runs its later links under their old ids.
 SELECT {{columns}}, {{long_columns}}, NULL::timestamptz AS closed_at, NULL::bytea AS sealed_result,
@@ -38,7 +42,7 @@ SELECT {{columns}}, {{long_columns}}, NULL::timestamptz AS closed_at, NULL::byte
   FROM cgk.runs WHERE id = %(id)s::uuid
 UNION ALL
 (SELECT {{columns}}, {{long_columns}}, closed_at, sealed_result, error_code
-   FROM cgk.run_history WHERE id = %(id)s::uuid ORDER BY closed_at DESC LIMIT 1)
+   FROM cgk.run_history WHERE id = %(id)s::uuid AND {{in_closing_days}} ORDER BY closed_at DESC LIMIT 1)
 LIMIT 1
 
 -- name: get_run
@@ -48,6 +52,18 @@ LIMIT 1
 -- With what it tells of itself.
 SELECT run.*, {{told_by_job}}
   FROM ({{one_run}}) AS run LEFT JOIN cgk.run_progress p ON p.run_id = %(id)s::uuid;
+
+-- fragment: just_ended(which)
+-- Little of it, for those who wait.
+SELECT id::text, tenant_id, event, state, key_id, closed_at, error_code, sealed_result,
+       sealed_errors[cardinality(sealed_errors)] AS sealed_error
+  FROM cgk.run_history WHERE {which} AND {{in_closing_days}}
+
+-- name: one_just_ended
+{{just_ended(id = %(id)s::uuid)}};
+
+-- name: just_ended
+{{just_ended(id = ANY(%(ids)s::uuid[]))}};
 
 -- name: list_runs
 -- Without payloads, results and errors, however long those are; of an open run, the last error's code.

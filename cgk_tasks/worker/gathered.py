@@ -22,11 +22,13 @@ log = structlog.get_logger("cgk_tasks.runs")
 class GatheredClosings:
     """What is refused together is written one by one, so that one run's fault costs the others nothing.
 
-    follow: what follows from the ends of parents, in the transaction that closes them.
+    follow: what follows from the ends of parents, in the transaction that closes them. flush: wait for the disk.
     """
 
-    def __init__(self, worker_id: str, follow: Callable[[Iterable[Closed]], None], patience_seconds: float) -> None:
-        self._worker_id = worker_id
+    def __init__(
+        self, worker_id: str, follow: Callable[[Iterable[Closed]], None], patience_seconds: float, *, flush: bool
+    ) -> None:
+        self._worker_id, self._flush = worker_id, flush
         self._follow = follow
         self._patience = patience_seconds
         self._closings: list[Closing] = []
@@ -56,11 +58,11 @@ class GatheredClosings:
         def write() -> None:
             if not self._has_children:
                 with postgres.autocommit() as connection:
-                    ends.finish(connection, self._worker_id, closings)
+                    ends.finish(connection, self._worker_id, closings, flush=self._flush)
                 return
             # A child's end counts on its parent, and something may follow from that: all in one transaction.
             with postgres.transaction() as connection, unit_of_work(connection) as unit:
-                self._follow(ends.finish(connection, self._worker_id, closings))
+                self._follow(ends.finish(connection, self._worker_id, closings, flush=self._flush))
             unit.publish()
 
         postgres.retry_while_unavailable(write, self._patience)

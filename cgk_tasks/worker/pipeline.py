@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -95,10 +95,11 @@ class Task(Protocol):
     def hooks(self, run: Claimed) -> Hooks: ...
 
 
-def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
+def run_packet(task: Task, ids: Sequence[str], call: Callable[[], object] | None = None) -> BaseException | None:
     """Claim and run a packet. Returns the error of a single run that did not complete, for whoever reports it;
     RunsAgain, if it will be tried again.
 
+    call: tells somebody who waits that it is on record what the runs have come to. By then it is on disk, too.
     Raises NotClaimedError for a packet whose message has to go back to the broker.
     """
     state = process_state.shared()
@@ -111,11 +112,13 @@ def run_packet(task: Task, ids: Sequence[str]) -> BaseException | None:
     try:
         with kept_alarm():
             runs = claim(ids)
-            recorder = Recorder(worker_id(), task.follow, share_flush=len(runs) > 1)
+            recorder = Recorder(worker_id(), task.follow, share_flush=len(runs) > 1, is_awaited=call is not None)
             try:
                 error = run_admitted(task, ids, runs, recorder)
             finally:
                 recorder.flush()
+            if call is not None:
+                call()
         run_times().note_now_and_then()
     finally:
         state.end()

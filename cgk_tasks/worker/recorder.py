@@ -71,19 +71,21 @@ class Recorder:
     together, and the run runs again. Those of jobs with `transaction="shared"` commit together.
 
     An outcome that the record refuses is a failed attempt; nothing that a job says costs the other runs anything.
+
+    is_awaited: somebody is told of the ends, so they are on disk by then.
     """
 
-    def __init__(self, worker_id: str, follow: Follow, *, share_flush: bool = False) -> None:
+    def __init__(self, worker_id: str, follow: Follow, *, share_flush: bool = False, is_awaited: bool = False) -> None:
         self._worker_id = worker_id
         self._follow = follow
-        self._share_flush = share_flush
+        self._share_flush, self._is_awaited = share_flush, is_awaited
         self._is_flushed = True
         self._logs: list[logs.RunLog] = []
         self._logs_again: list[logs.RunLog] = []
         self.reports: list[KeptReport] = []
         """What the runs of the packet tell of themselves."""
         self._patience = get_settings().database_patience_seconds
-        self._gathered = GatheredClosings(worker_id, follow.closed, self._patience)
+        self._gathered = GatheredClosings(worker_id, follow.closed, self._patience, flush=is_awaited)
         self._shared: SharedTransaction | None = None
         self.disk_seconds = 0.0
         """How long single runs waited for the disk, which those of a packet do together."""
@@ -251,6 +253,7 @@ class Recorder:
             unit.publish()
 
         postgres.retry_while_unavailable(write, self._patience)
+        self._is_flushed &= not self._is_awaited
 
     def close_failed(self, run: Claimed, job_id: str | None, outcome: Outcome, attempt: Attempt | None = None) -> None:
         closing = closing_of(run, "failed", job_id, outcome, attempt)
@@ -263,6 +266,7 @@ class Recorder:
             self._follow.closed(closed)
 
         close_with_children(self._worker_id, closing, follow, self._patience)
+        self._is_flushed &= not self._is_awaited
 
     def close_unhandled(self, run: Claimed, reason: Exception, code: str) -> None:
         failed = Outcome("failed", error_code=code, exception=reason)

@@ -4,16 +4,21 @@ import asyncio
 import threading
 import time
 
+import psycopg
 import pytest
 
 import cgk_tasks
-from cgk_tasks import atrigger_and_wait, get_run, send_job, trigger_and_wait
+from cgk_tasks import atrigger_and_wait, get_job_client, get_run, send_job, tenant_context, trigger_and_wait
 from cgk_tasks.broker import answers
 from cgk_tasks.broker.answers import ANSWERS, Answer, call_back
 from cgk_tasks.broker.envelope import ANSWER_HEADER, answer_to
 from cgk_tasks.celery_tasks import waiting as celery_waiting
 from cgk_tasks.client import waiting
+from cgk_tasks.errors import UnknownRunError
+from cgk_tasks.runs.ended import just_ended
+from cgk_tasks.runs.models import RunHandle
 from cgk_tasks.runtime import current_runtime
+from cgk_tasks.sql import door
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_until
 
@@ -48,6 +53,72 @@ def test_it_calls_for_a_run_that_fails_too(looks_late):
     assert failed.code == "ACCOUNT_NOT_FOUND"
 
 
+@pytest.fixture
+def looks():
+    """The statements by which runs are looked for, as this process executes them."""
+    found = []
+
+    def note(statement, _seconds, _error):
+        if statement.label in {"runs.get_run_as_told", "runs.get_run", "runs.one_just_ended", "runs.just_ended"}:
+            found.append(statement.label)
+
+    door.observe(note)
+    yield found
+    door.forget_observer(note)
+
+
+def test_a_round_trip_looks_once_for_the_end(looks_late, looks):
+    assert trigger_and_wait(echo("once"), timeout=PATIENCE / 2).unwrap() == "once"
+    assert len(looks) == 1
+
+
+def test_whoever_is_not_called_yet_looks_again_later(looks):
+    waited = trigger_and_wait(Behave(tenant_id="acme", action="sleep", argument="0.3"), timeout=PATIENCE)
+    assert waited.unwrap() == "slept"
+    assert looks.count("runs.get_run_as_told") >= 1
+
+
+def test_a_send_that_made_no_run_is_looked_for_at_once(looks_late):
+    first = trigger_and_wait(echo("key"), timeout=PATIENCE / 2, idempotency_key="answers")
+    again = trigger_and_wait(echo("key"), timeout=PATIENCE / 2, idempotency_key="answers")
+    assert (again.run_id, again.unwrap()) == (first.run_id, "key")
+
+
+def test_ends_that_are_called_together_are_read_with_one_statement(looks):
+    told = [trigger_and_wait(echo(text), timeout=PATIENCE) for text in ("one", "two")]
+    listener, called = ANSWERS.current(), [Answer(), Answer(), Answer()]
+    for answer, run in zip(called, told, strict=False):
+        answer.run_id = run.run_id
+    del looks[:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listener, "_expected", {str(n).encode(): answer for n, answer in enumerate(called)})
+        listener._take({"type": "message", "data": str(n).encode()} for n in range(3))
+    assert [answer.end and answer.end.result for answer in called] == ["one", "two", None]
+    assert looks == ["runs.just_ended"]
+    assert all(answer._came.is_set() for answer in called)
+
+
+def test_whoever_is_called_while_postgresql_does_not_answer_is_woken_all_the_same(monkeypatch):
+    def refuse(_ids):
+        raise psycopg.OperationalError("away")
+
+    monkeypatch.setattr(answers, "just_ended", refuse)
+    assert trigger_and_wait(echo("away"), timeout=PATIENCE).unwrap() == "away"
+
+
+def test_an_end_is_for_those_alone_who_may_see_the_run(looks_late):
+    """Whatever a call brings: another tenant's run is unknown."""
+    seen = trigger_and_wait(echo("secret"), timeout=PATIENCE / 2)
+    answer = Answer()
+    answer.end = just_ended([seen.run_id])[seen.run_id]
+    client = get_job_client()
+    wait = waiting.Wait(RunHandle(seen.run_id), 0.0, client.get_run_status, answer, 1.0)
+    assert wait.result() is None  # the first look is left to the worker's call
+    with tenant_context("globex"), pytest.raises(UnknownRunError):
+        wait.result()
+    assert wait.result().unwrap() == "secret"
+
+
 def test_many_coroutines_wait_on_one_connection(looks_late):
     async def wait():
         return await asyncio.gather(*(atrigger_and_wait(echo(str(n)), timeout=PATIENCE / 2) for n in range(200)))
@@ -62,7 +133,7 @@ def test_a_run_that_is_tried_again_is_found_by_looking():
 
 
 def test_a_call_that_is_lost_costs_time_alone(monkeypatch):
-    monkeypatch.setattr(Answer, "come", lambda _self: None)
+    monkeypatch.setattr(Answer, "come", lambda _self, _end: None)
     assert trigger_and_wait(echo("2"), timeout=PATIENCE).unwrap() == "2"
 
 
@@ -159,7 +230,7 @@ def test_a_result_that_is_there_before_it_is_asked_for_is_given_at_once(waits_fo
 
 def test_a_call_to_get_that_is_lost_costs_time_alone(waits_for_nothing, monkeypatch):
     waited_for_once()
-    monkeypatch.setattr(Answer, "come", lambda _self: None)
+    monkeypatch.setattr(Answer, "come", lambda _self, _end: None)
     assert sent("lost").get(timeout=PATIENCE) == "lost"
 
 
@@ -186,6 +257,44 @@ def test_who_has_not_waited_for_a_while_names_no_channel(waits_for_nothing, monk
     waited_for_once()
     with answers.foreseen("test.behave", "a-run"):
         assert answer_to.get() is None
+
+
+def test_a_result_that_is_waited_for_is_read_once(waits_for_nothing, get_looks_late, looks):
+    waited_for_once()
+    del looks[:]
+    assert sent("once").get(timeout=PATIENCE / 2, interval=PATIENCE) == "once"
+    assert looks == ["runs.one_just_ended"]
+
+
+def test_who_goes_on_to_wait_for_results_goes_on_to_be_called(waits_for_nothing, monkeypatch):
+    waited_for_once()
+    known = answers.WAITED_FOR.current()
+    known["test.behave"] = foreseen_until = time.monotonic() + PATIENCE / 2
+    assert sent("again").get(timeout=PATIENCE) == "again"
+    assert known["test.behave"] > foreseen_until
+
+
+def test_the_failure_of_a_task_that_is_waited_for_is_raised_with_its_traceback(waits_for_nothing, get_looks_late):
+    waited_for_once()
+    failed = cgk_tasks.app.tasks["test.behave"].delay(tenant_id="acme", action="fail_permanently", argument="")
+    with pytest.raises(Exception, match="no such account"):
+        failed.get(timeout=PATIENCE / 2, interval=PATIENCE)
+    assert "no such account" in failed.traceback
+
+
+def test_what_nobody_asks_for_is_not_read(waits_for_nothing, looks, monkeypatch):
+    waited_for_once()
+    come, called = Answer.come, threading.Event()
+
+    def note(self, end=None):
+        come(self, end)
+        called.set()
+
+    monkeypatch.setattr(Answer, "come", note)
+    del looks[:]
+    sent("unasked")
+    assert called.wait(PATIENCE)
+    assert looks == []
 
 
 def test_results_that_nobody_asks_for_are_forgotten(waits_for_nothing, monkeypatch):
