@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from cgk_tasks.broker.envelope import packet_message
+from cgk_tasks.broker.envelope import Message, packet_message
 from cgk_tasks.broker.packets import packets
 from cgk_tasks.broker.publisher import SafePublisher, get_publisher
 from cgk_tasks.errors import (
@@ -158,16 +158,21 @@ def _cancel_old(connection: postgres.AnyConnection, run_id: str) -> list[NewRun]
 
 
 def _accept_one(run: NewRun) -> RunHandle:
-    """The message goes out while the disk still writes: the run exists, and this returns when it is there for good."""
-    with postgres.autocommit() as connection:
-        lane_status = insertion.insert_unflushed(connection, run)
-        with postgres.flushing(connection):
-            if run.place is None:
-                publish([run], are_placed=True)
-            else:
-                if lane_status == "new":
-                    start(run)
-                awaited_events.deliver([run], dispatch)
+    """The message is made while PostgreSQL inserts, and goes out while the disk still writes: the run exists, and this
+    returns when it is there for good.
+    """
+    with postgres.autocommit() as connection, insertion.send_unflushed(connection, run) as sent:
+        if run.place is None:
+            publisher, messages = get_publisher(), [packet_message([run])] if run.state == "pending" else []
+            publisher.prepare(messages)
+            sent.done()
+            if messages:
+                _push([run], messages, publisher)
+        else:
+            told = sent.done()
+            if told.ntuples and told.get_value(0, 0) == b"new":
+                start(run)
+        awaited_events.deliver([run], dispatch)
     return RunHandle(run.id)
 
 
@@ -197,8 +202,12 @@ def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None =
 
 
 def _dispatch_now(due: Sequence[Dispatch | NewRun], publisher: SafePublisher) -> bool:
+    return _push(due, [packet_message(packet) for packet in packets(due)], publisher)
+
+
+def _push(due: Sequence[Dispatch | NewRun], messages: Sequence[Message], publisher: SafePublisher) -> bool:
     try:
-        CROWDED.current().note(publisher.publish([packet_message(packet) for packet in packets(due)]))
+        CROWDED.current().note(publisher.publish(messages))
     except BrokerError as exc:
         publisher.postponed.warn(len(due), reason=str(exc))
         try:
