@@ -27,7 +27,8 @@ _MOST_SENDS: Final = 500
 _LOOK_SECONDS: Final = 0.02
 _WAIT_SECONDS: Final = 1.0
 """So long a send waits for others to end; then it goes alone."""
-
+_TAKEN_SECONDS: Final = 10.0
+"""So long it waits for the one that has taken it."""
 
 Outcome = Literal["done", "unknown"] | psycopg.Error
 
@@ -118,13 +119,14 @@ class ThreadSends:
 
     def _wait(self, send: _Send) -> None:
         """Until it has a turn, or somebody knows what became of it, or nobody cares for it."""
-        give_up = time.monotonic() + _WAIT_SECONDS
+        begun = time.monotonic()
         self._call_next()  # they may have ended while it got in line
         while not send.woken.acquire(timeout=_LOOK_SECONDS):
+            waited = time.monotonic() - begun
             if send.taken_by is not None:
-                if send.taken_by() is None:
+                if send.taken_by() is None or waited > _TAKEN_SECONDS:
                     return
-            elif time.monotonic() < give_up:
+            elif waited < _WAIT_SECONDS:
                 self._call_next()
             elif self._left(send) or send.taken_by is None:
                 return
