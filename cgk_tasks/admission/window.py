@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -42,7 +43,7 @@ def room_in(processes: int, unclaimed: Sequence[str], expected: Callable[[str], 
     """
     if len(unclaimed) >= UNCLAIMED_LOOKED_AT:
         return 0.0
-    return _seconds(processes) - sum(expected(event).room for event in unclaimed)
+    return _seconds(processes) - sum(runs * expected(event).room for event, runs in Counter(unclaimed).items())
 
 
 def is_filled_up(room: float, processes: int) -> bool:

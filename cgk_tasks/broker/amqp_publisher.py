@@ -66,6 +66,9 @@ class AmqpPublisher:
         # OperationalError: what ensure_connection makes of the others.
         return (*self._connection.connection_errors, *self._connection.channel_errors, OperationalError, OSError)
 
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Nothing can be done before."""
+
     def publish(self, messages: Sequence[Message]) -> Mapping[str, int | None]:
         try:
             producer = Producer(self._channel, auto_declare=False)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Final
 
 import uuid_utils
@@ -45,13 +45,18 @@ _STEP_SEPARATOR = "\x06\x16"
 _HOST = socket.gethostname()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Message:
     id: str
     queue: str
     priority: int
     headers: Mapping[str, Any]
     body: str
+
+    @cached_property
+    def redis_text(self) -> bytes:
+        """As Kombu's Redis transport reads it."""
+        return redis_text(self)
 
 
 def packet_message(packet: Sequence[Dispatch | NewRun]) -> Message:

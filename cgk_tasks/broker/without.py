@@ -27,6 +27,8 @@ _NOTHING_IS_LOST: Final = Waiting(datetime(1970, 1, 1, tzinfo=UTC), ())
 class NoBroker:
     """As the publishers to brokers."""
 
+    def prepare(self, messages: Sequence[Message]) -> None: ...
+
     def publish(self, messages: Sequence[Message]) -> dict[str, int | None]:
         WAKE.current().set()
         return dict.fromkeys(message.queue for message in messages)

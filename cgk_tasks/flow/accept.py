@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from cgk_tasks.broker.envelope import packet_message
+from cgk_tasks.broker.envelope import Message, answer_to, packet_message
 from cgk_tasks.broker.packets import packets
 from cgk_tasks.broker.publisher import SafePublisher, get_publisher
 from cgk_tasks.errors import (
@@ -27,10 +27,11 @@ from cgk_tasks.flow.lanes import hold_back, placed, start, tell_lanes
 from cgk_tasks.flow.listeners import LISTENERS
 from cgk_tasks.flow.outbox import publish_after_commit
 from cgk_tasks.flow.send_rules import Rules, Stored, prepared
+from cgk_tasks.flow.thread_sends import ThreadSends
 from cgk_tasks.logger import get_logger
 from cgk_tasks.runs import insertion, merging, store, woken
 from cgk_tasks.runs.models import Dispatch, NewRun, RunHandle
-from cgk_tasks.runtime import Runtime, current_runtime
+from cgk_tasks.runtime import Part, Runtime, current_runtime
 from cgk_tasks.sql import postgres
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def accept(runs: Sequence[NewRun], session: Session | None = None) -> list[RunHa
 def _accept_now(runs: Sequence[NewRun], hashes: Mapping[str, bytes], rules: Rules, is_awaited: bool) -> list[RunHandle]:
     """In a transaction of their own."""
     if len(runs) == 1 and not hashes and not rules and not is_awaited:
-        return [postgres.retry_conflicts(lambda: _accept_one(runs[0]))]
+        # A message that names who waits for its run is made in the context of its sender.
+        return [_SENDS.current().accept(runs[0]) if answer_to.get() is None else _accept_alone(runs[0])]
     takes_several = is_awaited or bool(hashes) or bool(rules) or any(run.place is not None for run in runs)
     handles, made = postgres.retry_conflicts(lambda: _insert(runs, hashes, rules, whole=takes_several))
     publish(made, are_placed=not rules)  # a run that takes in several sends may be full, and due after all
@@ -157,17 +159,52 @@ def _cancel_old(connection: postgres.AnyConnection, run_id: str) -> list[NewRun]
     return unit.accepted
 
 
+def _accept_alone(run: NewRun) -> RunHandle:
+    return postgres.retry_conflicts(lambda: _accept_one(run))
+
+
+def _accept_several(runs: Sequence[NewRun]) -> None:
+    """Runs of several senders, each of which could have been accepted alone."""
+    _handles, made = postgres.retry_conflicts(
+        lambda: _insert(runs, {}, {}, whole=any(run.place is not None for run in runs))
+    )
+    publish(made, are_placed=True)
+
+
+def _accept_again(run: NewRun) -> RunHandle:
+    """A run that may be on record already, and may even have ended. The insert waits for whoever is about to make it,
+    and the history is looked at after that.
+    """
+    is_made = has_ended = False
+    with postgres.transaction() as connection:
+        is_made = insertion.insert_one(connection, run) > 0
+        has_ended = is_made and bool(store.already_closed(connection, [run.id]))
+        if has_ended:
+            raise psycopg.Rollback
+    if not has_ended and (is_made or run.place is None):  # a second message does no harm; a lane may have been told
+        publish([run], are_placed=True)
+    return RunHandle(run.id)
+
+
+_SENDS = Part(lambda: ThreadSends(_accept_alone, _accept_several, _accept_again))
+
+
 def _accept_one(run: NewRun) -> RunHandle:
-    """The message goes out while the disk still writes: the run exists, and this returns when it is there for good."""
-    with postgres.autocommit() as connection:
-        lane_status = insertion.insert_unflushed(connection, run)
-        with postgres.flushing(connection):
-            if run.place is None:
-                publish([run], are_placed=True)
-            else:
-                if lane_status == "new":
-                    start(run)
-                awaited_events.deliver([run], dispatch)
+    """The message is made while PostgreSQL inserts, and goes out while the disk still writes: the run exists, and this
+    returns when it is there for good.
+    """
+    with postgres.autocommit() as connection, insertion.send_unflushed(connection, run) as sent:
+        if run.place is None:
+            publisher, messages = get_publisher(), [packet_message([run])] if run.state == "pending" else []
+            publisher.prepare(messages)
+            sent.done()
+            if messages:
+                _push([run], messages, publisher)
+        else:
+            told = sent.done()
+            if told.ntuples and told.get_value(0, 0) == b"new":
+                start(run)
+        awaited_events.deliver([run], dispatch)
     return RunHandle(run.id)
 
 
@@ -197,8 +234,12 @@ def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None =
 
 
 def _dispatch_now(due: Sequence[Dispatch | NewRun], publisher: SafePublisher) -> bool:
+    return _push(due, [packet_message(packet) for packet in packets(due)], publisher)
+
+
+def _push(due: Sequence[Dispatch | NewRun], messages: Sequence[Message], publisher: SafePublisher) -> bool:
     try:
-        CROWDED.current().note(publisher.publish([packet_message(packet) for packet in packets(due)]))
+        CROWDED.current().note(publisher.publish(messages))
     except BrokerError as exc:
         publisher.postponed.warn(len(due), reason=str(exc))
         try:

@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
@@ -39,11 +39,21 @@ NO_QUEUES: Final[Collection[str]] = frozenset()
 
 @dataclass
 class _Queue:
-    """room: seconds of work, as of the last look. others_wait: whether a list was seen since then that had more."""
+    """room: seconds of work, as of the last look. others_wait: whether a list was seen since then that had more. costs:
+    what a run of an event takes of the room, if it travels alone.
+    """
 
     others_wait: bool = True
     room: float = math.inf
     trusted_until: float = 0.0
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def cost(self, event: str) -> float:
+        """As of the last look: it takes longer to find out than all else that is asked here."""
+        found = self.costs.get(event)
+        if found is None:
+            found = self.costs[event] = _expected_alone(event).room
+        return found
 
 
 class CrowdedQueues:
@@ -65,6 +75,9 @@ class CrowdedQueues:
         """The queues that have no room for these runs. Those for which there is room take it."""
         if not self._queues and len(runs) < MANY:
             return NO_QUEUES
+        if len(runs) == 1:
+            run = runs[0]
+            return NO_QUEUES if self._has_room(run.queue, {run.event: 1}) else {run.queue}
         events: dict[str, dict[str, int]] = {}
         for (queue, event), count in Counter((run.queue, run.event) for run in runs).items():
             events.setdefault(queue, {})[event] = count
@@ -81,8 +94,8 @@ class CrowdedQueues:
             if known.room > 0 and not known.others_wait and not is_bulk:
                 return True
             _look(queue, known)
-        expected = _expected if is_bulk else _expected_alone
-        work = sum(runs * expected(event).room for event, runs in events.items())
+        cost = (lambda event: _expected(event).room) if is_bulk else known.cost
+        work = sum(runs * cost(event) for event, runs in events.items())
         if known.room <= 0 or (is_bulk and work > known.room):
             return False
         known.room -= work
@@ -108,6 +121,7 @@ def _expected_alone(event: str) -> Expected:
 def _look(queue: str, known: _Queue) -> None:
     """Ask PostgreSQL. If it does not answer, nothing is held back: the send itself tells what is wrong."""
     known.others_wait, known.trusted_until = False, time.monotonic() + _TRUST_SECONDS
+    known.costs.clear()
     try:
         known.room = math.inf
         if SWITCH.current().is_fair:

@@ -111,7 +111,7 @@ def hold_back(due: Sequence[NewRun | Dispatch]) -> Sequence[NewRun | Dispatch]:
 
 def _may_start(runs: Sequence[NewRun | Dispatch]) -> bool:
     """Whether some may, as far as is known: not where one waits only because others do."""
-    return len(runs) >= MANY or any(_rules_of(runs).values())
+    return len(runs) >= MANY or any(_rules_of(runs, set_rules()).values())
 
 
 def tell(places: Sequence[Place], *, at_once: bool = True) -> None:
@@ -151,7 +151,8 @@ def hold_unpublished(ids: Sequence[str]) -> None:
 
 def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dict[str, ForLane]:
     """Those of these runs that are due and have to wait, by their ids."""
-    rules, set_now = _rules_of(runs), set_rules()
+    set_now = set_rules()
+    rules = _rules_of(runs, set_now)
     found: dict[str, ForLane] = {}
     if not rules and not crowded and not set_now.pauses:
         return found
@@ -170,9 +171,9 @@ def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dic
     return found
 
 
-def _rules_of(runs: Sequence[NewRun | Dispatch]) -> dict[tuple[str, str], tuple[GateRule, ...]]:
+def _rules_of(runs: Sequence[NewRun | Dispatch], set_now: SetRules) -> dict[tuple[str, str], tuple[GateRule, ...]]:
     """What limits runs, by their tenants and events; nothing while nobody makes passes."""
-    declared, set_now = _limits_of(runs), set_rules()
+    declared = _limits_of(runs)
     if not declared and not set_now:
         return {}
     kinds = {(run.tenant_id, run.event) for run in runs}

@@ -35,10 +35,13 @@ class Listeners:
     def warn_of_unserved(self, runs: Iterable[NewRun]) -> None:
         """Log a line for each queue of these runs that no living worker listens to, once a minute for each."""
         queues = {run.queue for run in runs}
-        trusted = _DOUBT_SECONDS if self._unserved(queues) else _TRUST_SECONDS
-        if time.monotonic() - self._asked_at >= trusted:
+        unserved = self._unserved(queues)
+        if time.monotonic() - self._asked_at >= (_DOUBT_SECONDS if unserved else _TRUST_SECONDS):
             self._ask()
-        for queue in filter(self._reminders.is_time, sorted(self._unserved(queues))):
+            unserved = self._unserved(queues)
+        if not unserved:
+            return
+        for queue in filter(self._reminders.is_time, sorted(unserved)):
             log.warning(
                 "No living worker listens to queue %r, so its runs wait; workers listen to %s. Is its name right? "
                 "Start a worker with -Q %s, or add the queue to CGK_QUEUES of the workers.",

@@ -77,6 +77,8 @@ class Counted:
 
     def made(self, runs: Sequence[NewRun], handles: Sequence[RunHandle]) -> None:
         """These were sent. Those that made no run of their own do not count."""
+        if not self.runs and not self.waiting:
+            return
         again = Counter(
             run.tenant_id for run, handle in zip(runs, handles, strict=True) if handle.outcome != "accepted"
         )

@@ -16,6 +16,7 @@ from cgk_tasks.runs.ends import columns
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.plain_columns import search_fields, with_trace
 from cgk_tasks.runs.sealing import key_for, seal
+from cgk_tasks.sql.piped import Piped, piped
 from cgk_tasks.sql.postgres import AnyConnection, Connection, copy, execute, fetch, statements
 
 SQL, TRANSITIONS = statements("runs"), statements("transitions")
@@ -104,18 +105,16 @@ _COPIED_TYPES = (
 )  # fmt: skip
 
 
-def insert_unflushed(connection: Connection, run: NewRun) -> str | None:
-    """Accept one run without an idempotency key, in a transaction of its own that does not wait for the disk.
+def send_unflushed(connection: Connection, run: NewRun) -> Piped:
+    """Accept one run without an idempotency key, in a transaction of its own, and go on to the disk after it.
 
-    If it has a place its lane is told; returns the lane's status then.
+    If it has a place its lane is told; the result has the lane's status then.
     """
-    apart = _kept_apart(connection, (run,))
+    values = values_of(run, "off", _kept_apart(connection, (run,)))
     if run.place is None:
-        execute(connection, TRANSITIONS["insert_run"], values_of(run, "off", apart))
-        return None
-    values = values_of(run, "off", apart) | {"step": get_settings().priority_step_seconds}
-    told = fetch(connection, TRANSITIONS["insert_and_tell"], values)
-    return str(told[0]["status"]) if told else None
+        return piped(connection, TRANSITIONS["insert_run"], values)
+    values["step"] = get_settings().priority_step_seconds
+    return piped(connection, TRANSITIONS["insert_and_tell"], values)
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:

@@ -62,6 +62,21 @@ def forget_observer(observer: Observer) -> None:
     _guards.pop(observer, None)
 
 
+def are_observed() -> bool:
+    """Whether somebody wants to know of each statement."""
+    return bool(_observers)
+
+
+def observed(
+    run: Callable[[Connection, Any, Mapping[str, Any]], T],
+    connection: Connection,
+    statement: Statement,
+    values: Mapping[str, Any],
+) -> T:
+    """Call `run` with the rest, as one statement."""
+    return _observed(run, connection, statement, values)
+
+
 def fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None = None) -> list[Row]:
     """Run one statement and return its rows as dictionaries.
 

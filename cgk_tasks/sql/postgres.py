@@ -22,6 +22,7 @@ from cgk_tasks.errors import StoreError
 from cgk_tasks.runtime import Part, current_runtime
 from cgk_tasks.sql.connecting import CONNECT_WITH, OF_THE_RECORD, Preparing, connect
 from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as, glance
+from cgk_tasks.sql.piped import FLUSH
 from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.statements import statements
 from cgk_tasks.sql.urls import parameters
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyConnection", "Connection", "Row", "autocommit", "close_pools", "close_with_pools", "copy",
-    "execute", "explain", "fetch", "fetch_as", "fetch_or_before", "flush", "flushing", "glance", "is_away",
+    "execute", "explain", "fetch", "fetch_as", "fetch_or_before", "flush", "glance", "is_away",
     "open_connections", "parameters", "retry_while_unavailable", "script", "statements", "transaction", "uuid_array",
 ]  # fmt: skip
 
@@ -123,40 +124,19 @@ def short_transaction(idle_seconds: int = 5) -> Iterator[Connection]:
         connection.commit()
 
 
-_FLUSH = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
-"""The shortest transaction that waits for the disk, and so for all that was committed before it."""
-
-
 def flush(connection: Connection) -> None:
     """Wait until all that was committed before is on disk. Raises psycopg.Error."""
-    script(connection, _FLUSH)
+    script(connection, FLUSH)
 
 
 def script(connection: Connection, text: bytes) -> list[PGresult]:
     """Run several statements without parameters in one round trip. Raises psycopg.Error."""
     connection.pgconn.send_query(text)
-    return _results(connection)
-
-
-def _results(connection: Connection) -> list[PGresult]:
     results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
     for result in results:
         if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
             raise pg_errors.error_from_result(result)
     return results
-
-
-@contextmanager
-def flushing(connection: Connection) -> Iterator[None]:
-    """PostgreSQL writes to disk, while the block runs, what was committed on the connection without waiting for it.
-
-    All of it is there when the block ends. Raises psycopg.Error.
-    """
-    connection.pgconn.send_query(_FLUSH)
-    try:
-        yield
-    finally:
-        _results(connection)
 
 
 def is_away(exc: BaseException) -> bool:

@@ -5,7 +5,7 @@
 -- the sweep finds.
 UPDATE cgk.lanes l
    SET arrivals = l.arrivals + told.runs, front = least(l.front, told.rank),
-       urgency = least(l.urgency, told.rank - make_interval(secs => %(step)s * (l.priority - 5))),
+       urgency = least(l.urgency, told.rank - make_interval(secs => %(step)s::float8 * (l.priority - 5))),
        status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
   FROM {which} AS told
  WHERE l.id = told.id

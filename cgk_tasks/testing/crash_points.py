@@ -150,6 +150,8 @@ class PointedPublisher(SafePublisher):
         super().__init__("")
         self._points = points
 
+    def prepare(self, messages: Sequence[Message]) -> None: ...
+
     def publish(self, messages: Sequence[Message]) -> Lengths:
         if messages:
             self._points.pass_by("before a dispatch")

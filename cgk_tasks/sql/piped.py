@@ -1,0 +1,226 @@
+"""One statement and the wait for the disk behind it, sent to PostgreSQL together.
+
+PostgreSQL commits the statement, answers, and goes on to the disk without being asked again. So whoever sent it works
+with the first answer while the disk writes. Only for statements that commit with `synchronous_commit = off`.
+
+This talks to libpq itself: psycopg's own pipelines give no answer before all of them are there, and cost more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import errors as pg_errors
+from psycopg import generators
+from psycopg.pq import ConnStatus, ExecStatus, Format
+
+from cgk_tasks.sql import door
+from cgk_tasks.sql.door import Connection
+from cgk_tasks.sql.statements import Statement
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn, PGresult
+
+FLUSH: Final = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
+"""The shortest transaction that waits for the disk, and so for all that was committed before it."""
+
+_DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
+_BOTH: Final = 2
+_PARAMETER: Final = re.compile(r"%\((\w+)\)s")
+
+
+class _Prepared:
+    """What is prepared on a connection, as far as is known: psycopg lets go of everything there after a rollback.
+
+    Then names are others, so that none can be there already.
+    """
+
+    def __init__(self) -> None:
+        self.names: set[bytes] = set()
+        self._generation = 0
+
+    def name(self, label: str) -> bytes:
+        return f"cgk_tasks.{label}.{self._generation}".encode()
+
+    def forget(self) -> None:
+        self.names.clear()
+        self._generation += 1
+
+
+_prepared: Final[WeakKeyDictionary[Connection, _Prepared]] = WeakKeyDictionary()
+
+
+class Piped:
+    """A statement that is on its way, with the flush behind it. The end of the block waits for the disk.
+
+        with piped(connection, SQL["insert"], values) as sent:
+            ...  # while PostgreSQL executes it
+            sent.done()
+            ...  # while the disk writes
+
+    Both waits raise psycopg.Error.
+    """
+
+    __slots__ = ("_connection", "_result", "_statement", "_unanswered", "_values")
+
+    def __init__(self, connection: Connection, statement: Statement, values: Mapping[str, Any]) -> None:
+        self._connection, self._statement, self._values = connection, statement, values
+        self._result: PGresult | None = None
+        self._unanswered: list[bytes | None] = []
+        """The two transactions, or the second one, each with the name under which its statement was prepared in it."""
+        self._send()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def done(self) -> PGresult:
+        """What the statement gave, once it is committed and everybody sees it."""
+        if self._result is None:
+            try:
+                self._result = self._next()
+            except pg_errors.InvalidSqlStatementName:  # it was prepared and is no more, so nothing has happened
+                with suppress(psycopg.Error):
+                    self._next()
+                _prepared[self._connection].forget()
+                self._send()
+                self._result = self._next()
+        return self._result
+
+    def __exit__(self, *_exception: object) -> None:
+        """Also where the block has raised: an answer that nobody reads would cost the connection."""
+        try:
+            if len(self._unanswered) == _BOTH:
+                self.done()
+        finally:
+            if self._unanswered:
+                self._flushed()
+
+    def _flushed(self) -> None:
+        try:
+            self._next()
+        except pg_errors.InvalidSqlStatementName:
+            _prepared[self._connection].forget()
+            self._connection.pgconn.send_query(FLUSH)
+            _last(self._connection.wait(generators.execute(self._connection.pgconn)))
+
+    def _send(self) -> None:
+        connection, pgconn, text = self._connection, self._connection.pgconn, _text(self._statement)
+        values = [self._values[name] for name in text.names]
+        written = [_written(value) for value in values]
+        formats = [Format.BINARY if type(value) is bytes else Format.TEXT for value in values]
+        self._unanswered.clear()
+        pgconn.enter_pipeline_mode()
+        if connection.prepare_threshold is None:  # behind a PgBouncer that keeps no statements
+            pgconn.send_query_params(text.query, written, param_formats=formats)
+            pgconn.pipeline_sync()
+            pgconn.send_query_params(FLUSH, [])
+            self._unanswered += (None, None)
+        else:
+            self._send_prepared(self._statement.label, text.query, written, formats)
+            pgconn.pipeline_sync()
+            self._send_prepared("flush", FLUSH, [], [])
+        pgconn.pipeline_sync()
+        if pgconn.flush():
+            connection.wait(generators.send(pgconn))
+
+    def _send_prepared(self, label: str, query: bytes, values: list[bytes | None], formats: list[Format]) -> None:
+        pgconn, prepared = self._connection.pgconn, _prepared.get(self._connection)
+        if prepared is None:
+            prepared = _prepared[self._connection] = _Prepared()
+        name = prepared.name(label)
+        is_new = name not in prepared.names
+        if is_new:
+            pgconn.send_prepare(name, query)
+        pgconn.send_query_prepared(name, values, formats)
+        self._unanswered.append(name if is_new else None)
+
+    def _next(self) -> PGresult:
+        """The result of what is answered next."""
+        connection, pgconn = self._connection, self._connection.pgconn
+        try:
+            results = connection.wait(_until_sync(pgconn))
+        except psycopg.OperationalError:
+            self._unanswered.clear()  # nothing more comes
+            raise
+        name = self._unanswered.pop(0)
+        if not self._unanswered:
+            pgconn.exit_pipeline_mode()
+        if name is not None and results[0].status == ExecStatus.COMMAND_OK:
+            _prepared[connection].names.add(name)  # also where the statement itself fails
+        return _last(results)
+
+
+def piped(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> Piped:
+    """Send a statement, and the flush behind it. Where statements are observed this waits for its answer, too."""
+    if door.are_observed():
+        return door.observed(_answered, connection, statement, values)
+    return Piped(connection, statement, values)
+
+
+def _answered(connection: Connection, statement: Statement, values: Mapping[str, Any]) -> Piped:
+    sent = Piped(connection, statement, values)
+    try:
+        sent.done()
+    except BaseException:
+        with suppress(psycopg.Error), sent:
+            raise
+    return sent
+
+
+def _until_sync(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    results: list[PGresult] = []
+    while True:
+        result = yield from generators.fetch(pgconn)
+        if result is None:
+            if pgconn.status == ConnStatus.BAD:
+                raise pg_errors.error_from_result(results[-1]) if results else psycopg.OperationalError("it is lost")
+        elif result.status == ExecStatus.PIPELINE_SYNC:
+            return results
+        else:
+            results.append(result)
+
+
+def _last(results: list[PGresult]) -> PGresult:
+    for result in results:
+        if result.status not in _DONE:
+            raise pg_errors.error_from_result(result)
+    return results[-1]
+
+
+class _Text(NamedTuple):
+    """A statement as libpq takes it. names: of its parameters, in the order of their numbers."""
+
+    query: bytes
+    names: tuple[str, ...]
+
+
+@cache
+def _text(statement: Statement) -> _Text:
+    names = tuple(dict.fromkeys(_PARAMETER.findall(statement)))
+    query = _PARAMETER.sub(lambda use: f"${names.index(use[1]) + 1}", statement)
+    return _Text(query.encode(), names)
+
+
+def _written(value: object) -> bytes | None:
+    """A value as PostgreSQL reads it where the statement says its type. Raises psycopg.DataError for a text that it
+    cannot keep.
+    """
+    if type(value) is str:
+        if "\0" in value:
+            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        return value.encode()
+    if value is None or type(value) is bytes:
+        return value
+    if type(value) is int or type(value) is float:
+        return repr(value).encode()
+    if isinstance(value, datetime):
+        return value.isoformat().encode()
+    raise TypeError(f"no parameter of a piped statement: {type(value).__name__}")

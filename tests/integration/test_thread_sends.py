@@ -1,0 +1,197 @@
+"""Sends of many threads, which go to PostgreSQL together: each is on record once, whatever happens to the others."""
+
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cgk_tasks import get_run, send_job
+from cgk_tasks.errors import StoreError
+from cgk_tasks.flow import accept
+from cgk_tasks.flow.new_run import SendOptions
+from cgk_tasks.flow.new_run import new_run as make_run
+from cgk_tasks.sql import door
+from cgk_tasks.sql.postgres import autocommit, open_connections
+from cgk_tasks.tenancy import tenant_context
+from tests.support.jobs import Behave
+from tests.support.waiting import wait_closed
+
+THREADS = 16
+SENDS = 25
+
+
+@pytest.fixture
+def threads(database):
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield pool
+
+
+@pytest.fixture
+def statements_run():
+    """How often each statement runs in a test."""
+    found = []
+    lock = threading.Lock()
+
+    def observer(statement, seconds, error):
+        with lock:
+            found.append(statement.label)
+
+    door.observe(observer)
+    yield found
+    door.forget_observer(observer)
+
+
+def send(argument, tenant="acme"):
+    return send_job(Behave(tenant_id=tenant, action="echo", argument=str(argument))).id
+
+
+def on_record(ids):
+    """Those of the runs that are open or have ended, each as often as it is there."""
+    everywhere = "SELECT id FROM cgk.runs UNION ALL SELECT id FROM cgk.run_history"
+    with autocommit() as connection:
+        rows = connection.execute(
+            f"SELECT id::text FROM ({everywhere}) AS known WHERE id = ANY(%s::uuid[])", [list(ids)]
+        ).fetchall()
+    return sorted(row[0] for row in rows)
+
+
+def test_each_send_is_on_record_as_what_it_was(threads):
+    ids = list(threads.map(send, range(THREADS * SENDS)))
+    assert on_record(ids) == sorted(ids)
+    assert [get_run(run_id).payload["argument"] for run_id in ids[:50]] == [str(number) for number in range(50)]
+
+
+def test_they_share_inserts_and_connections(threads, statements_run):
+    before = open_connections()
+    list(threads.map(send, range(THREADS * SENDS)))
+    inserts = [label for label in statements_run if label.startswith("transitions.insert")]
+    assert len(inserts) < THREADS * SENDS
+    assert open_connections() <= max(before, 5)
+
+
+def test_each_send_is_in_the_tenant_of_its_own_thread(threads):
+    def send_for(number):
+        tenant = ("acme", "globex", "initech")[number % 3]
+        with tenant_context(tenant):
+            return tenant, send(number, tenant)
+
+    for tenant, run_id in threads.map(send_for, range(THREADS * 6)):
+        assert get_run(run_id).tenant_id == tenant
+
+
+@pytest.fixture
+def bad_payloads(database):
+    """PostgreSQL refuses some rows."""
+    with autocommit() as connection:
+        connection.execute(
+            "ALTER TABLE cgk.runs ADD CONSTRAINT refuses CHECK (position('bad'::bytea IN sealed_payload) = 0) NOT VALID"
+        )
+    yield
+    with autocommit() as connection:
+        connection.execute("ALTER TABLE cgk.runs DROP CONSTRAINT refuses")
+
+
+@pytest.mark.usefixtures("bad_payloads")
+def test_a_row_that_is_refused_fails_its_own_send_alone(threads):
+    def send_some(number):
+        try:
+            return number, send("bad" if number % 7 == 0 else number)
+        except StoreError:
+            return number, None
+
+    sent = dict(threads.map(send_some, range(THREADS * SENDS)))
+    assert [number for number, run_id in sent.items() if run_id is None] == list(range(0, THREADS * SENDS, 7))
+    ids = [run_id for run_id in sent.values() if run_id]
+    assert on_record(ids) == sorted(ids)
+
+
+def new_run():
+    """A run that is not accepted yet."""
+    options = SendOptions()
+    return make_run("test.behave", "acme", '{"tenantId": "acme", "action": "echo", "argument": "again"}', options)
+
+
+def test_a_run_that_is_accepted_again_is_on_record_once(database):
+    run = new_run()
+    accept._accept_alone(run)
+    assert accept._accept_again(run).id == run.id
+    assert on_record([run.id]) == [run.id]
+
+
+def test_a_run_that_nobody_has_accepted_yet_is_accepted(database):
+    run = new_run()
+    accept._accept_again(run)
+    assert on_record([run.id]) == [run.id]
+
+
+@pytest.mark.slow
+def test_a_run_that_has_ended_is_not_made_again(database, start_worker):
+    start_worker(["tests.support.jobs"])
+    run = new_run()
+    accept._accept_alone(run)
+    wait_closed(run.id, 30)
+    assert accept._accept_again(run).id == run.id
+    assert on_record([run.id]) == [run.id]
+    assert get_run(run.id).state == "completed"
+
+
+class Interrupt(BaseException):
+    """As a time limit raises it in a thread."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_threads_that_are_interrupted_at_any_step_hold_nobody_up_and_lose_nothing(database):
+    ids = []
+    stop = threading.Event()
+
+    def send_all_the_time():
+        while not stop.is_set():
+            # A connection that was interrupted amid a login is a StoreError.
+            with contextlib.suppress(Interrupt, StoreError):
+                ids.append(send("interrupted"))
+
+    workers = [threading.Thread(target=send_all_the_time, daemon=True) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for _ in range(100):
+        victim = random.choice(workers)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(victim.ident), ctypes.py_object(Interrupt))
+        stop.wait(0.01)
+    stop.set()
+    for worker in workers:
+        worker.join(30)
+    assert [worker for worker in workers if worker.is_alive()] == []
+    assert ids
+    assert on_record(ids) == sorted(ids)
+    assert get_run(send("after them")).payload["argument"] == "after them"
+
+
+SENDS_UNTIL_KILLED = """
+import os, threading
+import tests.support.jobs
+from cgk_tasks import send_job
+
+def send_all_the_time():
+    while True:
+        run = send_job("test.behave", {"tenantId": "acme", "action": "echo", "argument": "killed"})
+        os.write(1, (run.id + "\\n").encode())
+
+for _ in range(8):
+    threading.Thread(target=send_all_the_time).start()
+"""
+
+
+def test_what_a_process_that_is_killed_was_told_is_on_record(database):
+    with subprocess.Popen([sys.executable, "-c", SENDS_UNTIL_KILLED], stdout=subprocess.PIPE, env=os.environ) as sender:
+        told = [sender.stdout.readline().decode().strip() for _ in range(200)]
+        sender.send_signal(signal.SIGKILL)
+        told += [line for line in sender.stdout.read().decode().split("\n") if len(line) == len(told[0])]
+    assert on_record(told) == sorted(told)
