@@ -9,7 +9,7 @@ from cgk_tasks.dashboard.display import PAGES as IN_THE_BAR
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import registry
 
-EVENTS, WORKERS = 'href="/events?only=jobs"', 'href="/workers-now"'
+EVENTS, WORKERS = 'href="/events?only=jobs"', 'href="/workers"'
 
 FRESH = [
     ("/overview", "No worker is alive, so no run starts.", WORKERS),
@@ -26,7 +26,7 @@ FRESH = [
     ("/tenants?id=zzz", "No tenant begins like that.", 'href="/tenants?within=24h"'),
     ("/queues", "No worker that takes runs listens", WORKERS),
     ("/queues/lanes?queue=cgk", "No run waits in a lane", 'href="/runs?q=queue%3Acgk"'),
-    ("/workers-now", "No worker is on record, so no run starts.", "<code>celery -A cgk_tasks worker</code>"),
+    ("/workers", "No worker is on record, so no run starts.", "<code>celery -A cgk_tasks worker</code>"),
     ("/dead-letters", "There are none: no run failed for good", 'href="/runs?q=state%3Afailed"'),
     ("/dead-letters/group?event=order.created&fingerprint=f", "There are none left", 'href="/dead-letters"'),
     ("/schedules", "No beat leads, so nothing ticks.", "<code>celery -A cgk_tasks beat</code>"),
