@@ -209,7 +209,8 @@ def _run(
         return _run_in_session(connection, statement, values)
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(statement, values)
-        return (_columns(cursor), _rows(cursor)) if cursor.description else ((), ())
+        columns = _columns(cursor)  # psycopg makes objects of them at each look
+        return (columns, _rows(cursor)) if columns else ((), ())
 
 
 def _run_in_session(

@@ -36,6 +36,7 @@ def worker(start_worker):
 @pytest.fixture
 def looks_late(monkeypatch):
     """Whoever waits looks for itself once a minute alone."""
+    wait_until(lambda: (listener := ANSWERS.current()) is not None and listener._is_listening.is_set())
     monkeypatch.setattr(waiting, "_FIRST_LOOK_BESIDE_SECONDS", PATIENCE)
     monkeypatch.setattr(waiting, "_SLOWEST_LOOK_BESIDE_SECONDS", PATIENCE)
 
@@ -91,8 +92,9 @@ def test_ends_that_are_called_together_are_read_with_one_statement(looks):
         answer.run_id = run.run_id
     del looks[:]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listener, "_expected", {str(n).encode(): answer for n, answer in enumerate(called)})
-        listener._take({"type": "message", "data": str(n).encode()} for n in range(3))
+        # Names that no call has which is on its way here.
+        patch.setattr(listener, "_expected", {f"test {n}".encode(): answer for n, answer in enumerate(called)})
+        listener._take({"type": "message", "data": f"test {n}".encode()} for n in range(3))
     assert [answer.end and answer.end.result for answer in called] == ["one", "two", None]
     assert looks == ["runs.just_ended"]
     assert all(answer._came.is_set() for answer in called)
