@@ -37,7 +37,7 @@ broker_transport_options = (
         "socket_timeout": 5,  # a frozen Redis or a half-open socket must not block a worker for ever
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
-        "health_check_interval": 8,  # a BRPOP without an answer is given up some 20 s after it was sent
+        "health_check_interval": 10,  # a BRPOP that is under way waits for Redis all the same
     }
     if _redis
     else {"confirm_publish": True}  # RabbitMQ may drop a message silently without it

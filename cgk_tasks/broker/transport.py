@@ -108,8 +108,3 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
-
-    brpop_timeout = 5
-    """Seconds. Redis answers at once when a message comes; without one, each answer wakes an idle worker for nothing.
-    Only a worker that is told to read a further queue begins with that when the answer is there.
-    """
