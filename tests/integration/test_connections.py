@@ -6,13 +6,14 @@ import gc
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from psycopg import errors as pg_errors
 
-from cgk_tasks import aget_run, asend_job, get_job_status, send_job
+from cgk_tasks import aget_run, asend_job, get_job_status, get_run, send_job
 from cgk_tasks.cli.doctor.pooler import check as doctor_pooler
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
@@ -318,6 +319,22 @@ def test_a_pooler_that_does_not_serves_without_them(pooler, told):
     pooler(**told)
     work_in_turns()
     assert [(one.check, one.level) for one in doctor_pooler()] == [("prepared statements", "OK")]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"max_prepared_statements": 100, "CGK_PREPARE_THRESHOLD": "5"}],
+    ids=["without prepared statements", "with them"],
+)
+def test_lone_sends_and_those_of_threads_go_through_a_pooler(pooler, told):
+    pooler(**told)
+
+    def send(_number):
+        return send_job("order.created", ORDER, queue="pooled").id
+
+    with ThreadPoolExecutor(8) as threads:
+        sent = [send(number) for number in range(10)] + list(threads.map(send, range(60)))
+    assert {get_run(run_id).state for run_id in sent} == {"pending"}
 
 
 def test_the_doctor_finds_a_pooler_that_loses_prepared_statements_and_says_what_to_set(pooler):

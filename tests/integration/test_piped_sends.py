@@ -95,11 +95,13 @@ def test_an_error_in_the_block_leaves_the_statement_done_and_the_connection_usab
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_statement_is_prepared_once_a_connection(connection):
-    for number in range(3):
-        with insert(connection, number):
-            pass
-    rows = connection.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'cgk_tasks.%'").fetchall()
+def test_a_statement_is_prepared_once_a_connection(database):
+    close_pools()
+    with autocommit() as connection:
+        for number in range(3):
+            with insert(connection, number):
+                pass
+        rows = connection.execute("SELECT name FROM pg_prepared_statements WHERE name LIKE 'cgk_tasks.%'").fetchall()
     assert sorted(rows) == [("cgk_tasks.flush.0",), ("cgk_tasks.tests.insert.0",)]
 
 
@@ -184,7 +186,8 @@ def locked(database, table):
 
 def end_whoever_waits(database):
     with psycopg.connect(database, autocommit=True) as other:
-        ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        waits = "wait_event_type = 'Lock' AND datname = current_database()"
+        ended = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {waits}"
         wait_until(lambda: other.execute(ended).fetchall(), 20, "somebody waits")
 
 
