@@ -13,7 +13,7 @@ from processes import running_seconds
 
 from cgk_tasks.sql.postgres import autocommit, fetch
 
-SECONDS = 6.0
+SECONDS = 3.0
 FEWEST, MOST = 10, 100
 """A page is asked for as often as fits into so many seconds, but at least and at most so often."""
 
