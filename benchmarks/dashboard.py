@@ -157,6 +157,7 @@ def _looks(workflow: str) -> None:
         "a workflow of 1,000 steps": {Topic("run", workflow)},
         "the queue with a lane of each tenant": {Topic("queue", "exports")},
         "the overview": {Topic("overview")},
+        "the workers": {Topic("workers")},
         "the list of all runs": {Topic("runs")},
     }
     for name, wanted in topics.items():

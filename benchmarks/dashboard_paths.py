@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
-from filled_pages import TICKED, last_action
+from filled_pages import TICKED, last_action, last_tenant
 
 from cgk_tasks.dashboard.data.dead_letters import dead_letter_groups
 from cgk_tasks.dashboard.data.run_search import RunFilter, find_runs
@@ -61,7 +61,7 @@ def paths(workflow: str) -> dict[str, str]:
         "a queue with a lane of each tenant": "/queues/lanes?queue=exports",
         "a queue, the lanes of one tenant": "/queues/lanes?queue=exports&tenant=shop-7",
         "a tenant": "/tenants/shop-1",
-        "a tenant with little": "/tenants/shop-9000",
+        "a tenant with little": f"/tenants/{last_tenant()}",
         "a workflow of 1,000 steps": f"/runs/{workflow}",
         "a workflow with all of its steps": f"/runs/{workflow}?steps=all",
         "tenants, 7 days": "/tenants?within=7d",

@@ -13,7 +13,7 @@ from processes import running_seconds
 
 from cgk_tasks.sql.postgres import autocommit, fetch
 
-SECONDS = 6.0
+SECONDS = 3.0
 FEWEST, MOST = 10, 100
 """A page is asked for as often as fits into so many seconds, but at least and at most so often."""
 
@@ -29,7 +29,7 @@ def postgres_pid() -> int:
 
 def _postgres_seconds(pid: int) -> float:
     """Of those of its processes that are there, and of those that have ended: workers of parallel queries do."""
-    return running_seconds(pid) + sum(psutil.Process(pid).cpu_times()[2:4])
+    return running_seconds(pid) + float(sum(psutil.Process(pid).cpu_times()[2:4]))
 
 
 def measure(base: str, paths: Mapping[str, str], dashboard: int, postgres: int, budget_ms: float) -> float:

@@ -129,3 +129,10 @@ def last_action() -> int:
     """The number of the newest long action in the audit."""
     with autocommit() as connection:
         return int(fetch(connection, "SELECT max(id) AS id FROM cgk.audit WHERE expected IS NOT NULL")[0]["id"])
+
+
+def last_tenant() -> str:
+    """The tenant that has fewest runs."""
+    with autocommit() as connection:
+        last = "SELECT id FROM cgk.tenants WHERE source <> 'platform' ORDER BY length(id) DESC, id DESC LIMIT 1"
+        return str(fetch(connection, last)[0]["id"])
