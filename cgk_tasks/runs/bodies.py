@@ -73,7 +73,7 @@ def keep(connection: AnyConnection, bodies: Iterable[Body]) -> Mapping[str, byte
     the payload in the run's row.
     """
     references: dict[str, bytes] = {}
-    durability = "off" if _commits_alone(connection) else "on"
+    durability = "off" if _commits_alone(connection) else None
     for some in _portions(bodies):
         ids = [uuid4() for _ in some]
         values = {

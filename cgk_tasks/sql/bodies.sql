@@ -7,12 +7,13 @@ SELECT to_regclass('cgk.run_bodies') IS NOT NULL
                           AND coalesce(revision, '') < '0033') AS yes;
 
 -- name: keep
--- durability: as in transitions.sql.
+-- durability: as in transitions.sql; NULL: as the transaction has it.
 INSERT INTO cgk.run_bodies (run_id, id, tenant_id, sealed_payload)
 SELECT run_id, id, tenant_id, sealed_payload
   FROM unnest(%(run_id)s::uuid[], %(id)s::uuid[], %(tenant_id)b::text[], %(sealed_payload)b::bytea[])
        AS new (run_id, id, tenant_id, sealed_payload)
- WHERE (SELECT set_config('synchronous_commit', %(durability)s, true)) IS NOT NULL;
+ WHERE (SELECT set_config('synchronous_commit', coalesce(%(durability)s, current_setting('synchronous_commit')), true))
+       IS NOT NULL;
 
 -- name: find
 SELECT id, tenant_id, sealed_payload FROM cgk.run_bodies

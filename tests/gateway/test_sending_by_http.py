@@ -31,7 +31,8 @@ def lines(*items):
 
 def runs_with(argument):
     with autocommit() as connection:
-        sql = "SELECT count(*) AS n FROM cgk.runs WHERE convert_from(sealed_payload, 'UTF8') LIKE %(like)s"
+        payload = "convert_from(cgk.whole_payload(id, sealed_payload), 'UTF8')"
+        sql = f"SELECT count(*) AS n FROM cgk.runs WHERE {payload} LIKE %(like)s"
         return fetch(connection, sql, {"like": f'%"{argument}"%'})[0]["n"]
 
 
