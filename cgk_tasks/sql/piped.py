@@ -38,21 +38,35 @@ _PARAMETER: Final = re.compile(r"%\((\w+)\)s")
 
 
 class _Prepared:
-    """What is prepared on a connection, as far as is known: psycopg lets go of everything there after a rollback.
+    """What is prepared on a connection, as far as is known: psycopg lets go of everything there after a rollback, and
+    a send can be interrupted before its answer.
 
     Then names are others, so that none can be there already.
     """
 
     def __init__(self) -> None:
         self.names: set[bytes] = set()
+        self._asked_for: set[bytes] = set()
         self._generation = 0
 
-    def name(self, label: str) -> bytes:
+    def name(self, label: str) -> tuple[bytes, bool]:
+        """The name of a statement, and whether it has to be prepared first."""
+        name = self._named(label)
+        if name in self.names:
+            return name, False
+        if name in self._asked_for:
+            self.forget()
+            name = self._named(label)
+        self._asked_for.add(name)
+        return name, True
+
+    def _named(self, label: str) -> bytes:
         return f"cgk_tasks.{label}.{self._generation}".encode()
 
     def forget(self) -> None:
-        self.names.clear()
         self._generation += 1
+        self.names.clear()
+        self._asked_for.clear()
 
 
 _prepared: Final[WeakKeyDictionary[Connection, _Prepared]] = WeakKeyDictionary()
@@ -69,13 +83,15 @@ class Piped:
     Both waits raise psycopg.Error.
     """
 
-    __slots__ = ("_connection", "_result", "_statement", "_unanswered", "_values")
+    __slots__ = ("_connection", "_is_amid", "_result", "_statement", "_unanswered", "_values")
 
     def __init__(self, connection: Connection, statement: Statement, values: Mapping[str, Any]) -> None:
         self._connection, self._statement, self._values = connection, statement, values
         self._result: PGresult | None = None
         self._unanswered: list[bytes | None] = []
         """The two transactions, or the second one, each with the name under which its statement was prepared in it."""
+        self._is_amid = False
+        """Whether something is being sent or read. Who is interrupted then leaves the connection to the pool, to close."""
         self._send()
 
     def __enter__(self) -> Self:
@@ -97,10 +113,10 @@ class Piped:
     def __exit__(self, *_exception: object) -> None:
         """Also where the block has raised: an answer that nobody reads would cost the connection."""
         try:
-            if len(self._unanswered) == _BOTH:
+            if len(self._unanswered) == _BOTH and not self._is_amid:
                 self.done()
         finally:
-            if self._unanswered:
+            if self._unanswered and not self._is_amid:
                 self._flushed()
 
     def _flushed(self) -> None:
@@ -116,6 +132,7 @@ class Piped:
         values = [self._values[name] for name in text.names]
         written = [_written(value) for value in values]
         formats = [Format.BINARY if type(value) is bytes else Format.TEXT for value in values]
+        self._is_amid = True
         self._unanswered.clear()
         pgconn.enter_pipeline_mode()
         if connection.prepare_threshold is None:  # behind a PgBouncer that keeps no statements
@@ -130,13 +147,13 @@ class Piped:
         pgconn.pipeline_sync()
         if pgconn.flush():
             connection.wait(generators.send(pgconn))
+        self._is_amid = False
 
     def _send_prepared(self, label: str, query: bytes, values: list[bytes | None], formats: list[Format]) -> None:
         pgconn, prepared = self._connection.pgconn, _prepared.get(self._connection)
         if prepared is None:
             prepared = _prepared[self._connection] = _Prepared()
-        name = prepared.name(label)
-        is_new = name not in prepared.names
+        name, is_new = prepared.name(label)
         if is_new:
             pgconn.send_prepare(name, query)
         pgconn.send_query_prepared(name, values, formats)
@@ -145,6 +162,7 @@ class Piped:
     def _next(self) -> PGresult:
         """The result of what is answered next."""
         connection, pgconn = self._connection, self._connection.pgconn
+        self._is_amid = True
         try:
             results = connection.wait(_until_sync(pgconn))
         except psycopg.OperationalError:
@@ -155,6 +173,7 @@ class Piped:
             pgconn.exit_pipeline_mode()
         if name is not None and results[0].status == ExecStatus.COMMAND_OK:
             _prepared[connection].names.add(name)  # also where the statement itself fails
+        self._is_amid = False
         return _last(results)
 
 

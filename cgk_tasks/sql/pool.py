@@ -9,13 +9,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from cgk_tasks.sockets import has_input
 from cgk_tasks.sql.connecting import Connection
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn
 
 CONNECTIONS_LIMIT = 45
 """So many connections one process may have; those above the first few are closed after use."""
@@ -88,8 +92,7 @@ class Pool:
         return place
 
     def give_back(self, place: Place, *, broken: bool) -> None:
-        is_clean = not broken and place.connection.pgconn.transaction_status == TransactionStatus.IDLE
-        if is_clean and len(self._idle) < self._keep:
+        if not broken and _is_at_rest(place.connection.pgconn) and len(self._idle) < self._keep:
             self._idle.append(place)
             return
         self._forget(place)
@@ -114,6 +117,11 @@ class Pool:
         self._keep = 0
         while self._idle:
             self._forget(self._idle.pop())
+
+
+def _is_at_rest(pgconn: PGconn) -> bool:
+    """Whether nothing is on its way. In a pipeline that was left open the next statement would not be answered."""
+    return pgconn.transaction_status == TransactionStatus.IDLE and pgconn.pipeline_status == PipelineStatus.OFF
 
 
 def is_open(connection: Connection) -> bool:

@@ -17,8 +17,8 @@ from cgk_tasks import aget_run, asend_job, get_job_status, get_run, send_job
 from cgk_tasks.cli.doctor.pooler import check as doctor_pooler
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
+from cgk_tasks.sql import piped, postgres
 from cgk_tasks.sql import pool as pool_module
-from cgk_tasks.sql import postgres
 from cgk_tasks.sql.connecting import OF_THE_RECORD, Preparing, connect
 from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.postgres import POOL, autocommit, close_pools, is_away, transaction
@@ -63,9 +63,9 @@ class Stopped(BaseException):
     """Raised by a signal, wherever the program happens to be."""
 
 
-def raise_at(step, action):
-    """Run `action`, with an exception raised at its nth step in the pool's own code. Whether it had so many."""
-    files = {pool_module.__file__, postgres.__file__}
+def raise_at(step, action, *modules):
+    """Run `action`, with an exception raised at its nth step in the code of these modules. Whether it had so many."""
+    files = {module.__file__ for module in modules}
     left = step
 
     def trace(frame, event, _argument):
@@ -107,7 +107,7 @@ def test_a_place_is_free_again_wherever_an_exception_is_raised(is_warm):
             else:
                 pool.close()
                 pool._keep = 5
-            if not raise_at(step, use):
+            if not raise_at(step, use, pool_module, postgres):
                 break
             gc.collect()
             pool.give_back(pool.take(), broken=False)  # waits for ever if the place is lost
@@ -116,6 +116,25 @@ def test_a_place_is_free_again_wherever_an_exception_is_raised(is_warm):
         assert pool.size == 1
         pool.close()
     gc.unfreeze()
+
+
+def test_the_next_statement_is_answered_wherever_a_send_was_interrupted():
+    postgres.current_runtime().put(POOL, Pool(new_connection, limit=3))
+
+    def send():
+        with contextlib.suppress(StoreError):  # what says that the connection was lost meanwhile
+            send_job("order.created", ORDER)
+
+    send()
+    step = 1
+    while raise_at(step, send, piped, pool_module):
+        with autocommit() as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        with transaction() as connection:
+            assert connection.execute("SELECT 2").fetchone() == (2,)
+        step += 1
+    assert step > 50
+    send()
 
 
 def test_a_failing_connect_takes_no_place():

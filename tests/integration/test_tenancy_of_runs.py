@@ -25,8 +25,8 @@ NOBODY = "0199a4d2-0000-7000-8000-000000000000"
 PLACES = (cgk_tasks, JobClient, store, logs, replay, why, control)
 """Where functions take a run's id."""
 
-FOR_THE_FRAMEWORK = {"store.record_of", "client.JobClient.register_handler"}
-"""It looks at runs of all tenants, and gives none of them to whoever asks."""
+FOR_THE_FRAMEWORK = {"store.record_of", "client.JobClient.register_handler", "closing_days.closing_days"}
+"""It looks at runs of all tenants, or at none, and gives none of them to whoever asks."""
 
 
 def taking_an_id(place, names, parameter="run_id"):
@@ -129,6 +129,7 @@ READERS = {
     "get_children",
     "get_task_meta",
     "wait_for",
+    "end_told",
 }
 WRITERS = {
     "mark_as_started", "mark_as_done", "mark_as_failure", "mark_as_revoked", "mark_as_retry", "store_result", "forget",
