@@ -91,7 +91,7 @@ class Piped:
         self._unanswered: list[bytes | None] = []
         """The two transactions, or the second one, each with the name under which its statement was prepared in it."""
         self._is_amid = False
-        """Whether something is being sent or read. Who is interrupted then leaves the connection to the pool, to close."""
+        """Whether something is being sent or read. Who is interrupted then reads no more: the pool closes that."""
         self._send()
 
     def __enter__(self) -> Self:
