@@ -59,8 +59,8 @@ def sender(worker, journal) -> Iterator[Sender]:
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
 def test_postgres_that_goes_away_under_load_keeps_its_word_on_every_accepted_send(postgres, journal, sender, how):
     wait_until(lambda: len(sender.accepted) > 50)
-    running = journal.send(2, seconds=1.5, priority=9)
-    journal.wait_at_work(running, 2)
+    running = journal.send(2, seconds=3, priority=9)
+    journal.wait_at_work(running)
     postgres.kill(how)
     wait_until(lambda: len(sender.refused) > 5, what="sends refused")
     postgres.start()
