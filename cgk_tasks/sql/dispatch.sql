@@ -22,15 +22,20 @@ SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timest
 
 -- name: glance
 -- The same, and what else a leader has to look after: each column is whether there may be something to do, and found in an
--- index. Without tables of later migrations the statement fails. lanes_wait: as the statement of this name in admission.sql, full
+-- index: in its order, or PostgreSQL would read the table for what it believes to be frequent, and dead rows with it. Without
+-- tables of later migrations the statement fails. lanes_wait: as the statement of this name in admission.sql, full
 -- gates included.
 SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timestamp())::float8 AS seconds,
-       EXISTS (SELECT FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NULL) AS are_unpublished,
-       EXISTS (SELECT FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NOT NULL) AS are_dispatched,
-       EXISTS (SELECT FROM cgk.runs WHERE state = 'running') AS are_running,
-       EXISTS (SELECT FROM cgk.runs WHERE state = 'held') AS are_held,
-       EXISTS (SELECT FROM cgk.runs WHERE expires_at <= now()) AS are_expired,
-       EXISTS (SELECT FROM cgk.lanes WHERE status IN ('new', 'full')) OR EXISTS (SELECT FROM cgk.shares WHERE open_lanes > 0)
+       (SELECT true FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NULL ORDER BY priority DESC, run_at LIMIT 1)
+           IS NOT NULL AS are_unpublished,
+       (SELECT true FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NOT NULL
+         ORDER BY queue, priority, handed_over_at LIMIT 1) IS NOT NULL AS are_dispatched,
+       (SELECT true FROM cgk.runs WHERE state = 'running' ORDER BY worker_id LIMIT 1) IS NOT NULL AS are_running,
+       (SELECT true FROM cgk.runs WHERE state = 'held' ORDER BY queue, tenant_id LIMIT 1) IS NOT NULL AS are_held,
+       coalesce((SELECT min(expires_at) FROM cgk.runs WHERE expires_at IS NOT NULL) <= now(), false) AS are_expired,
+       (SELECT true FROM cgk.lanes WHERE status = 'new' ORDER BY id LIMIT 1) IS NOT NULL
+           OR (SELECT true FROM cgk.lanes WHERE status = 'full' ORDER BY waits_at, vkey LIMIT 1) IS NOT NULL
+           OR (SELECT true FROM cgk.shares WHERE open_lanes > 0 ORDER BY queue, vtime LIMIT 1) IS NOT NULL
            OR EXISTS (SELECT FROM cgk.gates WHERE opens_at <= clock_timestamp()) AS lanes_wait,
        EXISTS (SELECT FROM cgk.pauses) OR EXISTS (SELECT FROM cgk.paused_queues) AS are_pauses,
        EXISTS (SELECT FROM cgk.awaited) AS is_awaited,
