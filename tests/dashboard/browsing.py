@@ -47,7 +47,7 @@ class Pictures:
             self._take(page, name, of)
             return
         for scheme, suffix in (("dark", "-dark"), ("light", "")):
-            page.emulate_media(color_scheme=scheme)
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # else colours are on their way
             self._take(page, name + suffix, of)
 
     def _take(self, page, name, of):
