@@ -19,6 +19,7 @@ from shared import MARKS, PLAIN_QUEUE, PLAIN_WITH_RESULTS_QUEUE, REDIS_URL, clie
 
 from cgk_tasks import embedded
 from cgk_tasks.config import use_settings
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit
 
 FOLDER = Path(__file__).parent
@@ -167,12 +168,17 @@ def prepare() -> None:
 
 
 def clear() -> None:
-    """Empty Redis and the record: each repetition begins alike. Only while no worker runs."""
+    """Empty Redis and the record, lanes included: each repetition begins alike. Only while no worker runs."""
+    from cgk_tasks.admission.limits import LANES
+    from cgk_tasks.flow.crowded import CROWDED
+
     with client() as broker:
         broker.flushdb()
     with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.runs, cgk.run_history, cgk.run_bodies")
+        connection.execute("TRUNCATE cgk.runs, cgk.run_history, cgk.run_bodies, cgk.lanes, cgk.shares, cgk.gates")
         connection.execute("CHECKPOINT")
+    for part in (LANES, CROWDED):
+        current_runtime().drop(part)
 
 
 def celery_worker(app: str, queue: str) -> list[str]:
