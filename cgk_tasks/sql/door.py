@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, Union
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors
@@ -16,6 +15,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.rows import tuple_row
 
 from cgk_tasks.sql import far_times
+from cgk_tasks.sql.prepared import prepared_on
 from cgk_tasks.sql.statements import Statement
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ Reading = Callable[[Sequence[str]], Callable[[tuple[Any, ...]], T]]
 _observers: list[Observer] = []
 _guards: Final[dict[Observer, Guard]] = {}
 _readers: Final[dict[tuple[str, Reading[Any]], Callable[[tuple[Any, ...]], Any]]] = {}
-_prepared: Final[WeakKeyDictionary[Connection, dict[str, bytes]]] = WeakKeyDictionary()
 _NOT_PREPARED: Final = b"26000"
 
 
@@ -104,7 +103,7 @@ def execute(connection: AnyConnection, statement: str, values: Mapping[str, Any]
     return _execute(connection, statement, values)
 
 
-def glance(connection: Connection, statement: str) -> tuple[str | None, ...]:
+def glance(connection: Connection, statement: Statement) -> tuple[str | None, ...]:
     """Run a statement without parameters that gives one row, and return what PostgreSQL writes its columns as: 't' and
     'f', or a number's digits. For who looks several times a second while nothing happens: it takes a third of the
     processor time of `fetch`. Raises psycopg.Error.
@@ -120,7 +119,7 @@ def copy(connection: Connection, statement: str, types: Sequence[str], rows: Ite
 
 
 def _observed(
-    run: Callable[Concatenate[Any, str, P], T], connection: Any, statement: str, *args: P.args, **kwargs: P.kwargs
+    run: Callable[Concatenate[Any, Any, P], T], connection: Any, statement: str, *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """A function and not a context manager, which would cost as much again as the observers do."""
     if _guards and isinstance(statement, Statement):
@@ -173,7 +172,7 @@ def _fetch_as(
         return list(map(read, _rows(cursor)))
 
 
-def _glance(connection: Connection, statement: str, _no_values: None) -> tuple[str | None, ...]:
+def _glance(connection: Connection, statement: Statement, _no_values: None) -> tuple[str | None, ...]:
     result = _executed(connection, statement)
     if result.status != ExecStatus.TUPLES_OK:
         raise errors.error_from_result(result)
@@ -181,24 +180,23 @@ def _glance(connection: Connection, statement: str, _no_values: None) -> tuple[s
     return tuple(None if value is None else value.decode() for value in values)
 
 
-def _executed(connection: Connection, statement: str) -> PGresult:
+def _executed(connection: Connection, statement: Statement) -> PGresult:
     """By libpq itself, which neither looks at the text nor at the types of the columns."""
     pgconn = connection.pgconn
     if connection.prepare_threshold is None:
         return pgconn.exec_(statement.encode())
-    names = _prepared.setdefault(connection, {})
+    prepared = prepared_on(connection)
     for _ in range(2):
-        name = names.get(statement)
-        if name is None:
-            name = names[statement] = f"cgk_glance_{len(names)}".encode()
+        name, is_new = prepared.name(statement.label)
+        if is_new:
             made = pgconn.prepare(name, statement.encode())
             if made.status != ExecStatus.COMMAND_OK:
-                del names[statement]
                 return made
+            prepared.names.add(name)
         result = pgconn.exec_prepared(name, None)
         if result.error_field(DiagnosticField.SQLSTATE) != _NOT_PREPARED:
             break
-        names.clear()  # the driver had PostgreSQL forget all that was prepared
+        prepared.forget()  # the driver had PostgreSQL forget all that was prepared
     return result
 
 

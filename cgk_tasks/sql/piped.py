@@ -14,7 +14,6 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import errors as pg_errors
@@ -23,6 +22,7 @@ from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from cgk_tasks.sql import door
 from cgk_tasks.sql.door import Connection
+from cgk_tasks.sql.prepared import prepared_on
 from cgk_tasks.sql.statements import Statement
 
 if TYPE_CHECKING:
@@ -35,41 +35,6 @@ FLUSH: Final = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
 _DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _BOTH: Final = 2
 _PARAMETER: Final = re.compile(r"%\((\w+)\)s")
-
-
-class _Prepared:
-    """What is prepared on a connection, as far as is known: psycopg lets go of everything there after a rollback, and
-    a send can be interrupted before its answer.
-
-    Then names are others, so that none can be there already.
-    """
-
-    def __init__(self) -> None:
-        self.names: set[bytes] = set()
-        self._asked_for: set[bytes] = set()
-        self._generation = 0
-
-    def name(self, label: str) -> tuple[bytes, bool]:
-        """The name of a statement, and whether it has to be prepared first."""
-        name = self._named(label)
-        if name in self.names:
-            return name, False
-        if name in self._asked_for:
-            self.forget()
-            name = self._named(label)
-        self._asked_for.add(name)
-        return name, True
-
-    def _named(self, label: str) -> bytes:
-        return f"cgk_tasks.{label}.{self._generation}".encode()
-
-    def forget(self) -> None:
-        self._generation += 1
-        self.names.clear()
-        self._asked_for.clear()
-
-
-_prepared: Final[WeakKeyDictionary[Connection, _Prepared]] = WeakKeyDictionary()
 
 
 class Piped:
@@ -105,7 +70,7 @@ class Piped:
             except pg_errors.InvalidSqlStatementName:  # it was prepared and is no more, so nothing has happened
                 with suppress(psycopg.Error):
                     self._next()
-                _prepared[self._connection].forget()
+                prepared_on(self._connection).forget()
                 self._send()
                 self._result = self._next()
         return self._result
@@ -123,7 +88,7 @@ class Piped:
         try:
             self._next()
         except pg_errors.InvalidSqlStatementName:
-            _prepared[self._connection].forget()
+            prepared_on(self._connection).forget()
             self._connection.pgconn.send_query(FLUSH)
             _last(self._connection.wait(generators.execute(self._connection.pgconn)))
 
@@ -150,10 +115,8 @@ class Piped:
         self._is_amid = False
 
     def _send_prepared(self, label: str, query: bytes, values: list[bytes | None], formats: list[Format]) -> None:
-        pgconn, prepared = self._connection.pgconn, _prepared.get(self._connection)
-        if prepared is None:
-            prepared = _prepared[self._connection] = _Prepared()
-        name, is_new = prepared.name(label)
+        pgconn = self._connection.pgconn
+        name, is_new = prepared_on(self._connection).name(label)
         if is_new:
             pgconn.send_prepare(name, query)
         pgconn.send_query_prepared(name, values, formats)
@@ -172,7 +135,7 @@ class Piped:
         if not self._unanswered:
             pgconn.exit_pipeline_mode()
         if name is not None and results[0].status == ExecStatus.COMMAND_OK:
-            _prepared[connection].names.add(name)  # also where the statement itself fails
+            prepared_on(connection).names.add(name)  # also where the statement itself fails
         self._is_amid = False
         return _last(results)
 

@@ -10,6 +10,7 @@ from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit, glance, statements
+from cgk_tasks.sql.statements import Statement
 from cgk_tasks.worker.dispatcher import Dispatcher
 from cgk_tasks.worker.glance import look
 
@@ -138,4 +139,4 @@ def test_a_glance_is_answered_whatever_was_forgotten_meanwhile(threshold):
 
 def test_a_glance_that_fails_raises_what_the_driver_raises():
     with autocommit() as connection, pytest.raises(errors.UndefinedTable):
-        glance(connection, "SELECT FROM cgk.no_such_table")
+        glance(connection, Statement("tests", "absent", "SELECT FROM cgk.no_such_table"))
