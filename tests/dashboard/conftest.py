@@ -169,3 +169,21 @@ def crowded_queue(empty_record, setting):
     yield make_sample_lanes()
     with autocommit() as connection:
         connection.execute("DELETE FROM cgk.workers WHERE name = 'w'")
+
+
+@pytest.fixture(scope="module")
+def viola(dashboard):
+    """A browser of the viewer."""
+    return dashboard.browser("viola")
+
+
+@pytest.fixture(scope="module")
+def oscar(dashboard):
+    """A browser of the operator."""
+    return dashboard.browser("oscar")
+
+
+@pytest.fixture(scope="module")
+def ada(dashboard):
+    """A browser of the admin."""
+    return dashboard.browser("ada")

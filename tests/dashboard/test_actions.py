@@ -19,11 +19,6 @@ from tests.support.waiting import wait_until
 SECRET = "ada.secret@example.com"
 
 
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
 def last_line():
     return audit.lines(limit=1)[0]
 

@@ -18,16 +18,6 @@ NOBODY = str(uuid.UUID(int=0))
 OUR_BAR = 'class="cgk-header"'
 
 
-@pytest.fixture(scope="module")
-def viola(dashboard):
-    return dashboard.browser("viola")
-
-
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
 @pytest.mark.parametrize(
     "path", ["/nothing-here", "/worker", "/flowers", "/runs/x/y", "/static/none.css", "/favicon.ico"]
 )

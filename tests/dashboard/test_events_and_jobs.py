@@ -28,11 +28,6 @@ def dashboard(start_dashboard):
     return start_dashboard(CGK_JOB_MODULES="tests.support.form_jobs")
 
 
-@pytest.fixture(scope="module")
-def viola(dashboard):
-    return dashboard.browser("viola")
-
-
 @pytest.fixture(autouse=True)
 def nothing(empty_record):
     forget_all_counts(hours=200)

@@ -53,11 +53,6 @@ def plain(database, tmp_path_factory):
     process.wait(15)
 
 
-@pytest.fixture(scope="module")
-def ada(dashboard):
-    return dashboard.browser("ada")
-
-
 @pytest.mark.parametrize("path", [
     "/", "/workers", "/tasks", "/tasks?state=FAILURE", "/task/unknown", "/static/css/flower.css",
     "/static/js/flower.js",

@@ -67,11 +67,6 @@ def stream(browser, **about):
         yield Stream(got)
 
 
-@pytest.fixture(scope="module")
-def viola(dashboard):
-    return dashboard.browser("viola")
-
-
 def test_whoever_comes_is_told_and_then_each_change_of_the_run(viola, open_run):
     run_id = open_run()
     with stream(viola, about="run", of=run_id) as found:

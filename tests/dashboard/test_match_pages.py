@@ -28,16 +28,6 @@ SELECT (left(id::text, 24) || lpad(to_hex(n), 12, '0'))::uuid, tenant_id, event,
 OSCAR, ADA = User("oscar", "operator"), User("ada", "admin")
 
 
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
-@pytest.fixture(scope="module")
-def viola(dashboard):
-    return dashboard.browser("viola")
-
-
 @pytest.fixture(autouse=True)
 def no_views(database):
     with autocommit() as connection:

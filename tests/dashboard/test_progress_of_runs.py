@@ -19,11 +19,6 @@ class Import(TenantEvent, event="test.import"):
     email: Annotated[str, Sensitive()]
 
 
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
 @pytest.fixture
 def run(database):
     """One that has told something, with personal data."""

@@ -17,11 +17,6 @@ SECRET = "ada.secret@example.com"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.fixture(scope="module")
-def viola(dashboard):
-    return dashboard.browser("viola")
-
-
 def log(run_id, *given):
     """Lines that an attempt has logged: each a level and a text, or a whole record."""
     logged = RunLog(run_id, "acme", 1, None)

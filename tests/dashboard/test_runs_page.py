@@ -16,16 +16,6 @@ from tests.support.counting import count_all, forget_all_counts
 pytestmark = pytest.mark.usefixtures("empty_record")
 
 
-@pytest.fixture(scope="module")
-def viola(dashboard):
-    return dashboard.browser("viola")
-
-
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
 def test_a_search_finds_what_matches_all_of_its_terms(viola, closed_run):
     match = closed_run("order.created", "globex", code="HTTP_502")
     closed_run("payout.completed", "globex", code="HTTP_502")

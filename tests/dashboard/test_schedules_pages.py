@@ -45,16 +45,6 @@ def suspended(database):
     resume_tenant("globex")
 
 
-@pytest.fixture(scope="module")
-def viola(dashboard):
-    return dashboard.browser("viola")
-
-
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
 def text_of(answer):
     assert answer.status_code == 200, answer.text
     return " ".join(answer.text.split())

@@ -24,11 +24,6 @@ def dashboard(start_dashboard):
     return start_dashboard(CGK_JOB_MODULES="tests.support.form_jobs")
 
 
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
 def send(browser, path=SEND, query="", **fields):
     return browser.submit(browser.open(f"{path}{query}"), path, **fields)
 

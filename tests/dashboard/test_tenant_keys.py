@@ -21,16 +21,6 @@ def without_keys(database):
         connection.execute("TRUNCATE cgk.api_keys, cgk.audit RESTART IDENTITY")
 
 
-@pytest.fixture(scope="module")
-def ada(dashboard):
-    return dashboard.browser("ada")
-
-
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
 def post(browser, path, **fields):
     """As a form of the page would, whether the page has it or not."""
     return browser.post(f"{browser.base}{path}", data={"_xsrf": browser.cookies["_xsrf"], **fields}, timeout=30)

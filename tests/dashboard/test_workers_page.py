@@ -34,16 +34,6 @@ def worker(database):
     one.stop()
 
 
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
-@pytest.fixture(scope="module")
-def viola(dashboard):
-    return dashboard.browser("viola")
-
-
 def send(action="echo", argument="", tenant="acme"):
     return send_job(Behave(tenant_id=tenant, action=action, argument=str(argument))).id
 

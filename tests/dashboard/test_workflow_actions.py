@@ -28,11 +28,6 @@ class Caller(TenantEvent, event="test.caller"):
     email: Annotated[str, Sensitive()]
 
 
-@pytest.fixture(scope="module")
-def oscar(dashboard):
-    return dashboard.browser("oscar")
-
-
 def claimed():
     return claim_here(send_job(Caller(tenant_id="acme", email=SECRET), queue="nobody-listens").id)
 
