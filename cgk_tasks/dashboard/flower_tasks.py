@@ -15,7 +15,7 @@ from cgk_tasks.dashboard.display import fields
 from cgk_tasks.events.redaction import summary
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import run_id_of
-from cgk_tasks.runs.sealing import opened
+from cgk_tasks.runs.sealing import opened_to_show
 from cgk_tasks.sql.postgres import autocommit, fetch
 
 COLUMNS = "name,uuid,state,args,received,runtime,worker"
@@ -43,5 +43,5 @@ def _arguments(task_id: str) -> str:
         return ""
     if not rows:
         return ""
-    run = opened(rows[0])
+    run = opened_to_show(rows[0])
     return fields({"tenant": run["tenant_id"], **summary(run["event"], decode(run["payload"]))})

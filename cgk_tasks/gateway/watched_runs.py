@@ -11,14 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from cgk_tasks.events.base import sensitive_fields
-from cgk_tasks.events.redaction import Redaction
+from cgk_tasks.events.redaction import Redaction, redaction_of
 from cgk_tasks.events.registry import find_event
 from cgk_tasks.gateway.json_text import to_text
 from cgk_tasks.runs import bodies
-from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State, first_run_id
 from cgk_tasks.runs.progress import NOTHING, Told, told_in
-from cgk_tasks.runs.sealing import opened
+from cgk_tasks.runs.sealing import opened_to_show
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import Connection, autocommit, fetch, fetch_as, statements, uuid_array
 
@@ -124,8 +123,7 @@ class Describer:
         }
         if quoting:
             for row in bodies.brought(connection, fetch(connection, SQL["payloads"], {"ids": uuid_array(quoting)})):
-                payload = decode(opened(row)["payload"])
-                self._redactions[row["id"]] = Redaction(unknown[row["id"]], payload)
+                self._redactions[row["id"]] = redaction_of(unknown[row["id"]], opened_to_show(row)["payload"])
 
 
 def _has_personal_data(event: str) -> bool:

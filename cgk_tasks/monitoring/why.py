@@ -14,7 +14,7 @@ from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.broker.publisher import get_patient_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError, ConfigurationError, LimitReached, UnknownRunError
-from cgk_tasks.events.redaction import Redaction
+from cgk_tasks.events.redaction import redaction_of
 from cgk_tasks.flow.guards import guard_status
 from cgk_tasks.flow.pauses import Pause
 from cgk_tasks.monitoring.why_estimate import start_of_dispatched, start_of_held
@@ -23,7 +23,7 @@ from cgk_tasks.monitoring.why_lanes import in_lane
 from cgk_tasks.runs import store
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
-from cgk_tasks.runs.sealing import opened
+from cgk_tasks.runs.sealing import opened_to_show
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
 from cgk_tasks.tenancy.visibility import may_see
@@ -68,7 +68,7 @@ def why(run_id: str) -> Why:
         if rows and not may_see(rows[0]["tenant_id"]):
             raise UnknownRunError(run_id)
         if rows:
-            facts = opened(rows[0])
+            facts = opened_to_show(rows[0])
             found = facts | _count_ahead(facts) | _lane(facts) | {"pauses": _pauses_of(facts)}
             gates = tuple(_GATES[facts["state"]](found))
             return Why(wanted, facts["state"], gates, found.get("expected_at") if _only_waits(gates) else None)
@@ -136,7 +136,7 @@ def _scheduled(facts: Row) -> Iterator[Gate]:
 
 def _waiting(facts: Row, deferral: Mapping[str, str]) -> Gate:
     """A workflow. The names of its steps are the application's, so they may quote the payload."""
-    reason = Redaction(facts["event"], decode(facts["payload"])).text(deferral["reason"])
+    reason = redaction_of(facts["event"], facts["payload"]).text(deferral["reason"])
     until = facts["run_at"] if facts["run_at"] < LATEST else None
     at_most = f", until {when(until, facts['now'])} at most" if until is not None else ""
     return Gate("workflow_waits", f"Its workflow waits for {reason}{at_most}.", until=until)
@@ -163,7 +163,7 @@ def _retrying(facts: Row) -> Iterator[Gate]:
 
 def _deferred(facts: Row, deferral: Mapping[str, str]) -> Gate:
     """Its job put it off, or a limit did. The reason is the application's text, so it may quote the payload."""
-    reason = Redaction(facts["event"], decode(facts["payload"])).text(deferral["reason"])
+    reason = redaction_of(facts["event"], facts["payload"]).text(deferral["reason"])
     again = f"it tries again {when(facts['run_at'], facts['now'])}, and no attempt is used."
     if deferral["code"] == LimitReached.code:
         return Gate("limit", f"It is over a limit ({reason}); {again}", _RAISE_LIMIT, facts["run_at"])

@@ -99,6 +99,14 @@ def opened(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def opened_to_show(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Like `opened`, but with None for a large payload that is not there any more, so that the rest can be shown."""
+    sealed = row["sealed_payload"]
+    if sealed is not None and is_reference(sealed):
+        sealed = bodies.find(row["tenant_id"], sealed)
+    return opened({**row, "sealed_payload": sealed})
+
+
 def _errors(tenant_id: str, sealed: Sequence[bytes] | None, key_id: str | None) -> list[Mapping[str, Any]]:
     return [json.loads(open_sealed(tenant_id, "error", one, key_id)) for one in sealed or ()]
 

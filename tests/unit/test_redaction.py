@@ -19,7 +19,7 @@ from cgk_tasks.events import (
 )
 from cgk_tasks.events.base import WireModel
 from cgk_tasks.events.fields import Email, Money, PersonalData, PersonName, PhoneNumber
-from cgk_tasks.events.redaction import Redaction, redacted, summary
+from cgk_tasks.events.redaction import Redaction, redacted, redaction_of, summary
 
 CUSTOMER = {"tenantId": "acme", "customerId": "c-1", "email": "ada@example.com"}
 FORMS = ("event", "stored")
@@ -248,3 +248,16 @@ def test_the_payload_is_read_when_it_is_first_needed_and_once():
     assert read == []
     assert [hide.text("a secret"), hide.data(["secret"])] == ["a [redacted]", ["[redacted]"]]
     assert read == [1]
+
+
+def test_of_a_payload_that_is_not_there_any_more_everything_may_be_a_quotation():
+    hide = redaction_of("customer.created", None)
+    assert [hide.text("to Ada"), hide.text("")] == ["[redacted]", ""]
+    assert [hide.data(data) for data in ("Ada", 7, None, {"ada": 1}, ["ada"])] == [
+        "[redacted]",
+        "[redacted]",
+        None,
+        {},
+        [],
+    ]
+    assert hide.errors([{"attempt": 1, "message": "to Ada"}]) == [{"attempt": 1, "message": "[redacted]"}]

@@ -9,10 +9,10 @@ from typing import Any
 
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.dashboard.data.run_search import Key
-from cgk_tasks.events.redaction import Redaction, summary
+from cgk_tasks.events.redaction import redaction_of, summary
 from cgk_tasks.runs import bodies
 from cgk_tasks.runs.codec import decode
-from cgk_tasks.runs.sealing import opened
+from cgk_tasks.runs.sealing import opened_to_show
 from cgk_tasks.sql.postgres import Row, fetch
 
 MOST_GROUPS = 500
@@ -81,12 +81,12 @@ def _groups(statement: str, values: Mapping[str, Any], tenant_id: str = "") -> l
         groups = fetch(connection, SQL[statement], values)
         rows = fetch(connection, SQL["dead_letter_examples"], {"ids": [group["example"] for group in groups]})
         bodies.brought(connection, rows)
-    examples = {row["id"]: opened(row) for row in rows}
+    examples = {row["id"]: opened_to_show(row) for row in rows}
     return [_counts(group, examples[group["example"]], tenant_id) for group in groups if group["example"] in examples]
 
 
 def _counts(row: Row, example: Row, tenant_id: str) -> GroupCounts:
-    hide = Redaction(example["event"], decode(example["payload"]))
+    hide = redaction_of(example["event"], example["payload"])
     return GroupCounts(
         Group(row["event"], row["fingerprint"], tenant_id), row["runs"], row["tenants"], row["first_at"],
         row["last_at"], row["has_more"], hide.text(example["error_code"] or ""), _said(example, "type"),
@@ -111,16 +111,15 @@ def dead_letters(
     with read_transaction() as connection:
         rows = fetch(connection, SQL["dead_letters"], values)
         bodies.brought(connection, rows)
-    letters = [_letter(opened(row)) for row in rows[:limit]]
+    letters = [_letter(opened_to_show(row)) for row in rows[:limit]]
     return letters, Key(letters[-1].closed_at, letters[-1].id) if len(rows) > limit else None
 
 
 def _letter(row: Row) -> DeadLetter:
-    payload = decode(row["payload"])
-    hide = Redaction(row["event"], payload)
+    hide = redaction_of(row["event"], row["payload"])
     return DeadLetter(
         row["id"], row["tenant_id"], row["job"], hide.text(row["error_code"] or ""), hide.text(_said(row, "message")),
-        summary(row["event"], payload),
+        summary(row["event"], decode(row["payload"])),
         row["created_at"], row["closed_at"],
     )  # fmt: skip
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from cgk_tasks.events.redaction import Redaction
-from cgk_tasks.runs.codec import decode
+from cgk_tasks.events.redaction import redaction_of
 from cgk_tasks.runs.models import State
 from cgk_tasks.sql.postgres import Row
 
@@ -31,5 +30,5 @@ def relative_of(row: Row, *, show_sensitive: bool) -> Relative:
     payload = row.pop("payload")
     del row["tenant_id"], row["key_id"]
     if row["error_code"] and not show_sensitive:
-        row["error_code"] = Redaction(row["event"], decode(payload)).text(row["error_code"])
+        row["error_code"] = redaction_of(row["event"], payload).text(row["error_code"])
     return Relative(**row)

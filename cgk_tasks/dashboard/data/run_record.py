@@ -12,12 +12,12 @@ from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.dashboard.data.relatives import Relative, relative_of
 from cgk_tasks.dashboard.data.waterfall import Waterfall, waterfall_of
 from cgk_tasks.errors import UnknownRunError
-from cgk_tasks.events.redaction import Redaction, redacted
+from cgk_tasks.events.redaction import Redaction, redacted, redaction_of
 from cgk_tasks.events.typed_values import shown
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, State
 from cgk_tasks.runs.plain_columns import trace_in
-from cgk_tasks.runs.sealing import opened
+from cgk_tasks.runs.sealing import opened_to_show
 from cgk_tasks.runs.shown_steps import EVERY, ShownStep, Some, some_steps_of
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.postgres import Row, fetch
@@ -78,12 +78,12 @@ def run_record(run_id: str, *, show_sensitive: bool = False, all_steps: bool = F
         rows = fetch(connection, SQL["run"], wanted)
         if not rows:
             raise UnknownRunError(run_id)
-        row = opened(rows[0])
+        row = opened_to_show(rows[0])
         relatives = fetch(connection, SQL["relatives"], wanted)
         discarded = fetch(connection, SQL["discarded"], wanted) if row["state"] == "failed" else []
         worker = fetch(connection, SQL["worker"], {"id": row["worker_id"]}) if row["worker_id"] else []
+        hide = None if show_sensitive else redaction_of(row["event"], row["payload"])
         payload = decode(row.pop("payload"))
-        hide = None if show_sensitive else Redaction(row["event"], payload)
         steps, steps_in_all = some_steps_of(connection, wanted["id"], hide, EVERY if all_steps else _STEPS)
     row["trace"] = row["trace"] or trace_in(row.pop("search_fields"))
     row["worker"] = worker[0]["name"] if worker else row["worker_id"]
@@ -95,7 +95,7 @@ def run_record(run_id: str, *, show_sensitive: bool = False, all_steps: bool = F
         result, errors = hide.data(result), [_without_quotes(error, hide) for error in hide.errors(errors)]
         for name in _MAY_QUOTE_THE_PAYLOAD:
             row[name] = hide.text(row[name]) if row[name] else None
-    family = tuple(relative_of(opened(relative), show_sensitive=show_sensitive) for relative in relatives)
+    family = tuple(relative_of(opened_to_show(relative), show_sensitive=show_sensitive) for relative in relatives)
     return RunRecord(
         row["id"], row["state"], row, payload if hide is None else without, result, tuple(errors),
         tuple(_timeline(row, errors, discarded)), family, tuple(steps),

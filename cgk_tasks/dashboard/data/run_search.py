@@ -17,12 +17,12 @@ from cgk_tasks.dashboard.data.last_runs import last_of
 from cgk_tasks.dashboard.data.queries import SQL, read_transaction
 from cgk_tasks.events import django_task  # noqa: F401 - so that its runs can be searched as those of the catalog
 from cgk_tasks.events.base import searchable_fields
-from cgk_tasks.events.redaction import Redaction, summary
+from cgk_tasks.events.redaction import redaction_of, summary
 from cgk_tasks.events.registry import all_events, event_name
 from cgk_tasks.runs import bodies
 from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import CLOSED_STATES, OPEN_STATES, State
-from cgk_tasks.runs.sealing import opened
+from cgk_tasks.runs.sealing import opened_to_show
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.postgres import Connection, Row, fetch
 
@@ -141,7 +141,7 @@ def find_runs(
     with read_transaction() as connection:
         rows, following, looked_until = search_rows(connection, wanted, before, limit, look_at=look_at)
         bodies.brought(connection, rows)
-    return RunPage(tuple(_listed(opened(row)) for row in rows), following, looked_until)
+    return RunPage(tuple(_listed(opened_to_show(row)) for row in rows), following, looked_until)
 
 
 def search_rows(
@@ -298,7 +298,7 @@ def _first_id(moment: datetime, *, after: bool = False) -> str:
 
 def _listed(row: Row) -> ListedRun:
     payload = decode(row["payload"])
-    code = row["error_code"] and Redaction(row["event"], payload).text(row["error_code"])
+    code = row["error_code"] and redaction_of(row["event"], row["payload"]).text(row["error_code"])
     return ListedRun(
         row["id"], row["sent_at"], row["tenant_id"], row["event"], row["job"], row["state"],
         row["attempt"] - row["deaths"], row["run_at"], row["started_at"], row["closed_at"], code,
