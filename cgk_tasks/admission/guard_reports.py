@@ -23,6 +23,7 @@ from cgk_tasks.logger import get_logger
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import autocommit, execute, statements
+from cgk_tasks.uninterrupted import uninterrupted
 
 SQL = statements("guards")
 log = get_logger("cgk_tasks.guards")
@@ -77,18 +78,21 @@ class GuardReports:
         self._thread: threading.Thread | None = None
         self._not_told = RecurringWarning(log, "guard_reports_lost", "guard_reports_told")
 
+    @uninterrupted
     def success(self, place: Place) -> None:
         with self._lock:
             seen = self._of(place)
             seen.successes, seen.failures = seen.successes + 1, 0
         self._tell_soon()
 
+    @uninterrupted
     def other(self, place: Place) -> None:
         """A run ended in a way that says nothing of the partner."""
         with self._lock:
             self._of(place).others += 1
         self._tell_soon()
 
+    @uninterrupted
     def failure(self, place: Place) -> None:
         with self._lock:
             seen = self._of(place)
@@ -97,6 +101,7 @@ class GuardReports:
         refused_here[place] = max(refused_here.get(place, 0.0), time.monotonic() + TELL_SECONDS / 10)
         self._tell_soon()
 
+    @uninterrupted
     def asked_to_wait(self, place: Place, seconds: float) -> None:
         now = time.monotonic()
         with self._lock:

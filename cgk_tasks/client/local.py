@@ -51,6 +51,7 @@ from cgk_tasks.runs.steps import Suspension
 from cgk_tasks.sql.clock import known_now
 from cgk_tasks.sql.far_times import LATEST
 from cgk_tasks.tenancy.models import Tenant, presumed
+from cgk_tasks.uninterrupted import uninterrupted
 from cgk_tasks.worker import interruption
 from cgk_tasks.worker.attempt import Attempt, commit, run_attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
@@ -116,6 +117,7 @@ class LocalProvider:
     def send(self, event: TenantEvent, options: SendOptions, session: Session | None = None) -> RunHandle:
         return self.send_batch([(event, options)], session)[0]
 
+    @uninterrupted
     def send_batch(
         self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
     ) -> list[RunHandle]:
@@ -187,6 +189,7 @@ class LocalProvider:
             raise UnknownRunError(run_id)
         return run
 
+    @uninterrupted
     def cancel(self, run_id: str) -> RunStatus:
         with self._changed:
             run = self._run(run_id)
@@ -206,6 +209,7 @@ class LocalProvider:
                     self._close(run, "cancelled")
                 self._cancel([child.status.id for child in (*run.children, *run.invoked)])
 
+    @uninterrupted
     def signal(
         self, run_id: str, name: str, payload: str, key: str | None = None, session: Session | None = None
     ) -> bool:
@@ -238,6 +242,7 @@ class LocalProvider:
                 if run.status.tenant_id == event.tenant_id and not run.status.is_closed and run.status.id != event.id:
                     self._deliver(run, key.mail, event.payload, event.id)
 
+    @uninterrupted
     def retry(self, run_id: str) -> RunHandle:
         with self._changed:
             run = self._run(run_id)
@@ -246,6 +251,7 @@ class LocalProvider:
             again = self._add(run.again(), run.job if run.status.parent_id else None, known_now())
             return RunHandle(again.status.id)
 
+    @uninterrupted
     def replay_from(self, run_id: str, step: str) -> RunHandle:
         with self._changed:
             remembered = self._run(run_id).steps.before(run_id, step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import signal
 import threading
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from billiard.exceptions import TimeLimitExceeded
 
 from cgk_tasks.errors import JobTimeoutError
+from cgk_tasks.uninterrupted import AGAIN_SECONDS, is_uninterrupted, raise_in, raise_no_more_in
 
 
 class Limits(NamedTuple):
@@ -88,6 +88,9 @@ class _Timer:
             signal.signal(signal.SIGALRM, self._previous or signal.SIG_DFL)
 
     def _ring(self, _signal: int, _frame: FrameType | None) -> None:
+        if is_uninterrupted(threading.get_ident()):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+            return
         now = time.monotonic()
         passed = next((one for one in self.deadlines if one.at <= now), None)
         error = None if passed is None else passed.ring()
@@ -155,29 +158,40 @@ def _thread_alarm(soft: float, hard: float) -> Iterator[None]:
     waiting: list[tuple[float, LimitError]] = [(soft, JobTimeoutError), (hard, TimeLimitExceeded)]
     waiting = [one for one in waiting if one[0]]
     raised: dict[type[BaseException], Exception] = {}
+    timers: list[threading.Timer] = []
 
     def ring() -> None:
         with lock:
             if over:
                 return
-            seconds, error = waiting.pop(0)
+            seconds, error = waiting[0]
             kind = _without_arguments(error, seconds)
             raised[kind] = error(seconds)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(kind))
+            if not raise_in(thread_id, kind):
+                timers.append(_started(AGAIN_SECONDS, ring))
+                return
+            del waiting[0]
             if waiting:
                 timers.append(_started(waiting[0][0] - seconds, ring))
 
-    timers = [_started(waiting[0][0], ring)]
     try:
+        with lock:  # a limit that passes meanwhile is not to interrupt the making of its thread
+            timers.append(_started(waiting[0][0], ring))
         yield
     except Exception as exc:
         if (known := raised.get(type(hidden_interrupt(exc) or exc))) is not None:
             raise known.with_traceback(exc.__traceback__) from None
         raise
     finally:
-        with lock:
+        try:
+            with lock:  # not amid a ring
+                over = True
+        finally:  # also where the error comes only now
             over = True
-            timers[-1].cancel()
+            if raised:
+                raise_no_more_in(thread_id)
+            for timer in timers:
+                timer.cancel()
 
 
 def _started(seconds: float, function: Callable[[], None]) -> threading.Timer:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import psycopg
 
 from cgk_tasks.errors import CgkTasksError
+from cgk_tasks.uninterrupted import uninterrupted
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ class Soon(Generic[T]):
         self._some = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @uninterrupted
     def add(self, thing: T) -> None:
         """Have it written after `every_seconds` or so."""
         self._waiting.append(thing)

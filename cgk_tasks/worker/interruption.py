@@ -8,19 +8,19 @@ over stands in the memory that they share; then the same signal raises RunInterr
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import tempfile
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import FrameType
 
 from cgk_tasks.errors import RunCancelledError
 from cgk_tasks.jobs.time_limit import hidden_interrupt
+from cgk_tasks.uninterrupted import AGAIN_SECONDS, is_uninterrupted, raise_in
 from cgk_tasks.worker import process_state
 from cgk_tasks.worker.identity import worker_id
 
@@ -80,8 +80,7 @@ def interrupt_all(pids: Collection[int]) -> None:
     """Called in the main process once the grace is over: interrupt whatever runs in these processes."""
     for pid in pids:
         if pid == os.getpid():
-            for thread in list(_running.values()):
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(RunInterrupted))
+            _interrupt_threads(list(_running))
         else:
             with suppress(ProcessLookupError):
                 os.kill(pid, SIGNAL)
@@ -108,8 +107,21 @@ def _interrupt_here(run_ids: Collection[str]) -> None:
             continue
         if thread == threading.main_thread().ident and signal.getsignal(SIGNAL) is _on_signal:
             signal.pthread_kill(thread, SIGNAL)  # it also ends a sleep
-        else:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Interrupt))
+        elif not raise_in(thread, _Interrupt):
+            _soon(_interrupt_here, [run_id])
+
+
+def _interrupt_threads(run_ids: Collection[str]) -> None:
+    for run_id in run_ids:
+        thread = _running.get(run_id)
+        if thread is not None and not raise_in(thread, RunInterrupted):
+            _soon(_interrupt_threads, [run_id])
+
+
+def _soon(function: Callable[..., object], *args: object) -> None:
+    timer = threading.Timer(AGAIN_SECONDS, function, args)
+    timer.daemon = True
+    timer.start()
 
 
 def _note_for(pid: int) -> Path:
@@ -125,6 +137,9 @@ def _on_signal(_signal: int, _frame: FrameType | None) -> None:
     with suppress(OSError, ValueError):
         _cancelled.update(json.loads(_note_for(os.getpid()).read_text(encoding="ascii")))
     here = threading.get_ident()  # signals are handled in the main thread, whose run it may not be
+    if is_uninterrupted(here):
+        _soon(signal.pthread_kill, here, SIGNAL)
+        return
     for run_id, thread in list(_running.items()):
         if thread == here and run_id in _cancelled:
             raise _Interrupt
