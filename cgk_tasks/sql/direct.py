@@ -34,6 +34,7 @@ Connection = psycopg.Connection[Any]
 _PARAMETER: Final = re.compile(r"%\((\w+)\)[sbt]")
 _DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _NOT_PREPARED: Final = b"26000"
+_TEXT, _BINARY = Format.TEXT, Format.BINARY  # an enum finds its members slowly
 
 
 class Text(NamedTuple):
@@ -76,9 +77,18 @@ class Values(NamedTuple):
 
 
 def values_of(text: Text, values: Mapping[str, Any]) -> Values:
-    given = [values[name] for name in text.names]
-    formats = [Format.BINARY if type(value) is bytes else Format.TEXT for value in given]
-    return Values([written(value) for value in given], formats)
+    in_order: list[bytes | None] = []
+    formats: list[Format] = []
+    for name in text.names:
+        value = values[name]
+        if value is None or type(value) is bytes:
+            in_order.append(value)
+        elif type(value) is str and "\0" not in value:
+            in_order.append(value.encode())
+        else:
+            in_order.append(written(value))
+        formats.append(_BINARY if type(value) is bytes else _TEXT)
+    return Values(in_order, formats)
 
 
 def is_possible(connection: Connection) -> bool:
