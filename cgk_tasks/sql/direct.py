@@ -56,14 +56,16 @@ def written(value: object) -> bytes | None:
     binary format: a bytea's own, or an array's that somebody has written. Raises psycopg.DataError for a text that
     PostgreSQL cannot keep.
     """
-    if type(value) is str:
-        if "\0" in value:
-            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-        return value.encode()
     if value is None or type(value) is bytes:
         return value
-    if type(value) is int or type(value) is float:
-        return repr(value).encode()
+    if isinstance(value, str):  # also an application's own kind of text, which the driver takes too
+        if "\0" in value:
+            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        return str.encode(value)
+    if isinstance(value, float):
+        return float.__repr__(value).encode()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int.__repr__(value).encode()
     if isinstance(value, datetime):
         return value.isoformat().encode()
     raise TypeError(f"no parameter of a statement that goes to libpq: {type(value).__name__}")

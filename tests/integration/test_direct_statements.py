@@ -5,6 +5,7 @@ import signal
 import struct
 import uuid
 from datetime import UTC, datetime
+from enum import Enum, IntEnum
 
 import psycopg
 import pytest
@@ -53,6 +54,19 @@ def prepared_on(connection):
 
 def test_values_come_back_as_they_were_given(connection):
     assert fetch_directly(connection, ECHO, VALUES, named) == [VALUES | {"again": VALUES["text"]}]
+
+
+class Code(str, Enum):  # noqa: UP042 - what a StrEnum would hide: its text is another than its value
+    LATE = "late"
+
+
+class Number(IntEnum):
+    SEVEN = 7
+
+
+def test_an_applications_own_kinds_of_text_and_number_are_what_they_stand_for(connection):
+    (row,) = fetch_directly(connection, ECHO, VALUES | {"text": Code.LATE, "number": Number.SEVEN}, named)
+    assert (row["text"], row["number"]) == ("late", 7)
 
 
 def test_what_is_not_there_is_none(connection):
