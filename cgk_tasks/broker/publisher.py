@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import redis
@@ -70,6 +71,8 @@ class RedisPublisher:
             retry=Retry(NoBackoff(), 0),  # redis-py would connect four times, with pauses in between
         )  # fmt: skip
         self._connection: Any = None
+        self._unread = 0
+        """Answers to calls, which nobody waits for: they are read before the next command."""
         self._prefix, self._seconds = prefix, seconds
 
     def prepare(self, messages: Sequence[Message]) -> None:
@@ -96,7 +99,7 @@ class RedisPublisher:
         give_up_at = time.monotonic() + self._seconds
         connection: Any = None
         try:
-            connection = self._connected()
+            connection = self._connected(give_up_at)
             _wait_until(give_up_at, connection)
             connection.send_packed_command([_command(*command) for command in commands])
             answers = []
@@ -104,23 +107,46 @@ class RedisPublisher:
                 _wait_until(give_up_at, connection)
                 answers.append(connection.read_response())
         except BaseException as exc:
-            if connection is not None:
-                connection.disconnect()  # there may be answers left in it
-            if isinstance(exc, redis.RedisError | OSError):
-                reason = "Redis cannot be reached" if connection is None else "Redis did not take the messages"
-                raise BrokerError(f"{reason}: {exc}") from exc
+            self._failed(connection, exc)
             raise
         return answers
 
-    def _connected(self) -> Any:
+    def _failed(self, connection: Any, exc: BaseException) -> None:
+        """Raises BrokerError for what Redis or the network has done."""
+        if connection is not None:
+            self._disconnect(connection)  # there may be answers left in it
+        if isinstance(exc, redis.RedisError | OSError):
+            reason = "Redis cannot be reached" if connection is None else "Redis did not take the messages"
+            raise BrokerError(f"{reason}: {exc}") from exc
+
+    def _disconnect(self, connection: Any) -> None:
+        self._unread = 0
+        connection.disconnect()
+
+    def _connected(self, give_up_at: float) -> Any:
         """The connection, which is kept: redis-py's pool examines and counts it whenever it is taken or given back."""
         connection = self._connection
         if connection is None:
             connection = self._connection = self._client.connection_pool.get_connection()
-        elif not _is_open(connection):
-            connection.disconnect()
+        elif not (self._has_read_all(connection, give_up_at) and _is_open(connection)):
+            self._disconnect(connection)
             connection.connect()
         return connection
+
+    def _has_read_all(self, connection: Any, give_up_at: float) -> bool:
+        """Whether the answers to calls could be read."""
+        while self._unread:
+            try:
+                _wait_until(give_up_at, connection)
+                with suppress(redis.ResponseError):  # it was a hint alone
+                    connection.read_response()
+                self._unread -= 1
+            except (redis.RedisError, OSError):
+                return False
+            except BaseException:  # it is interrupted, perhaps amid an answer
+                self._disconnect(connection)
+                raise
+        return True
 
     def oldest_waiting(self, queue: str, priority: int) -> Waiting | None:
         try:
@@ -130,7 +156,17 @@ class RedisPublisher:
         return NOTHING_WAITS if text is None else waiting_of(text)
 
     def call(self, channel: str, text: str) -> None:
-        self._answers([(b"PUBLISH", channel.encode(), text.encode())])
+        """Waits for no answer: a process that has said that a run has ended need not wait for Redis once more."""
+        give_up_at = time.monotonic() + self._seconds
+        connection: Any = None
+        try:
+            connection = self._connected(give_up_at)
+            _wait_until(give_up_at, connection)
+            connection.send_packed_command([_command(b"PUBLISH", channel.encode(), text.encode())])
+            self._unread += 1
+        except BaseException as exc:
+            self._failed(connection, exc)
+            raise
 
     def ping(self) -> None:
         try:

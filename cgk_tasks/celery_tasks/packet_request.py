@@ -12,6 +12,7 @@ from celery.worker.state import task_ready
 from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
 from cgk_tasks.celery_tasks import consumption
 from cgk_tasks.celery_tasks.limits import limits_of_message
+from cgk_tasks.celery_tasks.pool_writes import write_at_once
 from cgk_tasks.errors import RunCancelledError
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.worker.pipeline import NotClaimedError
@@ -45,13 +46,16 @@ class PacketRequest(Request):
             delattr(cls, "execute_using_pool")
 
     def execute_using_pool(self, pool: Any, **options: Any) -> Any:
-        """Hand the message to the pool: Celery's timers are for messages without runs."""
+        """Hand the message to the pool, and at once to a child: Celery's timers are for messages without runs."""
         if self._has_runs:
             untimed: Any = _Untimed(pool)
-            return super().execute_using_pool(untimed, **options)
-        limits: Any = limits_of_message(self.task, self.request_dict)
-        self.time_limits = limits
-        return super().execute_using_pool(pool, **options)
+            executed = super().execute_using_pool(untimed, **options)
+        else:
+            limits: Any = limits_of_message(self.task, self.request_dict)
+            self.time_limits = limits
+            executed = super().execute_using_pool(pool, **options)
+        write_at_once(pool)
+        return executed
 
     @property
     def run_ids(self) -> list[str]:

@@ -31,8 +31,8 @@ class ServerSettings(Concern):
     )
     prepare_threshold: Threshold = Field(
         default=5,
-        description="A statement that a connection has run this often is prepared in PostgreSQL; 0 or `none`: "
-        "never. Unset, a connection through PgBouncer prepares none.",
+        description="A statement that a connection has run this often is prepared in PostgreSQL, those of single sends "
+        "and lone runs the first time; 0 or `none`: never. Unset, a connection through PgBouncer prepares none.",
     )
     key_prefix: str = Field(default="", description="Put before every key and queue in Redis, per deployment.")
     cache_url: SecretStr | None = Field(default=None, description="Redis of the tenant cache. Unset: the broker.")

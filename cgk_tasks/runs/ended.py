@@ -12,7 +12,7 @@ from cgk_tasks.runs.codec import decode
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.sealing import open_error, open_sealed
 from cgk_tasks.sql.clock import known_now
-from cgk_tasks.sql.postgres import autocommit, fetch_as, statements, uuid_array
+from cgk_tasks.sql.postgres import autocommit, fetch_as, fetch_directly, statements, uuid_array
 
 SQL = statements("runs")
 
@@ -57,7 +57,7 @@ def just_ended(ids: Sequence[str]) -> dict[str, Ended]:
     values: dict[str, Any] = {"since": now - _CLOCKS_DIFFER, "until": now + _CLOCKS_DIFFER}
     with autocommit() as connection:
         if len(ids) == 1:  # PostgreSQL keeps its plan
-            found = fetch_as(connection, SQL["one_just_ended"], values | {"id": ids[0]}, _ended)
+            found = fetch_directly(connection, SQL["one_just_ended"], values | {"id": ids[0]}, _ended)
         else:
             found = fetch_as(connection, SQL["just_ended"], values | {"ids": uuid_array(ids)}, _ended)
     return {run.id: run for run in found}

@@ -12,7 +12,7 @@ from cgk_tasks.runs.invoked import bring_ends
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.runs.sealing import open_error, opened, seal
-from cgk_tasks.sql.postgres import AnyConnection, Row, fetch, fetch_as, statements, uuid_array
+from cgk_tasks.sql.postgres import AnyConnection, Row, fetch, fetch_as, fetch_directly, statements, uuid_array
 
 TRANSITIONS = statements("transitions")
 
@@ -108,7 +108,7 @@ def finish(
     values: dict[str, Any] = {"worker_id": worker_id, "durability": "on" if flush else "off"}
     if len(closings) == 1:
         one = dict(zip(_CLOSING, _closing_row(closings[0]), strict=True))
-        closed = fetch_as(connection, TRANSITIONS["finish_one"], values | one, _closed)
+        closed = fetch_directly(connection, TRANSITIONS["finish_one"], values | one, _closed)
     else:
         given = columns(_CLOSING, map(_closing_row, closings)) | {"id": uuid_array([one.id for one in closings])}
         closed = fetch_as(connection, TRANSITIONS["finish"], values | given, _closed)

@@ -27,6 +27,7 @@ from cgk_tasks.sql.postgres import (
     execute,
     fetch,
     fetch_as,
+    fetch_directly,
     fetch_or_before,
     statements,
     transaction,
@@ -101,7 +102,7 @@ def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
     values: dict[str, Any] = {"worker_id": worker_id, "pid": pid}
     with autocommit() as connection:
         if len(ids) == 1:
-            runs = fetch_as(connection, TRANSITIONS["claim_one"], values | {"id": ids[0]}, _claimed_or_held)
+            runs = fetch_directly(connection, TRANSITIONS["claim_one"], values | {"id": ids[0]}, _claimed_or_held)
         else:
             runs = fetch_as(connection, TRANSITIONS["claim"], values | {"ids": uuid_array(ids)}, _claimed_or_held)
         claimed = {run.id: run for run in runs if run is not None}

@@ -8,12 +8,9 @@ This talks to libpq itself: psycopg's own pipelines give no answer before all of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import psycopg
 from psycopg import errors as pg_errors
@@ -21,6 +18,7 @@ from psycopg import generators
 from psycopg.pq import ConnStatus, ExecStatus, Format
 
 from cgk_tasks.sql import door
+from cgk_tasks.sql.direct import text_of, values_of
 from cgk_tasks.sql.door import Connection
 from cgk_tasks.sql.prepared import prepared_on
 from cgk_tasks.sql.statements import Statement
@@ -34,7 +32,6 @@ FLUSH: Final = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
 
 _DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _BOTH: Final = 2
-_PARAMETER: Final = re.compile(r"%\((\w+)\)s")
 
 
 class Piped:
@@ -93,10 +90,8 @@ class Piped:
             _last(self._connection.wait(generators.execute(self._connection.pgconn)))
 
     def _send(self) -> None:
-        connection, pgconn, text = self._connection, self._connection.pgconn, _text(self._statement)
-        values = [self._values[name] for name in text.names]
-        written = [_written(value) for value in values]
-        formats = [Format.BINARY if type(value) is bytes else Format.TEXT for value in values]
+        connection, pgconn, text = self._connection, self._connection.pgconn, text_of(self._statement)
+        written, formats = values_of(text, self._values)
         self._is_amid = True
         self._unanswered.clear()
         pgconn.enter_pipeline_mode()
@@ -175,34 +170,3 @@ def _last(results: list[PGresult]) -> PGresult:
         if result.status not in _DONE:
             raise pg_errors.error_from_result(result)
     return results[-1]
-
-
-class _Text(NamedTuple):
-    """A statement as libpq takes it. names: of its parameters, in the order of their numbers."""
-
-    query: bytes
-    names: tuple[str, ...]
-
-
-@cache
-def _text(statement: Statement) -> _Text:
-    names = tuple(dict.fromkeys(_PARAMETER.findall(statement)))
-    query = _PARAMETER.sub(lambda use: f"${names.index(use[1]) + 1}", statement)
-    return _Text(query.encode(), names)
-
-
-def _written(value: object) -> bytes | None:
-    """A value as PostgreSQL reads it where the statement says its type. Raises psycopg.DataError for a text that it
-    cannot keep.
-    """
-    if type(value) is str:
-        if "\0" in value:
-            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-        return value.encode()
-    if value is None or type(value) is bytes:
-        return value
-    if type(value) is int or type(value) is float:
-        return repr(value).encode()
-    if isinstance(value, datetime):
-        return value.isoformat().encode()
-    raise TypeError(f"no parameter of a piped statement: {type(value).__name__}")

@@ -21,7 +21,7 @@ from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.runtime import Part, current_runtime
 from cgk_tasks.sql.connecting import CONNECT_WITH, OF_THE_RECORD, Preparing, connect
-from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as, glance
+from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as, fetch_directly, glance
 from cgk_tasks.sql.piped import FLUSH
 from cgk_tasks.sql.pool import Pool
 from cgk_tasks.sql.statements import statements
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnyConnection", "Connection", "Row", "autocommit", "close_pools", "close_with_pools", "copy",
-    "execute", "explain", "fetch", "fetch_as", "fetch_or_before", "flush", "glance", "is_away",
+    "execute", "explain", "fetch", "fetch_as", "fetch_directly", "fetch_or_before", "flush", "glance", "is_away",
     "open_connections", "parameters", "retry_while_unavailable", "script", "statements", "transaction", "uuid_array",
 ]  # fmt: skip
 

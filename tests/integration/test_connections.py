@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -17,7 +18,10 @@ from cgk_tasks import aget_run, asend_job, get_job_status, get_run, send_job
 from cgk_tasks.cli.doctor.pooler import check as doctor_pooler
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
-from cgk_tasks.sql import piped, postgres
+from cgk_tasks.runs import ends, store
+from cgk_tasks.runs.ended import just_ended
+from cgk_tasks.runs.ends import Closing
+from cgk_tasks.sql import direct, piped, postgres
 from cgk_tasks.sql import pool as pool_module
 from cgk_tasks.sql.connecting import OF_THE_RECORD, Preparing, connect
 from cgk_tasks.sql.pool import Pool
@@ -135,6 +139,23 @@ def test_the_next_statement_is_answered_wherever_a_send_was_interrupted():
         step += 1
     assert step > 50
     send()
+
+
+def test_the_next_statement_is_answered_wherever_a_claim_was_interrupted():
+    postgres.current_runtime().put(POOL, Pool(new_connection, limit=3))
+
+    def claim():
+        with contextlib.suppress(psycopg.OperationalError):  # what says that the connection was lost meanwhile
+            store.claim([str(uuid.uuid4())], str(uuid.uuid4()), 1)
+
+    claim()
+    step = 1
+    while raise_at(step, claim, direct, pool_module):
+        with autocommit() as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert store.claim([str(uuid.uuid4())], str(uuid.uuid4()), 1) == []
+        step += 1
+    assert step > 30
 
 
 def test_a_failing_connect_takes_no_place():
@@ -354,6 +375,26 @@ def test_lone_sends_and_those_of_threads_go_through_a_pooler(pooler, told):
     with ThreadPoolExecutor(8) as threads:
         sent = [send(number) for number in range(10)] + list(threads.map(send, range(60)))
     assert {get_run(run_id).state for run_id in sent} == {"pending"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"max_prepared_statements": 100, "CGK_PREPARE_THRESHOLD": "5"}],
+    ids=["without prepared statements", "with them"],
+)
+def test_lone_runs_are_claimed_and_closed_through_a_pooler(pooler, told):
+    pooler(**told)
+    worker = str(uuid.uuid4())
+
+    def execute(_number):
+        run_id = send_job("order.created", ORDER, queue="pooled").id
+        (run,) = store.claim([run_id], worker, 1)
+        with autocommit() as connection:
+            ends.finish(connection, worker, [Closing(run.id, "acme", run.attempt, "completed", result="1")])
+        return just_ended([run_id])[run_id].result
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(execute, range(20))) == [1] * 20
 
 
 def test_the_doctor_finds_a_pooler_that_loses_prepared_statements_and_says_what_to_set(pooler):
