@@ -46,6 +46,7 @@ ROOMS = {
     "encryption_keys": "the form of an encryption key",
     "logger": "loggers that import structlog at first use",
     "recurring": "a warning that would be logged again and again",
+    "collector": "the garbage collector, which imports are spared",
     "sockets": "a look at idle connections",
     "errors": "the tree of errors",
     "embedded": "a private PostgreSQL and Redis",
