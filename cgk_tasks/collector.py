@@ -13,12 +13,13 @@ def collector_paused() -> Iterator[None]:
     before the first one of everything, which takes the garbage as well.
     """
     was_enabled = gc.isenabled()
+    has_frozen = gc.get_freeze_count() > 0
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
-            if not gc.get_freeze_count():  # else the application has frozen what it shares with its forks
+            if not has_frozen:  # else what the application shares with its forks would come back as well
                 gc.freeze()
                 gc.unfreeze()  # back from there, objects are among the oldest
             gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from celery.apps.worker import Worker
@@ -10,10 +11,11 @@ from cgk_tasks.collector import collector_paused
 
 
 class RunWorker(Worker):
-    """`celery -A proj worker`. It imports the jobs when it is made, and at the end of that SupervisorStep freezes what
-    there is.
-    """
+    """`celery -A proj worker`: a process of its own, which imports the jobs when this is made."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         with collector_paused():
             super().__init__(*args, **options)
+        # What is there now stays for good: the children share it with their parent instead of copying it piece by
+        # piece. Of 90,000 objects 94 are garbage, and to look at all of them takes long.
+        gc.freeze()
