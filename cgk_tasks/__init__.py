@@ -17,6 +17,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from cgk_tasks.collector import collector_paused
 from cgk_tasks.moved import forward_old_imports
 
 _HOMES = {
@@ -102,7 +103,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'cgk_tasks' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    with collector_paused():
+        value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

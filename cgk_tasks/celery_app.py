@@ -126,6 +126,12 @@ class CgkCelery(celery.Celery[TenantTask]):
         return super().autodiscover_tasks(*args, **options)
 
     @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """The command `celery worker`."""
+        own: Any = self
+        return own.subclass_with_self("cgk_tasks.celery_tasks.worker_command:RunWorker")
+
+    @cached_property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """The command `celery beat`."""
         own: Any = self

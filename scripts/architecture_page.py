@@ -47,6 +47,7 @@ ROOMS = {
     "logger": "loggers that import structlog at first use",
     "recurring": "a warning that would be logged again and again",
     "uninterrupted": "calls that no time limit or cancellation may break off",
+    "collector": "the garbage collector, which imports are spared",
     "sockets": "a look at idle connections",
     "errors": "the tree of errors",
     "embedded": "a private PostgreSQL and Redis",

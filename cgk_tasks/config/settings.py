@@ -97,6 +97,9 @@ class Settings(
         for place in (env_settings, dotenv_settings):
             assert isinstance(place, EnvSettingsSource)
             place.env_vars = with_values_of_files(place.env_vars, settings_cls)
+        assert isinstance(dotenv_settings, EnvSettingsSource)
+        if not dotenv_settings.env_vars:  # to ask it for each setting takes as long as to ask the environment
+            return init_settings, env_settings, file_secret_settings
         return init_settings, env_settings, dotenv_settings, file_secret_settings
 
     @property

@@ -10,14 +10,20 @@ that never change.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import files
-from typing import Final, Self
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Self, TypeAlias
 
 _BLOCK: Final = re.compile(r"^-- (name|fragment): (\w+)(?:\((\w+)\))?\n", re.MULTILINE)
 _USE: Final = re.compile(r"\{\{(\w+)(?:\(((?:(?!\{\{).)*?)\))?\}\}", re.DOTALL)
 _COMMENT: Final = re.compile(r"^--.*\n?", re.MULTILINE)
+_FOLDER: Final = Path(__file__).parent
+
+Fragments: TypeAlias = Mapping[str, tuple[str | None, str]]
+"""By name: the argument, if there is one, and the text."""
+_NONE: Final[Fragments] = MappingProxyType({})
 
 
 class Statement(str):
@@ -39,31 +45,29 @@ class Statement(str):
 @cache
 def statements(file: str) -> Mapping[str, Statement]:
     """The statements of one `.sql` file by name."""
-    return parse(file, f"{_text('shared')}\n{_text(file)}")
+    return parse(file, _text(file), _shared())
+
+
+@cache
+def _shared() -> Fragments:
+    return _fragments(_blocks(_text("shared")))
 
 
 def _text(file: str) -> str:
-    return files("cgk_tasks.sql").joinpath(f"{file}.sql").read_text(encoding="utf-8")
+    return (_FOLDER / f"{file}.sql").read_text(encoding="utf-8")
 
 
 def every_statement() -> list[Statement]:
     """The statements of all files."""
-    names = sorted(entry.name for entry in files("cgk_tasks.sql").iterdir() if entry.name.endswith(".sql"))
-    return [one for name in names for one in statements(name.removesuffix(".sql")).values()]
+    return [one for path in sorted(_FOLDER.glob("*.sql")) for one in statements(path.stem).values()]
 
 
-def parse(file: str, text: str) -> dict[str, Statement]:
-    """The statements in a file's text, with its fragments taken in. Raises LookupError for a fragment that is not
-    there.
+def parse(file: str, text: str, shared: Fragments = _NONE) -> dict[str, Statement]:
+    """The statements in a file's text, with its fragments and the `shared` ones taken in. Raises LookupError for a
+    fragment that is not there.
     """
-    parts = _BLOCK.split(text)
-    bodies = [_COMMENT.sub("", body).strip().rstrip(";") for body in parts[4::4]]
-    blocks = list(zip(parts[1::4], parts[2::4], parts[3::4], bodies, strict=True))
-    fragments = {
-        name: (argument, body)
-        for kind, name, argument, body in blocks
-        if kind == "fragment"
-    }  # fmt: skip
+    blocks = _blocks(text)
+    fragments = {**shared, **_fragments(blocks)}
     return {
         name: Statement(file, name, _with_fragments(body, fragments))
         for kind, name, _argument, body in blocks
@@ -71,13 +75,25 @@ def parse(file: str, text: str) -> dict[str, Statement]:
     }
 
 
-def _with_fragments(text: str, fragments: Mapping[str, tuple[str | None, str]]) -> str:
+def _blocks(text: str) -> list[tuple[str, str, str | None, str]]:
+    """Kind, name, argument and text of each."""
+    parts = _BLOCK.split(text)
+    bodies = [_COMMENT.sub("", body).strip().rstrip(";") for body in parts[4::4]]
+    return list(zip(parts[1::4], parts[2::4], parts[3::4], bodies, strict=True))
+
+
+def _fragments(blocks: Iterable[tuple[str, str, str | None, str]]) -> Fragments:
+    return {name: (argument, body) for kind, name, argument, body in blocks if kind == "fragment"}
+
+
+def _with_fragments(text: str, fragments: Fragments) -> str:
     def fragment(use: re.Match[str]) -> str:
         argument, body = fragments[use[1]]
         if (argument is None) != (use[2] is None):
             raise LookupError(f"The fragment {use[1]} is taken in with {'an' if argument is None else 'no'} argument.")
         return body if argument is None else body.replace(f"{{{argument}}}", use[2])
 
-    while _USE.search(text):  # the innermost uses first
-        text = _USE.sub(fragment, text)
+    uses = 1 if "{{" in text else 0  # most have none, and to look for one so takes next to nothing
+    while uses:  # the innermost uses first
+        text, uses = _USE.subn(fragment, text)
     return text
