@@ -113,14 +113,22 @@ class Dispatcher:
 
     def dispatch_due(self) -> int:
         """Dispatch the runs whose time has come, and see when that of the next one does. Returns how many."""
-        self._due_at, handed = None, 0
+        handed = self._dispatch("dispatch_due") if self._is_due else 0
+        self._due_at = None
         next_due = self._next_due()
-        if next_due is not None and next_due <= 0:
+        if next_due is not None and next_due <= 0 and not handed:
             handed = self._dispatch("dispatch_due")
             next_due = self._next_due()
-        if next_due is not None and next_due > 0:  # else what is due and stays so cannot be dispatched just now
+        # What is due and stays so while nothing is dispatched cannot be dispatched just now: the next turn takes care.
+        if next_due is not None and (next_due > 0 or handed):
             self._due_at = time.monotonic() + next_due
         return handed
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether a run is due by now of which the last look knew: none is needed to see it."""
+        to_due = self.seconds_to_due
+        return to_due is not None and to_due <= 0
 
     def _next_due(self) -> float | None:
         """Seconds until the next run is due, by PostgreSQL's clock."""

@@ -44,7 +44,7 @@ ADMISSION = statements("admission")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
 _LOOK_SECONDS = 0.5
-_LEAST_PAUSE = 0.2
+_LEAST_PAUSE = 0.08
 """Part of the dispatch interval that passes between two looks for due runs, however close together these are."""
 _FORGOTTEN_LOOKS = 4
 _LOOK_FOR_ALL_SECONDS = 5.0

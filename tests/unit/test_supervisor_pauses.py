@@ -22,7 +22,7 @@ def test_a_run_that_is_due_after_the_turn_is_left_to_that():
 
 
 def test_runs_that_are_due_close_together_share_a_look():
-    assert pause(0.2, 0.001, INTERVAL) == 0.05
+    assert pause(0.2, 0.001, INTERVAL) == 0.02
 
 
 @given(to_turn=times, to_due=st.none() | times)
