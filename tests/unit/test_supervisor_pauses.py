@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgk_tasks.worker.supervisor import pause
+from cgk_tasks.worker.pace import pause
 
 INTERVAL = 0.25
 times = st.floats(-10, 10, allow_nan=False)

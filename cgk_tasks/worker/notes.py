@@ -1,0 +1,34 @@
+"""What a worker has said of itself on record, so that it need not say the same again with each heartbeat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+_AGAIN_SECONDS: Final = 60.0
+"""What was said is said again after such a time: somebody else may have changed or removed it."""
+
+
+class Notes:
+    """Of one worker, by subject. clock: of which only differences count, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[str, tuple[object, float]] = {}
+
+    def say(self, subject: str, said: object, say: Callable[[], object]) -> None:
+        """Call `say`, unless the same was said of the subject within the last minute. What it raises was not said."""
+        known = self._said.get(subject)
+        if known is not None and known[0] == said and self._clock() - known[1] < _AGAIN_SECONDS:
+            return
+        self._said.pop(subject, None)
+        say()
+        self._said[subject] = said, self._clock()
+
+    def forget(self, subject: str | None = None) -> None:
+        """All of it, or what was said of the subject, has to be said again."""
+        if subject is None:
+            self._said.clear()
+        else:
+            self._said.pop(subject, None)
