@@ -26,6 +26,9 @@ from cgk_tasks.sql.clock import known_now
 
 _CHANNEL: Final = "cgk:due"
 _INTERVALS: Final = 4
+_LONGEST_SECONDS: Final = 1.0
+_OF_THE_TIMEOUT: Final = 1 / 12
+"""The lease of the leader lasts a third of it, and is renewed at such looks."""
 _CONNECT_SECONDS: Final = 1.0
 _LISTEN_SECONDS: Final = 60.0
 """So long the listener sleeps if nobody says anything; then it asks whether Redis is there."""
@@ -41,7 +44,11 @@ class MayBeDue(Protocol):
 
 def longest_pause() -> float:
     """Seconds between two looks of a leader that hears hints, while nothing happens."""
-    return get_settings().dispatch_interval_seconds * _INTERVALS
+    settings = get_settings()
+    interval = settings.dispatch_interval_seconds
+    return max(
+        interval, min(interval * _INTERVALS, _LONGEST_SECONDS, settings.worker_timeout_seconds * _OF_THE_TIMEOUT)
+    )
 
 
 def hint(runs: Iterable[MayBeDue]) -> None:

@@ -98,7 +98,8 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 -- name: heartbeat
 -- Gives and writes nothing for a worker that is not registered: it never was, or PostgreSQL has crashed, or others gave it up.
 -- now: what PostgreSQL's clock says. is_first: whether this has made the row, of which nothing else is known then. waited_for: workers that bar all claims, because they have not yet said what they run
--- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes: it may be long.
+-- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes, as it may be
+-- long; NULL: as it has said before.
 -- revision: the newest migration that this code knows; who knows none of them is of an earlier release.
 -- has_neighbours: whether there are other workers on this machine. drain_wanted_at: since when an operator wants it to take no more runs. As JSON the row is read also before there are such columns, of
 -- which can_drain tells.
@@ -109,7 +110,8 @@ SELECT %(id)s::uuid, %(name)s, %(pid)s::integer, %(queues)s::text[], %(pid_names
  WHERE EXISTS (SELECT FROM cgk.presence WHERE worker_id = %(id)s::uuid)
 ON CONFLICT (id) DO UPDATE
    SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds,
-       executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END
+       executes = CASE WHEN EXCLUDED.executes IS NULL OR known.executes = EXCLUDED.executes THEN known.executes
+                       ELSE EXCLUDED.executes END
 RETURNING clock_timestamp() AS now, known.started_at = now() AS is_first, to_jsonb(known) ? 'drain_wanted_at' AS can_drain,
           (to_jsonb(known) ->> 'drain_wanted_at')::timestamptz AS drain_wanted_at,
           EXISTS (SELECT FROM cgk.workers w WHERE w.pid_namespace = %(pid_namespace)s AND w.id <> %(id)s::uuid)

@@ -40,13 +40,13 @@ _NOTHING_WAITS_SECONDS = 0.25
 """The same while no lane waits, or half of the window if that is less. Who wakes an empty lane makes a pass for it, and
 a crowded queue has a window of work.
 """
-_QUIET_SECONDS = 2.5
+_QUIET_SECONDS = 5.0
 """How often this thread looks up while the leader's own looks find nothing for it: they tell it when they do, unless
 the supervisor is busy with something else.
 """
 _TURN_SECONDS = 30.0
 """How often it then makes a turn all the same, for what those looks do not see, as lanes that no process knows."""
-_LOOK_IS_OLD_SECONDS = 1.5
+_LOOK_IS_OLD_SECONDS = 2.5
 _FULL_SECONDS = 0.5
 """How often it looks at full gates, if nothing else waits and no place has become free for long."""
 _OF_THE_WAIT = 0.1

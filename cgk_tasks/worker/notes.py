@@ -19,11 +19,18 @@ class Notes:
 
     def say(self, subject: str, said: object, say: Callable[[], object]) -> None:
         """Call `say`, unless the same was said of the subject within the last minute. What it raises was not said."""
+        if self.is_due(subject, said):
+            self.forget(subject)
+            say()
+            self.note(subject, said)
+
+    def is_due(self, subject: str, said: object) -> bool:
+        """Whether this has to be said of the subject."""
         known = self._said.get(subject)
-        if known is not None and known[0] == said and self._clock() - known[1] < _AGAIN_SECONDS:
-            return
-        self._said.pop(subject, None)
-        say()
+        return known is None or known[0] != said or self._clock() - known[1] >= _AGAIN_SECONDS
+
+    def note(self, subject: str, said: object) -> None:
+        """It has been said."""
         self._said[subject] = said, self._clock()
 
     def forget(self, subject: str | None = None) -> None:

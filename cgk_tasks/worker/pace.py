@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-_LEAST_PAUSE: Final = 0.08
-"""Part of the dispatch interval that passes between two looks for due runs, however close together these are."""
+LEAST_PAUSE: Final = 0.02
+"""Seconds between two looks, however close together runs are due and hints come."""
 _RESTLESS_SECONDS: Final = 5.0
 """So long after something has happened turns stay as close together as if it went on: a retry may come of it."""
 
 
-def pause(to_turn: float, to_due: float | None, interval: float) -> float:
+def pause(to_turn: float, to_due: float | None) -> float:
     """Seconds until the next turn, or until a run is due that this worker is to dispatch: None where there is none."""
-    return to_turn if to_due is None else min(to_turn, max(to_due, least_pause(interval)))
-
-
-def least_pause(interval: float) -> float:
-    """Seconds between two looks, whatever asks for the second one."""
-    return interval * _LEAST_PAUSE
+    return to_turn if to_due is None else min(to_turn, max(to_due, LEAST_PAUSE))
 
 
 class Pace:

@@ -80,7 +80,8 @@ class Presence:
 
     def _say(self, connection: Connection, *, is_back: bool = False) -> Row | None:
         """Returns what it was told. None if the worker is not registered: then nothing was said."""
-        values = self._row()
+        executes = sorted(self._pool.executes())
+        values = self._row() | {"executes": executes if self._notes.is_due("executes", executes) else None}
         asked_at = time.time()
         found = fetch(connection, SQL["heartbeat"], values)
         if not found:
@@ -89,6 +90,8 @@ class Presence:
         self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
         if told["is_first"]:
             self._notes.forget()
+        if values["executes"] is not None:
+            self._notes.note("executes", executes)
         self._note_jobs(connection)
         self._draining.heard(connection, told, self._notes, is_back=is_back)
         if SWITCH.current().has_lanes:
@@ -109,7 +112,6 @@ class Presence:
             "pid_namespace": pid_namespace(),
             "process_started": started_at(os.getpid()),
             "clock_offset": self._clock_offset,
-            "executes": sorted(self._pool.executes()),
         }
 
     def _note_jobs(self, connection: Connection) -> None:

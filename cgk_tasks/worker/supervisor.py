@@ -25,7 +25,7 @@ from cgk_tasks.worker.dispatcher import Dispatcher
 from cgk_tasks.worker.draining import Draining
 from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.missing_tables import MissingTables
-from cgk_tasks.worker.pace import Pace, least_pause, pause
+from cgk_tasks.worker.pace import LEAST_PAUSE, Pace, pause
 from cgk_tasks.worker.pool import Pool
 from cgk_tasks.worker.presence import Presence
 from cgk_tasks.worker.process_state import AtWork, OverLimit
@@ -118,10 +118,9 @@ class Supervisor(threading.Thread):
     def _sleep(self, until: float) -> bool:
         """Until then, or a run is due, or a sender has given a hint. Returns whether the worker stops."""
         to_due = self._dispatcher.seconds_to_due if self.leads else None
-        interval = self._settings.dispatch_interval_seconds
         begun = time.monotonic()
-        if self._woken.wait(pause(until - begun, to_due, interval)):
-            self._stopping.wait(begun + least_pause(interval) - time.monotonic())  # many may come at once
+        if self._woken.wait(pause(until - begun, to_due)):
+            self._stopping.wait(begun + LEAST_PAUSE - time.monotonic())  # many may come at once
             self._woken.clear()  # before the look, which finds what all of them were about
         return self._stopping.is_set()
 
