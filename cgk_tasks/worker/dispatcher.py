@@ -85,6 +85,11 @@ class Dispatcher:
         """Whether there may be workers that are silent, or runs of some that are gone, as of the last look."""
         return self.found is None or self.found.are_workers or self.found.are_running
 
+    @property
+    def nothing_runs(self) -> bool:
+        """Whether no run of any worker was on record as running at the last look of this one, which leads."""
+        return self.leads and self.found is not None and not self.found.are_running
+
     def take_lease(self) -> bool:
         """Become or stay the leader. Another worker takes over a lease that was not renewed for a third of its
         timeout.

@@ -212,7 +212,8 @@ class Supervisor(threading.Thread):
     def _may_hold_runs(self, at_work: AtWork, now: float) -> bool:
         """Whether runs may be on record as running here: those of a child that died stay so until somebody looks."""
         has_changed, self._at_work = at_work != self._at_work, at_work
-        return has_changed or at_work.busy or self._has_held or now >= self._look_for_all_at
+        is_time = now >= self._look_for_all_at and not self._dispatcher.nothing_runs
+        return has_changed or at_work.busy or self._has_held or is_time
 
     def _look_after_runs(self) -> None:
         self._has_held = True  # until a look says otherwise
