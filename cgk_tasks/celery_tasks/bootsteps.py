@@ -34,8 +34,9 @@ from cgk_tasks.sql import postgres
 from cgk_tasks.sql.postgres import Row
 from cgk_tasks.worker import identity, interruption, process_state
 from cgk_tasks.worker.lease import LeaseWatch
+from cgk_tasks.worker.pool import Pool
 from cgk_tasks.worker.stopping import Stop
-from cgk_tasks.worker.supervisor import Pool, Supervisor
+from cgk_tasks.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from celery.worker import WorkController

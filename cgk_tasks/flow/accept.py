@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from cgk_tasks.broker.envelope import Message, answer_to, packet_message
+from cgk_tasks.broker.hints import hint
 from cgk_tasks.broker.packets import packets
 from cgk_tasks.broker.publisher import SafePublisher, get_publisher
 from cgk_tasks.errors import (
@@ -200,6 +201,8 @@ def _accept_one(run: NewRun) -> RunHandle:
             sent.done()
             if messages:
                 _push([run], messages, publisher)
+            else:
+                hint([run])
         else:
             told = sent.done()
             if told.ntuples and told.get_value(0, 0) == b"new":
@@ -222,6 +225,8 @@ def publish(runs: Sequence[NewRun], *, are_placed: bool = False) -> None:
         _dispatch_now(due, get_publisher())
     elif due:
         dispatch(due)
+    if len(due) < len(runs):
+        hint(run for run in runs if run.state == "scheduled")
     awaited_events.deliver(runs, dispatch)
 
 

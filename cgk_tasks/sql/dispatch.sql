@@ -39,7 +39,8 @@ SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timest
            OR EXISTS (SELECT FROM cgk.gates WHERE opens_at <= clock_timestamp()) AS lanes_wait,
        EXISTS (SELECT FROM cgk.pauses) OR EXISTS (SELECT FROM cgk.paused_queues) AS are_pauses,
        EXISTS (SELECT FROM cgk.awaited) AS is_awaited,
-       EXISTS (SELECT FROM cgk.guards) AS are_guards
+       EXISTS (SELECT FROM cgk.guards) AS are_guards,
+       EXISTS (SELECT FROM cgk.workers OFFSET 1) AS are_workers
   FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
 
 -- name: lease_is_free
@@ -95,19 +96,23 @@ RETURNING name;
 DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 
 -- name: heartbeat
--- now: what PostgreSQL's clock says. waited_for: workers that bar all claims, because they have not yet said what they run
--- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes: it may be long.
+-- Gives and writes nothing for a worker that is not registered: it never was, or PostgreSQL has crashed, or others gave it up.
+-- now: what PostgreSQL's clock says. is_first: whether this has made the row, of which nothing else is known then. waited_for: workers that bar all claims, because they have not yet said what they run
+-- since PostgreSQL crashed (is_barred). What the worker executes is written when it changes, as it may be
+-- long; NULL: as it has said before.
 -- revision: the newest migration that this code knows; who knows none of them is of an earlier release.
 -- has_neighbours: whether there are other workers on this machine. drain_wanted_at: since when an operator wants it to take no more runs. As JSON the row is read also before there are such columns, of
 -- which can_drain tells.
 INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes,
                                    revision)
-VALUES (%(id)s::uuid, %(name)s, %(pid)s, %(queues)s, %(pid_namespace)s, %(process_started)s, %(clock_offset)s, %(executes)s,
-        '0033')
+SELECT %(id)s::uuid, %(name)s, %(pid)s::integer, %(queues)s::text[], %(pid_namespace)s, %(process_started)s::bigint,
+       %(clock_offset)s::float8, %(executes)s::text[], '0033'
+ WHERE EXISTS (SELECT FROM cgk.presence WHERE worker_id = %(id)s::uuid)
 ON CONFLICT (id) DO UPDATE
    SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds,
-       executes = CASE WHEN known.executes = EXCLUDED.executes THEN known.executes ELSE EXCLUDED.executes END
-RETURNING clock_timestamp() AS now, to_jsonb(known) ? 'drain_wanted_at' AS can_drain,
+       executes = CASE WHEN EXCLUDED.executes IS NULL OR known.executes = EXCLUDED.executes THEN known.executes
+                       ELSE EXCLUDED.executes END
+RETURNING clock_timestamp() AS now, known.started_at = now() AS is_first, to_jsonb(known) ? 'drain_wanted_at' AS can_drain,
           (to_jsonb(known) ->> 'drain_wanted_at')::timestamptz AS drain_wanted_at,
           EXISTS (SELECT FROM cgk.workers w WHERE w.pid_namespace = %(pid_namespace)s AND w.id <> %(id)s::uuid)
               AS has_neighbours,

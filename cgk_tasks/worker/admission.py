@@ -21,7 +21,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
 from cgk_tasks.flow.lanes import publish_admitted
 from cgk_tasks.recurring import RecurringWarning
-from cgk_tasks.sql.postgres import autocommit, fetch, statements
+from cgk_tasks.sql.postgres import autocommit, glance, statements
 from cgk_tasks.worker.glance import Found
 from cgk_tasks.worker.missing_tables import MissingTables
 
@@ -35,19 +35,19 @@ _SWEEPS_APART = 10
 
 _PRUNE_SECONDS = 3600.0
 _IDLE_SECONDS = 0.1
-"""How often a leader looks whether a lane was told of something, while some wait at full gates."""
+"""How often a leader looks whether a lane was told of something, where a pass could start nothing a moment ago."""
 _NOTHING_WAITS_SECONDS = 0.25
-"""The same while no lane waits, or half of the window if that is less. Who wakes an empty lane makes a pass for it, and
-a crowded queue has a window of work.
+"""The same while no lane waits but at full gates, or half of the window if that is less. Who wakes an empty lane makes
+a pass for it, and a crowded queue has a window of work.
 """
-_QUIET_SECONDS = 2.5
+_QUIET_SECONDS = 5.0
 """How often this thread looks up while the leader's own looks find nothing for it: they tell it when they do, unless
 the supervisor is busy with something else.
 """
 _TURN_SECONDS = 30.0
 """How often it then makes a turn all the same, for what those looks do not see, as lanes that no process knows."""
-_LOOK_IS_OLD_SECONDS = 1.5
-_FULL_SECONDS = 0.5
+_LOOK_IS_OLD_SECONDS = 2.5
+_FULL_SECONDS = 1.0
 """How often it looks at full gates, if nothing else waits and no place has become free for long."""
 _OF_THE_WAIT = 0.1
 """Lanes at full gates may wait for hours: who has waited for long waits so much longer, and no more."""
@@ -117,16 +117,14 @@ class Admission(threading.Thread):
     def turn(self) -> float:
         """Make a pass if lanes wait. Returns how long to wait before the next one."""
         with autocommit() as connection:
-            found = fetch(connection, SQL["lanes_wait"])[0]
+            some_wait, gates_are_full = (value == "t" for value in glance(connection, SQL["lanes_wait"]))
         self._now_and_then(time.monotonic())
         if self._has_guards:
             guard_decisions.decide()
         if get_patient_publisher().rests:
             return _IDLE_SECONDS
-        if not found["yes"] and not found["full_gates"]:
+        if not some_wait and (not gates_are_full or time.monotonic() < self._look_at):
             return self._pause(self._nothing_waits_seconds)
-        if not found["yes"] and time.monotonic() < self._look_at:
-            return self._pause()
         admitted = self._passes.make()
         if admitted.packets:
             publish_admitted(admitted.packets, get_patient_publisher())

@@ -46,6 +46,7 @@ log = structlog.get_logger("cgk_tasks.dispatcher")
 
 LEASE = "dispatcher"
 _HOUSEKEEPING_SECONDS = 3600.0
+_ASK_FOR_LEASE_SECONDS = 1.0
 _LOOK_FOR_LOST_SECONDS = 1.0
 _LOOK_FOR_ALL_SECONDS = 30.0
 """Whatever the looks find, everything is gone through after such a time."""
@@ -66,7 +67,7 @@ class Dispatcher:
         self._holder = holder
         self._on_closed = on_closed
         self._lease_seconds = get_settings().worker_timeout_seconds / 3
-        self._leads_until = 0.0
+        self._leads_until = self._ask_for_lease_at = 0.0
         self._due_at: float | None = None
         self.found: Found | None = None
         """What the last look found, while this worker leads."""
@@ -79,6 +80,16 @@ class Dispatcher:
     def leads(self) -> bool:
         return time.monotonic() < self._leads_until
 
+    @property
+    def may_miss_workers(self) -> bool:
+        """Whether there may be workers that are silent, or runs of some that are gone, as of the last look."""
+        return self.found is None or self.found.are_workers or self.found.are_running
+
+    @property
+    def nothing_runs(self) -> bool:
+        """Whether no run of any worker was on record as running at the last look of this one, which leads."""
+        return self.leads and self.found is not None and not self.found.are_running
+
     def take_lease(self) -> bool:
         """Become or stay the leader. Another worker takes over a lease that was not renewed for a third of its
         timeout.
@@ -86,8 +97,12 @@ class Dispatcher:
         if self._leads_until - time.monotonic() > self._lease_seconds / 2:
             return True
         asked_at = time.monotonic()
-        if not self.leads and not self._is_free():
-            return False
+        if not self.leads:
+            if asked_at < self._ask_for_lease_at:
+                return False
+            self._ask_for_lease_at = asked_at + _ASK_FOR_LEASE_SECONDS
+            if not self._is_free():
+                return False
         values = {"name": LEASE, "holder": self._holder, "seconds": self._lease_seconds}
         with autocommit() as connection:
             taken = bool(fetch(connection, SQL["take_lease"], values))
@@ -113,14 +128,22 @@ class Dispatcher:
 
     def dispatch_due(self) -> int:
         """Dispatch the runs whose time has come, and see when that of the next one does. Returns how many."""
-        self._due_at, handed = None, 0
+        handed = self._dispatch("dispatch_due") if self._is_due else 0
+        self._due_at = None
         next_due = self._next_due()
-        if next_due is not None and next_due <= 0:
+        if next_due is not None and next_due <= 0 and not handed:
             handed = self._dispatch("dispatch_due")
             next_due = self._next_due()
-        if next_due is not None and next_due > 0:  # else what is due and stays so cannot be dispatched just now
+        # What is due and stays so while nothing is dispatched cannot be dispatched just now: the next turn takes care.
+        if next_due is not None and (next_due > 0 or handed):
             self._due_at = time.monotonic() + next_due
         return handed
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether a run is due by now of which the last look knew: none is needed to see it."""
+        to_due = self.seconds_to_due
+        return to_due is not None and to_due <= 0
 
     def _next_due(self) -> float | None:
         """Seconds until the next run is due, by PostgreSQL's clock."""

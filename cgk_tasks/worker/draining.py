@@ -16,11 +16,13 @@ import structlog
 
 from cgk_tasks.sql.postgres import Connection, Row, execute, statements
 from cgk_tasks.worker import process_state
+from cgk_tasks.worker.notes import Notes
 from cgk_tasks.worker.processes import memory_of
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.worker")
 
+_NOTED = "processes, and how far it is drained"
 _MEMORY_STEP = 1 << 20
 """Memory is noted in whole MiB: it changes all the time, and each change is a write."""
 
@@ -40,7 +42,7 @@ class Draining:
     def is_wanted(self) -> bool:
         return self._wanted_at is not None
 
-    def heard(self, connection: Connection, told: Row, *, is_back: bool) -> None:
+    def heard(self, connection: Connection, told: Row, notes: Notes, *, is_back: bool) -> None:
         """A heartbeat got through: obey, and note how far that is. is_back: the worker had been given up meanwhile."""
         if not told["can_drain"]:
             return
@@ -55,7 +57,9 @@ class Draining:
             "id": self._id, "pool_size": self._pool_size(), "memory": _memory(state), "drains": drains,
             "is_drained": drains and not state.busy_pids(),
         }  # fmt: skip
-        execute(connection, SQL["note_worker"], values)
+        if self.is_wanted:
+            notes.forget(_NOTED)  # whoever wants it may take that back and want it again between two heartbeats
+        notes.say(_NOTED, values, lambda: execute(connection, SQL["note_worker"], values))
 
     def _want(self, wanted_at: datetime | None) -> None:
         was_wanted, self._wanted_at = self.is_wanted, wanted_at

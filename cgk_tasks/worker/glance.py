@@ -27,11 +27,20 @@ class Found(NamedTuple):
     are_pauses: bool = True
     is_awaited: bool = True
     are_guards: bool = True
+    are_workers: bool = True
+    """More than one."""
 
     @property
     def needs_passes(self) -> bool:
         """Whether lanes are to be looked at: some wait, or runs are held, or on for longer than was expected."""
         return self.lanes_wait or self.are_held or self.are_running or self.are_guards
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing runs, may start or waits for anything but its time."""
+        return not (
+            self.are_unpublished or self.are_dispatched or self.are_running or self.are_expired or self.needs_passes
+        )
 
 
 def look() -> Found:

@@ -6,102 +6,41 @@ threads of its own: a long turn here must not look like a dead worker.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from collections.abc import Callable
 
 import psycopg
 import structlog
 
-from cgk_tasks.admission.limits import LANES
-from cgk_tasks.admission.rules import guard_rules
-from cgk_tasks.admission.switch import SWITCH
+from cgk_tasks.broker.hints import Hints, longest_pause, new_hints
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
-from cgk_tasks.jobs.guards import all_guards
 from cgk_tasks.recurring import RecurringWarning
-from cgk_tasks.runs.job_events import Route, note_job_events, note_limits, note_rules
-from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, short_transaction, statements
+from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.admission import Admission
-from cgk_tasks.worker.dispatcher import Dispatcher, RunClosed
+from cgk_tasks.worker.dispatcher import Dispatcher
 from cgk_tasks.worker.draining import Draining
 from cgk_tasks.worker.heartbeat import Heartbeat
-from cgk_tasks.worker.lease import Lease
 from cgk_tasks.worker.missing_tables import MissingTables
+from cgk_tasks.worker.pace import LEAST_PAUSE, Pace, pause
+from cgk_tasks.worker.pool import Pool
+from cgk_tasks.worker.presence import Presence
 from cgk_tasks.worker.process_state import AtWork, OverLimit
-from cgk_tasks.worker.processes import is_alive, paused, pid_namespace, started_at
-from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
-from cgk_tasks.workflows.awaiting import note_awaited_events
+from cgk_tasks.worker.processes import is_alive, paused
 
-SQL, TRANSITIONS, CLOCK = statements("dispatch"), statements("transitions"), statements("doctor")
-ADMISSION = statements("admission")
+SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
 _LOOK_SECONDS = 0.5
-_LEAST_PAUSE = 0.2
-"""Part of the dispatch interval that passes between two looks for due runs, however close together these are."""
 _FORGOTTEN_LOOKS = 4
 _LOOK_FOR_ALL_SECONDS = 5.0
 """How often a worker that does nothing looks which runs are on record as its own, all the same."""
 _LOOK_AT_NEIGHBOURS_SECONDS = 2.0
 _LOOK_FOR_THE_DEAD = 1 / 15
 """Part of a worker's timeout after which the leader looks again whose time is over."""
-
-
-class Holding(Protocol):
-    """A run with the attempt that was claimed, and the process that works on it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-    @property
-    def pid(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What the supervisor must know of, and may do to, the worker's pool."""
-
-    name: str
-    queues: Callable[[], Collection[str]]
-    processes: Callable[[], int]
-    """How many runs it executes at once."""
-    events: Callable[[], Mapping[str, Route]]
-    """The events that the worker has jobs for, and where those want their runs."""
-    executes: Callable[[], Collection[str]]
-    """What the worker can execute: names as `executed_name` makes them."""
-    at_work: Callable[[], AtWork]
-    """What its processes do now."""
-    is_at_work: Callable[[Row], bool]
-    """Whether somebody in the pool works on this run (id, worker_pid, seconds since its claim)."""
-    lease: Lease
-    """What the processes of the pool may count on, renewed by each heartbeat."""
-    held: Callable[[], Sequence[Holding]]
-    """The runs that the pool has claimed and not yet recorded the end of."""
-    interrupt: Callable[[int, Collection[str]], None]
-    """Raise RunCancelledError in these runs, which the child with this pid holds."""
-    fence: Callable[[], None]
-    """End what runs here at once: kill every child, interrupt the jobs of this process."""
-    has_killed: Callable[[int], bool]
-    """Whether the worker itself has killed the child that had this pid: that is no death of its runs' making."""
-    looked_after: Callable[[], None]
-    """Called when the runs of all dead children are reclaimed."""
-    over_limit: Callable[[], Collection[OverLimit]]
-    """The runs that have been on for longer than their hard time limit; each is named once."""
-    is_over_limit: Callable[[OverLimit], bool]
-    """Whether one that was named is still on."""
-    kill: Callable[[Collection[int]], None]
-    """Kill the children with these pids."""
-    on_timed_out: Callable[[str, float], None]
-    """Record that a run was killed by its hard time limit (seconds)."""
-    on_closed: RunClosed
 
 
 class Supervisor(threading.Thread):
@@ -113,7 +52,9 @@ class Supervisor(threading.Thread):
         self._pool = pool
         self._settings = get_settings()
         self._dispatcher = Dispatcher(worker_id, pool.on_closed)
-        self._stopping = threading.Event()
+        self._stopping, self._woken = threading.Event(), threading.Event()
+        self._pace = Pace(self._settings.dispatch_interval_seconds, longest_pause())
+        self._hints: Hints | None = None
         self._timed_out: deque[OverLimit] = deque()
         self._look_at = self._look_for_all_at = 0.0
         self._at_work = AtWork(0, busy=False)
@@ -122,13 +63,12 @@ class Supervisor(threading.Thread):
         self._tables = MissingTables()
         self.on_consumption_changed: Callable[[], object] | None = None
         """Called when `is_out_of_touch` or `draining.is_wanted` has changed, in a thread that must not wait."""
-        self._heartbeat = Heartbeat(self._beat, pool.fence, pool.lease, self._tables, self._consumption_changed)
         self._admission = Admission(lambda: self._dispatcher.leads, self._tables, lambda: self._dispatcher.found)
         self.draining = Draining(worker_id, pool.processes, self._consumption_changed)
-        self._was_present = False
-        self._has_neighbours = True
-        self._clock_offset: float | None = None
-        self._waiting = WaitingForWorkers()
+        self._presence = Presence(worker_id, pool, self.draining, self._has_returned)
+        self._heartbeat = Heartbeat(
+            self._presence.beat, pool.fence, pool.lease, self._tables, self._consumption_changed
+        )
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
         self._unavailable = RecurringWarning(log, "supervisor_unavailable", "supervisor_available")
@@ -152,9 +92,37 @@ class Supervisor(threading.Thread):
         while not self._stopping.is_set():
             self._survive(self._turn)
             self._tell_admission()
-            until = time.monotonic() + self._settings.dispatch_interval_seconds
-            while not self._stopping.wait(self._pause(until)) and time.monotonic() < until:
-                self._survive(self._dispatcher.dispatch_due)
+            turned_at = time.monotonic()
+            while not self._sleep(self._until(turned_at)) and time.monotonic() < self._until(turned_at):
+                self._survive(self._look)
+                self._tell_admission()
+
+    def _until(self, turned_at: float) -> float:
+        """When the next turn is, by what is known now."""
+        return turned_at + self._pace.seconds_to_turn(time.monotonic(), is_idle=self._is_idle)
+
+    def _look(self) -> None:
+        if self.leads:
+            self._dispatcher.dispatch_due()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing happens, and whoever sends what cannot wait for a late turn wakes this thread."""
+        if self._at_work.busy or self._has_held or self._timed_out:
+            return False
+        found = self._dispatcher.found
+        if not self.leads or found is None:
+            return not self.leads
+        return found.is_quiet and self._hints is not None and self._hints.are_heard
+
+    def _sleep(self, until: float) -> bool:
+        """Until then, or a run is due, or a sender has given a hint. Returns whether the worker stops."""
+        to_due = self._dispatcher.seconds_to_due if self.leads else None
+        begun = time.monotonic()
+        if self._woken.wait(pause(until - begun, to_due)):
+            self._stopping.wait(begun + LEAST_PAUSE - time.monotonic())  # many may come at once
+            self._woken.clear()  # before the look, which finds what all of them were about
+        return self._stopping.is_set()
 
     def _survive(self, act: Callable[[], object]) -> None:
         try:
@@ -175,16 +143,15 @@ class Supervisor(threading.Thread):
         if found is not None and found.needs_passes:
             self._admission.look()
 
-    def _pause(self, until: float) -> float:
-        to_due = self._dispatcher.seconds_to_due if self.leads else None
-        return pause(until - time.monotonic(), to_due, self._settings.dispatch_interval_seconds)
-
     def stop(self) -> None:
         """End the thread and leave the record: no other worker has to wait for a silence.
 
         Called when nobody in the worker works on a run any more: what it still holds is given back.
         """
         self._stopping.set()
+        self._woken.set()
+        if self._hints is not None:
+            self._hints.close()
         self._admission.stop()
         self.join(timeout=10)
         self._heartbeat.stop(timeout=5)
@@ -207,66 +174,16 @@ class Supervisor(threading.Thread):
             if self._may_hold_runs(at_work, now):
                 self._look_after_runs()
                 self._look_for_all_at = now + _LOOK_FOR_ALL_SECONDS
-        if now >= self._look_at_neighbours_at and self._has_neighbours:
+        if now >= self._look_at_neighbours_at and self._presence.has_neighbours:
             recovery.reclaim_from_gone_neighbours(self._id, self._pool.on_closed)
             self._look_at_neighbours_at = now + _LOOK_AT_NEIGHBOURS_SECONDS
         if self._dispatcher.take_lease():
-            if now >= self._look_for_the_dead_at and self._heartbeat.may_judge:
+            if self._hints is None:
+                self._hints = new_hints(self._woken.set)
+            if now >= self._look_for_the_dead_at and self._heartbeat.may_judge and self._dispatcher.may_miss_workers:
                 self._look_for_the_dead_at = now + self._settings.worker_timeout_seconds * _LOOK_FOR_THE_DEAD
                 recovery.reclaim_from_dead_workers(self._pool.on_closed)
             self._dispatcher.tick()
-
-    def _beat(self) -> None:
-        if self._clock_offset is None:
-            self._clock_offset = _clock_offset()
-        values = {
-            "id": self._id,
-            "name": self._pool.name,
-            "pid": os.getpid(),
-            "queues": sorted(self._pool.queues()),
-            "pid_namespace": pid_namespace(),
-            "process_started": started_at(os.getpid()),
-            "clock_offset": self._clock_offset,
-            "executes": sorted(self._pool.executes()),
-        }
-        switch = SWITCH.current()
-        with short_transaction() as connection:
-            is_new = bool(fetch(connection, SQL["register_worker"], {"id": self._id}))
-            if is_new and self._was_present:
-                self._assert_claims(connection)
-                self._look_for_all_at = 0.0
-            asked_at = time.time()
-            told = fetch(connection, SQL["heartbeat"], values)[0]
-            self._clock_offset = (asked_at + time.time()) / 2 - told["now"].timestamp()
-            note_job_events(connection, self._pool.events())
-            if switch.has_send_rules:
-                note_rules(connection, self._pool.events())
-            elif switch.has_limits:
-                note_limits(connection, self._pool.events())
-            self.draining.heard(connection, told, is_back=is_new and self._was_present)
-            if switch.has_lanes:
-                # What a drained worker could execute is no room for runs.
-                processes = 0 if self.draining.is_wanted else self._pool.processes()
-                execute(connection, ADMISSION["note_processes"], {"id": self._id, "processes": processes})
-        note_awaited_events()
-        if switch.has_guards and (guards := all_guards()):
-            with autocommit() as connection:
-                LANES.current().note(connection, guard_rules(guards))
-        self._was_present = True
-        self._has_neighbours = told["has_neighbours"]
-        self._waiting.heard_of(told["waited_for"])
-
-    def _assert_claims(self, connection: Connection) -> None:
-        """PostgreSQL crashed: say again what runs here, because it may have forgotten the latest claims."""
-        held = self._pool.held()
-        values = {
-            "worker_id": self._id,
-            "ids": [run.id for run in held],
-            "attempts": [run.attempt for run in held],
-            "pids": [run.pid for run in held],
-        }
-        forgotten = fetch(connection, TRANSITIONS["assert_claims"], values)
-        log.warning("claims_asserted_after_a_crash", held=len(held), forgotten=len(forgotten))
 
     def _enforce_hard_limits(self) -> None:
         """Kill the children whose run is over its hard limit, and record it: a child cannot report its own death.
@@ -288,10 +205,15 @@ class Supervisor(threading.Thread):
                 self._timed_out.appendleft(run)
                 raise
 
+    def _has_returned(self) -> None:
+        """PostgreSQL has crashed, or others gave this worker up: what is on record as its own may be out of date."""
+        self._look_for_all_at = 0.0
+
     def _may_hold_runs(self, at_work: AtWork, now: float) -> bool:
         """Whether runs may be on record as running here: those of a child that died stay so until somebody looks."""
         has_changed, self._at_work = at_work != self._at_work, at_work
-        return has_changed or at_work.busy or self._has_held or now >= self._look_for_all_at
+        is_time = now >= self._look_for_all_at and not self._dispatcher.nothing_runs
+        return has_changed or at_work.busy or self._has_held or is_time
 
     def _look_after_runs(self) -> None:
         self._has_held = True  # until a look says otherwise
@@ -339,16 +261,3 @@ class Supervisor(threading.Thread):
             if not run_ids <= self._interrupted:
                 self._pool.interrupt(pid, run_ids)
         self._interrupted = set().union(*cancelled.values())
-
-
-def pause(to_turn: float, to_due: float | None, interval: float) -> float:
-    """Seconds until the next turn, or until a run is due that this worker is to dispatch: None where there is none."""
-    return to_turn if to_due is None else min(to_turn, max(to_due, interval * _LEAST_PAUSE))
-
-
-def _clock_offset() -> float:
-    """How far this machine's clock is ahead of PostgreSQL's, measured by itself."""
-    with autocommit() as connection:
-        asked_at = time.time()
-        now: datetime = fetch(connection, CLOCK["now"])[0]["now"]
-        return (asked_at + time.time()) / 2 - now.timestamp()

@@ -69,3 +69,14 @@ def test_of_runs_that_cannot_be_dispatched_now_the_next_turn_takes_care(dispatch
     with transaction() as connection:
         connection.execute("SELECT FROM cgk.runs FOR UPDATE")
         assert (dispatcher.dispatch_due(), dispatcher.seconds_to_due) == (0, None)
+
+
+def test_what_became_due_while_others_were_dispatched_does_not_wait_for_the_next_turn(dispatcher):
+    runs = [send(delay=60), send(delay=60)]
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.runs SET run_at = now() - interval '1 s'")
+    with transaction() as connection:  # as if this one were due only after the statement that dispatches
+        connection.execute("SELECT FROM cgk.runs WHERE id = %s FOR UPDATE", [runs[1]])
+        assert dispatcher.dispatch_due() == 1
+    assert dispatcher.seconds_to_due <= 0
+    assert (dispatcher.dispatch_due(), get_run(runs[1]).state) == (1, "pending")

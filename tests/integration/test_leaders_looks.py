@@ -140,3 +140,37 @@ def test_a_glance_is_answered_whatever_was_forgotten_meanwhile(threshold):
 def test_a_glance_that_fails_raises_what_the_driver_raises():
     with autocommit() as connection, pytest.raises(errors.UndefinedTable):
         glance(connection, Statement("tests", "absent", "SELECT FROM cgk.no_such_table"))
+
+
+def test_who_does_not_lead_asks_once_a_second_whether_nobody_does(leader, heard):
+    other = Dispatcher(str(uuid.uuid4()))
+    assert [other.take_lease() for _ in range(3)] == [False, False, False]
+    assert heard == ["dispatch.lease_is_free"]
+    other._ask_for_lease_at = 0.0
+    other.take_lease()
+    assert heard == ["dispatch.lease_is_free"] * 2
+
+
+def add_worker():
+    change(
+        "INSERT INTO cgk.workers (id, name, pid, queues, heartbeat_at) VALUES (%s, 'w', 1, '{}', now())", uuid.uuid4()
+    )
+
+
+def test_a_leader_that_is_the_only_worker_misses_none(leader):
+    add_worker()
+    leader.tick()
+    assert not leader.may_miss_workers
+
+
+def test_one_beside_other_workers_may_miss_them(leader):
+    add_worker()
+    add_worker()
+    leader.tick()
+    assert leader.may_miss_workers
+
+
+def test_runs_may_be_those_of_a_worker_that_is_gone(leader):
+    change("UPDATE cgk.runs SET state = 'running', started_at = now() WHERE id = %s", send())
+    leader.tick()
+    assert leader.may_miss_workers
