@@ -93,10 +93,8 @@ class Piped:
             _last(self._connection.wait(generators.execute(self._connection.pgconn)))
 
     def _send(self) -> None:
-        connection, pgconn, text = self._connection, self._connection.pgconn, _text(self._statement)
-        values = [self._values[name] for name in text.names]
-        written = [_written(value) for value in values]
-        formats = [Format.BINARY if type(value) is bytes else Format.TEXT for value in values]
+        connection, pgconn, text = self._connection, self._connection.pgconn, text_of(self._statement)
+        written, formats = values_of(text, self._values)
         self._is_amid = True
         self._unanswered.clear()
         pgconn.enter_pipeline_mode()
@@ -177,7 +175,7 @@ def _last(results: list[PGresult]) -> PGresult:
     return results[-1]
 
 
-class _Text(NamedTuple):
+class Text(NamedTuple):
     """A statement as libpq takes it. names: of its parameters, in the order of their numbers."""
 
     query: bytes
@@ -185,10 +183,23 @@ class _Text(NamedTuple):
 
 
 @cache
-def _text(statement: Statement) -> _Text:
+def text_of(statement: Statement) -> Text:
     names = tuple(dict.fromkeys(_PARAMETER.findall(statement)))
     query = _PARAMETER.sub(lambda use: f"${names.index(use[1]) + 1}", statement)
-    return _Text(query.encode(), names)
+    return Text(query.encode(), names)
+
+
+class Values(NamedTuple):
+    """The values of a statement in the order of their numbers, and the format of each."""
+
+    written: list[bytes | None]
+    formats: list[Format]
+
+
+def values_of(text: Text, values: Mapping[str, Any]) -> Values:
+    given = [values[name] for name in text.names]
+    formats = [Format.BINARY if type(value) is bytes else Format.TEXT for value in given]
+    return Values([_written(value) for value in given], formats)
 
 
 def _written(value: object) -> bytes | None:
