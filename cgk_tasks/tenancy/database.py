@@ -115,7 +115,12 @@ def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
     driver = connection.connection.driver_connection
     if isinstance(driver, psycopg.Connection) and _is_plain_and_idle(driver):
         # The transaction begins in the same round trip: half the time of the two.
-        has_temporary_tables = _begin_in(driver, tenant).get_value(0, 4) == b"t"
+        try:
+            has_temporary_tables = _begin_in(driver, tenant).get_value(0, 4) == b"t"
+        except BaseException:
+            if driver.closed:  # because nobody can tell what was done; SQLAlchemy would try to roll back
+                connection.invalidate()
+            raise
     else:
         has_temporary_tables = fetch(connection, SQL["enter_tenant"], _confines(tenant))[0]["has_temporary_tables"]
     if has_temporary_tables:
