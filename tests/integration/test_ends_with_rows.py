@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from cgk_tasks import JobContext, define_job, send_job
 from cgk_tasks.celery_app import app
 from cgk_tasks.celery_tasks.canvas import CanvasFollow
+from cgk_tasks.config import get_settings
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.jobs.registry import find_job
 from cgk_tasks.runs import store
@@ -29,6 +30,7 @@ from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.outcome import Outcome
 from cgk_tasks.worker.recorder import Recorder
+from tests.support import pgbouncer
 from tests.support.code_steps import act_at, stop
 from tests.support.workers import ROOT
 
@@ -270,22 +272,32 @@ class TestWhatIsPrepared:
         assert second.complete().kind == "completed"
         assert second.what_is_there() == (1, "completed")
 
-    def test_nothing_is_where_nothing_may_be(self, monkeypatch):
-        """Behind a PgBouncer that keeps no statements."""
-        monkeypatch.setenv("CGK_PREPARE_THRESHOLD", "0")
+    def test_nothing_is_where_nothing_may_be(self, setting):
+        setting(CGK_PREPARE_THRESHOLD="0")
         close_pools()
+        names = "SELECT name FROM pg_prepared_statements WHERE name LIKE 'cgk_tasks.%'"
         found = []
-        run = Run()
-        with autocommit() as connection:
-            connection.prepare_threshold = None
-            run.complete(lambda session: setattr(driver_of(session), "prepare_threshold", None))
-        second = Run()
-        second.complete(
-            lambda session: found.extend(
-                session.execute(text("SELECT name FROM pg_prepared_statements WHERE name LIKE '%finish%'")).all()
-            )
-        )
-        assert (run.what_is_there(), second.what_is_there(), found) == ((1, "completed"), (1, "completed"), [])
+        for _ in range(3):
+            run = Run()
+            run.complete(lambda session: found.extend(session.execute(text(names)).all()))
+            assert run.what_is_there() == (1, "completed")
+        assert found == []
+
+    @pytest.mark.parametrize("told", [
+        {"CGK_PREPARE_THRESHOLD": "0"}, {"max_prepared_statements": 100, "CGK_PREPARE_THRESHOLD": "5"},
+    ], ids=["without prepared statements", "with them"])  # fmt: skip
+    def test_it_works_through_a_pooler_that_gives_each_transaction_another_session(self, setting, told):
+        of_pgbouncer = {name: value for name, value in told.items() if name.islower()}
+        if of_pgbouncer and pgbouncer.PGBOUNCER and pgbouncer.version() < (1, 21):
+            pytest.skip("this pgbouncer is older than 1.21 and follows no prepared statements")
+        with pgbouncer.running_pgbouncer(get_settings().database, **of_pgbouncer) as url:
+            setting(CGK_DATABASE_URL=url, CGK_PREPARE_THRESHOLD=told["CGK_PREPARE_THRESHOLD"])
+            runs = [Run() for _ in range(12)]
+            for run, other in zip(runs[::2], runs[1::2], strict=True):
+                run.complete(lambda _session, other=other: other.complete())  # on two connections, one amid the other
+            found = [run.what_is_there() for run in runs]
+            close_pools()
+        assert found == [(1, "completed")] * 12
 
 
 class TestWhereSomethingFollows:
