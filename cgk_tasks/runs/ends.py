@@ -105,16 +105,25 @@ def finish(
 
     flush: wait for the disk. True when the caller's own writes commit in the same transaction.
     """
-    values: dict[str, Any] = {"worker_id": worker_id, "durability": "on" if flush else "off"}
     if len(closings) == 1:
-        one = dict(zip(_CLOSING, _closing_row(closings[0]), strict=True))
-        closed = fetch_directly(connection, TRANSITIONS["finish_one"], values | one, _closed)
+        values = values_of_one(worker_id, closings[0], flush=flush)
+        closed = fetch_directly(connection, TRANSITIONS["finish_one"], values, _closed)
     else:
+        values = _by(worker_id, flush=flush)
         given = columns(_CLOSING, map(_closing_row, closings)) | {"id": uuid_array([one.id for one in closings])}
         closed = fetch_as(connection, TRANSITIONS["finish"], values | given, _closed)
     if any(run.parent_id for run in closed):
         closed += close_parents(connection, closed)
     return closed
+
+
+def values_of_one(worker_id: str, closing: Closing, *, flush: bool = False) -> dict[str, Any]:
+    """For the statements finish_one and finish_one_or_fail."""
+    return _by(worker_id, flush=flush) | dict(zip(_CLOSING, _closing_row(closing), strict=True))
+
+
+def _by(worker_id: str, *, flush: bool) -> dict[str, Any]:
+    return {"worker_id": worker_id, "durability": "on" if flush else "off"}
 
 
 def _closed(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Closed]:

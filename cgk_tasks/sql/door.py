@@ -62,6 +62,11 @@ def are_observed() -> bool:
     return bool(_observers)
 
 
+def are_guarded() -> bool:
+    """Whether somebody may keep statements from PostgreSQL, each of them by itself."""
+    return bool(_guards)
+
+
 def observed(
     run: Callable[[Connection, Any, Mapping[str, Any]], T],
     connection: Connection,

@@ -64,6 +64,26 @@ SELECT set_config('search_path', %(search_path)s, true),
        set_config('application_name', %(mark)s, true),
        pg_my_temp_schema() <> 0 AS has_temporary_tables;
 
+-- name: begin
+BEGIN;
+
+-- name: commit
+COMMIT;
+
+-- name: begin_end
+SAVEPOINT cgk_end;
+
+-- name: check_constraints
+-- Those that are deferred, while the transaction is still the tenant's.
+SET CONSTRAINTS ALL IMMEDIATE;
+
+-- name: leave_role
+SET LOCAL ROLE NONE;
+
+-- name: leave_path
+-- Under another tenant's, PostgreSQL would plan the statements that follow anew.
+SET LOCAL search_path TO DEFAULT;
+
 -- name: step_outside
 -- To the login's own role and path, and which path it was. With the tenant's, what follows would be planned anew for each.
 SELECT current_setting('search_path') AS search_path, set_config('role', 'none', true), set_config('search_path', NULL, true);

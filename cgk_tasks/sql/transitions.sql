@@ -702,18 +702,22 @@ RETURNING r.id::text
 -- name: request_cancel_of_schedule
 {{request_cancel({{runs_of_schedule}})}};
 
--- fragment: close(gone)
--- open → closed: moves runs into the history. `gone` says which runs r those are, and returns with each how it ends. The
--- condition on their state is part of it, so that a run that has moved on meanwhile stays.
-WITH gone AS (
-    DELETE FROM cgk.runs r {gone}
-)
+-- fragment: kept_gone
+-- Runs that are gone from cgk.runs, in the history.
 INSERT INTO cgk.run_history ({{kept}}, started_at, job, state, cancel_requested_at, sealed_errors, errors_left_out, closed_at,
                              sealed_result, error_code, error_fingerprint)
 SELECT {{kept}}, coalesce(greatest(started_at, clock_timestamp() - make_interval(secs => took)), started_at),
        coalesce(closed_by, job), closed_as, coalesce(cancelled_at, nullif(cancel_requested_at, 'infinity')),
        {{errors_with(error)}}, {{errors_left_out_with(error)}}, clock_timestamp(), result, error_code, fingerprint
   FROM gone
+
+-- fragment: close(gone)
+-- open → closed: moves runs into the history. `gone` says which runs r those are, and returns with each how it ends. The
+-- condition on their state is part of it, so that a run that has moved on meanwhile stays.
+WITH gone AS (
+    DELETE FROM cgk.runs r {gone}
+)
+{{kept_gone}}
 
 -- fragment: end
 -- How a run ends, by `o`. closed_by: the job, if it was not known before.
@@ -724,15 +728,28 @@ r.*, o.closed_as, o.error_code, NULL::timestamptz AS cancelled_at, o.closed_by, 
 r.*, {how}, NULL::text AS closed_by, NULL::bytea AS result, NULL::bytea AS error, NULL::text AS fingerprint,
 NULL::float8 AS took
 
+-- fragment: of_one
+WHERE {{owned}} AND {{durability}}
+    RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
+              %(job)s::text AS closed_by, %(result)s::bytea AS result, %(error)s::bytea AS error,
+              %(fingerprint)s::text AS fingerprint, %(took)s::float8 AS took
+
 -- name: finish_one
 -- running → completed, failed, cancelled or unhandled, only where the attempt still owns the run. Not flushed to disk on
 -- its own: a finish that PostgreSQL forgets in a crash means running again, and the worker notices that it runs nothing
 -- of the kind.
-{{close(WHERE {{owned}} AND {{durability}}
-    RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
-              %(job)s::text AS closed_by, %(result)s::bytea AS result, %(error)s::bytea AS error,
-              %(fingerprint)s::text AS fingerprint, %(took)s::float8 AS took)}}
+{{close({{of_one}})}}
 RETURNING id::text, parent_id::text, state;
+
+-- name: finish_one_or_fail
+-- The same, for whoever sends the COMMIT with it: an error (division_by_zero) where the attempt does not own the run.
+WITH gone AS (
+    DELETE FROM cgk.runs r {{of_one}}
+), closed AS (
+    {{kept_gone}}
+    RETURNING 1
+)
+SELECT 1 / count(*) AS closed FROM closed;
 
 -- name: finish
 -- The same for a packet. The arrays become rows once: joined as they are, they would be read again for each run.

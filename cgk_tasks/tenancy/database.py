@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 import sqlalchemy as sa
+from psycopg import errors as pg_errors
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from cgk_tasks.errors import TenantContextError
+from cgk_tasks.sql.door import are_guarded, are_observed, observed
 from cgk_tasks.sql.postgres import AnyConnection, execute, fetch, script, statements
+from cgk_tasks.sql.prepared import prepared_on
 from cgk_tasks.sql.sqlalchemy_engine import engine
+from cgk_tasks.sql.statements import Statement
+from cgk_tasks.sql.together import Sent, together
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import current_tenant, find_current_tenant
 from cgk_tasks.tenancy.guard import MARK, Guard, guard, watch
 from cgk_tasks.tenancy.models import Tenant
 from cgk_tasks.tenancy.names import problem_of
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
 
 SQL = statements("tenants")
 
@@ -41,8 +49,11 @@ class TenantSession(Session):
         """Whether somebody acts when it has committed."""
         return bool(self.dispatch.after_commit)
 
-    def commit_with(self, write: Callable[[AnyConnection], None]) -> None:
+    def commit_with(self, write: Callable[[AnyConnection], None], at_once: Last | None = None) -> None:
         """Commit, with `write` as the last in the same transaction: outside of the tenant, to write to the schema cgk.
+
+        at_once: a statement that does what `write` does, and fails where that would raise. It is sent together with the
+        COMMIT where possible; `write` is not called then.
 
         What listens to the session before its commit still works inside the tenant. Rolls back when anything raises, so
         that the session begins inside its tenant again. Raises TenantContextError when the job ended its transaction.
@@ -52,6 +63,8 @@ class TenantSession(Session):
         assert found is not None  # set when the transaction began
 
         def leave_and_write(connection: AnyConnection) -> None:
+            if at_once is not None and _is_committed(connection, at_once):
+                return
             leave_tenant(connection)
             write(connection)
 
@@ -102,8 +115,12 @@ def enter_tenant(connection: sa.Connection, tenant: Tenant) -> None:
     driver = connection.connection.driver_connection
     if isinstance(driver, psycopg.Connection) and _is_plain_and_idle(driver):
         # The transaction begins in the same round trip: half the time of the two.
-        rows = script(driver, _begin_for(tenant, driver.info.encoding))[-1]
-        has_temporary_tables = rows.get_value(0, 4) == b"t"
+        try:
+            has_temporary_tables = _begin_in(driver, tenant).get_value(0, 4) == b"t"
+        except BaseException:
+            if driver.closed:  # because nobody can tell what was done; SQLAlchemy would try to roll back
+                connection.invalidate()
+            raise
     else:
         has_temporary_tables = fetch(connection, SQL["enter_tenant"], _confines(tenant))[0]["has_temporary_tables"]
     if has_temporary_tables:
@@ -122,13 +139,28 @@ def _confines(tenant: Tenant) -> dict[str, str]:
     }
 
 
+def _begin_in(driver: psycopg.Connection[Any], tenant: Tenant) -> PGresult:
+    statements = _begin_for(tenant)
+    answer = together(driver, statements)
+    if answer.is_forgotten:  # what was prepared; nothing has happened
+        _roll_back(driver)
+        prepared_on(driver).forget()
+        answer = together(driver, statements)
+    if answer.failed is not None:
+        error = pg_errors.error_from_result(answer.failed)
+        _roll_back(driver)
+        raise error
+    return answer.done[-1]
+
+
+def _roll_back(driver: psycopg.Connection[Any]) -> None:
+    if driver.pgconn.transaction_status != TransactionStatus.IDLE:
+        script(driver, b"ROLLBACK")
+
+
 @lru_cache(maxsize=1024)
-def _begin_for(tenant: Tenant, encoding: str) -> bytes:
-    """BEGIN and `enter_tenant` as one text: PostgreSQL takes several statements at once only without parameters."""
-    entering: str = SQL["enter_tenant"]
-    for name, value in _confines(tenant).items():
-        entering = entering.replace(f"%({name})s", sql.Literal(value).as_string(None))
-    return f"BEGIN; {entering}".encode(encoding)
+def _begin_for(tenant: Tenant) -> tuple[Sent, ...]:
+    return Sent(SQL["begin"]), Sent(SQL["enter_tenant"], _confines(tenant))
 
 
 def _is_plain_and_idle(driver: psycopg.Connection[Any]) -> bool:
@@ -151,11 +183,51 @@ def leave_tenant(connection: AnyConnection) -> None:
         execute(connection, statement)
 
 
-_LEAVE = (
-    "SET CONSTRAINTS ALL IMMEDIATE",
-    "SET LOCAL ROLE NONE",
-    "SET LOCAL search_path TO DEFAULT",  # under another tenant's, PostgreSQL would plan the statements that follow anew
-)
+_LEAVE: Final = (SQL["check_constraints"], SQL["leave_role"], SQL["leave_path"])
+# The first is not prepared, so that it is done whatever the driver or the job has let PostgreSQL forget.
+_LEAVE_TOGETHER: Final = (Sent(SQL["begin_end"], is_prepared=False), *map(Sent, _LEAVE))
+_BACK: Final = b"ROLLBACK TO cgk_end"
+_COMMIT: Final = Sent(SQL["commit"])
+
+
+class Last(NamedTuple):
+    """The last statement of a transaction. values: asked for when it is time to send it. refused: what is raised in
+    place of its error.
+    """
+
+    statement: Statement
+    values: Callable[[], Mapping[str, Any]]
+    refused: Callable[[psycopg.Error], Exception]
+
+
+def _is_committed(connection: AnyConnection, last: Last) -> bool:
+    """Leave the tenant, execute the statement and commit, in one round trip. False where nothing of it has happened,
+    because it cannot be done so. Raises what PostgreSQL has against it.
+    """
+    if not isinstance(connection, psycopg.Connection) or are_guarded():
+        return False  # whoever tests a process that dies wants to be asked between a statement and its COMMIT
+    end = partial(_end, refused=last.refused)
+    run = partial(observed, end) if are_observed() else end
+    return run(connection, last.statement, last.values())
+
+
+def _end(
+    connection: psycopg.Connection[Any],
+    statement: Statement,
+    values: Mapping[str, Any],
+    refused: Callable[[psycopg.Error], Exception],
+) -> bool:
+    answer = together(connection, (*_LEAVE_TOGETHER, Sent(statement, values), _COMMIT))
+    if answer.failed is None:
+        return True
+    if answer.is_forgotten:
+        script(connection, _BACK)
+        prepared_on(connection).forget()
+        return False
+    error = pg_errors.error_from_result(answer.failed)
+    if len(answer.done) == len(_LEAVE_TOGETHER):
+        raise refused(error) from error
+    raise error
 
 
 @contextmanager

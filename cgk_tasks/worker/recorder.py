@@ -36,7 +36,7 @@ from cgk_tasks.worker.suspending import left_by, put_back_with, suspend, undo_fi
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.registry import Job
-    from cgk_tasks.tenancy.database import TenantSession
+    from cgk_tasks.tenancy.database import Last, TenantSession
     from cgk_tasks.tenancy.models import Tenant
     from cgk_tasks.worker.shared_transaction import SharedTransaction
 
@@ -51,6 +51,24 @@ _MIGRATION_SECONDS = 30.0
 
 class _RefusedError(Exception):
     """The record, and not what the job wrote, is why a completion cannot be committed."""
+
+
+def _not_owned() -> StaleAttemptError:
+    return StaleAttemptError("This attempt no longer owns its run; what it wrote was rolled back.")
+
+
+def _why_not_ended(error: psycopg.Error) -> Exception:
+    """What a refused end of a run is to the one who commits it."""
+    if isinstance(error, psycopg.errors.DivisionByZero):  # which the statement makes of it
+        return _not_owned()
+    if isinstance(error, psycopg.OperationalError):  # also a serialization failure: the next attempt may not meet it
+        return error
+    return _RefusedError()
+
+
+def _is_followed(run: Claimed) -> bool:
+    """Whether something may follow from its end: in a canvas, or to its parent."""
+    return run.sealed_canvas is not None or run.parent_id is not None
 
 
 class Follow(Protocol):
@@ -152,34 +170,47 @@ class Recorder:
         # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
         later = self._share_flush and run.sealed_canvas is None and not session.is_listened_to
         units: list[UnitOfWork] = []
-        committing = 0.0
+        committing = time.monotonic()
+
+        def closing() -> Closing:
+            nonlocal committing
+            committing = time.monotonic()
+            return closing_of(run, "completed", attempt.job.id, outcome, attempt)
 
         def finish(connection: postgres.AnyConnection) -> None:
             nonlocal committing
             with unit_of_work(connection) as unit:
-                closed = self._finish_with_writes(
-                    connection, closing_of(run, "completed", attempt.job.id, outcome, attempt), flush=not later
-                )
+                closed = self._finish_with_writes(connection, closing(), flush=not later)
                 if not closed:
-                    raise StaleAttemptError("This attempt no longer owns its run; what it wrote was rolled back.")
+                    raise _not_owned()
                 self._follow.run(run, outcome)
                 self._follow.closed(closed)
             units.append(unit)
             committing = time.monotonic()
 
-        session.commit_with(finish)
+        session.commit_with(finish, None if _is_followed(run) else self._last(closing, flush=not later))
         self._is_flushed &= not later
         if not later:
             self.disk_seconds += time.monotonic() - committing
-        units[-1].publish()
+        for unit in units:
+            unit.publish()
+
+    def _last(self, closing: Callable[[], Closing], *, flush: bool) -> Last:
+        """The end of a run from which nothing follows."""
+        from cgk_tasks.tenancy.database import Last
+
+        def values() -> dict[str, Any]:
+            return ends.values_of_one(self._worker_id, closing(), flush=flush)
+
+        return Last(ends.TRANSITIONS["finish_one_or_fail"], values, _why_not_ended)
 
     def _finish_with_writes(self, connection: AnyConnection, closing: Closing, *, flush: bool) -> list[Closed]:
         try:
             return ends.finish(connection, self._worker_id, [closing], flush=flush)
-        except psycopg.OperationalError:  # also a serialization failure: the next attempt may not meet it
-            raise
         except psycopg.Error as exc:
-            raise _RefusedError from exc
+            if (why := _why_not_ended(exc)) is exc:
+                raise
+            raise why from exc
 
     def _record_other(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         attempt.ctx.close_session()
