@@ -137,17 +137,23 @@ def finish_apart(
     Most packets are runs of one job that have all completed: no text of theirs is compared or sent but the results.
     """
     for alike in _grouped(closings, _way):
-        first = alike[0]
-        if len(alike) == 1 or not _is_completed(first):
+        if len(alike) == 1 or not _is_completed(alike[0]):
             finish(connection, worker_id, alike, flush=flush)
             continue
-        values = {
-            "worker_id": worker_id, "durability": _durability(flush=flush), "attempt": first.attempt, "job": first.job,
-            "id": uuid_array([one.id for one in alike]),
-            "result": [seal(one.tenant_id, "result", one.result, one.key_id) for one in alike],
-            "took": [one.took for one in alike],
-        }  # fmt: skip
-        execute(connection, TRANSITIONS["finish_completed"], values)
+        execute(connection, TRANSITIONS["finish_completed"], values_of_completed(worker_id, alike, flush=flush))
+
+
+def values_of_completed(worker_id: str, closings: Sequence[Closing], *, flush: bool) -> dict[str, Any]:
+    """What `finish_completed` wants to know of runs that one job has completed at the same attempt."""
+    return {
+        "worker_id": worker_id,
+        "durability": _durability(flush=flush),
+        "attempt": closings[0].attempt,
+        "job": closings[0].job,
+        "id": uuid_array([one.id for one in closings]),
+        "result": [seal(one.tenant_id, "result", one.result, one.key_id) for one in closings],
+        "took": [one.took for one in closings],
+    }
 
 
 def _for_finish(worker_id: str, closings: Sequence[Closing], *, flush: bool) -> dict[str, Any]:
