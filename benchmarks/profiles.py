@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from draining import COMPLETED
+from draining import COMPLETED, SPAN
 from harness import FOLDER, OURS, PACKETS, Worker, clear, servers, setting
 
 from cgk_tasks import send_jobs
@@ -123,7 +123,8 @@ def profile_worker() -> Profile:
                 connection.execute("DELETE FROM cgk.run_history")
                 send_jobs(map(ours_order, range(_BACKLOG)))
                 worker.wait(lambda: connection.execute(COMPLETED, ("order.created",)).fetchone()[0] == _BACKLOG)
-                return float(connection.execute(COMPLETED, ("order.created",)).fetchone()[1])
+                begun, ended = connection.execute(SPAN, ("order.created",)).fetchone()
+                return float(ended - begun)
 
         drain()
         alone = drain()

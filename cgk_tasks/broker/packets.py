@@ -29,6 +29,8 @@ _PACKETS_AT_LEAST = 16
 """A backlog is cut into no fewer packets than this, so that all the processes have something to do."""
 
 _TRUST_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 0.1
+"""How long it is trusted that nobody has measured an event: as long as that is so, its runs travel nearly alone."""
 _NOTE_SECONDS = 1.0
 
 
@@ -38,16 +40,18 @@ class RunTimes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, float] = {}
-        self._known_until = 0.0
+        self._looked_at = -_TRUST_SECONDS
         self._measured: dict[str, tuple[int, float]] = {}
         self._warm: set[str] = set()
+        self._noted: set[str] = set()
         self._note_at = time.monotonic() + _NOTE_SECONDS
 
     def mean_seconds(self, event: str) -> float | None:
         """The event's mean run time as of a second ago; None if no run was measured yet."""
         now = time.monotonic()
-        if now >= self._known_until:
-            self._known_until = now + _TRUST_SECONDS
+        trusted = _TRUST_SECONDS if event in self._known else _LOOK_AGAIN_SECONDS
+        if now >= self._looked_at + trusted:
+            self._looked_at = now
             try:
                 with autocommit() as connection:
                     self._known = {row["event"]: row["mean_seconds"] for row in fetch(connection, SQL["run_times"])}
@@ -65,9 +69,14 @@ class RunTimes:
                 return
             known, total = self._measured.get(event, (0, 0.0))
             self._measured[event] = known + runs, total + seconds
+            if event not in self._noted:
+                self._noted.add(event)
+                self._note_at = 0.0
 
     def note_now_and_then(self) -> None:
-        """Write what was measured, once a second at most, with one statement. Losing it harms nobody."""
+        """Write what was measured, with one statement: at once of an event that is new to this process, else once a
+        second at most. Losing it harms nobody.
+        """
         now = time.monotonic()
         if now < self._note_at:
             return

@@ -63,6 +63,7 @@ class TaskHooks:
 
     def leave(self) -> None:
         self._task.request_stack.pop()
+        self._request = None  # it knows these hooks: a circle of each run would wait for the garbage collector
 
     def ended(self, outcome: Outcome) -> None:
         """Call the task's hooks and Celery's signals for how the run ended. Their errors are logged: the record

@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from cgk_tasks.runs.invoked import bring_ends
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.runs.sealing import open_error, opened, seal
-from cgk_tasks.sql.postgres import AnyConnection, Row, fetch, fetch_as, fetch_directly, statements, uuid_array
+from cgk_tasks.sql.postgres import (
+    AnyConnection,
+    Row,
+    execute,
+    fetch,
+    fetch_as,
+    fetch_directly,
+    statements,
+    uuid_array,
+)
 
 TRANSITIONS = statements("transitions")
 
@@ -109,9 +118,11 @@ def finish(
         values = values_of_one(worker_id, closings[0], flush=flush)
         closed = fetch_directly(connection, TRANSITIONS["finish_one"], values, _closed)
     else:
-        values = _by(worker_id, flush=flush)
-        given = columns(_CLOSING, map(_closing_row, closings)) | {"id": uuid_array([one.id for one in closings])}
-        closed = fetch_as(connection, TRANSITIONS["finish"], values | given, _closed)
+        closed = [
+            run
+            for alike in _grouped(closings, _attempt)
+            for run in fetch_as(connection, TRANSITIONS["finish"], _for_finish(worker_id, alike, flush=flush), _closed)
+        ]
     if any(run.parent_id for run in closed):
         closed += close_parents(connection, closed)
     return closed
@@ -119,11 +130,66 @@ def finish(
 
 def values_of_one(worker_id: str, closing: Closing, *, flush: bool = False) -> dict[str, Any]:
     """For the statements finish_one and finish_one_or_fail."""
-    return _by(worker_id, flush=flush) | dict(zip(_CLOSING, _closing_row(closing), strict=True))
+    given = dict(zip(_CLOSING, _closing_row(closing), strict=True))
+    return {"worker_id": worker_id, "durability": _durability(flush=flush), **given}
 
 
-def _by(worker_id: str, *, flush: bool) -> dict[str, Any]:
-    return {"worker_id": worker_id, "durability": "on" if flush else "off"}
+def finish_apart(
+    connection: AnyConnection, worker_id: str, closings: Sequence[Closing], *, flush: bool = False
+) -> None:
+    """Like `finish`, for runs that are no children, and a caller that does not ask which of them were still its own.
+
+    Most packets are runs of one job that have all completed: no text of theirs is compared or sent but the results.
+    """
+    for alike in _grouped(closings, _way):
+        if len(alike) == 1 or not _is_completed(alike[0]):
+            finish(connection, worker_id, alike, flush=flush)
+            continue
+        execute(connection, TRANSITIONS["finish_completed"], values_of_completed(worker_id, alike, flush=flush))
+
+
+def values_of_completed(worker_id: str, closings: Sequence[Closing], *, flush: bool) -> dict[str, Any]:
+    """What `finish_completed` wants to know of runs that one job has completed at the same attempt."""
+    return {
+        "worker_id": worker_id,
+        "durability": _durability(flush=flush),
+        "attempt": closings[0].attempt,
+        "job": closings[0].job,
+        "id": uuid_array([one.id for one in closings]),
+        "result": [seal(one.tenant_id, "result", one.result, one.key_id) for one in closings],
+        "took": [one.took for one in closings],
+    }
+
+
+def _for_finish(worker_id: str, closings: Sequence[Closing], *, flush: bool) -> dict[str, Any]:
+    given: dict[str, Any] = columns(_CLOSING, map(_closing_row, closings))
+    given |= {"id": uuid_array([one.id for one in closings]), "attempt": closings[0].attempt}
+    return {"worker_id": worker_id, "durability": _durability(flush=flush), **given}
+
+
+def _durability(*, flush: bool) -> str:
+    return "on" if flush else "off"
+
+
+def _is_completed(one: Closing) -> bool:
+    return one.state == "completed" and one.error is None and one.error_code is None
+
+
+_attempt = attrgetter("attempt")
+
+
+def _way(one: Closing) -> tuple[int, bool, str | None]:
+    """How it ended: the same for those that one statement closes."""
+    completed = _is_completed(one)
+    return one.attempt, completed, one.job if completed else None
+
+
+def _grouped(closings: Sequence[Closing], key: Callable[[Closing], Any]) -> list[list[Closing]]:
+    """The closings with the same key together; mostly those of a packet all have it."""
+    groups: dict[Any, list[Closing]] = {}
+    for one in closings:
+        groups.setdefault(key(one), []).append(one)
+    return list(groups.values())
 
 
 def _closed(columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Closed]:

@@ -106,7 +106,7 @@ def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
         else:
             runs = fetch_as(connection, TRANSITIONS["claim"], values | {"ids": uuid_array(ids)}, _claimed_or_held)
         claimed = {run.id: run for run in runs if run is not None}
-        found = [claimed[run_id] for run_id in ids if run_id in claimed]
+        found = [claimed.pop(run_id) for run_id in ids if run_id in claimed]  # once, also where a message has it twice
         if any(bodies.is_reference(run.sealed_payload) for run in found):
             return _with_bodies(connection, found)
     return found

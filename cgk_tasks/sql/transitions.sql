@@ -418,32 +418,36 @@ RETURNING r.lane_id AS lane, r.rank;
 EXISTS (SELECT FROM cgk.workers w LEFT JOIN cgk.presence p ON p.worker_id = w.id WHERE p.worker_id IS NULL)
 
 -- fragment: is_held
-t.status = 'suspended' OR waiting.queue = ANY(paused.queues)
+r.queue = ANY(ARRAY(SELECT queue FROM cgk.paused_queues))
+                              OR EXISTS (SELECT FROM cgk.tenants
+                                          WHERE id = r.tenant_id AND status = 'suspended' OFFSET 0)
 
 -- fragment: claim(which)
 -- pending → running. What does not come back is a duplicate, cancelled, expired or not due.
--- A run of a suspended tenant, or in a paused queue, is held instead; the pauses are read once, which costs less than a
--- join. Locks the rows of the packet, in id order by the primary key.
+-- A run of a suspended tenant, or in a paused queue, is held instead; the pauses are read once.
+-- Nothing is joined to the rows that are changed, and no index of a state fits the condition on it: with old statistics, or
+-- none, all that is pending would be read for each packet. Locks the rows of the packet, in id order by the primary key.
 -- Not flushed to disk: what a crash of PostgreSQL makes it forget, the workers assert again (assert_claims) before
--- anybody claims, which the last condition sees to.
-UPDATE cgk.runs r
-   SET state = CASE WHEN {{is_held}} THEN 'held' ELSE 'running' END,
-       attempt = CASE WHEN {{is_held}} THEN r.attempt ELSE r.attempt + 1 END,
-       worker_id = CASE WHEN {{is_held}} THEN NULL ELSE %(worker_id)s::uuid END,
-       worker_pid = %(pid)s,
-       started_at = clock_timestamp()
-  FROM (SELECT ARRAY(SELECT queue FROM cgk.paused_queues) AS queues, set_config('synchronous_commit', 'off', true)) AS paused,
-       cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
- WHERE {which} AND r.id = waiting.id
-   AND r.state = 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
-   AND NOT {{is_barred}}
-RETURNING {{claimed}}
+-- anybody claims, which the condition on bars sees to.
+WITH claimed AS (
+    UPDATE cgk.runs r
+       SET (state, attempt, worker_id) = (
+               SELECT CASE WHEN is_held THEN 'held' ELSE 'running' END,
+                      CASE WHEN is_held THEN r.attempt ELSE r.attempt + 1 END,
+                      CASE WHEN is_held THEN NULL ELSE %(worker_id)s::uuid END
+                 FROM (SELECT {{is_held}} AS is_held OFFSET 0) AS how),
+           worker_pid = %(pid)s, started_at = clock_timestamp()
+     WHERE {which} AND NOT r.state IS DISTINCT FROM 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
+       AND NOT {{is_barred}} AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
+    RETURNING r.*
+)
+SELECT {{claimed}} FROM claimed r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
 
 -- name: claim_one
-{{claim(waiting.id = %(id)s::uuid)}};
+{{claim(r.id = %(id)s::uuid)}};
 
 -- name: claim
-{{claim(waiting.id = ANY(%(ids)s::uuid[]))}};
+{{claim(r.id = ANY(%(ids)s::uuid[]))}};
 
 -- name: claims_barred
 SELECT {{is_barred}} AS barred;
@@ -702,6 +706,17 @@ RETURNING r.id::text
 -- name: request_cancel_of_schedule
 {{request_cancel({{runs_of_schedule}})}};
 
+-- fragment: close(gone)
+-- open → closed: moves runs into the history. `gone` says which runs r those are, and returns with each how it ends. The
+-- condition on their state is part of it, so that a run that has moved on meanwhile stays.
+{{close_with(gone AS (
+    DELETE FROM cgk.runs r {gone}
+))}}
+
+-- fragment: close_with(gone)
+WITH {gone}
+{{kept_gone}}
+
 -- fragment: kept_gone
 -- Runs that are gone from cgk.runs, in the history.
 INSERT INTO cgk.run_history ({{kept}}, started_at, job, state, cancel_requested_at, sealed_errors, errors_left_out, closed_at,
@@ -710,18 +725,6 @@ SELECT {{kept}}, coalesce(greatest(started_at, clock_timestamp() - make_interval
        coalesce(closed_by, job), closed_as, coalesce(cancelled_at, nullif(cancel_requested_at, 'infinity')),
        {{errors_with(error)}}, {{errors_left_out_with(error)}}, clock_timestamp(), result, error_code, fingerprint
   FROM gone
-
--- fragment: close(gone)
--- open → closed: moves runs into the history. `gone` says which runs r those are, and returns with each how it ends. The
--- condition on their state is part of it, so that a run that has moved on meanwhile stays.
-WITH gone AS (
-    DELETE FROM cgk.runs r {gone}
-)
-{{kept_gone}}
-
--- fragment: end
--- How a run ends, by `o`. closed_by: the job, if it was not known before.
-r.*, o.closed_as, o.error_code, NULL::timestamptz AS cancelled_at, o.closed_by, o.result, o.error, o.fingerprint, o.took
 
 -- fragment: alike(how)
 -- All of them end alike, and no job says how.
@@ -751,18 +754,35 @@ WITH gone AS (
 )
 SELECT 1 / count(*) AS closed FROM closed;
 
--- name: finish
--- The same for a packet. The arrays become rows once: joined as they are, they would be read again for each run.
-{{close(USING (WITH given AS MATERIALIZED (
-                 SELECT * FROM unnest(%(id)s::uuid[], %(attempt)b::int[], %(job)b::text[], %(state)b::text[],
-                                      %(result)b::bytea[], %(error)b::bytea[], %(error_code)b::text[],
-                                      %(fingerprint)b::text[], %(took)s::float8[])
-                               AS given (id, attempt, closed_by, closed_as, result, error, error_code, fingerprint, took))
-             SELECT * FROM given) AS o
-     WHERE r.id = ANY(%(id)s::uuid[]) AND r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt
+-- fragment: ended
+-- The runs of a packet that their attempts hold, all at the same one. How they ended is joined to those that are gone, and not
+-- to those that are to go: beside a table that is changed PostgreSQL copies what it is joined to as a whole, for each pair
+-- that it compares. No index of a state fits, which would give all that the processes of the worker hold.
+ended AS (
+    DELETE FROM cgk.runs r
+     WHERE r.id = ANY(%(id)s::uuid[]) AND NOT r.state IS DISTINCT FROM 'running' AND r.attempt = %(attempt)s
        AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}}
-    RETURNING {{end}})}}
+    RETURNING r.*
+)
+
+-- name: finish
+-- The same for those of a packet that are at the same attempt.
+{{close_with({{ended}}, gone AS (
+    SELECT ended.*, o.closed_as, o.error_code, NULL::timestamptz AS cancelled_at, o.closed_by, o.result, o.error,
+           o.fingerprint, o.took
+      FROM ended JOIN unnest(%(id)s::uuid[], %(job)b::text[], %(state)b::text[], %(result)b::bytea[], %(error)b::bytea[],
+                             %(error_code)b::text[], %(fingerprint)b::text[], %(took)b::float8[])
+                      AS o (id, closed_by, closed_as, result, error, error_code, fingerprint, took) USING (id)
+))}}
 RETURNING id::text, parent_id::text, state;
+
+-- name: finish_completed
+-- The same for those that one job has completed. Nobody is told which of them were still this worker's.
+{{close_with({{ended}}, gone AS (
+    SELECT ended.*, 'completed' AS closed_as, NULL::text AS error_code, NULL::timestamptz AS cancelled_at,
+           %(job)s::text AS closed_by, o.result, NULL::bytea AS error, NULL::text AS fingerprint, o.took
+      FROM ended JOIN unnest(%(id)s::uuid[], %(result)b::bytea[], %(took)b::float8[]) AS o (id, result, took) USING (id)
+))}};
 
 -- name: ends_of_children
 SELECT job, tenant_id, key_id, state, error_code, sealed_result FROM cgk.run_history WHERE parent_id = %(id)s::uuid;

@@ -58,7 +58,7 @@ class GatheredClosings:
         def write() -> None:
             if not self._has_children:
                 with postgres.autocommit() as connection:
-                    ends.finish(connection, self._worker_id, closings, flush=self._flush)
+                    ends.finish_apart(connection, self._worker_id, closings, flush=self._flush)
                 return
             # A child's end counts on its parent, and something may follow from that: all in one transaction.
             with postgres.transaction() as connection, unit_of_work(connection) as unit:

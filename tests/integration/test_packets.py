@@ -155,3 +155,21 @@ def test_a_slow_run_makes_packets_short_at_once(times):
         times.measured("test.slower", 1, seconds)
         times.note_now_and_then()
     assert times.mean_seconds("test.slower") == pytest.approx(2.0)
+
+
+def test_what_a_process_measures_of_a_new_event_is_on_record_at_once(database):
+    times = packets.RunTimes()
+    times.measured("test.new", 1, 2.0)
+    times.measured("test.new", 5, 0.01)
+    times.note_now_and_then()
+    assert packets.RunTimes().mean_seconds("test.new") == pytest.approx(0.002)
+
+
+def test_who_dispatches_an_event_that_nobody_has_measured_looks_again_soon(database, times, monkeypatch):
+    monkeypatch.setattr(packets, "_TRUST_SECONDS", 3600.0)  # of what is known
+    reader = packets.RunTimes()
+    assert reader.mean_seconds("test.newer") is None
+    for _ in range(2):
+        times.measured("test.newer", 1, 0.001)
+    times.note_now_and_then()
+    wait_until(lambda: reader.mean_seconds("test.newer") is not None)
