@@ -20,7 +20,7 @@ from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.crowded import MANY
-from cgk_tasks.flow.new_run import SendOptions, new_run
+from cgk_tasks.flow.new_run import NewRuns, SendOptions
 from cgk_tasks.flow.quota import counted
 from cgk_tasks.flow.together import Alone, loop_sends, may_go_together
 from cgk_tasks.jobs.types import Handler
@@ -71,12 +71,13 @@ class CeleryProvider:
         registry.learn({event.tenant_id for event, _options in events} if len(events) > 1 else ())
         runs: list[NewRun] = []
         telemetry: list[NewRun] = []
+        new_runs = NewRuns()
         for position, (event, options) in enumerate(events):
             try:
                 if not event.durable:
                     refuse_without_record(event.event_name)
                 text, fields = event.to_json().decode(), search_fields_of(event)
-                run = new_run(event.event_name, event.tenant_id, text, options, search_fields=fields)
+                run = new_runs.make(event.event_name, event.tenant_id, text, options, fields)
             except CgkTasksError as exc:
                 if len(events) > 1:
                     blame_item(exc, position)
@@ -94,6 +95,8 @@ class CeleryProvider:
         with counted(runs) as sends:
             handles = accept(runs, session)
             sends.made(runs, handles)
+        if not telemetry:
+            return handles
         accepted = iter(handles)
         self._publish_telemetry(telemetry)
         sent = {run.id: RunHandle(run.id) for run in telemetry}
