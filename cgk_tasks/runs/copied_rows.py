@@ -18,7 +18,7 @@ _NO_OTHERS: Final = NULL * 8
 
 
 class _Kind(NamedTuple):
-    """begins: from the tenant to the priority. key: of the content. ends: when it was dispatched, how often, its lane."""
+    """begins: from the tenant to the priority. key: of the content. ends: when and how often dispatched, the lane."""
 
     begins: bytes
     key_id: str | None
@@ -57,7 +57,8 @@ class RunRows:
             searched = NULL if fields is None else binary(fields.encode(encoding))
             yield b"".join((
                 _BEGINS if place is None else _BEGINS_IN_A_LANE, uuid(run.id), kind.begins,
-                length(len(payload)), payload, self._others(run, kind.key_id), kind.key, searched, NULL,  # of no schedule
+                length(len(payload)), payload, self._others(run, kind.key_id), kind.key, searched,
+                NULL,  # of no schedule
                 self._now if run.run_at is None else timestamptz(run.run_at), kind.ends,
                 b"" if place is None else timestamptz(place.rank),
             ))  # fmt: skip

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg import generators
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus
 
 from cgk_tasks.sql import door
 from cgk_tasks.sql.door import Connection
@@ -95,8 +95,8 @@ class Piped:
     def _send(self) -> None:
         connection, pgconn, text = self._connection, self._connection.pgconn, _text(self._statement)
         values = [self._values[name] for name in text.names]
-        written = [_written(value) for value in values]
-        formats = [Format.BINARY if type(value) is bytes else Format.TEXT for value in values]
+        written = [None if value is None else _written(value) for value in values]
+        formats = [type(value) is bytes for value in values]  # 1 is the binary format, 0 that of texts
         self._is_amid = True
         self._unanswered.clear()
         pgconn.enter_pipeline_mode()
@@ -114,7 +114,7 @@ class Piped:
             connection.wait(generators.send(pgconn))
         self._is_amid = False
 
-    def _send_prepared(self, label: str, query: bytes, values: list[bytes | None], formats: list[Format]) -> None:
+    def _send_prepared(self, label: str, query: bytes, values: list[bytes | None], formats: list[bool]) -> None:
         pgconn = self._connection.pgconn
         name, is_new = prepared_on(self._connection).name(label)
         if is_new:
@@ -191,7 +191,7 @@ def _text(statement: Statement) -> _Text:
     return _Text(query.encode(), names)
 
 
-def _written(value: object) -> bytes | None:
+def _written(value: object) -> bytes:
     """A value as PostgreSQL reads it where the statement says its type. Raises psycopg.DataError for a text that it
     cannot keep.
     """
@@ -199,7 +199,7 @@ def _written(value: object) -> bytes | None:
         if "\0" in value:
             raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
         return value.encode()
-    if value is None or type(value) is bytes:
+    if type(value) is bytes:
         return value
     if type(value) is int or type(value) is float:
         return repr(value).encode()

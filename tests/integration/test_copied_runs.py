@@ -85,15 +85,13 @@ def test_texts_are_copied_in_the_encoding_of_the_connection():
 
 def test_an_id_that_is_none_is_an_error_and_nothing_is_copied():
     runs = [*(run() for _ in range(30)), run(id="no id")]
-    with autocommit() as connection:
-        with pytest.raises(ValueError, match="fromhex"):
-            insertion.insert_fresh(connection, runs)
+    with autocommit() as connection, pytest.raises(ValueError, match="fromhex"):
+        insertion.insert_fresh(connection, runs)
     assert not are_on_record(runs[:-1])
 
 
 def test_a_nul_in_a_text_is_refused_by_postgresql_and_nothing_is_copied():
     runs = [*(run() for _ in range(30)), run(queue="a\0b")]
-    with autocommit() as connection:
-        with pytest.raises(psycopg.DataError):
-            insertion.insert_fresh(connection, runs)
+    with autocommit() as connection, pytest.raises(psycopg.DataError):
+        insertion.insert_fresh(connection, runs)
     assert not are_on_record(runs[:-1])
