@@ -83,8 +83,8 @@ def _tell(connection: Connection, name: str, lane: object, runs: object, rank: o
 
 def tell_of(connection: Connection, places: Iterable[Place]) -> dict[int, str]:
     """The same of single runs."""
-    told: dict[int, Told] = {}
+    ranks: dict[int, list[datetime]] = {}
     for lane, rank in places:
-        known = told.get(lane)
-        told[lane] = Told(1, rank) if known is None else Told(known.runs + 1, min(known.rank, rank))
+        ranks.setdefault(lane, []).append(rank)
+    told = {lane: Told(len(of_lane), min(of_lane)) for lane, of_lane in ranks.items()}
     return tell(connection, told) if told else {}

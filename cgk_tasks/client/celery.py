@@ -20,8 +20,8 @@ from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.crowded import MANY
-from cgk_tasks.flow.new_run import SendOptions, new_run
-from cgk_tasks.flow.quota import counted
+from cgk_tasks.flow.new_run import NewRuns, SendOptions, new_run
+from cgk_tasks.flow.quota import are_limited, counted
 from cgk_tasks.flow.together import Alone, loop_sends, may_go_together
 from cgk_tasks.jobs.types import Handler
 from cgk_tasks.runs import store
@@ -50,7 +50,11 @@ class CeleryProvider:
         return version("celery")
 
     def send(self, event: TenantEvent, options: SendOptions, session: Session | None = None) -> RunHandle:
-        return self.send_batch([(event, options)], session)[0]
+        run = _run_of(event, options, new_run)
+        if event.durable:
+            return _accepted([run], session)[0]
+        self._publish_telemetry([run])
+        return RunHandle(run.id)
 
     def send_batch(
         self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
@@ -68,15 +72,13 @@ class CeleryProvider:
 
     def _prepared(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> tuple[list[NewRun], list[NewRun]]:
         """The runs of these sends, and the telemetry among them. Raises what is wrong with one of them."""
-        registry.learn({event.tenant_id for event, _options in events} if len(events) > 1 else ())
+        registry.learn({event.tenant_id for event, _options in events})
         runs: list[NewRun] = []
         telemetry: list[NewRun] = []
+        make = NewRuns().make
         for position, (event, options) in enumerate(events):
             try:
-                if not event.durable:
-                    refuse_without_record(event.event_name)
-                text, fields = event.to_json().decode(), search_fields_of(event)
-                run = new_run(event.event_name, event.tenant_id, text, options, search_fields=fields)
+                run = _run_of(event, options, make)
             except CgkTasksError as exc:
                 if len(events) > 1:
                     blame_item(exc, position)
@@ -91,9 +93,9 @@ class CeleryProvider:
         telemetry: list[NewRun],
         session: Session | None = None,
     ) -> list[RunHandle]:
-        with counted(runs) as sends:
-            handles = accept(runs, session)
-            sends.made(runs, handles)
+        handles = _accepted(runs, session)
+        if not telemetry:
+            return handles
         accepted = iter(handles)
         self._publish_telemetry(telemetry)
         sent = {run.id: RunHandle(run.id) for run in telemetry}
@@ -168,6 +170,24 @@ class CeleryProvider:
     def close(self) -> None:
         postgres.close_pools()
         registry.forget_known()
+
+
+def _run_of(event: TenantEvent, options: SendOptions, make: Callable[..., NewRun]) -> NewRun:
+    """The run of one send. make: `new_run`, or that of a `NewRuns`. Raises what is wrong with the send."""
+    if not event.durable:
+        refuse_without_record(event.event_name)
+    text, fields = event.to_json().decode(), search_fields_of(event)
+    return make(event.event_name, event.tenant_id, text, options, search_fields=fields)
+
+
+def _accepted(runs: list[NewRun], session: Session | None) -> list[RunHandle]:
+    """A handle for each of these runs, which count for tenants that may not send any number."""
+    if not are_limited(runs):
+        return accept(runs, session)
+    with counted(runs) as sends:
+        handles = accept(runs, session)
+        sends.made(runs, handles)
+    return handles
 
 
 def _health(*questions: Callable[[], object]) -> Health:

@@ -108,10 +108,13 @@ class JobClient:
 
     def _checked(self, items: Iterable[SendItem | TenantEvent]) -> list[tuple[TenantEvent, SendOptions]]:
         checked = []
+        has_defaults = self.defaults is not NO_OPTIONS
         for position, item in enumerate(items):
-            one = SendItem(item) if isinstance(item, TenantEvent) else item
+            # A SendItem is asked for first: whether something is a model takes pydantic several times as long.
+            one = item if type(item) is SendItem or not isinstance(item, TenantEvent) else SendItem(item)
             try:
-                checked.append((_event(one.event, one.payload), self._merged(one.options)))
+                options = self._merged(one.options) if has_defaults else one.options
+                checked.append((_event(one.event, one.payload), options))
             except CgkTasksError as exc:
                 blame_item(exc, position)
                 raise
@@ -267,7 +270,7 @@ def _refused(exc: CgkTasksError, first: int, count: int) -> Iterator[SentItem]:
 
 
 def _event(event: str | TenantEvent, payload: Payload | None) -> TenantEvent:
-    if isinstance(event, TenantEvent):
+    if type(event) is not str and isinstance(event, TenantEvent):
         if payload is not None:
             raise PayloadInvalidError(event.event_name, ["a payload was given beside the event, which carries its own"])
         return event

@@ -77,6 +77,8 @@ class CrowdedQueues:
             return NO_QUEUES
         if len(runs) == 1:
             run = runs[0]
+            if run.queue not in self._queues:
+                return NO_QUEUES
             return NO_QUEUES if self._has_room(run.queue, {run.event: 1}) else {run.queue}
         events: dict[str, dict[str, int]] = {}
         for (queue, event), count in Counter((run.queue, run.event) for run in runs).items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 
@@ -43,6 +43,13 @@ _RUNS_A_PASS: Final = 100
 """Of a sender, who has other things to do."""
 
 
+class _Alike(NamedTuple):
+    """Runs that wait in one lane."""
+
+    lane: ForLane
+    ids: list[str]
+
+
 def _make_passes() -> Passes:
     from cgk_tasks.admission.passes import Passes  # few sends make one
 
@@ -65,10 +72,9 @@ def placed(runs: Sequence[NewRun]) -> Sequence[NewRun]:
         log.warning("lanes_not_found", reason=str(exc).strip())
         return runs
     now = known_now()
-    ranks = {run.id: (run.run_at or now) + nth * _APART for nth, run in enumerate(runs) if run.id in lanes}
     return [
-        run._replace(state="held", place=Place(lanes[run.id], ranks[run.id])) if run.id in lanes else run
-        for run in runs
+        run if (lane := lanes.get(run.id)) is None else run.held_at(Place(lane, (run.run_at or now) + nth * _APART))
+        for nth, run in enumerate(runs)
     ]
 
 
@@ -149,25 +155,34 @@ def hold_unpublished(ids: Sequence[str]) -> None:
         tell_of(connection, [Place(row["lane"], row["rank"]) for row in rows])
 
 
-def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> dict[str, ForLane]:
-    """Those of these runs that are due and have to wait, by their ids."""
+def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> list[_Alike]:
+    """Those of these runs that are due and have to wait."""
     set_now = set_rules()
     rules = _rules_of(runs, set_now)
-    found: dict[str, ForLane] = {}
     if not rules and not crowded and not set_now.pauses:
-        return found
+        return []
+    found: list[_Alike] = []
+    known: dict[tuple[str, str, str, int, bool], _Alike | None] = {}
     for run in runs:
         if isinstance(run, NewRun) and run.state != "pending":
+            continue
+        kind = (run.queue, run.tenant_id, run.event, run.priority, run.alone)
+        if kind in known:
+            alike = known[kind]
+            if alike is not None:
+                alike.ids.append(run.id)
             continue
         its = rules.get((run.tenant_id, run.event), ())
         has_keys = any(rule.limit.key is not None for rule in its)
         if has_keys and isinstance(run, Dispatch):
             its = ()  # its worker knows the payload
-        if its:
-            lane = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone, its)
-            found[run.id] = lane._replace(payload=_fields(run)) if has_keys else lane
-        elif run.queue in crowded or set_now.is_paused(run.queue, run.tenant_id, run.event):
-            found[run.id] = ForLane(run.queue, run.tenant_id, run.event, run.priority, run.alone)
+        if its and has_keys:  # each has a lane for what is in its payload
+            found.append(_Alike(ForLane(*kind, its, _fields(run)), [run.id]))
+            continue
+        waits = its or run.queue in crowded or set_now.is_paused(run.queue, run.tenant_id, run.event)
+        alike = known[kind] = _Alike(ForLane(*kind, its), [run.id]) if waits else None
+        if alike is not None:
+            found.append(alike)
     return found
 
 
@@ -200,10 +215,11 @@ def _fields(run: NewRun | Dispatch) -> Mapping[str, Any]:
     return key_fields(run.payload) if isinstance(run, NewRun) else {}
 
 
-def _lanes_of(waiting: dict[str, ForLane]) -> dict[str, int]:
-    lanes, runs = LANES.current(), list(waiting.values())
-    ids = lanes.known(runs)
-    if ids is None:
+def _lanes_of(waiting: Sequence[_Alike]) -> dict[str, int]:
+    """The lanes of these runs, by their ids in the order of the runs of a kind."""
+    lanes, wanted = LANES.current(), [alike.lane for alike in waiting]
+    found = lanes.known(wanted)
+    if found is None:
         with autocommit() as connection:
-            ids = lanes.of(connection, runs)
-    return dict(zip(waiting, ids, strict=True))
+            found = lanes.of(connection, wanted)
+    return {run_id: lane for alike, lane in zip(waiting, found, strict=True) for run_id in alike.ids}

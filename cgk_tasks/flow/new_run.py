@@ -107,6 +107,28 @@ def new_run(
     )  # fmt: skip
 
 
+class NewRuns:
+    """Makes the runs of a send of many. What is the same for all of a tenant's runs of an event is looked up once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], NewRun] = {}
+        self._small = get_settings().max_payload_bytes // 4
+
+    def make(
+        self, event: str, tenant_id: str, payload: str, options: SendOptions, search_fields: str | None = None
+    ) -> NewRun:
+        """As `new_run`, and raises the same."""
+        known = self._known.get((event, tenant_id)) if options is NO_OPTIONS else None
+        if known is not None:
+            if len(payload) > self._small:
+                check_size(event, payload)
+            return known.like_this(new_run_id(), payload, search_fields)
+        run = new_run(event, tenant_id, payload, options, search_fields=search_fields)
+        if options is NO_OPTIONS and run.trace is None and run.expires_at is None and not run.is_ruled:
+            self._known[event, tenant_id] = run
+        return run
+
+
 def _refuse_of_another(event: str, tenant_id: str) -> None:
     here = find_current_tenant()
     if here is not None and here.id != tenant_id:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, cast
-from uuid import UUID
 
 import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import IdempotencyConflictError
 from cgk_tasks.runs import bodies
+from cgk_tasks.runs.copied_rows import RunRows
 from cgk_tasks.runs.ends import columns
 from cgk_tasks.runs.models import NewRun, RunHandle
 from cgk_tasks.runs.plain_columns import search_fields, with_trace
@@ -78,31 +77,12 @@ def values_of(run: NewRun, durability: str = "on", kept_apart: Mapping[str, byte
 def _copy(connection: Connection, runs: Sequence[NewRun]) -> None:
     """Many runs by COPY: a third of the cost of an INSERT from arrays."""
     now = fetch(connection, SQL["clock"])[0]["now"]
-    apart = _kept_apart(connection, runs)
-    in_lanes = [(*_copied(run, now, False, apart), *run.place) for run in runs if run.place is not None]
+    rows = RunRows(now, _kept_apart(connection, runs), connection.info.encoding)
+    in_lanes = [run for run in runs if run.place is not None]
     if len(in_lanes) < len(runs):
-        rows = (_copied(run, now, run.state == "pending", apart) for run in runs if run.place is None)
-        copy(connection, TRANSITIONS["copy_runs"], _COPIED_TYPES, rows)
+        copy(connection, TRANSITIONS["copy_runs"], rows.of(run for run in runs if run.place is None))
     if in_lanes:
-        copy(connection, TRANSITIONS["copy_in_lanes"], (*_COPIED_TYPES, "int8", "timestamptz"), iter(in_lanes))
-
-
-def _copied(run: NewRun, now: datetime, due: bool, kept_apart: Mapping[str, bytes]) -> tuple[Any, ...]:
-    (
-        run_id, tenant_id, event, job, state, queue, priority, payload, max_attempts, run_at, expires_at, parent_id,
-        replay_of, key, canvas, scheduled_for, trace, key_id, search,
-    ) = _new_row(run, kept_apart)  # fmt: skip
-    return (
-        UUID(run_id), tenant_id, event, job, state, queue, priority, payload, max_attempts, expires_at,
-        parent_id and UUID(parent_id), replay_of and UUID(replay_of), key, canvas, scheduled_for, trace, key_id, search,
-        None, run_at or now, now if due else None, int(due),
-    )  # fmt: skip
-
-
-_COPIED_TYPES = (
-    "uuid", "text", "text", "text", "text", "text", "int2", "bytea", "int4", "timestamptz", "uuid", "uuid", "text",
-    "bytea", "timestamptz", "text", "text", "text", "text", "timestamptz", "timestamptz", "int2",
-)  # fmt: skip
+        copy(connection, TRANSITIONS["copy_in_lanes"], rows.of(in_lanes))
 
 
 def send_unflushed(connection: Connection, run: NewRun) -> Piped:

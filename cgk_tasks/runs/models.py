@@ -111,6 +111,18 @@ class NewRun(NamedTuple):
     single_key: str | None = None
     """Of a run that is the only open one with this key."""
 
+    def like_this(self, run_id: str, payload: str, search_fields: str | None) -> NewRun:
+        """The same run with an id and a payload of its own: as `_replace`, in a third of the time."""
+        values: list[Any] = list(self)
+        values[_ID], values[_PAYLOAD], values[_SEARCH_FIELDS] = run_id, payload, search_fields
+        return NewRun._make(values)
+
+    def held_at(self, place: Place) -> NewRun:
+        """The same run, which waits there; likewise."""
+        values: list[Any] = list(self)
+        values[_STATE], values[_PLACE] = "held", place
+        return NewRun._make(values)
+
     @property
     def alone(self) -> bool:
         """As of a Dispatch: a new run may travel with others."""
@@ -121,6 +133,10 @@ class NewRun(NamedTuple):
         """As of a Dispatch: only the record knows."""
         return None
 
+
+_ID, _PAYLOAD, _STATE, _SEARCH_FIELDS, _PLACE = map(
+    NewRun._fields.index, ("id", "payload", "state", "search_fields", "place")
+)
 
 Outcome = Literal["accepted", "deduplicated", "merged", "skipped"]
 

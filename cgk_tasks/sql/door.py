@@ -6,7 +6,7 @@ Whoever wants to know how long statements take adds an observer. While there is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar, Union
 
 import psycopg
@@ -14,6 +14,7 @@ from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
 from cgk_tasks.sql import direct, far_times
+from cgk_tasks.sql.copying import blocks
 from cgk_tasks.sql.statements import Statement
 
 if TYPE_CHECKING:
@@ -127,9 +128,9 @@ def glance(connection: Connection, statement: Statement) -> tuple[str | None, ..
     return _glance(connection, statement, None)
 
 
-def copy(connection: Connection, statement: str, types: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
-    """Write rows by a statement COPY … FROM STDIN (FORMAT BINARY). types: of the columns, by PostgreSQL's names."""
-    _observed(_copy, connection, statement, types, rows)
+def copy(connection: Connection, statement: str, rows: Iterable[bytes]) -> None:
+    """Write rows by a statement COPY … FROM STDIN (FORMAT BINARY). rows: as `sql.copying` says."""
+    _observed(_copy, connection, statement, rows)
 
 
 def _observed(
@@ -153,11 +154,10 @@ def _observed(
                 observer(statement, seconds, error)
 
 
-def _copy(connection: Connection, statement: str, types: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+def _copy(connection: Connection, statement: str, rows: Iterable[bytes]) -> None:
     with connection.cursor() as cursor, cursor.copy(statement) as copying:
-        copying.set_types(types)
-        for row in rows:
-            copying.write_row(row)
+        for block in blocks(rows):
+            copying.write(block)
 
 
 def _fetch(connection: AnyConnection, statement: str, values: Mapping[str, Any] | None) -> list[Row]:

@@ -367,3 +367,36 @@ def test_a_closed_run_cannot_be_cancelled_again():
 def test_a_payload_names_its_tenant_also_inside_a_context():
     with tenant_context("globex"), pytest.raises(TenantMissingError):
         send_job("order.created", {"orderId": "o-1", "totalAmount": 1})
+
+
+# Many at once, of which what is the same is looked up once
+
+
+def test_each_of_many_has_a_run_and_a_payload_of_its_own():
+    sent = send_jobs(SendItem("order.created", order(orderId=f"o-{number}")) for number in range(40))
+    payloads = [get_job_status(handle.id).payload["orderId"] for handle in sent]
+    assert payloads == [f"o-{number}" for number in range(40)]
+
+
+def test_options_of_one_of_many_are_not_those_of_the_next():
+    options = [SendOptions(priority=9), SendOptions(), SendOptions(queue="elsewhere"), SendOptions()]
+    sent = send_jobs(SendItem("order.created", ORDER, one) for one in options)
+    found = [(status.priority, status.queue == "elsewhere") for status in map(get_job_status, [one.id for one in sent])]
+    assert found == [(9, False), (5, False), (5, True), (5, False)]
+
+
+def test_a_payload_that_is_too_large_is_refused_behind_small_ones_and_nothing_is_sent(setting):
+    setting(CGK_MAX_PAYLOAD_BYTES="1000")
+    before = runs_of("acme")
+    items = [SendItem("test.blob", {"tenantId": "acme", "value": "x" * length}) for length in (1, 1, 2_000, 1)]
+    with pytest.raises(PayloadTooLargeError) as refused:
+        send_jobs(items)
+    assert refused.value.item == 2
+    assert runs_of("acme") == before
+
+
+def test_tenants_of_many_are_each_looked_up():
+    items = [SendItem("order.created", order(tenantId=tenant)) for tenant in ("acme", "acme", "nobody-knows-them")]
+    with pytest.raises(UnknownTenantError) as refused:
+        send_jobs(items)
+    assert refused.value.item == 2

@@ -1,0 +1,25 @@
+"""Runs that are made of another one: as `_replace` makes them."""
+
+from datetime import UTC, datetime
+
+from cgk_tasks.runs.models import NewRun, Place
+
+NOON = datetime(2031, 6, 1, 12, 0, tzinfo=UTC)
+VALUES = {name: f"{name} of the first" for name in NewRun._fields}
+FIRST = NewRun(**VALUES)
+
+
+def test_a_run_like_another_has_an_id_payload_and_search_fields_of_its_own():
+    made = FIRST.like_this("id", "{}", "order=1")
+    assert made == FIRST._replace(id="id", payload="{}", search_fields="order=1")
+
+
+def test_a_run_that_is_held_has_a_place_and_else_what_it_had():
+    place = Place(7, NOON)
+    assert FIRST.held_at(place) == FIRST._replace(state="held", place=place)
+
+
+def test_both_leave_the_first_as_it_was():
+    FIRST.like_this("id", "{}", None)
+    FIRST.held_at(Place(7, NOON))
+    assert NewRun(**VALUES) == FIRST
