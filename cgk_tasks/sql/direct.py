@@ -19,20 +19,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import psycopg
 from psycopg import errors, generators
 from psycopg.adapt import Transformer
-from psycopg.pq import DiagnosticField, ExecStatus, Format, TransactionStatus
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, TransactionStatus
+from psycopg.waiting import Wait
 
 from cgk_tasks.sql import far_times
 from cgk_tasks.sql.prepared import Prepared, prepared_on
 
 if TYPE_CHECKING:
-    from psycopg.pq.abc import PGresult
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn, PGresult
 
     from cgk_tasks.sql.statements import Statement
 
 Connection = psycopg.Connection[Any]
 
 _PARAMETER: Final = re.compile(r"%\((\w+)\)[sbt]")
-_DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
+DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _NOT_PREPARED: Final = b"26000"
 _TEXT, _BINARY = Format.TEXT, Format.BINARY  # an enum finds its members slowly
 
@@ -107,7 +109,7 @@ def run(
     text = text_of(statement)
     given = values_of(text, values)
     result = _answer(connection, statement.label, text.query, given, result_format)
-    if result.status not in _DONE:
+    if result.status not in DONE:
         raise errors.error_from_result(result)
     return result
 
@@ -122,11 +124,11 @@ def _answer(connection: Connection, label: str, query: bytes, given: Values, res
         name, is_new = prepared.name(label)
         if is_new:
             made = _prepare(connection, prepared, name, query)
-            if made.status not in _DONE:
+            if made.status not in DONE:
                 return made
         pgconn.send_query_prepared(name, given.written, given.formats, result_format)
         result = _last_of(connection)
-        if result.status in _DONE or result.error_field(DiagnosticField.SQLSTATE) != _NOT_PREPARED:
+        if not is_forgotten(result):
             break
         prepared.forget()  # the driver had PostgreSQL forget all that was prepared; nothing has happened
     return result
@@ -135,7 +137,7 @@ def _answer(connection: Connection, label: str, query: bytes, given: Values, res
 def _prepare(connection: Connection, prepared: Prepared, name: bytes, query: bytes) -> PGresult:
     connection.pgconn.send_prepare(name, query)
     made = _last_of(connection)
-    if made.status in _DONE:
+    if made.status in DONE:
         prepared.names.add(name)
     return made
 
@@ -143,6 +145,36 @@ def _prepare(connection: Connection, prepared: Prepared, name: bytes, query: byt
 def _last_of(connection: Connection) -> PGresult:
     results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
     return results[-1]
+
+
+def is_forgotten(result: PGresult) -> bool:
+    """Whether a statement failed because PostgreSQL has let go of what was prepared, so that nothing has happened."""
+    return result.status not in DONE and result.error_field(DiagnosticField.SQLSTATE) == _NOT_PREPARED
+
+
+def until_sync(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """The results up to the next sync of a pipeline. Without the driver's generator for each of them, which costs more
+    than the result. Raises psycopg.OperationalError where the connection is lost.
+    """
+    results: list[PGresult] = []
+    while True:
+        while pgconn.is_busy():
+            while not (yield Wait.R):
+                pass  # it looks at a Ctrl-C now and then
+            pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None:  # between two statements
+            if pgconn.status == ConnStatus.BAD:
+                is_told = bool(results) and results[-1].status not in DONE
+                raise errors.error_from_result(results[-1]) if is_told else _lost(pgconn)
+        elif result.status == ExecStatus.PIPELINE_SYNC:
+            return results
+        else:
+            results.append(result)
+
+
+def _lost(pgconn: PGconn) -> psycopg.OperationalError:
+    return psycopg.OperationalError(pgconn.get_error_message())
 
 
 def columns_of(result: PGresult) -> list[str]:

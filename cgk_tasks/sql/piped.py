@@ -15,22 +15,20 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import psycopg
 from psycopg import errors as pg_errors
 from psycopg import generators
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import ExecStatus, Format
 
 from cgk_tasks.sql import door
-from cgk_tasks.sql.direct import text_of, values_of
+from cgk_tasks.sql.direct import DONE, text_of, until_sync, values_of
 from cgk_tasks.sql.door import Connection
 from cgk_tasks.sql.prepared import prepared_on
 from cgk_tasks.sql.statements import Statement
 
 if TYPE_CHECKING:
-    from psycopg.abc import PQGen
-    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.pq.abc import PGresult
 
 FLUSH: Final = b"SELECT pg_logical_emit_message(true, 'cgk_tasks', '')"
 """The shortest transaction that waits for the disk, and so for all that was committed before it."""
 
-_DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _BOTH: Final = 2
 
 
@@ -122,7 +120,7 @@ class Piped:
         connection, pgconn = self._connection, self._connection.pgconn
         self._is_amid = True
         try:
-            results = connection.wait(_until_sync(pgconn))
+            results = connection.wait(until_sync(pgconn))
         except psycopg.OperationalError:
             self._unanswered.clear()  # nothing more comes
             raise
@@ -152,21 +150,8 @@ def _answered(connection: Connection, statement: Statement, values: Mapping[str,
     return sent
 
 
-def _until_sync(pgconn: PGconn) -> PQGen[list[PGresult]]:
-    results: list[PGresult] = []
-    while True:
-        result = yield from generators.fetch(pgconn)
-        if result is None:
-            if pgconn.status == ConnStatus.BAD:
-                raise pg_errors.error_from_result(results[-1]) if results else psycopg.OperationalError("it is lost")
-        elif result.status == ExecStatus.PIPELINE_SYNC:
-            return results
-        else:
-            results.append(result)
-
-
 def _last(results: list[PGresult]) -> PGresult:
     for result in results:
-        if result.status not in _DONE:
+        if result.status not in DONE:
             raise pg_errors.error_from_result(result)
     return results[-1]

@@ -9,25 +9,19 @@ This talks to libpq itself: psycopg's own pipelines cost as much processor time 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import psycopg
 from psycopg import generators
-from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
-from psycopg.waiting import Wait
+from psycopg.pq import ExecStatus
 
-from cgk_tasks.sql.direct import text_of, values_of
+from cgk_tasks.sql.direct import DONE, is_forgotten, text_of, until_sync, values_of
 from cgk_tasks.sql.prepared import Prepared, prepared_on
 
 if TYPE_CHECKING:
-    from psycopg.abc import PQGen
-    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.pq.abc import PGresult
 
     from cgk_tasks.sql.door import Connection
     from cgk_tasks.sql.statements import Statement
-
-_DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
-_NOT_PREPARED: Final = b"26000"
 
 
 class Together(NamedTuple):
@@ -39,7 +33,7 @@ class Together(NamedTuple):
     @property
     def is_forgotten(self) -> bool:
         """Whether one failed only because PostgreSQL had let go of what was prepared."""
-        return self.failed is not None and self.failed.error_field(DiagnosticField.SQLSTATE) == _NOT_PREPARED
+        return self.failed is not None and is_forgotten(self.failed)
 
 
 class Sent:
@@ -77,30 +71,12 @@ def together(connection: Connection, statements: Sequence[Sent]) -> Together:
         pgconn.pipeline_sync()
         if pgconn.flush():
             connection.wait(generators.send(pgconn))
-        results = connection.wait(_until_sync(pgconn))
+        results = connection.wait(until_sync(pgconn))
         pgconn.exit_pipeline_mode()
     except BaseException:
         connection.close()  # nobody can tell which answer would be next
         raise
     return _sorted(prepared, news, results)
-
-
-def _until_sync(pgconn: PGconn) -> PQGen[list[PGresult]]:
-    """Without the driver's generator for each result, which costs more than the result."""
-    results: list[PGresult] = []
-    while True:
-        while pgconn.is_busy():
-            while not (yield Wait.R):
-                pass  # it looks at a Ctrl-C now and then
-            pgconn.consume_input()
-        result = pgconn.get_result()
-        if result is None:  # between two statements
-            if pgconn.status == ConnStatus.BAD:
-                raise psycopg.OperationalError(pgconn.get_error_message())
-        elif result.status == ExecStatus.PIPELINE_SYNC:
-            return results
-        else:
-            results.append(result)
 
 
 def _sorted(prepared: Prepared | None, news: Sequence[bytes | None], results: list[PGresult]) -> Together:
@@ -112,7 +88,7 @@ def _sorted(prepared: Prepared | None, news: Sequence[bytes | None], results: li
         if name is not None and prepared is not None and result.status == ExecStatus.COMMAND_OK:
             prepared.names.add(name)
             result = next(answers)
-        if result.status not in _DONE:
+        if result.status not in DONE:
             return Together(done, result)
         done.append(result)
     return Together(done, None)
