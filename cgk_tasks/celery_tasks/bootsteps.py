@@ -145,7 +145,7 @@ def refuse_what_cannot_work() -> None:
 
 def _let_children_start_lightly() -> None:
     """Celery asks in each new child that it end with its parent, for which billiard, where cffi is installed, parses a
-    declaration in C: with the parser 4 MB and some 30 ms. `prepare_child` asks for the same without that.
+    declaration in C: with the parser 4 MB and some 15 ms. `prepare_child` asks for the same without that.
     """
     celerys: Any = platforms
     celerys.set_pdeathsig = lambda _name: None
