@@ -38,9 +38,9 @@ class Found(NamedTuple):
     @property
     def is_quiet(self) -> bool:
         """Whether nothing runs, may start or waits for anything but its time."""
-        return not (
-            self.are_unpublished or self.are_dispatched or self.are_running or self.are_expired or self.needs_passes
-        )
+        is_due = self.seconds is not None and self.seconds <= 0
+        may_start = is_due or self.are_unpublished or self.are_dispatched
+        return not (may_start or self.are_running or self.are_expired or self.needs_passes)
 
 
 def look() -> Found:

@@ -174,3 +174,24 @@ def test_runs_may_be_those_of_a_worker_that_is_gone(leader):
     change("UPDATE cgk.runs SET state = 'running', started_at = now() WHERE id = %s", send())
     leader.tick()
     assert leader.may_miss_workers
+
+
+@pytest.mark.parametrize("options", [None, {"delay": 60}])
+def test_it_is_quiet_where_nothing_waits_but_for_its_time(options):
+    if options is not None:
+        send(**options)
+    assert look().is_quiet
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        "state = 'scheduled', run_at = now() - interval '1 second'", "state = 'pending', handed_over_at = NULL",
+        "state = 'pending', handed_over_at = now()", "state = 'running', started_at = now()", "state = 'held'",
+        "state = 'retrying', run_at = now()", "expires_at = now() - interval '1 second'",
+    ],
+)  # fmt: skip
+def test_it_is_not_quiet_where_something_runs_may_start_or_has_to_be_closed(now):
+    run = send(delay=60)
+    change(f"UPDATE cgk.runs SET {now} WHERE id = %s", run)
+    assert not look().is_quiet
