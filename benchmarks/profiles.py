@@ -139,7 +139,7 @@ def profile_worker() -> Profile:
 
 def in_packet(stack: str) -> bool:
     """Between the receipt of a message and its end; an idle child waits outside."""
-    return "cgk_tasks/celery_tasks/" in stack or "celery/app/trace.py" in stack
+    return "/celery/app/trace.py" in stack
 
 
 class Sampler:

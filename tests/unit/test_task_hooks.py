@@ -18,6 +18,10 @@ RUN = Claimed(
 )  # fmt: skip
 
 
+def do_nothing():
+    pass
+
+
 @pytest.fixture
 def no_collector():
     gc.disable()
@@ -26,8 +30,7 @@ def no_collector():
 
 
 def test_a_runs_request_is_no_work_for_the_garbage_collector(no_collector):
-    app = Celery("hooked", set_as_current=False)
-    task = app.task(name="test.hooked")(lambda: None)
+    task = Celery("hooked", set_as_current=False).task(name="test.hooked")(do_nothing)
     hooks = TaskHooks(task, RUN, calls_hooks=False)
     hooks.begin(SimpleNamespace(ctx=SimpleNamespace(payload=None)))
     request = weakref.ref(task.request_stack.top)
