@@ -63,7 +63,8 @@ class TenantSession(Session):
         assert found is not None  # set when the transaction began
 
         def leave_and_write(connection: AnyConnection) -> None:
-            if at_once is not None and _is_committed(connection, at_once):
+            # What the job has prepared may have the name of a statement that is prepared here.
+            if at_once is not None and not found.prepares and _is_committed(connection, at_once):
                 return
             leave_tenant(connection)
             write(connection)

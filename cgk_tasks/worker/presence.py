@@ -25,7 +25,7 @@ from cgk_tasks.worker.notes import Notes
 from cgk_tasks.worker.pool import Pool
 from cgk_tasks.worker.processes import pid_namespace, started_at
 from cgk_tasks.worker.waiting_for_workers import WaitingForWorkers
-from cgk_tasks.workflows.awaiting import note_awaited_events
+from cgk_tasks.workflows.awaiting import awaited_fields, note_awaited_events
 
 SQL, TRANSITIONS, CLOCK = statements("dispatch"), statements("transitions"), statements("doctor")
 ADMISSION = statements("admission")
@@ -52,7 +52,7 @@ class Presence:
                 told = self._say(connection) if self._was_present else None
             if told is None:
                 told = self._appear()
-            note_awaited_events()
+            self._notes.say("awaited events", awaited_fields(), note_awaited_events)
             if SWITCH.current().has_guards and (guards := all_guards()):
                 with autocommit() as connection:
                     LANES.current().note(connection, guard_rules(guards))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +12,7 @@ import structlog
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError, RunCancelledError, StaleAttemptError
-from cgk_tasks.flow.accept import UnitOfWork, unit_of_work
+from cgk_tasks.flow.accept import unit_of_work
 from cgk_tasks.runs import ends, log_writing, logs, progress, store
 from cgk_tasks.runs.codec import encode
 from cgk_tasks.runs.ends import Closed, Closing, PutBack
@@ -21,9 +20,9 @@ from cgk_tasks.runs.progress import KeptReport
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.runs.undo import Undo
 from cgk_tasks.sql import postgres
-from cgk_tasks.sql.postgres import AnyConnection
 from cgk_tasks.worker import process_state
 from cgk_tasks.worker.attempt import Attempt
+from cgk_tasks.worker.committing import RefusedError, commit_with_end
 from cgk_tasks.worker.continuing import continue_as_new
 from cgk_tasks.worker.ending_workflows import close_with_children, is_workflow
 from cgk_tasks.worker.executors import EXECUTORS
@@ -36,7 +35,7 @@ from cgk_tasks.worker.suspending import left_by, put_back_with, suspend, undo_fi
 
 if TYPE_CHECKING:
     from cgk_tasks.jobs.registry import Job
-    from cgk_tasks.tenancy.database import Last, TenantSession
+    from cgk_tasks.tenancy.database import TenantSession
     from cgk_tasks.tenancy.models import Tenant
     from cgk_tasks.worker.shared_transaction import SharedTransaction
 
@@ -47,28 +46,6 @@ _MOST_NOT_RECORDED = 3
 
 _MIGRATION_SECONDS = 30.0
 """A run that needs a migration is looked at again after so long."""
-
-
-class _RefusedError(Exception):
-    """The record, and not what the job wrote, is why a completion cannot be committed."""
-
-
-def _not_owned() -> StaleAttemptError:
-    return StaleAttemptError("This attempt no longer owns its run; what it wrote was rolled back.")
-
-
-def _why_not_ended(error: psycopg.Error) -> Exception:
-    """What a refused end of a run is to the one who commits it."""
-    if isinstance(error, psycopg.errors.DivisionByZero):  # which the statement makes of it
-        return _not_owned()
-    if isinstance(error, psycopg.OperationalError):  # also a serialization failure: the next attempt may not meet it
-        return error
-    return _RefusedError()
-
-
-def _is_followed(run: Claimed) -> bool:
-    """Whether something may follow from its end: in a canvas, or to its parent."""
-    return run.sealed_canvas is not None or run.parent_id is not None
 
 
 class Follow(Protocol):
@@ -137,7 +114,7 @@ class Recorder:
             if postgres.is_away(exc):
                 raise
             log.exception("outcome_not_recorded", outcome=outcome.kind)
-            reason = exc.__cause__ if isinstance(exc, _RefusedError) and exc.__cause__ is not None else exc
+            reason = exc.__cause__ if isinstance(exc, RefusedError) and exc.__cause__ is not None else exc
             return self._record_other(run, attempt, self._refused(attempt, reason))
         finally:
             attempt.ctx.close_session()
@@ -159,7 +136,7 @@ class Recorder:
                 self._is_flushed = False
             else:
                 self._commit(run, attempt, outcome, session)
-        except _RefusedError:
+        except RefusedError:
             raise
         except Exception as exc:  # noqa: BLE001 - the commit of the job's own writes failed: the attempt failed
             attempt.ctx.close_session()
@@ -169,48 +146,17 @@ class Recorder:
     def _commit(self, run: Claimed, attempt: Attempt, outcome: Outcome, session: TenantSession) -> None:
         # Nothing outside PostgreSQL may learn of a completion that could still be forgotten.
         later = self._share_flush and run.sealed_canvas is None and not session.is_listened_to
-        units: list[UnitOfWork] = []
-        committing = time.monotonic()
-
-        def closing() -> Closing:
-            nonlocal committing
-            committing = time.monotonic()
-            return closing_of(run, "completed", attempt.job.id, outcome, attempt)
-
-        def finish(connection: postgres.AnyConnection) -> None:
-            nonlocal committing
-            with unit_of_work(connection) as unit:
-                closed = self._finish_with_writes(connection, closing(), flush=not later)
-                if not closed:
-                    raise _not_owned()
-                self._follow.run(run, outcome)
-                self._follow.closed(closed)
-            units.append(unit)
-            committing = time.monotonic()
-
-        session.commit_with(finish, None if _is_followed(run) else self._last(closing, flush=not later))
+        closing = partial(closing_of, run, "completed", attempt.job.id, outcome, attempt)
+        took = commit_with_end(
+            session, self._worker_id, run, closing, partial(self._follow_end, run, outcome), flush=not later
+        )
         self._is_flushed &= not later
         if not later:
-            self.disk_seconds += time.monotonic() - committing
-        for unit in units:
-            unit.publish()
+            self.disk_seconds += took
 
-    def _last(self, closing: Callable[[], Closing], *, flush: bool) -> Last:
-        """The end of a run from which nothing follows."""
-        from cgk_tasks.tenancy.database import Last
-
-        def values() -> dict[str, Any]:
-            return ends.values_of_one(self._worker_id, closing(), flush=flush)
-
-        return Last(ends.TRANSITIONS["finish_one_or_fail"], values, _why_not_ended)
-
-    def _finish_with_writes(self, connection: AnyConnection, closing: Closing, *, flush: bool) -> list[Closed]:
-        try:
-            return ends.finish(connection, self._worker_id, [closing], flush=flush)
-        except psycopg.Error as exc:
-            if (why := _why_not_ended(exc)) is exc:
-                raise
-            raise why from exc
+    def _follow_end(self, run: Claimed, outcome: Outcome, closed: Sequence[Closed]) -> None:
+        self._follow.run(run, outcome)
+        self._follow.closed(closed)
 
     def _record_other(self, run: Claimed, attempt: Attempt, outcome: Outcome) -> Outcome:
         attempt.ctx.close_session()
@@ -279,8 +225,7 @@ class Recorder:
             with postgres.transaction() as connection, unit_of_work(connection) as unit:
                 closed = ends.finish(connection, self._worker_id, [closing])
                 if closed:
-                    self._follow.run(run, outcome)
-                    self._follow.closed(closed)
+                    self._follow_end(run, outcome, closed)
             unit.publish()
 
         postgres.retry_while_unavailable(write, self._patience)
@@ -292,11 +237,7 @@ class Recorder:
             self.close(run, closing, outcome)
             return
 
-        def follow(closed: Sequence[Closed]) -> None:
-            self._follow.run(run, outcome)
-            self._follow.closed(closed)
-
-        close_with_children(self._worker_id, closing, follow, self._patience)
+        close_with_children(self._worker_id, closing, partial(self._follow_end, run, outcome), self._patience)
         self._is_flushed &= not self._is_awaited
 
     def close_unhandled(self, run: Claimed, reason: Exception, code: str) -> None:

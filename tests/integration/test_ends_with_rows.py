@@ -26,6 +26,7 @@ from cgk_tasks.sql.postgres import autocommit, close_pools, fetch, transaction
 from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.tenancy import TenantSession, tenant_context
 from cgk_tasks.tenancy import database as session_module
+from cgk_tasks.worker import committing
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.identity import worker_id
 from cgk_tasks.worker.outcome import Outcome
@@ -272,6 +273,19 @@ class TestWhatIsPrepared:
         assert second.complete().kind == "completed"
         assert second.what_is_there() == (1, "completed")
 
+    def test_what_a_job_has_prepared_under_such_a_name_is_not_executed(self, seen):
+        Run().complete()
+        run = Run()
+
+        def take_the_name(session):
+            session.execute(text('DEALLOCATE "cgk_tasks.tenants.leave_role.0"'))
+            session.execute(text('PREPARE "cgk_tasks.tenants.leave_role.0" AS INSERT INTO customers VALUES (7)'))
+
+        run.complete(take_the_name)
+        with autocommit() as connection:
+            assert fetch(connection, "SELECT id FROM tenant_acme.customers") == []
+        assert (run.what_is_there(), seen[1:]) == ((1, "completed"), ["finish_one"])
+
     def test_nothing_is_where_nothing_may_be(self, setting):
         setting(CGK_PREPARE_THRESHOLD="0")
         close_pools()
@@ -339,7 +353,7 @@ def end_of(run):
     def refuse(_connection):
         raise AssertionError("it was to be sent with the COMMIT")
 
-    return refuse, Recorder(worker_id(), CanvasFollow(app))._last(closing, flush=False)
+    return refuse, committing._last(worker_id(), closing, flush=False)
 
 
 def nothing_is_left_open():

@@ -112,7 +112,9 @@ def leader(setting):
         if interval is not None:
             setting(CGK_DISPATCH_INTERVAL_SECONDS=interval, CGK_WORKER_TIMEOUT_SECONDS="36000")  # it leads for long
         with autocommit() as connection:
-            connection.execute("TRUNCATE cgk.runs, cgk.leases, cgk.lanes, cgk.shares, cgk.gates, cgk.pauses")
+            connection.execute(
+                "TRUNCATE cgk.runs, cgk.leases, cgk.lanes, cgk.shares, cgk.gates, cgk.guards, cgk.pauses"
+            )
         one = Supervisor(str(uuid.uuid4()), idle_pool())
         started.append(one)
         one.start()
