@@ -67,12 +67,23 @@ def raise_in(thread_id: int, error: type[BaseException]) -> bool:
     with thread.lock:
         if thread.calls:
             return False
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))
+        _set(thread_id, error)
         return True
 
 
-def raise_no_more_in(thread_id: int) -> None:
-    """What was to be raised there is not, if it has not been yet: the interpreter forgets it for a while where two
-    threads have one at the same time.
+def overcome(error: type[BaseException]) -> None:
+    """See that an error which was to be raised in this thread is raised in nothing that comes after this call.
+
+    The interpreter can forget for a while that there is one, when two threads have one at the same time. So it is
+    raised here, once more if it has been already. To withdraw it would leave the interpreter looking for it for ever.
     """
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), None)
+    try:
+        _set(threading.get_ident(), error)
+        for _ in range(100):
+            pass  # it comes between two of these steps at the latest
+    except error:
+        pass
+
+
+def _set(thread_id: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(error))

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 from uuid import uuid4
 
@@ -55,25 +56,26 @@ class Answer:
         self.is_expected = is_expected
         self.end: Ended | None = None
         self.has_come = False
-        self._came = threading.Event()
+        # No Event: a time limit that breaks a job's wait off could leave it locked, for who reads the channel as well.
+        self._came: SimpleQueue[None] = SimpleQueue()
         self._then: Callable[[], object] | None = None
 
     def come(self, end: Ended | None = None) -> None:
         self.end, self.has_come = end, True
-        self._came.set()
+        self._came.put(None)
         if (then := self._then) is not None:
             then()
 
     def when_it_comes(self, then: Callable[[], object]) -> None:
         """Have this called, in another thread; also if it has come already, and then perhaps twice."""
         self._then = then
-        if self._came.is_set():
+        if not self._came.empty():
             then()
 
     def wait(self, seconds: float) -> None:
         """Until it comes, or so long; not at all if it has come since the last wait."""
-        if self._came.wait(seconds):
-            self._came.clear()
+        with suppress(Empty):
+            self._came.get(timeout=seconds)
 
 
 class Answers:
@@ -95,7 +97,7 @@ class Answers:
     @contextmanager
     def expected(self) -> Iterator[Answer]:
         """What is sent within the block is answered, unless nobody listens here yet: then it is looked for."""
-        if not self._is_listening.wait(_CONNECT_SECONDS):
+        if not (self._is_listening.is_set() or self._is_listening.wait(_CONNECT_SECONDS)):
             yield Answer(is_expected=False)
             return
         answer, number = Answer(), str(next(self._numbers))

@@ -6,12 +6,14 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future, wait
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from cgk_tasks.runtime import Part
 
 _STEP_SECONDS = 0.05
+_FINALLY_SECONDS = 10.0
 
 
 def _start() -> asyncio.AbstractEventLoop:
@@ -34,45 +36,38 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     If the wait is interrupted (time limit, cancellation) the coroutine is cancelled and awaited first.
     """
     loop = event_loop()
-    done: Future[Any] = Future()
     tasks: list[asyncio.Task[Any]] = []
+    # No Future: an interruption amid one of its methods could leave it locked, and the loop would wait for it.
+    ended: SimpleQueue[asyncio.Task[Any]] = SimpleQueue()
     context = contextvars.copy_context()
 
     def start() -> None:
         task = loop.create_task(coroutine, context=context)
         tasks.append(task)
-        task.add_done_callback(lambda ended: _transfer(ended, done))
+        task.add_done_callback(end)
+
+    def end(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # asyncio logs those that nobody has asked for
+        ended.put(task)
 
     loop.call_soon_threadsafe(start)
     try:
-        return _result(done)
+        task = _first(ended)
     except BaseException:
-        if not done.done():
+        if not (tasks and tasks[0].done()):
             loop.call_soon_threadsafe(lambda: tasks and tasks[0].cancel())
-            _wait(done)
+            with suppress(Empty):  # a moment for its `finally` blocks
+                ended.get(timeout=_FINALLY_SECONDS)
         raise
+    return task.result()
 
 
-def _result(done: Future[Any]) -> Any:
-    if threading.current_thread() is not threading.main_thread():
-        # A signal interrupts the main thread's wait. An error that is raised in another thread (time limit,
-        # cancellation) arrives between two steps of Python code, so there must be some.
-        while not done.done():
-            wait([done], timeout=_STEP_SECONDS)
-    return done.result()
-
-
-def _transfer(task: asyncio.Task[Any], done: Future[Any]) -> None:
-    if task.cancelled():
-        done.set_exception(asyncio.CancelledError())
-    elif (error := task.exception()) is not None:
-        done.set_exception(error)
-    else:
-        done.set_result(task.result())
-
-
-def _wait(done: Future[Any], seconds: float = 10.0) -> None:
-    """Give a cancelled coroutine a moment for its `finally` blocks."""
-    finished = threading.Event()
-    done.add_done_callback(lambda _done: finished.set())
-    finished.wait(seconds)
+def _first(ended: SimpleQueue[asyncio.Task[Any]]) -> asyncio.Task[Any]:
+    if threading.current_thread() is threading.main_thread():
+        return ended.get()  # which a signal interrupts
+    # An error that is raised in another thread (time limit, cancellation) arrives between two steps of Python code, so
+    # there must be some.
+    while True:
+        with suppress(Empty):
+            return ended.get(timeout=_STEP_SECONDS)

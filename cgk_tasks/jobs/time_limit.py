@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from billiard.exceptions import TimeLimitExceeded
 
 from cgk_tasks.errors import JobTimeoutError
-from cgk_tasks.uninterrupted import AGAIN_SECONDS, is_uninterrupted, raise_in, raise_no_more_in
+from cgk_tasks.uninterrupted import AGAIN_SECONDS, is_uninterrupted, overcome, raise_in
 
 
 class Limits(NamedTuple):
@@ -189,7 +189,7 @@ def _thread_alarm(soft: float, hard: float) -> Iterator[None]:
         finally:  # also where the error comes only now
             over = True
             if raised:
-                raise_no_more_in(thread_id)
+                overcome(next(reversed(raised)))
             for timer in timers:
                 timer.cancel()
 

@@ -40,7 +40,7 @@ JOB_OF = {job.event: job for job in JOBS}
 
 @pytest.fixture(autouse=True)
 def quick(setting):
-    setting(CGK_WEBHOOK_PRIVATE_HOSTS="127.0.0.1", CGK_WEBHOOK_TIMEOUT_SECONDS="1", CGK_WEBHOOK_RETRY_SECONDS="60,600")
+    setting(CGK_WEBHOOK_PRIVATE_HOSTS="127.0.0.1", CGK_WEBHOOK_TIMEOUT_SECONDS="3", CGK_WEBHOOK_RETRY_SECONDS="60,600")
 
 
 @pytest.fixture

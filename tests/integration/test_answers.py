@@ -1,6 +1,7 @@
 """How a sender that waits learns of its run's end: by a call of the worker's, and without one by looking."""
 
 import asyncio
+import itertools
 import threading
 import time
 
@@ -19,6 +20,7 @@ from cgk_tasks.runs.ended import just_ended
 from cgk_tasks.runs.models import RunHandle
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql import door
+from tests.support.code_steps import act_at, stop
 from tests.support.jobs import Behave
 from tests.support.waiting import wait_until
 
@@ -97,7 +99,7 @@ def test_ends_that_are_called_together_are_read_with_one_statement(looks):
         listener._take({"type": "message", "data": f"test {n}".encode()} for n in range(3))
     assert [answer.end and answer.end.result for answer in called] == ["one", "two", None]
     assert looks == ["runs.just_ended"]
-    assert all(answer._came.is_set() for answer in called)
+    assert all(answer.has_come for answer in called)
 
 
 def test_whoever_is_called_while_postgresql_does_not_answer_is_woken_all_the_same(monkeypatch):
@@ -148,6 +150,18 @@ def test_without_a_channel_ends_are_found_by_looking(monkeypatch):
         current_runtime().drop(ANSWERS)
 
 
+def test_a_wait_that_is_broken_off_at_any_step_leaves_nothing_locked():
+    for step in itertools.count(1):
+        answer = Answer()
+        goes_on = act_at(step, stop, lambda answer=answer: answer.wait(0.001), answers, threading)
+        caller = threading.Thread(target=answer.come, daemon=True)
+        caller.start()
+        caller.join(PATIENCE)
+        assert not caller.is_alive()
+        if not goes_on:
+            break
+
+
 def test_an_answer_that_came_before_the_wait_ends_it_at_once_and_only_once():
     answer = Answer()
     answer.come()
@@ -155,7 +169,7 @@ def test_an_answer_that_came_before_the_wait_ends_it_at_once_and_only_once():
     answer.wait(PATIENCE)
     assert time.monotonic() - begun < PATIENCE / 2
     answer.wait(0.01)
-    assert not answer._came.is_set()
+    assert answer._came.empty()
 
 
 def test_what_nobody_waits_for_names_no_channel():

@@ -12,7 +12,7 @@ from cgk_tasks.broker.hints import Hints, longest_pause, new_hints
 from cgk_tasks.config import get_settings, use_settings
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.sql.postgres import autocommit
-from cgk_tasks.worker import pace
+from cgk_tasks.worker import pace, presence
 from cgk_tasks.worker.supervisor import Supervisor
 from tests.support.idle_pool import idle_pool
 from tests.support.waiting import wait_until
@@ -157,6 +157,7 @@ def test_a_leader_that_sleeps_stops_at_once(leader):
 
 
 def test_an_idle_leader_makes_fewer_turns(leader, monkeypatch):
+    monkeypatch.setattr(presence, "all_guards", list)  # those of other tests, which it would look after
     monkeypatch.setattr(pace, "_RESTLESS_SECONDS", 0.2)
     one = leader()
     wait_until(lambda: one._is_idle)
