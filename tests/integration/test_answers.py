@@ -157,7 +157,7 @@ def test_a_wait_that_is_broken_off_at_any_step_leaves_nothing_locked():
 
     for step in itertools.count(1):
         answer, goes_on = Answer(), []
-        # In a thread of its own: the interpreter keeps an exception in mind that tracing has broken off the handling of.
+        # In a thread of its own: there the interpreter goes on handling an error that tracing has broken off.
         for function in (partial(wait, answer, step, goes_on), answer.come):
             thread = threading.Thread(target=function, daemon=True)
             thread.start()
