@@ -161,20 +161,24 @@ def until_sync(pgconn: PGconn) -> PQGen[list[PGresult]]:
         while pgconn.is_busy():
             while not (yield Wait.R):
                 pass  # it looks at a Ctrl-C now and then
-            pgconn.consume_input()
+            try:
+                pgconn.consume_input()
+            except psycopg.OperationalError as exc:
+                raise _why_lost(results, exc) from None
         result = pgconn.get_result()
         if result is None:  # between two statements
             if pgconn.status == ConnStatus.BAD:
-                is_told = bool(results) and results[-1].status not in DONE
-                raise errors.error_from_result(results[-1]) if is_told else _lost(pgconn)
+                raise _why_lost(results, psycopg.OperationalError(pgconn.get_error_message()))
         elif result.status == ExecStatus.PIPELINE_SYNC:
             return results
         else:
             results.append(result)
 
 
-def _lost(pgconn: PGconn) -> psycopg.OperationalError:
-    return psycopg.OperationalError(pgconn.get_error_message())
+def _why_lost(results: Sequence[PGresult], error: psycopg.OperationalError) -> psycopg.Error:
+    """What PostgreSQL has said before it closed the connection, such as that a time was over; else this error."""
+    said = next((result for result in results if result.status == ExecStatus.FATAL_ERROR), None)
+    return error if said is None else errors.error_from_result(said)
 
 
 def columns_of(result: PGresult) -> list[str]:
