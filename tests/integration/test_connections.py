@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import sys
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from cgk_tasks.sql.postgres import POOL, autocommit, close_pools, is_away, trans
 from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.sql.urls import parameters
 from tests.support import pgbouncer
+from tests.support.code_steps import act_at, stop
 
 pytestmark = pytest.mark.usefixtures("database")
 ORDER = {"tenantId": "acme", "orderId": "o-1", "totalAmount": 59.97}
@@ -63,36 +63,6 @@ def database_setting(administrator):
 # ---- the pool -------------------------------------------------------------------------------------------------------
 
 
-class Stopped(BaseException):
-    """Raised by a signal, wherever the program happens to be."""
-
-
-def raise_at(step, action, *modules):
-    """Run `action`, with an exception raised at its nth step in the code of these modules. Whether it had so many."""
-    files = {module.__file__ for module in modules}
-    left = step
-
-    def trace(frame, event, _argument):
-        nonlocal left
-        if frame.f_code.co_filename not in files:
-            return None
-        if event in {"line", "return"}:
-            left -= 1
-            if left == 0:
-                raise Stopped
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        action()
-    except Stopped:
-        return True
-    finally:
-        sys.settrace(before)
-    return left <= 0
-
-
 @pytest.mark.parametrize("is_warm", [False, True])
 def test_a_place_is_free_again_wherever_an_exception_is_raised(is_warm):
     pool = Pool(new_connection, limit=1)
@@ -111,7 +81,7 @@ def test_a_place_is_free_again_wherever_an_exception_is_raised(is_warm):
             else:
                 pool.close()
                 pool._keep = 5
-            if not raise_at(step, use, pool_module, postgres):
+            if not act_at(step, stop, use, pool_module, postgres):
                 break
             gc.collect()
             pool.give_back(pool.take(), broken=False)  # waits for ever if the place is lost
@@ -131,7 +101,7 @@ def test_the_next_statement_is_answered_wherever_a_send_was_interrupted():
 
     send()
     step = 1
-    while raise_at(step, send, piped, pool_module):
+    while act_at(step, stop, send, piped, pool_module):
         with autocommit() as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         with transaction() as connection:
@@ -150,7 +120,7 @@ def test_the_next_statement_is_answered_wherever_a_claim_was_interrupted():
 
     claim()
     step = 1
-    while raise_at(step, claim, direct, pool_module):
+    while act_at(step, stop, claim, direct, pool_module):
         with autocommit() as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         assert store.claim([str(uuid.uuid4())], str(uuid.uuid4()), 1) == []

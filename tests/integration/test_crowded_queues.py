@@ -18,12 +18,12 @@ from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs import insertion
 from cgk_tasks.runs.models import NewRun, new_run_id
 from cgk_tasks.runtime import current_runtime
-from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit, fetch
 from cgk_tasks.sql.statements import statements as statements_of
 from cgk_tasks.tenancy import tenant_context, tenant_session
 from cgk_tasks.worker.dispatcher import Dispatcher
 from tests.support.lanes import add_worker, ids_of
+from tests.support.observed import observed_statements
 from tests.support.share_jobs import Nap
 from tests.support.waiting import wait_until
 
@@ -84,14 +84,8 @@ def passes():
 @pytest.fixture
 def statements():
     """The names of those that run in a test."""
-    found = []
-
-    def observer(statement, _seconds, _error):
-        found.append(statement.label)
-
-    door.observe(observer)
-    yield found
-    door.forget_observer(observer)
+    with observed_statements() as found:
+        yield found
 
 
 def test_a_send_to_an_empty_queue_is_one_statement(statements, services, queue):

@@ -8,11 +8,11 @@ from psycopg import errors
 from cgk_tasks import send_job
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.events import TenantEvent
-from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit, glance, statements
 from cgk_tasks.sql.statements import Statement
 from cgk_tasks.worker.dispatcher import Dispatcher
 from cgk_tasks.worker.glance import look
+from tests.support.observed import observed_statements
 
 SQL = statements("dispatch")
 
@@ -40,14 +40,8 @@ def leader():
 @pytest.fixture
 def heard():
     """The statements that run in a test."""
-    found = []
-
-    def observer(statement, _seconds, _error):
-        found.append(statement.label)
-
-    door.observe(observer)
-    yield found
-    door.forget_observer(observer)
+    with observed_statements() as found:
+        yield found
 
 
 def send(**options):

@@ -7,11 +7,11 @@ import pytest
 
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.runs.job_events import Route
-from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.worker.draining import Draining
 from cgk_tasks.worker.presence import Presence
 from tests.support.idle_pool import idle_pool
+from tests.support.observed import observed_statements
 
 SQL = statements("dispatch")
 WHAT_IS_SAID_ONCE = {
@@ -61,14 +61,8 @@ def presence(worker_id, known, returned):
 @pytest.fixture
 def heard():
     """The statements that run in a test."""
-    found = []
-
-    def observer(statement, _seconds, _error):
-        found.append(statement.label)
-
-    door.observe(observer)
-    yield found
-    door.forget_observer(observer)
+    with observed_statements() as found:
+        yield found
 
 
 def row(worker_id):

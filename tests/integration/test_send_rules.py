@@ -29,10 +29,10 @@ from cgk_tasks.runs import partitions, store
 from cgk_tasks.runs.job_events import Route, note_job_events, note_rules
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runtime import current_runtime
-from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant, tenant_context, tenant_session
 from cgk_tasks.worker.dispatcher import Dispatcher
+from tests.support.observed import observed_statements
 from tests.support.rule_jobs import Counted, Edited, Limited, Newest, Only, Paced, Plain, Slowly
 from tests.support.waiting import wait_exit, wait_until
 
@@ -408,14 +408,8 @@ def test_the_rules_wait_until_no_worker_of_an_earlier_release_lives():
 def labels():
     """The names of the statements that run in a test, after all that senders ask for now and then is known."""
     send_job(Plain(tenant_id="acme"))
-    found = []
-
-    def observer(statement, _seconds, _error):
-        found.append(statement.label)
-
-    door.observe(observer)
-    yield found
-    door.forget_observer(observer)
+    with observed_statements() as found:
+        yield found
 
 
 def of_runs(labels):

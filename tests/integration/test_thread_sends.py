@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,10 +13,10 @@ from cgk_tasks.errors import StoreError
 from cgk_tasks.flow import accept
 from cgk_tasks.flow.new_run import SendOptions
 from cgk_tasks.flow.new_run import new_run as make_run
-from cgk_tasks.sql import door
 from cgk_tasks.sql.postgres import autocommit, open_connections
 from cgk_tasks.tenancy import tenant_context
 from tests.support.jobs import Behave
+from tests.support.observed import observed_statements
 from tests.support.waiting import wait_closed
 
 THREADS = 16
@@ -33,16 +32,8 @@ def threads(database):
 @pytest.fixture
 def statements_run():
     """How often each statement runs in a test."""
-    found = []
-    lock = threading.Lock()
-
-    def observer(statement, seconds, error):
-        with lock:
-            found.append(statement.label)
-
-    door.observe(observer)
-    yield found
-    door.forget_observer(observer)
+    with observed_statements() as found:
+        yield found
 
 
 def send(argument, tenant="acme"):
