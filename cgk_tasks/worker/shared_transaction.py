@@ -43,10 +43,13 @@ _APART_SECONDS: Final = 60.0
 """So long do the runs of an event have transactions of their own after a shared one was lost."""
 
 # The check is rolled back, because nothing else makes constraints deferred again as they were declared. Those that were
-# checked are checked again at the end.
-_CHECK: Final = b"SAVEPOINT cgk_check; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO cgk_check; RELEASE cgk_check"
-_FIRST: Final = _CHECK + b"; SAVEPOINT cgk_run"
-_NEXT: Final = _CHECK + b"; RELEASE cgk_run; SAVEPOINT cgk_run"
+# checked are checked again at the end. What the first run's check is rolled back to is the second one's savepoint, too;
+# behind it, that of the run which ends is released, and with it whatever is inside. Where there is none any more, what
+# the others wrote has gone with it, and PostgreSQL says so.
+_FIRST: Final = b"SAVEPOINT cgk_run; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO cgk_run"
+_NEXT: Final = (
+    b"SAVEPOINT cgk_check; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO cgk_check; RELEASE cgk_run; SAVEPOINT cgk_run"
+)
 _BACK: Final = b"ROLLBACK TO cgk_run"
 
 _apart_until: dict[str, float] = {}
@@ -81,12 +84,15 @@ class SharedSession(TenantSession):
         while (nested := self.get_nested_transaction()) is not None:
             nested.commit()
         self.flush()
-        self.connection()
+        transaction = self.get_transaction()
+        if not self._has_savepoint or transaction is None or not transaction.is_active:
+            self.connection()  # begins one for a run that has executed nothing, or raises why there is none
         assert self.guard is not None  # set when the transaction began
         self.guard.require()
         script(self._driver, _NEXT if self._has_savepoint else _FIRST)
         self._is_in_run, self._has_savepoint = False, True
-        self.expunge_all()
+        if len(self.identity_map):  # most jobs have none, of which `expunge_all` would make sure at some length
+            self.expunge_all()
 
     def close(self) -> None:
         """The run leaves it. If it was not kept, it has written nothing."""
