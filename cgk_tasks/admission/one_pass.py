@@ -43,14 +43,20 @@ class Admitted:
 
 @dataclass
 class _Queue:
-    """The part of a pass that is about one queue."""
+    """The part of a pass that is about one queue. room: of its window, in seconds of work, before the pass."""
 
     name: str
     processes: int
+    room: float
     rows: list[Row] = field(default_factory=list)
     paused: list[Row] = field(default_factory=list)
     """Lanes that are paused, or whose tenants are suspended: they are open no longer."""
     plan: Plan = field(default_factory=Plan)
+
+    @property
+    def is_filled_up(self) -> bool:
+        """Whether the pass fills its window up."""
+        return is_filled_up(self.room, self.processes)
 
     @property
     def is_limited(self) -> bool:
@@ -74,10 +80,15 @@ class Pass:
         self._now = 0.0
 
     def run(self) -> Admitted:
-        self._begin()
+        are_only_open = self._begin()
+        waiting = self._open_queues() if are_only_open else []
+        if are_only_open and not any(queue.is_filled_up for queue in waiting):
+            self._memory.lending = not waiting
+            return Admitted()  # as most passes beside a backlog: nothing can start, and nobody waits at a gate
         self._count_usage()
-        is_limited = self._reopen()
-        queues = self._plan()
+        is_limited = not are_only_open and self._reopen()
+        queues = waiting if are_only_open else self._open_queues()
+        self._plan(queues)
         rows = self._take(queues)
         self._settle(queues, rows)
         is_limited |= any(queue.plan.room > 0 and (queue.is_limited or queue.plan.left <= 0) for queue in queues)
@@ -87,7 +98,8 @@ class Pass:
     def _fetch(self, name: str, **values: Any) -> list[Row]:
         return fetch(self._connection, SQL[name], values)
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
+        """Returns whether all lanes that wait are open, so that none can be opened again."""
         memory = self._memory
         begun = self._fetch("begin")[0]
         self._now = begun["now"]
@@ -98,6 +110,7 @@ class Pass:
                 memory.clocks[queue] = max(clock, memory.clocks.get(queue, 0.0))
             memory.floors, memory.lending = {}, False
         memory.number = begun["number"]
+        return bool(begun["are_only_open"])
 
     def _count_usage(self) -> None:
         memory = self._memory
@@ -138,19 +151,22 @@ class Pass:
         self._settle_gates({}, {gate.id: self._opens_at(gate) for gate in gates if gate.id in left})
         return bool(counts.get(None, 0) == _NEW_LANES_A_PASS)
 
-    def _plan(self) -> list[_Queue]:
-        settings, memory = get_settings(), self._memory
-        queues = []
-        for row in self._fetch("open_queues", most=UNCLAIMED_LOOKED_AT, timeout=settings.worker_timeout_seconds):
-            room = room_in(row["processes"], row["unclaimed"], self._expected)
-            queue = _Queue(row["queue"], row["processes"])
-            queues.append(queue)
-            if not is_filled_up(room, row["processes"]):
+    def _open_queues(self) -> list[_Queue]:
+        """The queues in which lanes are open, each with the room in its window."""
+        timeout = get_settings().worker_timeout_seconds
+        return [
+            _Queue(row["queue"], row["processes"], room_in(row["processes"], row["unclaimed"], self._expected))
+            for row in self._fetch("open_queues", most=UNCLAIMED_LOOKED_AT, timeout=timeout)
+        ]
+
+    def _plan(self, queues: Sequence[_Queue]) -> None:
+        for queue in queues:
+            if not queue.is_filled_up:
                 continue
             found = self._fetch(
                 "candidates",
                 queue=queue.name,
-                floor=memory.floors.get(queue.name, 0.0),
+                floor=self._memory.floors.get(queue.name, 0.0),
                 shares=_SHARES_A_PASS,
                 lanes=_LANES_A_PASS,
             )
@@ -158,12 +174,12 @@ class Pass:
             queue.paused = [row for row in found if row["is_paused"]]
             self._read_gates(queue.rows)
             queue.plan = plan(
-                shares(queue.rows), self._gates, self._used, self._expected, room=room, now=self._now, most=self._most
-            )
+                shares(queue.rows), self._gates, self._used, self._expected,
+                room=queue.room, now=self._now, most=self._most,
+            )  # fmt: skip
             for gate, bucket in queue.plan.buckets.items():
                 self._gates[gate] = self._gates[gate]._replace(bucket=bucket)
             self._move_clock(queue, found[0]["vtime"] if found else 0.0)
-        return queues
 
     def _move_clock(self, queue: _Queue, floor: float) -> None:
         """Newcomers begin where the share served last began, and never before the share that is first now."""

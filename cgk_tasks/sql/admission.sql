@@ -206,8 +206,11 @@ SELECT pg_try_advisory_xact_lock(4216201003) AS yes, set_config('synchronous_com
 SELECT pg_advisory_xact_lock_shared(4216201003) IS NULL AS no, {{not_for_long}};
 
 -- name: begin
--- number: of this pass, and a slot that nobody gets.
-SELECT nextval('cgk.slot_numbers') AS number, extract(epoch FROM clock_timestamp())::float8 AS now;
+-- number: of this pass, and a slot that nobody gets. are_only_open: whether no lane is new or waits at a gate, and no gate's
+-- time has come.
+SELECT nextval('cgk.slot_numbers') AS number, extract(epoch FROM clock_timestamp())::float8 AS now,
+       NOT EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') AND NOT EXISTS (SELECT FROM cgk.lanes WHERE status = 'full')
+           AND NOT EXISTS (SELECT FROM cgk.gates WHERE opens_at <= clock_timestamp()) AS are_only_open;
 
 -- name: noted
 SELECT frontier, known, clocks FROM cgk.passes;

@@ -26,6 +26,7 @@ from tests.support.lanes import (
     open_lanes_are_counted,
     status,
 )
+from tests.support.observed import observed_statements
 from tests.support.waiting import wait_until
 
 SECONDS = {"slow": 5.0, "quick": 0.001}
@@ -174,6 +175,22 @@ def test_the_window_is_filled_up_once_half_of_it_is_free(passes):
     assert ids_of(passes.make()) == []
     claim(first[1:2])
     assert len(ids_of(passes.make())) == 2
+
+
+def test_a_pass_looks_at_nothing_but_the_window_while_that_is_full_and_nobody_waits_at_a_gate(passes):
+    hold(make_lane(event="slow"), 100)
+    passes.make()
+    with observed_statements() as seen:
+        assert passes.make().runs == 0
+    assert set(seen) - {"admission.note"} == {"admission.lock", "admission.begin", "admission.open_queues"}
+
+
+def test_a_lane_that_is_new_is_open_though_the_window_is_full(passes):
+    hold(make_lane("acme", event="slow"), 100)
+    passes.make()
+    late = make_lane("globex", event="slow")
+    hold(late)
+    assert (passes.make().runs, status(late)) == (0, "open")
 
 
 def test_a_queue_without_a_worker_gets_a_window_too(passes):

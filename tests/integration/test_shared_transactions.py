@@ -130,6 +130,15 @@ def test_the_first_one_may_fail():
     assert (notes(), packet.put_back) == (["b"], [])
 
 
+def test_one_that_opens_a_session_and_executes_nothing_ends_with_the_others():
+    packet = Packet("acme", "acme", "acme")
+    packet.run(0)
+    packet.run(1, note("b"))
+    packet.run(2)
+    packet.shared.end()
+    assert (notes(), packet.states()) == (["b"], ["completed"] * 3)
+
+
 def test_an_error_that_the_job_caught_fails_it_as_in_a_transaction_of_its_own():
     def swallow(session):
         with pytest.raises(IntegrityError):
@@ -271,6 +280,20 @@ class TestALostTransaction:
         packet.run(0, note("a"))
         with pytest.raises(IntegrityError):
             packet.run(1, "INSERT INTO customers VALUES (1)", work=lambda session: session.add(Customer(id=1)))
+        packet.shared.end()
+        self.lost(packet, 0)
+
+    @pytest.mark.parametrize("statements", [[], [note("b")]], ids=["and nothing more", "and wrote"])
+    def test_a_job_rolled_all_back_past_its_session(self, statements):
+        def roll_back(session):
+            session.get_transaction().rollback()
+            for statement in statements:
+                session.execute(text(statement))
+
+        packet = Packet("acme", "acme")
+        packet.run(0, note("a"))
+        with pytest.raises(Exception, match="savepoint"):
+            packet.run(1, work=roll_back)
         packet.shared.end()
         self.lost(packet, 0)
 
