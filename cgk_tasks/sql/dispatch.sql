@@ -66,12 +66,13 @@ WITH first AS MATERIALIZED (
      ORDER BY urgency DESC, r.handed_over_at LIMIT %(limit)s
 )
 SELECT id::text, tenant_id, event, queue, priority, deaths, handed_over_at, NULL::bigint AS slot
-  FROM cgk.runs WHERE id IN (SELECT id FROM first WHERE slot IS NULL)
+  FROM cgk.runs WHERE id = ANY(ARRAY(SELECT id FROM first WHERE slot IS NULL))
 UNION ALL
 SELECT r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.handed_over_at, r.slot
-  FROM (SELECT DISTINCT queue, priority, handed_over_at, slot FROM first WHERE slot IS NOT NULL) AS packet
-  JOIN cgk.runs r USING (queue, priority, handed_over_at, slot)
- WHERE r.state = 'pending' AND r.admitted_at = r.handed_over_at
+  FROM (SELECT DISTINCT queue, priority, handed_over_at, slot FROM first WHERE slot IS NOT NULL) AS packet, LATERAL (
+       SELECT id, tenant_id, event, queue, priority, deaths, handed_over_at, slot FROM cgk.runs
+        WHERE state = 'pending' AND queue = packet.queue AND priority = packet.priority
+          AND handed_over_at = packet.handed_over_at AND slot = packet.slot AND admitted_at = handed_over_at OFFSET 0) AS r
  ORDER BY priority DESC, handed_over_at, slot, id;
 
 -- name: pending_runs

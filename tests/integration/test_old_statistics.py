@@ -190,3 +190,9 @@ def test_a_pass_and_a_sweep_read_the_first_runs_of_each_lane(runs, file, name, p
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_look_of_the_leader_reads_the_first_of_each_state(runs, plan):
     assert most_read(runs, statements("dispatch")["glance"], {}, plan) <= PACKET
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_worker_without_a_broker_reads_the_packets_that_it_takes(runs, plan):
+    given = {"queues": ["q"], "busy": [], "limit": PACKET}
+    assert most_read(runs, statements("dispatch")["next_dispatched"], given, plan) <= 6 * PACKET
