@@ -34,8 +34,8 @@ from cgk_tasks.tenancy import add_tenant
 @dataclass(frozen=True)
 class Size:
     """waiting: runs behind a full gate. tenants: the most of them with limits. runs: admitted or drained to measure
-    something. flood, probes: runs of the one tenant, and lone ones of the other. idle_seconds: to look at idle workers; a
-    leader goes through everything each half minute.
+    something. flood, probes: runs of the one tenant, and lone ones of the other. idle_seconds: to look at idle workers;
+    a leader goes through everything each half minute.
     """
 
     waiting: int = 100_000
