@@ -93,9 +93,11 @@ def _apply(target: str, report: Report | None) -> str:
             conversion.convert(report)
     if current() == EXPANDED and not conversion.is_complete():
         conversion.convert(report)  # it was interrupted
-    if (current() or "") >= indexes.SINCE:
+    revision = current() or ""
+    if revision >= indexes.SINCE:
         indexes.make()
-    return current() or ""
+        indexes.drop_replaced(revision)
+    return revision
 
 
 def _is_in_use() -> bool:

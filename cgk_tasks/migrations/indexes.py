@@ -1,8 +1,8 @@
-"""Indexes that a database in use gets: `CONCURRENTLY`, so that nobody waits while a large table is read.
+"""Indexes that a database in use gets and loses: `CONCURRENTLY`, so that nobody waits while a large table is read.
 
 That cannot be part of a migration, which is a transaction. So a migration adds the columns, and what is missing here is
 made after it; an interrupted one is made anew. Without those of `cgk.runs` nothing works; that of the history makes
-pages of the dashboard fast.
+pages of the dashboard fast. What others have taken the place of is dropped once these are there.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ INDEXES: Final = {
     ),
 }
 
+REPLACED: Final = {"runs_held": "0034"}
+"""Indexes whose place others have taken, and the migration from which on nothing uses them."""
+
 OF_HISTORY: Final = "run_history_dead_letters"
 _OF_PARTITION: Final = (
     "CREATE INDEX CONCURRENTLY {} ON {} (event, error_fingerprint, closed_at) INCLUDE (id, tenant_id)"
@@ -69,6 +72,14 @@ def are_made() -> bool:
     """Whether all of the open runs' are there, and valid."""
     with autocommit() as connection:
         return not _unmade(connection)
+
+
+def drop_replaced(revision: str) -> None:
+    """Drop what nothing uses any more at this revision. Raises psycopg.Error."""
+    with autocommit() as connection:
+        for name, since in REPLACED.items():
+            if revision >= since:
+                _drop(connection, name)
 
 
 def make() -> None:
@@ -105,8 +116,12 @@ def _unmade(connection: Connection) -> list[str]:
 
 
 def _make(connection: Connection, name: str) -> None:
-    connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("cgk", name)))
+    _drop(connection, name)
     connection.execute(sql.SQL(INDEXES[name].statement).format(sql.Identifier(name)))
+
+
+def _drop(connection: Connection, name: str) -> None:
+    connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier("cgk", name)))
 
 
 def _unindexed(connection: Connection) -> list[str]:

@@ -106,12 +106,12 @@ UPDATE cgk.workers SET processes = %(processes)s WHERE id = %(id)s::uuid AND pro
 -- its queue was crowded has passed none.
 SELECT r.id::text, l.gates
   FROM cgk.runs r, LATERAL (SELECT gates FROM cgk.lanes WHERE id = r.lane_id OFFSET 0) AS l
- WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is_slot}};
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{has_slot}};
 
 -- name: held_again
 -- Of these runs, those that a claim has left held in their lanes, which do not know it yet.
-SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs
- WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL GROUP BY lane_id;
+SELECT lane_id AS lane, count(*)::int AS runs, min(rank) AS rank FROM cgk.runs r
+ WHERE id = ANY(%(ids)s::uuid[]) AND {{is('held')}} AND lane_id IS NOT NULL GROUP BY lane_id;
 
 -- name: lanes_wait
 -- Whether a pass finds lanes to look at, or gates whose time has come; or only full gates, where a place may be free.

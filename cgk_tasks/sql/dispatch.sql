@@ -31,7 +31,9 @@ SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timest
        (SELECT true FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NOT NULL
          ORDER BY queue, priority, handed_over_at LIMIT 1) IS NOT NULL AS are_dispatched,
        (SELECT true FROM cgk.runs WHERE state = 'running' ORDER BY worker_id LIMIT 1) IS NOT NULL AS are_running,
-       (SELECT true FROM cgk.runs WHERE state = 'held' ORDER BY queue, tenant_id LIMIT 1) IS NOT NULL AS are_held,
+       (SELECT true FROM cgk.runs WHERE state = 'held' AND lane_id IS NOT NULL ORDER BY lane_id, rank, id LIMIT 1) IS NOT NULL
+           OR (SELECT true FROM cgk.runs WHERE state = 'held' AND lane_id IS NULL ORDER BY queue, tenant_id LIMIT 1) IS NOT NULL
+           AS are_held,
        coalesce((SELECT min(expires_at) FROM cgk.runs WHERE expires_at IS NOT NULL) <= now(), false) AS are_expired,
        (SELECT true FROM cgk.lanes WHERE status = 'new' ORDER BY id LIMIT 1) IS NOT NULL
            OR (SELECT true FROM cgk.lanes WHERE status = 'full' ORDER BY waits_at, vkey LIMIT 1) IS NOT NULL
@@ -64,12 +66,13 @@ WITH first AS MATERIALIZED (
      ORDER BY urgency DESC, r.handed_over_at LIMIT %(limit)s
 )
 SELECT id::text, tenant_id, event, queue, priority, deaths, handed_over_at, NULL::bigint AS slot
-  FROM cgk.runs WHERE id IN (SELECT id FROM first WHERE slot IS NULL)
+  FROM cgk.runs WHERE id = ANY(ARRAY(SELECT id FROM first WHERE slot IS NULL))
 UNION ALL
 SELECT r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.handed_over_at, r.slot
-  FROM (SELECT DISTINCT queue, priority, handed_over_at, slot FROM first WHERE slot IS NOT NULL) AS packet
-  JOIN cgk.runs r USING (queue, priority, handed_over_at, slot)
- WHERE r.state = 'pending' AND r.admitted_at = r.handed_over_at
+  FROM (SELECT DISTINCT queue, priority, handed_over_at, slot FROM first WHERE slot IS NOT NULL) AS packet, LATERAL (
+       SELECT id, tenant_id, event, queue, priority, deaths, handed_over_at, slot FROM cgk.runs
+        WHERE state = 'pending' AND queue = packet.queue AND priority = packet.priority
+          AND handed_over_at = packet.handed_over_at AND slot = packet.slot AND admitted_at = handed_over_at OFFSET 0) AS r
  ORDER BY priority DESC, handed_over_at, slot, id;
 
 -- name: pending_runs
@@ -106,7 +109,7 @@ DELETE FROM cgk.leases WHERE name = %(name)s AND holder = %(holder)s::uuid;
 INSERT INTO cgk.workers AS known (id, name, pid, queues, pid_namespace, process_started, clock_offset_seconds, executes,
                                    revision)
 SELECT %(id)s::uuid, %(name)s, %(pid)s::integer, %(queues)s::text[], %(pid_namespace)s, %(process_started)s::bigint,
-       %(clock_offset)s::float8, %(executes)s::text[], '0033'
+       %(clock_offset)s::float8, %(executes)s::text[], '0034'
  WHERE EXISTS (SELECT FROM cgk.presence WHERE worker_id = %(id)s::uuid)
 ON CONFLICT (id) DO UPDATE
    SET heartbeat_at = now(), queues = EXCLUDED.queues, clock_offset_seconds = EXCLUDED.clock_offset_seconds,

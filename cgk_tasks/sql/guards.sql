@@ -93,7 +93,7 @@ SELECT r.id::text, l.gates,
        EXISTS (SELECT FROM cgk.guard_states s JOIN cgk.gates g ON g.id = s.gate_id
                 WHERE s.gate_id = ANY(l.gates) AND s.closed_at > r.admitted_at AND g.opens_at > clock_timestamp()) AS is_refused
   FROM cgk.runs r, LATERAL (SELECT gates FROM cgk.lanes WHERE id = r.lane_id OFFSET 0) AS l
- WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is_slot}};
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{has_slot}};
 
 -- fragment: shown
 d.name, d.per, g.key, d.at_once AS most, d.probe_after, {{state}}, s.opens_at AS opens, s.closed_at, s.shut_by, s.reason,

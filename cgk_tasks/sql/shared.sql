@@ -32,6 +32,15 @@ SELECT l.queue, first.rank FROM cgk.lanes l, LATERAL (
 -- A slot counts while its run is where it was admitted to. As the index runs_in_slot says it.
 slot IS NOT NULL AND admitted_at = handed_over_at AND state IN ('pending', 'running')
 
+-- fragment: has_slot
+-- The same of runs that are found by their ids, in words that no index fits.
+r.slot IS NOT NULL AND NOT r.admitted_at IS DISTINCT FROM r.handed_over_at AND r.state IN ('pending', 'running')
+
+-- fragment: is(state)
+-- Of runs that are found by their ids: no index of a state fits this. PostgreSQL's statistics may be of a time in which no run
+-- was in it; then it would take such an index for the shortest way, and read all that are in it by now.
+NOT r.state IS DISTINCT FROM {state}
+
 -- fragment: counted_since
 -- The rows of a table of counts (cgk.run_counts and its like) that cover the time from then on: of one length, and the minutes that are not added to longer ones yet.
 ((seconds = %(seconds)s AND begin >= %(since)s::timestamptz)

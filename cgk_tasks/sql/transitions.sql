@@ -23,9 +23,18 @@ r.state, r.id::text, r.tenant_id, r.event, r.job, r.queue, r.priority, r.sealed_
 r.deaths, r.run_at, r.created_at, r.started_at, r.parent_id::text, r.sealed_canvas, r.sealed_cursor, r.key_id,
 r.first_failed_at, r.scheduled_for, r.trace, r.expires_at, t.id AS tenant, t.status, t.isolation, t.schema_name, t.role_name
 
+-- fragment: waits_for_its_time
+-- Of runs that are found by their ids. As `is`, in words that no index fits.
+coalesce(r.state IN ('scheduled', 'retrying'), false)
+
+-- fragment: nth(ids)
+-- Which of these ids the row has. Values that come with the ids are looked up by it. They are not joined to the rows that
+-- are changed, of which PostgreSQL may form a row for each pair: for a packet of a thousand that was some seconds.
+((SELECT jsonb_object_agg(id, nth) FROM unnest({ids}) WITH ORDINALITY AS given (id, nth)) ->> r.id::text)::int
+
 -- fragment: owned
 -- The run that this attempt holds.
-id = %(id)s::uuid AND state = 'running' AND attempt = %(attempt)s AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid
+r.id = %(id)s::uuid AND {{is('running')}} AND attempt = %(attempt)s AND NOT worker_id IS DISTINCT FROM %(worker_id)s::uuid
 
 -- fragment: dispatched
 r.id::text, r.tenant_id, r.event, r.queue, r.priority, r.deaths, r.state, r.handed_over_at
@@ -237,8 +246,7 @@ SELECT w.nth, cgk.tick_run_id(w.schedule, w.tenant_id, w.scheduled_for)::text AS
 
 -- name: note_schedule
 -- Of runs that were sent for a tick.
-UPDATE cgk.runs r SET schedule = made.schedule
-  FROM unnest(%(ids)s::uuid[], %(schedules)b::text[]) AS made (id, schedule) WHERE r.id = made.id;
+UPDATE cgk.runs r SET schedule = (%(schedules)b::text[])[{{nth(%(ids)s::uuid[])}}] WHERE r.id = ANY(%(ids)s::uuid[]);
 
 -- name: insert_runs_of_tenant_schedules
 -- One run for each due tick of schedules that tenants made, with its idempotency key.
@@ -280,7 +288,7 @@ WITH picked AS MATERIALIZED (
 UPDATE cgk.runs r
    SET state = 'pending', slot = ((SELECT jsonb_object_agg(id, slot) FROM picked) ->> r.id::text)::bigint,
        admitted_at = (SELECT max(at) FROM picked), handed_over_at = (SELECT max(at) FROM picked), hand_overs = 1
- WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND r.state = 'held'
+ WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND {{is('held')}}
 RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;
 
 -- name: dispatch_due
@@ -355,9 +363,10 @@ WITH RECURSIVE queues AS (
 )
 UPDATE cgk.runs r
    SET state = CASE WHEN r.run_at > now() THEN 'scheduled' ELSE 'pending' END, handed_over_at = NULL
-  FROM free WHERE r.id = free.id AND r.state = 'held' {which}
+ WHERE r.id = ANY(ARRAY(SELECT id FROM free)) AND {{is('held')}} {which}
 
 -- name: release_held
+-- Where nobody makes passes: in a database that has not been migrated to the end, which has an index of all that is held.
 {{release_held()}};
 
 -- name: release_unlaned
@@ -367,11 +376,10 @@ UPDATE cgk.runs r
 -- name: hold_in_lane
 -- running → held: runs that something limits and that no pass has admitted. The attempt does not count. Returns their places.
 UPDATE cgk.runs r
-   SET state = 'held', attempt = r.attempt - 1, lane_id = o.lane, rank = r.run_at, slot = NULL, admitted_at = NULL,
-       worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
-  FROM unnest(%(ids)s::uuid[], %(attempts)b::int[], %(lanes)s::bigint[]) AS o (id, attempt, lane)
- WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
-   AND r.cancel_requested_at IS NULL
+   SET state = 'held', attempt = r.attempt - 1, lane_id = (%(lanes)s::bigint[])[{{nth(%(ids)s::uuid[])}}], rank = r.run_at,
+       slot = NULL, admitted_at = NULL, worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('running')}} AND r.attempt = (%(attempts)b::int[])[{{nth(%(ids)s::uuid[])}}]
+   AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.cancel_requested_at IS NULL
 RETURNING r.lane_id AS lane, r.rank;
 
 -- name: count_running
@@ -382,16 +390,16 @@ WITH first AS MATERIALIZED (
       FROM unnest(%(processes)s::int[]) AS process
 )
 UPDATE cgk.runs r
-   SET lane_id = o.lane, rank = coalesce(r.rank, r.run_at), admitted_at = r.handed_over_at,
-       slot = CASE WHEN r.slot IS NOT NULL AND r.admitted_at = r.handed_over_at THEN r.slot ELSE first.slot + o.process END
-  FROM first, unnest(%(ids)s::uuid[], %(lanes)s::bigint[], %(processes)s::int[]) AS o (id, lane, process)
- WHERE r.id = ANY(%(ids)s::uuid[]) AND r.id = o.id AND r.state = 'running';
+   SET lane_id = (%(lanes)s::bigint[])[{{nth(%(ids)s::uuid[])}}], rank = coalesce(r.rank, r.run_at), admitted_at = r.handed_over_at,
+       slot = CASE WHEN r.slot IS NOT NULL AND r.admitted_at = r.handed_over_at THEN r.slot
+                   ELSE (SELECT slot FROM first) + (%(processes)s::int[])[{{nth(%(ids)s::uuid[])}}] END
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('running')}};
 
 -- name: schedule_held
 -- held → scheduled: runs of lanes that wait for a worker that has a job for them. They are dispatched again in a second, as
 -- those without a lane are released.
-UPDATE cgk.runs SET state = 'scheduled', run_at = now() + interval '1 second'
- WHERE id = ANY(%(ids)s::uuid[]) AND state = 'held' AND lane_id IS NOT NULL;
+UPDATE cgk.runs r SET state = 'scheduled', run_at = now() + interval '1 second'
+ WHERE id = ANY(%(ids)s::uuid[]) AND {{is('held')}} AND lane_id IS NOT NULL;
 
 -- name: leave_lanes
 -- held: runs of lanes that are gone are released as those that have none.
@@ -401,16 +409,16 @@ UPDATE cgk.runs SET lane_id = NULL WHERE state = 'held' AND lane_id = ANY(%(lane
 -- pending → held: runs that were marked as dispatched, and wait in lanes because their queue is crowded. Returns their
 -- places.
 UPDATE cgk.runs r
-   SET state = 'held', lane_id = o.lane, rank = r.run_at + o.nth * interval '1 microsecond', slot = NULL,
-       admitted_at = NULL, handed_over_at = NULL, hand_overs = 0
-  FROM unnest(%(ids)s::uuid[], %(lanes)s::bigint[]) WITH ORDINALITY AS o (id, lane, nth)
- WHERE r.id = ANY(%(ids)s::uuid[]) AND r.id = o.id AND r.state = 'pending'
+   SET state = 'held', lane_id = (%(lanes)s::bigint[])[{{nth(%(ids)s::uuid[])}}],
+       rank = r.run_at + {{nth(%(ids)s::uuid[])}} * interval '1 microsecond', slot = NULL, admitted_at = NULL,
+       handed_over_at = NULL, hand_overs = 0
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('pending')}}
 RETURNING r.lane_id AS lane, r.rank;
 
 -- name: hold_unpublished
 -- pending → held: admitted runs that the broker did not take.
 UPDATE cgk.runs r SET state = 'held', slot = NULL, admitted_at = NULL, handed_over_at = NULL, hand_overs = 0
- WHERE r.id = ANY(%(ids)s::uuid[]) AND r.state = 'pending' AND r.admitted_at = r.handed_over_at
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('pending')}} AND r.admitted_at = r.handed_over_at
 RETURNING r.lane_id AS lane, r.rank;
 
 -- fragment: is_barred
@@ -425,8 +433,8 @@ r.queue = ANY(ARRAY(SELECT queue FROM cgk.paused_queues))
 -- fragment: claim(which)
 -- pending → running. What does not come back is a duplicate, cancelled, expired or not due.
 -- A run of a suspended tenant, or in a paused queue, is held instead; the pauses are read once.
--- Nothing is joined to the rows that are changed, and no index of a state fits the condition on it: with old statistics, or
--- none, all that is pending would be read for each packet. Locks the rows of the packet, in id order by the primary key.
+-- Nothing is joined to the rows that are changed: with old statistics, or none, all that is pending would be read for each
+-- packet. Locks the rows of the packet, in id order by the primary key.
 -- Not flushed to disk: what a crash of PostgreSQL makes it forget, the workers assert again (assert_claims) before
 -- anybody claims, which the condition on bars sees to.
 WITH claimed AS (
@@ -437,7 +445,7 @@ WITH claimed AS (
                       CASE WHEN is_held THEN NULL ELSE %(worker_id)s::uuid END
                  FROM (SELECT {{is_held}} AS is_held OFFSET 0) AS how),
            worker_pid = %(pid)s, started_at = clock_timestamp()
-     WHERE {which} AND NOT r.state IS DISTINCT FROM 'pending' AND (r.expires_at IS NULL OR r.expires_at > now())
+     WHERE {which} AND {{is('pending')}} AND (r.expires_at IS NULL OR r.expires_at > now())
        AND NOT {{is_barred}} AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
     RETURNING r.*
 )
@@ -456,69 +464,71 @@ SELECT {{is_barred}} AS barred;
 -- Claims that PostgreSQL forgot in a crash while their jobs run on: pending, held → running, as they were. Held where it
 -- forgot that they were admitted, too.
 UPDATE cgk.runs r
-   SET state = 'running', attempt = held.attempt, worker_id = %(worker_id)s::uuid, worker_pid = held.pid,
-       started_at = clock_timestamp()
-  FROM unnest(%(ids)s::uuid[], %(attempts)b::int[], %(pids)b::int[]) AS held (id, attempt, pid)
- WHERE r.id = held.id AND r.state IN ('pending', 'held') AND r.attempt = held.attempt - 1
+   SET state = 'running', attempt = r.attempt + 1, worker_id = %(worker_id)s::uuid,
+       worker_pid = (%(pids)b::int[])[{{nth(%(ids)s::uuid[])}}], started_at = clock_timestamp()
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND r.state IN ('pending', 'held')
+   AND r.attempt = (%(attempts)b::int[])[{{nth(%(ids)s::uuid[])}}] - 1
 RETURNING r.id::text;
 
 -- name: running
 -- The runs among these that a worker holds, as `claim` returned them.
 SELECT {{claimed}}
   FROM cgk.runs r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
- WHERE r.id = ANY(%(ids)s::uuid[]) AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.state = 'running';
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{is('running')}};
 
 -- name: begin_once
 -- The attempt begins a job that must not run twice. Waits for the disk, also for the claim before it: what a crash could
 -- make PostgreSQL forget, somebody else could begin.
-UPDATE cgk.runs SET begun_once_at = started_at WHERE {{owned}} RETURNING id;
+UPDATE cgk.runs r SET begun_once_at = started_at WHERE {{owned}} RETURNING id;
 
 -- name: save_cursor
 -- Only the attempt that owns the run may move its cursor.
-UPDATE cgk.runs SET sealed_cursor = %(sealed_cursor)s WHERE {{owned}} RETURNING id;
+UPDATE cgk.runs r SET sealed_cursor = %(sealed_cursor)s WHERE {{owned}} RETURNING id;
 
 -- name: take_in
 -- The payload of a run, with all of its events. Only the attempt that owns the run may do that.
-UPDATE cgk.runs SET sealed_payload = %(sealed_payload)s WHERE {{owned}} RETURNING id;
+UPDATE cgk.runs r SET sealed_payload = %(sealed_payload)s WHERE {{owned}} RETURNING id;
 
 -- name: fan_out
 -- A run whose event has several jobs becomes the parent of one child each. It stays running, owned by no worker.
-UPDATE cgk.runs SET worker_id = NULL, worker_pid = NULL, children_open = %(children)s WHERE {{owned}} RETURNING id;
+UPDATE cgk.runs r SET worker_id = NULL, worker_pid = NULL, children_open = %(children)s WHERE {{owned}} RETURNING id;
 
 -- name: cancel_requested
 -- Whether a run that the attempt still owns is to be cancelled.
-SELECT 1 FROM cgk.runs WHERE {{owned}} AND cancel_requested_at IS NOT NULL;
+SELECT 1 FROM cgk.runs r WHERE {{owned}} AND cancel_requested_at IS NOT NULL;
 
 -- name: replace
 -- The run is replaced by another signature that takes its id: only the attempt that owns it may do that.
-DELETE FROM cgk.runs WHERE {{owned}} AND cancel_requested_at IS NULL RETURNING id::text;
+DELETE FROM cgk.runs r WHERE {{owned}} AND cancel_requested_at IS NULL RETURNING id::text;
 
 -- name: release
 -- running → retrying (after a failure or a snooze), pending (a packet gives back what it has not begun) or held (for a
 -- worker that has a job for it).
 -- refund: 1 if the attempt is not used. deferral: why, where no error tells it. A cancelled run is not released.
 UPDATE cgk.runs r
-   SET state = o.state, attempt = r.attempt - o.refund,
-       run_at = CASE WHEN o.state = 'retrying' THEN now() + make_interval(secs => o.delay_seconds) ELSE r.run_at END,
-       sealed_payload = coalesce(o.payload, r.sealed_payload),
-       job = coalesce(o.job, r.job),
-       sealed_errors = {{errors_with(o.error)}}, errors_left_out = {{errors_left_out_with(o.error)}},
-       first_failed_at = CASE WHEN o.error IS NULL THEN r.first_failed_at ELSE coalesce(r.first_failed_at, now()) END,
-       last_error_code = coalesce(o.error_code, r.last_error_code),
-       sealed_deferral = o.deferral,
+   SET (state, attempt, run_at, sealed_payload, job, sealed_errors, errors_left_out, first_failed_at, last_error_code,
+        sealed_deferral) = (
+           SELECT o.state, r.attempt - o.refund,
+                  CASE WHEN o.state = 'retrying' THEN now() + make_interval(secs => o.delay_seconds) ELSE r.run_at END,
+                  coalesce(o.payload, r.sealed_payload), coalesce(o.job, r.job),
+                  {{errors_with(o.error)}}, {{errors_left_out_with(o.error)}},
+                  CASE WHEN o.error IS NULL THEN r.first_failed_at ELSE coalesce(r.first_failed_at, now()) END,
+                  coalesce(o.error_code, r.last_error_code), o.deferral
+             FROM (SELECT (%(state)b::text[])[nth] AS state, (%(refund)b::int[])[nth] AS refund,
+                          (%(delay_seconds)b::float8[])[nth] AS delay_seconds, (%(error)b::bytea[])[nth] AS error,
+                          (%(error_code)b::text[])[nth] AS error_code, (%(payload)b::bytea[])[nth] AS payload,
+                          (%(job)b::text[])[nth] AS job, (%(deferral)b::bytea[])[nth] AS deferral
+                     FROM (SELECT {{nth(%(id)s::uuid[])}} AS nth OFFSET 0) AS place OFFSET 0) AS o),
        worker_id = NULL, worker_pid = NULL, handed_over_at = NULL, hand_overs = 0
-  FROM unnest(%(id)s::uuid[], %(attempt)b::int[], %(state)b::text[], %(refund)b::int[], %(delay_seconds)b::float8[],
-              %(error)b::bytea[], %(error_code)b::text[], %(payload)b::bytea[], %(job)b::text[], %(deferral)b::bytea[])
-       AS o (id, attempt, state, refund, delay_seconds, error, error_code, payload, job, deferral)
- WHERE r.id = o.id AND r.state = 'running' AND r.attempt = o.attempt AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
-   AND r.cancel_requested_at IS NULL
+ WHERE r.id = ANY(%(id)s::uuid[]) AND {{is('running')}} AND r.attempt = (%(attempt)b::int[])[{{nth(%(id)s::uuid[])}}]
+   AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND r.cancel_requested_at IS NULL
 RETURNING r.id::text;
 
 -- name: suspend
 -- running → scheduled: a workflow waits, and no worker holds its run. It is due when the first of its waits is over, if one
 -- has an end. deferral: what it waits for. A run that has begun does not expire any more. Deaths count within a leg: in a
 -- year a run may well meet some. A cancelled one is not suspended.
-UPDATE cgk.runs
+UPDATE cgk.runs r
    SET state = 'scheduled',
        run_at = (SELECT min(coalesce(until, now() + make_interval(secs => delay_seconds), 'infinity'))
                    FROM unnest(%(until)b::timestamptz[], %(delay_seconds)b::float8[]) AS wait (until, delay_seconds)),
@@ -531,11 +541,9 @@ RETURNING id::text;
 -- scheduled, retrying → pending or held: what a workflow waits for has come. A step of it that is tried again later waits
 -- on. publishes: whether the caller does, after its commit.
 UPDATE cgk.runs r
-   SET state = CASE WHEN t.status = 'suspended' OR q.queue IS NOT NULL THEN 'held' ELSE 'pending' END, run_at = now(),
+   SET state = CASE WHEN {{is_held}} THEN 'held' ELSE 'pending' END, run_at = now(),
        handed_over_at = CASE WHEN %(publishes)s THEN clock_timestamp() END, hand_overs = %(publishes)s::int
-  FROM cgk.runs waiting LEFT JOIN cgk.tenants t ON t.id = waiting.tenant_id
-       LEFT JOIN cgk.paused_queues q ON q.queue = waiting.queue
- WHERE waiting.id = r.id AND r.state IN ('scheduled', 'retrying') AND {which}
+ WHERE {{waits_for_its_time}} AND {which}
 RETURNING {{dispatched}}
 
 -- name: wake_for_mail
@@ -604,9 +612,10 @@ SELECT to_regclass('cgk.steps') IS NOT NULL AS yes;
 -- name: with_something_to_undo
 -- Of these runs and their children those that no worker holds and that have something to undo, locked.
 SELECT r.id::text, r.tenant_id, r.key_id
-  FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}} JOIN cgk.runs r USING (id)
- WHERE r.state <> 'running' AND EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = r.id AND s.name = '$compensates')
- ORDER BY r.id FOR UPDATE OF r;
+  FROM (SELECT id FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}} ORDER BY id) AS family, LATERAL (
+       SELECT id, tenant_id, key_id FROM cgk.runs
+        WHERE id = family.id AND state <> 'running'
+          AND EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = runs.id AND s.name = '$compensates') FOR UPDATE) AS r;
 
 -- name: wake_these
 -- Runs that are to undo what they have done; and in tests, runs whose time is let come.
@@ -635,33 +644,37 @@ UPDATE cgk.runs r
    SET state = 'pending', deaths = r.deaths + %(deaths)s, worker_id = NULL, worker_pid = NULL,
        attempt = r.attempt - CASE WHEN %(deaths)s = 0 THEN 1 ELSE 0 END,
        handed_over_at = NULL, hand_overs = 0,
-       sealed_errors = {{errors_with(error)}}, errors_left_out = {{errors_left_out_with(error)}},
-       first_failed_at = CASE WHEN error IS NULL THEN r.first_failed_at ELSE coalesce(r.first_failed_at, now()) END,
+       (sealed_errors, errors_left_out, first_failed_at) = (
+           SELECT {{errors_with(lost.error)}}, {{errors_left_out_with(lost.error)}},
+                  CASE WHEN lost.error IS NULL THEN r.first_failed_at ELSE coalesce(r.first_failed_at, now()) END
+             FROM (SELECT (%(errors)b::bytea[])[{{nth(%(ids)s::uuid[])}}] AS error OFFSET 0) AS lost),
        last_error_code = coalesce(%(error_code)s::text, r.last_error_code)
-  FROM unnest(%(ids)s::uuid[], %(errors)b::bytea[]) AS lost (id, error) WHERE r.id = lost.id AND r.state = 'running'
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('running')}}
 RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- name: count_down_children
 -- Counts down the open children of parents that were made of events with several jobs. A workflow is the parent of what it
 -- has invoked, too, and has none to count here: its children are runs of their own, whose ends are brought to it.
-UPDATE cgk.runs r SET children_open = r.children_open - done.children
-  FROM (SELECT id, count(*)::int AS children FROM unnest(%(parents)s::uuid[]) AS p (id) GROUP BY id) AS done
- WHERE r.id = done.id AND r.state = 'running' AND r.children_open > 0
+UPDATE cgk.runs r
+   SET children_open = r.children_open - (SELECT count(*) FROM unnest(%(parents)s::uuid[]) AS p (id) WHERE p.id = r.id)
+ WHERE r.id = ANY(%(parents)s::uuid[]) AND {{is('running')}} AND r.children_open > 0
 RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[cardinality(r.sealed_errors)] AS last_error;
+
+-- fragment: children
+-- By their index: in a join PostgreSQL may read all runs instead.
+LATERAL (SELECT id FROM cgk.runs WHERE parent_id = family.id OFFSET 0) AS child
 
 -- fragment: with_children(first)
 -- Runs, their children, and theirs.
 (WITH RECURSIVE family AS (
     {first}
     UNION
-    SELECT child.id FROM family JOIN cgk.runs child ON child.parent_id = family.id
+    SELECT child.id FROM family, {{children}}
  ) SELECT id FROM family) AS family
 
--- fragment: these_runs(interrupt_at)
--- What to cancel, why, and when to interrupt it if it runs. Not those that undo what they have done.
-(SELECT id, NULL::text AS error_code, {interrupt_at} AS interrupt_at
-   FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}}
-  WHERE NOT id = ANY(%(undone)s::uuid[])) AS root
+-- fragment: these_runs
+-- What to cancel. Not what undoes what it has done.
+SELECT id FROM {{with_children(SELECT id FROM unnest(%(ids)s::uuid[]) AS given (id))}} WHERE NOT id = ANY(%(undone)s::uuid[])
 
 -- fragment: open_of_schedule(more)
 -- A schedule's open runs, of active tenants, or of one of them.
@@ -670,7 +683,7 @@ SELECT old.id{more} FROM cgk.runs old JOIN cgk.tenants t ON t.id = old.tenant_id
        AND (%(tenant_id)s::text IS NULL OR old.tenant_id = %(tenant_id)s)
 
 -- fragment: runs_of_schedule
-(SELECT id, 'OVERLAP' AS error_code, now() AS interrupt_at FROM {{with_children({{open_of_schedule()}})}}) AS root
+SELECT id FROM {{with_children({{open_of_schedule()}})}}
 
 -- fragment: lock_family(first)
 -- Runs, their children, and theirs. Children first, as whoever ends a child locks it before its parent. A statement that
@@ -679,9 +692,9 @@ SELECT r.id::text FROM (
     WITH RECURSIVE family AS (
         {first}
         UNION
-        SELECT child.id, family.depth + 1 FROM family JOIN cgk.runs child ON child.parent_id = family.id
-    ) SELECT id, depth FROM family) AS family JOIN cgk.runs r USING (id)
- ORDER BY family.depth DESC, r.id FOR UPDATE OF r
+        SELECT child.id, family.depth + 1 FROM family, {{children}}
+    ) SELECT id FROM family ORDER BY depth DESC, id) AS family, LATERAL (
+    SELECT id FROM cgk.runs WHERE id = family.id FOR UPDATE) AS r
 
 -- name: lock_to_cancel
 {{lock_family(SELECT id, 0 AS depth FROM unnest(%(ids)s::uuid[]) AS given (id))}};
@@ -689,22 +702,23 @@ SELECT r.id::text FROM (
 -- name: lock_schedule_to_cancel
 {{lock_family({{open_of_schedule(, 0 AS depth)}})}};
 
--- fragment: request_cancel(root)
+-- fragment: interrupt(at)
 -- A run that a worker holds stays running: the worker sees within a second that its time has come, and interrupts the job.
-UPDATE cgk.runs r SET cancel_requested_at = least(r.cancel_requested_at, root.interrupt_at)
-  FROM {root}
- WHERE r.id = root.id AND r.state = 'running' AND r.worker_id IS NOT NULL
+UPDATE cgk.runs r SET cancel_requested_at = least(r.cancel_requested_at, {at})
+
+-- fragment: of_running(which)
+WHERE r.id = ANY(ARRAY({which})) AND {{is('running')}} AND r.worker_id IS NOT NULL
 RETURNING r.id::text
 
 -- name: request_cancel
-{{request_cancel({{these_runs(now())}})}};
+{{interrupt(now())}} {{of_running({{these_runs}})}};
 
 -- name: request_cancel_after_its_attempt
 -- Runs whose attempt may end: only if that does not close them, they are cancelled.
-{{request_cancel({{these_runs('infinity'::timestamptz)}})}};
+{{interrupt('infinity'::timestamptz)}} {{of_running({{these_runs}})}};
 
 -- name: request_cancel_of_schedule
-{{request_cancel({{runs_of_schedule}})}};
+{{interrupt(now())}} {{of_running({{runs_of_schedule}})}};
 
 -- fragment: close(gone)
 -- open → closed: moves runs into the history. `gone` says which runs r those are, and returns with each how it ends. The
@@ -757,10 +771,10 @@ SELECT 1 / count(*) AS closed FROM closed;
 -- fragment: ended
 -- The runs of a packet that their attempts hold, all at the same one. How they ended is joined to those that are gone, and not
 -- to those that are to go: beside a table that is changed PostgreSQL copies what it is joined to as a whole, for each pair
--- that it compares. No index of a state fits, which would give all that the processes of the worker hold.
+-- that it compares.
 ended AS (
     DELETE FROM cgk.runs r
-     WHERE r.id = ANY(%(id)s::uuid[]) AND NOT r.state IS DISTINCT FROM 'running' AND r.attempt = %(attempt)s
+     WHERE r.id = ANY(%(id)s::uuid[]) AND {{is('running')}} AND r.attempt = %(attempt)s
        AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}}
     RETURNING r.*
 )
@@ -789,24 +803,27 @@ SELECT job, tenant_id, key_id, state, error_code, sealed_result FROM cgk.run_his
 
 -- name: close_parent
 -- running → completed, failed or cancelled, once no child is open. Its caller has read how the children ended.
-{{close(WHERE r.id = %(id)s::uuid AND r.state = 'running' AND r.children_open <= 0
+{{close(WHERE r.id = %(id)s::uuid AND {{is('running')}} AND r.children_open <= 0
     RETURNING r.*, %(state)s::text AS closed_as, %(error_code)s::text AS error_code, NULL::timestamptz AS cancelled_at,
               NULL::text AS closed_by, %(result)s::bytea AS result, NULL::bytea AS error,
               %(fingerprint)s::text AS fingerprint, NULL::float8 AS took)}}
 RETURNING {{closed}};
 
--- fragment: cancel(root)
--- open → cancelled, at once: runs that no worker holds. A parent of child runs counts as such: its children end too.
-{{close(USING {root}
-     WHERE r.id = root.id AND (r.state <> 'running' OR r.worker_id IS NULL)
-    RETURNING {{alike('cancelled' AS closed_as, root.error_code, clock_timestamp() AS cancelled_at)}})}}
-RETURNING {{closed}}
+-- fragment: not_held(which)
+-- Runs that no worker holds. A parent of child runs counts as such: its children end too.
+r.id = ANY(ARRAY({which})) AND (r.state <> 'running' OR r.worker_id IS NULL)
+
+-- fragment: cancelled(error_code)
+RETURNING {{alike('cancelled' AS closed_as, {error_code} AS error_code, clock_timestamp() AS cancelled_at)}}
 
 -- name: cancel
-{{cancel({{these_runs(now())}})}};
+-- open → cancelled, at once.
+{{close(WHERE {{not_held({{these_runs}})}} {{cancelled(NULL::text)}})}}
+RETURNING {{closed}};
 
 -- name: cancel_of_schedule
-{{cancel({{runs_of_schedule}})}};
+{{close(WHERE {{not_held({{runs_of_schedule}})}} {{cancelled('OVERLAP')}})}}
+RETURNING {{closed}};
 
 -- name: cancel_waiting
 -- open → cancelled, a batch: what waited in these queues at a moment, of one tenant or of all. What a worker claims now
@@ -835,7 +852,7 @@ RETURNING {{closed}};
 -- name: expire
 -- open → expired: their time to live passed before they started.
 {{close(WHERE r.id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
-                     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+                     ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
     RETURNING {{alike('expired' AS closed_as, 'EXPIRED' AS error_code, NULL::timestamptz AS cancelled_at)}})}}
 RETURNING {{closed}};
 

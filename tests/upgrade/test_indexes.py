@@ -67,6 +67,59 @@ def test_sends_go_on_and_who_comes_second_waits_while_one_is_made_behind_a_long_
     assert indexes.are_made()
 
 
+HELD = "CREATE INDEX runs_held ON cgk.runs (queue, tenant_id) WHERE state = 'held'"
+DROPS_THAT_WAIT = """
+SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DROP INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'
+"""
+
+
+def has_index_of_held_runs(connection):
+    return connection.execute("SELECT to_regclass('cgk.runs_held') IS NOT NULL").fetchone()[0]
+
+
+@pytest.fixture
+def with_replaced(database):
+    """A connection to a database whose next migrate drops an index that nothing uses any more."""
+    migrations.migrate("0033")
+    with psycopg.connect(database, autocommit=True) as connection:
+        assert has_index_of_held_runs(connection)
+        yield connection
+
+
+def test_an_index_whose_place_others_have_taken_is_dropped(with_replaced):
+    migrations.migrate()
+    assert (has_index_of_held_runs(with_replaced), indexes.are_made()) == (False, True)
+
+
+def test_one_whose_drop_was_interrupted_is_dropped_by_the_next_migrate(connection):
+    connection.execute(HELD)
+    connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'cgk.runs_held'::regclass")
+    migrations.migrate()
+    assert not has_index_of_held_runs(connection)
+
+
+def test_what_earlier_releases_ask_by_stays_while_the_database_is_not_finished(database):
+    migrations.migrate("0013")
+    with psycopg.connect(database, autocommit=True) as connection:
+        assert has_index_of_held_runs(connection)
+
+
+def test_sends_go_on_while_two_drop_one_behind_a_long_transaction(connection, database):
+    connection.execute(HELD)
+    both = [threading.Thread(target=indexes.drop_replaced, args=("0034",)) for _ in range(2)]
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE cgk.runs IN ROW EXCLUSIVE MODE")  # as an INSERT that is not committed yet
+        for thread in both:
+            thread.start()
+        wait_until(lambda: connection.execute(DROPS_THAT_WAIT).fetchone() == (2,), what="the index is being dropped")
+        with psycopg.connect(database) as sender:
+            sender.execute("SET LOCAL lock_timeout = '1s'")
+            sender.execute("LOCK TABLE cgk.runs IN ROW EXCLUSIVE MODE")
+    for thread in both:
+        thread.join(30)
+    assert not has_index_of_held_runs(connection)
+
+
 INDEXED = """
 SELECT count(*) FILTER (WHERE x.inhrelid IS NULL), bool_and(p.indisvalid) FROM pg_inherits i
   LEFT JOIN pg_index p ON p.indrelid = i.inhrelid AND p.indexrelid IN
