@@ -190,9 +190,13 @@ def limited(attempt: Attempt, call_next: Next) -> Any:
     # Nobody could end a thread, or a process that is the whole worker: there the hard limit is raised in the job too.
     state = process_state.known()
     watched = state.limit(run_id, hard) if hard and state is not None else 0
-    try:
-        with interruptible(run_id), deadline(soft, 0.0 if watched else hard):
+
+    def within_limits() -> Any:
+        with deadline(soft, 0.0 if watched else hard):
             return call_next(attempt)
+
+    try:
+        return interruptible(run_id, within_limits)
     finally:
         if watched and state is not None:
             state.lift_limit(watched)
