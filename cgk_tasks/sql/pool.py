@@ -115,8 +115,16 @@ class Pool:
     def close(self) -> None:
         """Close the idle ones now, and the others after their use."""
         self._keep = 0
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close those that nobody uses."""
         while self._idle:
-            self._forget(self._idle.pop())
+            try:
+                place = self._idle.pop()
+            except IndexError:
+                return  # another thread took the last one
+            self._forget(place)
 
 
 def _is_at_rest(pgconn: PGconn) -> bool:
