@@ -11,6 +11,7 @@ from cgk_tasks.errors import LONGEST_WAIT_SECONDS, InvalidOptionError, PayloadTo
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs import tracing
 from cgk_tasks.runs.models import NewRun, State, is_priority, is_queue_name, new_run_id
+from cgk_tasks.runs.text import storable
 from cgk_tasks.sql.clock import database_now, known_now
 from cgk_tasks.tenancy import registry
 from cgk_tasks.tenancy.context import find_current_tenant
@@ -223,6 +224,6 @@ def queue_name(value: str) -> str:
 
 
 def _key(value: str | None) -> str | None:
-    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 500 or "\0" in value):
-        raise InvalidOptionError("idempotency_key", "must be a text of 1 to 500 characters")
+    if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 500 or storable(value) != value):
+        raise InvalidOptionError("idempotency_key", "must be a text of 1 to 500 characters that PostgreSQL can keep")
     return value

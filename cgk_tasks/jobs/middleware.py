@@ -39,7 +39,7 @@ from cgk_tasks.errors import (
 )
 from cgk_tasks.jobs.classification import classify_error
 from cgk_tasks.jobs.idempotency import IdempotencyStorage, idempotency_key
-from cgk_tasks.jobs.time_limit import deadline
+from cgk_tasks.jobs.time_limit import within
 from cgk_tasks.jobs.types import CallNext, Middleware
 from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.codec import decode, encode
@@ -164,8 +164,7 @@ def with_timeout(seconds: float | timedelta) -> Middleware:
     limit = positive_seconds("with_timeout", seconds)
 
     def timeout(ctx: JobContext[Any], call_next: CallNext) -> Any:  # noqa: ARG001
-        with deadline(limit):
-            return call_next()
+        return within(limit, 0.0, call_next)
 
     return timeout
 

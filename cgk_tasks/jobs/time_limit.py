@@ -7,15 +7,18 @@ import signal
 import threading
 import time
 import traceback
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from billiard.exceptions import TimeLimitExceeded
 
 from cgk_tasks.errors import JobTimeoutError
-from cgk_tasks.uninterrupted import AGAIN_SECONDS, is_uninterrupted, overcome, raise_in
+from cgk_tasks.uninterrupted import AGAIN_SECONDS, is_uninterrupted, overcome, raise_in, uninterrupted
+
+T = TypeVar("T")
 
 
 class Limits(NamedTuple):
@@ -43,7 +46,24 @@ def hidden_interrupt(error: BaseException | None) -> BaseException | None:
     return error.__context__ if frame.f_globals.get("__name__") == "threading" else None
 
 
-def deadline(seconds: float, hard: float = 0.0) -> AbstractContextManager[None]:
+def within(soft: float, hard: float, function: Callable[[], T]) -> T:
+    """Call a function that has so many seconds, as `deadline` says. After it nothing of that is raised any more,
+    whatever interrupts it and at whichever step: also before the first one of the block's end.
+    """
+    if not soft and not hard:
+        return function()
+    limit = deadline(soft, hard)
+    try:
+        with limit:
+            return function()
+    except BaseException as error:
+        limit.close()
+        if (named := limit.named(error)) is not None:
+            raise named from None
+        raise
+
+
+def deadline(seconds: float, hard: float = 0.0) -> Deadline:
     """Raise JobTimeoutError inside the block once `seconds` have passed, and TimeLimitExceeded once `hard` have.
 
     Each is raised one time only: between the two, the block may clean up.
@@ -53,11 +73,28 @@ def deadline(seconds: float, hard: float = 0.0) -> AbstractContextManager[None]:
     """
     if 0 < hard <= seconds:
         seconds = 0.0
-    if not seconds and not hard:
-        return nullcontext()
     if threading.current_thread() is threading.main_thread():
         return _Alarm(seconds, hard)
-    return _thread_alarm(seconds, hard)
+    return _ThreadAlarm(seconds, hard)
+
+
+class Deadline(AbstractContextManager[None]):
+    """The limits of a block."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Raise nothing from now on. For the end of the block, and once more where that was interrupted."""
+
+    @abstractmethod
+    def named(self, error: BaseException | None) -> BaseException | None:
+        """The limit that was raised in the block, if this came of it; None: it did not, or is the limit itself."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.close()
+        if (named := self.named(error)) is not None:
+            raise named from None
 
 
 class _Timer:
@@ -104,7 +141,7 @@ class _Timer:
 _timer = _Timer()
 
 
-class _Alarm(AbstractContextManager[None]):
+class _Alarm(Deadline):
     """at: when it rings next (monotonic); never again once it has raised what it had to."""
 
     __slots__ = ("_hard", "_soft", "at")
@@ -115,6 +152,8 @@ class _Alarm(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         seconds = self._soft or self._hard
+        if not seconds:
+            return
         self.at = time.monotonic() + seconds
         _timer.deadlines.append(self)
         _timer.require(seconds)
@@ -128,12 +167,16 @@ class _Alarm(AbstractContextManager[None]):
         self.at = self.at - soft + self._hard if self._hard else math.inf
         return JobTimeoutError(soft)
 
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        _timer.deadlines.pop()
+    def close(self) -> None:
+        self.at = math.inf
+        if self in _timer.deadlines:
+            _timer.deadlines.remove(self)
         if not _timer.keepers:
             _timer.rest()
-        if isinstance(hidden := hidden_interrupt(error), JobTimeoutError | TimeLimitExceeded):
-            raise hidden from None
+
+    def named(self, error: BaseException | None) -> BaseException | None:
+        hidden = hidden_interrupt(error)
+        return hidden if isinstance(hidden, JobTimeoutError | TimeLimitExceeded) else None
 
 
 @contextmanager
@@ -150,55 +193,60 @@ def kept_alarm() -> Iterator[None]:
         _timer.rest()
 
 
-@contextmanager
-def _thread_alarm(soft: float, hard: float) -> Iterator[None]:
-    thread_id = threading.get_ident()
-    lock = threading.Lock()
-    over = False
-    waiting: list[tuple[float, LimitError]] = [(soft, JobTimeoutError), (hard, TimeLimitExceeded)]
-    waiting = [one for one in waiting if one[0]]
-    raised: dict[type[BaseException], Exception] = {}
-    timers: list[threading.Timer] = []
+class _ThreadAlarm(Deadline):
+    """Timers that raise in the thread that made it."""
 
-    def ring() -> None:
-        with lock:
-            if over:
+    __slots__ = ("_is_over", "_lock", "_raised", "_thread_id", "_timers", "_waiting")
+
+    def __init__(self, soft: float, hard: float) -> None:
+        self._thread_id = threading.get_ident()
+        self._lock = threading.Lock()
+        self._is_over = False
+        limits: list[tuple[float, LimitError]] = [(soft, JobTimeoutError), (hard, TimeLimitExceeded)]
+        self._waiting = [one for one in limits if one[0]]
+        self._raised: dict[type[BaseException], Exception] = {}
+        self._timers: list[threading.Timer] = []
+
+    @uninterrupted  # a thread that is half made
+    def __enter__(self) -> None:
+        if self._waiting:
+            self._ring_in(self._waiting[0][0])
+
+    def _ring_in(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._ring)
+        timer.daemon = True
+        self._timers.append(timer)
+        timer.start()
+
+    def _ring(self) -> None:
+        with self._lock:
+            if self._is_over:
                 return
-            seconds, error = waiting[0]
+            seconds, error = self._waiting[0]
             kind = _without_arguments(error, seconds)
-            raised[kind] = error(seconds)
-            if not raise_in(thread_id, kind):
-                timers.append(_started(AGAIN_SECONDS, ring))
+            self._raised[kind] = error(seconds)
+            if not raise_in(self._thread_id, kind):
+                self._ring_in(AGAIN_SECONDS)
                 return
-            del waiting[0]
-            if waiting:
-                timers.append(_started(waiting[0][0] - seconds, ring))
+            del self._waiting[0]
+            if self._waiting:
+                self._ring_in(self._waiting[0][0] - seconds)
 
-    try:
-        with lock:  # a limit that passes meanwhile is not to interrupt the making of its thread
-            timers.append(_started(waiting[0][0], ring))
-        yield
-    except Exception as exc:
-        if (known := raised.get(type(hidden_interrupt(exc) or exc))) is not None:
-            raise known.with_traceback(exc.__traceback__) from None
-        raise
-    finally:
-        try:
-            with lock:  # not amid a ring
-                over = True
-        finally:  # also where the error comes only now
-            over = True
-            if raised:
-                overcome(next(reversed(raised)))
-            for timer in timers:
-                timer.cancel()
+    @uninterrupted
+    def close(self) -> None:
+        with self._lock:  # not amid a ring
+            self._is_over = True
+        if self._raised:
+            overcome(next(reversed(self._raised)))
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()  # they refer to this object
 
-
-def _started(seconds: float, function: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(seconds, function)
-    timer.daemon = True
-    timer.start()
-    return timer
+    def named(self, error: BaseException | None) -> BaseException | None:
+        if error is None:
+            return None
+        known = self._raised.get(type(hidden_interrupt(error) or error))
+        return None if known is None else known.with_traceback(error.__traceback__)
 
 
 def _without_arguments(error: Any, seconds: float) -> type[Exception]:

@@ -36,6 +36,10 @@ Connection = psycopg.Connection[Any]
 _PARAMETER: Final = re.compile(r"%\((\w+)\)[sbt]")
 DONE: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 _NOT_PREPARED: Final = b"26000"
+_CHECKS_PLANS: Final = "RevalidateCachedQuery"
+"""What PostgreSQL calls the function that finds a prepared statement of which a migration has changed the columns, or
+their types. Its message is in the server's language, and its code is that of much else.
+"""
 _TEXT, _BINARY = Format.TEXT, Format.BINARY  # an enum finds its members slowly
 
 
@@ -148,8 +152,20 @@ def _last_of(connection: Connection) -> PGresult:
 
 
 def is_forgotten(result: PGresult) -> bool:
-    """Whether a statement failed because PostgreSQL has let go of what was prepared, so that nothing has happened."""
-    return result.status not in DONE and result.error_field(DiagnosticField.SQLSTATE) == _NOT_PREPARED
+    """Whether a statement failed because what was prepared is not there any more, or is of tables as they were, so that
+    nothing has happened.
+    """
+    return result.status not in DONE and (
+        result.error_field(DiagnosticField.SQLSTATE) == _NOT_PREPARED
+        or result.error_field(DiagnosticField.SOURCE_FUNCTION) == _CHECKS_PLANS.encode()
+    )
+
+
+def is_outdated(error: BaseException | None) -> bool:
+    """Whether a statement was refused because it was prepared for tables as they were. On its connection that does not
+    change any more.
+    """
+    return isinstance(error, errors.FeatureNotSupported) and error.diag.source_function == _CHECKS_PLANS
 
 
 def until_sync(pgconn: PGconn) -> PQGen[list[PGresult]]:

@@ -18,7 +18,7 @@ from psycopg import generators
 from psycopg.pq import ExecStatus, Format
 
 from cgk_tasks.sql import door
-from cgk_tasks.sql.direct import DONE, text_of, until_sync, values_of
+from cgk_tasks.sql.direct import DONE, is_outdated, text_of, until_sync, values_of
 from cgk_tasks.sql.door import Connection
 from cgk_tasks.sql.prepared import prepared_on
 from cgk_tasks.sql.statements import Statement
@@ -62,8 +62,10 @@ class Piped:
         if self._result is None:
             try:
                 self._result = self._next()
-            except pg_errors.InvalidSqlStatementName:  # it was prepared and is no more, so nothing has happened
-                with suppress(psycopg.Error):
+            except (pg_errors.InvalidSqlStatementName, pg_errors.FeatureNotSupported) as exc:
+                if isinstance(exc, pg_errors.FeatureNotSupported) and not is_outdated(exc):
+                    raise
+                with suppress(psycopg.Error):  # it was prepared and is no more, so nothing has happened
                     self._next()
                 prepared_on(self._connection).forget()
                 self._send()

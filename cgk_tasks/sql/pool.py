@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import psycopg
@@ -17,9 +16,6 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 
 from cgk_tasks.sockets import has_input
 from cgk_tasks.sql.connecting import Connection
-
-if TYPE_CHECKING:
-    from psycopg.pq.abc import PGconn
 
 CONNECTIONS_LIMIT = 45
 """So many connections one process may have; those above the first few are closed after use."""
@@ -92,7 +88,7 @@ class Pool:
         return place
 
     def give_back(self, place: Place, *, broken: bool) -> None:
-        if not broken and _is_at_rest(place.connection.pgconn) and len(self._idle) < self._keep:
+        if not broken and _is_at_rest(place.connection) and len(self._idle) < self._keep:
             self._idle.append(place)
             return
         self._forget(place)
@@ -115,13 +111,28 @@ class Pool:
     def close(self) -> None:
         """Close the idle ones now, and the others after their use."""
         self._keep = 0
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close those that nobody uses."""
         while self._idle:
-            self._forget(self._idle.pop())
+            try:
+                place = self._idle.pop()
+            except IndexError:
+                return  # another thread took the last one
+            self._forget(place)
 
 
-def _is_at_rest(pgconn: PGconn) -> bool:
-    """Whether nothing is on its way. In a pipeline that was left open the next statement would not be answered."""
-    return pgconn.transaction_status == TransactionStatus.IDLE and pgconn.pipeline_status == PipelineStatus.OFF
+def _is_at_rest(connection: Connection) -> bool:
+    """Whether nothing is on its way. In a pipeline that was left open the next statement would not be answered; and
+    while the driver counts a block `transaction()` that was interrupted as open, it begins no other.
+    """
+    pgconn = connection.pgconn
+    return (
+        pgconn.transaction_status == TransactionStatus.IDLE
+        and pgconn.pipeline_status == PipelineStatus.OFF
+        and not connection._num_transactions  # noqa: SLF001 - it tells nobody else
+    )
 
 
 def is_open(connection: Connection) -> bool:

@@ -21,6 +21,7 @@ from cgk_tasks.config import Settings, get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.runtime import Part, current_runtime
 from cgk_tasks.sql.connecting import CONNECT_WITH, OF_THE_RECORD, Preparing, connect
+from cgk_tasks.sql.direct import is_outdated
 from cgk_tasks.sql.door import AnyConnection, Connection, Row, copy, execute, fetch, fetch_as, fetch_directly, glance
 from cgk_tasks.sql.piped import FLUSH
 from cgk_tasks.sql.pool import Pool
@@ -88,8 +89,11 @@ class _Borrowed(AbstractContextManager[Connection]):
         self._place = self._pool.take()
         return self._place.connection
 
-    def __exit__(self, kind: type[BaseException] | None, *_exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
         broken = kind is not None and issubclass(kind, psycopg.OperationalError)
+        if kind is not None and is_outdated(error):
+            broken = True
+            self._pool.close_idle()  # they have prepared the same
         self._pool.give_back(self._place, broken=broken)
         del self._place
 

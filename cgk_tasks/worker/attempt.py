@@ -30,7 +30,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.jobs.context import JobContext
 from cgk_tasks.jobs.event_loop import run_coroutine
 from cgk_tasks.jobs.result import JobResult
-from cgk_tasks.jobs.time_limit import Limits, deadline
+from cgk_tasks.jobs.time_limit import Limits, within
 from cgk_tasks.runs.codec import encode_result, run_without_result
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.tenancy.context import reset_current_tenant, set_current_tenant
@@ -191,8 +191,7 @@ def limited(attempt: Attempt, call_next: Next) -> Any:
     state = process_state.known()
     watched = state.limit(run_id, hard) if hard and state is not None else 0
     try:
-        with interruptible(run_id), deadline(soft, 0.0 if watched else hard):
-            return call_next(attempt)
+        return interruptible(run_id, partial(within, soft, 0.0 if watched else hard, partial(call_next, attempt)))
     finally:
         if watched and state is not None:
             state.lift_limit(watched)

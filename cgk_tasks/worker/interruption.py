@@ -14,21 +14,28 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Final, TypeVar
 
 from cgk_tasks.errors import RunCancelledError
 from cgk_tasks.jobs.time_limit import hidden_interrupt
-from cgk_tasks.uninterrupted import AGAIN_SECONDS, is_uninterrupted, raise_in
+from cgk_tasks.uninterrupted import AGAIN_SECONDS, is_uninterrupted, overcome, raise_in
 from cgk_tasks.worker import process_state
 from cgk_tasks.worker.identity import worker_id
 
 SIGNAL = signal.SIGUSR2
 
+T = TypeVar("T")
+
 _cancelled: set[str] = set()
 _running: dict[str, int] = {}
 """Runs whose job is on right now in this process, and the thread it is on in."""
+_raised: dict[str, type[BaseException]] = {}
+"""Runs in whose threads an error is being raised, or was. It is noted before the thread of the run is looked for."""
+_raising: Final = threading.Lock()
+"""Held from the note until the error is raised."""
 
 
 class RunInterrupted(BaseException):
@@ -42,28 +49,41 @@ class _Interrupt(Exception):  # noqa: N818 - raised without arguments by the int
     pass
 
 
-class interruptible(AbstractContextManager[None]):  # noqa: N801 - used like a function
-    """Around a job, and nothing else: what interrupts is raised here, never while an outcome is written."""
+def interruptible(run_id: str, job: Callable[[], T]) -> T:
+    """Call a job, and nothing else: what interrupts is raised in it, never while an outcome is written.
 
-    __slots__ = ("_run_id",)
-
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
-
-    def __enter__(self) -> None:
-        if self._run_id in _cancelled:
-            _cancelled.discard(self._run_id)
-            raise RunCancelledError(self._run_id)
-        _running[self._run_id] = threading.get_ident()
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        _running.pop(self._run_id, None)
-        _cancelled.discard(self._run_id)
+    A function: the end of a `with` block is a call that can be interrupted before its first step.
+    """
+    try:
+        try:
+            _running[run_id] = threading.get_ident()
+            if run_id in _cancelled:
+                raise _Interrupt
+            return job()
+        finally:
+            _leave(run_id)
+    except BaseException as error:
+        _leave(run_id)  # it may have been what was interrupted
         hidden = hidden_interrupt(error)
         if isinstance(hidden or error, _Interrupt):
-            raise RunCancelledError(self._run_id) from None
+            raise RunCancelledError(run_id) from None
         if isinstance(hidden, RunInterrupted):
             raise hidden from None
+        raise
+
+
+def _leave(run_id: str) -> None:
+    """See that nothing which is meant for the run is raised after this. Whoever is interrupted here calls it again."""
+    _running.pop(run_id, None)
+    _cancelled.discard(run_id)
+    if run_id not in _raised:
+        return
+    with _raising:  # who has found the run before has raised its error by now
+        error = _raised.get(run_id)
+    if error is not None:
+        overcome(error)
+    with _raising:
+        _raised.pop(run_id, None)
 
 
 def request(pid: int, run_ids: Collection[str]) -> None:
@@ -80,7 +100,8 @@ def interrupt_all(pids: Collection[int]) -> None:
     """Called in the main process once the grace is over: interrupt whatever runs in these processes."""
     for pid in pids:
         if pid == os.getpid():
-            _interrupt_threads(list(_running))
+            for run_id in list(_running):
+                _raise_in(run_id, RunInterrupted)
         else:
             with suppress(ProcessLookupError):
                 os.kill(pid, SIGNAL)
@@ -101,21 +122,26 @@ def interrupt_own() -> None:
 
 def _interrupt_here(run_ids: Collection[str]) -> None:
     _cancelled.update(run_ids)
+    main_thread = threading.main_thread().ident
+    is_heard = signal.getsignal(SIGNAL) is _on_signal
     for run_id in run_ids:
+        if is_heard and main_thread is not None and _running.get(run_id) == main_thread:
+            signal.pthread_kill(main_thread, SIGNAL)  # it also ends a sleep
+        else:
+            _raise_in(run_id, _Interrupt)
+
+
+def _raise_in(run_id: str, error: type[BaseException]) -> None:
+    """Raise an error in the thread of a run, if its job is on, and not in what the thread does next."""
+    with _raising:
+        is_noted = run_id in _raised
+        _raised[run_id] = error
         thread = _running.get(run_id)
         if thread is None:
-            continue
-        if thread == threading.main_thread().ident and signal.getsignal(SIGNAL) is _on_signal:
-            signal.pthread_kill(thread, SIGNAL)  # it also ends a sleep
-        elif not raise_in(thread, _Interrupt):
-            _soon(_interrupt_here, [run_id])
-
-
-def _interrupt_threads(run_ids: Collection[str]) -> None:
-    for run_id in run_ids:
-        thread = _running.get(run_id)
-        if thread is not None and not raise_in(thread, RunInterrupted):
-            _soon(_interrupt_threads, [run_id])
+            if not is_noted:
+                del _raised[run_id]
+        elif not raise_in(thread, error):
+            _soon(_raise_in, run_id, error)
 
 
 def _soon(function: Callable[..., object], *args: object) -> None:
@@ -140,10 +166,10 @@ def _on_signal(_signal: int, _frame: FrameType | None) -> None:
     if is_uninterrupted(here):
         _soon(signal.pthread_kill, here, SIGNAL)
         return
-    for run_id, thread in list(_running.items()):
-        if thread == here and run_id in _cancelled:
-            raise _Interrupt
-    if _running and process_state.shared().grace_is_over:
+    runs = [run_id for run_id, thread in list(_running.items()) if thread == here]
+    if not _cancelled.isdisjoint(runs):
+        raise _Interrupt
+    if runs and process_state.shared().grace_is_over:
         raise RunInterrupted
 
 

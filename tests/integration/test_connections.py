@@ -128,6 +128,28 @@ def test_the_next_statement_is_answered_wherever_a_claim_was_interrupted():
     assert step > 30
 
 
+def test_the_next_transaction_begins_wherever_one_was_interrupted():
+    """The driver counts the transactions that are open on a connection, which may be at rest all the same."""
+    postgres.current_runtime().put(POOL, Pool(new_connection, limit=3))
+    used = []
+
+    def work():
+        with contextlib.suppress(psycopg.ProgrammingError), transaction() as connection:  # that it has lost count
+            used.append(connection)
+            connection.execute("SELECT 1")
+
+    work()
+    step = 1
+    while act_at(step, stop, work, psycopg.transaction):
+        if used[-1].lock.locked():  # at the end of a block, where only this test can stop
+            used[-1].lock.release()
+        for _ in range(2):
+            with transaction() as connection:
+                assert connection.execute("SELECT 2").fetchone() == (2,)
+        step += 1
+    assert step > 50
+
+
 def test_a_failing_connect_takes_no_place():
     failing = [True]
 

@@ -180,6 +180,7 @@ def test_a_delay_together_with_a_time_is_refused():
         ("delay", "soon"), ("delay", float("nan")), ("delay", True), ("delay", 1e12), ("run_at", "2030-01-01"),
         ("priority", 10), ("priority", -1), ("priority", 2.5), ("priority", True), ("max_attempts", 0),
         ("queue", ""), ("queue", "a\nb"), ("idempotency_key", ""), ("idempotency_key", "k" * 501),
+        ("idempotency_key", "half \ud800"),
         ("idempotency_key", "nul\0"), ("expires", -1), ("expires", datetime(2030, 1, 1)),  # noqa: DTZ001
         ("run_at", datetime(9999, 12, 31, tzinfo=UTC)), ("run_at", datetime(1, 1, 1, tzinfo=UTC)),
         ("delay", float("inf")), ("delay", 10**400), ("delay", timedelta.max), ("expires", 1e12), ("expires", 10**400),

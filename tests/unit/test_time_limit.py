@@ -8,7 +8,8 @@ import pytest
 from billiard.exceptions import TimeLimitExceeded
 
 from cgk_tasks.errors import JobTimeoutError
-from cgk_tasks.jobs.time_limit import deadline, hidden_interrupt, kept_alarm
+from cgk_tasks.events import OrderCreated
+from cgk_tasks.jobs.time_limit import deadline, hidden_interrupt, kept_alarm, within
 
 
 @pytest.fixture(params=["main thread", "another thread"])
@@ -148,3 +149,15 @@ def test_blocks_that_share_an_alarm_have_limits_of_their_own():
             assert work(0.1) == "worked"
         with pytest.raises(TimeLimitExceeded), deadline(0, 0.05):
             work(5)
+
+
+def test_a_limit_that_passes_while_a_payload_is_written_is_raised_as_what_it_is(run):
+    order = OrderCreated(tenant_id="acme", order_id="o-1", total_amount=59.97)
+
+    def write_again_and_again():
+        while True:
+            order.to_json()
+
+    for _ in range(50):
+        with pytest.raises(JobTimeoutError):
+            run(lambda: within(0.002, 0, write_again_and_again))

@@ -77,12 +77,11 @@ def test_a_cancellation_during_such_a_call_is_raised_after_it(run):
             interruption.interrupt_own()
             ended.append(steps(0.1))
 
-        with interruption.interruptible("run-1"):
-            uninterrupted(call)()
-            steps(20)
+        uninterrupted(call)()
+        steps(20)
 
     with pytest.raises(RunCancelledError):
-        run(block)
+        run(lambda: interruption.interruptible("run-1", block))
     assert ended == ["whole"]
 
 
