@@ -9,9 +9,10 @@ VALUES = {name: f"{name} of the first" for name in NewRun._fields}
 FIRST = NewRun(**VALUES)
 
 
-def test_a_run_like_another_has_an_id_payload_and_search_fields_of_its_own():
-    made = FIRST.like_this("id", "{}", "order=1")
-    assert made == FIRST._replace(id="id", payload="{}", search_fields="order=1")
+def test_a_run_like_another_has_an_id_payload_search_fields_and_place_of_its_own():
+    place = Place(7, NOON)
+    made = FIRST.like_this("id", "{}", "order=1", place)
+    assert made == FIRST._replace(id="id", payload="{}", search_fields="order=1", place=place)
 
 
 def test_a_run_that_is_held_has_a_place_and_else_what_it_had():
