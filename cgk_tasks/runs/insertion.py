@@ -101,11 +101,24 @@ def send_unflushed(connection: Connection, run: NewRun) -> Piped:
 
     If it has a place its lane is told; the result has the lane's status then.
     """
-    values = values_of(run, "off", _kept_apart(connection, (run,)))
+    kept_apart = _kept_apart(connection, (run,))
+    if run.is_plain:
+        return piped(connection, TRANSITIONS["insert_plain"], _plain_values(run, kept_apart))
+    values = values_of(run, "off", kept_apart)
     if run.place is None:
         return piped(connection, TRANSITIONS["insert_run"], values)
     values["step"] = get_settings().priority_step_seconds
     return piped(connection, TRANSITIONS["insert_and_tell"], values)
+
+
+def _plain_values(run: NewRun, kept_apart: Mapping[str, bytes]) -> dict[str, Any]:
+    tenant_id, fields = run.tenant_id, run.search_fields
+    key_id = key_for(tenant_id)
+    return {
+        "id": run.id, "tenant_id": tenant_id, "event": run.event, "queue": run.queue, "priority": run.priority,
+        "sealed_payload": kept_apart.get(run.id) or seal(tenant_id, "payload", run.payload, key_id), "key_id": key_id,
+        "search_fields": search_fields(run.event, run.payload) if fields is None else fields,
+    }  # fmt: skip
 
 
 def insert(connection: AnyConnection, runs: Sequence[NewRun], hashes: Mapping[str, bytes]) -> list[RunHandle]:

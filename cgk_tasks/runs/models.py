@@ -124,6 +124,11 @@ class NewRun(NamedTuple):
         return NewRun._make(values)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is due, and nothing is said of it but what it is."""
+        return self.state == "pending" and self[_JOB:_SEARCH_FIELDS] == _UNSAID and self[_PLACE:] == _NOT_RULED
+
+    @property
     def alone(self) -> bool:
         """As of a Dispatch: a new run may travel with others."""
         return False
@@ -134,9 +139,11 @@ class NewRun(NamedTuple):
         return None
 
 
-_ID, _PAYLOAD, _STATE, _SEARCH_FIELDS, _PLACE = map(
-    NewRun._fields.index, ("id", "payload", "state", "search_fields", "place")
+_ID, _PAYLOAD, _STATE, _JOB, _SEARCH_FIELDS, _PLACE = map(
+    NewRun._fields.index, ("id", "payload", "state", "job", "search_fields", "place")
 )
+_PLAIN = NewRun("", "", "", "", "")
+_UNSAID, _NOT_RULED = _PLAIN[_JOB:_SEARCH_FIELDS], _PLAIN[_PLACE:]
 
 Outcome = Literal["accepted", "deduplicated", "merged", "skipped"]
 
