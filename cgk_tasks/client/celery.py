@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,12 +14,14 @@ import psycopg
 from cgk_tasks.broker.envelope import payload_message
 from cgk_tasks.broker.publisher import get_patient_publisher, get_publisher
 from cgk_tasks.broker.without import refuse_without_record
-from cgk_tasks.client.provider import Health, blame_item
+from cgk_tasks.client.provider import Health, Send, blame_item, blaming_item
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, RunStateError, UnknownRunError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.accept import accept
+from cgk_tasks.flow.bulk import accept_alike
 from cgk_tasks.flow.crowded import MANY
+from cgk_tasks.flow.drafts import Drafts
 from cgk_tasks.flow.new_run import NewRuns, SendOptions, new_run
 from cgk_tasks.flow.quota import are_limited, counted
 from cgk_tasks.flow.together import Alone, loop_sends, may_go_together
@@ -50,56 +52,44 @@ class CeleryProvider:
         return version("celery")
 
     def send(self, event: TenantEvent, options: SendOptions, session: Session | None = None) -> RunHandle:
-        run = _run_of(event, options, new_run)
+        run = _run_of(event, options)
         if event.durable:
             return _accepted([run], session)[0]
         self._publish_telemetry([run])
         return RunHandle(run.id)
 
-    def send_batch(
-        self, events: Sequence[tuple[TenantEvent, SendOptions]], session: Session | None = None
-    ) -> list[RunHandle]:
-        return self._accepted(events, *self._prepared(events), session)
+    def send_batch(self, events: Sequence[Send], session: Session | None = None) -> list[RunHandle]:
+        return self._accepted(_drafts(events, is_batch=len(events) > 1), session)
 
-    async def asend_batch(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> list[RunHandle]:
+    def send_each(self, events: Iterable[Send]) -> list[RunHandle]:
+        """The same, of which each is checked and let go before the next one is taken."""
+        drafts = _drafts(events, is_batch=True)
+        if not drafts:
+            return []
+        with blaming_item(drafts.options):
+            return self._accepted(drafts)
+
+    async def asend_batch(self, events: Sequence[Send]) -> list[RunHandle]:
         """The same for an event loop: in a thread, together with what is sent at the same time."""
         if len(events) >= MANY or not may_go_together() or not all(event.durable for event, _options in events):
             return await asyncio.to_thread(self.send_batch, events)
-        outcome = await loop_sends().accept(lambda: self._prepared(events)[0])
+        outcome = await loop_sends().accept(lambda: _runs(_drafts(events, is_batch=len(events) > 1)))
         if isinstance(outcome, Alone):
-            return await asyncio.to_thread(self._accepted, events, list(outcome.runs), [])
+            return await asyncio.to_thread(_accepted, list(outcome.runs), None)
         return outcome
 
-    def _prepared(self, events: Sequence[tuple[TenantEvent, SendOptions]]) -> tuple[list[NewRun], list[NewRun]]:
-        """The runs of these sends, and the telemetry among them. Raises what is wrong with one of them."""
-        registry.learn({event.tenant_id for event, _options in events})
-        runs: list[NewRun] = []
-        telemetry: list[NewRun] = []
-        make = NewRuns().make
-        for position, (event, options) in enumerate(events):
-            try:
-                run = _run_of(event, options, make)
-            except CgkTasksError as exc:
-                if len(events) > 1:
-                    blame_item(exc, position)
-                raise
-            (runs if event.durable else telemetry).append(run)
-        return runs, telemetry
-
-    def _accepted(
-        self,
-        events: Sequence[tuple[TenantEvent, SendOptions]],
-        runs: list[NewRun],
-        telemetry: list[NewRun],
-        session: Session | None = None,
-    ) -> list[RunHandle]:
-        handles = _accepted(runs, session)
-        if not telemetry:
+    def _accepted(self, drafts: Drafts, session: Session | None = None) -> list[RunHandle]:
+        """A handle for each of these sends. Raises what is wrong with one of them."""
+        registry.learn(set(drafts.tenants))
+        if session is None and (handles := accept_alike(drafts)) is not None:
             return handles
-        accepted = iter(handles)
+        runs = _runs(drafts)
+        if not drafts.telemetry:
+            return _accepted(runs, session)
+        telemetry = [run for run in runs if run.event in drafts.telemetry]
+        accepted = iter(_accepted([run for run in runs if run.event not in drafts.telemetry], session))
         self._publish_telemetry(telemetry)
-        sent = {run.id: RunHandle(run.id) for run in telemetry}
-        return [sent[run.id] if run.id in sent else next(accepted) for run in _in_order(events, runs, telemetry)]
+        return [RunHandle(run.id) if run.event in drafts.telemetry else next(accepted) for run in runs]
 
     def _publish_telemetry(self, runs: Sequence[NewRun]) -> None:
         if runs:
@@ -172,12 +162,39 @@ class CeleryProvider:
         registry.forget_known()
 
 
-def _run_of(event: TenantEvent, options: SendOptions, make: Callable[..., NewRun]) -> NewRun:
-    """The run of one send. make: `new_run`, or that of a `NewRuns`. Raises what is wrong with the send."""
+def _run_of(event: TenantEvent, options: SendOptions) -> NewRun:
+    """The run of one send. Raises what is wrong with it."""
     if not event.durable:
         refuse_without_record(event.event_name)
     text, fields = event.to_json().decode(), search_fields_of(event)
-    return make(event.event_name, event.tenant_id, text, options, search_fields=fields)
+    return new_run(event.event_name, event.tenant_id, text, options, search_fields=fields)
+
+
+def _drafts(sends: Iterable[Send], *, is_batch: bool) -> Drafts:
+    """Raises what is wrong with one of them. is_batch: whether that says which."""
+    drafts = Drafts()
+    add = drafts.add
+    for position, (event, options) in enumerate(sends):
+        try:
+            add(event, options)
+        except CgkTasksError as exc:
+            if is_batch:
+                blame_item(exc, position)
+            raise
+    return drafts
+
+
+def _runs(drafts: Drafts) -> list[NewRun]:
+    """The same of the runs of these sends."""
+    make, runs = NewRuns().make, []
+    for position, draft in enumerate(drafts):
+        try:
+            runs.append(make(*draft))
+        except CgkTasksError as exc:
+            if len(drafts) > 1:
+                blame_item(exc, position)
+            raise
+    return runs
 
 
 def _accepted(runs: list[NewRun], session: Session | None) -> list[RunHandle]:
@@ -200,13 +217,6 @@ def _health(*questions: Callable[[], object]) -> Health:
     except CgkTasksError as exc:
         return Health.of(exc)
     return Health(True, latency_seconds=time.monotonic() - begun)
-
-
-def _in_order(
-    events: Sequence[tuple[TenantEvent, SendOptions]], runs: list[NewRun], telemetry: list[NewRun]
-) -> list[NewRun]:
-    durable, rest = iter(runs), iter(telemetry)
-    return [next(durable) if event.durable else next(rest) for event, _options in events]
 
 
 def _check_id(run_id: object) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
@@ -13,11 +12,13 @@ from cgk_tasks.client.own_runtime import OwnRuntime, runtime_with, settings_with
 from cgk_tasks.client.provider import (
     Health,
     JobProvider,
+    Send,
     SendItem,
     SentItem,
     WaitResult,
     asend_batch,
     blame_item,
+    blaming_item,
     slowest_look_seconds,
 )
 from cgk_tasks.client.waiting import Wait, answer_expected, answered_event, check_timeout
@@ -26,7 +27,6 @@ from cgk_tasks.errors import (
     CgkTasksError,
     ChunkRefusedError,
     ConfigurationError,
-    IdempotencyConflictError,
     InvalidOptionError,
     PayloadInvalidError,
     UnknownRunError,
@@ -83,11 +83,15 @@ class JobClient:
 
     def send_batch(self, items: Iterable[SendItem | TenantEvent], *, session: Session | None = None) -> list[RunHandle]:
         """Send all or nothing; see `send_jobs`."""
-        checked = self._checked(items)
-        if not checked:
+        checked = self._each_checked(items)
+        send_each: Callable[[Iterable[Send]], list[RunHandle]] | None = getattr(self.provider, "send_each", None)
+        if send_each is not None and session is None:
+            return send_each(checked)
+        sends = list(checked)
+        if not sends:
             return []
-        with _blaming_item(checked):
-            return self.provider.send_batch(checked, session)
+        with blaming_item([options for _, options in sends]):
+            return self.provider.send_batch(sends, session)
 
     async def asend(self, event: str | TenantEvent, payload: Payload | None = None, **options: Any) -> RunHandle:
         """Send one event from an event loop; see `asend_job`."""
@@ -100,25 +104,24 @@ class JobClient:
         few = list(islice(rest, _MANY))
         if len(few) == _MANY:
             return await asyncio.to_thread(self.send_batch, chain(few, rest))
-        checked = self._checked(few)
+        checked = list(self._each_checked(few))
         if not checked:
             return []
-        with _blaming_item(checked):
+        with blaming_item([options for _, options in checked]):
             return await asend_batch(self.provider, checked)
 
-    def _checked(self, items: Iterable[SendItem | TenantEvent]) -> list[tuple[TenantEvent, SendOptions]]:
-        checked = []
+    def _each_checked(self, items: Iterable[SendItem | TenantEvent]) -> Iterator[Send]:
         has_defaults = self.defaults is not NO_OPTIONS
         for position, item in enumerate(items):
             # A SendItem is asked for first: whether something is a model takes pydantic several times as long.
             one = item if type(item) is SendItem or not isinstance(item, TenantEvent) else SendItem(item)
             try:
                 options = self._merged(one.options) if has_defaults else one.options
-                checked.append((_event(one.event, one.payload), options))
+                event = _event(one.event, one.payload)
             except CgkTasksError as exc:
                 blame_item(exc, position)
                 raise
-        return checked
+            yield event, options
 
     def send_in_chunks(self, items: Iterable[SendItem | TenantEvent], chunk_size: int = 1_000) -> Iterator[SentItem]:
         """Send any number of events; see `send_jobs_in_chunks`."""
@@ -247,17 +250,6 @@ class JobClient:
         elif given.get("delay") is not None and "run_at" not in given:
             merged = replace(merged, run_at=None)
         return merged
-
-
-@contextmanager
-def _blaming_item(checked: Sequence[tuple[TenantEvent, SendOptions]]) -> Iterator[None]:
-    """A conflict of keys says which item of the batch it is about."""
-    try:
-        yield
-    except IdempotencyConflictError as exc:
-        mine = [position for position, (_, options) in enumerate(checked) if options.idempotency_key == exc.key]
-        blame_item(exc, mine[-1])
-        raise
 
 
 def _refused(exc: CgkTasksError, first: int, count: int) -> Iterator[SentItem]:

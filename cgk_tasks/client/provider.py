@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cgk_tasks.errors import CgkTasksError, RunFailedError, WaitTimeoutError
+from cgk_tasks.errors import CgkTasksError, IdempotencyConflictError, RunFailedError, WaitTimeoutError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.flow.new_run import NO_OPTIONS, SendOptions
 from cgk_tasks.jobs.types import Handler
@@ -24,6 +25,10 @@ class SendItem:
     event: str | TenantEvent
     payload: Mapping[str, Any] | TenantEvent | None = None
     options: SendOptions = NO_OPTIONS
+
+
+Send = tuple[TenantEvent, SendOptions]
+"""One that has been checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,16 @@ def blame_item(exc: CgkTasksError, position: int) -> None:
     exc.add_note(f"It was item {position} of the batch, counted from 0; nothing was sent.")
 
 
+@contextmanager
+def blaming_item(options: Sequence[SendOptions]) -> Iterator[None]:
+    """A conflict of keys says which item of the batch, with these options, it is about."""
+    try:
+        yield
+    except IdempotencyConflictError as exc:
+        blame_item(exc, max(position for position, its in enumerate(options) if its.idempotency_key == exc.key))
+        raise
+
+
 def checked_runs(
     events: Sequence[tuple[TenantEvent, SendOptions]], check: Callable[[TenantEvent, SendOptions], NewRun]
 ) -> list[NewRun]:
@@ -105,7 +120,10 @@ def slowest_look_seconds(provider: JobProvider) -> float:
 
 
 class JobProvider(Protocol):
-    """Everything a provider does. Runs have the same states and errors with each of them."""
+    """Everything a provider does. Runs have the same states and errors with each of them.
+
+    One that has a method `send_each` gets the sends of a batch from an iterator, so that it need not keep all of them.
+    """
 
     @property
     def name(self) -> str: ...

@@ -222,7 +222,7 @@ def publish(runs: Sequence[NewRun], *, are_placed: bool = False) -> None:
     tell_lanes(runs)
     due = [run for run in runs if run.state == "pending"]
     if due and are_placed:
-        _dispatch_now(due, get_publisher())
+        dispatch_now(due)
     elif due:
         dispatch(due)
     if len(due) < len(runs):
@@ -235,11 +235,12 @@ def dispatch(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None =
     crowded queues wait in lanes instead.
     """
     due = hold_back(due)
-    return not due or _dispatch_now(due, publisher or get_publisher())
+    return not due or dispatch_now(due, publisher)
 
 
-def _dispatch_now(due: Sequence[Dispatch | NewRun], publisher: SafePublisher) -> bool:
-    return _push(due, [packet_message(packet) for packet in packets(due)], publisher)
+def dispatch_now(due: Sequence[Dispatch | NewRun], publisher: SafePublisher | None = None) -> bool:
+    """The same where it is known that none of them has to wait."""
+    return _push(due, [packet_message(packet) for packet in packets(due)], publisher or get_publisher())
 
 
 def _push(due: Sequence[Dispatch | NewRun], messages: Sequence[Message], publisher: SafePublisher) -> bool:

@@ -80,8 +80,12 @@ class CrowdedQueues:
             if run.queue not in self._queues:
                 return NO_QUEUES
             return NO_QUEUES if self._has_room(run.queue, {run.event: 1}) else {run.queue}
+        return self.without_room(Counter((run.queue, run.event) for run in runs))
+
+    def without_room(self, counts: Mapping[tuple[str, str], int]) -> Collection[str]:
+        """The same for so many runs of each queue and event."""
         events: dict[str, dict[str, int]] = {}
-        for (queue, event), count in Counter((run.queue, run.event) for run in runs).items():
+        for (queue, event), count in counts.items():
             events.setdefault(queue, {})[event] = count
         return {queue for queue, its in events.items() if not self._has_room(queue, its)}
 

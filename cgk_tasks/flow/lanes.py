@@ -5,14 +5,16 @@ They wait in lanes, and passes say whose turn it is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 
 from cgk_tasks.admission.declared import Declared
-from cgk_tasks.admission.lanes import tell_of
+from cgk_tasks.admission.lanes import Told, tell_of
+from cgk_tasks.admission.lanes import tell as tell_many
 from cgk_tasks.admission.limits import LANES, ForLane
 from cgk_tasks.admission.rules import GateRule
 from cgk_tasks.admission.set_rules import SetRules, set_rules
@@ -73,9 +75,31 @@ def placed(runs: Sequence[NewRun]) -> Sequence[NewRun]:
         return runs
     now = known_now()
     return [
-        run if (lane := lanes.get(run.id)) is None else run.held_at(Place(lane, (run.run_at or now) + nth * _APART))
+        run if (lane := lanes.get(run.id)) is None else run.held_at(place_in(lane, run.run_at or now, nth))
         for nth, run in enumerate(runs)
     ]
+
+
+def place_in(lane: int, due: datetime, nth: int) -> Place:
+    """The place of the nth run of a send."""
+    return Place(lane, due + nth * _APART)
+
+
+def lanes_of_kinds(counts: Mapping[NewRun, int]) -> Mapping[str, int] | None:
+    """The lanes in which so many runs like each of these have to wait, by the ids of these; none if PostgreSQL does not
+    say in which. None where the lane depends on what is in the payloads.
+    """
+    try:
+        of_events: Counter[tuple[str, str]] = Counter()
+        for run, count in counts.items():
+            of_events[run.queue, run.event] += count
+        waiting = _waiting(list(counts), CROWDED.current().without_room(of_events))
+        if any(rule.limit.key is not None for alike in waiting for rule in alike.lane.rules):
+            return None
+        return _lanes_of(waiting) if waiting else {}
+    except psycopg.Error as exc:
+        log.warning("lanes_not_found", reason=str(exc).strip())
+        return {}
 
 
 def tell_lanes(runs: Sequence[NewRun]) -> None:
@@ -84,6 +108,18 @@ def tell_lanes(runs: Sequence[NewRun]) -> None:
     if held:
         try:
             tell([run.place for run in held if run.place is not None], at_once=_may_start(held))
+        except psycopg.Error as exc:
+            log.warning("lanes_not_told", reason=str(exc).strip())
+
+
+def tell_lanes_of(told: Mapping[int, Told]) -> None:
+    """The same of many runs."""
+    if told:
+        try:
+            with autocommit() as connection:
+                statuses = tell_many(connection, told)
+            if "new" in statuses.values():
+                _make_pass()
         except psycopg.Error as exc:
             log.warning("lanes_not_told", reason=str(exc).strip())
 

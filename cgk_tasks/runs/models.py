@@ -111,10 +111,10 @@ class NewRun(NamedTuple):
     single_key: str | None = None
     """Of a run that is the only open one with this key."""
 
-    def like_this(self, run_id: str, payload: str, search_fields: str | None) -> NewRun:
-        """The same run with an id and a payload of its own: as `_replace`, in a third of the time."""
+    def like_this(self, run_id: str, payload: str, search_fields: str | None, place: Place | None = None) -> NewRun:
+        """The same run with an id, a payload and a place of its own: as `_replace`, in a third of the time."""
         values: list[Any] = list(self)
-        values[_ID], values[_PAYLOAD], values[_SEARCH_FIELDS] = run_id, payload, search_fields
+        values[_ID], values[_PAYLOAD], values[_SEARCH_FIELDS], values[_PLACE] = run_id, payload, search_fields, place
         return NewRun._make(values)
 
     def held_at(self, place: Place) -> NewRun:
@@ -122,6 +122,11 @@ class NewRun(NamedTuple):
         values: list[Any] = list(self)
         values[_STATE], values[_PLACE] = "held", place
         return NewRun._make(values)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is due, and nothing is said of it but what it is."""
+        return self.state == "pending" and self[_JOB:_SEARCH_FIELDS] == _UNSAID and self[_PLACE:] == _NOT_RULED
 
     @property
     def alone(self) -> bool:
@@ -134,9 +139,11 @@ class NewRun(NamedTuple):
         return None
 
 
-_ID, _PAYLOAD, _STATE, _SEARCH_FIELDS, _PLACE = map(
-    NewRun._fields.index, ("id", "payload", "state", "search_fields", "place")
+_ID, _PAYLOAD, _STATE, _JOB, _SEARCH_FIELDS, _PLACE = map(
+    NewRun._fields.index, ("id", "payload", "state", "job", "search_fields", "place")
 )
+_PLAIN = NewRun("", "", "", "", "")
+_UNSAID, _NOT_RULED = _PLAIN[_JOB:_SEARCH_FIELDS], _PLAIN[_PLACE:]
 
 Outcome = Literal["accepted", "deduplicated", "merged", "skipped"]
 

@@ -120,6 +120,8 @@ class Piped:
     def _next(self) -> PGresult:
         """The result of what is answered next."""
         connection, pgconn = self._connection, self._connection.pgconn
+        if not self._unanswered:
+            raise psycopg.InterfaceError("Nothing is left to be answered: the statement has failed before.")
         self._is_amid = True
         try:
             results = connection.wait(until_sync(pgconn))
@@ -147,8 +149,9 @@ def _answered(connection: Connection, statement: Statement, values: Mapping[str,
     try:
         sent.done()
     except BaseException:
-        with suppress(psycopg.Error), sent:
-            raise
+        with suppress(psycopg.Error):  # the first error says what is wrong
+            sent.__exit__()
+        raise
     return sent
 
 

@@ -91,6 +91,16 @@ NULL::bytea AS sealed_canvas, NULL::text AS trace
 -- Locks nothing but the new row.
 {{insert({{one_run()}})}};
 
+-- name: insert_plain
+-- nothing → pending: a run of which nothing is said but what it is, as most that are sent alone. Each value that is given
+-- takes time in the sender and here. Its sender waits for the disk itself. Locks nothing but the new row.
+INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, key_id, search_fields, run_at,
+                      handed_over_at, hand_overs)
+SELECT %(id)s::uuid, %(tenant_id)s::text, %(event)s::text, 'pending', %(queue)s::text, %(priority)s::smallint,
+       %(sealed_payload)s::bytea, %(key_id)s::text, %(search_fields)s::text, now(), clock_timestamp(), 1
+ WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL
+ON CONFLICT (id) DO NOTHING;
+
 -- name: insert_in_lane
 -- nothing → held: a run that waits until a pass admits it. Its sender tells the lane after the commit.
 {{insert_with(, lane_id, rank)}}

@@ -45,7 +45,15 @@ from tests.support.waiting import Patience, wait_until
 from tests.support.workers import ROOT
 
 pytestmark = pytest.mark.usefixtures("database")
-INSERTS = {"insert_run", "insert_runs", "insert_in_lane", "insert_in_lanes", "insert_and_tell", "copy_runs"}
+INSERTS = {
+    "insert_run",
+    "insert_plain",
+    "insert_runs",
+    "insert_in_lane",
+    "insert_in_lanes",
+    "insert_and_tell",
+    "copy_runs",
+}
 
 
 def order(number=1, tenant="acme"):

@@ -63,6 +63,31 @@ def test_a_run_that_is_copied_has_the_columns_of_one_that_is_inserted(columns):
         assert (row["handed_over_at"] is None) == (expected["handed_over_at"] is None)
 
 
+@pytest.mark.parametrize("columns", [*SHAPES.values(), {"priority": 0}], ids=[*SHAPES, "of a priority of their own"])
+def test_a_run_that_is_flushed_later_has_the_columns_of_one_that_is_inserted(columns):
+    inserted, sent = run(**columns), run(**columns)
+    with autocommit() as connection:
+        insertion.insert_one(connection, inserted)
+        with insertion.send_unflushed(connection, sent):
+            pass
+    expected, found = row_of(inserted), row_of(sent)
+    assert {name: found[name] for name in found if name not in NOT_ALIKE} == {
+        name: expected[name] for name in expected if name not in NOT_ALIKE
+    }
+    for name in ("handed_over_at", "run_at"):
+        assert (found[name] is None) == (expected[name] is None)
+
+
+def test_a_plain_run_that_is_on_record_already_is_left_as_it_is():
+    first = run()
+    with autocommit() as connection:
+        insertion.insert_one(connection, first)
+        before = row_of(first)
+        with insertion.send_unflushed(connection, first._replace(payload='{"other":1}')):
+            pass
+    assert row_of(first) == before
+
+
 def test_runs_of_many_kinds_can_be_copied_at_once():
     runs = [run(**{"priority": number % 10} | columns) for number in range(20) for columns in SHAPES.values()]
     with autocommit() as connection:

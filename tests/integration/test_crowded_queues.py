@@ -94,7 +94,7 @@ def test_a_send_to_an_empty_queue_is_one_statement(statements, services, queue):
         broker.delete(redis_key(queue, 5))
     del statements[:]  # what a process looks up once
     send(tenant="globex")
-    assert statements == ["transitions.insert_run"]
+    assert statements == ["transitions.insert_plain"]
 
 
 def test_what_the_window_does_not_hold_waits_in_lanes(services, queue):

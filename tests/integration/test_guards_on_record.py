@@ -269,7 +269,7 @@ def test_a_job_that_uses_nothing_executes_no_statement_of_guards_and_no_more_cod
         door.forget_observer(observer)
     asked_now_and_then = {"admission.is_on", "schedules.noted_routes", "tenants.get_tenant"}
     assert [label for label in heard if label not in asked_now_and_then] == [
-        "transitions.insert_run", "transitions.claim_one",
+        "transitions.insert_plain", "transitions.claim_one",
     ]  # fmt: skip
     assert find_job("guards-free").around is None
 

@@ -13,11 +13,13 @@ import pytest
 
 from cgk_tasks import get_run, send_job
 from cgk_tasks.errors import StoreError
+from cgk_tasks.sql import door
 from cgk_tasks.sql.piped import piped
 from cgk_tasks.sql.pool import is_open
 from cgk_tasks.sql.postgres import autocommit, close_pools, transaction
 from cgk_tasks.sql.statements import Statement
 from tests.support.jobs import Behave
+from tests.support.observed import observed_statements
 from tests.support.waiting import wait_closed, wait_until
 
 INSERT = Statement(
@@ -29,6 +31,12 @@ INSERT = Statement(
 )
 
 OTHER = Statement("tests", "other", "INSERT INTO public.piped (id) VALUES (%(id)s::int) RETURNING id")
+
+
+@pytest.fixture(autouse=True)
+def nobody_observes(monkeypatch):
+    """As long as somebody does, each statement is waited for."""
+    monkeypatch.setattr(door, "_observers", [])
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +94,37 @@ def test_a_statement_that_is_refused_has_its_own_error_and_costs_no_connection(c
     with insert(connection, 2):
         pass
     assert kept() == [1, 2]
+
+
+def test_a_statement_that_is_refused_while_somebody_observes_has_its_own_error_and_costs_no_connection(connection):
+    with observed_statements(), insert(connection, 1):
+        pass
+    with observed_statements(), pytest.raises(psycopg.errors.UniqueViolation):
+        insert(connection, 1)
+    with insert(connection, 2):
+        pass
+    assert kept() == [1, 2]
+
+
+def test_a_send_that_is_refused_while_somebody_observes_says_so(database):
+    refuses = "ADD CONSTRAINT refuses CHECK (position('refused'::bytea IN sealed_payload) = 0) NOT VALID"
+    with autocommit() as one:
+        one.execute(f"ALTER TABLE cgk.runs {refuses}")
+    try:
+        with observed_statements(), pytest.raises(StoreError):
+            send_job(Behave(tenant_id="acme", action="echo", argument="refused"))
+    finally:
+        with autocommit() as one:
+            one.execute("ALTER TABLE cgk.runs DROP CONSTRAINT refuses")
+
+
+def test_a_statement_that_has_failed_is_not_waited_for_again(connection):
+    connection.execute("INSERT INTO public.piped VALUES (1, '')")
+    sent = insert(connection, 1)
+    with pytest.raises(psycopg.errors.UniqueViolation), sent:
+        sent.done()
+    with pytest.raises(psycopg.InterfaceError):
+        sent.done()
 
 
 def test_an_error_in_the_block_leaves_the_statement_done_and_the_connection_usable(connection):

@@ -419,7 +419,7 @@ def of_runs(labels):
 
 def test_an_event_without_rules_is_sent_by_the_one_statement_that_it_always_was(labels):
     send_job(Plain(tenant_id="acme"))
-    assert of_runs(labels) == ["transitions.insert_run"]
+    assert of_runs(labels) == ["transitions.insert_plain"]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_a_read_is_heard_with_its_name_and_time(heard):
 
 def test_a_send_is_heard(heard):
     send_job(Behave(tenant_id="acme", action="echo"))
-    assert "transitions.insert_run" in labels(heard)
+    assert "transitions.insert_plain" in labels(heard)
 
 
 def test_a_send_in_a_callers_session_is_heard(heard):
