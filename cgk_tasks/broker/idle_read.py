@@ -35,7 +35,7 @@ class IdleRead:
         return otherwise if self._reader is None else max(_LONG_SECONDS, otherwise)
 
     def end(self, connection: Any, pool: Any) -> None:
-        """Have Redis answer the read that is under way on this connection. Raises nothing: at worst it is waited for."""
+        """Have Redis answer the read that is under way on this connection. It raises nothing."""
         reading = connection._sock  # noqa: SLF001
         if self._reader is None or reading is not self._socket or _is_readable(reading):
             return

@@ -54,6 +54,7 @@ class Channel(redis.Channel):
     """Where the last message lay."""
 
     connection_errors: tuple[type[Exception], ...]
+    brpop_timeout: Any
     _queue_cycle: Any
     _do_restore_message: Any
     _flush_brpop_reauth: Any
@@ -67,7 +68,8 @@ class Channel(redis.Channel):
     def _brpop_start(self, timeout: float | None = None) -> None:
         if self.connection.polling_interval is None:  # else the application has chosen
             self.brpop_timeout = self._idle_read.seconds(self.client.connection, self._shortest_read)
-        super()._brpop_start(timeout)
+        kombus: Any = super()
+        kombus._brpop_start(timeout)  # noqa: SLF001
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         consumer = super().basic_consume(queue, *args, **kwargs)
@@ -75,7 +77,8 @@ class Channel(redis.Channel):
         return consumer
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
-        cancelled = super()._basic_cancel(consumer_tag)
+        kombus: Any = super()
+        cancelled = kombus._basic_cancel(consumer_tag)  # noqa: SLF001
         self._end_read()  # what comes to this queue is for others
         return cancelled
 
@@ -100,7 +103,8 @@ class Channel(redis.Channel):
             key, text = answer
             queue = self.read_queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            if queue not in self.connection._callbacks:  # noqa: SLF001 - as Kombu does, which may lose it at a close
+            consumers: Any = self.connection._callbacks  # noqa: SLF001 - as Kombu does, which may lose it at a close
+            if queue not in consumers:
                 with self.conn_or_acquire() as client:
                     client.rpush(bytes_to_str(key), text)
                 raise Empty
