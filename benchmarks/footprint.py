@@ -15,7 +15,8 @@ from processes import kilobytes, processor_seconds, running_seconds, with_childr
 from sends import Send, mark_ours, mark_plain
 from shared import IMPORTS, OF_A_PRODUCT
 
-_SETTLE_SECONDS = 2.0
+_SETTLE_SECONDS = 6.0
+"""A worker of ours is idle five seconds after its last run: until then its leader looks four times a second."""
 
 
 def measure(plan: Plan) -> list[Line]:

@@ -10,16 +10,19 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from queue import Empty
-from typing import Any
+from typing import Any, Final
 
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import ResponseError
 
 from cgk_tasks.broker import dead_messages
+from cgk_tasks.broker.idle_read import IdleRead
 from cgk_tasks.broker.unreadable import UnreadableMessageError, read_envelope
 
 log = logging.getLogger("cgk_tasks.transport")
+
+_LOOK_AT_BINDINGS_SECONDS: Final = 60.0
 
 
 class QoS(virtual.QoS):
@@ -51,6 +54,7 @@ class Channel(redis.Channel):
     """Where the last message lay."""
 
     connection_errors: tuple[type[Exception], ...]
+    brpop_timeout: Any
     _queue_cycle: Any
     _do_restore_message: Any
     _flush_brpop_reauth: Any
@@ -58,6 +62,33 @@ class Channel(redis.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.QoS = QoS  # type: ignore[assignment]  # Kombu swaps in this class's base itself
+        self._idle_read = IdleRead()
+        self._shortest_read: float = self.brpop_timeout
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        if self.connection.polling_interval is None:  # else the application has chosen
+            self.brpop_timeout = self._idle_read.seconds(self.client.connection, self._shortest_read)
+        kombus: Any = super()
+        kombus._brpop_start(timeout)  # noqa: SLF001
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        consumer = super().basic_consume(queue, *args, **kwargs)
+        self._end_read()  # it is no read of this queue
+        return consumer
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        kombus: Any = super()
+        cancelled = kombus._basic_cancel(consumer_tag)  # noqa: SLF001
+        self._end_read()  # what comes to this queue is for others
+        return cancelled
+
+    def close(self) -> None:
+        self._end_read()  # Kombu waits for its answer
+        super().close()
+
+    def _end_read(self) -> None:
+        if self._in_poll:
+            self._idle_read.end(self._in_poll, self.pool)
 
     def _brpop_read(self, **options: Any) -> bool:
         """As Kombu's, except for a message that cannot be read: there it raises, which ends the worker."""
@@ -72,6 +103,11 @@ class Channel(redis.Channel):
             key, text = answer
             queue = self.read_queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
+            consumers: Any = self.connection._callbacks  # noqa: SLF001 - as Kombu does, which may lose it at a close
+            if queue not in consumers:
+                with self.conn_or_acquire() as client:
+                    client.rpush(bytes_to_str(key), text)
+                raise Empty
             try:
                 self.connection._deliver(read_envelope(text), queue)  # noqa: SLF001 - as Kombu does
             except UnreadableMessageError as exc:
@@ -108,3 +144,13 @@ class Channel(redis.Channel):
 
 class Transport(redis.Transport):
     Channel = Channel
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """As Kombu's, which looks once a second at what is due each 20 minutes: the bindings of queues that expire."""
+        super().register_with_event_loop(connection, loop)
+        cycle: Any = self.cycle
+        each_second = getattr(cycle, "_binding_expiry_tref", None)
+        if each_second is not None:
+            each_second.cancel()
+            look = cycle.maybe_refresh_binding_expiry
+            cycle._binding_expiry_tref = loop.call_repeatedly(_LOOK_AT_BINDINGS_SECONDS, look)  # noqa: SLF001

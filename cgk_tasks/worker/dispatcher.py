@@ -45,6 +45,8 @@ SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.dispatcher")
 
 LEASE = "dispatcher"
+_SETTLED_SECONDS = 3.0
+"""After its start, when a worker has most to do, it begins with what is done each minute or hour."""
 _HOUSEKEEPING_SECONDS = 3600.0
 _ASK_FOR_LEASE_SECONDS = 1.0
 _LOOK_FOR_LOST_SECONDS = 1.0
@@ -72,8 +74,8 @@ class Dispatcher:
         self.found: Found | None = None
         """What the last look found, while this worker leads."""
         self._look_for_lost_at = self._look_for_all_at = 0.0
-        self._housekeeping_at = 0.0
-        self._count_usage_at = self._count_runs_at = self._look_at_failures_at = 0.0
+        self._look_at_failures_at = 0.0
+        self._housekeeping_at = self._count_usage_at = self._count_runs_at = time.monotonic() + _SETTLED_SECONDS
         self._used_shares = UsedShares()
 
     @property

@@ -34,6 +34,10 @@ from cgk_tasks.worker.processes import is_alive, paused
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
+_FIRST_TURN_SECONDS = 0.3
+"""After the start. Meanwhile the worker connects to its broker and begins with its first message, for which it would
+share Python's lock with this thread; the heartbeat begins at once.
+"""
 _LOOK_SECONDS = 0.5
 _FORGOTTEN_LOOKS = 4
 _LOOK_FOR_ALL_SECONDS = 5.0
@@ -89,6 +93,7 @@ class Supervisor(threading.Thread):
         self._admission.start()
 
     def run(self) -> None:
+        self._stopping.wait(_FIRST_TURN_SECONDS)
         while not self._stopping.is_set():
             self._survive(self._turn)
             self._tell_admission()

@@ -13,6 +13,7 @@ from cgk_tasks.sql.statements import Statement
 from cgk_tasks.worker.dispatcher import Dispatcher
 from cgk_tasks.worker.glance import look
 from tests.support.observed import observed_statements
+from tests.support.waiting import wait_until
 
 SQL = statements("dispatch")
 
@@ -31,6 +32,7 @@ def nothing_open(database):
 @pytest.fixture
 def leader():
     one = Dispatcher(str(uuid.uuid4()))
+    one._housekeeping_at = one._count_usage_at = one._count_runs_at = 0.0  # now, and not amid a test
     assert one.take_lease()
     one.tick()
     one._look_for_lost_at = 0.0
@@ -107,6 +109,16 @@ def test_who_does_not_lead_asks_only_whether_somebody_does(leader, heard):
     other = Dispatcher(str(uuid.uuid4()))
     assert not other.take_lease()
     assert heard == ["dispatch.lease_is_free"]
+
+
+def test_what_is_done_each_hour_waits_until_a_worker_has_settled(heard):
+    one = Dispatcher(str(uuid.uuid4()))
+    one._housekeeping_at += 3600.0  # whatever keeps this machine busy
+    assert one.take_lease()
+    one.tick()
+    assert "dispatch.forget_keys" not in heard
+    one._housekeeping_at -= 3600.0
+    wait_until(lambda: one.tick() or "dispatch.forget_keys" in heard)
 
 
 def test_another_one_leads_once_the_lease_was_dropped(leader):
