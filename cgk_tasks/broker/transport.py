@@ -7,6 +7,7 @@ are two thirds of a worker's cost. Without them a popped message is simply ours.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from queue import Empty
@@ -66,7 +67,9 @@ class Channel(redis.Channel):
         self._shortest_read: float = self.brpop_timeout
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        if self.connection.polling_interval is None:  # else the application has chosen
+        is_chosen = self.connection.polling_interval is not None  # by the application
+        # A worker in a thread is a test's, who ends it by a word that its loop looks for between two reads.
+        if not is_chosen and threading.current_thread() is threading.main_thread():
             self.brpop_timeout = self._idle_read.seconds(self.client.connection, self._shortest_read)
         kombus: Any = super()
         kombus._brpop_start(timeout)  # noqa: SLF001

@@ -3,6 +3,7 @@
 import json
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic
 
@@ -139,6 +140,13 @@ def test_an_interval_that_the_application_has_chosen_stays(environment, server):
         get_settings().broker, transport="cgk_tasks.broker.transport:Transport", transport_options=options
     ) as connection:
         assert Reader(connection).channel.brpop_timeout == 2
+
+
+def test_a_worker_in_a_thread_looks_each_second_whether_it_is_to_end(connect, server):
+    with ThreadPoolExecutor(1) as thread:
+        reader = thread.submit(lambda: Reader(connect())).result()
+        assert reader.channel.brpop_timeout == 1
+        thread.submit(reader.connection.close).result()
 
 
 def test_no_timer_of_the_transport_wakes_a_worker_each_second(reader):
