@@ -246,7 +246,8 @@ class TestDjango:
         (django_project / "orders/often.py").write_text(often)
         run(django_project, "manage.py", "shell", "-c", "from orders.often import make; make()")
         without = """SELECT count(*) FROM cgk.tenants t WHERE status = 'active' AND NOT EXISTS (
-            SELECT FROM cgk.runs r WHERE r.tenant_id = t.id AND r.event = 'orders.tasks.count_orders')"""
+            SELECT FROM cgk.runs r WHERE r.tenant_id = t.id AND r.event = 'orders.tasks.count_orders' UNION ALL
+            SELECT FROM cgk.run_history r WHERE r.tenant_id = t.id AND r.event = 'orders.tasks.count_orders')"""
         with running(django_project, "-m", "celery", "-A", "proj", "beat", "--pidfile=", **queue_of(django_project)):
             wait_until(lambda: one(database, without) == 0, 60, "a run for each tenant")
 
