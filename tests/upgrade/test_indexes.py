@@ -91,6 +91,12 @@ def test_an_index_whose_place_others_have_taken_is_dropped(with_replaced):
     assert (has_index_of_held_runs(with_replaced), indexes.are_made()) == (False, True)
 
 
+def test_one_that_somebody_has_dropped_already_is_not_missed(with_replaced):
+    with_replaced.execute("DROP INDEX cgk.runs_held")
+    migrations.migrate()
+    assert indexes.are_made()
+
+
 def test_one_whose_drop_was_interrupted_is_dropped_by_the_next_migrate(connection):
     connection.execute(HELD)
     connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'cgk.runs_held'::regclass")

@@ -7,7 +7,14 @@ down_revision = "0033"
 branch_labels = None
 depends_on = None
 
-COMMENT = "COMMENT ON INDEX cgk.runs_held IS 'Used by nothing: cgk-tasks migrate drops it.'"
+# Somebody who knew that it is not needed may have dropped it.
+COMMENT = """
+DO $$ BEGIN
+    IF to_regclass('cgk.runs_held') IS NOT NULL THEN
+        COMMENT ON INDEX cgk.runs_held IS 'Used by nothing: cgk-tasks migrate drops it.';
+    END IF;
+END $$
+"""
 
 
 def upgrade() -> None:
