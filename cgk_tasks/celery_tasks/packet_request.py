@@ -13,6 +13,7 @@ from cgk_tasks.broker.envelope import PACKET_HEADER, TENANT_HEADER
 from cgk_tasks.celery_tasks import consumption
 from cgk_tasks.celery_tasks.limits import limits_of_message
 from cgk_tasks.celery_tasks.pool_writes import write_at_once
+from cgk_tasks.celery_tasks.supervisors import supervisor_of
 from cgk_tasks.errors import RunCancelledError
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.worker.pipeline import NotClaimedError
@@ -55,6 +56,9 @@ class PacketRequest(Request):
             self.time_limits = limits
             executed = super().execute_using_pool(pool, **options)
         write_at_once(pool)
+        app: Any = self.app
+        if (supervisor := supervisor_of(app)) is not None:
+            supervisor.begin()
         return executed
 
     @property

@@ -122,7 +122,7 @@ SELECT EXISTS (SELECT FROM cgk.lanes WHERE status = 'new') OR EXISTS (SELECT FRO
 -- name: find_gates
 -- rule_id, key: of each gate that is wanted.
 SELECT g.id, g.rule_id, g.key FROM unnest(%(rule_id)s::bigint[], %(key)b::text[]) AS wanted (rule_id, key),
-       LATERAL (SELECT id, rule_id, key FROM cgk.gates g WHERE g.rule_id = wanted.rule_id AND g.key = wanted.key) g;
+       LATERAL (SELECT id, rule_id, key FROM cgk.gates g WHERE g.rule_id = wanted.rule_id AND g.key = wanted.key OFFSET 0) g;
 
 -- name: make_gates
 -- With the numbers that are in force; those given are declared. What another process has made meanwhile stays as it is. In one
@@ -141,11 +141,15 @@ unnest(%(queue)b::text[], %(tenant_id)b::text[], %(event)b::text[], %(priority)s
        %(gates)b::text[]) WITH ORDINALITY
     AS wanted (queue, tenant_id, event, priority, alone, gates, place)
 
+-- fragment: its_share
+-- By its index: with statistics of a time with few lanes, a join would compare each share with each that is wanted.
+LATERAL (SELECT id FROM cgk.shares WHERE queue = wanted.queue AND tenant_id = wanted.tenant_id OFFSET 0) AS s
+
 -- name: find_lanes
-SELECT wanted.place, l.id FROM {{wanted_lanes}}, LATERAL (
-    SELECT l.id FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id
-     WHERE s.queue = wanted.queue AND s.tenant_id = wanted.tenant_id AND l.event = wanted.event
-       AND l.priority = wanted.priority AND l.alone = wanted.alone AND l.gates = wanted.gates::bigint[]) l;
+SELECT wanted.place, l.id FROM {{wanted_lanes}}, {{its_share}}, LATERAL (
+    SELECT id FROM cgk.lanes
+     WHERE share_id = s.id AND event = wanted.event AND priority = wanted.priority AND alone = wanted.alone
+       AND gates = wanted.gates::bigint[] OFFSET 0) AS l;
 
 -- name: touch_lanes
 -- In one order, so that two cannot lock each other out.
@@ -163,7 +167,7 @@ ON CONFLICT (queue, tenant_id) DO NOTHING;
 -- name: make_lanes
 INSERT INTO cgk.lanes (share_id, queue, tenant_id, event, priority, alone, gates)
 SELECT s.id, wanted.queue, wanted.tenant_id, wanted.event, wanted.priority, wanted.alone, wanted.gates::bigint[]
-  FROM {{wanted_lanes}} JOIN cgk.shares s ON s.queue = wanted.queue AND s.tenant_id = wanted.tenant_id
+  FROM {{wanted_lanes}}, {{its_share}}
  ORDER BY s.id, wanted.event, wanted.priority, wanted.alone, wanted.gates
 ON CONFLICT (share_id, event, priority, alone, gates) DO NOTHING;
 

@@ -35,8 +35,8 @@ SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.supervisor")
 
 _FIRST_TURN_SECONDS = 0.3
-"""After the start. Meanwhile the worker connects to its broker and begins with its first message, for which it would
-share Python's lock with this thread; the heartbeat begins at once.
+"""At most so long after the start. Until its first message is with the pool a worker connects to its broker and reads,
+for which it would share Python's lock with this thread; the heartbeat begins at once.
 """
 _LOOK_SECONDS = 0.5
 _FORGOTTEN_LOOKS = 4
@@ -56,7 +56,7 @@ class Supervisor(threading.Thread):
         self._pool = pool
         self._settings = get_settings()
         self._dispatcher = Dispatcher(worker_id, pool.on_closed)
-        self._stopping, self._woken = threading.Event(), threading.Event()
+        self._stopping, self._woken, self._begins = threading.Event(), threading.Event(), threading.Event()
         self._pace = Pace(self._settings.dispatch_interval_seconds, longest_pause())
         self._hints: Hints | None = None
         self._timed_out: deque[OverLimit] = deque()
@@ -92,8 +92,13 @@ class Supervisor(threading.Thread):
         self._heartbeat.start()
         self._admission.start()
 
+    def begin(self) -> None:
+        """Called for each message that the pool was given: with the first one there is something to watch over."""
+        if not self._begins.is_set():
+            self._begins.set()
+
     def run(self) -> None:
-        self._stopping.wait(_FIRST_TURN_SECONDS)
+        self._begins.wait(_FIRST_TURN_SECONDS)
         while not self._stopping.is_set():
             self._survive(self._turn)
             self._tell_admission()
@@ -155,6 +160,7 @@ class Supervisor(threading.Thread):
         """
         self._stopping.set()
         self._woken.set()
+        self._begins.set()
         if self._hints is not None:
             self._hints.close()
         self._admission.stop()
