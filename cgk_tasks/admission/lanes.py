@@ -66,6 +66,8 @@ def tell(connection: Connection, told: Mapping[int, Told]) -> dict[int, str]:
     """Say that runs have come into lanes, once they are committed. Returns the lanes that are there, with their status;
     one that is `new` waits for a pass.
     """
+    if not told:
+        return {}
     if len(told) == 1:
         lane, (runs, rank) = next(iter(told.items()))
         return _tell(connection, "tell_one", lane, runs, rank)
@@ -81,10 +83,9 @@ def _tell(connection: Connection, name: str, lane: object, runs: object, rank: o
     return {row["id"]: row["status"] for row in fetch(connection, SQL[name], values)}
 
 
-def tell_of(connection: Connection, places: Iterable[Place]) -> dict[int, str]:
-    """The same of single runs."""
+def told_of(places: Iterable[Place]) -> dict[int, Told]:
+    """What lanes are told of single runs."""
     ranks: dict[int, list[datetime]] = {}
     for lane, rank in places:
         ranks.setdefault(lane, []).append(rank)
-    told = {lane: Told(len(of_lane), min(of_lane)) for lane, of_lane in ranks.items()}
-    return tell(connection, told) if told else {}
+    return {lane: Told(len(of_lane), min(of_lane)) for lane, of_lane in ranks.items()}

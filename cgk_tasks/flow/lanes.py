@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import psycopg
 
 from cgk_tasks.admission.declared import Declared
-from cgk_tasks.admission.lanes import Told, tell_of
+from cgk_tasks.admission.lanes import Told, told_of
 from cgk_tasks.admission.lanes import tell as tell_many
 from cgk_tasks.admission.limits import LANES, ForLane
 from cgk_tasks.admission.rules import GateRule
@@ -106,20 +106,14 @@ def tell_lanes(runs: Sequence[NewRun]) -> None:
     """Say that runs have come into their lanes, once they are committed. What fails here is found by the sweep."""
     held = [run for run in runs if run.place is not None]
     if held:
-        try:
-            tell([run.place for run in held if run.place is not None], at_once=_may_start(held))
-        except psycopg.Error as exc:
-            log.warning("lanes_not_told", reason=str(exc).strip())
+        tell_lanes_of(told_of(run.place for run in held if run.place is not None), at_once=_may_start(held))
 
 
-def tell_lanes_of(told: Mapping[int, Told]) -> None:
-    """The same of many runs."""
+def tell_lanes_of(told: Mapping[int, Told], *, at_once: bool = True) -> None:
+    """The same where it is known how many have come into each, and which is the first."""
     if told:
         try:
-            with autocommit() as connection:
-                statuses = tell_many(connection, told)
-            if "new" in statuses.values():
-                _make_pass()
+            tell(told, at_once=at_once)
         except psycopg.Error as exc:
             log.warning("lanes_not_told", reason=str(exc).strip())
 
@@ -144,7 +138,7 @@ def hold_back(due: Sequence[NewRun | Dispatch]) -> Sequence[NewRun | Dispatch]:
             values = {"ids": uuid_array(lanes), "lanes": list(lanes.values())}
             rows = fetch(connection, TRANSITIONS["hold_dispatched"], values)
         places = [Place(row["lane"], row["rank"]) for row in rows]
-        tell(places, at_once=_may_start([run for run in due if run.id in lanes]))
+        tell(told_of(places), at_once=_may_start([run for run in due if run.id in lanes]))
     except psycopg.Error as exc:
         log.warning("lanes_not_found", reason=str(exc).strip())
         return due
@@ -156,12 +150,12 @@ def _may_start(runs: Sequence[NewRun | Dispatch]) -> bool:
     return len(runs) >= MANY or any(_rules_of(runs, set_rules()).values())
 
 
-def tell(places: Sequence[Place], *, at_once: bool = True) -> None:
+def tell(told: Mapping[int, Told], *, at_once: bool = True) -> None:
     """Say that runs have come into lanes. at_once: who wakes an empty one makes a pass, if nobody does. Raises
     psycopg.Error.
     """
     with autocommit() as connection:
-        statuses = tell_of(connection, places)
+        statuses = tell_many(connection, told)
     if at_once and "new" in statuses.values():
         _make_pass()
 
@@ -188,7 +182,7 @@ def hold_unpublished(ids: Sequence[str]) -> None:
     """Put admitted runs into their lanes again that the broker did not take. Raises psycopg.Error."""
     with autocommit() as connection:
         rows = fetch(connection, TRANSITIONS["hold_unpublished"], {"ids": uuid_array(ids)})
-        tell_of(connection, [Place(row["lane"], row["rank"]) for row in rows])
+        tell_many(connection, told_of(Place(row["lane"], row["rank"]) for row in rows))
 
 
 def _waiting(runs: Sequence[NewRun | Dispatch], crowded: Collection[str]) -> list[_Alike]:

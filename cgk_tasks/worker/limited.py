@@ -11,7 +11,7 @@ from typing import Any
 
 from cgk_tasks.admission.guard_reports import is_refused_here, place_of
 from cgk_tasks.admission.guards import Guard
-from cgk_tasks.admission.lanes import Told, tell
+from cgk_tasks.admission.lanes import Told, tell, told_of
 from cgk_tasks.admission.limits import LANES, ForLane
 from cgk_tasks.admission.set_rules import set_rules
 from cgk_tasks.admission.switch import SWITCH
@@ -124,7 +124,7 @@ def _hold(connection: Connection, places: Sequence[ForLane], runs: Sequence[Clai
         "worker_id": worker_id,
     }
     held = fetch(connection, TRANSITIONS["hold_in_lane"], values)
-    lanes.tell([Place(row["lane"], row["rank"]) for row in held])
+    lanes.tell(told_of(Place(row["lane"], row["rank"]) for row in held))
 
 
 def _with_payload(lane: ForLane, run: Claimed) -> ForLane:

@@ -12,36 +12,37 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def late(database, monkeypatch):
-    """One that would not begin by itself for an hour."""
-    monkeypatch.setattr(supervisor, "_FIRST_TURN_SECONDS", 3600.0)
-    with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.leases")
-    one = Supervisor(str(uuid.uuid4()), idle_pool())
-    one.start()
-    yield one
+def started(database, monkeypatch):
+    """One that begins by itself after so many seconds."""
+    made = []
+
+    def start(seconds):
+        monkeypatch.setattr(supervisor, "_FIRST_TURN_SECONDS", seconds)
+        with autocommit() as connection:
+            connection.execute("TRUNCATE cgk.leases")
+        made.append(Supervisor(str(uuid.uuid4()), idle_pool()))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.stop()
+
+
+def test_it_leads_once_the_pool_was_given_a_message(started):
+    one = started(3600.0)
+    assert not one.leads
+    one.begin()
+    wait_until(lambda: one.leads)
+
+
+def test_it_stops_also_where_no_message_came(started):
+    one = started(3600.0)
     one.stop()
     one.join(20)
     assert not one.is_alive()
 
 
-def test_it_leads_once_the_pool_was_given_a_message(late):
-    assert not late.leads
-    late.begin()
-    wait_until(lambda: late.leads)
-
-
-def test_it_stops_also_where_no_message_came(late):
-    assert not late.leads
-
-
-def test_it_begins_without_a_message_in_the_end(database, monkeypatch):
-    monkeypatch.setattr(supervisor, "_FIRST_TURN_SECONDS", 0.01)
-    with autocommit() as connection:
-        connection.execute("TRUNCATE cgk.leases")
-    one = Supervisor(str(uuid.uuid4()), idle_pool())
-    one.start()
-    try:
-        wait_until(lambda: one.leads)
-    finally:
-        one.stop()
+def test_it_begins_without_a_message_in_the_end(started):
+    one = started(0.01)
+    wait_until(lambda: one.leads)
