@@ -170,7 +170,7 @@ def fill(closed: int, open_runs: int = 0, tenants: int = 50) -> None:
     """Put so many closed runs into the last month, and so many open ones into the last hour."""
     today = datetime.now(UTC).date()
     for days in range(DAYS, -1, -7):
-        partitions.make_partitions(today - timedelta(days=days))
+        partitions.make_days(today - timedelta(days=days))
     with autocommit() as connection:
         execute(connection, TENANTS, {"tenants": tenants})
         execute(connection, CLOSED, {"runs": closed, "span": DAYS * 86_400 - 60, "tenants": tenants})

@@ -12,9 +12,9 @@ from harness import OURS, PACKETS, TENANT, Plan, Table, Worker, clear, setting
 from throughput import learn_run_times
 
 from cgk_tasks import SendItem, send_jobs
-from cgk_tasks.runs import partitions
 from cgk_tasks.sql.postgres import Connection, autocommit
 from cgk_tasks.tenancy.registry import forget_known
+from cgk_tasks.worker.housekeeping import run_housekeeping
 
 # Runs that wait for a day next month: open, and in nobody's way.
 FILL_OPEN = """
@@ -65,7 +65,7 @@ SELECT (SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits
 
 def measure(plan: Plan) -> Table:
     learn_run_times()
-    partitions.run_housekeeping()
+    run_housekeeping()
     rows: list[list[str]] = []
     for count in plan.open_runs:
         fill = _filler(FILL_OPEN, {"tenant": TENANT, "count": count})

@@ -8,9 +8,7 @@ some hundred rows, however many runs there are. What tenants used, for bills, is
 
 from __future__ import annotations
 
-import threading
 import time
-from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -20,14 +18,10 @@ import structlog
 from cgk_tasks.runs.depths import note_depths
 from cgk_tasks.runs.models import first_run_id
 from cgk_tasks.runs.tick_outcomes import count_outcomes
-from cgk_tasks.runtime import Part
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, is_not_migrated, short_transaction, statements
 
 SQL = statements("counts")
 log = structlog.get_logger("cgk_tasks.history")
-
-THREADS: Final[Part[list[threading.Thread]]] = Part(list)
-"""The thread that counts, if one does."""
 
 MINUTES_KEPT: Final = timedelta(hours=48)
 MINUTES_OF_WORK_KEPT: Final = timedelta(hours=3)
@@ -77,16 +71,8 @@ def _minute_of(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
 
 
-def count_in_background() -> None:
-    """Count runs, and look at the queues, in a thread of its own, unless one is at it. Errors are logged."""
-    threads = THREADS.current()
-    if not any(thread.is_alive() for thread in threads):
-        thread = threading.Thread(target=copy_context().run, args=(_count_and_log,), name="cgk-counts", daemon=True)
-        threads[:] = [thread]
-        thread.start()
-
-
-def _count_and_log() -> None:
+def count_and_log() -> None:
+    """Count runs, and look at the queues, until there is no more to be done. Errors are logged."""
     try:
         note_depths()
         begun = time.monotonic()

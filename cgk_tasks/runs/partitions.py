@@ -1,28 +1,32 @@
-"""Housekeeping: daily partitions of what is kept of runs made in advance, old ones dropped, expired keys forgotten."""
+"""Daily partitions of what is kept of runs: made in advance, and dropped when they are old.
+
+Both lock the whole table, for which they would wait until the end of a long read, as a backup is one, and all runs that
+end would wait behind them. So a lock is waited for a moment only, and what was not done is done the next time.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import structlog
-from psycopg import sql
+from psycopg import errors, sql
 
-from cgk_tasks.config import get_settings
-from cgk_tasks.runs import event_waits
-from cgk_tasks.runs.counts import forget_counts
 from cgk_tasks.runs.models import first_run_id
-from cgk_tasks.sql.clock import database_now
-from cgk_tasks.sql.postgres import Connection, autocommit, execute, fetch, short_transaction, statements
-from cgk_tasks.tenancy.audit import forget_program_actions
+from cgk_tasks.sql.postgres import Connection, autocommit, fetch, short_transaction, statements
 
-SQL, LIMITS = statements("dispatch"), statements("limits")
-MERGING, USAGE = statements("merging"), statements("usage")
+SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.history")
 
 _AHEAD_DAYS = 7
+_LATE = timedelta(days=1)
+"""What is put off until then is worth a warning."""
+_LOCK_SECONDS = 0.2
+"""Whoever writes to the table waits for as long as that at most."""
+_HINT = "Another transaction holds a lock on its table: the oldest of pg_stat_activity? It is tried again in an hour."
 _DAY = re.compile(r"_(\d{4})(\d{2})(\d{2})$")
 
 
@@ -47,8 +51,8 @@ class DailyTable:
 
     name: str
     by: str
+    at: str
     begin: Callable[[date], str] = _time_of
-    at: str = ""
 
     @property
     def goes_with_runs(self) -> bool:
@@ -57,114 +61,86 @@ class DailyTable:
 
 
 DAILY_TABLES = (
-    DailyTable("run_history", "closed_at"),
-    DailyTable("run_logs", "logged_at"),
-    DailyTable("event_mail", "sent_at"),
-    DailyTable("steps", "run_id", _id_of, at="begun_at"),
-    DailyTable("mail", "run_id", _id_of, at="sent_at"),
-    DailyTable("run_progress", "run_id", _id_of, at="changed_at"),
-    DailyTable("run_bodies", "run_id", _id_of, at="made_at"),
+    DailyTable("run_history", "closed_at", "closed_at"),
+    DailyTable("run_logs", "logged_at", "logged_at"),
+    DailyTable("event_mail", "sent_at", "sent_at"),
+    DailyTable("steps", "run_id", "begun_at", _id_of),
+    DailyTable("mail", "run_id", "sent_at", _id_of),
+    DailyTable("run_progress", "run_id", "changed_at", _id_of),
+    DailyTable("run_bodies", "run_id", "made_at", _id_of),
 )
 
 
-def run_housekeeping() -> None:
-    """Everything that must be done once in a while; safe to repeat."""
-    today, settings = database_now().date(), get_settings()
-    for table in DAILY_TABLES:
-        if not _is_there(table.name):  # an upgrade is under way
-            continue
-        make_partitions(today, table)
-        if table.goes_with_runs:
-            forget_with_runs(today - timedelta(days=settings.history_days), table)
-        else:
-            days = settings.mail_days if table.name == "event_mail" else settings.history_days
-            drop_partitions(today - timedelta(days=days), table)
-    with autocommit() as connection:
-        while execute(connection, SQL["forget_keys"], {"limit": 10_000}) == 10_000:
-            pass
-        execute(connection, SQL["forget_groups"], {"days": get_settings().history_days})
-        execute(connection, SQL["forget_discarded"], {"days": get_settings().history_days})
-        forget_program_actions(connection, get_settings().history_days)
-        if _is_there("runs_of_days"):
-            execute(connection, LIMITS["forget_days"])
-            execute(connection, USAGE["forget_usage"], {"days": settings.usage_days})
-        if _is_there("run_counts"):
-            forget_counts(connection, settings.history_days)
-        if _is_there("event_waits"):
-            event_waits.forget(connection, settings.mail_days)
-        if _is_there("buckets"):
-            execute(connection, MERGING["forget_buckets"], {"limit": 10_000})
-
-
-def make_partitions(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
+def make_days(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
     """Make the partitions of the coming days that are missing. Returns their names.
 
     A day for which rows are already in the catch-all partition is left there: correct, only dropped later.
     """
-    made = []
-    with short_transaction() as connection:
-        # One process at a time. Not an advisory lock, which a tenant's SQL could hold; reads and writes go on.
-        connection.execute(
-            sql.SQL("LOCK TABLE cgk.{} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(table.name))
-        )
+    with autocommit() as connection:
         existing = _partitions(connection, table)
-        for offset in range(_AHEAD_DAYS + 1):
-            day = today + timedelta(days=offset)
-            name = f"{table.name}_{day:%Y%m%d}"
-            begin, end = table.begin(day), table.begin(day + timedelta(days=1))
-            if name in existing or _in_rest(connection, table, begin, end):
-                continue
-            connection.execute(
-                sql.SQL("CREATE TABLE cgk.{} PARTITION OF cgk.{} FOR VALUES FROM ({}) TO ({})").format(
-                    sql.Identifier(name),
-                    sql.Identifier(table.name),
-                    sql.Literal(begin),
-                    sql.Literal(end),
-                )
-            )
-            made.append(name)
-    return made
+    coming = [today + timedelta(days=offset) for offset in range(_AHEAD_DAYS + 1)]
+    named = [(f"{table.name}_{day:%Y%m%d}", day) for day in coming]
+    missing = [(name, day) for name, day in named if name not in existing]
+    return _each(missing, partial(_make, table), is_late=lambda day: day <= today + _LATE)
 
 
-def drop_partitions(before: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
-    """Drop the partitions of the days before `before`, and such rows of the catch-all. Returns the dropped names."""
-    dropped = []
-    with short_transaction() as connection:
-        for name, day in _days(connection, table):
-            if day < before:
-                connection.execute(sql.SQL("DROP TABLE cgk.{}").format(sql.Identifier(name)))
-                dropped.append(name)
-        connection.execute(
-            sql.SQL("DELETE FROM cgk.{} WHERE {} < %s").format(_rest(table), sql.Identifier(table.by)),
-            (_midnight(before),),
+def _make(table: DailyTable, connection: Connection, name: str, day: date) -> bool:
+    # One process at a time. Not an advisory lock, which a tenant's SQL could hold; reads and writes go on.
+    connection.execute(sql.SQL("LOCK TABLE cgk.{} IN SHARE UPDATE EXCLUSIVE MODE").format(sql.Identifier(table.name)))
+    begin, end = table.begin(day), table.begin(day + timedelta(days=1))
+    if name in _partitions(connection, table) or _in_rest(connection, table, begin, end):
+        return False
+    connection.execute(
+        sql.SQL("CREATE TABLE cgk.{} PARTITION OF cgk.{} FOR VALUES FROM ({}) TO ({})").format(
+            sql.Identifier(name), sql.Identifier(table.name), sql.Literal(begin), sql.Literal(end)
         )
-    if dropped:
-        log.info("history_dropped", partitions=dropped)
-    return dropped
+    )
+    return True
 
 
-def forget_with_runs(before: date, table: DailyTable) -> list[str]:
-    """Drop the partitions of the days before `before` whose runs are not on record any more. Returns the dropped names.
+def forget_days(before: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
+    """Drop the partitions of the days before `before`, and such rows of the catch-all. Returns the dropped names.
 
-    Where some are, because they are open or closed late, the rows of the others are deleted.
+    Rows that go with runs stay where their run is on record, because it is open or closed late.
     """
-    dropped = []
     with autocommit() as connection:
-        old = [(name, day) for name, day in _days(connection, table) if day < before]
-    for name, day in old:
-        values = {"begin": _id_of(day), "end": _id_of(day + timedelta(days=1))}
-        with short_transaction() as connection:
-            if fetch(connection, SQL["has_runs_between"], values)[0]["yes"]:
-                connection.execute(_FORGET_BETWEEN.format(sql.Identifier(name)), values)
-            else:
-                connection.execute(sql.SQL("DROP TABLE IF EXISTS cgk.{}").format(sql.Identifier(name)))
-                dropped.append(name)
+        days = [(name, day) for name, day in _days(connection, table) if day < before]
+    dropped = _each(days, partial(_forget, table), is_late=lambda day: day < before - _LATE)
+    forget_rest = _FORGET_REST_WITH_RUNS if table.goes_with_runs else _FORGET_REST
     with autocommit() as connection:
-        forget_rest = _FORGET_REST.format(_rest(table), at=sql.Identifier(table.at))
-        connection.execute(forget_rest, (_midnight(before),))
+        connection.execute(forget_rest.format(_rest(table), at=sql.Identifier(table.at)), (_midnight(before),))
     if dropped:
         log.info("history_dropped", partitions=dropped)
     return dropped
+
+
+def _forget(table: DailyTable, connection: Connection, name: str, day: date) -> bool:
+    ids = {"begin": _id_of(day), "end": _id_of(day + timedelta(days=1))}
+    if table.goes_with_runs and fetch(connection, SQL["has_runs_between"], ids)[0]["yes"]:
+        connection.execute(_FORGET_BETWEEN.format(sql.Identifier(name)), ids)
+        return False
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS cgk.{}").format(sql.Identifier(name)))
+    return True
+
+
+def _each(
+    days: Iterable[tuple[str, date]], act: Callable[[Connection, str, date], bool], is_late: Callable[[date], bool]
+) -> list[str]:
+    """Do it for each of these partitions, in a transaction each, until a lock is not to be had. Returns for which it
+    was done.
+    """
+    done = []
+    for name, day in days:
+        try:
+            with short_transaction() as connection:
+                connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+                if act(connection, name, day):
+                    done.append(name)
+        except errors.LockNotAvailable:
+            tell = log.warning if is_late(day) else log.info
+            tell("partition_put_off", partition=name, hint=_HINT)
+            break
+    return done
 
 
 _FORGET_BETWEEN = sql.SQL("""
@@ -173,16 +149,12 @@ DELETE FROM cgk.{} WHERE run_id NOT IN (
     UNION ALL
     SELECT id FROM cgk.run_history WHERE id >= %(begin)s::uuid AND id < %(end)s::uuid)""")
 
-_FORGET_REST = sql.SQL("""
+_FORGET_REST = sql.SQL("DELETE FROM cgk.{} WHERE {at} < %s")
+
+_FORGET_REST_WITH_RUNS = sql.SQL("""
 DELETE FROM cgk.{} AS old
  WHERE old.{at} < %s AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.id = old.run_id)
    AND NOT EXISTS (SELECT FROM cgk.run_history h WHERE h.id = old.run_id)""")
-
-
-def _is_there(table: str) -> bool:
-    with autocommit() as connection:
-        found: bool = fetch(connection, SQL["is_there"], {"table": f"cgk.{table}"})[0]["yes"]
-    return found
 
 
 def _days(connection: Connection, table: DailyTable) -> list[tuple[str, date]]:

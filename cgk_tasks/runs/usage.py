@@ -6,8 +6,6 @@ is read there by whoever asks.
 
 from __future__ import annotations
 
-import threading
-from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, get_args
@@ -16,7 +14,6 @@ import psycopg
 
 from cgk_tasks.errors import InvalidOptionError, TenantContextError
 from cgk_tasks.logger import get_logger
-from cgk_tasks.runtime import Part
 from cgk_tasks.sql.clock import database_now
 from cgk_tasks.sql.postgres import autocommit, execute, explain, fetch, short_transaction, statements
 from cgk_tasks.tenancy import registry
@@ -27,9 +24,6 @@ SQL = statements("usage")
 log = get_logger("cgk_tasks.history")
 
 By = Literal["hour", "day", "month", "total"]
-COUNTING: Final[Part[list[threading.Thread]]] = Part(list)
-"""The thread that counts, if one does."""
-
 _HOUR: Final = timedelta(hours=1)
 
 
@@ -97,16 +91,8 @@ def count_closed_hours() -> bool:
     return True
 
 
-def count_in_background() -> None:
-    """The same in a thread of its own, unless one is at it: the history of an hour may be long. Errors are logged."""
-    threads = COUNTING.current()
-    if not any(thread.is_alive() for thread in threads):
-        thread = threading.Thread(target=copy_context().run, args=(_count_and_log,), name="cgk-usage", daemon=True)
-        threads[:] = [thread]
-        thread.start()
-
-
-def _count_and_log() -> None:
+def count_and_log() -> None:
+    """The same; errors are logged. The history of an hour may be long."""
     try:
         count_closed_hours()
     except psycopg.Error as exc:

@@ -198,8 +198,9 @@ WITH gone AS (
 SELECT name FROM gone;
 
 -- name: forget_keys
-DELETE FROM cgk.idempotency_keys WHERE ctid IN
-    (SELECT ctid FROM cgk.idempotency_keys WHERE expires_at <= now() LIMIT %(limit)s);
+-- Not those that an open transaction has just taken anew: whoever asks for the others would wait for that as well.
+DELETE FROM cgk.idempotency_keys WHERE ctid = ANY (ARRAY
+    (SELECT ctid FROM cgk.idempotency_keys WHERE expires_at <= now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED));
 
 -- name: forget_groups
 DELETE FROM cgk.groups WHERE created_at < now() - make_interval(days => %(days)s);
@@ -210,9 +211,6 @@ DELETE FROM cgk.discarded_runs WHERE closed_at < now() - make_interval(days => %
 -- name: partitions
 SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
  WHERE i.inhparent = to_regclass(%(table)s) ORDER BY 1;
-
--- name: is_there
-SELECT to_regclass(%(table)s) IS NOT NULL AS yes;
 
 -- name: has_runs_between
 -- Whether a run is on record, open or closed, whose id is among these.

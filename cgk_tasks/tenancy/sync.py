@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextvars import copy_context
 from typing import Any
 
 import psycopg
@@ -29,9 +28,8 @@ class _State:
 
     def __init__(self) -> None:
         self.begun_at = _NEVER
-        self.tried_in_background_at = _NEVER
+        self.tried_by_leader_at = _NEVER
         self.one_at_a_time = threading.Lock()
-        self.background: threading.Thread | None = None
 
 
 STATE = Part(_State)
@@ -65,20 +63,16 @@ def sync(max_age_seconds: float = 0.0) -> bool:
     return True
 
 
-def sync_in_background(max_age_seconds: float) -> None:
-    """Sync in a thread of its own, unless one is at work: setting up many tenants takes time. Errors are logged."""
-    now, state = time.monotonic(), STATE.current()
-    is_due = now - max(state.begun_at, state.tried_in_background_at) >= max_age_seconds
-    if is_due and not (state.background and state.background.is_alive()):
-        state.tried_in_background_at = now
-        context = copy_context()  # with the current runtime
-        state.background = threading.Thread(
-            target=context.run, args=(_sync_and_log, max_age_seconds), name="cgk-tenants", daemon=True
-        )
-        state.background.start()
+def is_sync_due(max_age_seconds: float) -> bool:
+    """Whether there is a query, which neither this process nor its leader has begun within so many seconds."""
+    state = STATE.current()
+    last = max(state.begun_at, state.tried_by_leader_at)
+    return get_settings().tenants_query is not None and time.monotonic() - last >= max_age_seconds
 
 
-def _sync_and_log(max_age_seconds: float) -> None:
+def sync_and_log(max_age_seconds: float) -> None:
+    """Sync as the leader does: setting up many tenants takes time, so in a thread of its own. Errors are logged."""
+    STATE.current().tried_by_leader_at = time.monotonic()
     try:
         sync(max_age_seconds)
     except CgkTasksError as exc:

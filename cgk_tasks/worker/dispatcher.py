@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,10 +24,9 @@ from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow import awaited_events, quarantine
 from cgk_tasks.flow.accept import dispatch, unit_of_work
 from cgk_tasks.flow.pauses import end_pauses
-from cgk_tasks.runs import counts, ends, partitions
+from cgk_tasks.runs import counts, ends, usage
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
-from cgk_tasks.runs.usage import count_in_background
 from cgk_tasks.sql.postgres import (
     Connection,
     Row,
@@ -37,9 +37,11 @@ from cgk_tasks.sql.postgres import (
     short_transaction,
     statements,
 )
-from cgk_tasks.tenancy.sync import sync_in_background
+from cgk_tasks.tenancy.sync import is_sync_due, sync_and_log
 from cgk_tasks.worker import counters
+from cgk_tasks.worker.background import Background
 from cgk_tasks.worker.glance import Found, look
+from cgk_tasks.worker.housekeeping import housekeep_and_log
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.dispatcher")
@@ -77,6 +79,7 @@ class Dispatcher:
         self._look_at_failures_at = 0.0
         self._housekeeping_at = self._count_usage_at = self._count_runs_at = time.monotonic() + _SETTLED_SECONDS
         self._used_shares = UsedShares()
+        self._background = Background()
 
     @property
     def leads(self) -> bool:
@@ -170,17 +173,17 @@ class Dispatcher:
             self._used_shares.note_now_and_then()
         if now >= self._count_usage_at and SWITCH.current().has_lanes:
             self._count_usage_at = now + _COUNT_USAGE_SECONDS
-            count_in_background()
+            self._background.start("usage", usage.count_and_log)
         if now >= self._count_runs_at:
             self._count_runs_at = now + _COUNT_RUNS_SECONDS
-            counts.count_in_background()
+            self._background.start("counts", counts.count_and_log)
         if now >= self._look_at_failures_at and SWITCH.current().has_guards:
             window = get_settings().quarantine_window_seconds
             self._look_at_failures_at = now + min(_LOOK_AT_FAILURES_SECONDS, window / 4)
             quarantine.look()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
-            partitions.run_housekeeping()
+            self._background.start("housekeeping", housekeep_and_log)
             awaited_events.sweep(dispatch, minutes=get_settings().mail_days * 24 * 60)
         return handed
 
@@ -200,8 +203,9 @@ class Dispatcher:
             handed = self._dispatch_lost()
         if found.is_awaited:
             awaited_events.sweep(dispatch)
-        if get_settings().tenants_query:
-            sync_in_background(get_settings().tenants_refresh_seconds)
+        seconds = get_settings().tenants_refresh_seconds
+        if is_sync_due(seconds):
+            self._background.start("tenants", partial(sync_and_log, seconds))
         return handed
 
     def _dispatch(self, statement: str, values: dict[str, Any] | None = None) -> int:

@@ -1,21 +1,22 @@
 """A process that hangs amid work in the background holds locks that others wait for."""
 
-from datetime import UTC, datetime
-
 import psycopg
 import pytest
 
-from cgk_tasks.runs.partitions import make_partitions
-from cgk_tasks.sql.postgres import short_transaction
+from cgk_tasks.sql.postgres import short_transaction, transaction
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
+
+LOCK = "LOCK TABLE cgk.run_history IN SHARE UPDATE EXCLUSIVE MODE"
 
 
 def hang(others):
     """Hold a lock until `others` has had it."""
     with short_transaction() as connection:
-        connection.execute("LOCK TABLE cgk.run_history IN SHARE UPDATE EXCLUSIVE MODE")
-        others.append(make_partitions(datetime.now(UTC).date()))
+        connection.execute(LOCK)
+        with transaction() as other:
+            other.execute(LOCK)
+            others.append(other)
         connection.execute("SELECT 1")
 
 

@@ -204,19 +204,19 @@ def test_operators_read_it_with_a_function():
 def test_a_body_is_kept_for_as_long_as_its_run_is_on_record():
     table = next(one for one in partitions.DAILY_TABLES if one.name == "run_bodies")
     old = datetime.now(UTC).date() - timedelta(days=400)
-    partitions.make_partitions(old, table)
+    partitions.make_days(old, table)
     first = first_run_id(datetime(old.year, old.month, old.day, 12, tzinfo=UTC))
     kept, gone = (new_run(json.dumps(LARGE))._replace(id=first[:-1] + digit) for digit in "12")
     with transaction() as connection:
         insertion.insert_many(connection, [kept, gone])
         connection.execute("DELETE FROM cgk.runs WHERE id = %s", [gone.id])
     today = datetime.now(UTC).date()
-    partitions.forget_with_runs(today - timedelta(days=90), table)
+    partitions.forget_days(today - timedelta(days=90), table)
     assert (len(bodies_of(kept.id)), bodies_of(gone.id)) == (1, [])
 
     with transaction() as connection:
         connection.execute("DELETE FROM cgk.runs WHERE id = %s", [kept.id])
-    assert f"run_bodies_{old:%Y%m%d}" in partitions.forget_with_runs(today - timedelta(days=90), table)
+    assert f"run_bodies_{old:%Y%m%d}" in partitions.forget_days(today - timedelta(days=90), table)
 
 
 def test_a_cleanup_deletes_it_with_its_run_and_no_other():

@@ -1,5 +1,6 @@
 """What a leader looks at while nothing happens: one statement, and more only where it says that there is more."""
 
+import threading
 import uuid
 
 import pytest
@@ -35,8 +36,13 @@ def leader():
     one._housekeeping_at = one._count_usage_at = one._count_runs_at = 0.0  # now, and not amid a test
     assert one.take_lease()
     one.tick()
+    wait_until(nothing_in_background)
     one._look_for_lost_at = 0.0
     return one
+
+
+def nothing_in_background():
+    return not {"cgk-housekeeping", "cgk-usage", "cgk-counts"} & {thread.name for thread in threading.enumerate()}
 
 
 @pytest.fixture
@@ -119,6 +125,7 @@ def test_what_is_done_each_hour_waits_until_a_worker_has_settled(heard):
     assert "dispatch.forget_keys" not in heard
     one._housekeeping_at -= 3600.0
     wait_until(lambda: one.tick() or "dispatch.forget_keys" in heard)
+    wait_until(nothing_in_background)
 
 
 def test_another_one_leads_once_the_lease_was_dropped(leader):

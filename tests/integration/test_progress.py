@@ -128,10 +128,10 @@ def test_it_is_forgotten_with_its_run(database):
     table = next(one for one in partitions.DAILY_TABLES if one.name == "run_progress")
     day = database_now().date() - timedelta(days=40)
     old = first_run_id(database_now() - timedelta(days=40))
-    partitions.make_partitions(day, table)
+    partitions.make_days(day, table)
     kept = progress.KeptReport(old, "acme", 1)
     kept.report.show(1, 2, "")
     progress.write([kept])
-    partitions.forget_with_runs(database_now().date() - timedelta(days=30), table)
+    partitions.forget_days(database_now().date() - timedelta(days=30), table)
     with autocommit() as connection:
         assert fetch(connection, "SELECT FROM cgk.run_progress WHERE run_id = %(id)s", {"id": old}) == []

@@ -11,9 +11,9 @@ from cgk_tasks.flow.quarantine import look
 from cgk_tasks.monitoring.alerts import AlertWatch
 from cgk_tasks.monitoring.why import why
 from cgk_tasks.runs import store
-from cgk_tasks.runs.partitions import run_housekeeping
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant
+from cgk_tasks.worker.housekeeping import run_housekeeping
 from tests.support.lanes import make_lane
 
 CLOSED = """

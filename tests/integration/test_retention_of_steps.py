@@ -7,6 +7,7 @@ import pytest
 from cgk_tasks.runs import event_waits, partitions
 from cgk_tasks.runs.models import first_run_id
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, transaction
+from cgk_tasks.worker.housekeeping import run_housekeeping
 from tests.support.content import insert
 
 TODAY = datetime.now(UTC).date()
@@ -34,7 +35,7 @@ def remembered():
 
 @pytest.fixture
 def old_day(database):
-    partitions.make_partitions(OLD, STEPS)
+    partitions.make_days(OLD, STEPS)
     yield
     with transaction() as connection:
         for table in ("runs", "run_history", "steps"):
@@ -57,7 +58,7 @@ def test_steps_are_in_the_partition_of_the_day_on_which_their_run_was_made(old_d
 def test_a_day_whose_runs_are_gone_is_dropped(old_day):
     with transaction() as connection:
         remember(connection, run_of(OLD, 1))
-    dropped = partitions.forget_with_runs(TODAY - timedelta(days=90), STEPS)
+    dropped = partitions.forget_days(TODAY - timedelta(days=90), STEPS)
     assert (f"steps_{OLD:%Y%m%d}" in dropped, remembered()) == (True, {})
 
 
@@ -68,7 +69,7 @@ def test_the_steps_of_a_run_that_is_on_record_stay(old_day, table):
         record(connection, kept, table)
         remember(connection, kept)
         remember(connection, gone)
-    dropped = partitions.forget_with_runs(TODAY - timedelta(days=90), STEPS)
+    dropped = partitions.forget_days(TODAY - timedelta(days=90), STEPS)
     assert (f"steps_{OLD:%Y%m%d}" in dropped, list(remembered())) == (False, [kept])
 
 
@@ -78,12 +79,12 @@ def test_steps_that_are_in_no_days_partition_go_with_their_run_too(old_day):
         record(connection, kept, "runs")
         remember(connection, kept)
         remember(connection, gone)
-    partitions.forget_with_runs(TODAY - timedelta(days=90), STEPS)
+    partitions.forget_days(TODAY - timedelta(days=90), STEPS)
     assert list(remembered()) == [kept]
 
 
 def test_the_housekeeping_makes_the_partitions_of_the_coming_days(database):
-    partitions.run_housekeeping()
+    run_housekeeping()
     day = TODAY + timedelta(days=7)
     with transaction() as connection:
         made = {

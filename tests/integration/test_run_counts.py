@@ -10,11 +10,11 @@ import pytest
 from cgk_tasks import send_job
 from cgk_tasks.config import get_settings
 from cgk_tasks.runs import counts as run_counts
-from cgk_tasks.runs.counts import THREADS, count_in_background, count_runs
+from cgk_tasks.runs.counts import count_and_log, count_runs
 from cgk_tasks.runs.depths import note_depths
 from cgk_tasks.runs.models import first_run_id, new_run_id
-from cgk_tasks.runs.partitions import run_housekeeping
 from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.worker.housekeeping import run_housekeeping
 from tests.support.counting import count_all, counts, forget_all_counts
 from tests.support.lanes import note_used
 from tests.support.limits_jobs import Two
@@ -230,9 +230,7 @@ def test_a_database_that_is_not_migrated_yet_harms_nobody(caplog):
     with autocommit() as connection:
         connection.execute("ALTER TABLE cgk.count_progress RENAME TO count_progress_away")
     try:
-        count_in_background()
-        for thread in THREADS.current():
-            thread.join()
+        count_and_log()
     finally:
         with autocommit() as connection:
             connection.execute("ALTER TABLE cgk.count_progress_away RENAME TO count_progress")

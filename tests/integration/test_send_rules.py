@@ -25,13 +25,14 @@ from cgk_tasks.flow.awaited_events import AWAITED
 from cgk_tasks.flow.crowded import CROWDED
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.monitoring.why import why
-from cgk_tasks.runs import partitions, store
+from cgk_tasks.runs import store
 from cgk_tasks.runs.job_events import Route, note_job_events, note_rules
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runtime import current_runtime
 from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import resume_tenant, suspend_tenant, tenant_context, tenant_session
 from cgk_tasks.worker.dispatcher import Dispatcher
+from cgk_tasks.worker.housekeeping import run_housekeeping
 from tests.support.observed import observed_statements
 from tests.support.rule_jobs import Counted, Edited, Limited, Newest, Only, Paced, Plain, Slowly
 from tests.support.waiting import wait_exit, wait_until
@@ -451,7 +452,7 @@ def test_full_buckets_are_forgotten_and_what_they_did_not_accept_is_still_counte
         send_job(Limited(tenant_id="acme", key="k"))
     with autocommit() as connection:
         connection.execute("UPDATE cgk.buckets SET tat = now() - interval '2 hours'")
-    partitions.run_housekeeping()
+    run_housekeeping()
     assert rows("SELECT rule, key, skipped FROM cgk.buckets WHERE skipped > 0") == [
         ("rules.limited/rate_limit/tenant/key", "", 1)
     ]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from sqlalchemy import text
@@ -26,7 +27,8 @@ from cgk_tasks.tenancy import (
     suspend_tenant,
     tenant_session,
 )
-from cgk_tasks.tenancy.sync import sync_in_background
+from cgk_tasks.tenancy.sync import is_sync_due, sync_and_log
+from cgk_tasks.worker.background import Background
 from tests.support.waiting import wait_until
 from tests.support.workers import ROOT
 
@@ -236,7 +238,8 @@ def test_a_malformed_id_in_the_answer_does_not_keep_the_others_out(organizations
 
 def test_the_dispatchers_look_at_the_query_does_not_hold_it_up(organizations):
     organizations("INSERT INTO organizations VALUES ('org-in-background')")
-    sync_in_background(max_age_seconds=0)
+    assert is_sync_due(0)
+    Background().start("tenants", partial(sync_and_log, 0))
     assert wait_until(lambda: status("org-in-background")) == ("active", "query")
 
 

@@ -18,9 +18,9 @@ from cgk_tasks.errors import (
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.monitoring import exporter
 from cgk_tasks.runs.models import new_run_id
-from cgk_tasks.runs.partitions import run_housekeeping
 from cgk_tasks.runs.usage import count_closed_hours
 from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.worker.housekeeping import run_housekeeping
 from tests.monitoring.exposition import samples
 from tests.support.limits_jobs import Two
 from tests.support.waiting import wait_closed, wait_until

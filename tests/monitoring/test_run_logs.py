@@ -204,7 +204,7 @@ def test_old_lines_go_with_their_day(database):
     table = partitions.DAILY_TABLES[1]
     today = datetime.now(UTC).date()
     old = today - timedelta(days=400)
-    partitions.make_partitions(old, table)
+    partitions.make_days(old, table)
     with transaction() as connection:
         execute(
             connection,
@@ -212,7 +212,7 @@ def test_old_lines_go_with_their_day(database):
             " VALUES (gen_random_uuid(), 'acme', 1, %(at)s, 2, 0, '[]')",
             {"at": datetime(old.year, old.month, old.day, 12, tzinfo=UTC)},
         )
-    dropped = partitions.drop_partitions(today - timedelta(days=90), table)
+    dropped = partitions.forget_days(today - timedelta(days=90), table)
     assert f"run_logs_{old:%Y%m%d}" in dropped
 
 
