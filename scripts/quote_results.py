@@ -24,7 +24,7 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 IN_README = (
     "no-op runs, backlog of 3,000, one id a message; plain without results",
     "no-op runs, backlog of 10,000, packets on",
-    "runs that write one row, backlog of 4,000, packets on",
+    "runs that write one row, backlog of 8,000, packets on",
     "bulk send of 10,000, packets on",
     "bulk send of 10,000, packets on; plain in a `Producer.batch` of Kombu",
     "one send, p50",
