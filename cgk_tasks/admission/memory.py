@@ -19,4 +19,11 @@ class Memory:
     after: int = 0
     clocks: dict[str, float] = field(default_factory=dict)
     floors: dict[str, float] = field(default_factory=dict)
+    unclaimed_since: dict[str, str] = field(default_factory=dict)
+    """By queue: before it nothing is dispatched that is not claimed."""
     lending: bool = False
+
+    @property
+    def oldest(self) -> int:
+        """Before it no slot is held."""
+        return min([self.frontier, *self.known])

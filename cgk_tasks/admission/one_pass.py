@@ -153,10 +153,13 @@ class Pass:
 
     def _open_queues(self) -> list[_Queue]:
         """The queues in which lanes are open, each with the room in its window."""
-        timeout = get_settings().worker_timeout_seconds
+        memory, timeout = self._memory, get_settings().worker_timeout_seconds
+        since = json.dumps(memory.unclaimed_since)
+        rows = self._fetch("open_queues", most=UNCLAIMED_LOOKED_AT, timeout=timeout, since=since)
+        memory.unclaimed_since |= {row["queue"]: row["since"] for row in rows}
         return [
             _Queue(row["queue"], row["processes"], room_in(row["processes"], row["unclaimed"], self._expected))
-            for row in self._fetch("open_queues", most=UNCLAIMED_LOOKED_AT, timeout=timeout)
+            for row in rows
         ]
 
     def _plan(self, queues: Sequence[_Queue]) -> None:

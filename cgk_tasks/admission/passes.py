@@ -72,7 +72,11 @@ class Passes:
 
     def charge_overtime(self) -> None:
         """Have tenants pay for what their runs take beyond what was expected of them."""
-        values = {"unknown": UNKNOWN_SECONDS, "budget": get_settings().packet_budget_seconds}
+        values = {
+            "unknown": UNKNOWN_SECONDS,
+            "budget": get_settings().packet_budget_seconds,
+            "oldest": self._memory.oldest,
+        }
         with transaction() as connection:
             fetch(connection, SQL["lock"])
             execute(connection, SQL["charge_overtime"], values)

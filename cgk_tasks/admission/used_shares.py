@@ -16,11 +16,14 @@ import psycopg
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.sql.postgres import autocommit, execute, statements
+from cgk_tasks.sql.sparing import Sparing
 
 SQL = statements("used_shares")
 
 _LOOK_SECONDS: Final = 2.0
 """Half a second more or less, so that what comes at regular times is not always met, or never."""
+_LONGEST_SECONDS: Final = 12.0
+"""Looks are further apart where they last long."""
 _FORGET_SECONDS: Final = 600.0
 
 
@@ -29,18 +32,19 @@ class UsedShares:
 
     def __init__(self) -> None:
         self._looked_at = self._look_at = self._forget_at = 0.0
+        self._looks = Sparing()
 
     def note_now_and_then(self) -> None:
         """Look, if it is time."""
         now = time.monotonic()
-        if now < self._look_at:
+        if now < self._look_at or not self._looks.is_time:
             return
         since, self._looked_at = now - self._looked_at, now
         self._look_at = now + _LOOK_SECONDS + random.uniform(-0.5, 0.5)  # noqa: S311 - no secret
-        # After a pause, while another worker led, only the usual time.
-        seconds = since if since <= 2 * _LOOK_SECONDS else _LOOK_SECONDS
+        # After a longer pause, while another worker led, only the usual time.
+        seconds = since if since <= _LONGEST_SECONDS else _LOOK_SECONDS
         try:
-            with autocommit() as connection:
+            with self._looks.measured(), autocommit() as connection:
                 execute(connection, SQL["note"], {"seconds": seconds, "timeout": get_settings().worker_timeout_seconds})
                 if now >= self._forget_at:
                     self._forget_at = now + _FORGET_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from cgk_tasks.admission.plan import Expected
 from cgk_tasks.config import get_settings
@@ -15,6 +15,7 @@ SQL = statements("admission")
 UNCLAIMED_LOOKED_AT: Final = 2000
 """The window holds no more runs than this, however short they are."""
 
+ALWAYS: Final = "-infinity"
 UNKNOWN_SECONDS: Final = 0.01
 """Of a run of an event that no worker has met yet."""
 _FREE_PART: Final = 0.5
@@ -55,8 +56,21 @@ def _seconds(processes: int) -> float:
     return get_settings().window_seconds * max(1, processes)
 
 
-def room_now(connection: Connection, queue: str, expected: Callable[[str], Expected]) -> float:
-    """The same, as PostgreSQL knows the queue now. None is left while lanes wait there. Raises psycopg.Error."""
-    values = {"queue": queue, "most": UNCLAIMED_LOOKED_AT, "timeout": get_settings().worker_timeout_seconds}
-    found = fetch(connection, SQL["crowd"], values)[0]
-    return 0.0 if found["lanes_wait"] else room_in(found["processes"], found["unclaimed"], expected)
+class Crowd(NamedTuple):
+    """A queue, as PostgreSQL knows it. since: where the next look may begin."""
+
+    processes: int
+    unclaimed: list[str]
+    since: str
+    lanes_wait: bool
+
+    def room(self, expected: Callable[[str], Expected]) -> float:
+        """The seconds of work for which there is room. None is left while lanes wait there."""
+        return 0.0 if self.lanes_wait else room_in(self.processes, self.unclaimed, expected)
+
+
+def crowd(connection: Connection, queue: str, since: str = ALWAYS) -> Crowd:
+    """Look at a queue. since: of the last look, if there was one. Raises psycopg.Error."""
+    timeout = get_settings().worker_timeout_seconds
+    values = {"queue": queue, "most": UNCLAIMED_LOOKED_AT, "timeout": timeout, "since": since}
+    return Crowd(**fetch(connection, SQL["crowd"], values)[0])

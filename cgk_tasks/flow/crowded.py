@@ -18,7 +18,7 @@ import psycopg
 
 from cgk_tasks.admission.plan import Expected
 from cgk_tasks.admission.switch import SWITCH
-from cgk_tasks.admission.window import expected_of, room_now
+from cgk_tasks.admission.window import ALWAYS, crowd, expected_of
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.broker.publisher import Lengths
 from cgk_tasks.config import get_settings
@@ -46,6 +46,7 @@ class _Queue:
     others_wait: bool = True
     room: float = math.inf
     trusted_until: float = 0.0
+    since: str = ALWAYS
     costs: dict[str, float] = field(default_factory=dict)
 
     def cost(self, event: str) -> float:
@@ -132,7 +133,8 @@ def _look(queue: str, known: _Queue) -> None:
         known.room = math.inf
         if SWITCH.current().is_fair:
             with autocommit() as connection:
-                known.room = room_now(connection, queue, _expected_alone)
+                found = crowd(connection, queue, known.since)
+            known.since, known.room = found.since, found.room(_expected_alone)
     except (psycopg.Error, ConfigurationError):
         return
 

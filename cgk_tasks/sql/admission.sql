@@ -296,19 +296,32 @@ WITH chosen AS MATERIALIZED (
 )
 SELECT gate, count(*)::int AS lanes FROM chosen GROUP BY gate;
 
--- fragment: work_in(queue)
--- How many runs the living workers of a queue execute at once, and the events of what is dispatched there and not claimed
--- yet, up to a limit.
+-- fragment: work_in_q
+-- How many runs the living workers of the queue q execute at once, and the events of what is dispatched there and not
+-- claimed yet, up to a limit. q.since: where this look begins; since: where the next one may. What is dispatched later is not
+-- from before now, save in a transaction that lasts for a minute. Else each look would go through all that was claimed
+-- while somebody's long transaction kept PostgreSQL from forgetting it.
 (SELECT coalesce(sum(coalesce(w.processes, 1)), 0) FROM cgk.workers w
-         WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND {queue} = ANY(w.queues))::int AS processes,
-       ARRAY(SELECT r.event FROM cgk.runs r
-              WHERE r.state = 'pending' AND r.handed_over_at IS NOT NULL AND r.queue = {queue} LIMIT %(most)s) AS unclaimed
+         WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND q.queue = ANY(w.queues))::int AS processes,
+       found.unclaimed, greatest(q.since, found.oldest - interval '1 minute')::text AS since
+
+-- fragment: unclaimed_in_q
+LATERAL (
+       SELECT coalesce(array_agg(event), '{}') AS unclaimed,
+              CASE WHEN count(*) < %(most)s THEN coalesce(min(handed_over_at), clock_timestamp()) END AS oldest
+         FROM (SELECT r.* FROM generate_series(0, 9) AS urgency, LATERAL (
+                      SELECT event, handed_over_at FROM cgk.runs
+                       WHERE state = 'pending' AND handed_over_at IS NOT NULL AND queue = q.queue
+                         AND priority = urgency::smallint AND handed_over_at >= q.since
+                       ORDER BY handed_over_at LIMIT %(most)s) AS r
+                LIMIT %(most)s) AS first) AS found
 
 -- name: crowd
 -- lanes_wait: whether a lane of the queue is open, or will be at the next pass.
-SELECT {{work_in(%(queue)s)}},
-       EXISTS (SELECT FROM cgk.shares WHERE queue = %(queue)s AND open_lanes > 0)
-           OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'new' AND queue = %(queue)s) AS lanes_wait;
+SELECT {{work_in_q}},
+       EXISTS (SELECT FROM cgk.shares WHERE queue = q.queue AND open_lanes > 0)
+           OR EXISTS (SELECT FROM cgk.lanes WHERE status = 'new' AND queue = q.queue) AS lanes_wait
+  FROM (VALUES (%(queue)s::text, %(since)s::timestamptz)) AS q (queue, since), {{unclaimed_in_q}};
 
 -- name: open_queues
 -- Queues with open lanes that are not paused, found by jumping.
@@ -318,8 +331,9 @@ WITH RECURSIVE queues AS (
     SELECT following.queue FROM queues, LATERAL (
         SELECT queue FROM cgk.shares WHERE open_lanes > 0 AND queue > queues.queue ORDER BY queue LIMIT 1) AS following
 )
-SELECT q.queue, {{work_in(q.queue)}}
-  FROM queues q
+SELECT q.queue, {{work_in_q}}
+  FROM (SELECT queue, coalesce((%(since)s::jsonb ->> queue)::timestamptz, '-infinity') AS since FROM queues) AS q,
+       {{unclaimed_in_q}}
  WHERE NOT EXISTS (SELECT FROM cgk.paused_queues p WHERE p.queue = q.queue);
 
 -- name: candidates
@@ -365,13 +379,14 @@ UPDATE cgk.shares s SET vtime = s.vtime + p.charge, open_lanes = s.open_lanes - 
 
 -- name: charge_overtime
 -- What packets take beyond what their shares were charged when they were admitted: the seconds since the last look at
--- them, of a packet of several lanes a part from each. unknown: of a run of an event that nobody has measured; budget: what a packet may take in any case.
+-- them, of a packet of several lanes a part from each. oldest: before it no slot is held. unknown: of a run of an event that nobody has measured; budget: what a packet may take in any case.
 WITH last AS MATERIALIZED (
     SELECT charged_at, clock_timestamp() AS now FROM cgk.passes
 ), charged AS (
     SELECT r.lane_id, count(*) OVER (PARTITION BY r.slot) AS lanes, min(r.started_at)
            + make_interval(secs => greatest(max(coalesce(t.mean_seconds, %(unknown)s)), %(budget)s)) AS until
-      FROM (SELECT lane_id, slot, event, started_at FROM cgk.runs WHERE {{is_place}} AND state = 'running') r
+      FROM (SELECT lane_id, slot, event, started_at FROM cgk.runs
+             WHERE {{is_place}} AND state = 'running' AND slot >= %(oldest)s) r
       LEFT JOIN cgk.run_times t ON t.event = r.event
      GROUP BY r.slot, r.lane_id
 ), owed AS MATERIALIZED (

@@ -20,20 +20,11 @@ SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timest
        EXISTS (SELECT FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NULL) AS are_unpublished
   FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
 
--- name: glance
--- The same, and what else a leader has to look after: each column is whether there may be something to do, and found in an
--- index: in its order, or PostgreSQL would read the table for what it believes to be frequent, and dead rows with it. Without
--- tables of later migrations the statement fails. lanes_wait: as the statement of this name in admission.sql, full
--- gates included.
-SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timestamp())::float8 AS seconds,
+-- fragment: what_comes
+-- lanes_wait: as the statement of this name in admission.sql, full gates included.
+extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timestamp())::float8 AS seconds,
        (SELECT true FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NULL ORDER BY priority DESC, run_at LIMIT 1)
            IS NOT NULL AS are_unpublished,
-       (SELECT true FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NOT NULL
-         ORDER BY queue, priority, handed_over_at LIMIT 1) IS NOT NULL AS are_dispatched,
-       (SELECT true FROM cgk.runs WHERE state = 'running' ORDER BY worker_id LIMIT 1) IS NOT NULL AS are_running,
-       (SELECT true FROM cgk.runs WHERE state = 'held' AND lane_id IS NOT NULL ORDER BY lane_id, rank, id LIMIT 1) IS NOT NULL
-           OR (SELECT true FROM cgk.runs WHERE state = 'held' AND lane_id IS NULL ORDER BY queue, tenant_id LIMIT 1) IS NOT NULL
-           AS are_held,
        coalesce((SELECT min(expires_at) FROM cgk.runs WHERE expires_at IS NOT NULL) <= now(), false) AS are_expired,
        (SELECT true FROM cgk.lanes WHERE status = 'new' ORDER BY id LIMIT 1) IS NOT NULL
            OR (SELECT true FROM cgk.lanes WHERE status = 'full' ORDER BY waits_at, vkey LIMIT 1) IS NOT NULL
@@ -43,6 +34,25 @@ SELECT extract(epoch FROM min(run_at))::float8 - extract(epoch FROM clock_timest
        EXISTS (SELECT FROM cgk.awaited) AS is_awaited,
        EXISTS (SELECT FROM cgk.guards) AS are_guards,
        EXISTS (SELECT FROM cgk.workers OFFSET 1) AS are_workers
+
+-- name: glance
+-- The same, and what else a leader has to look after: each column is whether there may be something to do, and found in an
+-- index: in its order, or PostgreSQL would read the table for what it believes to be frequent, and dead rows with it; from
+-- its end, where those are that came last. Without tables of later migrations the statement fails.
+SELECT {{what_comes}},
+       (SELECT true FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NOT NULL
+         ORDER BY queue DESC, priority DESC, handed_over_at DESC LIMIT 1) IS NOT NULL AS are_dispatched,
+       (SELECT true FROM cgk.runs WHERE state = 'running' ORDER BY worker_id DESC LIMIT 1) IS NOT NULL AS are_running,
+       (SELECT true FROM cgk.runs WHERE state = 'held' AND lane_id IS NOT NULL
+         ORDER BY lane_id DESC, rank DESC, id DESC LIMIT 1) IS NOT NULL
+           OR (SELECT true FROM cgk.runs WHERE state = 'held' AND lane_id IS NULL ORDER BY queue DESC, tenant_id DESC LIMIT 1)
+               IS NOT NULL AS are_held
+  FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
+
+-- name: short_glance
+-- Without what a backlog leaves behind in the indexes of runs, which PostgreSQL goes through while a long transaction of
+-- somebody's keeps it from forgetting that.
+SELECT {{what_comes}}
   FROM cgk.runs WHERE state IN ('scheduled', 'retrying');
 
 -- name: lease_is_free

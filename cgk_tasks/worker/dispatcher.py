@@ -37,10 +37,11 @@ from cgk_tasks.sql.postgres import (
     short_transaction,
     statements,
 )
+from cgk_tasks.sql.sparing import Sparing
 from cgk_tasks.tenancy.sync import is_sync_due, sync_and_log
 from cgk_tasks.worker import counters
 from cgk_tasks.worker.background import Background
-from cgk_tasks.worker.glance import Found, look
+from cgk_tasks.worker.glance import Found, look, look_shortly
 from cgk_tasks.worker.housekeeping import housekeep_and_log
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
@@ -80,6 +81,7 @@ class Dispatcher:
         self._housekeeping_at = self._count_usage_at = self._count_runs_at = time.monotonic() + _SETTLED_SECONDS
         self._used_shares = UsedShares()
         self._background = Background()
+        self._looks, self._looks_for_lost = Sparing(), Sparing()
 
     @property
     def leads(self) -> bool:
@@ -152,7 +154,11 @@ class Dispatcher:
 
     def _next_due(self) -> float | None:
         """Seconds until the next run is due, by PostgreSQL's clock."""
-        self.found = look()
+        if self.found is None or self._looks.is_time:
+            with self._looks.measured():
+                self.found = look()
+        else:
+            self.found = look_shortly(self.found)
         return self.found.seconds
 
     def tick(self) -> int:
@@ -199,7 +205,7 @@ class Dispatcher:
             release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
             with autocommit() as connection:
                 execute(connection, release)
-        if found.are_dispatched:
+        if found.are_dispatched and self._looks_for_lost.is_time:
             handed = self._dispatch_lost()
         if found.is_awaited:
             awaited_events.sweep(dispatch)
@@ -227,7 +233,7 @@ class Dispatcher:
     def _dispatch_lost(self) -> int:
         """A run that was dispatched before the oldest message still in its list, and not claimed, was lost."""
         patience = get_settings().dispatch_patience_seconds
-        with autocommit() as connection:
+        with self._looks_for_lost.measured(), autocommit() as connection:
             lists = fetch(connection, SQL["unclaimed_lists"], {"patience": patience})  # before the look at the broker
         handed = 0
         for row in lists:

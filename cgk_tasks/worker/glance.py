@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cgk_tasks.admission.switch import SWITCH
@@ -19,9 +20,6 @@ class Found(NamedTuple):
     at: float
     seconds: float | None
     are_unpublished: bool
-    are_dispatched: bool = True
-    are_running: bool = True
-    are_held: bool = True
     are_expired: bool = True
     lanes_wait: bool = True
     are_pauses: bool = True
@@ -29,6 +27,9 @@ class Found(NamedTuple):
     are_guards: bool = True
     are_workers: bool = True
     """More than one."""
+    are_dispatched: bool = True
+    are_running: bool = True
+    are_held: bool = True
 
     @property
     def needs_passes(self) -> bool:
@@ -48,7 +49,21 @@ def look() -> Found:
     at = time.monotonic()
     with autocommit() as connection:
         if SWITCH.current().has_guards:  # the latest of these tables
-            seconds, *others = glance(connection, SQL["glance"])
-            return Found(at, None if seconds is None else float(seconds), *(value == "t" for value in others))
+            return _found(at, glance(connection, SQL["glance"]))
         found = fetch(connection, SQL["next_due"])[0]
     return Found(at, found["seconds"], found["are_unpublished"])
+
+
+def look_shortly(last: Found) -> Found:
+    """The same, but whether runs are dispatched, running or held is taken from the last look. Raises psycopg.Error."""
+    if not SWITCH.current().has_guards:
+        return look()
+    at = time.monotonic()
+    with autocommit() as connection:
+        found = _found(at, glance(connection, SQL["short_glance"]))
+    return found._replace(are_dispatched=last.are_dispatched, are_running=last.are_running, are_held=last.are_held)
+
+
+def _found(at: float, columns: Sequence[str | None]) -> Found:
+    seconds, *others = columns
+    return Found(at, None if seconds is None else float(seconds), *(value == "t" for value in others))

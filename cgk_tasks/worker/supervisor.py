@@ -19,6 +19,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
 from cgk_tasks.recurring import RecurringWarning
 from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements
+from cgk_tasks.sql.sparing import Sparing
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.admission import Admission
 from cgk_tasks.worker.dispatcher import Dispatcher
@@ -63,6 +64,7 @@ class Supervisor(threading.Thread):
         self._look_at = self._look_for_all_at = 0.0
         self._at_work = AtWork(0, busy=False)
         self._has_held = True
+        self._looks, self._looks_for_the_dead = Sparing(), Sparing()
         self._look_at_neighbours_at = self._look_for_the_dead_at = 0.0
         self._tables = MissingTables()
         self.on_consumption_changed: Callable[[], object] | None = None
@@ -180,7 +182,7 @@ class Supervisor(threading.Thread):
         at_work = self._pool.at_work()
         if at_work.busy or self._timed_out:
             self._enforce_hard_limits()
-        if now >= self._look_at:
+        if now >= self._look_at and self._looks.is_time:
             self._look_at = now + _LOOK_SECONDS
             if self._may_hold_runs(at_work, now):
                 self._look_after_runs()
@@ -192,9 +194,14 @@ class Supervisor(threading.Thread):
             if self._hints is None:
                 self._hints = new_hints(self._woken.set)
             if now >= self._look_for_the_dead_at and self._heartbeat.may_judge and self._dispatcher.may_miss_workers:
-                self._look_for_the_dead_at = now + self._settings.worker_timeout_seconds * _LOOK_FOR_THE_DEAD
-                recovery.reclaim_from_dead_workers(self._pool.on_closed)
+                self._look_for_the_dead(now)
             self._dispatcher.tick()
+
+    def _look_for_the_dead(self, now: float) -> None:
+        if self._looks_for_the_dead.is_time:
+            self._look_for_the_dead_at = now + self._settings.worker_timeout_seconds * _LOOK_FOR_THE_DEAD
+            with self._looks_for_the_dead.measured():
+                recovery.reclaim_from_dead_workers(self._pool.on_closed)
 
     def _enforce_hard_limits(self) -> None:
         """Kill the children whose run is over its hard limit, and record it: a child cannot report its own death.
@@ -228,7 +235,7 @@ class Supervisor(threading.Thread):
 
     def _look_after_runs(self) -> None:
         self._has_held = True  # until a look says otherwise
-        with autocommit() as connection:
+        with self._looks.measured(), autocommit() as connection:
             held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
         self._has_held = bool(held)
         dead = [row for row in held if not is_alive(row["worker_pid"])]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from cgk_tasks.admission.plan import Expected
 from cgk_tasks.admission.switch import SWITCH
-from cgk_tasks.admission.window import UNCLAIMED_LOOKED_AT, expected_of, room_in
+from cgk_tasks.admission.window import UNCLAIMED_LOOKED_AT, crowd, expected_of, room_in
 from cgk_tasks.broker.packets import run_times
 from cgk_tasks.config import get_settings
 from cgk_tasks.dashboard.data.gates import Gates, gates_of
@@ -16,9 +15,7 @@ from cgk_tasks.dashboard.data.queries import if_migrated, read_transaction
 from cgk_tasks.dashboard.data.used_hour import UsedHour, hour_of_queue, used_parts
 from cgk_tasks.flow.crowded import is_fair
 from cgk_tasks.flow.queues import Pause, paused_queues
-from cgk_tasks.sql.postgres import Connection, fetch, statements
-
-SQL = statements("admission")
+from cgk_tasks.sql.postgres import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +71,11 @@ def _with_used(queue: str, lanes: Lanes) -> Lanes:
 
 
 def _window(connection: Connection, queue: str) -> Window:
-    settings = get_settings()
-    values: dict[str, Any] = {
-        "queue": queue, "most": UNCLAIMED_LOOKED_AT, "timeout": settings.worker_timeout_seconds,
-    }  # fmt: skip
-    found = fetch(connection, SQL["crowd"], values)[0]
-    processes, unclaimed = found["processes"], found["unclaimed"]
+    found = crowd(connection, queue)
+    room = max(0.0, room_in(found.processes, found.unclaimed, _expected))
     return Window(
-        processes, settings.window_seconds * max(1, processes), len(unclaimed),
-        max(0.0, room_in(processes, unclaimed, _expected)), found["lanes_wait"],
-        is_fair(queue) and SWITCH.current().is_fair,
+        found.processes, get_settings().window_seconds * max(1, found.processes), len(found.unclaimed),
+        room, found.lanes_wait, is_fair(queue) and SWITCH.current().is_fair,
     )  # fmt: skip
 
 
