@@ -1,7 +1,7 @@
 """Daily partitions of what is kept of runs: made in advance, and dropped when they are old.
 
 Both lock the whole table, for which they would wait until the end of a long read, as a backup is one, and all runs that
-end would wait behind them. So a lock is waited for a moment only, and what was not done is done the next time.
+end would wait behind them. So a lock is waited for a moment only: what was not done is done another time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 import structlog
-from psycopg import errors, sql
+from psycopg import sql
 
 from cgk_tasks.runs.models import first_run_id
 from cgk_tasks.sql.postgres import Connection, autocommit, fetch, short_transaction, statements
@@ -22,11 +22,8 @@ SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.history")
 
 _AHEAD_DAYS = 7
-_LATE = timedelta(days=1)
-"""What is put off until then is worth a warning."""
 _LOCK_SECONDS = 0.2
 """Whoever writes to the table waits for as long as that at most."""
-_HINT = "Another transaction holds a lock on its table: the oldest of pg_stat_activity? It is tried again in an hour."
 _DAY = re.compile(r"_(\d{4})(\d{2})(\d{2})$")
 
 
@@ -72,7 +69,7 @@ DAILY_TABLES = (
 
 
 def make_days(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
-    """Make the partitions of the coming days that are missing. Returns their names.
+    """Make the partitions of the coming days that are missing. Returns their names. Raises LockNotAvailable.
 
     A day for which rows are already in the catch-all partition is left there: correct, only dropped later.
     """
@@ -80,8 +77,7 @@ def make_days(today: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
         existing = _partitions(connection, table)
     coming = [today + timedelta(days=offset) for offset in range(_AHEAD_DAYS + 1)]
     named = [(f"{table.name}_{day:%Y%m%d}", day) for day in coming]
-    missing = [(name, day) for name, day in named if name not in existing]
-    return _each(missing, partial(_make, table), is_late=lambda day: day <= today + _LATE)
+    return _each([(name, day) for name, day in named if name not in existing], partial(_make, table))
 
 
 def _make(table: DailyTable, connection: Connection, name: str, day: date) -> bool:
@@ -99,16 +95,15 @@ def _make(table: DailyTable, connection: Connection, name: str, day: date) -> bo
 
 
 def forget_days(before: date, table: DailyTable = DAILY_TABLES[0]) -> list[str]:
-    """Drop the partitions of the days before `before`, and such rows of the catch-all. Returns the dropped names.
+    """Drop the partitions of the days before `before`, and such rows of the catch-all. Returns their names.
 
-    Rows that go with runs stay where their run is on record, because it is open or closed late.
+    Raises LockNotAvailable. Rows that go with runs stay where their run is on record: it is open, or closed late.
     """
-    with autocommit() as connection:
-        days = [(name, day) for name, day in _days(connection, table) if day < before]
-    dropped = _each(days, partial(_forget, table), is_late=lambda day: day < before - _LATE)
     forget_rest = _FORGET_REST_WITH_RUNS if table.goes_with_runs else _FORGET_REST
     with autocommit() as connection:
         connection.execute(forget_rest.format(_rest(table), at=sql.Identifier(table.at)), (_midnight(before),))
+        days = [(name, day) for name, day in _days(connection, table) if day < before]
+    dropped = _each(days, partial(_forget, table))
     if dropped:
         log.info("history_dropped", partitions=dropped)
     return dropped
@@ -123,23 +118,14 @@ def _forget(table: DailyTable, connection: Connection, name: str, day: date) -> 
     return True
 
 
-def _each(
-    days: Iterable[tuple[str, date]], act: Callable[[Connection, str, date], bool], is_late: Callable[[date], bool]
-) -> list[str]:
-    """Do it for each of these partitions, in a transaction each, until a lock is not to be had. Returns for which it
-    was done.
-    """
+def _each(days: Iterable[tuple[str, date]], act: Callable[[Connection, str, date], bool]) -> list[str]:
+    """Do it for each of these partitions, in a transaction each. Returns for which it was done."""
     done = []
     for name, day in days:
-        try:
-            with short_transaction() as connection:
-                connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
-                if act(connection, name, day):
-                    done.append(name)
-        except errors.LockNotAvailable:
-            tell = log.warning if is_late(day) else log.info
-            tell("partition_put_off", partition=name, hint=_HINT)
-            break
+        with short_transaction() as connection:
+            connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            if act(connection, name, day):
+                done.append(name)
     return done
 
 

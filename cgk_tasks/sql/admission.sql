@@ -299,11 +299,11 @@ SELECT gate, count(*)::int AS lanes FROM chosen GROUP BY gate;
 -- fragment: work_in_q
 -- How many runs the living workers of the queue q execute at once, and the events of what is dispatched there and not
 -- claimed yet, up to a limit. q.since: where this look begins; since: where the next one may. What is dispatched later is not
--- from before now, save in a transaction that lasts for a minute. Else each look would go through all that was claimed
+-- from before now, save in a transaction that lasts for 5 s. Else each look would go through all that was claimed
 -- while somebody's long transaction kept PostgreSQL from forgetting it.
 (SELECT coalesce(sum(coalesce(w.processes, 1)), 0) FROM cgk.workers w
          WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s) AND q.queue = ANY(w.queues))::int AS processes,
-       found.unclaimed, greatest(q.since, found.oldest - interval '1 minute')::text AS since
+       found.unclaimed, greatest(q.since, found.oldest - interval '5 seconds')::text AS since
 
 -- fragment: unclaimed_in_q
 LATERAL (

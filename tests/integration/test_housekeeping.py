@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from psycopg import errors
 from structlog.testing import capture_logs
 
 from cgk_tasks import send_job
@@ -13,7 +14,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.events import TenantEvent
 from cgk_tasks.runs.partitions import DAILY_TABLES, SQL, forget_days, make_days
 from cgk_tasks.sql.postgres import autocommit, fetch
-from cgk_tasks.worker import dispatcher
+from cgk_tasks.worker import dispatcher, housekeeping
 from cgk_tasks.worker.dispatcher import Dispatcher
 from cgk_tasks.worker.housekeeping import run_housekeeping
 from tests.support.waiting import wait_until
@@ -57,33 +58,44 @@ def old_days(table):
 
 
 @EACH_TABLE
-def test_while_somebody_reads_a_table_its_coming_days_are_put_off(table, somebody):
+def test_while_somebody_reads_a_table_no_day_of_it_is_made(table, somebody):
     somebody.execute(f"SELECT FROM cgk.{table.name}")
-    assert make_days(OLD, table) == []
+    with pytest.raises(errors.LockNotAvailable):
+        make_days(OLD, table)
     somebody.commit()
     assert make_days(OLD, table) == old_days(table)
     assert len(old_days(table)) == 8
 
 
 @EACH_TABLE
-def test_while_somebody_reads_a_table_its_old_days_are_put_off(table, somebody):
+def test_while_somebody_reads_a_table_no_day_of_it_is_dropped(table, somebody):
     made = make_days(OLD, table)
     somebody.execute(f"SELECT FROM cgk.{table.name}")
-    assert forget_days(NEXT_MONTH, table) == []
+    with pytest.raises(errors.LockNotAvailable):
+        forget_days(NEXT_MONTH, table)
     somebody.commit()
     assert (forget_days(NEXT_MONTH, table), old_days(table)) == (made, [])
 
 
-@pytest.mark.parametrize(("days", "level"), [(7, "warning"), (8, "warning"), (3, "info")])
-def test_a_day_that_is_not_there_the_day_before_is_worth_a_warning(somebody, days, level):
+@EACH_TABLE
+def test_what_is_put_off_is_told_and_the_rest_is_done(table, somebody):
+    for one in DAILY_TABLES:
+        make_days(OLD, one)
+    somebody.execute(f"SELECT FROM cgk.{table.name}")
+    with capture_logs() as lines:
+        run_housekeeping(pauses=[0.0])
+    assert [one.name for one in DAILY_TABLES if old_days(one)] == [table.name]
+    put_off = [line["at"] for line in lines if line["event"] == "housekeeping_put_off"]
+    assert set(put_off) == {table.name}
+
+
+def test_a_lock_is_asked_for_again_after_a_pause(somebody, monkeypatch):
     history = DAILY_TABLES[0]
     make_days(OLD, history)
     somebody.execute("SELECT FROM cgk.run_history")
-    with capture_logs() as lines:
-        make_days(OLD + timedelta(days=days), history)
-    somebody.commit()
-    forget_days(NEXT_MONTH, history)
-    assert [(line["event"], line["log_level"]) for line in lines] == [("partition_put_off", level)]
+    monkeypatch.setattr(housekeeping.time, "sleep", lambda _seconds: somebody.commit())
+    run_housekeeping(pauses=[1.0])
+    assert old_days(history) == []
 
 
 def test_a_key_that_somebody_takes_anew_is_not_waited_for(somebody):

@@ -46,6 +46,12 @@ def nothing_in_background():
 
 
 @pytest.fixture
+def long_look(leader, monkeypatch):
+    """The last one has lasted long."""
+    monkeypatch.setattr(leader._looks, "_next_at", float("inf"))
+
+
+@pytest.fixture
 def heard():
     """The statements that run in a test."""
     with observed_statements() as found:
@@ -64,6 +70,27 @@ def change(statement, *values):
 def test_a_tick_with_nothing_to_do_is_one_statement(leader, heard):
     leader.tick()
     assert heard == ["dispatch.glance"]
+
+
+def test_where_a_look_lasts_long_the_next_ones_are_short(leader, heard, long_look):
+    before = leader.found
+    leader.tick()
+    assert heard == ["dispatch.short_glance"]
+    assert leader.found[-3:] == before[-3:]
+
+
+def test_what_is_due_or_in_no_message_is_seen_by_short_looks(leader, long_look):
+    change("UPDATE cgk.runs SET handed_over_at = NULL WHERE id = %s", send())
+    assert leader.tick() == 1
+    send(delay=60)
+    leader.tick()
+    assert 50 < leader.seconds_to_due <= 60
+
+
+def test_so_are_lanes_that_wait(leader, long_look):
+    change("INSERT INTO cgk.shares (queue, tenant_id, open_lanes) VALUES ('q-looks', 'acme', 1)")
+    leader.tick()
+    assert leader.found.lanes_wait
 
 
 def test_after_half_a_minute_all_is_gone_through(leader, heard):

@@ -1,0 +1,36 @@
+"""What may last long is done a fifth of the time at most."""
+
+import pytest
+
+from cgk_tasks.sql import sparing
+from cgk_tasks.sql.sparing import Sparing
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    times = [100.0]
+    monkeypatch.setattr(sparing.time, "monotonic", lambda: times[0])
+    return times
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.0, 0.0), (0.001, 0.004), (0.5, 2.0), (60.0, 10.0)])
+def test_a_pause_is_four_times_as_long_as_what_was_before_it_and_no_longer_than_ten_seconds(clock, took, pause):
+    looks = Sparing()
+    with looks.measured():
+        clock[0] += took
+    clock[0] += 0.99 * pause
+    assert looks.is_time == (pause == 0.0)
+    clock[0] += 0.02 * pause
+    assert looks.is_time
+
+
+def test_the_first_time_is_now():
+    assert Sparing().is_time
+
+
+def test_what_fails_has_taken_its_time_too(clock):
+    looks = Sparing()
+    with pytest.raises(ZeroDivisionError), looks.measured():
+        clock[0] += 1.0
+        clock[0] /= 0
+    assert not looks.is_time
