@@ -27,7 +27,8 @@ DELETE FROM cgk.runs WHERE queue = 'dead'
 """
 ONE = """
 INSERT INTO cgk.runs (id, tenant_id, event, state, queue, priority, sealed_payload, run_at, handed_over_at, hand_overs)
-VALUES (gen_random_uuid(), 'acme', 'test.alive', 'pending', 'dead', %s, '{}', now(), now() - make_interval(secs => %s), 1)
+VALUES (gen_random_uuid(), 'acme', 'test.alive', 'pending', 'dead', %s, '{}', now(), now() - make_interval(secs => %s),
+        1)
 """
 
 
