@@ -177,12 +177,17 @@ ON CONFLICT (share_id, event, priority, alone, gates) DO NOTHING;
 RETURNING l.id, l.status;
 
 -- name: tell
--- Returns the lanes that are there. In one order, as above.
-{{told((SELECT l.id, given.runs, given.rank
-          FROM unnest(%(lane)s::bigint[], %(runs)s::int[], %(rank)s::timestamptz[]) AS given (lane, runs, rank)
-          JOIN cgk.lanes l ON l.id = given.lane
-         WHERE l.id = ANY(%(lane)s::bigint[]) AND set_config('synchronous_commit', 'off', true) IS NOT NULL
-         ORDER BY l.id FOR UPDATE OF l))}} AND l.id = ANY(%(lane)s::bigint[])
+-- Returns the lanes that are there. In one order, as above. What they are told is looked up in an object: joined, each of a
+-- bulk send's 10,000 lanes would be compared with each.
+UPDATE cgk.lanes l
+   SET (arrivals, front, urgency, status) = (
+       SELECT {{as_told}}
+         FROM (SELECT (%(runs)s::int[])[nth] AS runs, (%(rank)s::timestamptz[])[nth] AS rank
+                 FROM (SELECT ((SELECT jsonb_object_agg(id, nth)
+                                  FROM unnest(%(lane)s::bigint[]) WITH ORDINALITY AS given (id, nth))
+                               ->> l.id::text)::int AS nth OFFSET 0) AS place OFFSET 0) AS told)
+ WHERE l.id = ANY(ARRAY(SELECT id FROM cgk.lanes WHERE id = ANY(%(lane)s::bigint[]) ORDER BY id FOR UPDATE))
+   AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
 RETURNING l.id, l.status;
 
 -- fragment: not_for_long
@@ -445,6 +450,9 @@ SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS l
        ARRAY(SELECT lane_id FROM suspects WHERE id IS NULL) AS gone,
        EXISTS (SELECT FROM strayed) AS have_strayed;
 
+-- fragment: first_rank
+((SELECT jsonb_object_agg(lane_id, rank) FROM few) ->> l.id::text)::timestamptz
+
 -- name: tell_untold
 -- Under the lock, and only what is still so.
 WITH few AS MATERIALIZED (
@@ -452,12 +460,10 @@ WITH few AS MATERIALIZED (
         SELECT rank FROM cgk.runs WHERE state = 'held' AND lane_id = given.id ORDER BY lane_id, rank LIMIT 1) AS first
 ), told AS (
     UPDATE cgk.lanes l
-       SET arrivals = l.arrivals + CASE l.status WHEN 'empty' THEN 100 ELSE 1 END, front = least(l.front, few.rank),
-           urgency = least(l.urgency, few.rank - make_interval(secs => %(step)s * (l.priority - 5))),
-           status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
-      FROM few
-     WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
-       AND (l.status = 'empty' OR l.front > few.rank) AND {{may_open}}
+       SET (arrivals, front, urgency, status) = (
+           SELECT {{as_told}}
+             FROM (SELECT CASE l.status WHEN 'empty' THEN 100 ELSE 1 END AS runs, {{first_rank}} AS rank OFFSET 0) AS told)
+     WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND (l.status = 'empty' OR l.front > {{first_rank}}) AND {{may_open}}
     RETURNING l.id
 )
 SELECT count(*) AS told FROM told;

@@ -16,7 +16,8 @@ EXISTS (SELECT FROM cgk.pauses p
 WITH held AS MATERIALIZED (
     SELECT l.id, l.share_id, l.queue, l.tenant_id, l.event, l.priority, l.alone, l.status, l.waits_at, l.front, s.weight,
            s.open_lanes, coalesce(t.status = 'suspended', false) AS is_suspended
-      FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id LEFT JOIN cgk.tenants t ON t.id = s.tenant_id
+      FROM cgk.shares s, LATERAL (SELECT * FROM cgk.lanes WHERE share_id = s.id OFFSET 0) AS l
+           LEFT JOIN cgk.tenants t ON t.id = l.tenant_id
      WHERE {{wanted}}
        AND (l.status <> 'empty'
             OR ((t.status = 'suspended' OR {{is_paused(l)}})
@@ -37,7 +38,8 @@ SELECT few.id, few.queue, few.tenant_id, few.event, few.priority, few.alone, few
        LEFT JOIN LATERAL (SELECT rank FROM cgk.runs WHERE lane_id = few.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
            ON true,
        LATERAL (SELECT count(*) AS runs FROM (
-                    SELECT FROM cgk.runs WHERE lane_id = few.id AND state = 'held' LIMIT %(count_to)s) AS one) AS counted
+                    SELECT FROM cgk.runs WHERE lane_id = few.id AND state = 'held'
+                     ORDER BY rank LIMIT %(count_to)s) AS one) AS counted
  ORDER BY few.front, few.id;
 
 -- name: shares_of_tenant
@@ -52,8 +54,11 @@ SELECT s.queue, s.weight, s.open_lanes, others.tenants,
 -- name: gates_waited_at
 -- Gates that keep lanes of a queue or of a tenant, those that keep most of them first. gates: how many there are in all.
 WITH waited AS (
-    SELECT l.waits_at AS gate, count(*) AS lanes FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id
-     WHERE l.status IN ('full', 'closed') AND l.waits_at IS NOT NULL AND {{wanted}} GROUP BY l.waits_at
+    SELECT l.waits_at AS gate, count(*) AS lanes
+      FROM cgk.shares s, LATERAL (
+           SELECT waits_at FROM cgk.lanes
+            WHERE share_id = s.id AND status IN ('full', 'closed') AND waits_at IS NOT NULL OFFSET 0) AS l
+     WHERE {{wanted}} GROUP BY l.waits_at
 )
 SELECT gate, lanes, (SELECT count(*) FROM waited) AS gates FROM waited ORDER BY lanes DESC, gate LIMIT %(limit)s;
 

@@ -41,8 +41,8 @@ SELECT q.queue,
        (SELECT p::text FROM cgk.paused_queues p WHERE p.queue = q.queue) AS pause,
        (SELECT concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', l.id, l.status, l.front, l.arrivals, l.taken,
                                                                l.waits_at))::bigint))
-          FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id
-         WHERE s.queue = q.queue AND l.status <> 'empty') AS lanes
+          FROM cgk.shares s, LATERAL (SELECT * FROM cgk.lanes WHERE share_id = s.id AND status <> 'empty' OFFSET 0) AS l
+         WHERE s.queue = q.queue) AS lanes
   FROM unnest(%(queues)s::text[]) AS q (queue);
 
 -- name: queues_before_lanes
@@ -75,5 +75,5 @@ SELECT (SELECT concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', w.id, w.queu
                                                                more ->> 'drains_since', more ->> 'drained_at'))::bigint))
           FROM cgk.workers w, LATERAL (SELECT to_jsonb(w) - 'executes' AS more) AS m) AS workers,
        (SELECT holder::text FROM cgk.leases WHERE name = 'dispatcher' AND expires_at > now()) AS dispatcher,
-       (SELECT sum(hashtext(concat_ws(' ', r.id, r.attempt, r.worker_pid))::bigint)::text FROM cgk.runs r
-         WHERE r.state = 'running' AND r.worker_id IS NOT NULL) AS runs;
+       (SELECT sum(hashtext(concat_ws(' ', r.id, r.attempt, r.worker_pid))::bigint)::text FROM cgk.workers w, LATERAL (
+            SELECT id, attempt, worker_pid FROM cgk.runs WHERE {{held_by(w.id)}} OFFSET 0) AS r) AS runs;

@@ -575,9 +575,10 @@ RETURNING {{dispatched}}
 -- by then is counted when it is left.
 WITH ended AS (
     SELECT s.run_id, s.name, s.nth, count(*)::int AS ends, bool_or(e.state <> 'completed') AS is_failure
-      FROM unnest(%(parents)s::uuid[], %(mails)b::text[], %(states)b::text[]) AS e (run_id, mail, state)
-      JOIN cgk.runs p ON p.id = e.run_id AND p.state IN ('scheduled', 'retrying')
-      JOIN cgk.steps s ON s.run_id = e.run_id AND s.state = 'waiting' AND e.mail = ANY(s.awaits)
+      FROM unnest(%(parents)s::uuid[], %(mails)b::text[], %(states)b::text[]) AS e (run_id, mail, state), LATERAL (
+           SELECT FROM cgk.runs r WHERE r.id = e.run_id AND {{waits_for_its_time}} OFFSET 0) AS p, LATERAL (
+           SELECT run_id, name, nth FROM cgk.steps
+            WHERE run_id = e.run_id AND state = 'waiting' AND e.mail = ANY(awaits) OFFSET 0) AS s
      GROUP BY s.run_id, s.name, s.nth
 ), counted AS (
     UPDATE cgk.steps s
@@ -642,10 +643,9 @@ UPDATE cgk.runs SET cancel_requested_at = NULL WHERE id = ANY(%(ids)s::uuid[]) A
 SELECT id::text, tenant_id, attempt, started_at, key_id,
        sealed_errors[greatest(cardinality(sealed_errors) - 1, 1):] AS errors,
        coalesce((to_jsonb(r) ->> 'begun_once_at')::timestamptz = started_at, false) AS begun_once, now() AS now
-  FROM cgk.runs r
- WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
-   AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
-   FOR UPDATE;
+  FROM unnest(ARRAY[%(worker_id)s::uuid]) AS of (worker), LATERAL (
+       SELECT * FROM cgk.runs
+        WHERE {{held_by(of.worker)}} AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[])) FOR UPDATE) AS r;
 
 -- name: reclaim
 -- running → pending. Its caller closes those that were cancelled meanwhile, died too often, or came back too often without
@@ -666,7 +666,10 @@ RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requ
 -- Counts down the open children of parents that were made of events with several jobs. A workflow is the parent of what it
 -- has invoked, too, and has none to count here: its children are runs of their own, whose ends are brought to it.
 UPDATE cgk.runs r
-   SET children_open = r.children_open - (SELECT count(*) FROM unnest(%(parents)s::uuid[]) AS p (id) WHERE p.id = r.id)
+   SET children_open = r.children_open - ((
+           SELECT jsonb_object_agg(id, runs) FROM (
+                  SELECT id, count(*) AS runs FROM unnest(%(parents)s::uuid[]) AS p (id) GROUP BY id) AS ends)
+           ->> r.id::text)::int
  WHERE r.id = ANY(%(parents)s::uuid[]) AND {{is('running')}} AND r.children_open > 0
 RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[cardinality(r.sealed_errors)] AS last_error;
 
@@ -838,31 +841,33 @@ RETURNING {{closed}};
 -- name: cancel_waiting
 -- open → cancelled, a batch: what waited in these queues at a moment, of one tenant or of all. What a worker claims now
 -- runs.
-{{close(WHERE r.id IN (SELECT id FROM cgk.runs
-                      WHERE queue = ANY(%(queues)s::text[]) AND state <> 'running' AND created_at <= %(before)s
-                        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-                      LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+{{close(WHERE r.id = ANY(ARRAY(
+        SELECT id FROM cgk.runs
+         WHERE queue = ANY(%(queues)s::text[]) AND state <> 'running' AND created_at <= %(before)s
+           AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+         LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING {{alike('cancelled' AS closed_as, NULL::text AS error_code, clock_timestamp() AS cancelled_at)}})}}
 RETURNING {{closed}};
 
 -- name: cancel_paused
 -- held → cancelled, a batch: what waits under a pause that says so. What has something to undo stays held.
-{{close(WHERE r.id IN (
+{{close(WHERE r.id = ANY(ARRAY(
         SELECT held.id FROM cgk.pauses p
           JOIN cgk.lanes l ON (p.queue IS NULL OR l.queue = p.queue) AND (p.tenant_id IS NULL OR l.tenant_id = p.tenant_id)
                           AND (p.event IS NULL OR l.event = p.event), LATERAL (
                SELECT id FROM cgk.runs
                 WHERE lane_id = l.id AND state = 'held'
                   AND NOT EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = runs.id AND s.name = '$compensates')
-                LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS held
-         WHERE p.mode = 'drop' LIMIT %(limit)s)
+                ORDER BY rank LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS held
+         WHERE p.mode = 'drop' LIMIT %(limit)s))
     RETURNING {{alike('cancelled' AS closed_as, 'PAUSED' AS error_code, clock_timestamp() AS cancelled_at)}})}}
 RETURNING {{closed}};
 
 -- name: expire
 -- open → expired: their time to live passed before they started.
-{{close(WHERE r.id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
-                     ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+{{close(WHERE r.id = ANY(ARRAY(
+        SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
+         ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING {{alike('expired' AS closed_as, 'EXPIRED' AS error_code, NULL::timestamptz AS cancelled_at)}})}}
 RETURNING {{closed}};
 
