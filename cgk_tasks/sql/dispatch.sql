@@ -164,21 +164,15 @@ SELECT id::text, attempt, worker_pid, coalesce(cancel_requested_at <= now(), fal
        SELECT id, attempt, worker_pid, cancel_requested_at, started_at FROM cgk.runs WHERE {{held_by(of.worker)}} OFFSET 0) AS r;
 
 -- name: dead_workers
--- Workers that are silent, and owners of running runs that have no row (a worker that left in a hurry). Jumps in the index
--- from owner to owner.
-WITH RECURSIVE owners AS (
-    (SELECT worker_id FROM cgk.runs WHERE state = 'running' ORDER BY worker_id LIMIT 1)
-    UNION ALL
-    SELECT following.worker_id FROM owners, LATERAL (
-        SELECT worker_id FROM cgk.runs WHERE state = 'running' AND worker_id > owners.worker_id
-         ORDER BY worker_id LIMIT 1) AS following
-)
+-- Workers that are silent, and owners of running runs that have no row (a worker that left in a hurry).
 SELECT id::text FROM cgk.workers WHERE heartbeat_at < now() - make_interval(secs => %(timeout)s)
 UNION
-SELECT worker_id::text FROM owners o
- WHERE NOT EXISTS (SELECT FROM cgk.workers w WHERE w.id = o.worker_id)
-   AND EXISTS (SELECT FROM cgk.runs
-                WHERE {{held_by(o.worker_id)}} AND started_at < now() - make_interval(secs => %(timeout)s) OFFSET 0);
+SELECT DISTINCT r.worker_id::text
+  FROM unnest(ARRAY['00000000-0000-0000-0000-000000000000'::uuid], ARRAY['ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid])
+           AS of (first, last), LATERAL (
+       SELECT worker_id FROM cgk.runs
+        WHERE {{held_between(of.first AND of.last)}} AND started_at < now() - make_interval(secs => %(timeout)s) OFFSET 0) AS r
+ WHERE NOT EXISTS (SELECT FROM cgk.workers w WHERE w.id = r.worker_id);
 
 -- name: deregister_silent_worker
 WITH gone AS (

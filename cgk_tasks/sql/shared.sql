@@ -12,10 +12,14 @@ UPDATE cgk.lanes l SET (arrivals, front, urgency, status) = ROW({{as_told}})
   FROM {which} AS told
  WHERE l.id = told.id
 
+-- fragment: held_between(these)
+-- Runs of workers, from one to another, that are known from another part of the statement. Of such a range PostgreSQL expects
+-- half a percent of the table. Where its statistics are of a time in which all that was open ran, it takes a single worker to have
+-- a large part of it, and reads all.
+state = 'running' AND worker_id BETWEEN {these}
+
 -- fragment: held_by(worker)
--- Runs of a worker that is known from another part of the statement. As a range: where statistics are of a time in which all that
--- was open ran, and few workers had it, PostgreSQL takes each worker to have a large part of the table, and reads all of it.
-state = 'running' AND worker_id BETWEEN {worker} AND {worker}
+{{held_between({worker} AND {worker})}}
 
 -- fragment: told_by_job
 -- What a run tells of itself; sealed with a key of its own.

@@ -303,27 +303,20 @@ RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;
 
 -- name: dispatch_due
 -- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
-WITH due AS (
-    SELECT id FROM cgk.runs
-     WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
-     ORDER BY run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
 UPDATE cgk.runs r
-   SET state = CASE WHEN t.status = 'suspended' OR q.queue IS NOT NULL THEN 'held' ELSE 'pending' END,
-       handed_over_at = clock_timestamp(), hand_overs = 1
-  FROM due JOIN cgk.runs d USING (id) LEFT JOIN cgk.tenants t ON t.id = d.tenant_id
-       LEFT JOIN cgk.paused_queues q ON q.queue = d.queue
- WHERE r.id = due.id
+   SET state = CASE WHEN {{is_held}} THEN 'held' ELSE 'pending' END, handed_over_at = clock_timestamp(), hand_overs = 1
+ WHERE r.id = ANY(ARRAY(
+       SELECT id FROM cgk.runs
+        WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
+        ORDER BY run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING {{dispatched}};
 
 -- fragment: dispatch_again(which)
 -- A pending run stays so, and gets another message.
-WITH waiting AS (
-    SELECT id FROM cgk.runs
-     WHERE state = 'pending' AND {which} LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
 UPDATE cgk.runs r SET handed_over_at = clock_timestamp(), hand_overs = least(r.hand_overs + 1, 1000)
-  FROM waiting WHERE r.id = waiting.id
+ WHERE r.id = ANY(ARRAY(
+       SELECT id FROM cgk.runs
+        WHERE state = 'pending' AND {which} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING {{dispatched}}
 
 -- name: dispatch_unpublished

@@ -36,12 +36,13 @@ from cgk_tasks.sql.postgres import (
     glance,
     short_transaction,
     statements,
+    transaction,
 )
 from cgk_tasks.tenancy.sync import sync_in_background
 from cgk_tasks.worker import counters
 from cgk_tasks.worker.glance import Found, look
 
-SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
+SQL, TRANSITIONS, ADMISSION = statements("dispatch"), statements("transitions"), statements("admission")
 log = structlog.get_logger("cgk_tasks.dispatcher")
 
 LEASE = "dispatcher"
@@ -194,7 +195,8 @@ class Dispatcher:
         if found.are_held:
             # While nobody makes passes, nobody else would let the runs of lanes go on.
             release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
-            with autocommit() as connection:
+            with transaction() as connection:
+                fetch(connection, ADMISSION["by_index"])
                 execute(connection, release)
         if found.are_dispatched:
             handed = self._dispatch_lost()
@@ -223,7 +225,8 @@ class Dispatcher:
     def _dispatch_lost(self) -> int:
         """A run that was dispatched before the oldest message still in its list, and not claimed, was lost."""
         patience = get_settings().dispatch_patience_seconds
-        with autocommit() as connection:
+        with transaction() as connection:
+            fetch(connection, ADMISSION["by_index"])
             lists = fetch(connection, SQL["unclaimed_lists"], {"patience": patience})  # before the look at the broker
         handed = 0
         for row in lists:
