@@ -579,8 +579,7 @@ WITH ended AS (
       FROM ended WHERE s.run_id = ended.run_id AND s.name = ended.name AND s.nth = ended.nth
     RETURNING s.run_id, s.awaiting
 )
-{{wake(r.id = ANY(%(parents)s::uuid[])
-   AND EXISTS (SELECT FROM counted WHERE counted.run_id = r.id AND counted.awaiting <= 0))}};
+{{wake(r.id = ANY(ARRAY(SELECT run_id FROM counted WHERE awaiting <= 0)))}};
 
 -- name: wake_parent_at_once
 -- Of a run that has just been left, as `wake_at_once`: how many of the child runs that its steps wait for have not ended.
