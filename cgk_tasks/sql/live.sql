@@ -37,12 +37,14 @@ SELECT w.id::text, w.mark,
 
 -- name: queues
 -- Pauses, and the lanes in which runs wait.
-SELECT q.queue,
-       (SELECT p::text FROM cgk.paused_queues p WHERE p.queue = q.queue) AS pause,
-       (SELECT concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', l.id, l.status, l.front, l.arrivals, l.taken,
-                                                               l.waits_at))::bigint))
-          FROM cgk.shares s, LATERAL (SELECT * FROM cgk.lanes WHERE share_id = s.id AND status <> 'empty' OFFSET 0) AS l
-         WHERE s.queue = q.queue) AS lanes
+-- One look at all lanes, whatever the queues.
+WITH waiting AS MATERIALIZED (
+    SELECT queue, concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', id, status, front, arrivals, taken, waits_at))::bigint))
+               AS mark
+      FROM cgk.lanes WHERE status <> 'empty' AND queue = ANY(%(queues)s::text[]) GROUP BY queue
+)
+SELECT q.queue, (SELECT p::text FROM cgk.paused_queues p WHERE p.queue = q.queue) AS pause,
+       coalesce((SELECT mark FROM waiting w WHERE w.queue = q.queue), '0') AS lanes
   FROM unnest(%(queues)s::text[]) AS q (queue);
 
 -- name: queues_before_lanes

@@ -9,7 +9,15 @@ import pytest
 
 from cgk_tasks.sql.postgres import statements
 from tests.support.old_statistics import (
-    IN_A_STATE, OF_EACH, PACKET, STATISTICS, WORKER, most_compared, most_read, plan_of, prepare,
+    IN_A_STATE,
+    OF_EACH,
+    PACKET,
+    STATISTICS,
+    WORKER,
+    most_compared,
+    most_read,
+    plan_of,
+    prepare,
 )  # fmt: skip
 
 
