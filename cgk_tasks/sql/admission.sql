@@ -472,12 +472,12 @@ SELECT count(*) AS told FROM told;
 
 -- name: prune_lanes
 -- Lanes that no process knows any more, and that hold no run and count no slot; so many. Returns their gates.
-DELETE FROM cgk.lanes WHERE id IN (
+DELETE FROM cgk.lanes WHERE id = ANY(ARRAY(
     SELECT l.id FROM cgk.lanes l
      WHERE l.status = 'empty' AND l.used_at < now() - interval '1 day'
-       AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.lane_id = l.id AND r.state = 'held')
-       AND NOT EXISTS (SELECT FROM (SELECT lane_id FROM cgk.runs WHERE {{is_slot}}) r WHERE r.lane_id = l.id)
-     LIMIT %(limit)s)
+       AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.lane_id = l.id AND r.state = 'held' OFFSET 0)
+       AND l.id <> ALL(ARRAY(SELECT DISTINCT lane_id FROM cgk.runs WHERE {{is_slot}} AND lane_id IS NOT NULL))
+     LIMIT %(limit)s))
 RETURNING gates;
 
 -- name: prune_gates

@@ -87,8 +87,9 @@ SELECT (SELECT mean_seconds FROM cgk.run_times WHERE event = %(event)s) AS mean_
             SELECT s.tenant_id, max(s.weight) AS weight FROM (
                 (SELECT share_id FROM cgk.lanes WHERE status = 'full' AND waits_at = %(waits_at)s LIMIT %(limit)s)
                 UNION
-                (SELECT share_id FROM cgk.lanes WHERE status = 'closed' AND waits_at = %(waits_at)s LIMIT %(limit)s)) AS l
-              JOIN cgk.shares s ON s.id = l.share_id GROUP BY s.tenant_id) AS waiting)::float8 AS share;
+                (SELECT share_id FROM cgk.lanes WHERE status = 'closed' AND waits_at = %(waits_at)s LIMIT %(limit)s)) AS l, LATERAL (
+                SELECT tenant_id, weight FROM cgk.shares WHERE id = l.share_id OFFSET 0) AS s
+             GROUP BY s.tenant_id) AS waiting)::float8 AS share;
 
 -- name: of_tenant
 -- What holds a tenant's open runs, with the first of each kind. Reads all open runs.

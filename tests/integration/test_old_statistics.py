@@ -224,6 +224,16 @@ def test_who_asks_what_workers_run_reads_what_they_run(runs, file, name, plan):
 
 
 @pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(
+    ("file", "name"), [("admission", "prune_lanes"), ("guards", "admitted"), ("metrics", "open_runs")]
+)
+def test_who_looks_at_all_lanes_or_runs_compares_none_with_another(runs, file, name, plan):
+    found = look(runs, file, name, plan, queues=["q"], top=10, limit=5000)
+    assert most_compared(found) <= PACKET
+    assert most_read(found) <= 5 * IN_A_STATE
+
+
+@pytest.mark.parametrize("plan", PLANS)
 def test_a_worker_without_a_broker_reads_the_packets_that_it_takes(runs, plan, request):
     most = IN_A_STATE if "emptied" in request.node.name else 6 * PACKET
     found = look(runs, "dispatch", "next_dispatched", plan, busy=[], limit=PACKET)

@@ -55,6 +55,7 @@ SELECT gen_random_uuid(), tenant_id, 'test.counted', 'pending', 'q', 5, '{{}}', 
 INSERT INTO cgk.shares (queue, tenant_id) SELECT 'full', 't' || n FROM generate_series(1, {PACKET}) AS n;
 INSERT INTO cgk.lanes (share_id, queue, tenant_id, event, priority, gates, front, status, waits_at, vkey)
 SELECT id, queue, tenant_id, 'test.counted', 5, ARRAY[id], now(), 'full', id, 1 FROM cgk.shares WHERE queue = 'full';
+UPDATE cgk.lanes SET used_at = now() - interval '2 days' WHERE queue = 'q';
 """
 
 
