@@ -4,6 +4,8 @@ The open runs are a table that is filled and emptied all the time. Statistics ar
 nothing was in the state that is asked for now, or when nothing else was.
 """
 
+from typing import NamedTuple
+
 import psycopg
 import pytest
 
@@ -30,10 +32,15 @@ def connection(database):
         yield connection
 
 
+class Filled(NamedTuple):
+    connection: psycopg.Connection
+    values: dict
+
+
 @pytest.fixture(scope="module", params=STATISTICS)
 def runs(connection, request):
     prepare(connection, request.param)
-    return connection
+    return Filled(connection, values(connection))
 
 
 OF_SENDS = ("find_lanes", "make_lanes")
@@ -70,7 +77,7 @@ def look(runs, file, name, plan, /, **given):
     """The plan of one statement, asked for the usual values or those that are given."""
     statement = statements(file)[name]
     by_index = name == "admit" or (file == "admission" and name not in OF_SENDS) or (file, name) in BY_INDEX
-    return plan_of(runs, statement, values(runs) | given, plan, by_index=by_index)
+    return plan_of(runs.connection, statement, runs.values | given, plan, by_index=by_index)
 
 
 BY_INDEX = {("dispatch", "unclaimed_lists"), ("transitions", "release_unlaned"), ("transitions", "leave_lanes")}
@@ -104,7 +111,7 @@ OF_ONE = {"state": "completed", "error": None, "error_code": None, "fingerprint"
 @pytest.mark.parametrize("name", BY_ID)
 def test_who_asks_for_runs_by_their_ids_reads_no_others(runs, name, plan):
     """And compares none of them with the others."""
-    given = dict.fromkeys(("id", "ids", "parents"), ids(runs, BY_ID[name]))
+    given = dict.fromkeys(("id", "ids", "parents"), ids(runs.connection, BY_ID[name]))
     found = look(runs, "transitions", name, plan, **given, **(OF_ONE if name == "close_waiting" else {}))
     assert most_read(found) <= 6 * PACKET
 
@@ -119,13 +126,13 @@ def test_the_end_of_a_packet_reads_its_runs(runs, name, plan):
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize(("file", "name"), [("mail", "ends_for_parents"), ("runs", "open_children")])
 def test_what_comes_of_children_reads_them_and_their_parents(runs, file, name, plan):
-    assert most_read(look(runs, file, name, plan, ids=ids(runs, "scheduled"))) <= 6 * PACKET
+    assert most_read(look(runs, file, name, plan, ids=ids(runs.connection, "scheduled"))) <= 6 * PACKET
 
 
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("name", ["admitted", "held_again"])
 def test_a_claim_that_is_limited_reads_the_runs_of_its_packet(runs, name, plan):
-    given = ids(runs, "running" if name == "admitted" else "held")
+    given = ids(runs.connection, "running" if name == "admitted" else "held")
     assert most_read(look(runs, "admission", name, plan, ids=given)) <= 6 * PACKET
 
 
@@ -135,7 +142,7 @@ def test_a_claim_that_is_limited_reads_the_runs_of_its_packet(runs, name, plan):
 )
 def test_an_attempt_reads_its_own_run(runs, file, name, plan):
     given = {
-        "id": ids(runs, "running")[0], "attempt": 1, "until": [None], "delay_seconds": [1.0], "job": None,
+        "id": ids(runs.connection, "running")[0], "attempt": 1, "until": [None], "delay_seconds": [1.0], "job": None,
         "sealed_deferral": None,
     }  # fmt: skip
     if name == "keep_step":
@@ -155,7 +162,7 @@ def test_a_pass_and_a_sweep_read_the_first_runs_of_each_lane(runs, file, name, p
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("name", ["usage", "reopen", "tell", "tell_untold"])
 def test_a_pass_looks_at_each_slot_and_lane_once(runs, name, plan):
-    given = {} if name != "reopen" else {"gate": full_gates(runs), "room": [1] * PACKET}
+    given = {} if name != "reopen" else {"gate": full_gates(runs.connection), "room": [1] * PACKET}
     assert most_read(look(runs, "admission", name, plan, **given)) <= 6 * PACKET
 
 
@@ -252,5 +259,5 @@ def test_a_page_of_lanes_compares_none_with_another(runs, file, name):
 )
 def test_who_asks_why_a_run_waits_reads_its_lane_or_its_list(runs, name, most):
     held = "SELECT id FROM cgk.runs WHERE lane_id IS NOT NULL AND state = 'held' ORDER BY id LIMIT 1"
-    run = runs.execute(held).fetchone()[0]
+    run = runs.connection.execute(held).fetchone()[0]
     assert most_read(look(runs, "why", name, PLANS[0], id=run, limit=PACKET)) <= most
