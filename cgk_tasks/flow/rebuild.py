@@ -15,7 +15,7 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import BrokerError
 from cgk_tasks.flow.accept import dispatch
 from cgk_tasks.runs.models import Dispatch
-from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, fetch, statements, transaction
 from cgk_tasks.tenancy.audit import note
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
@@ -39,7 +39,8 @@ def rebuild_broker(progress: Callable[[int], None] = lambda _runs: None) -> dict
     the others.
     """
     get_patient_publisher().ping()
-    with autocommit() as connection:
+    with transaction() as connection:
+        fetch(connection, statements("admission")["by_index"])
         # Before anything is dispatched: what others dispatch from now on is left alone.
         lists = fetch(connection, SQL["unclaimed_lists"], {"patience": 0})
     found: Counter[str] = Counter()

@@ -177,12 +177,17 @@ ON CONFLICT (share_id, event, priority, alone, gates) DO NOTHING;
 RETURNING l.id, l.status;
 
 -- name: tell
--- Returns the lanes that are there. In one order, as above.
-{{told((SELECT l.id, given.runs, given.rank
-          FROM unnest(%(lane)s::bigint[], %(runs)s::int[], %(rank)s::timestamptz[]) AS given (lane, runs, rank)
-          JOIN cgk.lanes l ON l.id = given.lane
-         WHERE l.id = ANY(%(lane)s::bigint[]) AND set_config('synchronous_commit', 'off', true) IS NOT NULL
-         ORDER BY l.id FOR UPDATE OF l))}} AND l.id = ANY(%(lane)s::bigint[])
+-- Returns the lanes that are there. In one order, as above. What they are told is looked up in an object: joined, each of a
+-- bulk send's 10,000 lanes would be compared with each.
+UPDATE cgk.lanes l
+   SET (arrivals, front, urgency, status) = (
+       SELECT {{as_told}}
+         FROM (SELECT (%(runs)s::int[])[nth] AS runs, (%(rank)s::timestamptz[])[nth] AS rank
+                 FROM (SELECT ((SELECT jsonb_object_agg(id, nth)
+                                  FROM unnest(%(lane)s::bigint[]) WITH ORDINALITY AS given (id, nth))
+                               ->> l.id::text)::int AS nth OFFSET 0) AS place OFFSET 0) AS told)
+ WHERE l.id = ANY(ARRAY(SELECT id FROM cgk.lanes WHERE id = ANY(%(lane)s::bigint[]) ORDER BY id FOR UPDATE))
+   AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
 RETURNING l.id, l.status;
 
 -- fragment: not_for_long
@@ -190,9 +195,11 @@ RETURNING l.id, l.status;
 set_config('idle_in_transaction_session_timeout', '5s', true)
 
 -- fragment: by_index
--- A plan that PostgreSQL made while the tables were nearly empty, and keeps, must not read them from end to end. JIT would
--- take the cost of the few scans that there are for real, before version 18.
-set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
+-- A plan that PostgreSQL made while the tables were nearly empty, and keeps, must not read them from end to end. Nor may it
+-- collect and sort what it expects to be one row, where an index has it in order: so it would for each step of a walk from
+-- lane to lane, once the tables were nearly empty and keep their pages. JIT would take the cost of the few scans that there are
+-- for real, before version 18.
+set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)
 
 -- name: lock
 -- One pass at a time. A statement of its own: the next one's snapshot has what the holder before has committed.
@@ -223,8 +230,11 @@ SELECT frontier, known, clocks FROM cgk.passes;
 UPDATE cgk.passes SET frontier = %(frontier)s, known = %(known)s::bigint[], clocks = %(clocks)s::json, noted_at = now();
 
 -- fragment: is_place
--- The parent of child runs, which waits for them, takes none.
-{{is_slot}} AND children_open = 0
+-- Where a slot is compared: it is not asked again whether there is one, as `is_slot` does. With statistics of a time in which no run
+-- had any, PostgreSQL would expect more of the index than of this condition, and sort all that follow to get the first. The
+-- parent of child runs, which waits for them, takes none; of a CASE the planner takes half to match.
+admitted_at = handed_over_at AND state IN ('pending', 'running')
+          AND CASE WHEN children_open = 0 THEN true ELSE false END
 
 -- name: usage
 -- The slots that are held, with the gates at which they count: from the frontier on by jumping from slot to slot in
@@ -289,10 +299,10 @@ WITH chosen AS MATERIALIZED (
     UPDATE cgk.gates SET opens_at = NULL WHERE id = ANY(%(due)s::bigint[])
 ), woken AS (
     UPDATE cgk.shares s
-       SET open_lanes = s.open_lanes + counted.lanes,
+       SET open_lanes = s.open_lanes + ((SELECT jsonb_object_agg(share_id, lanes) FROM counted) ->> s.id::text)::int,
            vtime = CASE WHEN s.open_lanes = 0
                         THEN greatest(s.vtime, coalesce((%(clocks)s::jsonb ->> s.queue)::float8, 0)) ELSE s.vtime END
-      FROM counted WHERE s.id = ANY(ARRAY(SELECT share_id FROM counted)) AND s.id = counted.share_id
+     WHERE s.id = ANY(ARRAY(SELECT share_id FROM counted))
 )
 SELECT gate, count(*)::int AS lanes FROM chosen GROUP BY gate;
 
@@ -386,7 +396,7 @@ WITH last AS MATERIALIZED (
     SELECT r.lane_id, count(*) OVER (PARTITION BY r.slot) AS lanes, min(r.started_at)
            + make_interval(secs => greatest(max(coalesce(t.mean_seconds, %(unknown)s)), %(budget)s)) AS until
       FROM (SELECT lane_id, slot, event, started_at FROM cgk.runs
-             WHERE {{is_place}} AND state = 'running' AND slot >= %(oldest)s) r
+             WHERE {{is_slot}} AND children_open = 0 AND state = 'running' AND slot >= %(oldest)s) r
       LEFT JOIN cgk.run_times t ON t.event = r.event
      GROUP BY r.slot, r.lane_id
 ), owed AS MATERIALIZED (
@@ -397,8 +407,9 @@ WITH last AS MATERIALIZED (
 ), noted AS (
     UPDATE cgk.passes SET charged_at = (SELECT now FROM last)
 )
-UPDATE cgk.shares s SET vtime = s.vtime + owed.seconds / s.weight
-  FROM owed WHERE s.id = ANY(ARRAY(SELECT share_id FROM owed)) AND s.id = owed.share_id;
+UPDATE cgk.shares s
+   SET vtime = s.vtime + ((SELECT jsonb_object_agg(share_id, seconds) FROM owed) ->> s.id::text)::float8 / s.weight
+ WHERE s.id = ANY(ARRAY(SELECT share_id FROM owed));
 
 -- name: settle_gates
 UPDATE cgk.gates g
@@ -455,6 +466,9 @@ SELECT (SELECT count(*) FROM few) AS looked, (SELECT max(lane_id) FROM few) AS l
        ARRAY(SELECT lane_id FROM suspects WHERE id IS NULL) AS gone,
        EXISTS (SELECT FROM strayed) AS have_strayed;
 
+-- fragment: first_rank
+((SELECT jsonb_object_agg(lane_id, rank) FROM few) ->> l.id::text)::timestamptz
+
 -- name: tell_untold
 -- Under the lock, and only what is still so.
 WITH few AS MATERIALIZED (
@@ -462,24 +476,22 @@ WITH few AS MATERIALIZED (
         SELECT rank FROM cgk.runs WHERE state = 'held' AND lane_id = given.id ORDER BY lane_id, rank LIMIT 1) AS first
 ), told AS (
     UPDATE cgk.lanes l
-       SET arrivals = l.arrivals + CASE l.status WHEN 'empty' THEN 100 ELSE 1 END, front = least(l.front, few.rank),
-           urgency = least(l.urgency, few.rank - make_interval(secs => %(step)s * (l.priority - 5))),
-           status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
-      FROM few
-     WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND l.id = few.lane_id
-       AND (l.status = 'empty' OR l.front > few.rank) AND {{may_open}}
+       SET (arrivals, front, urgency, status) = (
+           SELECT {{as_told}}
+             FROM (SELECT CASE l.status WHEN 'empty' THEN 100 ELSE 1 END AS runs, {{first_rank}} AS rank OFFSET 0) AS told)
+     WHERE l.id = ANY(ARRAY(SELECT lane_id FROM few)) AND (l.status = 'empty' OR l.front > {{first_rank}}) AND {{may_open}}
     RETURNING l.id
 )
 SELECT count(*) AS told FROM told;
 
 -- name: prune_lanes
 -- Lanes that no process knows any more, and that hold no run and count no slot; so many. Returns their gates.
-DELETE FROM cgk.lanes WHERE id IN (
+DELETE FROM cgk.lanes WHERE id = ANY(ARRAY(
     SELECT l.id FROM cgk.lanes l
      WHERE l.status = 'empty' AND l.used_at < now() - interval '1 day'
-       AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.lane_id = l.id AND r.state = 'held')
-       AND NOT EXISTS (SELECT FROM (SELECT lane_id FROM cgk.runs WHERE {{is_slot}}) r WHERE r.lane_id = l.id)
-     LIMIT %(limit)s)
+       AND NOT EXISTS (SELECT FROM cgk.runs r WHERE r.lane_id = l.id AND r.state = 'held' OFFSET 0)
+       AND l.id <> ALL(ARRAY(SELECT DISTINCT lane_id FROM cgk.runs WHERE {{is_slot}} AND lane_id IS NOT NULL))
+     LIMIT %(limit)s))
 RETURNING gates;
 
 -- name: prune_gates

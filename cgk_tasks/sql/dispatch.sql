@@ -170,16 +170,19 @@ SELECT id::text, name, pid, queues, started_at, heartbeat_at, clock_offset_secon
 -- name: runs_of_worker
 SELECT id::text, attempt, worker_pid, coalesce(cancel_requested_at <= now(), false) AS cancel_requested,
        extract(epoch FROM clock_timestamp() - started_at)::float8 AS seconds
-  FROM cgk.runs WHERE worker_id = %(id)s::uuid AND state = 'running';
+  FROM unnest(ARRAY[%(id)s::uuid]) AS of (worker), LATERAL (
+       SELECT id, attempt, worker_pid, cancel_requested_at, started_at FROM cgk.runs WHERE {{held_by(of.worker)}} OFFSET 0) AS r;
 
 -- name: dead_workers
 -- Workers that are silent, and owners of running runs that have no row (a worker that left in a hurry).
 SELECT id::text FROM cgk.workers WHERE heartbeat_at < now() - make_interval(secs => %(timeout)s)
 UNION
-SELECT DISTINCT r.worker_id::text FROM cgk.runs r
- WHERE r.state = 'running' AND r.worker_id IS NOT NULL
-   AND r.started_at < now() - make_interval(secs => %(timeout)s)
-   AND NOT EXISTS (SELECT FROM cgk.workers w WHERE w.id = r.worker_id);
+SELECT DISTINCT r.worker_id::text
+  FROM unnest(ARRAY['00000000-0000-0000-0000-000000000000'::uuid], ARRAY['ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid])
+           AS of (first, last), LATERAL (
+       SELECT worker_id FROM cgk.runs
+        WHERE {{held_between(of.first AND of.last)}} AND started_at < now() - make_interval(secs => %(timeout)s) OFFSET 0) AS r
+ WHERE NOT EXISTS (SELECT FROM cgk.workers w WHERE w.id = r.worker_id);
 
 -- name: deregister_silent_worker
 WITH gone AS (

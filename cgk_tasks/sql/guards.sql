@@ -28,7 +28,8 @@ SELECT g.id, seen.successes, seen.others, seen.failures, seen.all_failures, seen
   FROM unnest(%(rule)b::text[], %(key)b::text[], %(successes)s::int[], %(others)s::int[], %(failures)s::int[],
               %(all_failures)s::int[], %(asked)s::int[], %(ago)s::float8[], %(closed_for)s::float8[])
            AS seen (rule, key, successes, others, failures, all_failures, asked, ago, closed_for)
-  JOIN cgk.rules r ON r.name = seen.rule JOIN cgk.gates g ON g.rule_id = r.id AND g.key = seen.key
+  JOIN cgk.rules r ON r.name = seen.rule, LATERAL (
+       SELECT id FROM cgk.gates WHERE rule_id = r.id AND key = seen.key OFFSET 0) AS g
  WHERE (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL;
 
 -- name: are_declared
@@ -90,8 +91,10 @@ DELETE FROM cgk.guard_states s WHERE NOT EXISTS (SELECT FROM cgk.gates g WHERE g
 -- name: admitted
 -- As in admission.sql, for runs that use guards. is_refused: a guard was closed after the run was admitted.
 SELECT r.id::text, l.gates,
-       EXISTS (SELECT FROM cgk.guard_states s JOIN cgk.gates g ON g.id = s.gate_id
-                WHERE s.gate_id = ANY(l.gates) AND s.closed_at > r.admitted_at AND g.opens_at > clock_timestamp()) AS is_refused
+       EXISTS (SELECT FROM unnest(l.gates) AS passed (id), LATERAL (
+                      SELECT closed_at FROM cgk.guard_states WHERE gate_id = passed.id OFFSET 0) AS s, LATERAL (
+                      SELECT opens_at FROM cgk.gates WHERE id = passed.id OFFSET 0) AS g
+                WHERE s.closed_at > r.admitted_at AND g.opens_at > clock_timestamp() OFFSET 0) AS is_refused
   FROM cgk.runs r, LATERAL (SELECT gates FROM cgk.lanes WHERE id = r.lane_id OFFSET 0) AS l
  WHERE r.id = ANY(%(ids)s::uuid[]) AND {{has_slot}};
 

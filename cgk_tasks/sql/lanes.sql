@@ -6,23 +6,31 @@ EXISTS (SELECT FROM cgk.pauses p
                 WHERE (p.queue IS NULL OR p.queue = {lane}.queue) AND (p.tenant_id IS NULL OR p.tenant_id = {lane}.tenant_id)
                   AND (p.event IS NULL OR p.event = {lane}.event))
 
+-- fragment: suspended(lane)
+EXISTS (SELECT FROM cgk.tenants WHERE id = {lane}.tenant_id AND status = 'suspended' OFFSET 0)
+
 -- fragment: wanted
-(%(queue)s::text IS NULL OR s.queue = %(queue)s) AND (%(tenant_id)s::text IS NULL OR s.tenant_id = %(tenant_id)s)
+-- Lanes of a queue in one look at all of them, those of a tenant by its shares. With statistics of a time with few lanes, a join with
+-- shares would compare each with each.
+(SELECT * FROM cgk.lanes WHERE %(tenant_id)s::text IS NULL AND (%(queue)s::text IS NULL OR queue = %(queue)s)
+ UNION ALL
+ SELECT of_share.* FROM cgk.shares s, LATERAL (SELECT * FROM cgk.lanes WHERE share_id = s.id OFFSET 0) AS of_share
+  WHERE s.tenant_id = %(tenant_id)s AND (%(queue)s::text IS NULL OR s.queue = %(queue)s)) AS l
 
 -- name: lanes
 -- Lanes of a queue or of a tenant in which runs wait, those of the longest waiting first. A pass leaves lanes empty that are
 -- paused, or whose tenant is suspended, though they hold runs. waiting: counted up to a limit. share: the tenant's part of
 -- the queue by weight, among those of which something may start. lanes, tenants: how many there are in all.
 WITH held AS MATERIALIZED (
-    SELECT l.id, l.share_id, l.queue, l.tenant_id, l.event, l.priority, l.alone, l.status, l.waits_at, l.front, s.weight,
-           s.open_lanes, coalesce(t.status = 'suspended', false) AS is_suspended
-      FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id LEFT JOIN cgk.tenants t ON t.id = s.tenant_id
-     WHERE {{wanted}}
-       AND (l.status <> 'empty'
-            OR ((t.status = 'suspended' OR {{is_paused(l)}})
-                AND EXISTS (SELECT FROM cgk.runs r WHERE r.lane_id = l.id AND r.state = 'held' OFFSET 0)))
+    SELECT l.id, l.share_id, l.queue, l.tenant_id, l.event, l.priority, l.alone, l.status, l.waits_at, l.front
+      FROM {{wanted}}
+     WHERE l.status <> 'empty'
+        OR (({{suspended(l)}} OR {{is_paused(l)}})
+            AND EXISTS (SELECT FROM cgk.runs r WHERE r.lane_id = l.id AND r.state = 'held' OFFSET 0))
 ), few AS MATERIALIZED (
-    SELECT * FROM held ORDER BY front, id LIMIT %(limit)s
+    SELECT first.*, s.weight, s.open_lanes, {{suspended(first)}} AS is_suspended
+      FROM (SELECT * FROM held ORDER BY front, id LIMIT %(limit)s) AS first, LATERAL (
+           SELECT weight, open_lanes FROM cgk.shares WHERE id = first.share_id OFFSET 0) AS s
 ), weights AS MATERIALIZED (
     SELECT queue, sum(weight) AS weight FROM cgk.shares
      WHERE open_lanes > 0 AND queue = ANY(ARRAY(SELECT DISTINCT queue FROM few)) GROUP BY queue
@@ -37,7 +45,8 @@ SELECT few.id, few.queue, few.tenant_id, few.event, few.priority, few.alone, few
        LEFT JOIN LATERAL (SELECT rank FROM cgk.runs WHERE lane_id = few.id AND state = 'held' ORDER BY rank LIMIT 1) AS first
            ON true,
        LATERAL (SELECT count(*) AS runs FROM (
-                    SELECT FROM cgk.runs WHERE lane_id = few.id AND state = 'held' LIMIT %(count_to)s) AS one) AS counted
+                    SELECT FROM cgk.runs WHERE lane_id = few.id AND state = 'held'
+                     ORDER BY rank LIMIT %(count_to)s) AS one) AS counted
  ORDER BY few.front, few.id;
 
 -- name: shares_of_tenant
@@ -52,8 +61,8 @@ SELECT s.queue, s.weight, s.open_lanes, others.tenants,
 -- name: gates_waited_at
 -- Gates that keep lanes of a queue or of a tenant, those that keep most of them first. gates: how many there are in all.
 WITH waited AS (
-    SELECT l.waits_at AS gate, count(*) AS lanes FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id
-     WHERE l.status IN ('full', 'closed') AND l.waits_at IS NOT NULL AND {{wanted}} GROUP BY l.waits_at
+    SELECT l.waits_at AS gate, count(*) AS lanes FROM {{wanted}}
+     WHERE l.status IN ('full', 'closed') AND l.waits_at IS NOT NULL GROUP BY l.waits_at
 )
 SELECT gate, lanes, (SELECT count(*) FROM waited) AS gates FROM waited ORDER BY lanes DESC, gate LIMIT %(limit)s;
 

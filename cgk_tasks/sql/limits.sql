@@ -130,15 +130,18 @@ SELECT at, who, via, action, subject, tenant_id, message AS reason, details FROM
 
 -- name: count_waiting
 -- How many runs of a tenant are due and have not begun. Of those in lanes, and held elsewhere in these queues, no more are
--- counted than the limit. Of those that are dispatched, so many are looked at, of all tenants: the window holds no more. They
--- are in the order of their index, else PostgreSQL might read all of the table for them.
+-- counted than the limit. Of those that are dispatched, so many are looked at, of all tenants: the window holds no more. All
+-- are in the order of their indexes, and a tenant is a range, else PostgreSQL might read all of the table for them.
 SELECT (SELECT count(*) FROM (
-            SELECT FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id, LATERAL (
-                SELECT FROM cgk.runs WHERE lane_id = l.id AND state = 'held' LIMIT %(limit)s) AS r
+            SELECT FROM cgk.shares s, LATERAL (SELECT id FROM cgk.lanes WHERE share_id = s.id OFFSET 0) AS l, LATERAL (
+                SELECT FROM cgk.runs WHERE lane_id = l.id AND state = 'held' ORDER BY rank LIMIT %(limit)s) AS r
              WHERE s.tenant_id = %(tenant_id)s LIMIT %(limit)s) AS in_lanes)
      + (SELECT count(*) FROM (
-            SELECT FROM cgk.runs
-             WHERE state = 'held' AND lane_id IS NULL AND queue = ANY(%(queues)b::text[]) AND tenant_id = %(tenant_id)s
+            SELECT FROM unnest(%(queues)b::text[]) AS q (queue), LATERAL (
+                SELECT FROM cgk.runs
+                 WHERE state = 'held' AND lane_id IS NULL AND runs.queue = q.queue
+                   AND tenant_id BETWEEN %(tenant_id)s AND %(tenant_id)s
+                 ORDER BY tenant_id LIMIT %(limit)s) AS r
              LIMIT %(limit)s) AS elsewhere)
      + (SELECT count(*) FILTER (WHERE tenant_id = %(tenant_id)s) FROM (
             SELECT tenant_id FROM cgk.runs WHERE state = 'pending' AND handed_over_at IS NOT NULL

@@ -37,12 +37,14 @@ SELECT w.id::text, w.mark,
 
 -- name: queues
 -- Pauses, and the lanes in which runs wait.
-SELECT q.queue,
-       (SELECT p::text FROM cgk.paused_queues p WHERE p.queue = q.queue) AS pause,
-       (SELECT concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', l.id, l.status, l.front, l.arrivals, l.taken,
-                                                               l.waits_at))::bigint))
-          FROM cgk.shares s JOIN cgk.lanes l ON l.share_id = s.id
-         WHERE s.queue = q.queue AND l.status <> 'empty') AS lanes
+-- One look at all lanes, whatever the queues.
+WITH waiting AS MATERIALIZED (
+    SELECT queue, concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', id, status, front, arrivals, taken, waits_at))::bigint))
+               AS mark
+      FROM cgk.lanes WHERE status <> 'empty' AND queue = ANY(%(queues)s::text[]) GROUP BY queue
+)
+SELECT q.queue, (SELECT p::text FROM cgk.paused_queues p WHERE p.queue = q.queue) AS pause,
+       coalesce((SELECT mark FROM waiting w WHERE w.queue = q.queue), '0') AS lanes
   FROM unnest(%(queues)s::text[]) AS q (queue);
 
 -- name: queues_before_lanes
@@ -75,5 +77,5 @@ SELECT (SELECT concat_ws(' ', count(*), sum(hashtext(concat_ws(' ', w.id, w.queu
                                                                more ->> 'drains_since', more ->> 'drained_at'))::bigint))
           FROM cgk.workers w, LATERAL (SELECT to_jsonb(w) - 'executes' AS more) AS m) AS workers,
        (SELECT holder::text FROM cgk.leases WHERE name = 'dispatcher' AND expires_at > now()) AS dispatcher,
-       (SELECT sum(hashtext(concat_ws(' ', r.id, r.attempt, r.worker_pid))::bigint)::text FROM cgk.runs r
-         WHERE r.state = 'running' AND r.worker_id IS NOT NULL) AS runs;
+       (SELECT sum(hashtext(concat_ws(' ', r.id, r.attempt, r.worker_pid))::bigint)::text FROM cgk.workers w, LATERAL (
+            SELECT id, attempt, worker_pid FROM cgk.runs WHERE {{held_by(w.id)}} OFFSET 0) AS r) AS runs;

@@ -8,8 +8,8 @@ SELECT tenant_id, key_id FROM cgk.runs WHERE id = %(id)s::uuid AND children_open
 -- name: lock_children
 -- Those of an event with several jobs.
 SELECT child.id::text, child.tenant_id, child.key_id
-  FROM cgk.runs child JOIN cgk.runs parent ON parent.id = child.parent_id AND parent.children_open > 0
- WHERE child.parent_id = %(id)s::uuid ORDER BY child.id FOR UPDATE OF child;
+  FROM (SELECT id FROM cgk.runs WHERE id = %(id)s::uuid AND children_open > 0 OFFSET 0) AS parent, LATERAL (
+       SELECT id, tenant_id, key_id FROM cgk.runs WHERE parent_id = parent.id ORDER BY id FOR UPDATE) AS child;
 
 -- name: hand_down_mail
 -- In the transaction that makes the run a parent, whose row is locked, or that ends it: what came for it and is not taken.
@@ -40,9 +40,11 @@ UPDATE cgk.mail SET taken_at = clock_timestamp(), sealed_payload = NULL
 SELECT h.id::text, h.tenant_id, h.key_id, h.state, h.error_code, h.sealed_result,
        h.sealed_errors[cardinality(h.sealed_errors)] AS sealed_error, p.id::text AS parent_id,
        p.key_id AS parent_key_id
-  FROM cgk.run_history h JOIN cgk.runs p ON p.id = h.parent_id AND p.children_open = 0
- WHERE h.id = ANY(%(ids)s::uuid[]) AND h.closed_at > now() - interval '1 hour'
- ORDER BY p.id FOR UPDATE OF p;
+  FROM (SELECT ended.* FROM unnest(%(ids)s::uuid[]) AS given (id), LATERAL (
+               SELECT id, tenant_id, key_id, state, error_code, sealed_result, sealed_errors, parent_id FROM cgk.run_history
+                WHERE id = given.id AND closed_at > now() - interval '1 hour' OFFSET 0) AS ended
+         ORDER BY parent_id OFFSET 0) AS h, LATERAL (
+       SELECT id, key_id FROM cgk.runs WHERE id = h.parent_id AND children_open = 0 FOR UPDATE) AS p;
 
 -- name: insert_ends
 INSERT INTO cgk.mail (run_id, id, name, key, tenant_id, key_id, sealed_payload)

@@ -92,7 +92,9 @@ SELECT id FROM unnest(%(ids)s::text[]) AS given (id)
  WHERE pg_try_advisory_xact_lock(hashtextextended('cgk.replay|' || id, 0));
 
 -- name: open_children
-SELECT id::text FROM cgk.runs WHERE parent_id = ANY(%(ids)s::uuid[]) ORDER BY id;
+SELECT child.id::text
+  FROM unnest(%(ids)s::uuid[]) AS given (id), LATERAL (SELECT id FROM cgk.runs WHERE parent_id = given.id OFFSET 0) AS child
+ ORDER BY child.id;
 
 -- name: count_runs
 SELECT tenant_id, state, count(*) AS runs FROM (

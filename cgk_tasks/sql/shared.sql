@@ -1,14 +1,25 @@
 -- Fragments that statements of several files take in.
 
+-- fragment: as_told
+-- Arrivals, front, urgency and status of a lane that holds so many runs more, the earliest of them with this rank.
+l.arrivals + told.runs, least(l.front, told.rank),
+       least(l.urgency, told.rank - make_interval(secs => %(step)s::float8 * (l.priority - 5))),
+       CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
+
 -- fragment: told(which)
--- A lane holds so many runs more, the earliest of them with this rank. Not flushed: what a crash makes PostgreSQL forget,
--- the sweep finds.
-UPDATE cgk.lanes l
-   SET arrivals = l.arrivals + told.runs, front = least(l.front, told.rank),
-       urgency = least(l.urgency, told.rank - make_interval(secs => %(step)s::float8 * (l.priority - 5))),
-       status = CASE l.status WHEN 'empty' THEN 'new' ELSE l.status END
+-- One lane is told. Not flushed: what a crash makes PostgreSQL forget, the sweep finds.
+UPDATE cgk.lanes l SET (arrivals, front, urgency, status) = ROW({{as_told}})
   FROM {which} AS told
  WHERE l.id = told.id
+
+-- fragment: held_between(these)
+-- Runs of workers, from one to another, that are known from another part of the statement. Of such a range PostgreSQL expects
+-- half a percent of the table. Where its statistics are of a time in which all that was open ran, it takes a single worker to have
+-- a large part of it, and reads all.
+state = 'running' AND worker_id BETWEEN {these}
+
+-- fragment: held_by(worker)
+{{held_between({worker} AND {worker})}}
 
 -- fragment: told_by_job
 -- What a run tells of itself; sealed with a key of its own.

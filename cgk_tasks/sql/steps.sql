@@ -1,7 +1,7 @@
 -- What runs remember of their steps. Each statement that writes is fenced: only the attempt that owns the run may.
 
 -- fragment: owned
-r.id = %(id)s::uuid AND r.state = 'running' AND r.attempt = %(attempt)s
+r.id = %(id)s::uuid AND {{is('running')}} AND r.attempt = %(attempt)s
 AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid
 
 -- fragment: step

@@ -303,27 +303,20 @@ RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;
 
 -- name: dispatch_due
 -- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
-WITH due AS (
-    SELECT id FROM cgk.runs
-     WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
-     ORDER BY run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
 UPDATE cgk.runs r
-   SET state = CASE WHEN t.status = 'suspended' OR q.queue IS NOT NULL THEN 'held' ELSE 'pending' END,
-       handed_over_at = clock_timestamp(), hand_overs = 1
-  FROM due JOIN cgk.runs d USING (id) LEFT JOIN cgk.tenants t ON t.id = d.tenant_id
-       LEFT JOIN cgk.paused_queues q ON q.queue = d.queue
- WHERE r.id = due.id
+   SET state = CASE WHEN {{is_held}} THEN 'held' ELSE 'pending' END, handed_over_at = clock_timestamp(), hand_overs = 1
+ WHERE r.id = ANY(ARRAY(
+       SELECT id FROM cgk.runs
+        WHERE state IN ('scheduled', 'retrying') AND run_at <= now()
+        ORDER BY run_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING {{dispatched}};
 
 -- fragment: dispatch_again(which)
 -- A pending run stays so, and gets another message.
-WITH waiting AS (
-    SELECT id FROM cgk.runs
-     WHERE state = 'pending' AND {which} LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
 UPDATE cgk.runs r SET handed_over_at = clock_timestamp(), hand_overs = least(r.hand_overs + 1, 1000)
-  FROM waiting WHERE r.id = waiting.id
+ WHERE r.id = ANY(ARRAY(
+       SELECT id FROM cgk.runs
+        WHERE state = 'pending' AND {which} LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING {{dispatched}}
 
 -- name: dispatch_unpublished
@@ -575,9 +568,10 @@ RETURNING {{dispatched}}
 -- by then is counted when it is left.
 WITH ended AS (
     SELECT s.run_id, s.name, s.nth, count(*)::int AS ends, bool_or(e.state <> 'completed') AS is_failure
-      FROM unnest(%(parents)s::uuid[], %(mails)b::text[], %(states)b::text[]) AS e (run_id, mail, state)
-      JOIN cgk.runs p ON p.id = e.run_id AND p.state IN ('scheduled', 'retrying')
-      JOIN cgk.steps s ON s.run_id = e.run_id AND s.state = 'waiting' AND e.mail = ANY(s.awaits)
+      FROM unnest(%(parents)s::uuid[], %(mails)b::text[], %(states)b::text[]) AS e (run_id, mail, state), LATERAL (
+           SELECT FROM cgk.runs r WHERE r.id = e.run_id AND {{waits_for_its_time}} OFFSET 0) AS p, LATERAL (
+           SELECT run_id, name, nth FROM cgk.steps
+            WHERE run_id = e.run_id AND state = 'waiting' AND e.mail = ANY(awaits) OFFSET 0) AS s
      GROUP BY s.run_id, s.name, s.nth
 ), counted AS (
     UPDATE cgk.steps s
@@ -585,8 +579,7 @@ WITH ended AS (
       FROM ended WHERE s.run_id = ended.run_id AND s.name = ended.name AND s.nth = ended.nth
     RETURNING s.run_id, s.awaiting
 )
-{{wake(r.id = ANY(%(parents)s::uuid[])
-   AND EXISTS (SELECT FROM counted WHERE counted.run_id = r.id AND counted.awaiting <= 0))}};
+{{wake(r.id = ANY(ARRAY(SELECT run_id FROM counted WHERE awaiting <= 0)))}};
 
 -- name: wake_parent_at_once
 -- Of a run that has just been left, as `wake_at_once`: how many of the child runs that its steps wait for have not ended.
@@ -642,10 +635,9 @@ UPDATE cgk.runs SET cancel_requested_at = NULL WHERE id = ANY(%(ids)s::uuid[]) A
 SELECT id::text, tenant_id, attempt, started_at, key_id,
        sealed_errors[greatest(cardinality(sealed_errors) - 1, 1):] AS errors,
        coalesce((to_jsonb(r) ->> 'begun_once_at')::timestamptz = started_at, false) AS begun_once, now() AS now
-  FROM cgk.runs r
- WHERE worker_id = %(worker_id)s::uuid AND state = 'running'
-   AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[]))
-   FOR UPDATE;
+  FROM unnest(ARRAY[%(worker_id)s::uuid]) AS of (worker), LATERAL (
+       SELECT * FROM cgk.runs
+        WHERE {{held_by(of.worker)}} AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[])) FOR UPDATE) AS r;
 
 -- name: reclaim
 -- running → pending. Its caller closes those that were cancelled meanwhile, died too often, or came back too often without
@@ -666,7 +658,10 @@ RETURNING r.id::text, r.deaths, r.cancel_requested_at IS NOT NULL AS cancel_requ
 -- Counts down the open children of parents that were made of events with several jobs. A workflow is the parent of what it
 -- has invoked, too, and has none to count here: its children are runs of their own, whose ends are brought to it.
 UPDATE cgk.runs r
-   SET children_open = r.children_open - (SELECT count(*) FROM unnest(%(parents)s::uuid[]) AS p (id) WHERE p.id = r.id)
+   SET children_open = r.children_open - ((
+           SELECT jsonb_object_agg(id, runs) FROM (
+                  SELECT id, count(*) AS runs FROM unnest(%(parents)s::uuid[]) AS p (id) GROUP BY id) AS ends)
+           ->> r.id::text)::int
  WHERE r.id = ANY(%(parents)s::uuid[]) AND {{is('running')}} AND r.children_open > 0
 RETURNING r.id::text, r.tenant_id, r.key_id, r.children_open, r.sealed_errors[cardinality(r.sealed_errors)] AS last_error;
 
@@ -838,31 +833,33 @@ RETURNING {{closed}};
 -- name: cancel_waiting
 -- open → cancelled, a batch: what waited in these queues at a moment, of one tenant or of all. What a worker claims now
 -- runs.
-{{close(WHERE r.id IN (SELECT id FROM cgk.runs
-                      WHERE queue = ANY(%(queues)s::text[]) AND state <> 'running' AND created_at <= %(before)s
-                        AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
-                      LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+{{close(WHERE r.id = ANY(ARRAY(
+        SELECT id FROM cgk.runs
+         WHERE queue = ANY(%(queues)s::text[]) AND state <> 'running' AND created_at <= %(before)s
+           AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+         LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING {{alike('cancelled' AS closed_as, NULL::text AS error_code, clock_timestamp() AS cancelled_at)}})}}
 RETURNING {{closed}};
 
 -- name: cancel_paused
 -- held → cancelled, a batch: what waits under a pause that says so. What has something to undo stays held.
-{{close(WHERE r.id IN (
+{{close(WHERE r.id = ANY(ARRAY(
         SELECT held.id FROM cgk.pauses p
           JOIN cgk.lanes l ON (p.queue IS NULL OR l.queue = p.queue) AND (p.tenant_id IS NULL OR l.tenant_id = p.tenant_id)
                           AND (p.event IS NULL OR l.event = p.event), LATERAL (
                SELECT id FROM cgk.runs
                 WHERE lane_id = l.id AND state = 'held'
                   AND NOT EXISTS (SELECT FROM cgk.steps s WHERE s.run_id = runs.id AND s.name = '$compensates')
-                LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS held
-         WHERE p.mode = 'drop' LIMIT %(limit)s)
+                ORDER BY rank LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS held
+         WHERE p.mode = 'drop' LIMIT %(limit)s))
     RETURNING {{alike('cancelled' AS closed_as, 'PAUSED' AS error_code, clock_timestamp() AS cancelled_at)}})}}
 RETURNING {{closed}};
 
 -- name: expire
 -- open → expired: their time to live passed before they started.
-{{close(WHERE r.id IN (SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
-                     ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+{{close(WHERE r.id = ANY(ARRAY(
+        SELECT id FROM cgk.runs WHERE expires_at <= now() AND state <> 'running'
+         ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
     RETURNING {{alike('expired' AS closed_as, 'EXPIRED' AS error_code, NULL::timestamptz AS cancelled_at)}})}}
 RETURNING {{closed}};
 

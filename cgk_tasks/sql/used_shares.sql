@@ -10,7 +10,7 @@ WITH held AS (
            CASE WHEN r.worker_pid = w.pid THEN coalesce(w.processes, 1) ELSE 1 END AS at_once
       FROM cgk.workers w, LATERAL (
            SELECT queue, tenant_id, worker_pid FROM cgk.runs
-            WHERE worker_id = w.id AND state = 'running' OFFSET 0) AS r
+            WHERE {{held_by(w.id)}} OFFSET 0) AS r
      WHERE w.heartbeat_at > now() - make_interval(secs => %(timeout)s)
      GROUP BY w.id, w.pid, w.processes, r.worker_pid, r.queue, r.tenant_id
     WINDOW process AS (PARTITION BY w.id, r.worker_pid)

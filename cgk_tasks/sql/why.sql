@@ -39,7 +39,7 @@ SELECT l.queue, l.tenant_id, l.status, l.gates = '{}' AS is_free, rule.name AS r
        s.weight / nullif(waiting.weight, 0) AS share, waiting.tenants,
        (SELECT count(*) FROM (SELECT FROM cgk.runs b
                                WHERE b.lane_id = r.lane_id AND b.state = 'held' AND (b.rank, b.id) < (r.rank, r.id)
-                               LIMIT %(limit)s) AS earlier) AS ahead
+                               ORDER BY b.rank LIMIT %(limit)s) AS earlier) AS ahead
   FROM cgk.runs r JOIN cgk.lanes l ON l.id = r.lane_id JOIN cgk.shares s ON s.id = l.share_id
        LEFT JOIN cgk.gates g ON g.id = l.waits_at LEFT JOIN cgk.rules rule ON rule.id = g.rule_id, LATERAL (
        SELECT count(*) AS tenants, sum(o.weight) AS weight FROM cgk.shares o
@@ -49,10 +49,14 @@ SELECT l.queue, l.tenant_id, l.status, l.gates = '{}' AS is_free, rule.name AS r
 -- name: ahead
 -- The dispatched runs of the queue that come before this one, by event, with how long one takes; counting stops at the limit.
 SELECT before.event, t.mean_seconds, count(*) AS runs FROM (
-    SELECT event FROM cgk.runs
-     WHERE state = 'pending' AND queue = %(queue)s AND handed_over_at IS NOT NULL
-       AND (priority > %(priority)s OR (priority = %(priority)s AND handed_over_at < %(handed_over_at)s))
-     LIMIT %(limit)s) AS before
+    (SELECT event FROM cgk.runs
+      WHERE state = 'pending' AND queue = %(queue)s AND handed_over_at IS NOT NULL AND priority > %(priority)s
+      ORDER BY priority, handed_over_at LIMIT %(limit)s)
+    UNION ALL
+    (SELECT event FROM cgk.runs
+      WHERE state = 'pending' AND queue = %(queue)s AND priority = %(priority)s AND handed_over_at < %(handed_over_at)s
+      ORDER BY handed_over_at LIMIT %(limit)s)
+    LIMIT %(limit)s) AS before
   LEFT JOIN cgk.run_times t ON t.event = before.event
  GROUP BY before.event, t.mean_seconds;
 
@@ -70,7 +74,7 @@ SELECT l.event, t.mean_seconds, count(*) AS runs
        SELECT FROM cgk.runs b
         WHERE b.lane_id = l.id AND b.state = 'held'
           AND (b.rank, b.id) < (mine.rank + make_interval(secs => %(step)s * (l.priority - mine.priority)), mine.id)
-        LIMIT %(limit)s) AS earlier
+        ORDER BY b.rank LIMIT %(limit)s) AS earlier
  GROUP BY l.event, t.mean_seconds;
 
 -- name: pace
@@ -83,8 +87,9 @@ SELECT (SELECT mean_seconds FROM cgk.run_times WHERE event = %(event)s) AS mean_
             SELECT s.tenant_id, max(s.weight) AS weight FROM (
                 (SELECT share_id FROM cgk.lanes WHERE status = 'full' AND waits_at = %(waits_at)s LIMIT %(limit)s)
                 UNION
-                (SELECT share_id FROM cgk.lanes WHERE status = 'closed' AND waits_at = %(waits_at)s LIMIT %(limit)s)) AS l
-              JOIN cgk.shares s ON s.id = l.share_id GROUP BY s.tenant_id) AS waiting)::float8 AS share;
+                (SELECT share_id FROM cgk.lanes WHERE status = 'closed' AND waits_at = %(waits_at)s LIMIT %(limit)s)) AS l, LATERAL (
+                SELECT tenant_id, weight FROM cgk.shares WHERE id = l.share_id OFFSET 0) AS s
+             GROUP BY s.tenant_id) AS waiting)::float8 AS share;
 
 -- name: of_tenant
 -- What holds a tenant's open runs, with the first of each kind. Reads all open runs.

@@ -24,8 +24,8 @@ SELECT * FROM (
            extract(epoch FROM now() - r.started_at)::float8 AS seconds,
            row_number() OVER (PARTITION BY r.worker_id, r.worker_pid ORDER BY r.started_at, r.id) AS nth,
            count(*) OVER (PARTITION BY r.worker_id, r.worker_pid) AS runs
-      FROM cgk.runs r
-     WHERE r.worker_id = ANY(%(workers)s::uuid[]) AND r.state = 'running') AS numbered
+      FROM unnest(%(workers)s::uuid[]) AS of (worker), LATERAL (
+           SELECT * FROM cgk.runs WHERE {{held_by(of.worker)}} OFFSET 0) AS r) AS numbered
  WHERE nth <= %(limit)s
  ORDER BY worker_id, pid, nth;
 

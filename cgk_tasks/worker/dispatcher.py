@@ -36,6 +36,7 @@ from cgk_tasks.sql.postgres import (
     glance,
     short_transaction,
     statements,
+    transaction,
 )
 from cgk_tasks.sql.sparing import Sparing
 from cgk_tasks.tenancy.sync import is_sync_due, sync_and_log
@@ -44,7 +45,7 @@ from cgk_tasks.worker.background import Background
 from cgk_tasks.worker.glance import Found, look, look_shortly
 from cgk_tasks.worker.housekeeping import housekeep_and_log
 
-SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
+SQL, TRANSITIONS, ADMISSION = statements("dispatch"), statements("transitions"), statements("admission")
 log = structlog.get_logger("cgk_tasks.dispatcher")
 
 LEASE = "dispatcher"
@@ -203,7 +204,8 @@ class Dispatcher:
         if found.are_held:
             # While nobody makes passes, nobody else would let the runs of lanes go on.
             release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
-            with autocommit() as connection:
+            with transaction() as connection:
+                fetch(connection, ADMISSION["by_index"])
                 execute(connection, release)
         if found.are_dispatched and self._looks_for_lost.is_time:
             handed = self._dispatch_lost()
@@ -233,7 +235,8 @@ class Dispatcher:
     def _dispatch_lost(self) -> int:
         """A run that was dispatched before the oldest message still in its list, and not claimed, was lost."""
         patience = get_settings().dispatch_patience_seconds
-        with self._looks_for_lost.measured(), autocommit() as connection:
+        with self._looks_for_lost.measured(), transaction() as connection:
+            fetch(connection, ADMISSION["by_index"])
             lists = fetch(connection, SQL["unclaimed_lists"], {"patience": patience})  # before the look at the broker
         handed = 0
         for row in lists:
