@@ -11,7 +11,7 @@ from cgk_tasks import app, get_job_status
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import revoked_tasks as tasks
-from tests.support.waiting import wait_closed, wait_until
+from tests.support.waiting import get, wait_closed, wait_until
 
 pytestmark = pytest.mark.usefixtures("acme")
 
@@ -101,11 +101,39 @@ def test_a_chord_fails_with_a_member_that_is_revoked_before_it_is_sent():
     wait_until(body.failed, what="the body has failed")
 
 
-def test_another_tenants_revocation_of_an_id_says_nothing_of_ours():
+@pytest.fixture(params=["revoke", "terminate"])
+def revoked_by_another(request, worker):
+    """An id that another tenant has revoked, of which the worker has heard."""
     task_id = str(uuid4())
     with platform_context(), tenant_context("globex"):
-        app.control.revoke(task_id)
-    assert tasks.add.apply_async((1, 2), task_id=task_id).get(timeout=20) == 3
+        getattr(app.control, request.param)(task_id)
+    wait_until(lambda: task_id in remembered(worker), what="the worker remembers it")
+    return task_id
+
+
+def remembered(worker):
+    """The ids that a worker's process remembers as revoked."""
+    replies = app.control.broadcast("revoked", destination=[worker.name], reply=True, timeout=5, limit=1)
+    return replies[0][worker.name] if replies else []
+
+
+def test_another_tenants_revocation_of_an_id_says_nothing_of_ours(revoked_by_another):
+    assert get(tasks.add.apply_async((1, 2), task_id=revoked_by_another)) == 3
+
+
+def test_another_tenants_revocation_does_not_end_the_process_of_ours(tmp_path, worker):
+    task_id = str(uuid4())
+    result = tasks.runs_until_told.apply_async((str(tmp_path),), task_id=task_id)
+    wait_running(tmp_path)
+    # As a worker hears it that is slower than our send.
+    arguments = {"task_id": [task_id], "terminate": True, "signal": "SIGKILL"}
+    wait_until(
+        lambda: app.control.broadcast("revoke", arguments, [worker.name], reply=True, timeout=5, limit=1),
+        what="the worker replies",
+    )
+    (tmp_path / "end").touch()
+    assert get(result) == "ended"
+    assert get_job_status(task_id).deaths == 0
 
 
 def test_what_waits_with_a_stamp_and_what_comes_with_it_is_revoked():
