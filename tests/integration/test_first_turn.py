@@ -54,7 +54,7 @@ def test_one_that_is_stopped_amid_its_first_turn_hears_no_more_hints(started, mo
 
     def hear(on_hint):
         amid.set()
-        wait_until(lambda: one._stopping.is_set(), what="it is to stop")
+        wait_until(one._stopping.is_set, what="it is to stop")
         heard.append(new_hints(on_hint))
         return heard[0]
 
