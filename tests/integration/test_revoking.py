@@ -8,6 +8,7 @@ from celery.canvas import StampingVisitor
 from celery.exceptions import Reject, TaskRevokedError
 
 from cgk_tasks import app, get_job_status
+from cgk_tasks.celery_tasks import revocations
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import revoked_tasks as tasks
@@ -71,6 +72,19 @@ def test_an_id_that_is_revoked_before_it_is_sent_is_cancelled_when_it_comes():
     app.control.revoke(task_id)
     assert app.AsyncResult(task_id).status == "REVOKED"
     assert_revoked(tasks.add.apply_async((1, 2), task_id=task_id))
+    assert get_job_status(task_id).state == "cancelled"
+
+
+def test_an_id_that_is_sent_while_it_is_revoked_is_cancelled(monkeypatch):
+    task_id, note = str(uuid4()), revocations.note_id
+
+    def note_once_it_is_sent(run_id):
+        """As of a sender that has looked for the note before it was there."""
+        tasks.add.apply_async((1, 2), task_id=task_id, countdown=3600)
+        note(run_id)
+
+    monkeypatch.setattr(revocations, "note_id", note_once_it_is_sent)
+    app.control.revoke(task_id)
     assert get_job_status(task_id).state == "cancelled"
 
 
