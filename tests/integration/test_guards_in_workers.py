@@ -86,6 +86,14 @@ def failing(partner, *, until):
     partner.answers["/api"] = answer
 
 
+def wait_at_rest():
+    """Until the guard is closed, and the calls that had begun before have ended."""
+    wait_until(lambda: guard().state != "open", what="the guard is closed")
+    running = "SELECT FROM cgk.runs WHERE state = 'running'"
+    with autocommit() as connection:
+        wait_until(lambda: not connection.execute(running).fetchall(), what="nobody calls")
+
+
 def test_a_partner_that_asks_to_wait_is_left_alone_and_no_attempt_is_used(partner):
     refusing(partner, 2.5)
     begun = time.monotonic()
@@ -123,7 +131,7 @@ def test_five_failures_in_a_row_close_it_and_one_probe_opens_it(partner):
     well = threading.Event()
     failing(partner, until=well)
     runs = [send(partner) for _ in range(5)]
-    wait_until(lambda: guard().state != "open", what="the guard is closed")
+    wait_at_rest()
     calls = len(partner.requests)
     wait_until(lambda: len(partner.requests) > calls, what="a run tries")
     wait_until(lambda: guard().state == "closed", what="it failed")
@@ -137,7 +145,7 @@ def test_a_probe_is_one_run(partner):
     well = threading.Event()
     failing(partner, until=well)
     runs = [send(partner, seconds=0.0) for _ in range(40)]
-    wait_until(lambda: guard().state != "open", what="the guard is closed")
+    wait_at_rest()
     at_work = threading.Event()
     on = []
 
