@@ -208,10 +208,14 @@ def test_a_process_listens_again_after_something_unforeseen(monkeypatch):
         failed.set()
         raise RuntimeError("can't start new thread")
 
+    def calls_as_a_worker_does():
+        with answers.expected():
+            call_back({ANSWER_HEADER: answer_to.get()})
+            return failed.wait(1.0)
+
     with monkeypatch.context() as patch:
         patch.setattr(answers, "_ends_of", fail)
-        assert trigger_and_wait(echo("6"), timeout=PATIENCE).unwrap() == "6"
-        wait_until(failed.is_set)
+        wait_until(calls_as_a_worker_does)
     wait_until(called)
 
 
