@@ -50,17 +50,17 @@ def test_it_begins_without_a_message_in_the_end(started):
 
 
 def test_one_that_is_stopped_amid_its_first_turn_hears_no_more_hints(started, monkeypatch):
-    amid, heard = threading.Event(), []
+    amid, made, heard = threading.Event(), [], []
 
     def hear(on_hint):
         amid.set()
-        wait_until(one._stopping.is_set, what="it is to stop")
+        wait_until(lambda: made and made[0]._stopping.is_set(), what="it is to stop")
         heard.append(new_hints(on_hint))
         return heard[0]
 
     new_hints = supervisor.new_hints
     monkeypatch.setattr(supervisor, "new_hints", hear)
-    one = started(0.01)
+    made.append(started(0.01))
     assert amid.wait(60)
-    one.stop()
+    made[0].stop()
     wait_until(lambda: not heard[0].is_alive(), what="the thread that hears hints ends")

@@ -136,6 +136,7 @@ def test_a_run_that_went_alone_and_has_ended_is_not_made_by_a_late_leader(thread
     start_worker(["tests.support.jobs"])
     sends, gate = accept._SENDS.current(), threading.Event()
     several = sends._several
+    monkeypatch.setattr(thread_sends, "_WAIT_SECONDS", 60.0)  # for a turn
     monkeypatch.setattr(thread_sends, "_TAKEN_SECONDS", 0.1)
     # As a leader that waits for a connection.
     monkeypatch.setattr(sends, "_several", lambda taken: several(taken) if gate.wait(60) else None)
