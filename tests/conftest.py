@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,8 +116,18 @@ def environment(services: embedded.Services) -> Iterator[None]:
         patch.setenv("JOBS_PROVIDER", "celery")
         patch.setenv("CGK_ENCRYPTION_KEYS", services.encryption_key)
         use_settings(None)
+        lead_app_here()
         yield
         use_settings(None)
+
+
+def lead_app_here() -> None:
+    """Let this process's Celery app, which test modules make when they are collected, have the broker of the settings.
+    Else what it tells the workers reaches them after those tests alone that give it a broker.
+    """
+    imported = sys.modules.get("cgk_tasks.celery_app")
+    if imported is not None:
+        imported.follow_settings(imported.app)
 
 
 @pytest.fixture

@@ -30,8 +30,11 @@ from cgk_tasks.broker.publisher import get_publisher
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import is_redis, redis_py_url
 from cgk_tasks.errors import BrokerError, CgkTasksError
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs.ended import Ended, just_ended
 from cgk_tasks.runtime import Part, current_runtime
+
+log = get_logger("cgk_tasks.sender")
 
 _CHANNEL: Final = "cgk:answers:"
 _CONNECT_SECONDS: Final = 1.0
@@ -120,7 +123,8 @@ class Answers:
         foreseen = self._foreseen
         foreseen[run_id.encode()] = Answer()
         while len(foreseen) > _MOST_FORESEEN:
-            foreseen.pop(next(iter(foreseen), b""), None)
+            with suppress(RuntimeError):  # another thread has added one between the two steps
+                foreseen.pop(next(iter(foreseen), b""), None)
         token = answer_to.set(f"{self._channel} {run_id}")
         try:
             yield
@@ -148,6 +152,9 @@ class Answers:
                         self._take(self._messages(pubsub))
             except (redis.RedisError, OSError, ValueError):  # ValueError: it was closed amid a read
                 pass  # until it listens again, whoever waits looks
+            except Exception:  # an end of this thread would leave the others waiting for calls
+                if not self._is_closed.is_set():
+                    log.exception("answers_failed")
             self._is_listening.clear()
             self._is_closed.wait(_TRY_AGAIN_SECONDS)
 

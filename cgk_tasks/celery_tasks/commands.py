@@ -1,5 +1,6 @@
-"""`celery -A cgk_tasks call NAME --tenant acme`, `... result ID --task NAME` and `... purge`: Celery's commands, with a
-tenant, with the modules of CGK_JOB_MODULES, which `-A cgk_tasks` does not import, and on the record of runs.
+"""`celery -A cgk_tasks call NAME --tenant acme`, `... result ID --task NAME`, `... purge` and `... control revoke ID`:
+Celery's commands, with a tenant, with the modules of CGK_JOB_MODULES, which `-A cgk_tasks` does not import, and on the
+record of runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from cgk_tasks.tenancy.context import tenant_context
 
 def extend_commands() -> None:
     """Where this process is the command `celery`: give `call` the option --tenant, `result` the application's tasks,
-    let `purge` cancel runs, and have every command say in a sentence what cgk_tasks refuses.
+    let `purge` and `control revoke` cancel runs, and have every command say in a sentence what cgk_tasks refuses.
 
     Celery loads an app before it reads the options of a subcommand, so the app may still add to them.
     """
@@ -36,6 +37,7 @@ def extend_commands() -> None:
     call.callback = _for_tenant(call.callback)
     result.callback = _with_tasks(result.callback)
     commands["purge"].callback = _purge
+    commands["control"].callback = _with_runs_revoked(commands["control"].callback)
     for command in commands.values():
         # The settings are read while the options are.
         command.make_context = _with_readable_errors(command.make_context)
@@ -61,6 +63,23 @@ def _purge(
         click.confirm(f"This cancels every run that waits in: {', '.join(names)}. Go on?", abort=True)
     cancelled = purging.purge(app, names)
     context.obj.echo(f"Cancelled {cancelled} {'run' if cancelled == 1 else 'runs'} in: {', '.join(names)}.")
+
+
+def _with_runs_revoked(tell_workers: Any) -> Any:
+    """Celery's own tells the workers alone, and whether a run is cancelled is on record. They still reply."""
+
+    @wraps(tell_workers)
+    def control(*args: Any, command: str, **options: Any) -> Any:
+        context = click.get_current_context()
+        if command in {"revoke", "terminate"}:
+            own = context.obj.app
+            own.loader.import_default_modules()
+            terminates = command == "terminate"
+            ids = context.args[1:] if terminates else context.args  # after the signal
+            own.control.revoke(list(ids), terminate=terminates)
+        return tell_workers(*args, command=command, **options)
+
+    return control
 
 
 def _with_tasks(command: Any) -> Any:

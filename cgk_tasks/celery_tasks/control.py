@@ -52,7 +52,7 @@ class RunControl(Control):
         they come to their end, and are not tried again. Closed ones stay as they are.
 
         An id that is not sent yet is revoked when it comes. Workers are told of it as well: it may be that of a task
-        with `durable=False`. Another tenant's runs are left alone.
+        with `durable=False`, and concerns no other messages there. Another tenant's runs are left alone.
         """
         others = []
         for one in [task_id] if isinstance(task_id, str) else task_id:
@@ -60,7 +60,8 @@ class RunControl(Control):
             if row is None:
                 revocations.note_id(run_id_of(one))
                 others.append(one)
-            elif may_see(row["tenant_id"]) and row["state"] in OPEN_STATES:
+                row = store.record_of(run_id_of(one))  # who has sent it meanwhile did not find the note
+            if row is not None and may_see(row["tenant_id"]) and row["state"] in OPEN_STATES:
                 cancel_run(row["id"], self.app, interrupt=terminate)
         if not others and not kwargs.get("reply"):
             return None

@@ -15,11 +15,13 @@ from psycopg import Rollback
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.broker.unreadable import FOLLOWS
+from cgk_tasks.celery_tasks import revocations
 from cgk_tasks.celery_tasks.arguments import payload_of, said_otherwise
-from cgk_tasks.celery_tasks.canvas import kept
+from cgk_tasks.celery_tasks.canvas import follow_closed, kept
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import TenantMissingError
 from cgk_tasks.events.registry import parse_event
+from cgk_tasks.flow.accept import unit_of_work
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.runs import insertion, store, tracing
 from cgk_tasks.runs.models import run_id_of
@@ -66,7 +68,8 @@ def _names(signatures: object) -> Iterator[Any]:
 def adopt(task: Task[Any, Any], request: Context) -> list[str]:
     """Accept a message that carries its payload as a run under the message's id, and return that id.
 
-    A message that comes twice makes one run. Raises what a bad payload or tenant raises, and then nothing is stored.
+    A message that comes twice makes one run. One that was revoked before, by its tenant or by code without one, makes a
+    cancelled run. Raises what a bad payload or tenant raises, and then nothing is stored.
     """
     run_id = run_id_of(str(request.id))
     origin = Origin(run_id=run_id, canvas=kept(request.as_execution_options()), trace=tracing.received(request.headers))
@@ -81,10 +84,13 @@ def adopt(task: Task[Any, Any], request: Context) -> list[str]:
         event = parse_event(name, request.kwargs or {})
         tenant_id, payload = event.tenant_id, event.to_json().decode()
     run = new_run(name, tenant_id, payload, SendOptions(expires=None), origin)
-    with transaction() as connection:
-        insertion.insert(connection, [run], {})
+    with transaction() as connection, unit_of_work(connection) as unit:
+        is_made = insertion.insert_one(connection, run) > 0
         # Looked up after the insert, not before it: the run of an earlier message may close in between, and then its
         # row no longer stands in the way of this one. What closed before the insert is seen here.
         if store.already_closed(connection, [run_id]):
             raise Rollback
+        if is_made and revocations.revoked_among([run]):
+            follow_closed(store.cancel(run_id, connection), task.app)
+    unit.publish()
     return [run_id]

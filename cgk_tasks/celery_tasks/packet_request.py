@@ -61,6 +61,21 @@ class PacketRequest(Request):
             supervisor.begin()
         return executed
 
+    def revoked(self) -> bool:
+        """Whether the message is dropped. Of a run the record says that, and whose it is: what this process remembers
+        of Celery's `revoke` is ids alone, which any tenant may have named. A message of another producer expires here,
+        before there is a run.
+        """
+        if not self._has_runs:
+            return bool(super().revoked())
+        is_packet = PACKET_HEADER in self.request_dict
+        return not is_packet and bool(self.maybe_expire()) and bool(super().revoked())
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Likewise: the child may be at other tenants' runs, and whoever cancels one on record has it interrupted."""
+        if not self._has_runs:
+            super().terminate(pool, signal)
+
     @property
     def run_ids(self) -> list[str]:
         """The runs of this message."""

@@ -116,7 +116,7 @@ def _naps(timeout: float | None, interval: float | None, answer: Answer | None =
     end = None if timeout is None else time.monotonic() + timeout
     nap = _FIRST_NAP_SECONDS if answer is None else _FIRST_NAP_BESIDE_SECONDS
     rest = time.sleep if answer is None else answer.wait
-    is_expected = answer is not None
+    is_expected = answer is not None and (end is None or time.monotonic() < end)
     while True:
         if not is_expected:
             yield

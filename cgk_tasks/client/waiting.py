@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from cgk_tasks.client.provider import JobProvider, WaitResult
@@ -124,7 +124,7 @@ def answered_event(answer: Answer | None) -> asyncio.Event:
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, act: Callable[[], Any]) -> None:
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # it is closed, so nobody waits there any more
         loop.call_soon_threadsafe(act)
 
 

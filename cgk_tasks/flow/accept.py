@@ -6,8 +6,8 @@ Everything that makes runs goes through `accept`: the client, Celery's `delay`, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -164,11 +164,16 @@ def _accept_alone(run: NewRun) -> RunHandle:
     return postgres.retry_conflicts(lambda: _accept_one(run))
 
 
-def _accept_several(runs: Sequence[NewRun]) -> None:
-    """Runs of several senders, each of which could have been accepted alone."""
-    _handles, made = postgres.retry_conflicts(
-        lambda: _insert(runs, {}, {}, whole=any(run.place is not None for run in runs))
-    )
+def _accept_several(taken: Callable[[], Sequence[NewRun]]) -> None:
+    """Runs of several senders, each of which could have been accepted alone. taken: which, now that they go."""
+
+    def insert() -> Stored:
+        with postgres.autocommit() as connection:
+            runs = taken()
+            with connection.transaction() if any(run.place is not None for run in runs) else nullcontext():
+                return _store(connection, runs, {}, {})
+
+    _handles, made = postgres.retry_conflicts(insert)
     publish(made, are_placed=True)
 
 

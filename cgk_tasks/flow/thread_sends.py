@@ -5,6 +5,9 @@ at once, and waits for nobody.
 
 A turn is an object. Whoever loses it, because an exception was raised between any two steps, gives it back by losing
 it; and whoever waits looks now and then whether the one it waits for still is there. So nothing stays closed.
+
+Whoever is about to insert a run takes it first: one that waited too long and goes alone, or the one who leads. Else a
+leader that was late would insert a run that has been executed since, and is history.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ _LOOK_SECONDS: Final = 0.02
 _WAIT_SECONDS: Final = 1.0
 """So long a send waits for others to end; then it goes alone."""
 _TAKEN_SECONDS: Final = 10.0
-"""So long it waits for the one that has taken it."""
+"""So long it waits for the one that leads to begin."""
 
 Outcome = Literal["done", "unknown"] | psycopg.Error
 
@@ -40,27 +43,33 @@ class _Turn:
 class _Send:
     """One that waits. `woken` is released when it has a turn, or when it is known what became of it."""
 
-    __slots__ = ("outcome", "run", "taken_by", "turn", "woken")
+    __slots__ = ("_taken", "led_by", "outcome", "run", "turn", "woken")
 
     def __init__(self, run: NewRun) -> None:
         self.run = run
         self.woken = threading.Lock()
         self.woken.acquire()
+        self._taken = threading.Lock()
         self.turn: _Turn | None = None
-        self.taken_by: ReferenceType[_Turn] | None = None
+        self.led_by: ReferenceType[_Turn] | None = None
         self.outcome: Outcome | None = None
+
+    def take(self) -> bool:
+        """Whether the caller is the first to ask, and so the one who inserts the run."""
+        return self._taken.acquire(blocking=False)
 
 
 class ThreadSends:
     """Of one runtime.
 
-    one: accepts a run. several: accepts them, all or none. again: accepts a run that may have been accepted already.
+    one: accepts a run. several: accepts those that it is given when it asks for them, all or none, and asks when
+    nothing is left to wait for but PostgreSQL's answer. again: accepts a run that may have been accepted already.
     """
 
     def __init__(
         self,
         one: Callable[[NewRun], RunHandle],
-        several: Callable[[Sequence[NewRun]], object],
+        several: Callable[[Callable[[], Sequence[NewRun]]], object],
         again: Callable[[NewRun], RunHandle],
     ) -> None:
         self._one, self._several, self._again = one, several, again
@@ -106,6 +115,7 @@ class ThreadSends:
         try:
             self._wait(send)
         except BaseException:
+            send.take()
             if not self._left(send) and send.turn is not None:
                 self._hand_on(send.turn)
             raise
@@ -123,12 +133,12 @@ class ThreadSends:
         self._call_next()  # they may have ended while it got in line
         while not send.woken.acquire(timeout=_LOOK_SECONDS):
             waited = time.monotonic() - begun
-            if send.taken_by is not None:
-                if send.taken_by() is None or waited > _TAKEN_SECONDS:
+            if send.led_by is not None:
+                if send.led_by() is None or (waited > _TAKEN_SECONDS and send.take()):
                     return
             elif waited < _WAIT_SECONDS:
                 self._call_next()
-            elif self._left(send) or send.taken_by is None:
+            elif self._left(send) or (send.led_by is None and send.take()):
                 return
 
     def _call_next(self) -> None:
@@ -153,21 +163,32 @@ class ThreadSends:
                     send = self._waiting.popleft()
                 except IndexError:
                     break
-                send.taken_by = ref(turn)
+                send.led_by = ref(turn)
                 sends.append(send)
             if len(sends) == 1:
                 self._one(first.run)
                 first.outcome = "done"
             else:
-                outcome = self._outcome([send.run for send in sends])
-                for send in sends:
-                    send.outcome = outcome
+                self._send_together(sends)
         finally:
             for send in sends[1:]:
                 send.woken.release()
             self._hand_on(turn)
 
-    def _outcome(self, runs: Sequence[NewRun]) -> Outcome:
+    def _send_together(self, sends: Sequence[_Send]) -> None:
+        taken: list[_Send] = []
+
+        def take() -> list[NewRun]:
+            if not taken:  # else PostgreSQL has them tried once more
+                taken.extend(send for send in sends if send is sends[0] or send.take())
+            return [send.run for send in taken]
+
+        outcome = self._outcome(take)
+        take()  # it is known what became of them also where nobody has asked for them
+        for send in taken:
+            send.outcome = outcome
+
+    def _outcome(self, runs: Callable[[], Sequence[NewRun]]) -> Outcome:
         """If PostgreSQL refuses one it has taken none; whose it is each finds out alone."""
         try:
             self._several(runs)

@@ -69,10 +69,16 @@ class LoopSends:
 
     def _begin(self) -> None:
         sends = self._next()
-        if sends:
-            self._at_work += 1
-            work = asyncio.get_running_loop().run_in_executor(None, accept_together, self._runtime, sends)
-            work.add_done_callback(partial(self._ended, sends))
+        if not sends:
+            return
+        self._at_work += 1
+        loop = asyncio.get_running_loop()
+        try:
+            work = loop.run_in_executor(None, accept_together, self._runtime, sends)
+        except RuntimeError as exc:  # no thread can be started, or the loop's are ended already
+            work = loop.create_future()
+            work.set_exception(exc)
+        work.add_done_callback(partial(self._ended, sends))
 
     def _next(self) -> list[_Send]:
         """Those whose turn it is, without those whose senders were cancelled."""

@@ -163,10 +163,10 @@ class Supervisor(threading.Thread):
         self._stopping.set()
         self._woken.set()
         self._begins.set()
-        if self._hints is not None:
-            self._hints.close()
         self._admission.stop()
         self.join(timeout=10)
+        if self._hints is not None:  # its last turn may have begun to hear them
+            self._hints.close()
         self._heartbeat.stop(timeout=5)
         try:
             recovery.reclaim(self._id, None, reason="its worker stopped", loss="stop", on_closed=self._pool.on_closed)

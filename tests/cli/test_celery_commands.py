@@ -52,6 +52,16 @@ def test_result_shows_what_a_task_returned_and_knows_its_module(start_worker):
     assert f"{tasks.__name__}.NotEnoughMoney: no money" in celery("-A", "cgk_tasks", "result", failed.id).stderr
 
 
+@pytest.mark.parametrize("command", [("revoke",), ("terminate", "SIGTERM")])
+def test_control_cancels_the_run_that_it_revokes(start_worker, command):
+    worker = start_worker([tasks.__name__])
+    with tenant_context("acme"):
+        waits = tasks.add.apply_async((1, 2), countdown=3600)
+    told = celery("-A", "cgk_tasks", "control", "-t", "20", "-d", worker.name, *command, waits.id)
+    assert worker.name in told.stdout
+    assert get_job_status(waits.id).state == "cancelled"
+
+
 REFUSED = {
     "shop_with_broadcast": ("app.conf.task_queues = [Broadcast('everybody')]", "Broadcast queue (everybody)"),
     "shop_with_pickles": ("app.conf.task_serializer = 'pickle'", "task_serializer is 'pickle'"),

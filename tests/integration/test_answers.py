@@ -200,6 +200,34 @@ def test_a_process_listens_again_after_its_connection_was_lost(monkeypatch, serv
     wait_until(called)
 
 
+def test_a_process_listens_again_after_something_unforeseen(monkeypatch):
+    monkeypatch.setattr(answers, "_TRY_AGAIN_SECONDS", 0.05)
+    failed = threading.Event()
+
+    def fail(_called):
+        failed.set()
+        raise RuntimeError("can't start new thread")
+
+    def calls_as_a_worker_does():
+        with answers.expected():
+            call_back({ANSWER_HEADER: answer_to.get()})
+            return failed.wait(1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answers, "_ends_of", fail)
+        wait_until(calls_as_a_worker_does)
+    wait_until(called)
+
+
+def test_a_call_for_a_loop_that_is_just_closed_disturbs_nobody():
+    for step in itertools.count(1):
+        loop = asyncio.new_event_loop()
+        goes_on = act_at(step, loop.close, partial(waiting._in_loop, loop, lambda: None), waiting)
+        loop.close()
+        if not goes_on:
+            break
+
+
 def called():
     """Whether a call gets through now."""
     with answers.expected() as answer:
@@ -325,6 +353,34 @@ def test_results_that_nobody_asks_for_are_forgotten(waits_for_nothing, monkeypat
         with answers.foreseen("test.behave", f"run-{number}"):
             pass
     assert list(ANSWERS.current()._foreseen) == [b"run-7", b"run-8", b"run-9"]
+
+
+class Crowded(dict):
+    """Another thread sends something whenever this one has begun to go through it."""
+
+    def __iter__(self):
+        found = super().__iter__()
+        if len(self) < 6:
+            self[f"another {len(self)}".encode()] = Answer()
+        return found
+
+
+def test_results_are_forgotten_while_other_threads_send(waits_for_nothing, monkeypatch):
+    monkeypatch.setattr(answers, "_MOST_FORESEEN", 2)
+    waited_for_once()
+    ours = ANSWERS.current()
+    ours._foreseen = Crowded(ours._foreseen)
+    for number in range(5):
+        with answers.foreseen("test.behave", f"run-{number}"):
+            pass
+    assert len(ours._foreseen) == 2
+
+
+def test_a_result_that_is_there_is_given_to_who_waits_not_at_all(waits_for_nothing):
+    waited_for_once()
+    result = sent("there")
+    wait_until(lambda: get_run(result.id).is_closed)
+    assert result.get(timeout=0) == "there"
 
 
 def test_a_result_that_was_asked_for_is_not_kept(waits_for_nothing):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -377,6 +378,23 @@ def test_cancelled_at_any_moment_runs_are_whole_and_the_others_get_theirs():
     asyncio.run(run())
     assert len(kept) >= 100
     assert kept <= set(of_queue("any-moment"))
+
+
+def test_where_no_thread_can_be_had_each_send_fails_and_those_after_it_work():
+    ended = ThreadPoolExecutor()
+    ended.shutdown()
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        await send()
+        loop.set_default_executor(ended)
+        outcomes = await asyncio.wait_for(asyncio.gather(*map(send, range(5)), return_exceptions=True), 60)
+        loop.set_default_executor(ThreadPoolExecutor())
+        return outcomes, await asyncio.wait_for(send(), 60)
+
+    outcomes, handle = asyncio.run(run())
+    assert [type(outcome) for outcome in outcomes] == [RuntimeError] * 5
+    assert on_record([handle.id]) == {handle.id}
 
 
 # ---- several loops --------------------------------------------------------------------------------------------------

@@ -48,9 +48,9 @@ def test_where_no_run_is_to_come_there_is_none(dispatcher, sent):
 
 def test_a_run_is_dispatched_when_it_is_due_and_the_next_one_is_known(dispatcher):
     first, _second = send(delay=0.2), send(delay=60)
-    dispatcher.dispatch_due()
-    wait_until(lambda: dispatcher.seconds_to_due <= 0)
-    wait_until(dispatcher.dispatch_due)
+    if not dispatcher.dispatch_due():  # else this machine is slow, and the first one is due already
+        wait_until(lambda: dispatcher.seconds_to_due <= 0)
+        wait_until(dispatcher.dispatch_due)
     assert (get_run(first).state, 50 < dispatcher.seconds_to_due <= 60) == ("pending", True)
 
 

@@ -9,6 +9,7 @@ import redis
 from celery import Celery
 from kombu import Connection
 
+import cgk_tasks
 from cgk_tasks import get_run, send_job
 from cgk_tasks.broker.dead_messages import KEY, summary
 from cgk_tasks.broker.envelope import PACKET_HEADER, redis_key
@@ -104,6 +105,40 @@ def test_what_the_setting_names_runs_and_nothing_else(open_queue, producer):
     wait_until(lambda: has_run(last.id), 20)
     assert wait_closed(sent.id).result == PAYLOAD["argument"]
     assert has_run(other.id) is None
+
+
+@pytest.fixture
+def revoked():
+    """Revokes an id that is not sent yet, for a tenant."""
+
+    def revoke(tenant):
+        task_id = str(uuid.uuid4())
+        with tenant_context(tenant):
+            cgk_tasks.app.control.revoke(task_id)
+        return task_id
+
+    return revoke
+
+
+def test_a_message_whose_id_its_tenant_has_revoked_makes_a_cancelled_run(open_queue, producer, revoked):
+    task_id = revoked("acme")
+    producer.send_task("test.behave", kwargs=PAYLOAD, queue=open_queue, task_id=task_id)
+    wait_until(lambda: has_run(task_id), 20)
+    assert (wait_closed(task_id).state, get_run(task_id).attempt) == ("cancelled", 0)
+
+
+def test_a_message_whose_id_another_tenant_has_revoked_runs(open_queue, producer, revoked):
+    task_id = revoked("globex")
+    producer.send_task("test.behave", kwargs=PAYLOAD, queue=open_queue, task_id=task_id)
+    wait_until(lambda: has_run(task_id), 20)
+    assert wait_closed(task_id).result == PAYLOAD["argument"]
+
+
+def test_a_message_that_has_expired_makes_no_run(open_queue, producer):
+    late = producer.send_task("test.behave", kwargs=PAYLOAD, queue=open_queue, expires=-1)
+    next_one = producer.send_task("test.behave", kwargs=PAYLOAD, queue=open_queue)
+    wait_until(lambda: has_run(next_one.id), 20)
+    assert has_run(late.id) is None
 
 
 def test_what_follows_an_event_that_is_taken_must_be_named_too(open_queue, broker, producer):

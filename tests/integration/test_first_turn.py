@@ -1,5 +1,6 @@
 """A supervisor begins once its worker has something to do, so that a start is not slowed down by it."""
 
+import threading
 import uuid
 
 import pytest
@@ -46,3 +47,20 @@ def test_it_stops_also_where_no_message_came(started):
 def test_it_begins_without_a_message_in_the_end(started):
     one = started(0.01)
     wait_until(lambda: one.leads)
+
+
+def test_one_that_is_stopped_amid_its_first_turn_hears_no_more_hints(started, monkeypatch):
+    amid, made, heard = threading.Event(), [], []
+
+    def hear(on_hint):
+        amid.set()
+        wait_until(lambda: made and made[0]._stopping.is_set(), what="it is to stop")
+        heard.append(new_hints(on_hint))
+        return heard[0]
+
+    new_hints = supervisor.new_hints
+    monkeypatch.setattr(supervisor, "new_hints", hear)
+    made.append(started(0.01))
+    assert amid.wait(60)
+    made[0].stop()
+    wait_until(lambda: not heard[0].is_alive(), what="the thread that hears hints ends")

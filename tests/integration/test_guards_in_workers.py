@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from cgk_tasks import close_guard, get_job_status, list_guards, open_guard, send_job
+from cgk_tasks import cancel_job, close_guard, get_job_status, list_guards, open_guard, send_job
 from cgk_tasks.monitoring.why import why
 from cgk_tasks.sql.postgres import autocommit
 from tests.support.guard_jobs import PROBE_SECONDS, AccountCall, Call, Free, OtherCall
@@ -39,6 +39,17 @@ def as_declared():
     open_guard("partner")
     for tenant in ("acme", "globex"):
         open_guard("account", tenant=tenant)
+    yield
+    wait_until(none_open, what="what the test has left open is cancelled")
+
+
+def none_open():
+    """Whether no run is left that would call a partner which is gone, in the place of the next test's; cancels them."""
+    with autocommit() as connection:
+        left = [str(run_id) for (run_id,) in connection.execute("SELECT id FROM cgk.runs").fetchall()]
+    for run_id in left:
+        cancel_job(run_id)
+    return not left
 
 
 def send(partner, event=Call, tenant="acme", **fields):
@@ -73,6 +84,14 @@ def failing(partner, *, until):
         status(200 if until.is_set() else 500)(handler)
 
     partner.answers["/api"] = answer
+
+
+def wait_at_rest():
+    """Until the guard is closed, and the calls that had begun before have ended."""
+    wait_until(lambda: guard().state != "open", what="the guard is closed")
+    running = "SELECT FROM cgk.runs WHERE state = 'running'"
+    with autocommit() as connection:
+        wait_until(lambda: not connection.execute(running).fetchall(), what="nobody calls")
 
 
 def test_a_partner_that_asks_to_wait_is_left_alone_and_no_attempt_is_used(partner):
@@ -112,7 +131,7 @@ def test_five_failures_in_a_row_close_it_and_one_probe_opens_it(partner):
     well = threading.Event()
     failing(partner, until=well)
     runs = [send(partner) for _ in range(5)]
-    wait_until(lambda: guard().state != "open", what="the guard is closed")
+    wait_at_rest()
     calls = len(partner.requests)
     wait_until(lambda: len(partner.requests) > calls, what="a run tries")
     wait_until(lambda: guard().state == "closed", what="it failed")
@@ -126,7 +145,7 @@ def test_a_probe_is_one_run(partner):
     well = threading.Event()
     failing(partner, until=well)
     runs = [send(partner, seconds=0.0) for _ in range(40)]
-    wait_until(lambda: guard().state != "open", what="the guard is closed")
+    wait_at_rest()
     at_work = threading.Event()
     on = []
 

@@ -8,10 +8,11 @@ from celery.canvas import StampingVisitor
 from celery.exceptions import Reject, TaskRevokedError
 
 from cgk_tasks import app, get_job_status
+from cgk_tasks.celery_tasks import revocations
 from cgk_tasks.runs.models import run_id_of
 from cgk_tasks.tenancy import platform_context, tenant_context
 from tests.integration import revoked_tasks as tasks
-from tests.support.waiting import wait_closed, wait_until
+from tests.support.waiting import get, wait_closed, wait_until
 
 pytestmark = pytest.mark.usefixtures("acme")
 
@@ -74,6 +75,19 @@ def test_an_id_that_is_revoked_before_it_is_sent_is_cancelled_when_it_comes():
     assert get_job_status(task_id).state == "cancelled"
 
 
+def test_an_id_that_is_sent_while_it_is_revoked_is_cancelled(monkeypatch):
+    task_id, note = str(uuid4()), revocations.note_id
+
+    def note_once_it_is_sent(run_id):
+        """As of a sender that has looked for the note before it was there."""
+        tasks.add.apply_async((1, 2), task_id=task_id, countdown=3600)
+        note(run_id)
+
+    monkeypatch.setattr(revocations, "note_id", note_once_it_is_sent)
+    app.control.revoke(task_id)
+    assert get_job_status(task_id).state == "cancelled"
+
+
 def test_a_later_link_of_a_chain_that_is_revoked_is_cancelled_when_its_turn_comes(tmp_path):
     last = chain(tasks.runs_until_told.si(str(tmp_path)), tasks.add.si(1, 2)).delay()
     wait_running(tmp_path)
@@ -101,11 +115,39 @@ def test_a_chord_fails_with_a_member_that_is_revoked_before_it_is_sent():
     wait_until(body.failed, what="the body has failed")
 
 
-def test_another_tenants_revocation_of_an_id_says_nothing_of_ours():
+@pytest.fixture(params=["revoke", "terminate"])
+def revoked_by_another(request, worker):
+    """An id that another tenant has revoked, of which the worker has heard."""
     task_id = str(uuid4())
     with platform_context(), tenant_context("globex"):
-        app.control.revoke(task_id)
-    assert tasks.add.apply_async((1, 2), task_id=task_id).get(timeout=20) == 3
+        getattr(app.control, request.param)(task_id)
+    wait_until(lambda: task_id in remembered(worker), what="the worker remembers it")
+    return task_id
+
+
+def remembered(worker):
+    """The ids that a worker's process remembers as revoked."""
+    replies = app.control.broadcast("revoked", destination=[worker.name], reply=True, timeout=5, limit=1)
+    return replies[0][worker.name] if replies else []
+
+
+def test_another_tenants_revocation_of_an_id_says_nothing_of_ours(revoked_by_another):
+    assert get(tasks.add.apply_async((1, 2), task_id=revoked_by_another)) == 3
+
+
+def test_another_tenants_revocation_does_not_end_the_process_of_ours(tmp_path, worker):
+    task_id = str(uuid4())
+    result = tasks.runs_until_told.apply_async((str(tmp_path),), task_id=task_id)
+    wait_running(tmp_path)
+    # As a worker hears it that is slower than our send.
+    arguments = {"task_id": [task_id], "terminate": True, "signal": "SIGKILL"}
+    wait_until(
+        lambda: app.control.broadcast("revoke", arguments, [worker.name], reply=True, timeout=5, limit=1),
+        what="the worker replies",
+    )
+    (tmp_path / "end").touch()
+    assert get(result) == "ended"
+    assert get_job_status(task_id).deaths == 0
 
 
 def test_what_waits_with_a_stamp_and_what_comes_with_it_is_revoked():

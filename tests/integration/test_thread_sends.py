@@ -4,20 +4,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cgk_tasks import get_run, send_job
 from cgk_tasks.errors import StoreError
-from cgk_tasks.flow import accept
+from cgk_tasks.flow import accept, thread_sends
 from cgk_tasks.flow.new_run import SendOptions
 from cgk_tasks.flow.new_run import new_run as make_run
 from cgk_tasks.sql.postgres import autocommit, open_connections
 from cgk_tasks.tenancy import tenant_context
 from tests.support.jobs import Behave
 from tests.support.observed import observed_statements
-from tests.support.waiting import wait_closed
+from tests.support.waiting import wait_closed, wait_until
 
 THREADS = 16
 SENDS = 25
@@ -128,6 +129,26 @@ def test_a_run_that_has_ended_is_not_made_again(database, start_worker):
     assert accept._accept_again(run).id == run.id
     assert on_record([run.id]) == [run.id]
     assert get_run(run.id).state == "completed"
+
+
+@pytest.mark.slow
+def test_a_run_that_went_alone_and_has_ended_is_not_made_by_a_late_leader(threads, start_worker, monkeypatch):
+    start_worker(["tests.support.jobs"])
+    sends, gate = accept._SENDS.current(), threading.Event()
+    several = sends._several
+    monkeypatch.setattr(thread_sends, "_WAIT_SECONDS", 60.0)  # for a turn
+    monkeypatch.setattr(thread_sends, "_TAKEN_SECONDS", 0.1)
+    # As a leader that waits for a connection.
+    monkeypatch.setattr(sends, "_several", lambda taken: several(taken) if gate.wait(60) else None)
+    turns = [sends._free_turn() for _ in range(thread_sends._AT_ONCE)]
+    sent = [threads.submit(send, number) for number in range(2)]
+    wait_until(lambda: len(sends._waiting) == len(sent), what="they wait")
+    del turns[:]
+    (early,) = wait_until(lambda: [one.result() for one in sent if one.done()], what="one goes alone")
+    wait_closed(early)
+    gate.set()
+    ids = [one.result(20) for one in sent]
+    assert on_record(ids) == sorted(ids)
 
 
 INTERRUPTED_SENDS = """

@@ -340,11 +340,11 @@ def test_the_end_is_told_inside_of_the_tenants_context_and_outside_of_the_time_l
     seen = []
 
     def end(attempt, outcome):
-        threading.Event().wait(0.2)  # longer than the limit, which is the job's alone
+        threading.Event().wait(0.6)  # longer than the limit, which is the job's alone
         seen.append(find_current_tenant())
         return outcome
 
-    assert run_attempt(attempt_of(end=end, timeout=0.1)).kind == "completed"
+    assert run_attempt(attempt_of(end=end, timeout=0.5)).kind == "completed"
     assert seen == [ACME]
 
 

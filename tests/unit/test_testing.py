@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -221,14 +222,19 @@ class TestLocalJobs:
         assert run.state == "scheduled"
 
     def test_names_the_runs_that_do_not_end(self, defined):
-        async def forever(ctx):
-            await asyncio.sleep(60)
+        begun, may_end = threading.Event(), threading.Event()
 
-        defined("never-ends", forever, timeout=1)
+        def forever(ctx):
+            begun.set()
+            may_end.wait(60)
+
+        defined("never-ends", forever)
         with LocalJobs() as jobs:
             run = send_job(ORDER)
+            assert begun.wait(20)
             with pytest.raises(TimeoutError, match=f"order.created {run.id} is running"):
                 jobs.wait_idle(timeout=0.2)
+            may_end.set()
 
     def test_puts_the_client_from_before_back(self):
         mine = JobClient(LocalProvider())

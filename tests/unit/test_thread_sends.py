@@ -19,7 +19,9 @@ class Record:
 
     def __init__(self):
         self.alone, self.together, self.again = [], [], []
-        self.gate = threading.Event()
+        self.gate, self.leaders_gate = threading.Event(), threading.Event()
+        self.leaders_gate.set()
+        self.begins_at_once = True
         self.problem = None
         self.sends = ThreadSends(self.one, self.several, self.once_more)
 
@@ -28,8 +30,12 @@ class Record:
         assert self.gate.wait(20)
         return RunHandle(run.id)
 
-    def several(self, runs):
-        self.together.append([run.id for run in runs])
+    def several(self, taken):
+        """A leader waits at a gate of its own, before it has taken the sends or after."""
+        if not self.begins_at_once:
+            assert self.leaders_gate.wait(20)
+        self.together.append([run.id for run in taken()])
+        assert self.leaders_gate.wait(20)
         if self.problem is not None:
             raise self.problem
 
@@ -59,6 +65,7 @@ def record():
     made = Record()
     yield made
     made.gate.set()
+    made.leaders_gate.set()
 
 
 @pytest.fixture
@@ -136,7 +143,7 @@ def test_one_whose_leader_is_gone_without_a_word_is_sent_all_the_same(record, th
     sent = threads.submit(record.accept, "left")
     wait_until(lambda: record.sends._waiting, 20, "it waits")
     taken = record.sends._waiting.popleft()
-    taken.taken_by = thread_sends.ref(turns[0])
+    taken.led_by = thread_sends.ref(turns[0])
     del turns[:]
     assert sent.result(20).id == "left"
     assert record.again == ["left"]
@@ -147,9 +154,50 @@ def test_nobody_waits_for_ever_for_a_leader_that_says_nothing(record, threads, m
     turns = [record.sends._free_turn() for _ in range(AT_ONCE)]
     sent = threads.submit(record.accept, "left")
     wait_until(lambda: record.sends._waiting, 20, "it waits")
-    record.sends._waiting.popleft().taken_by = thread_sends.ref(turns[0])
+    record.sends._waiting.popleft().led_by = thread_sends.ref(turns[0])
     assert sent.result(20).id == "left"
     assert record.again == ["left"]
+
+
+@pytest.fixture
+def led(record, threads):
+    """A send that waits for one that leads, as a pair of futures. A leader is held back until its gate opens."""
+
+    def lead():
+        record.leaders_gate.clear()
+        turns = [record.sends._free_turn() for _ in range(AT_ONCE)]
+        sent = [threads.submit(record.accept, name) for name in ("a", "b")]
+        wait_until(lambda: len(record.sends._waiting) == len(sent), 20, "they wait")
+        turn, *_others = turns
+        record.sends._hand_on(turn)
+        wait_until(lambda: not record.sends._waiting, 20, "one leads, the other is taken")
+        return sent
+
+    return lead
+
+
+def test_one_that_has_gone_alone_is_not_sent_by_a_leader_that_begins_after_that(record, led, monkeypatch):
+    monkeypatch.setattr(thread_sends, "_TAKEN_SECONDS", 0.1)
+    record.begins_at_once = False
+    sent = led()
+    wait_until(lambda: record.again, 20, "the one that waits goes alone")
+    record.leaders_gate.set()
+    assert [one.result(20).id for one in sent] == ["a", "b"]
+    assert sorted(record.in_company + record.again) == ["a", "b"]
+
+
+def test_one_whose_leader_has_begun_waits_for_what_becomes_of_it(record, led, monkeypatch):
+    monkeypatch.setattr(thread_sends, "_TAKEN_SECONDS", 0.0)
+    monkeypatch.setattr(thread_sends, "_LOOK_SECONDS", 0.001)
+    looked = threading.Semaphore(0)
+    take = thread_sends._Send.take
+    monkeypatch.setattr(thread_sends._Send, "take", lambda send: looked.release() or take(send))
+    sent = led()
+    for _ in range(5):
+        assert looked.acquire(timeout=20)
+    record.leaders_gate.set()
+    assert [one.result(20).id for one in sent] == ["a", "b"]
+    assert (sorted(record.in_company), record.again) == (["a", "b"], [])
 
 
 def test_a_turn_that_was_lost_is_found_by_whoever_waits(record, threads):
