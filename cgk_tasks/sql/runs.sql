@@ -91,6 +91,10 @@ SELECT pg_advisory_xact_lock(hashtextextended('cgk.replay|' || %(id)s::text, 0))
 SELECT id FROM unnest(%(ids)s::text[]) AS given (id)
  WHERE pg_try_advisory_xact_lock(hashtextextended('cgk.replay|' || id, 0));
 
+-- name: lock_at_once
+-- Or not at all: whoever has locked the run may keep it for hours.
+SELECT FROM cgk.runs WHERE id = %(id)s::uuid FOR UPDATE NOWAIT;
+
 -- name: open_children
 SELECT id::text FROM cgk.runs WHERE parent_id = ANY(%(ids)s::uuid[]) ORDER BY id;
 

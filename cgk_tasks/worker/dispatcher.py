@@ -39,6 +39,7 @@ from cgk_tasks.sql.postgres import (
 )
 from cgk_tasks.tenancy.sync import sync_in_background
 from cgk_tasks.worker import counters
+from cgk_tasks.worker.giving_way import LOCK_SECONDS, GivingWay
 from cgk_tasks.worker.glance import Found, look
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
@@ -77,6 +78,7 @@ class Dispatcher:
         self._look_at_failures_at = 0.0
         self._housekeeping_at = self._count_usage_at = self._count_runs_at = time.monotonic() + _SETTLED_SECONDS
         self._used_shares = UsedShares()
+        self._giving_way = GivingWay(log)
 
     @property
     def leads(self) -> bool:
@@ -187,10 +189,10 @@ class Dispatcher:
     def _look_after(self, found: Found) -> int:
         """What is looked at once a second. Returns how many runs were dispatched again."""
         handed = 0
-        if found.are_expired:
-            self._expire()  # a claim refuses what has expired, so this may be late
+        if found.are_expired:  # a claim refuses what has expired, so this may be late
+            self._giving_way.tried("runs that have expired", self._expire, None)
         if found.are_pauses:
-            self._look_at_pauses()
+            self._giving_way.tried("runs under pauses", self._look_at_pauses, None)
         if found.are_held:
             # While nobody makes passes, nobody else would let the runs of lanes go on.
             release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
@@ -243,7 +245,7 @@ class Dispatcher:
         return handed
 
     def _expire(self) -> None:
-        with short_transaction(60) as connection, unit_of_work(connection) as unit:
+        with short_transaction(60, lock_seconds=LOCK_SECONDS) as connection, unit_of_work(connection) as unit:
             rows = fetch(connection, TRANSITIONS["expire"], {"limit": get_settings().dispatch_batch})
             closed_without_worker(connection, rows, self._on_closed)
         unit.publish()
@@ -256,7 +258,7 @@ class Dispatcher:
             return
         limit = get_settings().dispatch_batch
         for _ in range(_BATCHES_A_LOOK):  # what is due must not wait for all of a long backlog
-            with short_transaction(60) as connection, unit_of_work(connection) as unit:
+            with short_transaction(60, lock_seconds=LOCK_SECONDS) as connection, unit_of_work(connection) as unit:
                 rows = fetch(connection, TRANSITIONS["cancel_paused"], {"limit": limit})
                 closed_without_worker(connection, rows, self._on_closed)
             unit.publish()
