@@ -198,8 +198,9 @@ WITH gone AS (
 SELECT name FROM gone;
 
 -- name: forget_keys
-DELETE FROM cgk.idempotency_keys WHERE ctid IN
-    (SELECT ctid FROM cgk.idempotency_keys WHERE expires_at <= now() LIMIT %(limit)s);
+-- Not those of which a send, perhaps in an application's open transaction, has just made new ones.
+DELETE FROM cgk.idempotency_keys WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM cgk.idempotency_keys WHERE expires_at <= now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED));
 
 -- name: forget_groups
 DELETE FROM cgk.groups WHERE created_at < now() - make_interval(days => %(days)s);

@@ -3,11 +3,13 @@
 import uuid
 
 import pytest
+from sqlalchemy.orm import Session
 
 from cgk_tasks import get_run, send_job
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.runs import store
-from cgk_tasks.sql.postgres import autocommit
+from cgk_tasks.sql.postgres import autocommit, statements
+from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.worker import recovery
 from tests.support.jobs import Behave
 from tests.support.lanes import add_worker, hold, ids_of, make_lane
@@ -23,9 +25,15 @@ def sent(tenant="acme", queue="q-nobody"):
     return send_job(Behave(tenant_id=tenant, action="echo"), queue=queue).id
 
 
-def sql(statement, *values):
+def sql(statement, values=()):
     with autocommit() as connection:
         return connection.execute(statement, values)
+
+
+@pytest.fixture
+def session(database):
+    with Session(engine()) as own:
+        yield own
 
 
 # Claims
@@ -95,10 +103,25 @@ def test_runs_that_are_locked_are_reclaimed_when_they_are_free(database, me):
 def test_a_run_whose_parent_is_locked_does_not_keep_others_from_being_reclaimed(database, me):
     parent, child, other = sent(), sent(), sent("globex")
     assert len(store.claim([parent, child, other], me, 1)) == 3
-    sql("UPDATE cgk.runs SET children_open = 1, worker_id = NULL WHERE id = %s", parent)
-    sql("UPDATE cgk.runs SET parent_id = %s, cancel_requested_at = now() WHERE id = %s", parent, child)
+    sql("UPDATE cgk.runs SET children_open = 1, worker_id = NULL WHERE id = %s", [parent])
+    sql("UPDATE cgk.runs SET parent_id = %s, cancel_requested_at = now() WHERE id = %s", [parent, child])
     with locked_runs(parent):
         assert done_meanwhile(recovery.reclaim, me, None, reason="a test") == 1
     assert get_run(other).state == "pending"
     assert recovery.reclaim(me, None, reason="a test") == 1
     assert {get_run(run_id).state for run_id in (parent, child)} == {"cancelled"}
+
+
+# Housekeeping
+
+
+@pytest.mark.parametrize(
+    ("file", "values"), [("dispatch", {"limit": 10}), ("housekeeping", {"limit": 10, "tenant_id": None})]
+)
+def test_keys_that_are_over_are_forgotten_but_for_one_that_is_just_used_again(database, session, file, values):
+    for key in ("used again", "over"):
+        send_job(Behave(tenant_id="acme", action="echo"), queue="q-nobody", idempotency_key=key)
+    sql("UPDATE cgk.idempotency_keys SET expires_at = now()")
+    send_job(Behave(tenant_id="acme", action="echo"), queue="q-nobody", idempotency_key="used again", session=session)
+    done_meanwhile(sql, statements(file)["forget_keys"], values)
+    assert sql("SELECT key FROM cgk.idempotency_keys").fetchall() == [("used again",)]
