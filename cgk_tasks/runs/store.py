@@ -150,6 +150,12 @@ def require_unlocked(connection: AnyConnection, run_id: str) -> None:
     fetch(connection, SQL["lock_at_once"], {"id": run_id})
 
 
+def unlocked(ids: Sequence[str]) -> set[str]:
+    """Those of these open runs that nobody's open transaction has locked."""
+    with autocommit() as connection:
+        return {row["id"] for row in fetch(connection, SQL["unlocked"], {"ids": list(ids)})}
+
+
 def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> list[Claimed]:
     """The runs among these that the worker holds."""
     values = {"ids": list(ids), "worker_id": worker_id}

@@ -95,6 +95,10 @@ SELECT id FROM unnest(%(ids)s::text[]) AS given (id)
 -- Or not at all: whoever has locked the run may keep it for hours.
 SELECT FROM cgk.runs WHERE id = %(id)s::uuid FOR UPDATE NOWAIT;
 
+-- name: unlocked
+-- Those of these open runs that nobody has locked.
+SELECT id::text FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) FOR UPDATE SKIP LOCKED;
+
 -- name: open_children
 SELECT id::text FROM cgk.runs WHERE parent_id = ANY(%(ids)s::uuid[]) ORDER BY id;
 

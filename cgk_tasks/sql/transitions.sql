@@ -50,7 +50,7 @@ id::text, parent_id::text, state, sealed_canvas IS NOT NULL AS has_canvas, tenan
 -- fragment: gives_way
 -- Whoever has locked a run may keep it for hours: an application's open transaction that cancels or signals it. This
 -- statement fails after a second instead. A condition, which is looked at once and not for each row.
-(SELECT set_config('lock_timeout', '1s', true)) IS NOT NULL
+(SELECT set_config('lock_timeout', '1000', true)) IS NOT NULL
 
 -- fragment: errors_with(error)
 -- A run's errors after one more, if there is one: the first and the last 20. All of them would be read and written again
@@ -473,7 +473,7 @@ WITH claimed AS (
            worker_pid = %(pid)s, started_at = clock_timestamp()
      WHERE {which} AND {{is('pending')}} AND (r.expires_at IS NULL OR r.expires_at > now())
        AND NOT {{is_barred}}
-       AND (SELECT set_config('synchronous_commit', 'off', true) || set_config('lock_timeout', '1s', true)) IS NOT NULL
+       AND (SELECT set_config('synchronous_commit', 'off', true) || set_config('lock_timeout', '1000', true)) IS NOT NULL
     RETURNING r.*
 )
 SELECT {{claimed}} FROM claimed r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
@@ -802,11 +802,11 @@ SELECT 1 / count(*) AS closed FROM closed;
 -- fragment: ended
 -- The runs of a packet that their attempts hold, all at the same one. How they ended is joined to those that are gone, and not
 -- to those that are to go: beside a table that is changed PostgreSQL copies what it is joined to as a whole, for each pair
--- that it compares.
+-- that it compares. Fails after a second in which somebody else has one of them locked.
 ended AS (
     DELETE FROM cgk.runs r
      WHERE r.id = ANY(%(id)s::uuid[]) AND {{is('running')}} AND r.attempt = %(attempt)s
-       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}}
+       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}} AND {{gives_way}}
     RETURNING r.*
 )
 

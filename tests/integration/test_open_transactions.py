@@ -1,5 +1,6 @@
 """An application's transaction that is open for long holds up neither other runs, nor the leader, nor recovery."""
 
+import threading
 import uuid
 
 import pytest
@@ -8,12 +9,15 @@ from sqlalchemy.orm import Session
 from cgk_tasks import get_run, send_job
 from cgk_tasks.admission.passes import Passes
 from cgk_tasks.runs import store
+from cgk_tasks.runs.ends import Closing
 from cgk_tasks.sql.postgres import autocommit, statements
 from cgk_tasks.sql.sqlalchemy_engine import engine
 from cgk_tasks.worker import recovery
+from cgk_tasks.worker.gathered import GatheredClosings
 from tests.support.jobs import Behave
 from tests.support.lanes import add_worker, hold, ids_of, make_lane
-from tests.support.open_transactions import done_meanwhile, locked_runs
+from tests.support.open_transactions import done_meanwhile, is_waited_for, locked_runs
+from tests.support.waiting import wait_until
 
 @pytest.fixture
 def me():
@@ -125,3 +129,21 @@ def test_keys_that_are_over_are_forgotten_but_for_one_that_is_just_used_again(da
     send_job(Behave(tenant_id="acme", action="echo"), queue="q-nobody", idempotency_key="used again", session=session)
     done_meanwhile(sql, statements(file)["forget_keys"], values)
     assert sql("SELECT key FROM cgk.idempotency_keys").fetchall() == [("used again",)]
+
+
+# Ends
+
+
+@pytest.mark.parametrize("error_code", [None, "GIVEN_UP"])
+def test_the_other_ends_of_a_packet_are_written_while_one_run_is_locked(database, me, error_code):
+    locked, free, last = sent("acme"), sent("globex"), sent("initech")
+    closings = GatheredClosings(me, lambda _closed: None, 20.0, flush=False)
+    for run in store.claim([locked, free, last], me, 1):
+        closings.add(run, Closing(run.id, run.tenant_id, run.attempt, "completed", error_code=error_code))
+    writing = threading.Thread(target=closings.write)
+    with locked_runs(locked) as connection:
+        writing.start()
+        wait_until(lambda: get_run(free).state == get_run(last).state == "completed")
+        wait_until(lambda: is_waited_for(connection))
+    writing.join()
+    assert get_run(locked).state == "completed"
