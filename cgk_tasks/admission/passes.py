@@ -27,8 +27,8 @@ SQL, GUARDS, TRANSITIONS = statements("admission"), statements("guards"), statem
 _LANES_A_SWEEP: Final = 5000
 _NOTE_SECONDS: Final = 1.0
 _LOCKED_SECONDS: Final = 60.0
-"""After a pass met a run that somebody has locked, those that follow pass over such runs. That costs them a lock of each
-run before its change.
+"""After a pass met a run that somebody has locked, those that follow pass over such runs. That costs them a lock of
+each run before its change.
 """
 
 log = get_logger("cgk_tasks.admission")

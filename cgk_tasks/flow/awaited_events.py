@@ -26,8 +26,8 @@ _TRUST_SECONDS = 2.0
 _MOST_MISSED = 1000
 _SWEEP_MINUTES = 5
 _LOCK_SECONDS = 1.0
-"""A sender waits no longer for a workflow that somebody else's transaction has locked: the dispatcher brings it the event
-once that has ended.
+"""A sender waits no longer for a workflow that somebody else's transaction has locked: the dispatcher brings it the
+event once that has ended.
 """
 
 Send = Callable[[Sequence[Dispatch]], object]

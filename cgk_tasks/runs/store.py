@@ -108,7 +108,9 @@ def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
     try:
         return _claim(ids, worker_id, pid)
     except pg_errors.LockNotAvailable:
-        log.warning("runs_locked", hint="An open transaction cancels or signals one of them: see pg_locks.", runs=len(ids))
+        log.warning(
+            "runs_locked", hint="An open transaction cancels or signals one of them: see pg_locks.", runs=len(ids)
+        )
     with autocommit() as connection:
         values = {"worker_id": worker_id, "pid": pid, "ids": uuid_array(ids)}
         return _in_order(connection, ids, fetch_as(connection, TRANSITIONS["claim_free"], values, _claimed_or_held))

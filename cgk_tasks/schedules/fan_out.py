@@ -112,7 +112,7 @@ def _locked(schedule: Schedule, tenants: Sequence[str]) -> StoreError:
     return StoreError(
         f"The tick of {schedule.name} is not made for {len(tenants)} tenants, of which {tenants[0]} is one: open "
         "transactions hold what the rules of its job need.",
-        hint="It is made for them when those transactions have ended. Find the oldest in pg_stat_activity (xact_start).",
+        hint="It is made for them when those have ended. Find the oldest in pg_stat_activity (xact_start).",
     )
 
 

@@ -19,7 +19,9 @@ T = TypeVar("T")
 LOCK_SECONDS: Final = 0.5
 """How long one statement waits. Locks that others hold in passing are gone by then."""
 
-_HINT: Final = "It is tried again. A transaction that is open for long holds the lock: look into pg_locks and pg_stat_activity"
+_HINT: Final = (
+    "It is tried again. A transaction that is open for long holds the lock: look into pg_locks and pg_stat_activity"
+)
 
 
 class GivingWay:

@@ -85,9 +85,7 @@ def _reclaim_alone(worker_id: str, run_id: str, *, reason: str, loss: Loss, on_c
         return 0
 
 
-def _reclaim(
-    worker_id: str, ids: Sequence[str] | None, *, reason: str, loss: Loss, on_closed: RunClosed | None
-) -> int:
+def _reclaim(worker_id: str, ids: Sequence[str] | None, *, reason: str, loss: Loss, on_closed: RunClosed | None) -> int:
     entry = _ENTRIES.get(loss)
     error = entry and {**entry, "message": reason}
     not_repeated = _not_repeated(reason)

@@ -19,6 +19,7 @@ from tests.support.lanes import add_worker, hold, ids_of, make_lane
 from tests.support.open_transactions import done_meanwhile, is_waited_for, locked_runs
 from tests.support.waiting import wait_until
 
+
 @pytest.fixture
 def me():
     """A worker, by its id."""

@@ -42,7 +42,6 @@ def sql(statement, *values):
 # The leader
 
 
-
 def test_runs_that_are_due_are_dispatched_while_a_dead_ones_row_is_locked(worker, tmp_path):
     stop = tmp_path / "stop"
     dead = send_job(Behave(tenant_id="acme", action="wait_for_file", argument=str(stop))).id

@@ -2,20 +2,15 @@
 
 import json
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cgk_tasks import Debounce, RateLimit, Singleton, get_job_status, send_job
-from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
-from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.jobs.registry import add_job, find_job
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runs.store import find as find_run
-from cgk_tasks.runtime import current_runtime
 from cgk_tasks.schedules.fan_out import fire, idempotency_key
 from cgk_tasks.schedules.locked import cancel_old
 from cgk_tasks.schedules.schedule import PLATFORM

@@ -98,11 +98,12 @@ def test_old_runs_that_are_locked_go_on_and_those_of_others_are_cancelled(make_s
 
 
 def test_a_tenants_own_schedule_that_is_locked_stays_due_and_others_tick(only_of_acme):
-    payload = {"action": "echo"}
-    made = {tenant: create_schedule(tenant, "test.behave", "every 1m", payload=payload) for tenant in ("acme", "globex")}
-    due = max(schedule.next_at for schedule in made.values()) + timedelta(seconds=1)
+    acme, globex = (
+        create_schedule(tenant, "test.behave", "every 1m", payload={"action": "echo"}) for tenant in ("acme", "globex")
+    )
+    due = max(acme.next_at, globex.next_at) + timedelta(seconds=1)
     assert done_meanwhile(fire_tenant_schedules, due) == 1
-    assert tenants_with_runs(f"tenant:{made['globex'].id}") == ["globex"]
+    assert tenants_with_runs(f"tenant:{globex.id}") == ["globex"]
     only_of_acme.rollback()
     assert fire_tenant_schedules(due) == 1
-    assert tenants_with_runs(f"tenant:{made['acme'].id}") == ["acme"]
+    assert tenants_with_runs(f"tenant:{acme.id}") == ["acme"]

@@ -12,9 +12,10 @@ from tests.support.waiting import wait_until
 @contextmanager
 def open_transaction(statement, *values):
     """It has executed this statement, and ends without a trace."""
-    with psycopg.connect(get_settings().database, autocommit=True) as connection, connection.transaction(force_rollback=True):
+    with psycopg.connect(get_settings().database) as connection:
         connection.execute(statement, values)
         yield connection
+        connection.rollback()
 
 
 def locked_runs(*ids):
