@@ -97,7 +97,7 @@ def _name(schedule: object) -> str:
 
 
 def _send_runs(connection: Connection, wanted: list[dict[str, Any]]) -> tuple[UnitOfWork, int, set[str]]:
-    """Send those whose event has rules for that. Last come the schedules of those that somebody's lock keeps from it."""
+    """Send those whose event has rules for that. Last come the schedules of those that a lock keeps from it."""
     names = ("schedule", "tenant_id", "scheduled_for", "overlap")
     rows = fetch(
         connection, TRANSITIONS["runs_of_tenant_schedules"], {name: [run[name] for run in wanted] for name in names}

@@ -13,7 +13,7 @@ from tests.support.waiting import wait_until
 def open_transaction(statement, *values):
     """It has executed this statement, and ends without a trace."""
     with psycopg.connect(get_settings().database) as connection:
-        connection.execute(statement, values)
+        connection.execute(statement, values or None)
         yield connection
         connection.rollback()
 
