@@ -1,5 +1,6 @@
 """What goes on while a dump, a report, a vacuum or the building of an index is under way."""
 
+import threading
 import uuid
 
 import pytest
@@ -9,10 +10,12 @@ from cgk_tasks.cli.doctor import database
 from cgk_tasks.config import get_settings
 from cgk_tasks.migrations import migrate
 from cgk_tasks.schedules.tenant_ticks import fire_tenant_schedules
+from cgk_tasks.sql.postgres import autocommit
 from cgk_tasks.tenancy import add_tenant, resume_tenant, suspend_tenant
+from tests.support import tenant_setup
 from tests.support.jobs import Behave
 from tests.support.open_transactions import done_meanwhile, open_transaction
-from tests.support.waiting import wait_closed, wait_state
+from tests.support.waiting import wait_closed, wait_state, wait_until
 
 # What is kept by days has partitions made and dropped by the leader, which has tests of its own.
 LOCK_ALL = """
@@ -56,6 +59,38 @@ def test_tenants_are_added_suspended_and_resumed(beside):
     added = done_meanwhile(add_tenant, f"t-{uuid.uuid4().hex[:8]}").id
     done_meanwhile(suspend_tenant, added)
     done_meanwhile(resume_tenant, added)
+
+
+def test_other_tenants_are_added_and_suspended_while_the_set_up_of_one_takes_long(database, setting):
+    setting(CGK_TENANT_SETUP="tests.support.tenant_setup:take_long_for_some")
+    tenant_setup.go_on.clear()
+    slow = threading.Thread(target=add_tenant, args=["slow-one"])
+    slow.start()
+    try:
+        wait_until(lambda: _is_open("INSERT INTO cgk.tenants") or _is_open("CREATE TABLE"))
+        added = done_meanwhile(add_tenant, f"t-{uuid.uuid4().hex[:8]}").id
+        assert done_meanwhile(suspend_tenant, added).status == "suspended"
+        again = threading.Thread(target=add_tenant, args=["slow-one"])
+        again.start()
+        wait_until(lambda: _rows("SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"))
+    finally:
+        tenant_setup.go_on.set()
+        slow.join()
+    again.join()
+    assert len(_rows("SELECT FROM cgk.tenants WHERE id = 'slow-one'")) == 1
+    assert not _rows("SELECT FROM cgk.leases WHERE name ~ '^tenants in schema'")
+
+
+def _is_open(statement):
+    """Whether a transaction is open whose last statement begins so."""
+    return _rows(
+        "SELECT FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE %s", [statement + "%"]
+    )
+
+
+def _rows(statement, values=()):
+    with autocommit() as connection:
+        return connection.execute(statement, values).fetchall()
 
 
 def test_schedules_tick(worker, beside):
