@@ -24,6 +24,11 @@ def wait_briefly(connection: Connection, *, are_many: bool = False) -> None:
     execute(connection, SQL["wait_for_locks"], {"milliseconds": round(seconds * 1000)})
 
 
+def wait_as_ever(connection: Connection) -> None:
+    """From now on statements of this transaction wait without end again."""
+    execute(connection, SQL["wait_for_locks"], {"milliseconds": 0})
+
+
 def cancel_old(connection: Connection, schedule: str, tenant_id: str | None) -> None:
     """Cancel the schedule's open runs: at once where no worker holds them, else within a second. After `wait_briefly`
     those of a tenant of which somebody has locked one go on.

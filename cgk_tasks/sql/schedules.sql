@@ -6,7 +6,7 @@ ON CONFLICT (schedule, scheduled_for) DO NOTHING
 RETURNING schedule;
 
 -- name: wait_for_locks
--- No longer than this, until the transaction ends.
+-- No longer than this, until the transaction ends; 0: without end.
 SELECT set_config('lock_timeout', %(milliseconds)s::int || 'ms', true);
 
 -- name: tenants_with_open_runs
