@@ -69,12 +69,19 @@ class Pass:
     """One of them, on its connection, under the lock."""
 
     def __init__(
-        self, connection: Connection, memory: Memory, expected: Callable[[str], Expected], most: int = RUNS_A_PASS
+        self,
+        connection: Connection,
+        memory: Memory,
+        expected: Callable[[str], Expected],
+        most: int = RUNS_A_PASS,
+        *,
+        passes_over_locked: bool = False,
     ) -> None:
         self._connection = connection
         self._memory = memory
         self._expected = expected
         self._most = most
+        self._admit = TRANSITIONS["admit_free" if passes_over_locked else "admit"]
         self._gates: dict[int, Gate] = {}
         self._used: Counter[int] = Counter()
         self._now = 0.0
@@ -220,7 +227,7 @@ class Pass:
             "slots": [slot.size for slot in slots],
             "slot": [first + slot.first for slot in slots],
         }
-        return fetch(self._connection, TRANSITIONS["admit"], values)
+        return fetch(self._connection, self._admit, values)
 
     def _settle(self, queues: Sequence[_Queue], taken: Sequence[Row]) -> None:
         got = Counter(row["lane_id"] for row in taken)

@@ -11,18 +11,27 @@ import json
 import time
 from typing import Final
 
+from psycopg import errors as pg_errors
+
 from cgk_tasks.admission.memory import Memory
 from cgk_tasks.admission.one_pass import Admitted, Pass
 from cgk_tasks.admission.plan import RUNS_A_PASS, Expected
 from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.admission.window import UNKNOWN_SECONDS, MeanSeconds, expected_of
 from cgk_tasks.config import get_settings
+from cgk_tasks.logger import get_logger
 from cgk_tasks.sql.postgres import Connection, execute, fetch, statements, transaction
 
 SQL, GUARDS, TRANSITIONS = statements("admission"), statements("guards"), statements("transitions")
 
 _LANES_A_SWEEP: Final = 5000
 _NOTE_SECONDS: Final = 1.0
+_LOCKED_SECONDS: Final = 60.0
+"""After a pass met a run that somebody has locked, those that follow pass over such runs. That costs them a lock of
+each run before its change.
+"""
+
+log = get_logger("cgk_tasks.admission")
 
 
 class Passes:
@@ -33,16 +42,27 @@ class Passes:
         self._memory = Memory()
         self._note_at = 0.0
         self._swept = 0
+        self._over_locked_until = 0.0
 
     def make(self, *, waits: bool = True, most: int = RUNS_A_PASS) -> Admitted:
         """Admit what may start now, no more than so many runs and a packet. While another pass is being made, this one
-        waits for its end, or is none. Raises psycopg.Error.
+        waits for its end, or is none. What somebody else has locked stays held. Raises psycopg.Error.
         """
+        try:
+            return self._make(waits=waits, most=most)
+        except pg_errors.LockNotAvailable:
+            self._over_locked_until = time.monotonic() + _LOCKED_SECONDS
+            hint = "An open transaction cancels or signals it, or has read it for a change: see pg_locks."
+            log.warning("held_run_locked", hint=hint)
+        return self._make(waits=waits, most=most)
+
+    def _make(self, *, waits: bool, most: int) -> Admitted:
         with transaction() as connection:
             if not fetch(connection, SQL["lock" if waits else "try_lock"])[0].get("yes", True):
                 return Admitted()
             memory, self._memory = self._memory, Memory()  # forgotten, should this pass break off
-            made = Pass(connection, memory, self._expected, most)
+            over_locked = time.monotonic() < self._over_locked_until
+            made = Pass(connection, memory, self._expected, most, passes_over_locked=over_locked)
             admitted = made.run()
             self._note_now_and_then(connection, memory)
         self._memory = memory

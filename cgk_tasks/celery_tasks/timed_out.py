@@ -24,10 +24,12 @@ from cgk_tasks.worker.steps import RunSteps
 
 def record_timed_out(app: Celery[Any], run_id: str, seconds: float) -> None:
     """Fail the attempt of this run with TimeLimitExceeded, if it still runs: retried with backoff, or failed for good,
-    which its task and the receivers of signals are told of.
+    which its task and the receivers of signals are told of. Raises psycopg's LockNotAvailable at once where somebody
+    has the run locked.
     """
     recorder = Recorder(worker_id(), canvas.CanvasFollow(app))
     with postgres.autocommit() as connection:
+        store.require_unlocked(connection, run_id)
         runs = store.running(connection, [run_id], worker_id())
     for run in runs:
         attempt = _attempt(app.tasks.get(run.event), run, recorder)

@@ -154,6 +154,7 @@ LEFT_ALONE: Final[Mapping[str, str]] = {
     "child": "part of a run that matches too",
     "requested": "being cancelled already",
     "changed": "no longer matching",
+    "locked": "locked by an open transaction",
     "later": "sent or closed after the action began",
     "tenant": "of a tenant that is gone",
     "refused": "could not be run again",

@@ -14,6 +14,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
+from psycopg import errors as pg_errors
+
 from cgk_tasks.celery_tasks import canvas
 from cgk_tasks.dashboard import audit
 from cgk_tasks.dashboard.data import matches
@@ -28,6 +30,7 @@ from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.replay import lock_free
 from cgk_tasks.runs import store
+from cgk_tasks.schedules.locked import wait_as_ever, wait_briefly
 from cgk_tasks.sql.postgres import Connection, fetch, statements
 
 TRANSITIONS = statements("transitions")
@@ -131,8 +134,30 @@ def _batch(
 ) -> Batch:
     before = Key.parse(position) if position else None
     found, following = matches.next_matches(connection, wanted, before, size)
-    done, left = act(connection, found) if found else (0, {})
+    done, left = _done(act, connection, found) if found else (0, {})
+    wait_as_ever(connection)
     return Batch(str(following) if following else None, done, left)
+
+
+def _done(act: _Acts, connection: Connection, found: Sequence[Match]) -> tuple[int, Mapping[str, int]]:
+    """One run that somebody's open transaction has locked must not keep the others locked as well: it is left alone."""
+    wait_briefly(connection)
+    try:
+        with connection.transaction():
+            return act(connection, found)
+    except pg_errors.LockNotAvailable:
+        wait_briefly(connection, are_many=True)
+    done, left = 0, Counter[str]()
+    for one in found:
+        try:
+            with connection.transaction():
+                its, why = act(connection, [one])
+        except pg_errors.LockNotAvailable:
+            left["locked"] += 1
+        else:
+            done += its
+            left.update(why)
+    return done, left
 
 
 def _run_again(

@@ -25,6 +25,10 @@ log = get_logger("cgk_tasks.sender")
 _TRUST_SECONDS = 2.0
 _MOST_MISSED = 1000
 _SWEEP_MINUTES = 5
+_LOCK_SECONDS = 1.0
+"""A sender waits no longer for a workflow that somebody else's transaction has locked: the dispatcher brings it the
+event once that has ended.
+"""
 
 Send = Callable[[Sequence[Dispatch]], object]
 
@@ -104,19 +108,31 @@ def deliver(runs: Sequence[NewRun], send: Send) -> None:
             try:
                 with autocommit() as connection:
                     waiting = event_waits.waiting_for(connection, run.tenant_id, key)
-                for run_id in waiting:
-                    deliver_to(run_id, key.mail, mail, send)
             except psycopg.Error as exc:
                 log.warning("event_not_delivered", _event=run.event, run=run.id, reason=str(exc).strip())
+                continue
+            for run_id in waiting:
+                _deliver_to_one(run_id, key.mail, mail, send, run.event)
 
 
-def deliver_to(run_id: str, name: str, mail: EventMail, send: Send) -> None:
-    """Bring an event to a run, once. A run that has ended takes none."""
+def _deliver_to_one(run_id: str, name: str, mail: EventMail, send: Send, event: str) -> None:
+    try:
+        deliver_to(run_id, name, mail, send, lock_seconds=_LOCK_SECONDS)
+    except psycopg.Error as exc:
+        log.warning("event_not_delivered", _event=event, run=mail.id, reason=str(exc).strip())
+
+
+def deliver_to(
+    run_id: str, name: str, mail: EventMail, send: Send, *, waits: bool = True, lock_seconds: float | None = None
+) -> None:
+    """Bring an event to a run, once. A run that has ended takes none; nor one that somebody has locked, unless it
+    `waits`. lock_seconds: no longer than this; then psycopg's LockNotAvailable is raised.
+    """
     from cgk_tasks.runs import mails  # few events are waited for
 
     woken = None
-    with short_transaction() as connection:
-        run = mails.lock_run(connection, run_id)
+    with short_transaction(lock_seconds=lock_seconds) as connection:
+        run = mails.lock_run(connection, run_id, waits=waits)
         if run is not None:
             found = mails.deliver(connection, run_id, run, name, mail.payload, mail.id, publishes=True)
             woken = found.woken
@@ -142,11 +158,12 @@ def look_for(run_id: str, tenant_id: str, keys: Sequence[EventKey], send: Send =
 def sweep(send: Send, *, minutes: int = _SWEEP_MINUTES) -> None:
     """Bring what nobody has brought, because a sender or a run's process has ended before it looked. Safe to repeat.
 
-    minutes: how far back, which the dispatcher looks often; now and then it looks at all that is kept.
+    minutes: how far back, which the dispatcher looks often; now and then it looks at all that is kept. What somebody
+    has locked is left for a later look.
     """
     if not AWAITED.current().current():
         return
     with autocommit() as connection:
         found = event_waits.missed(connection, _MOST_MISSED, minutes)
     for run_id, name, mail in found:
-        deliver_to(run_id, name, mail, send)
+        deliver_to(run_id, name, mail, send, waits=False)

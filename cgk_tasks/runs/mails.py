@@ -38,11 +38,11 @@ def take(connection: AnyConnection, run: Fence, mail: Mail) -> None:
     execute(connection, SQL["take_mail"], {"id": run.id, "mail_id": mail.id})
 
 
-def lock_run(connection: AnyConnection, run_id: str) -> Row | None:
+def lock_run(connection: AnyConnection, run_id: str, *, waits: bool = True) -> Row | None:
     """An open run's tenant and key; the row is locked until the transaction ends. None for a run that is not open, and
-    for one that has child runs.
+    for one that has child runs; unless it `waits`, also for one that somebody else has locked.
     """
-    rows = fetch(connection, SQL["lock_run"], {"id": run_id})
+    rows = fetch(connection, SQL["lock_run" if waits else "lock_run_if_free"], {"id": run_id})
     return rows[0] if rows else None
 
 

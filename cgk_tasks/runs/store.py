@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from psycopg import errors as pg_errors
+
 from cgk_tasks.errors import UnknownRunError
 from cgk_tasks.events.typed_values import shown
+from cgk_tasks.logger import get_logger
 from cgk_tasks.runs import bodies
 from cgk_tasks.runs.closing_days import ANY_DAY, closing_days
 from cgk_tasks.runs.codec import decode
@@ -37,6 +40,7 @@ from cgk_tasks.tenancy.models import Tenant
 from cgk_tasks.tenancy.visibility import may_see, sees_all
 
 SQL, TRANSITIONS = statements("runs"), statements("transitions")
+log = get_logger("cgk_tasks.runs")
 
 _STATUS_FIELDS = {field.name for field in dataclasses.fields(RunStatus)}
 
@@ -98,17 +102,35 @@ def forget_dispatch(ids: Sequence[str]) -> None:
 
 
 def claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
-    """Take a packet's runs, in the packet's order. What does not come back is not ours to run."""
+    """Take a packet's runs, in the packet's order. What does not come back is not ours to run. One that somebody's open
+    transaction has locked comes again, should it still be there afterwards.
+    """
+    try:
+        return _claim(ids, worker_id, pid)
+    except pg_errors.LockNotAvailable:
+        log.warning(
+            "runs_locked", hint="An open transaction cancels or signals one of them: see pg_locks.", runs=len(ids)
+        )
+    with autocommit() as connection:
+        values = {"worker_id": worker_id, "pid": pid, "ids": uuid_array(ids)}
+        return _in_order(connection, ids, fetch_as(connection, TRANSITIONS["claim_free"], values, _claimed_or_held))
+
+
+def _claim(ids: Sequence[str], worker_id: str, pid: int) -> list[Claimed]:
     values: dict[str, Any] = {"worker_id": worker_id, "pid": pid}
     with autocommit() as connection:
         if len(ids) == 1:
             runs = fetch_directly(connection, TRANSITIONS["claim_one"], values | {"id": ids[0]}, _claimed_or_held)
         else:
             runs = fetch_as(connection, TRANSITIONS["claim"], values | {"ids": uuid_array(ids)}, _claimed_or_held)
-        claimed = {run.id: run for run in runs if run is not None}
-        found = [claimed.pop(run_id) for run_id in ids if run_id in claimed]  # once, also where a message has it twice
-        if any(bodies.is_reference(run.sealed_payload) for run in found):
-            return _with_bodies(connection, found)
+        return _in_order(connection, ids, runs)
+
+
+def _in_order(connection: Connection, ids: Sequence[str], runs: Iterable[Claimed | None]) -> list[Claimed]:
+    claimed = {run.id: run for run in runs if run is not None}
+    found = [claimed.pop(run_id) for run_id in ids if run_id in claimed]  # once, also where a message has it twice
+    if any(bodies.is_reference(run.sealed_payload) for run in found):
+        return _with_bodies(connection, found)
     return found
 
 
@@ -123,6 +145,17 @@ def claims_barred() -> bool:
     """Whether nobody may claim now: PostgreSQL crashed, and some worker has not yet said what it is running."""
     with autocommit() as connection:
         return bool(fetch(connection, TRANSITIONS["claims_barred"])[0]["barred"])
+
+
+def require_unlocked(connection: AnyConnection, run_id: str) -> None:
+    """Raises psycopg's LockNotAvailable if somebody's open transaction has locked this open run."""
+    fetch(connection, SQL["lock_at_once"], {"id": run_id})
+
+
+def unlocked(ids: Sequence[str]) -> set[str]:
+    """Those of these open runs that nobody's open transaction has locked."""
+    with autocommit() as connection:
+        return {row["id"] for row in fetch(connection, SQL["unlocked"], {"ids": list(ids)})}
 
 
 def running(connection: AnyConnection, ids: Sequence[str], worker_id: str) -> list[Claimed]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import structlog
+from psycopg import errors as pg_errors
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError
@@ -81,7 +82,7 @@ class Engine:
                     self.made.append(tick)
                 given_up = 0
                 periodic_tasks.note_fired(schedule.name, scheduled_for)
-        except CgkTasksError as exc:
+        except (CgkTasksError, pg_errors.LockNotAvailable) as exc:
             # One schedule that cannot tick must not hold up the others; it is tried again, and shows as late.
             log.warning("schedule_cannot_tick", schedule=schedule.name, reason=str(exc))
             self._a_tick_failed = True

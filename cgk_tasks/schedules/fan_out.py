@@ -18,12 +18,14 @@ from typing import Any
 import structlog
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.errors import StoreError
 from cgk_tasks.flow.accept import UnitOfWork, dispatch
 from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.plain_columns import search_fields
 from cgk_tasks.runs.sealing import key_for, seal
-from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send
+from cgk_tasks.schedules.locked import cancel_old, wait_briefly
+from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send_free
 from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
 from cgk_tasks.schedules.ticks import is_late
 from cgk_tasks.sql.clock import database_now
@@ -67,46 +69,74 @@ def fire(
     """Make the runs of one tick, and dispatch those that are due.
 
     tenant_id: for this tenant only. given_up: missed ticks that this one stands for, for the record. A broker that is
-    down is no error. Raises psycopg.Error; then nothing was made, and the tick can be tried again.
+    down is no error. Raises psycopg.Error; then nothing was made, and the tick can be tried again. Where rules decide
+    about the runs and somebody's open transaction has what those of some tenants need, the others get theirs, and
+    StoreError is raised: tried again, the tick is made for the rest. By hand nothing is made then.
     """
     now = now or database_now()
     _prepare_tenants(schedule)
     with short_transaction(60) as connection:
-        values = {"schedule": schedule.name, "scheduled_for": scheduled_for, "by_hand": by_hand, "given_up": given_up}
-        if not fetch(connection, SQL["begin_tick"], values):
+        tick = {"schedule": schedule.name, "scheduled_for": scheduled_for, "by_hand": by_hand, "given_up": given_up}
+        if not fetch(connection, SQL["begin_tick"], tick):
             execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
             return Tick(schedule.name, scheduled_for, is_new=False)
         overlap: Overlap = schedule.overlap
         if schedule.misfire == "all" and is_late(scheduled_for, now):
             overlap = "allow"  # every missed tick was asked for, and they all come at once
-        if overlap == "cancel_old":
-            cancel_old(connection, schedule.name, tenant_id)
         row, unit = _make_runs(connection, schedule, _values(schedule, scheduled_for, now, tenant_id, overlap))
-        execute(connection, SQL["end_tick"], {**values, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
-        if by_hand:
-            note(connection, "trigger schedule", schedule.name, tenant_id=tenant_id, affected=row["runs"])
+        if row["locked"] and by_hand:
+            raise _locked(schedule, row["locked"])
+        if row["locked"]:
+            execute(connection, SQL["leave_tick_open"], tick)
         else:
-            execute(connection, SQL["done_until"], {"schedule": schedule.name, "until": scheduled_for})
+            _record(connection, tick, row, tenant_id)
     if unit is not None:
         unit.publish()
     _dispatch(schedule, row)
+    if row["locked"]:
+        raise _locked(schedule, row["locked"])
     counts = _counts(row)
     log.info("schedule_ticked", schedule=schedule.name, scheduled_for=scheduled_for.isoformat(), **counts)
     return Tick(schedule.name, scheduled_for, is_new=True, given_up=given_up, **counts)
 
 
+def _record(connection: Connection, tick: Row, row: Row, tenant_id: str | None) -> None:
+    execute(connection, SQL["end_tick"], {**tick, **_counts(row), "overlapped": json.dumps(row["overlapped"])})
+    if tick["by_hand"]:
+        note(connection, "trigger schedule", tick["schedule"], tenant_id=tenant_id, affected=row["runs"])
+    else:
+        execute(connection, SQL["done_until"], {"schedule": tick["schedule"], "until": tick["scheduled_for"]})
+
+
+def _locked(schedule: Schedule, tenants: Sequence[str]) -> StoreError:
+    return StoreError(
+        f"The tick of {schedule.name} is not made for {len(tenants)} tenants, of which {tenants[0]} is one: open "
+        "transactions hold what the rules of its job need.",
+        hint="It is made for them when those have ended. Find the oldest in pg_stat_activity (xact_start).",
+    )
+
+
 def _make_runs(connection: Connection, schedule: Schedule, values: dict[str, Any]) -> tuple[Row, UnitOfWork | None]:
-    """Make the runs of the tenants that get one. Returns those that are due, and how many tenants got none and why; and
-    what else is to be published.
+    """Make the runs of the tenants that get one. Returns those that are due, how many tenants got none and why, and
+    those that somebody's lock keeps from it yet; and what else is to be published.
     """
-    rows = fetch(connection, TRANSITIONS["tenants_of_tick"], values)
+    unit, served = None, set()
+    is_ruled = are_ruled(schedule.event)
+    if is_ruled:
+        served = {row["tenant_id"] for row in fetch(connection, SQL["tenants_with_key"], values)}
+    if is_ruled or values["overlap"] == "cancel_old":
+        wait_briefly(connection)
+    if values["overlap"] == "cancel_old" and not served:
+        cancel_old(connection, schedule.name, values["tenant_id"])
+    rows = [row for row in fetch(connection, TRANSITIONS["tenants_of_tick"], values) if row["tenant_id"] not in served]
     reasons = Counter(row["reason"] for row in rows)
-    unit = None
-    if are_ruled(schedule.event):
+    if is_ruled:
         made, unit = _send_runs(connection, schedule, rows, values)
+        made["runs"] += len(served)
     else:
         made = fetch(connection, TRANSITIONS["insert_runs_of_tick"], values | _content(schedule, rows))[0]
     found = {
+        "locked": [],
         **made,
         **{reason: reasons[reason] for reason in ("suspended", "switched_off", "overlapping")},
         "overlapped": [row["tenant_id"] for row in rows if row["reason"] == "overlapping"],
@@ -128,8 +158,8 @@ def _send_runs(
         )
         for row in fetch(connection, TRANSITIONS["runs_of_tick"], values | {"tenants": tenants})
     ]  # fmt: skip
-    unit, sent = send(connection, ticks)
-    return {"runs": sent, "due_ids": [], "due_tenants": []}, unit
+    unit, sent, locked = send_free(connection, ticks)
+    return {"runs": sent, "due_ids": [], "due_tenants": [], "locked": [tick.tenant_id for tick in locked]}, unit
 
 
 def _content(schedule: Schedule, rows: Sequence[Row]) -> dict[str, Any]:
@@ -189,14 +219,6 @@ def _route(schedule: Schedule) -> tuple[str, int]:
 
 def _counts(row: Row) -> dict[str, int]:
     return {name: row[name] for name in ("runs", "suspended", "switched_off", "overlapping")}
-
-
-def cancel_old(connection: Connection, schedule: str, tenant_id: str | None) -> None:
-    """Cancel the schedule's open runs: at once where no worker holds them, else within a second."""
-    values = {"schedule": schedule, "tenant_id": tenant_id}
-    fetch(connection, TRANSITIONS["lock_schedule_to_cancel"], values)
-    fetch(connection, TRANSITIONS["request_cancel_of_schedule"], values)
-    fetch(connection, TRANSITIONS["cancel_of_schedule"], values)
 
 
 def _dispatch(schedule: Schedule, row: Row) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from psycopg import errors as pg_errors
+
 from cgk_tasks.flow.accept import UnitOfWork, accept, unit_of_work
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.schedules.locked import wait_briefly
 from cgk_tasks.sql.postgres import Connection, execute, statements
 from cgk_tasks.tenancy import registry
 
@@ -36,10 +39,31 @@ def are_ruled(event: str) -> bool:
     return rules is not None and bool(rules.rules)
 
 
-def send(connection: Connection, ticks: Sequence[TickRun]) -> tuple[UnitOfWork, int]:
-    """Send these in the transaction. Returns what is to be published after its commit, and how many of them were
-    accepted. Raises psycopg.Error.
+def send_free(connection: Connection, ticks: Sequence[TickRun]) -> tuple[UnitOfWork, int, list[TickRun]]:
+    """Send these in the transaction, after `wait_briefly`. Returns what is to be published after its commit, how many
+    of them were accepted, and those that have to wait for somebody's open transaction. Raises psycopg.Error.
     """
+    try:
+        with connection.transaction():
+            return *_send(connection, ticks), []
+    except pg_errors.LockNotAvailable:
+        wait_briefly(connection, are_many=True)
+    unit, sent, locked = UnitOfWork(connection), 0, []
+    for tick in ticks:
+        try:
+            with connection.transaction():
+                its, accepted = _send(connection, [tick])
+        except pg_errors.LockNotAvailable:
+            locked.append(tick)
+        else:
+            unit.accepted += its.accepted
+            unit.woken += its.woken
+            sent += accepted
+    wait_briefly(connection)
+    return unit, sent, locked
+
+
+def _send(connection: Connection, ticks: Sequence[TickRun]) -> tuple[UnitOfWork, int]:
     registry.learn({tick.tenant_id for tick in ticks})
     runs = []
     for tick in ticks:

@@ -17,9 +17,10 @@ from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.plain_columns import search_fields
 from cgk_tasks.runs.sealing import key_for, open_sealed, seal
 from cgk_tasks.schedules.cron import timing
-from cgk_tasks.schedules.fan_out import cancel_old, idempotency_key
+from cgk_tasks.schedules.fan_out import idempotency_key
 from cgk_tasks.schedules.job_events import handled_events
-from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send
+from cgk_tasks.schedules.locked import cancel_old, wait_briefly
+from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send_free
 from cgk_tasks.schedules.ticks import due, is_late
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, short_transaction, statements
 
@@ -38,9 +39,9 @@ def fire_tenant_schedules(now: datetime, handled: Collection[str] | None = None)
     handled = handled_events() if handled is None else handled
     made = 0
     while True:
-        seen, runs = _fire_batch(now, handled)
+        done, runs = _fire_batch(now, handled)
         made += runs
-        if seen < _BATCH:
+        if done < _BATCH:
             return made
 
 
@@ -52,10 +53,14 @@ def next_tenant_tick() -> datetime | None:
 
 
 def _fire_batch(now: datetime, handled: Collection[str]) -> tuple[int, int]:
+    """Returns how many schedules are done up to now, and how many runs were made. One that somebody's open transaction
+    keeps from it stays due.
+    """
     with short_transaction(60) as connection:
         schedules = fetch(connection, SQL["due_tenant_schedules"], {"now": now, "limit": _BATCH})
         if not schedules:
             return 0, 0
+        wait_briefly(connection)
         wanted: list[dict[str, Any]] = []
         advance: dict[str, list[Any]] = {"id": [], "done_until": [], "next_at": []}
         for schedule in schedules:
@@ -66,7 +71,8 @@ def _fire_batch(now: datetime, handled: Collection[str]) -> tuple[int, int]:
         plain = [run for run in wanted if not are_ruled(run["event"])]
         made = [run for route, part in _by_route(plain) for run in _make_runs(connection, part, now, *route)]
         ruled = [run for run in wanted if are_ruled(run["event"])]
-        unit, sent = _send_runs(connection, ruled) if ruled else (None, 0)
+        unit, sent, locked = _send_runs(connection, ruled) if ruled else (None, 0, set())
+        advance = _without(advance, locked)
         execute(connection, SQL["advance_tenant_schedules"], advance)
     if unit is not None:
         unit.publish()
@@ -74,11 +80,24 @@ def _fire_batch(now: datetime, handled: Collection[str]) -> tuple[int, int]:
         dispatch(made)
     if made or sent:
         log.info("tenant_schedules_ticked", schedules=len(schedules), runs=len(made) + sent)
-    return len(schedules), len(made) + sent
+    if locked:
+        hint = "An open transaction holds what the rules of their jobs need. They are tried again."
+        log.warning("tenant_schedules_locked", schedules=len(locked), hint=hint)
+    return len(advance["id"]), len(made) + sent
 
 
-def _send_runs(connection: Connection, wanted: list[dict[str, Any]]) -> tuple[UnitOfWork, int]:
-    """Send those whose event has rules for that."""
+def _without(advance: dict[str, list[Any]], locked: Collection[str]) -> dict[str, list[Any]]:
+    kept = [nth for nth, schedule in enumerate(advance["id"]) if _name(schedule) not in locked]
+    return {column: [values[nth] for nth in kept] for column, values in advance.items()}
+
+
+def _name(schedule: object) -> str:
+    """What the runs of a tenant's schedule have as theirs, by its id."""
+    return f"tenant:{schedule}"
+
+
+def _send_runs(connection: Connection, wanted: list[dict[str, Any]]) -> tuple[UnitOfWork, int, set[str]]:
+    """Send those whose event has rules for that. Last come the schedules of those that a lock keeps from it."""
     names = ("schedule", "tenant_id", "scheduled_for", "overlap")
     rows = fetch(
         connection, TRANSITIONS["runs_of_tenant_schedules"], {name: [run[name] for run in wanted] for name in names}
@@ -101,7 +120,8 @@ def _send_runs(connection: Connection, wanted: list[dict[str, Any]]) -> tuple[Un
                 run["key"],
             )
         )
-    return send(connection, ticks)
+    unit, sent, locked = send_free(connection, ticks)
+    return unit, sent, {tick.schedule for tick in locked}
 
 
 def _collect(
@@ -115,7 +135,7 @@ def _collect(
         log.warning("tenant_schedule_unreadable", schedule=schedule["id"], reason=str(exc))
         return schedule["done_until"], now.replace(minute=0, second=0, microsecond=0) + _HOUR
     found = due(times, schedule["done_until"], now, schedule["misfire"], schedule["max_age"])
-    name = f"tenant:{schedule['id']}"
+    name = _name(schedule["id"])
     if schedule["status"] == "active" and schedule["event"] in handled and found.ticks:
         if schedule["overlap"] == "cancel_old":
             cancel_old(connection, name, schedule["tenant_id"])

@@ -194,6 +194,10 @@ RETURNING l.id, l.status;
 -- A process that hangs amid its pass would stop all others: PostgreSQL ends its connection.
 set_config('idle_in_transaction_session_timeout', '5s', true)
 
+-- fragment: gives_way
+-- Whoever has locked a run may keep it for hours, and all passes would wait with this one.
+set_config('lock_timeout', '500ms', true)
+
 -- fragment: by_index
 -- A plan that PostgreSQL made while the tables were nearly empty, and keeps, must not read them from end to end. Nor may it
 -- collect and sort what it expects to be one row, where an index has it in order: so it would for each step of a walk from
@@ -204,12 +208,12 @@ set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off'
 -- name: lock
 -- One pass at a time. A statement of its own: the next one's snapshot has what the holder before has committed.
 SELECT pg_advisory_xact_lock(4216201003) IS NULL AS no, set_config('synchronous_commit', 'off', true), {{not_for_long}},
-       {{by_index}};
+       {{gives_way}}, {{by_index}};
 
 -- name: try_lock
 -- The same, if nobody makes a pass.
 SELECT pg_try_advisory_xact_lock(4216201003) AS yes, set_config('synchronous_commit', 'off', true), {{not_for_long}},
-       {{by_index}};
+       {{gives_way}}, {{by_index}};
 
 -- name: lock_out_passes
 -- For those who lock several lanes: passes lock them in an order of their own. And for those who make lanes, so that no

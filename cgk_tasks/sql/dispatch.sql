@@ -211,9 +211,9 @@ WITH gone AS (
 SELECT name FROM gone;
 
 -- name: forget_keys
--- Not those that an open transaction has just taken anew: whoever asks for the others would wait for that as well.
-DELETE FROM cgk.idempotency_keys WHERE ctid = ANY (ARRAY
-    (SELECT ctid FROM cgk.idempotency_keys WHERE expires_at <= now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED));
+-- Not those of which a send, perhaps in an application's open transaction, has just made new ones.
+DELETE FROM cgk.idempotency_keys WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM cgk.idempotency_keys WHERE expires_at <= now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED));
 
 -- name: forget_groups
 DELETE FROM cgk.groups WHERE created_at < now() - make_interval(days => %(days)s);

@@ -7,6 +7,19 @@ SELECT current_setting('server_version_num')::int AS version_number,
        to_regnamespace('cgk') IS NOT NULL AS has_schema,
        current_user::text AS role, current_database()::text AS database;
 
+-- name: oldest_transaction
+-- Of this database, prepared ones included. Without pg_read_all_stats a role sees only those of its own roles.
+SELECT * FROM (
+    SELECT pid, NULL AS gid, state, coalesce(nullif(application_name, ''), 'a client without a name') AS application,
+           extract(epoch FROM clock_timestamp() - xact_start)::float8 AS seconds
+      FROM pg_stat_activity
+     WHERE datname = current_database() AND backend_type = 'client backend' AND xact_start IS NOT NULL
+       AND pid <> pg_backend_pid()
+    UNION ALL
+    SELECT NULL, gid, 'prepared', owner::text, extract(epoch FROM clock_timestamp() - prepared)::float8
+      FROM pg_prepared_xacts WHERE database = current_database()) AS open
+ ORDER BY seconds DESC LIMIT 1;
+
 -- name: now
 SELECT clock_timestamp() AS now;
 

@@ -17,9 +17,11 @@ DELETE FROM cgk.run_logs WHERE (tableoid, ctid) IN (
      LIMIT %(limit)s);
 
 -- name: forget_keys
-DELETE FROM cgk.idempotency_keys WHERE ctid IN (
+-- Not those of which a send, perhaps in an application's open transaction, has just made new ones.
+DELETE FROM cgk.idempotency_keys WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM cgk.idempotency_keys
-     WHERE expires_at <= now() AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s) LIMIT %(limit)s);
+     WHERE expires_at <= now() AND (%(tenant_id)s::text IS NULL OR tenant_id = %(tenant_id)s)
+     LIMIT %(limit)s FOR UPDATE SKIP LOCKED));
 
 -- fragment: oldest(and_in_lanes)
 SELECT queue, extract(epoch FROM now() - run_at)::float8 AS seconds

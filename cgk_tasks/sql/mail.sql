@@ -5,6 +5,10 @@
 -- comes for it is its children's.
 SELECT tenant_id, key_id FROM cgk.runs WHERE id = %(id)s::uuid AND children_open = 0 FOR UPDATE;
 
+-- name: lock_run_if_free
+-- The same where nobody has locked it.
+SELECT tenant_id, key_id FROM cgk.runs WHERE id = %(id)s::uuid AND children_open = 0 FOR UPDATE SKIP LOCKED;
+
 -- name: lock_children
 -- Those of an event with several jobs.
 SELECT child.id::text, child.tenant_id, child.key_id

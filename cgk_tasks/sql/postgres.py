@@ -111,14 +111,20 @@ def transaction() -> Iterator[Connection]:
 
 
 @contextmanager
-def short_transaction(idle_seconds: int = 5) -> Iterator[Connection]:
+def short_transaction(idle_seconds: int = 5, *, lock_seconds: float | None = None) -> Iterator[Connection]:
     """A transaction of background work, for whose locks other processes may wait. If this process hangs amid it,
     PostgreSQL ends it after so many seconds: more of them where work of its own or an application's hooks lie between
     two statements.
+
+    lock_seconds: how long a statement waits for a lock of somebody else, who may keep it for hours. Then psycopg's
+    LockNotAvailable is raised. None: without end.
     """
+    begin = f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds:d}s'"
+    if lock_seconds is not None:
+        begin += f"; SET LOCAL lock_timeout = '{lock_seconds * 1000:.0f}ms'"
     with autocommit() as connection:
         # In one round trip, as these are many. Blocks of the driver inside of it are savepoints, as in its own.
-        script(connection, f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds:d}s'".encode())
+        script(connection, begin.encode())
         try:
             yield connection
         except BaseException:
@@ -177,6 +183,11 @@ def retry_conflicts(action: Callable[[], T], tries: int = 5) -> T:
         except (pg_errors.SerializationFailure, pg_errors.DeadlockDetected):
             time.sleep(random.uniform(0.001, 0.02))  # noqa: S311 - no secret
     return action()
+
+
+def is_locked(exc: BaseException) -> bool:
+    """Whether a statement gave up because somebody's open transaction holds a lock that it needs."""
+    return isinstance(exc, pg_errors.LockNotAvailable) or isinstance(exc.__cause__, pg_errors.LockNotAvailable)
 
 
 def is_not_migrated(exc: BaseException) -> bool:

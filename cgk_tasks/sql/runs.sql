@@ -91,6 +91,14 @@ SELECT pg_advisory_xact_lock(hashtextextended('cgk.replay|' || %(id)s::text, 0))
 SELECT id FROM unnest(%(ids)s::text[]) AS given (id)
  WHERE pg_try_advisory_xact_lock(hashtextextended('cgk.replay|' || id, 0));
 
+-- name: lock_at_once
+-- Or not at all: whoever has locked the run may keep it for hours.
+SELECT FROM cgk.runs WHERE id = %(id)s::uuid FOR UPDATE NOWAIT;
+
+-- name: unlocked
+-- Those of these open runs that nobody has locked.
+SELECT id::text FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) FOR UPDATE SKIP LOCKED;
+
 -- name: open_children
 SELECT child.id::text
   FROM unnest(%(ids)s::uuid[]) AS given (id), LATERAL (SELECT id FROM cgk.runs WHERE parent_id = given.id OFFSET 0) AS child

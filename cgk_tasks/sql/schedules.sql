@@ -5,6 +5,23 @@ VALUES (%(schedule)s, %(scheduled_for)s, %(by_hand)s, %(given_up)s)
 ON CONFLICT (schedule, scheduled_for) DO NOTHING
 RETURNING schedule;
 
+-- name: wait_for_locks
+-- No longer than this, until the transaction ends; 0: without end.
+SELECT set_config('lock_timeout', %(milliseconds)s::int || 'ms', true);
+
+-- name: tenants_with_open_runs
+SELECT DISTINCT tenant_id FROM cgk.runs WHERE schedule = %(schedule)s ORDER BY tenant_id;
+
+-- name: tenants_with_key
+-- Those for which a tick was made before, that some other tenant still waits for.
+SELECT t.id AS tenant_id FROM cgk.tenants t
+ WHERE EXISTS (SELECT FROM cgk.idempotency_keys k
+                WHERE k.tenant_id = t.id AND k.event = %(event)s AND k.key = %(key)s OFFSET 0);
+
+-- name: leave_tick_open
+-- Some tenants' part of it could not be made yet: the schedule stays due.
+DELETE FROM cgk.schedule_ticks WHERE schedule = %(schedule)s AND scheduled_for = %(scheduled_for)s;
+
 -- name: end_tick
 UPDATE cgk.schedule_ticks
    SET runs = %(runs)s, suspended = %(suspended)s, switched_off = %(switched_off)s, overlapping = %(overlapping)s,

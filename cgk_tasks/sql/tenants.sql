@@ -25,10 +25,15 @@ SELECT source FROM cgk.tenants WHERE id = %(id)s;
 -- Whoever changes a tenant's tables; tenants that share their tables share the lock. Ends with the transaction.
 SELECT pg_advisory_xact_lock(hashtextextended('cgk_tasks set-up of schema ' || %(schema)s, 0));
 
--- name: lock_registry
--- One tenant is added at a time: processes that add the same tenant, or make the same role, wait for each other.
--- Not an advisory lock, which a tenant's SQL could hold.
-LOCK TABLE cgk.tenants IN SHARE ROW EXCLUSIVE MODE;
+-- name: lock_new_schema
+-- Processes that add tenants with one schema wait for each other, and those of other schemas for nobody, however long
+-- a set-up takes. Not an advisory lock, which a tenant's SQL could hold; nor one of the table, which whoever suspends a
+-- tenant would wait for. The row is gone before the commit, so nobody ever sees it.
+INSERT INTO cgk.leases (name, holder, expires_at)
+VALUES ('tenants in schema ' || %(schema)s, gen_random_uuid(), now());
+
+-- name: unlock_new_schema
+DELETE FROM cgk.leases WHERE name = 'tenants in schema ' || %(schema)s;
 
 -- name: add_tenant
 -- A tenant that is there already stays as it is, but one that is added by hand stays out of the query's hands.

@@ -47,6 +47,11 @@ id::text, parent_id::text, state, sealed_canvas IS NOT NULL AS has_canvas, tenan
 -- `off` where the caller waits for the disk itself, or needs not. A condition, which is looked at once and not for each row.
 (SELECT set_config('synchronous_commit', %(durability)s, true)) IS NOT NULL
 
+-- fragment: gives_way
+-- Whoever has locked a run may keep it for hours: an application's open transaction that cancels or signals it. This
+-- statement fails after a second instead. A condition, which is looked at once and not for each row.
+(SELECT set_config('lock_timeout', '1000', true)) IS NOT NULL
+
 -- fragment: errors_with(error)
 -- A run's errors after one more, if there is one: the first and the last 20. All of them would be read and written again
 -- at each further attempt.
@@ -284,7 +289,7 @@ WITH wanted AS MATERIALIZED (
           FROM wanted JOIN keys USING (run_id)) AS new)}}
 RETURNING id::text, tenant_id, event;
 
--- name: admit
+-- fragment: admit(which)
 -- held → pending, the first runs of each lane. They are spread over the lane's slots, so that few runs do not share
 -- one. The slots by run are an object, and not joined: with old statistics a join would compare each run with each.
 WITH picked AS MATERIALIZED (
@@ -293,13 +298,20 @@ WITH picked AS MATERIALIZED (
            AS p (lane, front, runs, slots, slot), LATERAL (
            SELECT first.id, row_number() OVER () AS nth, count(*) OVER () AS found FROM (
                SELECT id FROM cgk.runs WHERE lane_id = p.lane AND state = 'held' AND rank >= p.front
-                ORDER BY rank, id LIMIT p.runs) AS first) AS h
+                ORDER BY rank, id LIMIT p.runs {which}) AS first) AS h
 )
 UPDATE cgk.runs r
    SET state = 'pending', slot = ((SELECT jsonb_object_agg(id, slot) FROM picked) ->> r.id::text)::bigint,
        admitted_at = (SELECT max(at) FROM picked), handed_over_at = (SELECT max(at) FROM picked), hand_overs = 1
  WHERE r.id = ANY(ARRAY(SELECT id FROM picked)) AND {{is('held')}}
-RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank;
+RETURNING {{dispatched}}, r.lane_id, r.slot, r.rank
+
+-- name: admit
+{{admit()}};
+
+-- name: admit_free
+-- The same without those that somebody has locked.
+{{admit(FOR UPDATE SKIP LOCKED)}};
 
 -- name: dispatch_due
 -- scheduled, retrying → pending, the most urgent first. A run of a suspended tenant or in a paused queue is held instead.
@@ -336,12 +348,12 @@ RETURNING {{dispatched}}
 -- name: forget_dispatch
 -- The publish failed, so it was no dispatch and is not counted: the dispatcher dispatches these once the broker is back.
 UPDATE cgk.runs SET handed_over_at = NULL, hand_overs = greatest(hand_overs - 1, 0)
- WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending';
+ WHERE id = ANY(%(ids)s::uuid[]) AND state = 'pending' AND {{gives_way}};
 
 -- fragment: release_held(which)
 -- held → pending or scheduled, where the tenant is not suspended and the queue not paused (any more). Jumps in the index
 -- from queue to queue, and from tenant to tenant in those that are open: a look costs the same with a million runs held.
--- A tenant that is gone holds nothing: its run fails once it is claimed, and says so.
+-- A tenant that is gone holds nothing: its run fails once it is claimed, and says so. What somebody has locked comes later.
 WITH RECURSIVE queues AS (
     (SELECT queue FROM cgk.runs WHERE state = 'held' {which} ORDER BY queue LIMIT 1)
     UNION ALL
@@ -361,7 +373,8 @@ WITH RECURSIVE queues AS (
 ), free AS (
     SELECT held.id FROM parts LEFT JOIN cgk.tenants t ON t.id = parts.tenant_id, LATERAL (
         SELECT r.id FROM cgk.runs r
-         WHERE r.state = 'held' {which} AND r.queue = parts.queue AND r.tenant_id = parts.tenant_id OFFSET 0) AS held
+         WHERE r.state = 'held' {which} AND r.queue = parts.queue AND r.tenant_id = parts.tenant_id
+           FOR UPDATE SKIP LOCKED) AS held
      WHERE t.status IS DISTINCT FROM 'suspended'
 )
 UPDATE cgk.runs r
@@ -406,7 +419,9 @@ UPDATE cgk.runs r SET state = 'scheduled', run_at = now() + interval '1 second'
 
 -- name: leave_lanes
 -- held: runs of lanes that are gone are released as those that have none.
-UPDATE cgk.runs SET lane_id = NULL WHERE state = 'held' AND lane_id = ANY(%(lanes)s::bigint[]);
+UPDATE cgk.runs SET lane_id = NULL
+ WHERE id = ANY(ARRAY(SELECT id FROM cgk.runs
+                       WHERE state = 'held' AND lane_id = ANY(%(lanes)s::bigint[]) FOR UPDATE SKIP LOCKED));
 
 -- name: hold_dispatched
 -- pending → held: runs that were marked as dispatched, and wait in lanes because their queue is crowded. Returns their
@@ -415,13 +430,13 @@ UPDATE cgk.runs r
    SET state = 'held', lane_id = (%(lanes)s::bigint[])[{{nth(%(ids)s::uuid[])}}],
        rank = r.run_at + {{nth(%(ids)s::uuid[])}} * interval '1 microsecond', slot = NULL, admitted_at = NULL,
        handed_over_at = NULL, hand_overs = 0
- WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('pending')}}
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('pending')}} AND {{gives_way}}
 RETURNING r.lane_id AS lane, r.rank;
 
 -- name: hold_unpublished
 -- pending → held: admitted runs that the broker did not take.
 UPDATE cgk.runs r SET state = 'held', slot = NULL, admitted_at = NULL, handed_over_at = NULL, hand_overs = 0
- WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('pending')}} AND r.admitted_at = r.handed_over_at
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND {{is('pending')}} AND r.admitted_at = r.handed_over_at AND {{gives_way}}
 RETURNING r.lane_id AS lane, r.rank;
 
 -- fragment: is_barred
@@ -437,7 +452,8 @@ r.queue = ANY(ARRAY(SELECT queue FROM cgk.paused_queues))
 -- pending → running. What does not come back is a duplicate, cancelled, expired or not due.
 -- A run of a suspended tenant, or in a paused queue, is held instead; the pauses are read once.
 -- Nothing is joined to the rows that are changed: with old statistics, or none, all that is pending would be read for each
--- packet. Locks the rows of the packet, in id order by the primary key.
+-- packet. Locks the rows of the packet, in id order by the primary key. Fails after a second in which somebody else has
+-- one of them locked.
 -- Not flushed to disk: what a crash of PostgreSQL makes it forget, the workers assert again (assert_claims) before
 -- anybody claims, which the condition on bars sees to.
 WITH claimed AS (
@@ -449,7 +465,8 @@ WITH claimed AS (
                  FROM (SELECT {{is_held}} AS is_held OFFSET 0) AS how),
            worker_pid = %(pid)s, started_at = clock_timestamp()
      WHERE {which} AND {{is('pending')}} AND (r.expires_at IS NULL OR r.expires_at > now())
-       AND NOT {{is_barred}} AND (SELECT set_config('synchronous_commit', 'off', true)) IS NOT NULL
+       AND NOT {{is_barred}}
+       AND (SELECT set_config('synchronous_commit', 'off', true) || set_config('lock_timeout', '1000', true)) IS NOT NULL
     RETURNING r.*
 )
 SELECT {{claimed}} FROM claimed r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
@@ -459,6 +476,10 @@ SELECT {{claimed}} FROM claimed r LEFT JOIN cgk.tenants t ON t.id = r.tenant_id
 
 -- name: claim
 {{claim(r.id = ANY(%(ids)s::uuid[]))}};
+
+-- name: claim_free
+-- The same without those that somebody has locked.
+{{claim(r.id = ANY(ARRAY(SELECT id FROM cgk.runs WHERE id = ANY(%(ids)s::uuid[]) FOR UPDATE SKIP LOCKED)))}};
 
 -- name: claims_barred
 SELECT {{is_barred}} AS barred;
@@ -631,13 +652,13 @@ UPDATE cgk.runs SET cancel_requested_at = NULL WHERE id = ANY(%(ids)s::uuid[]) A
 -- name: runs_to_reclaim
 -- Runs of a worker that nobody works on any more, locked until they are reclaimed. ids: NULL for all of them. errors: the
 -- last two. begun_once: whether its job has begun and must not run twice. Before the last step of an upgrade there is no
--- such column: as JSON the row is read all the same.
+-- such column: as JSON the row is read all the same. What somebody has locked is left for the next look.
 SELECT id::text, tenant_id, attempt, started_at, key_id,
        sealed_errors[greatest(cardinality(sealed_errors) - 1, 1):] AS errors,
        coalesce((to_jsonb(r) ->> 'begun_once_at')::timestamptz = started_at, false) AS begun_once, now() AS now
   FROM unnest(ARRAY[%(worker_id)s::uuid]) AS of (worker), LATERAL (
        SELECT * FROM cgk.runs
-        WHERE {{held_by(of.worker)}} AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[])) FOR UPDATE) AS r;
+        WHERE {{held_by(of.worker)}} AND (%(ids)s::uuid[] IS NULL OR id = ANY(%(ids)s::uuid[])) FOR UPDATE SKIP LOCKED) AS r;
 
 -- name: reclaim
 -- running → pending. Its caller closes those that were cancelled meanwhile, died too often, or came back too often without
@@ -776,11 +797,11 @@ SELECT 1 / count(*) AS closed FROM closed;
 -- fragment: ended
 -- The runs of a packet that their attempts hold, all at the same one. How they ended is joined to those that are gone, and not
 -- to those that are to go: beside a table that is changed PostgreSQL copies what it is joined to as a whole, for each pair
--- that it compares.
+-- that it compares. Fails after a second in which somebody else has one of them locked.
 ended AS (
     DELETE FROM cgk.runs r
      WHERE r.id = ANY(%(id)s::uuid[]) AND {{is('running')}} AND r.attempt = %(attempt)s
-       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}}
+       AND NOT r.worker_id IS DISTINCT FROM %(worker_id)s::uuid AND {{durability}} AND {{gives_way}}
     RETURNING r.*
 )
 

@@ -41,6 +41,7 @@ def add_tenant(
             confinement.prepare(connection, tenant)
             if hook is not None:
                 run_hook(hook, tenant, connection)
+            execute(connection, SQL["unlock_new_schema"], {"schema": wanted.schema_name})
     except psycopg.OperationalError as exc:
         raise explain(exc) from exc
     KNOWN.current().pop(tenant.id, None)
@@ -54,7 +55,7 @@ def _register(connection: Connection, wanted: Tenant, source: Source) -> Tenant:
         "role_name": wanted.role_name, "source": source,
     }  # fmt: skip
     try:
-        fetch(connection, SQL["lock_registry"])
+        execute(connection, SQL["lock_new_schema"], {"schema": wanted.schema_name})
         if execute(connection, SQL["add_tenant"], values) and source == "hand":
             note(connection, "add tenant", wanted.id, tenant_id=wanted.id)
     except pg_errors.UniqueViolation as exc:

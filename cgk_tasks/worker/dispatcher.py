@@ -42,6 +42,7 @@ from cgk_tasks.sql.sparing import Sparing
 from cgk_tasks.tenancy.sync import is_sync_due, sync_and_log
 from cgk_tasks.worker import counters
 from cgk_tasks.worker.background import Background
+from cgk_tasks.worker.giving_way import LOCK_SECONDS, GivingWay
 from cgk_tasks.worker.glance import Found, look, look_shortly
 from cgk_tasks.worker.housekeeping import housekeep_and_log
 
@@ -83,6 +84,7 @@ class Dispatcher:
         self._used_shares = UsedShares()
         self._background = Background()
         self._looks, self._looks_for_lost = Sparing(), Sparing()
+        self._giving_way = GivingWay(log)
 
     @property
     def leads(self) -> bool:
@@ -197,10 +199,10 @@ class Dispatcher:
     def _look_after(self, found: Found) -> int:
         """What is looked at once a second. Returns how many runs were dispatched again."""
         handed = 0
-        if found.are_expired:
-            self._expire()  # a claim refuses what has expired, so this may be late
+        if found.are_expired:  # a claim refuses what has expired, so this may be late
+            self._giving_way.tried("runs that have expired", self._expire, None)
         if found.are_pauses:
-            self._look_at_pauses()
+            self._giving_way.tried("runs under pauses", self._look_at_pauses, None)
         if found.are_held:
             # While nobody makes passes, nobody else would let the runs of lanes go on.
             release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]
@@ -256,7 +258,7 @@ class Dispatcher:
         return handed
 
     def _expire(self) -> None:
-        with short_transaction(60) as connection, unit_of_work(connection) as unit:
+        with short_transaction(60, lock_seconds=LOCK_SECONDS) as connection, unit_of_work(connection) as unit:
             rows = fetch(connection, TRANSITIONS["expire"], {"limit": get_settings().dispatch_batch})
             closed_without_worker(connection, rows, self._on_closed)
         unit.publish()
@@ -269,7 +271,7 @@ class Dispatcher:
             return
         limit = get_settings().dispatch_batch
         for _ in range(_BATCHES_A_LOOK):  # what is due must not wait for all of a long backlog
-            with short_transaction(60) as connection, unit_of_work(connection) as unit:
+            with short_transaction(60, lock_seconds=LOCK_SECONDS) as connection, unit_of_work(connection) as unit:
                 rows = fetch(connection, TRANSITIONS["cancel_paused"], {"limit": limit})
                 closed_without_worker(connection, rows, self._on_closed)
             unit.publish()

@@ -8,7 +8,7 @@ import structlog
 
 from cgk_tasks.errors import OutcomeNotRecordedError
 from cgk_tasks.flow.accept import unit_of_work
-from cgk_tasks.runs import ends
+from cgk_tasks.runs import ends, store
 from cgk_tasks.runs.ends import Closed, Closing
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.store import Claimed
@@ -48,7 +48,7 @@ class GatheredClosings:
             self._write(closings)
         except Exception as exc:
             if not postgres.is_away(exc):
-                for closing in closings:
+                for closing in self._locked_last(closings) if postgres.is_locked(exc) else closings:
                     self._write_alone(closing)
             else:
                 # The supervisor sees that nobody runs these any more and reclaims them.
@@ -66,6 +66,14 @@ class GatheredClosings:
             unit.publish()
 
         postgres.retry_while_unavailable(write, self._patience)
+
+    def _locked_last(self, closings: Sequence[Closing]) -> list[Closing]:
+        """An end waits for whoever has its run locked, but those of other runs do not wait with it."""
+        hint = "An open transaction cancels or signals one of them: see pg_locks. This process waits for its end."
+        log.warning("ends_locked", runs=len(closings), hint=hint)
+        ids = [closing.id for closing in closings]
+        free = postgres.retry_while_unavailable(lambda: store.unlocked(ids), self._patience)
+        return sorted(closings, key=lambda closing: closing.id not in free)
 
     def _write_alone(self, closing: Closing) -> None:
         """Close a run by itself; as failed, with a record of the framework's own, where that is refused too."""

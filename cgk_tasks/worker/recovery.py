@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import structlog
+from psycopg import errors as pg_errors
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import JobLostError, OutcomeNotRecordedError
@@ -19,6 +20,7 @@ from cgk_tasks.runs.text import storable_json
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch, short_transaction, statements
 from cgk_tasks.worker import counters, processes
 from cgk_tasks.worker.dispatcher import RunClosed, closed_without_worker
+from cgk_tasks.worker.giving_way import LOCK_SECONDS
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.recovery")
@@ -60,12 +62,35 @@ def reclaim(
     They wait again and the dispatcher dispatches them, one to a message. A cancelled one is closed. One that killed its
     process `max_deaths` times is failed as a poison pill, and one whose end was lost three times in a row as not
     recorded. One whose job must not run twice is failed at once, if the job had begun.
+
+    What somebody's open transaction has locked is left as it is, for the caller's next look: also runs whose parent is.
     """
+    try:
+        return _reclaim(worker_id, ids, reason=reason, loss=loss, on_closed=on_closed)
+    except pg_errors.LockNotAvailable:
+        with autocommit() as connection:
+            held = [row["id"] for row in fetch(connection, SQL["runs_of_worker"], {"id": worker_id})]
+    return sum(
+        _reclaim_alone(worker_id, run_id, reason=reason, loss=loss, on_closed=on_closed)
+        for run_id in held
+        if ids is None or run_id in ids
+    )
+
+
+def _reclaim_alone(worker_id: str, run_id: str, *, reason: str, loss: Loss, on_closed: RunClosed | None) -> int:
+    try:
+        return _reclaim(worker_id, [run_id], reason=reason, loss=loss, on_closed=on_closed)
+    except pg_errors.LockNotAvailable:
+        log.warning("run_not_reclaimed", run=run_id, hint="Somebody's open transaction has locked one of its family.")
+        return 0
+
+
+def _reclaim(worker_id: str, ids: Sequence[str] | None, *, reason: str, loss: Loss, on_closed: RunClosed | None) -> int:
     entry = _ENTRIES.get(loss)
     error = entry and {**entry, "message": reason}
     not_repeated = _not_repeated(reason)
     which = {"worker_id": worker_id, "ids": None if ids is None else list(ids)}
-    with short_transaction(60) as connection, unit_of_work(connection) as unit:
+    with short_transaction(60, lock_seconds=LOCK_SECONDS) as connection, unit_of_work(connection) as unit:
         lost = fetch(connection, TRANSITIONS["runs_to_reclaim"], which)
         values = {
             "ids": [row["id"] for row in lost],
@@ -97,10 +122,15 @@ def reclaim(
 
 def _cancel_children(failed: Sequence[str]) -> None:
     """Of workflows that have failed. In a transaction of its own, since these were locked in another order."""
-    if failed:
-        with short_transaction(60) as connection, unit_of_work(connection) as unit:
+    if not failed:
+        return
+    try:
+        with short_transaction(60, lock_seconds=LOCK_SECONDS) as connection, unit_of_work(connection) as unit:
             store.cancel_children(connection, failed)
         unit.publish()
+    except pg_errors.LockNotAvailable:
+        hint = "Somebody's open transaction has locked one of them, so they run on: cancel them when it has ended."
+        log.warning("children_not_cancelled", runs=failed, hint=hint)
 
 
 def _not_repeated(reason: str) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from cgk_tasks.broker.hints import Hints, longest_pause, new_hints
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
 from cgk_tasks.recurring import RecurringWarning
-from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements
+from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, is_locked, statements
 from cgk_tasks.sql.sparing import Sparing
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.admission import Admission
 from cgk_tasks.worker.dispatcher import Dispatcher
 from cgk_tasks.worker.draining import Draining
+from cgk_tasks.worker.giving_way import GivingWay
 from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.missing_tables import MissingTables
 from cgk_tasks.worker.pace import LEAST_PAUSE, Pace, pause
@@ -44,6 +45,7 @@ _FORGOTTEN_LOOKS = 4
 _LOOK_FOR_ALL_SECONDS = 5.0
 """How often a worker that does nothing looks which runs are on record as its own, all the same."""
 _LOOK_AT_NEIGHBOURS_SECONDS = 2.0
+_FREE_SECONDS = 2.0
 _LOOK_FOR_THE_DEAD = 1 / 15
 """Part of a worker's timeout after which the leader looks again whose time is over."""
 
@@ -78,6 +80,7 @@ class Supervisor(threading.Thread):
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
         self._unavailable = RecurringWarning(log, "supervisor_unavailable", "supervisor_available")
+        self._giving_way = GivingWay(log)
 
     @property
     def leads(self) -> bool:
@@ -169,7 +172,7 @@ class Supervisor(threading.Thread):
             self._hints.close()
         self._heartbeat.stop(timeout=5)
         try:
-            recovery.reclaim(self._id, None, reason="its worker stopped", loss="stop", on_closed=self._pool.on_closed)
+            self._give_back()
             self._dispatcher.drop_lease()
             with autocommit() as connection:
                 execute(connection, SQL["deregister_worker"], {"id": self._id})
@@ -177,11 +180,22 @@ class Supervisor(threading.Thread):
             if not self._tables.explains(exc):
                 log.warning("worker_not_deregistered", reason=str(exc).strip())
 
+    def _give_back(self) -> None:
+        """All that it holds. What a child of it had locked when it was killed is free a moment later."""
+        give_up = time.monotonic() + _FREE_SECONDS
+        while True:
+            recovery.reclaim(self._id, None, reason="its worker stopped", loss="stop", on_closed=self._pool.on_closed)
+            with autocommit() as connection:
+                held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
+            if not held or time.monotonic() > give_up:
+                return  # the leader reclaims the others after the worker's timeout
+            time.sleep(LEAST_PAUSE)
+
     def _turn(self) -> None:
         now = time.monotonic()
         at_work = self._pool.at_work()
         if at_work.busy or self._timed_out:
-            self._enforce_hard_limits()
+            self._giving_way.tried("runs over their hard limits", self._enforce_hard_limits, None)
         if now >= self._look_at and self._looks.is_time:
             self._look_at = now + _LOOK_SECONDS
             if self._may_hold_runs(at_work, now):
@@ -215,13 +229,22 @@ class Supervisor(threading.Thread):
                 self._pool.kill([run.pid])
             self._timed_out.append(run)
             log.error("run_over_its_hard_limit", run=run.id, seconds=run.seconds)
-        while self._timed_out:
+        self._record_timed_out()
+
+    def _record_timed_out(self) -> None:
+        """One that somebody has locked lets the others pass, and is raised at the end."""
+        locked: Exception | None = None
+        for _ in range(len(self._timed_out)):
             run = self._timed_out.popleft()
             try:
                 self._pool.on_timed_out(run.id, run.seconds)
-            except (psycopg.Error, StoreError):
-                self._timed_out.appendleft(run)
-                raise
+            except (psycopg.Error, StoreError) as exc:
+                self._timed_out.append(run)
+                if not is_locked(exc):
+                    raise
+                locked = exc
+        if locked is not None:
+            raise locked
 
     def _has_returned(self) -> None:
         """PostgreSQL has crashed, or others gave this worker up: what is on record as its own may be out of date."""
@@ -238,11 +261,12 @@ class Supervisor(threading.Thread):
         with self._looks.measured(), autocommit() as connection:
             held = fetch(connection, SQL["runs_of_worker"], {"id": self._id})
         self._has_held = bool(held)
-        dead = [row for row in held if not is_alive(row["worker_pid"])]
+        timed_out = {run.id for run in self._timed_out}  # their end is to be recorded first
+        dead = [row for row in held if not is_alive(row["worker_pid"]) and row["id"] not in timed_out]
         if dead:
             self._reclaim_dead(dead)
         self._pool.looked_after()
-        self._reclaim_forgotten([row for row in held if row not in dead])
+        self._reclaim_forgotten([row for row in held if row not in dead and row["id"] not in timed_out])
         self._interrupt_cancelled(held)
 
     def _reclaim_dead(self, dead: list[Row]) -> None:

@@ -8,7 +8,7 @@ import redis
 from cgk_tasks import cancel_job, send_job
 from cgk_tasks.cli.doctor import beat
 from cgk_tasks.cli.doctor.broker import open_to_all, redis_version
-from cgk_tasks.cli.doctor.database import judge_clock, revision, rights, version
+from cgk_tasks.cli.doctor.database import judge_clock, judge_transaction, revision, rights, transactions, version
 from cgk_tasks.cli.doctor.work import dispatcher, workers
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import redis_server
@@ -16,6 +16,7 @@ from cgk_tasks.flow.queues import pause_queue, resume_queue
 from cgk_tasks.schedules.health import LateSchedule
 from cgk_tasks.tenancy.platform import ensure_platform_tenant
 from tests.support.jobs import Behave
+from tests.support.open_transactions import open_transaction
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -52,7 +53,7 @@ def healthy(start_worker, setting):
 def test_all_is_well_with_servers_a_worker_and_jobs(cgk, examined, healthy):
     levels = {check: finding["level"] for check, finding in examined().items()}
     assert levels == dict.fromkeys(
-        ["settings", "database", "rights", "migrations", "clock",
+        ["settings", "database", "rights", "migrations", "clock", "transactions",
          "prepared statements", "broker", "eviction", "persistence", "jobs",
         "tenants",
          "workers", "worker clocks", "dispatcher", "queues", "schedules", "secrets"], "OK",
@@ -164,6 +165,21 @@ def test_a_job_module_that_cannot_be_imported_fails(examined, setting, tmp_path,
 @pytest.mark.parametrize(("seconds", "level"), [(0.9, "OK"), (1.1, "WARN"), (5.1, "FAIL")])
 def test_the_clocks_may_differ_by_a_second(seconds, level):
     assert judge_clock(timedelta(seconds=seconds)).level == level
+
+
+def test_a_transaction_that_is_open_for_long_is_a_warning_that_says_whose_it_is_and_how_to_end_it(monkeypatch):
+    monkeypatch.setattr("cgk_tasks.cli.doctor.database.LONG_SECONDS", 0.0)
+    with open_transaction("SET LOCAL application_name = 'a report'") as connection:
+        connection.execute("SELECT FROM cgk.runs")
+        pid = connection.info.backend_pid
+        found = wait_until(lambda: "a report" in (one := transactions()).message and one)
+    assert f"a report (pid {pid}, idle in transaction)" in found.message
+    assert f"pg_terminate_backend({pid})" in found.advice
+
+
+def test_a_prepared_transaction_is_rolled_back_by_its_name():
+    found = judge_transaction({"pid": None, "gid": "tx-1", "state": "prepared", "application": "app", "seconds": 90.0})
+    assert (found.level, "ROLLBACK PREPARED 'tx-1'" in found.advice) == ("WARN", True)
 
 
 @pytest.mark.parametrize(("number", "level"), [(150_000, "OK"), (149_999, "FAIL")])

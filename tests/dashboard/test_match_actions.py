@@ -22,6 +22,7 @@ from cgk_tasks.flow.accept import unit_of_work
 from cgk_tasks.sql.postgres import autocommit, execute, fetch, transaction
 from tests.dashboard.sample_runs import id_at
 from tests.support.counting import count_all, forget_all_counts
+from tests.support.open_transactions import done_meanwhile, locked_runs
 from tests.support.waiting import wait_exit, wait_until
 from tests.support.workers import ROOT
 
@@ -411,6 +412,14 @@ class TestResuming:
         assert (rest.outcome, rest.affected) == ("done", 60 - done)
         assert audit.lines(action_id=number)[0].affected == done
         assert replays() == dict.fromkeys(runs, 1)
+
+
+def test_a_run_that_an_open_transaction_has_locked_is_left_alone_and_the_others_are_cancelled(open_run):
+    locked, *others = (open_run() for _ in range(4))
+    with locked_runs(locked):
+        line = done_meanwhile(act, "cancel", "tenant:acme")
+    assert (line.outcome, line.affected, line.message) == ("done", 3, "1 locked by an open transaction")
+    assert (states(others), states([locked])) == ({"cancelled"}, {"pending"})
 
 
 def test_ctrl_c_at_a_terminal_stops_it_and_the_audit_says_so(closed_run):

@@ -1,8 +1,14 @@
 """Schedules of the tests' own, and a record of runs that is empty at the beginning of each test."""
 
+from dataclasses import replace
+
 import pytest
 
+from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.catalog import schedules as _entries  # noqa: F401 - there before a test adds its own
+from cgk_tasks.flow.routes import ROUTES
+from cgk_tasks.jobs.registry import add_job, find_job
+from cgk_tasks.runtime import current_runtime
 from cgk_tasks.schedules import schedule as registry
 from cgk_tasks.schedules.schedule import Schedule, add_schedules
 from cgk_tasks.sql.postgres import autocommit, execute, fetch
@@ -65,3 +71,17 @@ def django(django_tables, clean):
 
     for model in (PeriodicTask, CrontabSchedule, IntervalSchedule):
         model.objects.all().delete()
+
+
+@pytest.fixture
+def ruled():
+    """Gives the job of the schedules' event other options, for one test."""
+    before = find_job("test-behave")
+
+    def change(**options):
+        add_job(replace(before, **options))
+        for part in (ROUTES, SWITCH):
+            current_runtime().drop(part)
+
+    yield change
+    add_job(before)

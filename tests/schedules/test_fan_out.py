@@ -2,21 +2,17 @@
 
 import json
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from cgk_tasks import Debounce, RateLimit, Singleton, get_job_status, send_job
-from cgk_tasks.admission.switch import SWITCH
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
-from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.jobs.registry import add_job, find_job
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runs.store import find as find_run
-from cgk_tasks.runtime import current_runtime
-from cgk_tasks.schedules.fan_out import cancel_old, fire, idempotency_key
+from cgk_tasks.schedules.fan_out import fire, idempotency_key
+from cgk_tasks.schedules.locked import cancel_old
 from cgk_tasks.schedules.schedule import PLATFORM
 from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import suspend_tenant
@@ -205,20 +201,6 @@ def test_the_number_of_statements_does_not_grow_with_the_tenants(make_schedule, 
 
 
 # Rules of the event's job
-
-
-@pytest.fixture
-def ruled():
-    """Gives the job of the schedules' event other options, for one test."""
-    before = find_job("test-behave")
-
-    def change(**options):
-        add_job(replace(before, **options))
-        for part in (ROUTES, SWITCH):
-            current_runtime().drop(part)
-
-    yield change
-    add_job(before)
 
 
 def test_a_job_with_a_ttl_gives_it_to_the_runs_of_its_schedule(make_schedule, ruled):

@@ -30,3 +30,13 @@ def note_overlap(tenant, connection):
 
 
 _schemas: dict[str, threading.Lock] = {}
+
+
+go_on = threading.Event()
+"""What the set-up of a tenant waits for whose id begins with `slow`."""
+
+
+def take_long_for_some(tenant, connection):
+    connection.execute("CREATE TABLE IF NOT EXISTS widgets (id serial PRIMARY KEY, name text)")
+    if tenant.id.startswith("slow"):
+        assert go_on.wait(600)

@@ -150,3 +150,39 @@ def test_a_partition_without_it_gets_it_by_the_next_migrate_and_all_works_meanwh
     assert connection.execute(INDEXED).fetchone()[0] > 0
     migrations.migrate()
     assert connection.execute(INDEXED).fetchone() == (0, True)
+
+
+INDEX_OF_HISTORY = """
+DROP INDEX cgk.run_history_dead_letters;
+CREATE INDEX run_history_dead_letters ON ONLY cgk.run_history (event, error_fingerprint, closed_at)
+    INCLUDE (id, tenant_id) WHERE state = 'failed'
+"""
+WAITS_FOR_INDEX = (
+    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'cgk.run_history_rest_dead_letters'::regclass"
+)
+
+
+def test_ends_go_on_while_somebody_has_read_the_history_as_its_index_was_made(connection, database):
+    connection.execute(INDEX_OF_HISTORY)
+    making = threading.Thread(target=indexes.make)
+    with psycopg.connect(database) as reader:
+        with psycopg.connect(database) as writer:
+            writer.execute("LOCK TABLE cgk.run_history_rest IN ROW EXCLUSIVE MODE")  # so that making it takes a while
+            making.start()
+            made = "SELECT to_regclass('cgk.run_history_rest_dead_letters') IS NOT NULL"
+            wait_until(lambda: connection.execute(made).fetchone()[0])
+            reader.execute("SELECT count(*) FROM cgk.run_history_rest")
+        wait_until(lambda: connection.execute(WAITS_FOR_INDEX).fetchone()[0])
+        with psycopg.connect(database) as ends:
+            ends.execute("SET LOCAL lock_timeout = '20s'")
+            ends.execute("INSERT INTO cgk.run_history_rest SELECT * FROM cgk.run_history_rest")
+        reader.rollback()
+    making.join()
+    assert not connection.execute(WITHOUT).fetchall()
+
+
+WITHOUT = """
+SELECT inhrelid FROM pg_inherits i WHERE inhparent = 'cgk.run_history'::regclass AND NOT EXISTS (
+    SELECT FROM pg_inherits o JOIN pg_index x ON x.indexrelid = o.inhrelid
+     WHERE o.inhparent = 'cgk.run_history_dead_letters'::regclass AND x.indrelid = i.inhrelid)
+"""

@@ -19,7 +19,7 @@ def doctor(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show only what is not OK.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check settings, database, broker, clock, tenants, workers, jobs, queues, schedules and secrets.
+    """Check settings, database, clock, transactions, broker, tenants, workers, jobs, queues, schedules and secrets.
 
     Changes nothing. Exits with 1 if anything is FAIL; a WARN may be on purpose.
     """

@@ -1,4 +1,4 @@
-"""PostgreSQL: reachable, new enough, rights, migrations, clock."""
+"""PostgreSQL: reachable, new enough, rights, migrations, clock, open transactions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ SQL = statements("doctor")
 OLDEST_VERSION = 150_000
 CLOCK_WARNS = timedelta(seconds=1)
 CLOCK_FAILS = timedelta(seconds=5)
+LONG_SECONDS = 60.0
+"""A transaction that is open for longer is not one of cgk_tasks itself, unless a job works so long with ctx.db."""
 
 
 def check(settings: Settings) -> list[Finding]:
@@ -37,6 +39,7 @@ def check(settings: Settings) -> list[Finding]:
         rights(server, settings),
         _revision(),
         clock(),
+        transactions(),
         *pooler.check(),
     ]
 
@@ -119,3 +122,25 @@ def judge_clock(difference: timedelta) -> Finding:
     if difference > CLOCK_WARNS:
         return warn("clock", text, advice)
     return ok("clock", text)
+
+
+def transactions() -> Finding:
+    with autocommit() as connection:
+        found = fetch(connection, SQL["oldest_transaction"])
+    return judge_transaction(found[0] if found else None)
+
+
+def judge_transaction(oldest: Row | None) -> Finding:
+    """While it is open, whoever wants what it has locked waits, and rows that are gone cannot be cleared away."""
+    if oldest is None or oldest["seconds"] < LONG_SECONDS:
+        return ok("transactions", f"none is open for longer than {LONG_SECONDS:g} s")
+    if oldest["gid"] is not None:
+        what, ends = f"{oldest['gid']}, prepared by {oldest['application']},", f"ROLLBACK PREPARED '{oldest['gid']}'"
+    else:
+        what = f"{oldest['application']} (pid {oldest['pid']}, {oldest['state']})"
+        ends = f"SELECT pg_terminate_backend({oldest['pid']})"
+    return warn(
+        "transactions",
+        f"A transaction of {what} is open for {oldest['seconds']:.0f} s.",
+        f"The leader's looks slow down, and what it has locked waits. If nobody needs it: {ends};",
+    )
