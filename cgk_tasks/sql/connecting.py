@@ -15,7 +15,13 @@ CONNECT_WITH: Final[dict[str, Any]] = {"connect_timeout": 5, "application_name":
 
 FORMATS: Final = {"DateStyle": "ISO", "IntervalStyle": "postgres"}
 """What drivers read values by."""
-OF_THE_RECORD: Final = {"TimeZone": "UTC", "default_transaction_isolation": "read committed"}
+OF_THE_RECORD: Final = {
+    "TimeZone": "UTC",
+    "default_transaction_isolation": "read committed",
+    # A plan that is kept from a time when the open runs were two pages would read all of a backlog for each run.
+    "enable_seqscan": "off",
+    "jit": "off",  # which before PostgreSQL 18 would take the cost of the few scans that there are for real
+}
 """For the statements of cgk_tasks, which are written for these. An application's own SQL keeps what its database
 says.
 """

@@ -89,6 +89,10 @@ SET LOCAL ROLE NONE;
 -- Under another tenant's, PostgreSQL would plan the statements that follow anew.
 SET LOCAL search_path TO DEFAULT;
 
+-- name: leave_scans
+-- As on connections of the record: the plan of the statement that follows is kept, and may be made while the table is small.
+SET LOCAL enable_seqscan TO off;
+
 -- name: step_outside
 -- To the login's own role and path, and which path it was. With the tenant's, what follows would be planned anew for each.
 SELECT current_setting('search_path') AS search_path, set_config('role', 'none', true), set_config('search_path', NULL, true);

@@ -184,7 +184,7 @@ def leave_tenant(connection: AnyConnection) -> None:
         execute(connection, statement)
 
 
-_LEAVE: Final = (SQL["check_constraints"], SQL["leave_role"], SQL["leave_path"])
+_LEAVE: Final = (SQL["check_constraints"], SQL["leave_role"], SQL["leave_path"], SQL["leave_scans"])
 # The first is not prepared, so that it is done whatever the driver or the job has let PostgreSQL forget.
 _LEAVE_TOGETHER: Final = (Sent(SQL["begin_end"], is_prepared=False), *map(Sent, _LEAVE))
 _BACK: Final = b"ROLLBACK TO cgk_end"
