@@ -63,7 +63,7 @@ def values(connection):
         "attempts": ones, "front": ["2020-01-01"] * PACKET, "runs": ones, "slots": ones, "slot": lanes,
         "state": ["pending"] * PACKET, "refund": ones, "delay_seconds": [0.0] * PACKET, "error": none,
         "error_code": none, "payload": none, "job": none, "deferral": none, "processes": ones, "pids": ones,
-        "errors": none, "deaths": 1, "parents": running, "undone": [], "after": 0, "limit": 5000, "pid": 1,
+        "errors": none, "deaths": 1, "parents": running, "undone": [], "after": 0, "oldest": 0, "limit": 5000, "pid": 1,
         "publishes": True, "schedules": ["s"] * PACKET, "step": 60.0, "mails": ["end"] * PACKET,
         "states": ["completed"] * PACKET, "rank": ["2020-01-01"] * PACKET, "durability": "off", "result": none,
         "fingerprint": none, "took": [0.1] * PACKET, "queue": "q", "queues": ["q"], "tenant_id": "t1",
@@ -261,3 +261,9 @@ def test_who_asks_why_a_run_waits_reads_its_lane_or_its_list(runs, name, most):
     held = "SELECT id FROM cgk.runs WHERE lane_id IS NOT NULL AND state = 'held' ORDER BY id LIMIT 1"
     run = runs.connection.execute(held).fetchone()[0]
     assert most_read(look(runs, "why", name, PLANS[0], id=run, limit=PACKET)) <= most
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(("name", "since"), [("crowd", "-infinity"), ("open_queues", "{}")])
+def test_a_look_at_a_queue_reads_what_is_unclaimed_there(runs, name, since, plan):
+    assert most_read(look(runs, "admission", name, plan, since=since, most=PACKET)) <= 1.1 * IN_A_STATE

@@ -25,7 +25,12 @@ NOBODY = "0199a4d2-0000-7000-8000-000000000000"
 PLACES = (cgk_tasks, JobClient, store, logs, replay, why, control)
 """Where functions take a run's id."""
 
-FOR_THE_FRAMEWORK = {"store.record_of", "client.JobClient.register_handler", "closing_days.closing_days"}
+FOR_THE_FRAMEWORK = {
+    "store.record_of",
+    "store.require_unlocked",
+    "client.JobClient.register_handler",
+    "closing_days.closing_days",
+}
 """It looks at runs of all tenants, or at none, and gives none of them to whoever asks."""
 
 
