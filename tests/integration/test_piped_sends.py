@@ -41,6 +41,7 @@ def nobody_observes(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def table(database):
+    close_pools()  # of two DEALLOCATE ALL that tests execute on one connection the driver may miss the second
     with autocommit() as connection:
         connection.execute("DROP TABLE IF EXISTS public.piped")
         connection.execute("CREATE TABLE public.piped (id int PRIMARY KEY, content text)")
