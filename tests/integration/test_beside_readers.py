@@ -17,6 +17,8 @@ from tests.support.jobs import Behave
 from tests.support.open_transactions import done_meanwhile, open_transaction
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
+pytestmark = pytest.mark.slow
+
 # What is kept by days has partitions made and dropped by the leader, which has tests of its own.
 LOCK_ALL = """
 DO $$ DECLARE one regclass; BEGIN

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("database")
 
 OLD = datetime.now(UTC).date() - timedelta(days=400)
 NEXT_MONTH = OLD + timedelta(days=30)
-EACH_TABLE = pytest.mark.parametrize("table", DAILY_TABLES, indirect=True, ids=lambda table: table.name)
+KINDS = {table.goes_with_runs: table for table in DAILY_TABLES}
+EACH_KIND = pytest.mark.parametrize("table", KINDS.values(), indirect=True, ids=lambda table: table.name)
 WAIT_FOR_ME = (
     "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'cgk.groups'::regclass"
     " AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
@@ -57,7 +58,7 @@ def old_days(table):
 # Locks of others
 
 
-@EACH_TABLE
+@EACH_KIND
 def test_while_somebody_reads_a_table_no_day_of_it_is_made(table, somebody):
     somebody.execute(f"SELECT FROM cgk.{table.name}")
     with pytest.raises(errors.LockNotAvailable):
@@ -67,7 +68,7 @@ def test_while_somebody_reads_a_table_no_day_of_it_is_made(table, somebody):
     assert len(old_days(table)) == 8
 
 
-@EACH_TABLE
+@EACH_KIND
 def test_while_somebody_reads_a_table_no_day_of_it_is_dropped(table, somebody):
     made = make_days(OLD, table)
     somebody.execute(f"SELECT FROM cgk.{table.name}")
@@ -77,7 +78,7 @@ def test_while_somebody_reads_a_table_no_day_of_it_is_dropped(table, somebody):
     assert (forget_days(NEXT_MONTH, table), old_days(table)) == (made, [])
 
 
-@EACH_TABLE
+@EACH_KIND
 def test_what_is_put_off_is_told_and_the_rest_is_done(table, somebody):
     for one in DAILY_TABLES:
         make_days(OLD, one)

@@ -20,6 +20,8 @@ from tests.support.jobs import Behave, Slow
 from tests.support.open_transactions import done_meanwhile, locked_runs
 from tests.support.waiting import wait_closed, wait_state, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def worker(start_worker):
