@@ -23,7 +23,7 @@ from tests.support.old_statistics import (
 )  # fmt: skip
 
 FEW = 1.1 * PACKET * PACKET
-"""Half of the runs in a state. With small tables, analyzed amid the tests, each of a packet may be compared with each."""
+"""Half of the runs in a state. In small tables, analyzed amid the tests, each of a packet may be compared with each."""
 
 
 @pytest.fixture(scope="module")
