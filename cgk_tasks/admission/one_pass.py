@@ -75,13 +75,13 @@ class Pass:
         expected: Callable[[str], Expected],
         most: int = RUNS_A_PASS,
         *,
-        passes_over_locked: bool = False,
+        skips_locked: bool = False,
     ) -> None:
         self._connection = connection
         self._memory = memory
         self._expected = expected
         self._most = most
-        self._admit = TRANSITIONS["admit_free" if passes_over_locked else "admit"]
+        self._admit = TRANSITIONS["admit_free" if skips_locked else "admit"]
         self._gates: dict[int, Gate] = {}
         self._used: Counter[int] = Counter()
         self._now = 0.0

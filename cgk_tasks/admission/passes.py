@@ -42,7 +42,7 @@ class Passes:
         self._memory = Memory()
         self._note_at = 0.0
         self._swept = 0
-        self._over_locked_until = 0.0
+        self._skip_locked_until = 0.0
 
     def make(self, *, waits: bool = True, most: int = RUNS_A_PASS) -> Admitted:
         """Admit what may start now, no more than so many runs and a packet. While another pass is being made, this one
@@ -51,7 +51,7 @@ class Passes:
         try:
             return self._make(waits=waits, most=most)
         except pg_errors.LockNotAvailable:
-            self._over_locked_until = time.monotonic() + _LOCKED_SECONDS
+            self._skip_locked_until = time.monotonic() + _LOCKED_SECONDS
             hint = "An open transaction cancels or signals it, or has read it for a change: see pg_locks."
             log.warning("held_run_locked", hint=hint)
         return self._make(waits=waits, most=most)
@@ -61,8 +61,8 @@ class Passes:
             if not fetch(connection, SQL["lock" if waits else "try_lock"])[0].get("yes", True):
                 return Admitted()
             memory, self._memory = self._memory, Memory()  # forgotten, should this pass break off
-            over_locked = time.monotonic() < self._over_locked_until
-            made = Pass(connection, memory, self._expected, most, passes_over_locked=over_locked)
+            skips_locked = time.monotonic() < self._skip_locked_until
+            made = Pass(connection, memory, self._expected, most, skips_locked=skips_locked)
             admitted = made.run()
             self._note_now_and_then(connection, memory)
         self._memory = memory

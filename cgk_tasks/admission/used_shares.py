@@ -15,8 +15,8 @@ from typing import Final
 import psycopg
 
 from cgk_tasks.config import get_settings
+from cgk_tasks.sql.duty_cycle import DutyCycle
 from cgk_tasks.sql.postgres import autocommit, execute, statements
-from cgk_tasks.sql.sparing import Sparing
 
 SQL = statements("used_shares")
 
@@ -32,7 +32,7 @@ class UsedShares:
 
     def __init__(self) -> None:
         self._looked_at = self._look_at = self._forget_at = 0.0
-        self._looks = Sparing()
+        self._looks = DutyCycle()
 
     def note_now_and_then(self) -> None:
         """Look, if it is time."""

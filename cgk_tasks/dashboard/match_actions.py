@@ -30,7 +30,7 @@ from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.replay import lock_free
 from cgk_tasks.runs import store
-from cgk_tasks.schedules.locked import wait_as_ever, wait_briefly
+from cgk_tasks.sql.locks import wait_as_ever, wait_briefly
 from cgk_tasks.sql.postgres import Connection, fetch, statements
 
 TRANSITIONS = statements("transitions")

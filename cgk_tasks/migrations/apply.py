@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg
-import sqlalchemy as sa
-import structlog
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
@@ -18,22 +14,13 @@ from cgk_tasks.config import get_settings
 from cgk_tasks.errors import StoreError
 from cgk_tasks.migrations import conversion, indexes
 from cgk_tasks.migrations.conversion import Report
+from cgk_tasks.migrations.patience import retry_while_locked
 from cgk_tasks.sql.postgres import autocommit, fetch, statements
 from cgk_tasks.sql.sqlalchemy_engine import engine
 
 SQL = statements("content")
 
 SCHEMA: Final = "cgk"
-LOCK_TIMEOUT_SECONDS: Final = 0.4
-"""A migration that waits for its lock on a table makes all sends and claims wait behind it: no longer than this. Less
-than half of PostgreSQL's deadlock_timeout: of a migration and a run that wait for each other the migration gives way,
-although it waits for two tables.
-"""
-
-_PAUSE_SECONDS = 2.0
-_PATIENCE_SECONDS = 600.0
-
-log = structlog.get_logger("cgk_tasks.migrations")
 
 
 def _config() -> Config:
@@ -88,7 +75,7 @@ def _is_finished(revision: str | None) -> bool:
 
 
 def _apply(target: str, report: Report | None) -> str:
-    while _apply_next_patiently(target):
+    while retry_while_locked(f"A migration after {current()}", lambda: _apply_next(target)):
         if current() == EXPANDED:
             conversion.convert(report)
     if current() == EXPANDED and not conversion.is_complete():
@@ -121,24 +108,6 @@ def refuse_older_processes() -> None:
             f"A process of an earlier release has written to this database {max(seconds, 0.0):.0f} s ago.",
             hint=f"Is it a sender or a beat? Replace it, wait {timeout:g} s, then: cgk-tasks migrate --finish",
         )
-
-
-def _apply_next_patiently(target: str) -> bool:
-    give_up = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            return _apply_next(target)
-        except sa.exc.OperationalError as exc:
-            if not isinstance(exc.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
-                raise
-            if time.monotonic() > give_up:
-                raise StoreError(
-                    f"A migration after {current()} needs a lock that other transactions have held for "
-                    f"{_PATIENCE_SECONDS:g} s. Find the oldest in pg_stat_activity (xact_start), end it, and "
-                    "migrate again."
-                ) from exc
-            log.warning("migration_waits", reason=str(exc.orig).strip(), next_try_seconds=_PAUSE_SECONDS)
-        time.sleep(_PAUSE_SECONDS)
 
 
 def _apply_next(target: str) -> bool:

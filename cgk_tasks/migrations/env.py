@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import context
 
-from cgk_tasks.migrations.apply import LOCK_TIMEOUT_SECONDS, SCHEMA
+from cgk_tasks.migrations.apply import SCHEMA
+from cgk_tasks.migrations.patience import LOCK_TIMEOUT_SECONDS
 from cgk_tasks.sql.sqlalchemy_engine import engine
 
 MIGRATION_LOCK = 4_216_201_001

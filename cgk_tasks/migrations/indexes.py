@@ -14,7 +14,16 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from cgk_tasks.sql.postgres import Connection, autocommit, fetch, script, statements, transaction
+from cgk_tasks.migrations.patience import LOCK_TIMEOUT_SECONDS, retry_while_locked
+from cgk_tasks.sql.postgres import (
+    Connection,
+    autocommit,
+    fetch,
+    script,
+    short_transaction,
+    statements,
+    transaction,
+)
 
 SQL = statements("indexes")
 log = structlog.get_logger("cgk_tasks.migrations")
@@ -66,8 +75,6 @@ _OF_PARTITION: Final = (
 
 _LOCK: Final = 4_216_201_002
 _PAUSE_SECONDS = 0.2
-_NEXT_TRY_SECONDS = 2.0
-_PATIENCE_SECONDS = 600.0
 
 
 def are_made() -> bool:
@@ -137,25 +144,19 @@ def _index(connection: Connection, partition: str) -> None:
     try:
         connection.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(index))
         connection.execute(sql.SQL(_OF_PARTITION).format(sql.Identifier(name), table))
-        _attach(connection, index)
+        _attach(index)
     except psycopg.errors.UndefinedTable:  # its day was dropped meanwhile
         log.info("partition_gone", partition=partition)
 
 
-def _attach(connection: Connection, index: sql.Identifier) -> None:
+def _attach(index: sql.Identifier) -> None:
     """Make it a part of the index of all days. Whoever has read this day while it was made has locked it until the end
-    of the transaction, and every run's end would wait behind this statement: so it waits for a moment, again and again.
+    of the transaction, and every run's end would wait behind this statement.
     """
-    give_up = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            with connection.transaction():
-                connection.execute("SET LOCAL lock_timeout = '400ms'")
-                statement = sql.SQL("ALTER INDEX {} ATTACH PARTITION {}")
-                connection.execute(statement.format(sql.Identifier("cgk", OF_HISTORY), index))
-            return
-        except psycopg.errors.LockNotAvailable as exc:
-            if time.monotonic() > give_up:
-                raise
-            log.warning("migration_waits", reason=str(exc).strip(), next_try_seconds=_NEXT_TRY_SECONDS)
-        time.sleep(_NEXT_TRY_SECONDS)
+    statement = sql.SQL("ALTER INDEX {} ATTACH PARTITION {}").format(sql.Identifier("cgk", OF_HISTORY), index)
+
+    def attach() -> None:
+        with short_transaction(lock_seconds=LOCK_TIMEOUT_SECONDS) as connection:
+            connection.execute(statement)
+
+    retry_while_locked("An index of the history", attach)

@@ -122,8 +122,7 @@ def _each(days: Iterable[tuple[str, date]], act: Callable[[Connection, str, date
     """Do it for each of these partitions, in a transaction each. Returns for which it was done."""
     done = []
     for name, day in days:
-        with short_transaction() as connection:
-            connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+        with short_transaction(lock_seconds=_LOCK_SECONDS) as connection:
             if act(connection, name, day):
                 done.append(name)
     return done

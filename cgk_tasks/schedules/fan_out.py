@@ -24,11 +24,12 @@ from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.plain_columns import search_fields
 from cgk_tasks.runs.sealing import key_for, seal
-from cgk_tasks.schedules.locked import cancel_old, wait_briefly
+from cgk_tasks.schedules.cancel_old import cancel_old
 from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send_free
 from cgk_tasks.schedules.schedule import PLATFORM, Overlap, Schedule, payload_after_tenant
 from cgk_tasks.schedules.ticks import is_late
 from cgk_tasks.sql.clock import database_now
+from cgk_tasks.sql.locks import wait_briefly
 from cgk_tasks.sql.postgres import Connection, Row, execute, fetch, short_transaction, statements
 from cgk_tasks.tenancy import sync
 from cgk_tasks.tenancy.audit import note

@@ -11,7 +11,7 @@ from psycopg import errors as pg_errors
 from cgk_tasks.flow.accept import UnitOfWork, accept, unit_of_work
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.flow.routes import ROUTES
-from cgk_tasks.schedules.locked import wait_briefly
+from cgk_tasks.sql.locks import wait_briefly
 from cgk_tasks.sql.postgres import Connection, execute, statements
 from cgk_tasks.tenancy import registry
 

@@ -16,12 +16,13 @@ from cgk_tasks.flow.routes import ROUTES
 from cgk_tasks.runs.models import Dispatch
 from cgk_tasks.runs.plain_columns import search_fields
 from cgk_tasks.runs.sealing import key_for, open_sealed, seal
+from cgk_tasks.schedules.cancel_old import cancel_old
 from cgk_tasks.schedules.cron import timing
 from cgk_tasks.schedules.fan_out import idempotency_key
 from cgk_tasks.schedules.job_events import handled_events
-from cgk_tasks.schedules.locked import cancel_old, wait_briefly
 from cgk_tasks.schedules.ruled_ticks import TickRun, are_ruled, send_free
 from cgk_tasks.schedules.ticks import due, is_late
+from cgk_tasks.sql.locks import wait_briefly
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, execute, fetch, short_transaction, statements
 
 SQL, TRANSITIONS = statements("schedules"), statements("transitions")

@@ -185,11 +185,6 @@ def retry_conflicts(action: Callable[[], T], tries: int = 5) -> T:
     return action()
 
 
-def is_locked(exc: BaseException) -> bool:
-    """Whether a statement gave up because somebody's open transaction holds a lock that it needs."""
-    return isinstance(exc, pg_errors.LockNotAvailable) or isinstance(exc.__cause__, pg_errors.LockNotAvailable)
-
-
 def is_not_migrated(exc: BaseException) -> bool:
     """Whether a statement of cgk_tasks failed because its tables are not there, or are those of an older version."""
     return isinstance(exc, pg_errors.UndefinedTable | pg_errors.InvalidSchemaName | pg_errors.UndefinedColumn)

@@ -5,10 +5,6 @@ VALUES (%(schedule)s, %(scheduled_for)s, %(by_hand)s, %(given_up)s)
 ON CONFLICT (schedule, scheduled_for) DO NOTHING
 RETURNING schedule;
 
--- name: wait_for_locks
--- No longer than this, until the transaction ends; 0: without end.
-SELECT set_config('lock_timeout', %(milliseconds)s::int || 'ms', true);
-
 -- name: tenants_with_open_runs
 SELECT DISTINCT tenant_id FROM cgk.runs WHERE schedule = %(schedule)s ORDER BY tenant_id;
 

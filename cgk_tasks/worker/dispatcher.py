@@ -27,6 +27,8 @@ from cgk_tasks.flow.pauses import end_pauses
 from cgk_tasks.runs import counts, ends, usage
 from cgk_tasks.runs.ends import Closed
 from cgk_tasks.runs.models import Dispatch
+from cgk_tasks.sql.duty_cycle import DutyCycle
+from cgk_tasks.sql.locks import LOCK_SECONDS
 from cgk_tasks.sql.postgres import (
     Connection,
     Row,
@@ -38,13 +40,12 @@ from cgk_tasks.sql.postgres import (
     statements,
     transaction,
 )
-from cgk_tasks.sql.sparing import Sparing
 from cgk_tasks.tenancy.sync import is_sync_due, sync_and_log
 from cgk_tasks.worker import counters
 from cgk_tasks.worker.background import Background
-from cgk_tasks.worker.giving_way import LOCK_SECONDS, GivingWay
 from cgk_tasks.worker.glance import Found, look, look_shortly
-from cgk_tasks.worker.housekeeping import housekeep_and_log
+from cgk_tasks.worker.housekeeping import run_housekeeping_and_log
+from cgk_tasks.worker.skip_locked import SkipLocked
 
 SQL, TRANSITIONS, ADMISSION = statements("dispatch"), statements("transitions"), statements("admission")
 log = structlog.get_logger("cgk_tasks.dispatcher")
@@ -83,8 +84,8 @@ class Dispatcher:
         self._housekeeping_at = self._count_usage_at = self._count_runs_at = time.monotonic() + _SETTLED_SECONDS
         self._used_shares = UsedShares()
         self._background = Background()
-        self._looks, self._looks_for_lost = Sparing(), Sparing()
-        self._giving_way = GivingWay(log)
+        self._looks, self._looks_for_lost = DutyCycle(), DutyCycle()
+        self._skip_locked = SkipLocked(log)
 
     @property
     def leads(self) -> bool:
@@ -192,7 +193,7 @@ class Dispatcher:
             quarantine.look()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
-            self._background.start("housekeeping", housekeep_and_log)
+            self._background.start("housekeeping", run_housekeeping_and_log)
             awaited_events.sweep(dispatch, minutes=get_settings().mail_days * 24 * 60)
         return handed
 
@@ -200,9 +201,9 @@ class Dispatcher:
         """What is looked at once a second. Returns how many runs were dispatched again."""
         handed = 0
         if found.are_expired:  # a claim refuses what has expired, so this may be late
-            self._giving_way.tried("runs that have expired", self._expire, None)
+            self._skip_locked.tried("runs that have expired", self._expire, None)
         if found.are_pauses:
-            self._giving_way.tried("runs under pauses", self._look_at_pauses, None)
+            self._skip_locked.tried("runs under pauses", self._look_at_pauses, None)
         if found.are_held:
             # While nobody makes passes, nobody else would let the runs of lanes go on.
             release = TRANSITIONS["release_unlaned" if SWITCH.current().is_on else "release_held"]

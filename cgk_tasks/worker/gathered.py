@@ -13,6 +13,7 @@ from cgk_tasks.runs.ends import Closed, Closing
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.store import Claimed
 from cgk_tasks.sql import postgres
+from cgk_tasks.sql.locks import is_locked
 from cgk_tasks.worker.attempt import Attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 
@@ -48,7 +49,7 @@ class GatheredClosings:
             self._write(closings)
         except Exception as exc:
             if not postgres.is_away(exc):
-                for closing in self._locked_last(closings) if postgres.is_locked(exc) else closings:
+                for closing in self._locked_last(closings) if is_locked(exc) else closings:
                     self._write_alone(closing)
             else:
                 # The supervisor sees that nobody runs these any more and reclaims them.

@@ -44,10 +44,10 @@ def run_housekeeping(pauses: Sequence[float] = ()) -> None:
             time.sleep(pause)
             locked = _attempt(locked)
     for name, _act in locked:
-        log.warning("housekeeping_put_off", at=name, hint=_HINT)
+        log.warning("housekeeping_deferred", at=name, hint=_HINT)
 
 
-def housekeep_and_log() -> None:
+def run_housekeeping_and_log() -> None:
     """The same, for a thread: errors are logged."""
     try:
         run_housekeeping(_PAUSES)

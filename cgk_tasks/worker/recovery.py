@@ -17,10 +17,10 @@ from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
 from cgk_tasks.runs.sealing import open_error, seal
 from cgk_tasks.runs.text import storable_json
+from cgk_tasks.sql.locks import LOCK_SECONDS
 from cgk_tasks.sql.postgres import Connection, Row, autocommit, fetch, short_transaction, statements
 from cgk_tasks.worker import counters, processes
 from cgk_tasks.worker.dispatcher import RunClosed, closed_without_worker
-from cgk_tasks.worker.giving_way import LOCK_SECONDS
 
 SQL, TRANSITIONS = statements("dispatch"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.recovery")

@@ -18,13 +18,13 @@ from cgk_tasks.broker.hints import Hints, longest_pause, new_hints
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, StoreError
 from cgk_tasks.recurring import RecurringWarning
-from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, is_locked, statements
-from cgk_tasks.sql.sparing import Sparing
+from cgk_tasks.sql.duty_cycle import DutyCycle
+from cgk_tasks.sql.locks import is_locked
+from cgk_tasks.sql.postgres import Row, autocommit, execute, fetch, statements
 from cgk_tasks.worker import recovery
 from cgk_tasks.worker.admission import Admission
 from cgk_tasks.worker.dispatcher import Dispatcher
 from cgk_tasks.worker.draining import Draining
-from cgk_tasks.worker.giving_way import GivingWay
 from cgk_tasks.worker.heartbeat import Heartbeat
 from cgk_tasks.worker.missing_tables import MissingTables
 from cgk_tasks.worker.pace import LEAST_PAUSE, Pace, pause
@@ -32,6 +32,7 @@ from cgk_tasks.worker.pool import Pool
 from cgk_tasks.worker.presence import Presence
 from cgk_tasks.worker.process_state import AtWork, OverLimit
 from cgk_tasks.worker.processes import is_alive, paused
+from cgk_tasks.worker.skip_locked import SkipLocked
 
 SQL = statements("dispatch")
 log = structlog.get_logger("cgk_tasks.supervisor")
@@ -66,7 +67,7 @@ class Supervisor(threading.Thread):
         self._look_at = self._look_for_all_at = 0.0
         self._at_work = AtWork(0, busy=False)
         self._has_held = True
-        self._looks, self._looks_for_the_dead = Sparing(), Sparing()
+        self._looks, self._looks_for_the_dead = DutyCycle(), DutyCycle()
         self._look_at_neighbours_at = self._look_for_the_dead_at = 0.0
         self._tables = MissingTables()
         self.on_consumption_changed: Callable[[], object] | None = None
@@ -80,7 +81,7 @@ class Supervisor(threading.Thread):
         self._not_active: dict[str, int] = {}
         self._interrupted: set[str] = set()
         self._unavailable = RecurringWarning(log, "supervisor_unavailable", "supervisor_available")
-        self._giving_way = GivingWay(log)
+        self._skip_locked = SkipLocked(log)
 
     @property
     def leads(self) -> bool:
@@ -195,7 +196,7 @@ class Supervisor(threading.Thread):
         now = time.monotonic()
         at_work = self._pool.at_work()
         if at_work.busy or self._timed_out:
-            self._giving_way.tried("runs over their hard limits", self._enforce_hard_limits, None)
+            self._skip_locked.tried("runs over their hard limits", self._enforce_hard_limits, None)
         if now >= self._look_at and self._looks.is_time:
             self._look_at = now + _LOOK_SECONDS
             if self._may_hold_runs(at_work, now):

@@ -86,7 +86,7 @@ def test_what_is_put_off_is_told_and_the_rest_is_done(table, somebody):
     with capture_logs() as lines:
         run_housekeeping(pauses=[0.0])
     assert [one.name for one in DAILY_TABLES if old_days(one)] == [table.name]
-    put_off = [line["at"] for line in lines if line["event"] == "housekeeping_put_off"]
+    put_off = [line["at"] for line in lines if line["event"] == "housekeeping_deferred"]
     assert set(put_off) == {table.name}
 
 

@@ -11,8 +11,8 @@ from cgk_tasks.flow.accept import accept
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.runs.models import new_run_id
 from cgk_tasks.runs.store import find as find_run
+from cgk_tasks.schedules.cancel_old import cancel_old
 from cgk_tasks.schedules.fan_out import fire, idempotency_key
-from cgk_tasks.schedules.locked import cancel_old
 from cgk_tasks.schedules.schedule import PLATFORM
 from cgk_tasks.sql.postgres import transaction
 from cgk_tasks.tenancy import suspend_tenant

@@ -7,7 +7,7 @@ import pytest
 
 from cgk_tasks import migrations
 from cgk_tasks.errors import StoreError
-from cgk_tasks.migrations import apply
+from cgk_tasks.migrations import patience
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def migrating(long_transaction):
 def test_a_send_goes_on_while_a_migration_waits_behind_a_long_transaction(before, migrating):
     with psycopg.connect(before) as sender:
         wait_until(lambda: sender.execute(WAITING).fetchone()[0], what="the migration waits for its lock")
-        sender.execute(f"SET LOCAL lock_timeout = '{apply.LOCK_TIMEOUT_SECONDS + 3:g}s'")
+        sender.execute(f"SET LOCAL lock_timeout = '{patience.LOCK_TIMEOUT_SECONDS + 3:g}s'")
         sender.execute("LOCK TABLE cgk.runs IN ROW EXCLUSIVE MODE")  # as an INSERT does
     assert migrating.is_alive()
 
@@ -58,7 +58,7 @@ def test_a_migration_gets_through_once_the_long_transaction_has_ended(before, mi
 
 
 def test_a_migration_that_never_gets_its_lock_says_what_to_look_for(before, long_transaction, monkeypatch):
-    monkeypatch.setattr(apply, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "_PATIENCE_SECONDS", 0.0)
     with pytest.raises(StoreError, match="pg_stat_activity"):
         migrations.migrate()
     long_transaction.rollback()

@@ -2,20 +2,20 @@
 
 import pytest
 
-from cgk_tasks.sql import sparing
-from cgk_tasks.sql.sparing import Sparing
+from cgk_tasks.sql import duty_cycle
+from cgk_tasks.sql.duty_cycle import DutyCycle
 
 
 @pytest.fixture
 def clock(monkeypatch):
     times = [100.0]
-    monkeypatch.setattr(sparing.time, "monotonic", lambda: times[0])
+    monkeypatch.setattr(duty_cycle.time, "monotonic", lambda: times[0])
     return times
 
 
 @pytest.mark.parametrize(("took", "pause"), [(0.0, 0.0), (0.001, 0.004), (0.5, 2.0), (60.0, 10.0)])
 def test_a_pause_is_four_times_as_long_as_what_was_before_it_and_no_longer_than_ten_seconds(clock, took, pause):
-    looks = Sparing()
+    looks = DutyCycle()
     with looks.measured():
         clock[0] += took
     clock[0] += 0.99 * pause
@@ -25,11 +25,11 @@ def test_a_pause_is_four_times_as_long_as_what_was_before_it_and_no_longer_than_
 
 
 def test_the_first_time_is_now():
-    assert Sparing().is_time
+    assert DutyCycle().is_time
 
 
 def test_what_fails_has_taken_its_time_too(clock):
-    looks = Sparing()
+    looks = DutyCycle()
 
     def fail():
         clock[0] += 1.0

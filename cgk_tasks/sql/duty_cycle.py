@@ -16,7 +16,7 @@ _APART: Final = 4
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 
 
-class Sparing:
+class DutyCycle:
     """When it is time again, by how long the last time took."""
 
     def __init__(self) -> None:

@@ -12,19 +12,16 @@ import psycopg
 
 from cgk_tasks.errors import StoreError
 from cgk_tasks.recurring import RecurringWarning
-from cgk_tasks.sql.postgres import is_locked
+from cgk_tasks.sql.locks import is_locked
 
 T = TypeVar("T")
-
-LOCK_SECONDS: Final = 0.5
-"""How long one statement waits. Locks that others hold in passing are gone by then."""
 
 _HINT: Final = (
     "It is tried again. A transaction that is open for long holds the lock: look into pg_locks and pg_stat_activity"
 )
 
 
-class GivingWay:
+class SkipLocked:
     """Tries things of which none keeps the others waiting, and warns once a minute of those that are locked."""
 
     def __init__(self, log: Any) -> None:

@@ -1,32 +1,15 @@
-"""Ticks give way to locks that others keep: one tenant's open transaction must not hold up the ticks of all."""
+"""A schedule's open runs, cancelled by its next tick. One tenant's open transaction must not hold up those of all."""
 
 from __future__ import annotations
-
-from typing import Final
 
 import structlog
 from psycopg import errors as pg_errors
 
-from cgk_tasks.sql.postgres import Connection, execute, fetch, statements
+from cgk_tasks.sql.locks import wait_briefly
+from cgk_tasks.sql.postgres import Connection, fetch, statements
 
 SQL, TRANSITIONS = statements("schedules"), statements("transitions")
 log = structlog.get_logger("cgk_tasks.schedules")
-
-_SECONDS: Final = 0.5
-"""How long what is made for all tenants together waits. Locks that others hold in passing are gone by then."""
-_SECONDS_APART: Final = 0.05
-"""How long what is made for one of many waits, once it is known that some are locked."""
-
-
-def wait_briefly(connection: Connection, *, are_many: bool = False) -> None:
-    """From now on statements of this transaction raise LockNotAvailable where they would wait for somebody's lock."""
-    seconds = _SECONDS_APART if are_many else _SECONDS
-    execute(connection, SQL["wait_for_locks"], {"milliseconds": round(seconds * 1000)})
-
-
-def wait_as_ever(connection: Connection) -> None:
-    """From now on statements of this transaction wait without end again."""
-    execute(connection, SQL["wait_for_locks"], {"milliseconds": 0})
 
 
 def cancel_old(connection: Connection, schedule: str, tenant_id: str | None) -> None:
