@@ -1,10 +1,13 @@
 """The reference page of the public Python names, as Markdown: signatures and docstrings of the code, with examples."""
 
+import ast
 import dataclasses
 import inspect
 import re
 import textwrap
 from collections.abc import Iterator
+from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 from python_examples import CONSTANTS, EXAMPLES, GROUPS
@@ -56,7 +59,7 @@ def _entry(name: str) -> str:
         lines = [f"### {name}", "", CONSTANTS[name]]
     else:
         lines = [f"### {name}", "", *_signature(name, value), *markdown(inspect.getdoc(value) or "")]
-        lines += _fields(value)
+        lines += [*_fields(value), *_choices(value)]
         if name in _OWN_METHODS:
             lines += _members(value)
     example = EXAMPLES.get(name)
@@ -71,6 +74,8 @@ def _signature(name: str, value: Any) -> list[str]:
         return []
     if dataclasses.is_dataclass(value) and name != "RetryConfig":
         return []  # its fields are a table
+    if isinstance(value, type) and issubclass(value, Enum):
+        return []  # how it would be called differs from one Python to the next, and nobody calls it
     text = _source(inspect.signature(value))
     if inspect.unwrap(value) is not value:  # a generator that @contextmanager wraps
         text = re.sub(r"Iterator\[(\w+)\]$", r"AbstractContextManager[\1]", text)
@@ -128,6 +133,19 @@ def _fields(value: Any) -> list[str]:
         kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
         default = "" if field.default is dataclasses.MISSING else f"`{field.default!r}`"
         lines.append(f"| `{field.name}` | `{kind.replace('|', 'or')}` | {default if len(default) < 60 else ''} |")
+    return lines
+
+
+def _choices(value: Any) -> list[str]:
+    """The members of an enumeration, with what the source says below each."""
+    if not (isinstance(value, type) and issubclass(value, Enum)):
+        return []
+    lines = [""]
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(value))).body
+    for statement, below in pairwise(definition.body):
+        match statement, below:
+            case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(said))):
+                lines.append(f"- `.{name}`: {said}")
     return lines
 
 
