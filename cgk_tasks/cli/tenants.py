@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy import Tenant
 
 commands = typer.Typer(
-    help="Register, suspend and resume tenants, and bring their tables up to date.",
+    help="Register, suspend, resume and remove tenants, and bring their tables up to date.",
     epilog=examples("cgk-tasks tenants add acme", "cgk-tasks tenants list", "cgk-tasks tenants suspend acme"),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -87,6 +87,28 @@ def resume(tenant_id: TenantId) -> None:
 
     tenant = resume_tenant(tenant_id)
     typer.echo(f"{tenant.id}: {tenant.state}")
+
+
+@commands.command(
+    "remove", epilog=examples("cgk-tasks tenants remove acme", "cgk-tasks tenants remove acme --drop-schema --yes")
+)
+def remove(
+    tenant_id: TenantId,
+    drop_schema: Annotated[
+        bool, typer.Option("--drop-schema", help="Drop its schema, with all tables in there, and its role.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a suspended tenant without open runs, and all that is on record of it. This cannot be undone."""
+    from cgk_tasks.tenancy import remove_tenant
+
+    if not yes:
+        what = "all that is on record of it" + (", and its schema with all tables" if drop_schema else "")
+        typer.confirm(f"Delete tenant {tenant_id}, {what}?", abort=True, err=True)
+    removed = remove_tenant(tenant_id, drop_schema=drop_schema)
+    typer.echo(f"{removed.tenant}: removed, with {removed.rows:,} rows on record")
+    if removed.schema_left is not None:
+        say(f"Its schema {removed.schema_left} is as it was. The application's tables are in there.")
 
 
 tenant_limits.add_to(commands)

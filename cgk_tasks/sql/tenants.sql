@@ -49,6 +49,22 @@ UPDATE cgk.tenants
  WHERE id = %(id)s
 RETURNING id, status, isolation, schema_name, role_name;
 
+-- name: lock_tenant
+SELECT id, status, isolation, schema_name, role_name FROM cgk.tenants WHERE id = %(id)s FOR UPDATE;
+
+-- name: count_open_runs
+SELECT count(*) AS count FROM cgk.runs WHERE tenant_id = %(id)s;
+
+-- name: remove_tenant
+DELETE FROM cgk.tenants WHERE id = %(id)s;
+
+-- name: tables_of_tenants
+-- Those that keep rows, so partitions and not what they are partitions of. The audit tells what people did, for ever.
+SELECT c.relname AS name
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
+ WHERE c.relnamespace = 'cgk'::regnamespace AND c.relkind = 'r' AND c.relname <> 'audit'
+ ORDER BY EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid), c.relname;
+
 -- name: suspend_missing_tenants
 -- The platform's query found them once and no longer lists them: suspended, never deleted.
 UPDATE cgk.tenants SET status = 'suspended', suspended_at = now(), suspended_by = 'CGK_TENANTS_QUERY'

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cgk_tasks.tenancy.adding import add_tenant
     from cgk_tasks.tenancy.cache import TenantCache, tenant_cache
     from cgk_tasks.tenancy.database import TenantSession, tenant_session
+    from cgk_tasks.tenancy.removing import remove_tenant
     from cgk_tasks.tenancy.rls import protect_table
     from cgk_tasks.tenancy.storage import tenant_storage_path
     from cgk_tasks.tenancy.suspending import resume_tenant, suspend_tenant
@@ -21,6 +22,7 @@ _NOT_FOR_A_SEND = {
     "TenantSession": "database",
     "add_tenant": "adding",
     "protect_table": "rls",
+    "remove_tenant": "removing",
     "resume_tenant": "suspending",
     "suspend_tenant": "suspending",
     "tenant_cache": "cache",
@@ -40,6 +42,7 @@ __all__ = [
     "keep_tenant",
     "platform_context",
     "protect_table",
+    "remove_tenant",
     "resume_tenant",
     "suspend_tenant",
     "tenant_cache",

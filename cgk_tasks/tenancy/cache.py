@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import redis
 
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.broker_url import is_redis, redis_py_url
-from cgk_tasks.errors import ConfigurationError, as_seconds
+from cgk_tasks.errors import BrokerError, ConfigurationError, as_seconds
 from cgk_tasks.runtime import Part
 from cgk_tasks.tenancy.context import current_tenant
 
@@ -20,7 +21,7 @@ class TenantCache:
         self._client, self._prefix = client, prefix
 
     def key(self, name: str) -> str:
-        return f"{self._prefix}cgk:cache:{current_tenant().id}:{name}"
+        return f"{self._prefix}{_of(current_tenant().id)}{name}"
 
     def get(self, name: str) -> bytes | None:
         value: Any = self._client.get(self.key(name))
@@ -34,6 +35,28 @@ class TenantCache:
     def delete(self, name: str) -> bool:
         """Whether there was such an entry."""
         return bool(self._client.delete(self.key(name)))
+
+
+def _of(tenant_id: str) -> str:
+    return f"cgk:cache:{tenant_id}:"
+
+
+def clear(tenant_id: str) -> None:
+    """Delete all entries of a tenant. Raises BrokerError while Redis is away."""
+    keys = f"{get_settings().key_prefix}{_of(tenant_id)}"
+    try:
+        client = cache_client()
+        for key in client.scan_iter(match=f"{_escaped(keys)}*", count=1000):
+            client.unlink(key)
+    except redis.RedisError as exc:
+        raise BrokerError(
+            f"The cache of tenant {tenant_id!r} cannot be cleared: {exc}.",
+            hint="Is Redis reachable at CGK_CACHE_URL, or at CGK_BROKER_URL without it?",
+        ) from exc
+
+
+def _escaped(pattern: str) -> str:
+    return re.sub(r"([\\*?\[\]])", r"\\\1", pattern)
 
 
 def tenant_cache() -> TenantCache:

@@ -53,7 +53,7 @@ def sync(max_age_seconds: float = 0.0) -> bool:
             return False
         begun_at = time.monotonic()
         try:
-            listed = _listed(query)
+            listed = listed_by(query)
             if listed:
                 _add_new(listed)
                 _suspend_and_resume(list(listed))
@@ -81,7 +81,7 @@ def sync_and_log(max_age_seconds: float) -> None:
         log.exception("tenants_query_error")
 
 
-def _listed(query: str) -> dict[str, str | None]:
+def listed_by(query: str) -> dict[str, str | None]:
     """Schema (or None) by tenant id, as the query gives them."""
     try:
         with autocommit() as connection:

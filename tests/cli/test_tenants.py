@@ -87,3 +87,26 @@ def test_an_unknown_setting_fails_with_the_nearest_one(cgk, new_id):
     cgk("tenants", "add", new_id)
     outcome = cgk("tenants", "set", new_id, "smtp_uri", "smtp://host")
     assert (outcome.code, "Did you mean smtp_url?" in outcome.err) == (1, True)
+
+
+def test_a_tenant_is_removed_after_a_question(cgk, new_id):
+    cgk("tenants", "add", new_id)
+    cgk("tenants", "suspend", new_id)
+    asked = cgk("tenants", "remove", new_id, stdin="n\n")
+    assert (asked.code, new_id in cgk("tenants", "list").out) == (1, True)
+    removed = cgk("tenants", "remove", new_id, stdin="y\n")
+    assert (removed.code, f"tenant_{new_id} is as it was" in removed.err) == (0, True)
+    assert new_id not in cgk("tenants", "list").out
+
+
+def test_a_tenant_is_removed_with_its_schema_unasked(cgk, new_id):
+    cgk("tenants", "add", new_id)
+    cgk("tenants", "suspend", new_id)
+    removed = cgk("tenants", "remove", new_id, "--drop-schema", "--yes")
+    assert (removed.code, removed.out.startswith(f"{new_id}: removed")) == (0, True)
+
+
+def test_an_active_tenant_is_not_removed(cgk, new_id):
+    cgk("tenants", "add", new_id)
+    refused = cgk("tenants", "remove", new_id, "--yes")
+    assert (refused.code, f"cgk-tasks tenants suspend {new_id}" in refused.err) == (1, True)
