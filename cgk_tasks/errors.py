@@ -360,7 +360,8 @@ class UnknownEventError(SendError):
         super().__init__(
             f'There is no event "{event}".',
             hint=(
-                f"{_did_you_mean(nearest)}See all with: cgk-tasks events list. Add your own by subclassing TenantEvent."
+                f"{_did_you_mean(nearest)}See all with: cgk-tasks events list. An event of your own, a subclass of "
+                "TenantEvent, is known where its module is imported: name it in CGK_JOB_MODULES."
             ),
         )
 

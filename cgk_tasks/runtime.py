@@ -44,8 +44,10 @@ class Part(Generic[T]):
         try:
             found: T = (runtime.kept if self.survives_fork else runtime.own())[self]
         except KeyError:
-            found = runtime.make(self)
-        return found
+            pass
+        else:
+            return found
+        return runtime.make(self)  # out here: an error of its own has not "happened during the handling" of another
 
 
 class Runtime:

@@ -21,6 +21,7 @@ from celery.app.defaults import DEFAULTS
 
 from cgk_tasks.broker.envelope import TENANT_HEADER
 from cgk_tasks.celery_tasks import app_settings
+from cgk_tasks.celery_tasks.task import EventTask
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import CgkTasksError, ConfigurationError
 
@@ -60,9 +61,13 @@ def application(name: str) -> tuple[Celery[Any], ModuleType]:
     )
 
 
+_NOT_THE_APPLICATIONS: Final = ("celery.", "cgk_tasks.")
+
+
 def findings(app: Celery[Any], module: ModuleType) -> list[Finding]:
     """Everything that is known to differ, the refusals first."""
-    tasks = [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
+    tasks = [task for name, task in sorted(app.tasks.items()) if not name.startswith(_NOT_THE_APPLICATIONS)]
+    tasks = [task for task in tasks if not isinstance(task, EventTask)]  # those of an app that is imported from here
     modules = {one.__name__: one for one in (module, *filter(None, (sys.modules.get(t.__module__) for t in tasks)))}
     found = [*_of_app(app), *_of_settings(app), *_of_entries(app)]
     found += [finding for task in tasks for finding in _of_task(task)]

@@ -267,7 +267,7 @@ class RunResultBackend(Waiting, Following):
 
 _REASONS = {
     "POISON_PILL": "it ended its process too many times",
-    "NO_JOB": "no job is registered for this event",
+    "NO_JOB": "no job is registered for this event in its worker: check CGK_JOB_MODULES there",
     "CHILD_NOT_COMPLETED": "one of its jobs did not complete",
 }
 

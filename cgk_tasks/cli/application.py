@@ -44,4 +44,14 @@ def load_jobs() -> None:
     try:
         import_job_modules()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - anything can happen in an application's module
-        say(f"warning: CGK_JOB_MODULES cannot be imported, so the application's own events are missing: {error}")
+        say(f"warning: CGK_JOB_MODULES cannot be imported, so the application's own events are missing: {_told(error)}")
+
+
+def _told(error: BaseException) -> str:
+    from cgk_tasks.errors import CgkTasksError
+    from cgk_tasks.jobs.registry import place_of
+
+    if isinstance(error, CgkTasksError):
+        return str(error)
+    place = place_of(error)
+    return f"{type(error).__name__}: {error}{'' if place is None else f' ({place})'}"

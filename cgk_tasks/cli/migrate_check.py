@@ -36,6 +36,7 @@ def migrate_check(module: Module, as_json: AsJson = False) -> None:
                 print_heading(heading)
             for one in listed:
                 typer.echo(f"{one.where}\n    {one.what}\n    {one.advice}")
-        say(f"{len(found)} things differ. What is the same: docs/how-to/move-from-celery.md")
+        count = "1 thing differs" if len(found) == 1 else f"{len(found)} things differ"
+        say(f"{count}. What is the same: docs/how-to/move-from-celery.md")
     if any(one.effect == "refused" for one in found):
         raise typer.Exit(exits.FAILED)

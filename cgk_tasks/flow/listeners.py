@@ -55,12 +55,16 @@ class Listeners:
     def _ask(self) -> None:
         self._asked_at = time.monotonic()  # first: other threads need not ask as well
         try:
-            with autocommit() as connection:
-                rows = fetch(connection, SQL["served"], {"timeout": get_settings().worker_timeout_seconds})
+            self._served = served_queues()
         except psycopg.Error:
             self._served = None  # the send has worked, and that is what counts
-        else:
-            self._served = frozenset(row["queue"] for row in rows)
+
+
+def served_queues() -> frozenset[str]:
+    """The queues that a living worker listens to, asked now."""
+    with autocommit() as connection:
+        rows = fetch(connection, SQL["served"], {"timeout": get_settings().worker_timeout_seconds})
+    return frozenset(row["queue"] for row in rows)
 
 
 LISTENERS = Part(Listeners)

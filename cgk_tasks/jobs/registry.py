@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from cgk_tasks.admission.declared import SendRules, text_of_limits, text_of_send_rules
@@ -15,7 +18,7 @@ from cgk_tasks.admission.rules import AtOnce, Limit, Rule, check_rules
 from cgk_tasks.admission.send_rules import Batch, SendRule
 from cgk_tasks.config import get_settings
 from cgk_tasks.config.nearest import did_you_mean
-from cgk_tasks.errors import ConfigurationError, as_seconds
+from cgk_tasks.errors import CgkTasksError, ConfigurationError, as_seconds
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event
 from cgk_tasks.jobs.catalog_jobs import CatalogJob, known_jobs, only_where
@@ -96,6 +99,8 @@ class Job:
 _jobs: dict[str, Job] = {}
 _by_event: dict[str, tuple[Job, ...]] = {}
 _imported: Final[set[str]] = set()
+_NOT_THE_APPLICATIONS: Final = ("<", str(Path(__file__).parents[1]), str(Path(importlib.__file__).parent))
+"""How the files of frames begin that say nothing of where the application's fault is."""
 
 
 @overload
@@ -323,6 +328,14 @@ def all_jobs() -> list[Job]:
     return list(_jobs.values())
 
 
+def place_of(exc: BaseException) -> str | None:
+    """File and line of the application's code in which it was raised; None where no frame is the application's."""
+    for frame in reversed(traceback.extract_tb(exc.__traceback__)):
+        if not frame.filename.startswith(_NOT_THE_APPLICATIONS) and "site-packages" not in frame.filename:
+            return f"{frame.filename}, line {frame.lineno}"
+    return None
+
+
 def import_job_modules() -> None:
     """Import the modules named in CGK_JOB_MODULES. Raises ConfigurationError that names the module."""
     for name in get_settings().job_modules:
@@ -337,4 +350,10 @@ def import_job_modules() -> None:
                     hint="Check the spelling, and that its folder is the working folder or on PYTHONPATH.",
                 ) from exc
             raise
+        except CgkTasksError as exc:
+            # Else a worker ends with what was wrong, and nobody is told where.
+            raise ConfigurationError(
+                f"CGK_JOB_MODULES names {name!r}, which cannot be imported: {exc.text} ({place_of(exc) or name})",
+                hint=exc.hint,
+            ) from exc
         _imported.add(name)

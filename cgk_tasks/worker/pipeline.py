@@ -363,7 +363,9 @@ def _is_held(run: Claimed, recorder: Recorder) -> bool:
 def _close_unhandled(run: Claimed, recorder: Recorder) -> None:
     hint = "No worker of this queue has a job for this event. Is its module in CGK_JOB_MODULES of the workers?"
     log.warning("run_unhandled", _event=run.event, run=run.id, tenant=run.tenant_id, queue=run.queue, hint=hint)
-    reason = RunFailedError(run.id, "NO_JOB", "no job is registered for this event")
+    reason = RunFailedError(
+        run.id, "NO_JOB", "no job is registered for this event in its worker: check CGK_JOB_MODULES there"
+    )
     recorder.close_unhandled(run, reason, "NO_JOB")
     _count_end(run, "unhandled")
 

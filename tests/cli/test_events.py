@@ -77,3 +77,19 @@ def test_a_job_module_that_cannot_be_imported_is_a_warning_and_the_catalog_is_li
     setting(CGK_JOB_MODULES="no_such_module")
     outcome = cgk("events", "list", "--json")
     assert (outcome.code, "no_such_module" in outcome.err, len(outcome.json) > 90) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("from cgk_tasks import define_job\ndefine_job('a', event='order.craeted')", 'no event "order.craeted"'),
+    ],
+)
+def test_the_warning_says_where_a_job_module_failed(cgk, setting, tmp_path, monkeypatch, text, words):
+    (tmp_path / "broken_jobs.py").write_text(f"\n{text}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    setting(CGK_JOB_MODULES="broken_jobs")
+    outcome = cgk("events", "list", "--json")
+    line = 1 + len(text.splitlines())
+    assert (words in outcome.err, f"broken_jobs.py, line {line})" in outcome.err) == (True, True), outcome.err

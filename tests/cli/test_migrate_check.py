@@ -50,11 +50,15 @@ def add(x, y):
 """
 
 
+MOVED = FINE.replace("from celery import Celery", "from cgk_tasks import Celery").replace("fine", "moved")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("shop")
     (path / "shop.py").write_text(SHOP)
     (path / "fine.py").write_text(FINE)
+    (path / "moved.py").write_text(MOVED.replace("app.conf.task_acks_late = True", ""))
     (path / "empty.py").write_text("")
     return path
 
@@ -110,6 +114,15 @@ def test_an_application_in_which_nothing_is_refused_exits_with_zero(folder):
     done = check(folder, "fine:app")
     assert (done.returncode, done.stdout) == (0, "")
     assert "0 things differ" in done.stderr
+
+
+def test_of_an_app_that_is_moved_already_the_tasks_of_events_are_not_named(folder):
+    done = check(folder, "moved")
+    assert (done.returncode, done.stdout.splitlines()[1:3]) == (
+        0,
+        ["Different: to be read", "moved.add"],
+    )
+    assert "1 thing differs" in done.stderr
 
 
 @pytest.mark.parametrize(("module", "words"), [("nowhere", "cannot be imported"), ("empty", "has no Celery app")])

@@ -113,6 +113,7 @@ def test_enter_alone_leads_from_nothing_to_a_job_that_has_run(folder):
     code, shown = ended(terminal)
     assert code == 0, shown
     assert "Hello world, from platform" in shown
+    assert "No living worker" not in shown
     assert folder.names() == {".env.local", ".cgk", "jobs.py", "celeryconfig.py"}
     assert folder.read(".env.local") == "JOBS_PROVIDER=celery\nCGK_JOB_MODULES=jobs\n"
     assert stat.S_IMODE((folder.path / ".env.local").stat().st_mode) == 0o600

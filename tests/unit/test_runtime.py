@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from cgk_tasks.errors import ConfigurationError
 from cgk_tasks.runtime import Part, Runtime, current_runtime
 
 
@@ -102,3 +103,12 @@ def test_what_two_threads_made_at_once_is_one_and_the_other_is_closed(runtime):
     for thread in threads:
         thread.join()
     assert (found[0] is found[1], len(closed), closed[0] is found[0]) == (True, 1, False)
+
+
+def test_an_error_in_making_a_part_stands_alone():
+    def fail():
+        raise ConfigurationError("There is none.")
+
+    with pytest.raises(ConfigurationError) as raised:
+        Part(fail).current()
+    assert raised.value.__context__ is None

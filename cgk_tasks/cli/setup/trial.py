@@ -22,6 +22,7 @@ from cgk_tasks.client import JobClient, create_job_client
 from cgk_tasks.config import get_settings
 from cgk_tasks.demo.worker import WorkerProcess
 from cgk_tasks.events.registry import find_event
+from cgk_tasks.flow.listeners import served_queues
 from cgk_tasks.jobs.registry import jobs_for
 from cgk_tasks.runs import store
 from cgk_tasks.runs.models import RunStatus
@@ -102,19 +103,27 @@ def _test_event() -> str:
 
 def _run(client: JobClient, event: str, worker: WorkerProcess) -> RunStatus:
     """The run, closed. A run that nobody ran is cancelled."""
-    run_id = client.send(event, {"tenantId": PLATFORM_TENANT}, queue=QUEUE).id
     give_up = time.monotonic() + PATIENCE_SECONDS
+    while QUEUE not in served_queues():  # else the send warns of a queue that no worker listens to
+        _look_at(worker, give_up, "The worker does not listen yet")
+        time.sleep(_LOOK_SECONDS)
+    run_id = client.send(event, {"tenantId": PLATFORM_TENANT}, queue=QUEUE).id
     try:
         while not (status := client.get_run_status(run_id)).is_closed:
-            if worker.exit_code is not None:
-                raise _failure(f"The worker ended with exit code {worker.exit_code}.", worker)
-            if time.monotonic() > give_up:
-                raise _failure(f"The run is still {status.state} after {PATIENCE_SECONDS:g} s.", worker)
+            _look_at(worker, give_up, f"The run is still {status.state}")
             time.sleep(_LOOK_SECONDS)
     except BaseException:
         client.cancel(run_id)
         raise
     return status
+
+
+def _look_at(worker: WorkerProcess, give_up: float, what: str) -> None:
+    """Raises SetupFailure where waiting for the worker is in vain."""
+    if worker.exit_code is not None:
+        raise _failure(f"The worker ended with exit code {worker.exit_code}.", worker)
+    if time.monotonic() > give_up:
+        raise _failure(f"{what} after {PATIENCE_SECONDS:g} s.", worker)
 
 
 def _failure(what: str, worker: WorkerProcess) -> SetupFailure:
