@@ -381,8 +381,7 @@ class LocalProvider:
             return
         if run.status.cancel_requested_at is not None and outcome.kind not in {"completed", "failed"}:
             outcome = replace(outcome, kind="cancelled")
-        if outcome.error:
-            run.status = replace(run.status, errors=[*run.status.errors, decode(outcome.error)])
+        run.note_end(outcome)
         if outcome.kind == "completed":
             self._complete(run, outcome)
         elif outcome.kind == "failed":
@@ -395,8 +394,7 @@ class LocalProvider:
             if outcome.kind == "retry":
                 run.steps.note_failure()
             due = known_now() + timedelta(seconds=outcome.delay_seconds)
-            refund = 1 if outcome.kind == "snooze" else 0
-            run.status = replace(run.status, state="retrying", run_at=due, attempt=run.status.attempt - refund)
+            run.status = replace(run.status, state="retrying", run_at=due)
             self._queue.look_at(due, run.status.id)
             self._changed.notify_all()
 

@@ -60,6 +60,11 @@ def test_the_event_that_began_a_run_is_none_that_it_waits_for(provider_client, w
     assert wait_for(waits.id).result is True
 
 
+def test_a_step_that_puts_itself_off_uses_no_attempt(provider_client, wait_for, tmp_path):
+    run = wait_for(provider_client.send(Courier(tenant_id="acme", how="put off", notes=str(tmp_path / "asked"))).id)
+    assert (run.result, run.attempt) == (3, 1)
+
+
 def test_an_open_run_cannot_be_replayed_from_a_step(provider_client, wait_for):
     run = provider_client.send(Relay(tenant_id="acme"), delay=3600)
     with pytest.raises(RunStateError, match="it is scheduled"):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cgk_tasks import JobContext, WorkflowContext, define_job, define_workflow
+from cgk_tasks import JobContext, RetryLater, WorkflowContext, define_job, define_workflow
 from cgk_tasks.config import get_settings
 from cgk_tasks.errors import ChildFailedError, PayloadTooLargeError, StepFailedError
 from cgk_tasks.events import TenantEvent
@@ -21,6 +21,7 @@ class Courier(TenantEvent, event="conformance.courier"):
     """Invokes others. how: which."""
 
     how: str = ""
+    notes: str = ""
 
 
 class Crowd(TenantEvent, event="conformance.crowd"):
@@ -50,6 +51,16 @@ def pair_large(ctx: JobContext[Pair]) -> str:
     return "x" * 300_000
 
 
+def put_off(notes: str) -> int:
+    """Twice."""
+    with Path(notes).open("a", encoding="ascii") as file:
+        file.write("asked\n")
+    asked = len(Path(notes).read_text(encoding="ascii").splitlines())
+    if asked < 3:
+        raise RetryLater(0.05, "the office is closed")
+    return asked
+
+
 @define_workflow("courier", event=Courier)
 def courier(wf: WorkflowContext[Courier]) -> Any:
     match wf.payload.how:
@@ -59,6 +70,8 @@ def courier(wf: WorkflowContext[Courier]) -> Any:
             return wf.invoke("pair", "conformance.pair")
         case "relay":
             return wf.invoke("relay", "conformance.relay", {"round": 1})
+        case "put off":
+            return wf.step("later", put_off, wf.payload.notes)
     late = ""
     try:
         wf.invoke("late", "conformance.parcel", delay=3600, timeout=0.05)
