@@ -57,6 +57,7 @@ from cgk_tasks.worker.attempt import Attempt, commit, run_attempt
 from cgk_tasks.worker.outcome import Outcome, permanent_failure
 from cgk_tasks.workflows.awaiting import awaited_fields
 from cgk_tasks.workflows.memory import MemoryRecord
+from cgk_tasks.workflows.suspension import cannot_continue
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -227,7 +228,7 @@ class LocalProvider:
             if not child.status.is_closed:
                 self._deliver(child, name, payload, key)
         is_new = run.steps.deliver(name, payload, key)
-        if run.status.state in {"scheduled", "retrying"} and run.steps.has_mail():
+        if run.status.state in {"scheduled", "retrying"} and run.steps.ends_wait(name):
             run.status = replace(run.status, state="pending", run_at=known_now())
             self._queue.add_ready(run.status.id, run.status.priority)
             self._changed.notify_all()
@@ -245,16 +246,21 @@ class LocalProvider:
     @uninterrupted
     def retry(self, run_id: str) -> RunHandle:
         with self._changed:
-            run = self._run(run_id)
-            if run.status.state not in CLOSED_STATES:
-                raise RunStateError(run_id, run.status.state, "retry")
+            run = self._closed_run(run_id)
             again = self._add(run.again(), run.job if run.status.parent_id else None, known_now())
             return RunHandle(again.status.id)
+
+    def _closed_run(self, run_id: str) -> LocalRun:
+        run = self._run(run_id)
+        if not run.status.is_closed:
+            raise RunStateError(run_id, run.status.state, "retry")
+        return run
 
     @uninterrupted
     def replay_from(self, run_id: str, step: str) -> RunHandle:
         with self._changed:
-            remembered = self._run(run_id).steps.before(run_id, step)
+            run = self._closed_run(run_id)
+            remembered = run.steps.before(run_id, step)
             handle = self.retry(run_id)
             self._runs[handle.id].steps.remember(remembered)
             return handle
@@ -361,7 +367,11 @@ class LocalProvider:
             return permanent_failure(exc, status.attempt)
         ctx = run.context(job, payloads, tenant, has_database=settings.database_url is not None)
         with guarded_by(self._guards):
-            return run_attempt(Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret))
+            attempt = Attempt(job, ctx, commit, status.max_attempts, run.trying_since, interpret=interpret)
+            outcome = run_attempt(attempt)
+        if outcome.continues_with is not None and status.parent_id is not None:
+            return permanent_failure(cannot_continue(), status.attempt)
+        return outcome
 
     def _record(self, run: LocalRun, job: Job, outcome: Outcome) -> None:
         run.status = replace(run.status, job=job.id)
@@ -371,8 +381,7 @@ class LocalProvider:
             return
         if run.status.cancel_requested_at is not None and outcome.kind not in {"completed", "failed"}:
             outcome = replace(outcome, kind="cancelled")
-        if outcome.error:
-            run.status = replace(run.status, errors=[*run.status.errors, decode(outcome.error)])
+        run.note_end(outcome)
         if outcome.kind == "completed":
             self._complete(run, outcome)
         elif outcome.kind == "failed":
@@ -385,8 +394,7 @@ class LocalProvider:
             if outcome.kind == "retry":
                 run.steps.note_failure()
             due = known_now() + timedelta(seconds=outcome.delay_seconds)
-            refund = 1 if outcome.kind == "snooze" else 0
-            run.status = replace(run.status, state="retrying", run_at=due, attempt=run.status.attempt - refund)
+            run.status = replace(run.status, state="retrying", run_at=due)
             self._queue.look_at(due, run.status.id)
             self._changed.notify_all()
 

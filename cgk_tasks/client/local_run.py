@@ -92,6 +92,12 @@ class LocalRun:
             return self.status
         return replace(self.status, progress=self.report.progress, metadata=dict(self.report))
 
+    def note_end(self, outcome: Outcome) -> None:
+        """Keep the error of an attempt; one that was put off is not used."""
+        attempt = self.status.attempt - (outcome.kind == "snooze")
+        errors = [decode(outcome.error)] if outcome.error else []
+        self.status = replace(self.status, attempt=attempt, errors=[*self.status.errors, *errors])
+
     def begin_undo(self, outcome: Outcome) -> bool:
         """Let the run undo what it has done, if it would end with this and there is such a thing."""
         is_failed, is_cancelled = outcome.kind == "failed", self.status.cancel_requested_at is not None

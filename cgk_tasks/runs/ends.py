@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
+from cgk_tasks.runs.codec import result_for_others
 from cgk_tasks.runs.invoked import bring_ends
 from cgk_tasks.runs.models import State
 from cgk_tasks.runs.plain_columns import error_fingerprint
@@ -221,7 +222,7 @@ def _close_parent(connection: AnyConnection, parent: Row) -> list[Closed]:
     states = {child["state"] for child in children}
     tenant_id, key_id = parent["tenant_id"], parent["key_id"]
     results = (
-        f"{json.dumps(child['job'] or '')} : {opened(child)['result'] or 'null'}" for child in children
+        f"{json.dumps(child['job'] or '')} : {result_for_others(opened(child)['result'])}" for child in children
     )  # fmt: skip
     state = "completed" if states == {"completed"} else "failed" if "failed" in states else "cancelled"
     codes = [child["error_code"] for child in children if child["error_code"] is not None]

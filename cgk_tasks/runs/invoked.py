@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cgk_tasks.runs import woken
+from cgk_tasks.runs.codec import result_for_others
 from cgk_tasks.runs.models import Dispatch, new_run_id
 from cgk_tasks.runs.sealing import opened, seal
 from cgk_tasks.sql.postgres import AnyConnection, Row, execute, fetch, statements
@@ -22,7 +23,7 @@ def mail_of(child_id: str) -> str:
 def end_of(state: str, result: str | None, code: str | None, error: Mapping[str, Any] | None) -> str:
     """What the mail says. result, and what is returned, is JSON text."""
     if state == "completed":
-        return f'{{"state": "completed", "result": {result or "null"}}}'
+        return f'{{"state": "completed", "result": {result_for_others(result)}}}'
     return json.dumps({"state": state, "code": code, "message": (error or {}).get("message", "")})
 
 

@@ -102,12 +102,16 @@ SELECT run_id::text, name FROM cgk.event_waits
 -- fragment: made_at
 coalesce((SELECT p.created_at FROM cgk.runs p WHERE p.id = r.parent_id AND p.children_open > 0), r.created_at)
 
+-- fragment: not_its_own
+-- The event that the run itself is of, or its parent where the event has several jobs, is none that it waits for.
+m.id <> r.id AND m.id IS DISTINCT FROM r.parent_id
+
 -- name: event_mail_for
 -- What was sent of an event since the run was made, and was not brought to it yet. A child run of an event with several
 -- jobs is as old as its parent.
 SELECT m.id::text, m.key_id, m.sealed_payload FROM cgk.event_mail m
  WHERE m.tenant_id = %(tenant_id)s AND m.event = %(event)s AND m.field = %(field)s AND m.value = %(value)s
-   AND m.sent_at >= (SELECT {{made_at}} FROM cgk.runs r WHERE r.id = %(run_id)s::uuid)
+   AND EXISTS (SELECT FROM cgk.runs r WHERE r.id = %(run_id)s::uuid AND m.sent_at >= {{made_at}} AND {{not_its_own}})
    AND NOT EXISTS (SELECT FROM cgk.mail x WHERE x.run_id = %(run_id)s::uuid AND x.name = %(name)s AND x.key = m.id::text)
  ORDER BY m.sent_at, m.id;
 
@@ -115,7 +119,7 @@ SELECT m.id::text, m.key_id, m.sealed_payload FROM cgk.event_mail m
 SELECT m.id::text, m.tenant_id, m.key_id, m.sealed_payload, w.run_id::text, w.name
   FROM cgk.event_waits w JOIN cgk.event_mail m USING (tenant_id, event, field, value)
  WHERE {recent} > now() - make_interval(mins => %(minutes)s) AND {recent} < now() - interval '5 seconds'
-   AND m.sent_at >= (SELECT {{made_at}} FROM cgk.runs r WHERE r.id = w.run_id)
+   AND EXISTS (SELECT FROM cgk.runs r WHERE r.id = w.run_id AND m.sent_at >= {{made_at}} AND {{not_its_own}})
    AND NOT EXISTS (SELECT FROM cgk.mail x WHERE x.run_id = w.run_id AND x.name = w.name AND x.key = m.id::text)
 
 -- name: missed_event_mail

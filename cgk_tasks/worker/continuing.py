@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from cgk_tasks.errors import PermanentError
 from cgk_tasks.flow.accept import dispatch
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
 from cgk_tasks.runs import ends, insertion, mails
 from cgk_tasks.runs.ends import Closing
 from cgk_tasks.sql import postgres
+from cgk_tasks.workflows.suspension import cannot_continue
 
 if TYPE_CHECKING:
     from cgk_tasks.runs.models import NewRun
@@ -23,11 +23,7 @@ def continue_as_new(run: Claimed, job_id: str, payload: str, worker_id: str, pat
     child run, whose end its parent waits for.
     """
     if run.parent_id is not None:
-        raise PermanentError(
-            "A run that has a parent cannot continue as a new one, since its parent waits for its end.",
-            "CANNOT_CONTINUE_AS_NEW",
-            hint="Send the event instead of invoking it, and give it one job.",
-        )
+        raise cannot_continue()
     options = SendOptions(max_attempts=run.max_attempts, queue=run.queue, priority=run.priority)
     again = new_run(run.event, run.tenant_id, payload, options, Origin(job=run.job, canvas=run.canvas), run.tenant)
     if not postgres.retry_while_unavailable(lambda: _write(run, job_id, again, worker_id), patience):

@@ -14,10 +14,11 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from cgk_tasks.errors import ConfigurationError, InvalidOptionError
+from cgk_tasks.errors import ChildTimeoutError, ConfigurationError, InvalidOptionError, PermanentError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import get_event, parse_event
 from cgk_tasks.flow.new_run import Origin, SendOptions, new_run
+from cgk_tasks.jobs.error_record import classified, error_record
 from cgk_tasks.runs.invoked import mail_of
 from cgk_tasks.runs.steps import Memo, Wakes
 from cgk_tasks.runs.text import storable_json
@@ -141,5 +142,19 @@ def _outcome(call: Call, ids: Sequence[str], on_failure: OnFailure, found: Mappi
         return call.ended("failed", error=storable_json(failed))
     if is_all:
         kept = ends[0]["result"] if call.kind == "invoke" else ends
-        return call.ended("done", result=encoded(kept, call.name))
-    return call.ended("timed_out") if call.memo is not None and call.memo.is_due else None
+        try:
+            return call.ended("done", result=encoded(kept, call.name))
+        except PermanentError as exc:  # too much to be kept: as for a step that returns it
+            return call.ended("failed", error=error_record(exc, 1, classified(exc)))
+    if call.memo is not None and call.memo.is_due:
+        late = ChildTimeoutError(call.name, ids[0])
+        return call.ended("timed_out", error=storable_json({"code": late.code, "message": late.message, "run": ids[0]}))
+    return None
+
+
+def timed_out_child(run_id: str, memo: Memo) -> str:
+    """The id of the child that did not end in time: of a replay it is the first run's. run_id: whose steps these are,
+    for steps on record that do not say it.
+    """
+    said = json.loads(memo.error or "{}").get("run")
+    return str(said) if said is not None else child_id(run_id, memo.name, memo.nth, 0)

@@ -128,7 +128,7 @@ class Doing:
         key = f"{self._run_id}:{call.name}:{call.nth}"
         with self._way.is_on():
             if call.memo is not None and call.memo.state in {"intent", "waiting"}:
-                known = await self._look(call, key, reconcile, retry)
+                known = await self._look(call, kind, key, reconcile, retry)
                 if known is None or known.is_over:
                     return known
                 self._leg.check_not_undone()
@@ -140,14 +140,18 @@ class Doing:
             )
 
     async def _look(
-        self, call: Call, key: str, reconcile: Callable[[str], Any] | None, retry: RetryConfig | None
+        self, call: Call, kind: Any, key: str, reconcile: Callable[[str], Any] | None, retry: RetryConfig | None
     ) -> Memo | None:
-        """What became of an effect that was begun: over, or `begun` if it is to be done again."""
+        """What became of an effect that was begun: over, or `begun` if it is to be done again. kind: of its result; of
+        what is none of it nothing is kept.
+        """
         if reconcile is not None and call.memo is not None and call.memo.state == "intent":
             with step_scope(call.name, self._tenant):
                 try:
                     said = await self._way.call(reconcile, (key,))
                     text = "" if isinstance(said, Reconciled) else encoded(said, call.name)
+                    if not isinstance(said, Reconciled):
+                        decoded(text, kind, call.name)
                 except (StaleAttemptError, RunCancelledError):
                     raise
                 except Exception as exc:  # noqa: BLE001 - whatever keeps it from saying: it is asked again
@@ -159,7 +163,7 @@ class Doing:
                 )
             if said is not Reconciled.UNKNOWN:
                 return await self._keep(call, call.ended("done", result=text))
-        return await self._way.write(self._waits.decided, call)
+        return await self._way.write(self._waits.decided, call, kind)
 
 
 def _name(function: Callable[..., Any]) -> str:

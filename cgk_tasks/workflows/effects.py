@@ -11,9 +11,11 @@ from typing import Any
 
 import structlog
 
+from cgk_tasks.errors import PermanentError
 from cgk_tasks.runs.steps import Memo
 from cgk_tasks.runs.text import storable_json, text_of
 from cgk_tasks.workflows.calls import Call
+from cgk_tasks.workflows.results import decoded
 
 log = structlog.get_logger("cgk_tasks.runs")
 
@@ -27,21 +29,25 @@ class Reconciled(Enum):
     """Nobody can tell: the run waits for a person's decision."""
 
 
-def decision(call: Call, payload: str) -> Memo:
+def decision(call: Call, kind: Any, payload: str) -> Memo:
     """What becomes of an effect by a person's signal: `{"outcome": "done", "result": ...}`, `{"outcome": "failed"}` or
-    `{"outcome": "again"}`. After any other signal it waits on.
+    `{"outcome": "again"}`. After any other signal it waits on, and where the result is none of the effect's kind.
     """
     said: Any = json.loads(payload)
     outcome = said.get("outcome") if isinstance(said, dict) else None
+    hint = 'Signal {"outcome": "done", "result": ...}, {"outcome": "failed"} or {"outcome": "again"}.'
     if outcome == "done":
-        return call.ended("done", result=json.dumps(said.get("result")))
+        text = json.dumps(said.get("result"))
+        try:
+            decoded(text, kind, call.name)
+        except PermanentError as exc:
+            hint = exc.text
+        else:
+            return call.ended("done", result=text)
     if outcome == "failed":
         reason = text_of(said.get("reason") or "it was decided that it failed")
         return call.ended("failed", error=storable_json({"code": "EFFECT_FAILED", "message": reason}))
     if outcome == "again":
         return call.open("begun")
-    log.warning(
-        "decision_not_understood", effect=call.name,
-        hint='Signal {"outcome": "done", "result": ...}, {"outcome": "failed"} or {"outcome": "again"}.',
-    )  # fmt: skip
+    log.warning("decision_not_understood", effect=call.name, hint=hint)
     return call.waiting(awaits=(call.name,))

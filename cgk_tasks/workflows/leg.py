@@ -199,9 +199,13 @@ class Leg:
             raise WorkflowStopped
 
     def begin_undoing(self) -> list[Compensation]:
-        """From now on steps are begun again. What there is to do, in its order."""
+        """From now on steps are begun again. What there is to do, in its order. Raises WorkflowChangedError."""
         self.check_goes_on()
         self.check_unasked()
+        said = self._calls + Counter(one.name for one in self._compensations)
+        gone = [memo.name for memo in self._memos.values() if memo.kind == "compensate" and memo.nth > said[memo.name]]
+        if gone:  # under another name it would be undone twice
+            raise WorkflowChangedError(self._workflow, list(dict.fromkeys(gone)))
         self._is_undoing = True
         return self._compensations[::-1]
 

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cgk_tasks.errors import InvalidOptionError
 from cgk_tasks.runs.invoked import mail_of
@@ -16,6 +16,14 @@ from cgk_tasks.sql.clock import known_now
 
 if TYPE_CHECKING:
     from cgk_tasks.tenancy.database import TenantSession
+
+
+class _Mail(NamedTuple):
+    """payload: JSON text."""
+
+    name: str
+    payload: str
+    key: str | None
 
 
 class MemoryRecord:
@@ -30,7 +38,7 @@ class MemoryRecord:
         self._now = now
         self._cancel = cancel
         self._memos: dict[tuple[str, int], Memo] = {}
-        self._mail: list[tuple[str, str]] = []
+        self._mail: list[_Mail] = []
         self._keys: set[tuple[str, str | None]] = set()
         self._lock = threading.Lock()
 
@@ -47,16 +55,16 @@ class MemoryRecord:
 
     def take(self, make: Callable[[str], Memo], mail: str, before: Sequence[Memo] = ()) -> Memo | None:
         with self._lock:
-            found = next((one for one in self._mail if one[0] == mail), None)
+            found = next((one for one in self._mail if one.name == mail), None)
             if found is not None:
                 self._mail.remove(found)
-        return None if found is None else self.keep(make(found[1]), before)
+        return None if found is None else self.keep(make(found.payload), before)
 
     def gather(
         self, make: Callable[[Mapping[str, str]], Memo | None], children: Sequence[str], before: Sequence[Memo] = ()
     ) -> Memo | None:
         with self._lock:
-            mail = dict(self._mail)
+            mail = self._payloads()
         found = {child: mail[mail_of(child)] for child in children if mail_of(child) in mail}
         memo = make(found)
         if memo is None:
@@ -72,19 +80,23 @@ class MemoryRecord:
             if key is not None and (name, key) in self._keys:
                 return False
             self._keys.add((name, key))
-            self._mail.append((name, payload))
+            self._mail.append(_Mail(name, payload, key))
             return True
 
     def hand_down(self, child: MemoryRecord) -> None:
-        """Give a child run the mail that came for this one."""
+        """Give another run the mail that came for this one and is not taken."""
         with self._lock:
-            child._mail, child._keys = list(self._mail), set(self._keys)
+            child._mail, child._keys = list(self._mail), {(one.name, one.key) for one in self._mail}
 
-    def has_mail(self) -> bool:
-        """Whether the mail is there that ends one of the run's waits."""
+    def ends_wait(self, name: str) -> bool:
+        """Whether mail of this name, which is there, ends one of the run's waits."""
         with self._lock:
-            mail = dict(self._mail)
-            return any(_ends(memo, mail) for memo in self._memos.values() if memo.state == "waiting")
+            waits = [memo for memo in self._memos.values() if memo.state == "waiting" and name in memo.awaits]
+            return any(_ends(memo, self._payloads()) for memo in waits)
+
+    def _payloads(self) -> dict[str, str]:
+        """Of the mail that is there, by its name."""
+        return {one.name: one.payload for one in self._mail}
 
     def _write(self, memos: Sequence[Memo]) -> None:
         with self._lock:
@@ -100,7 +112,9 @@ class MemoryRecord:
     def suspend(self, suspension: Suspension) -> datetime | None:
         """Keep what a leg left. Returns when the run goes on; None for never."""
         self._write(suspension.memos)
-        if self.has_mail():
+        with self._lock:
+            mail = self._payloads()
+        if any(memo.state == "waiting" and _ends(memo, mail) for memo in suspension.memos):
             return self._now()
         times = [self._memos[memo.name, memo.nth].until for memo in suspension.memos if not memo.is_over]
         return min((time for time in times if time is not None), default=None)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from cgk_tasks.errors import ChildTimeoutError, TenantContextError
 from cgk_tasks.events.base import TenantEvent
 from cgk_tasks.events.registry import parse_event
+from cgk_tasks.flow.new_run import check_size
 from cgk_tasks.jobs.step_scope import session_of_step
-from cgk_tasks.workflows.children import Child, Children, child, child_id
+from cgk_tasks.workflows.children import Child, Children, child, timed_out_child
 from cgk_tasks.workflows.doing import Doing, Way
 from cgk_tasks.workflows.events import key_of, name_of
 from cgk_tasks.workflows.leg import Leg
@@ -113,13 +114,15 @@ class RunOfWorkflow(Generic[P_co]):
             raise TenantContextError(
                 f"A workflow of tenant {self.tenant_id!r} cannot continue for {event.tenant_id!r}."
             )
-        return WorkflowContinued(event.to_json().decode())
+        text = event.to_json().decode()
+        check_size(event.event_name, text)
+        return WorkflowContinued(text)
 
     def _value(self, memo: Memo, kind: Any) -> Any:
         if memo.state == "failed":
             raise error_of(memo)
         if memo.state == "timed_out" and memo.kind == "invoke":
-            raise ChildTimeoutError(memo.name, child_id(self.run_id, memo.name, memo.nth, 0))
+            raise ChildTimeoutError(memo.name, timed_out_child(self.run_id, memo))
         return None if memo.state == "timed_out" else decoded(memo.result or "null", kind, memo.name)
 
     def _signal_url(self, issue: Issue, name: str, payload: object) -> str:

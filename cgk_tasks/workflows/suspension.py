@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from cgk_tasks.errors import PermanentError
 from cgk_tasks.runs.steps import Suspension
 
 
@@ -41,3 +42,12 @@ class WorkflowContinued(BaseException):
     def __init__(self, payload: str) -> None:
         super().__init__("The workflow continues as a new run.")
         self.payload = payload
+
+
+def cannot_continue() -> PermanentError:
+    """What a child run fails with that continues as a new one."""
+    return PermanentError(
+        "A run that has a parent cannot continue as a new one, since its parent waits for its end.",
+        "CANNOT_CONTINUE_AS_NEW",
+        hint="Send the event instead of invoking it, and give it one job.",
+    )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from cgk_tasks.runs.steps import Memo
 from cgk_tasks.workflows.calls import Call
@@ -19,10 +20,10 @@ class Waits:
     def __init__(self, leg: Leg) -> None:
         self._leg = leg
 
-    def decided(self, call: Call) -> Memo | None:
-        """What a person says of an effect that may have happened; None while nobody has."""
+    def decided(self, call: Call, kind: Any) -> Memo | None:
+        """What a person says of an effect that may have happened; None while nobody has. kind: of its result."""
         while True:
-            found = self._leg.take(call, partial(decision, call), call.name)
+            found = self._leg.take(call, partial(decision, call, kind), call.name)
             if found is None:
                 self._leg.wait(call, call.waiting(awaits=(call.name,)), f"a decision about effect {call.name}")
                 return None

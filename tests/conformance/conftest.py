@@ -9,7 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-import tests.conformance.jobs  # noqa: F401 - the local provider runs them in this process
+import tests.conformance.jobs
+import tests.conformance.workflow_jobs  # noqa: F401 - the local provider runs them in this process
 from cgk_tasks import JobClient, RunStatus, create_job_client
 from cgk_tasks.config import use_settings
 from tests.conftest import TENANTS
@@ -17,6 +18,7 @@ from tests.support.hosted_server import Inngest, TriggerDev, hosted_server, sett
 from tests.support.waiting import wait_until
 
 OWN = ["celery", "local"]
+MODULES = ["tests.conformance.jobs", "tests.conformance.workflow_jobs"]
 HOSTED = {"inngest": Inngest, "trigger.dev": TriggerDev}
 
 
@@ -36,7 +38,7 @@ def provider_client(request, database):
     """A client on which the jobs of `tests.conformance.jobs` run."""
     with ExitStack() as stack:
         if request.param == "celery":
-            request.getfixturevalue("start_worker")(["tests.conformance.jobs"], concurrency=2)
+            request.getfixturevalue("start_worker")(MODULES, concurrency=2)
             client = create_job_client(provider="celery")
         elif request.param == "local":
             client = create_job_client(provider="local", tenants=TENANTS)

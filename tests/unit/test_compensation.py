@@ -281,3 +281,23 @@ def test_a_coroutine_that_waits_is_undone_when_it_is_cancelled(begin, closed, wa
     waits(run_id)
     local.cancel(run_id)
     assert (closed(run_id).state, done) == ("cancelled", ["train", "no train"])
+
+
+def test_what_was_undone_under_a_name_that_the_code_no_longer_has_is_not_undone_twice(begin, closed, did, done):
+    """The code changes while a compensation is tried again."""
+    names = ["cancel-hotel"]
+
+    def shaky():
+        names[:] = ["cancel-room"]
+        did("no train")
+        raise TransientError("the office is closed")
+
+    def stay(wf):
+        wf.step("train", did, "train")
+        wf.compensate("cancel-train", shaky)
+        wf.compensate(names[0], did, "no hotel")
+        wf.step("dinner", fail)
+
+    run = closed(begin(stay))
+    assert (run.state, run.error_code, done) == ("failed", "WORKFLOW_CHANGED", ["train", "no hotel", "no train"])
+    assert "'cancel-hotel'" in run.error["message"]

@@ -782,6 +782,27 @@ def test_what_is_no_decision_decides_nothing(define):
     assert legs.leg().kind == "suspended"
 
 
+def unanswered(key) -> int:
+    raise ConnectionResetError("no answer")
+
+
+def test_a_decision_with_a_result_of_another_kind_decides_nothing(define):
+    legs = define(lambda wf: wf.effect("pay", unanswered), retry=THRICE)
+    legs.leg()
+    legs.now = legs.due
+    legs.leg()
+    legs.record.deliver("pay", '{"outcome": "done", "result": "ch-17"}')
+    assert legs.leg().kind == "suspended"
+    legs.record.deliver("pay", '{"outcome": "done", "result": 17}')
+    assert legs.run().value == 17
+
+
+def test_it_is_asked_again_where_what_was_found_is_of_another_kind(define):
+    found = iter(["ch-17", "ch-17", 17])
+    legs = define(lambda wf: wf.effect("pay", unanswered, reconcile=lambda key: next(found)), retry=THRICE)
+    assert (legs.run().value, legs.kinds) == (17, ["retry", "retry", "retry", "completed"])
+
+
 def test_a_coroutine_has_effects_too(define):
     bank = Bank(ConnectionResetError("no answer"))
 
