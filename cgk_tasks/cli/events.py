@@ -62,8 +62,10 @@ def list_events(
     ]
     if as_json:
         print_json(rows)
-    else:
+    elif rows:
         print_table(rows, ("event", "category", "meaning"))
+    else:
+        say("None of them has a job here. Name the modules of your jobs in CGK_JOB_MODULES.")
 
 
 @commands.command(

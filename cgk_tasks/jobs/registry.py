@@ -345,9 +345,11 @@ def import_job_modules() -> None:
             import_module(name)
         except ModuleNotFoundError as exc:
             if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
+                hint = "Check the spelling, and that its folder is the working folder or on PYTHONPATH."
+                if name.endswith(".py"):
+                    hint = f"Name the module, not its file: {name.removesuffix('.py')}"
                 raise ConfigurationError(
-                    f"CGK_JOB_MODULES names {name!r}, but there is no such module.",
-                    hint="Check the spelling, and that its folder is the working folder or on PYTHONPATH.",
+                    f"CGK_JOB_MODULES names {name!r}, but there is no such module.", hint=hint
                 ) from exc
             raise
         except CgkTasksError as exc:

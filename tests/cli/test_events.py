@@ -73,6 +73,18 @@ def test_only_the_events_that_have_jobs_are_listed_where_asked_for(cgk, setting)
     assert "ab.scheduleTests" not in listed
 
 
+def test_where_no_event_has_a_job_that_is_said(cgk):
+    outcome = cgk("events", "list", "--jobs", "--category", "abTesting")
+    assert (outcome.code, outcome.out, "CGK_JOB_MODULES" in outcome.err) == (0, "", True)
+
+
+def test_a_job_module_that_is_named_as_a_file_is_told_how_to_name_it(cgk, setting, tmp_path, monkeypatch):
+    (tmp_path / "filed_jobs.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    setting(CGK_JOB_MODULES="filed_jobs.py")
+    assert "not its file: filed_jobs" in cgk("events", "list").err
+
+
 def test_a_job_module_that_cannot_be_imported_is_a_warning_and_the_catalog_is_listed(cgk, setting):
     setting(CGK_JOB_MODULES="no_such_module")
     outcome = cgk("events", "list", "--json")
