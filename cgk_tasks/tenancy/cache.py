@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import redis
 
@@ -37,6 +38,9 @@ class TenantCache:
         return bool(self._client.delete(self.key(name)))
 
 
+_KEYS_AT_ONCE: Final = 1000
+
+
 def _of(tenant_id: str) -> str:
     return f"cgk:cache:{tenant_id}:"
 
@@ -46,8 +50,9 @@ def clear(tenant_id: str) -> None:
     keys = f"{get_settings().key_prefix}{_of(tenant_id)}"
     try:
         client = cache_client()
-        for key in client.scan_iter(match=f"{_escaped(keys)}*", count=1000):
-            client.unlink(key)
+        found = client.scan_iter(match=f"{_escaped(keys)}*", count=_KEYS_AT_ONCE)
+        while some := list(islice(found, _KEYS_AT_ONCE)):
+            client.unlink(*some)
     except redis.RedisError as exc:
         raise BrokerError(
             f"The cache of tenant {tenant_id!r} cannot be cleared: {exc}.",
@@ -56,6 +61,7 @@ def clear(tenant_id: str) -> None:
 
 
 def _escaped(pattern: str) -> str:
+    """For Redis, to which some characters of a prefix would stand for others."""
     return re.sub(r"([\\*?\[\]])", r"\\\1", pattern)
 
 

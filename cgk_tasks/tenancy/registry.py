@@ -25,6 +25,7 @@ __all__ = [
     "get_all_tenants",
     "learn",
     "require",
+    "unknown",
 ]
 
 
@@ -42,11 +43,16 @@ def require(tenant_id: object) -> Tenant:
             _sync()
             tenant = find(wanted)
         if tenant is None:
-            raise UnknownTenantError(wanted, nearest(wanted, [known.id for known in all_tenants()]))
+            raise unknown(wanted)
     except psycopg.Error as exc:
         raise explain(exc) from exc
     KNOWN.current()[wanted] = (time.monotonic() + get_settings().tenants_refresh_seconds, tenant)
     return tenant
+
+
+def unknown(tenant_id: str) -> UnknownTenantError:
+    """The error about an id that is not registered: it names one that is much like it."""
+    return UnknownTenantError(tenant_id, nearest(tenant_id, [known.id for known in all_tenants()]))
 
 
 def learn(tenant_ids: Collection[str]) -> None:

@@ -10,12 +10,13 @@ from psycopg import errors as pg_errors
 from psycopg import sql
 
 from cgk_tasks.config import get_settings
-from cgk_tasks.errors import ConfigurationError, TenantError, UnknownTenantError
+from cgk_tasks.errors import ConfigurationError, TenantError
 from cgk_tasks.events.base import validate_tenant_id
 from cgk_tasks.sql.postgres import Connection, autocommit, execute, explain, fetch, short_transaction, transaction
 from cgk_tasks.tenancy import cache, names, sync
 from cgk_tasks.tenancy.audit import note
 from cgk_tasks.tenancy.models import Tenant
+from cgk_tasks.tenancy.registry import unknown
 from cgk_tasks.tenancy.store import KNOWN, SQL, tenant_of
 from cgk_tasks.tenancy.visibility import refuse_in_context
 
@@ -50,18 +51,18 @@ def remove_tenant(tenant_id: str, *, drop_schema: bool = False) -> Removed:
     refuse_in_context("Which tenants there are")
     wanted = validate_tenant_id(tenant_id)
     names.check_id(wanted)
-    _refuse_listed(wanted)
     try:
+        _refuse_listed(wanted)
         tenant = _unregister(wanted, drop_schema)
         if cache.has_tenant_cache():
             cache.clear(wanted)
         rows = sum(_delete_rows(table, wanted) for table in _tables())
-    except psycopg.OperationalError as exc:
+    except psycopg.Error as exc:
         raise explain(exc) from exc
     finally:
         KNOWN.current().pop(wanted, None)
     if tenant is None and not rows:
-        raise UnknownTenantError(wanted)
+        raise unknown(wanted)
     left = tenant.schema_name if tenant is not None and not drop_schema and tenant.isolation != "rls" else None
     return Removed(wanted, rows, left)
 
@@ -78,15 +79,15 @@ def _unregister(tenant_id: str, drop_schema: bool) -> Tenant | None:
     """From here on nothing can be sent to it. None: that was so before."""
     with transaction() as connection:
         rows = fetch(connection, SQL["lock_tenant"], {"id": tenant_id})
-        _refuse_open_runs(connection, tenant_id)
-        if not rows:
-            return None
-        tenant = tenant_of(rows[0])
-        if tenant.status == "active":
+        tenant = tenant_of(rows[0]) if rows else None
+        if tenant is not None and tenant.status == "active":
             raise TenantError(
                 f"Tenant {tenant_id!r} is active, and is not removed.",
                 hint=f"See that nothing is sent to it, and run: cgk-tasks tenants suspend {tenant_id}",
             )
+        _refuse_open_runs(connection, tenant_id)
+        if tenant is None:
+            return None
         if drop_schema:
             _drop_schema(connection, tenant)
         execute(connection, SQL["remove_tenant"], {"id": tenant_id})
@@ -111,6 +112,7 @@ def _drop_schema(connection: Connection, tenant: Tenant) -> None:
             f"Tenant {tenant.id!r} has no schema of its own that could be dropped: its isolation is rls.",
             hint="Delete its rows of the shared tables yourself, and leave --drop-schema out.",
         )
+    names.check_schema(tenant)  # one that an early release has taken may be everybody's
     try:
         connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(tenant.schema_name)))
         if tenant.role_name is not None:

@@ -149,8 +149,9 @@ class Doing:
             with step_scope(call.name, self._tenant):
                 try:
                     said = await self._way.call(reconcile, (key,))
-                    text = "" if isinstance(said, Reconciled) else encoded(said, call.name)
+                    text = ""
                     if not isinstance(said, Reconciled):
+                        text = encoded(said, call.name)
                         decoded(text, kind, call.name)
                 except (StaleAttemptError, RunCancelledError):
                     raise

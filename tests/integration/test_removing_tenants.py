@@ -145,8 +145,25 @@ def test_a_tenant_with_open_runs_is_not_removed():
 
 
 def test_a_tenant_that_was_never_there_is_unknown():
-    with pytest.raises(UnknownTenantError):
-        remove_tenant("leaves-10")
+    add_tenant("leaves-10")
+    with pytest.raises(UnknownTenantError, match='mean "leaves-10"'):
+        remove_tenant("leavs-10")
+
+
+def test_the_platform_is_no_tenant_that_could_be_removed():
+    with pytest.raises(ConfigurationError, match="names the platform itself"):
+        remove_tenant("platform", drop_schema=True)
+
+
+def test_a_schema_of_everybody_is_not_dropped():
+    """An early release let a tenant have it."""
+    add_tenant("leaves-15", isolation="search_path")
+    suspend_tenant("leaves-15")
+    with autocommit() as connection:
+        connection.execute("UPDATE cgk.tenants SET schema_name = 'cgk' WHERE id = 'leaves-15'")
+    with pytest.raises(ConfigurationError, match="is not a tenant's"):
+        remove_tenant("leaves-15", drop_schema=True)
+    assert remove_tenant("leaves-15").schema_left == "cgk"
 
 
 def test_what_a_process_sent_that_did_not_know_of_the_removal_goes_with_a_second_one():

@@ -13,7 +13,7 @@ from cgk_tasks.events import OrderCreated
 from cgk_tasks.migrations import migrate
 from cgk_tasks.runs import store
 from cgk_tasks.sql.postgres import autocommit, close_pools, transaction
-from cgk_tasks.tenancy import add_tenant, protect_table, registry, tenant_session
+from cgk_tasks.tenancy import add_tenant, protect_table, registry, remove_tenant, suspend_tenant, tenant_session
 from cgk_tasks.tenancy.database import TenantSession, enter_tenant, leave_tenant
 
 DENIED = "permission denied"
@@ -66,6 +66,19 @@ def test_a_login_with_createrole_can_migrate_add_tenants_and_confine_them(login)
         assert session.execute(sa.text("SELECT current_user")).scalar() == f"cgk_tenant_one-{name}"
         with pytest.raises(sa.exc.ProgrammingError, match=DENIED):
             session.execute(sa.text(f'SELECT * FROM "tenant_two-{name}".secrets'))
+
+
+def test_such_a_login_removes_a_tenant_with_its_schema_and_role(login):
+    name = login("CREATEROLE")
+    tenant = add_tenant(f"left-{name}")
+    with transaction() as connection:
+        connection.execute(f'CREATE TABLE "{tenant.schema_name}".secrets (owner text)')
+    suspend_tenant(tenant.id)
+    remove_tenant(tenant.id, drop_schema=True)
+    with transaction() as connection:
+        left = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [tenant.role_name]).fetchall()
+        left += connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", [tenant.schema_name]).fetchall()
+    assert not left
 
 
 def test_such_a_login_comes_back_from_a_tenants_role_to_record_the_end_of_a_run(login):
